@@ -1,0 +1,1 @@
+"""commitd: the commit is the deploy."""

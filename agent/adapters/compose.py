@@ -1,0 +1,214 @@
+"""Docker Compose, run as its own binary on one project at a time.
+
+It gets a clean environment, explicit files and names, no prompt and no network loaders. Never
+``-v``, ``-y``, ``-V``, ``--force-recreate`` or ``--remove-orphans`` on the way down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.adapters import process
+from agent.domain import redact
+from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
+
+OLDEST = (2, 24)
+MODEL_TIMEOUT_S = 60.0
+MODEL_MEMORY = 4 * 1024**3
+_PLUGIN_DIRS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+_ERROR_CHARS = 500
+
+
+class ImageError(CommitdError):
+    """The registry does not have it, or not for us: asked again later, not at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One stack as Compose is told about it: absolute paths, and the secret variables."""
+
+    project: str
+    file: Path
+    env_files: tuple[Path, ...]
+    secrets: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Invocation({self.project!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelService:
+    """One service of the resolved model."""
+
+    image: str
+    scale: int
+    finishes: bool
+
+
+class Compose:
+    """The program at ``binary``, talking to the engine at ``docker_host``."""
+
+    def __init__(self, binary: Path, docker_host: str, timeout_s: float) -> None:
+        self._binary = binary
+        self._docker_host = docker_host
+        self._timeout_s = timeout_s
+
+    async def model(self, stack: Invocation) -> dict[str, ModelService]:
+        """The services that ``stack`` resolves to, by name."""
+        result = await self._stack(
+            stack, "config", "--format", "json", timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY
+        )
+        data = json.loads(result.out)
+        return {name: _service(raw) for name, raw in (data.get("services") or {}).items()}
+
+    async def pull(self, stack: Invocation) -> None:
+        """Fetch the images that are not here yet."""
+        await self._stack(stack, "pull", "--quiet", "--policy", "missing")
+
+    async def up(self, stack: Invocation) -> None:
+        """Create, recreate and start what differs; remove services that left the file."""
+        await self._stack(stack, "up", "--detach", "--remove-orphans", "--quiet-pull", "--no-build")
+
+    async def down(self, project: str) -> None:
+        """Take a project down by its labels: containers and networks go, volumes stay."""
+        # From "/", so that no file of anybody's is found; the labels tell Compose all it needs.
+        await self._run(["--project-name", project, "down"], self._environment({}), ())
+
+    async def _stack(
+        self,
+        stack: Invocation,
+        *words: str,
+        timeout_s: float | None = None,
+        memory: int | None = None,
+    ) -> process.Result:
+        argv = ["--project-name", stack.project, "--file", str(stack.file)]
+        argv += ["--project-directory", str(stack.file.parent)]
+        for path in stack.env_files or (Path("/dev/null"),):
+            argv += ["--env-file", str(path)]
+        return await self._run(
+            [*argv, *words],
+            self._environment(stack.secrets),
+            tuple(stack.secrets.values()),
+            timeout_s=timeout_s,
+            memory=memory,
+        )
+
+    async def _run(
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        secrets: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+        memory: int | None = None,
+    ) -> process.Result:
+        result = await process.run(
+            [str(self._binary), "--ansi", "never", "--progress", "quiet", *words],
+            env=env,
+            timeout_s=timeout_s or self._timeout_s,
+            max_memory=memory,
+        )
+        if result.code != 0:
+            raise _meaning(result, secrets)
+        return result
+
+    def _environment(self, secrets: Mapping[str, str]) -> dict[str, str]:
+        docker = {k: v for k, v in os.environ.items() if k.startswith("DOCKER_")}
+        return {
+            **secrets,
+            **docker,
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/root"),
+            "DOCKER_HOST": self._docker_host,
+            "COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0",
+            "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0",
+            "COMPOSE_MENU": "0",
+        }
+
+
+def _service(raw: Mapping[str, object]) -> ModelService:
+    deploy = raw.get("deploy")
+    deploy = deploy if isinstance(deploy, dict) else {}
+    scale = raw.get("scale", deploy.get("replicas", 1))
+    restart = str(raw.get("restart") or "no")
+    policy = deploy.get("restart_policy")
+    if isinstance(policy, dict) and "restart" not in raw:
+        restart = {"none": "no", "on-failure": "on-failure"}.get(
+            str(policy.get("condition", "any")), "always"
+        )
+    return ModelService(
+        image=str(raw.get("image") or ""),
+        scale=int(scale) if isinstance(scale, int | str) else 1,
+        finishes=restart.partition(":")[0] in {"no", "on-failure"},
+    )
+
+
+_NO_IMAGE = re.compile(
+    r"manifest unknown|not found: manifest|manifest for .* not found|no matching manifest"
+    r"|pull access denied|repository does not exist|unauthorized|denied: |failed to resolve ref"
+    r"|toomanyrequests",
+    re.IGNORECASE,
+)
+_INVALID = re.compile(
+    r"validating |yaml: |invalid |undefined |is not allowed|required variable|unsupported"
+    r"|no such service|no configuration file|env file .* not found|couldn't find env file"
+    r"|refers to undefined|has neither an image|circular|conflicts with|unable to parse"
+    r"|parsing |unexpected ",
+    re.IGNORECASE,
+)
+_BUSY = re.compile(
+    r"connection refused|timeout|EOF|temporar|i/o|reset by peer|is the docker daemon"
+)
+
+
+def _meaning(result: process.Result, secrets: Sequence[str]) -> CommitdError:
+    """Why Compose failed, without any secret value in it."""
+    raw = result.err.decode(errors="replace")
+    lines = [line for line in raw.splitlines() if line.strip() and " level=warning " not in line]
+    said = redact.text(" / ".join(lines[-3:]), secrets)[-_ERROR_CHARS:]
+    message = said or f"Compose ended with {result.code}"
+    if _NO_IMAGE.search(raw):
+        return ImageError(message, hint="is the image pushed, and may this host pull it?")
+    if _BUSY.search(raw):
+        return TransientError(message)
+    if _INVALID.search(raw):
+        return PermanentError(message)
+    return TransientError(message)
+
+
+async def find(docker_host: str, timeout_s: float) -> Compose:
+    """The Compose on this machine: ``docker-compose``, or the plugin's own file.
+
+    Raises :class:`ConfigError` when there is none or it is too old.
+    """
+    plugins = [Path(os.environ.get("HOME", "/root"), ".docker/cli-plugins")]
+    plugins += [Path(directory) for directory in _PLUGIN_DIRS]
+    found = [Path(path)] if (path := shutil.which("docker-compose")) else []
+    found += [p for d in plugins if os.access(p := d / "docker-compose", os.X_OK)]
+    need = f"install Docker Compose {OLDEST[0]}.{OLDEST[1]} or newer"
+    if not found:
+        raise ConfigError("Docker Compose is not on this machine", hint=need)
+    seen = []
+    for binary in found:
+        result = await process.run(
+            [str(binary), "version", "--short"],
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
+            timeout_s=MODEL_TIMEOUT_S,
+        )
+        version = result.out.decode(errors="replace").strip().removeprefix("v")
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers and (int(numbers[1]), int(numbers[2])) >= OLDEST:
+            return Compose(binary, docker_host, timeout_s)
+        seen.append(f"{binary} is {version or 'no Compose'}")
+    raise ConfigError(f"Docker Compose is too old: {'; '.join(seen)}", hint=need)

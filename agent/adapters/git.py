@@ -1,0 +1,344 @@
+"""The checkout: one clone, fetched from any remote, moved only by whole commits.
+
+Git runs with a closed configuration: no hooks, filters, submodules, fsmonitor or foreign config,
+nothing that a repository or a user's dot files could bring along. Credentials reach it by files
+that it or ssh opens, never by URL, argument or ``.git/config``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters import process
+from agent.domain import checkout
+from agent.domain.config import Remote
+from agent.domain.errors import PermanentError, TransientError, UnreachableError
+from agent.domain.layout import PLAINTEXT_PREFIX
+from agent.domain.model import Fault, Revision, Tree, TreeEntry
+from agent.domain.source import Ancestry
+
+APPLIED = "refs/commitd/applied"
+"""The commit whose tree is checked out whole; moved only after a reset succeeded."""
+
+FETCH_TIMEOUT_S = 300.0
+LOCAL_TIMEOUT_S = 120.0
+
+_CLOSED = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "core.autocrlf=false",
+    "safe.bareRepository=explicit",
+    "protocol.allow=never",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=no",
+    "transfer.fsckObjects=true",
+    "transfer.bundleURI=false",
+    "transfer.credentialsInUrl=die",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=20",
+    "http.followRedirects=false",
+    "credential.helper=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+)
+_SHA = re.compile(r"[0-9a-f]{40,64}")
+_LINK_MAX = 4096
+
+Signature = dict[str, tuple[int, int, int, int]]
+"""For each tracked path what a local edit would change: mtime (ns), size, inode, mode."""
+
+
+class Repository:
+    """The clone in ``root``, with ``.git`` inside it, fetching ``branch``."""
+
+    def __init__(self, root: Path, branch: str, askpass: Path) -> None:
+        self.root = root
+        self._branch = branch
+        self._askpass = askpass
+
+    async def prepare(self) -> None:
+        """Make the clone if there is none; clear what a killed Git left behind."""
+        git_dir = self.root / ".git"
+        if not (git_dir / "HEAD").exists():
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await self._git(
+                "init", "--quiet", "--template=", "--initial-branch=commitd", "--", str(self.root)
+            )
+        # The agent holds the host's lock, so no live Git can own these.
+        for lock in (git_dir / "index.lock", git_dir / "HEAD.lock", git_dir / f"{APPLIED}.lock"):
+            lock.unlink(missing_ok=True)
+        exclude = git_dir / "info" / "exclude"
+        exclude.parent.mkdir(exist_ok=True)
+        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n")
+
+    async def applied(self) -> str | None:
+        """The commit that is checked out, or None in a new clone."""
+        result = await self._run("rev-parse", "--verify", "--quiet", f"{APPLIED}^{{commit}}")
+        return result.out.decode().strip() if result.code == 0 else None
+
+    async def fetch(self, remote: Remote) -> str:
+        """Fetch the branch with its full history; the head's SHA.
+
+        Raises :class:`UnreachableError` when nothing usable answered, :class:`PermanentError`
+        when the remote answered that there is no such branch.
+        """
+        ref = f"refs/commitd/remotes/{remote.name}"
+        result = await self._run(
+            *_remote_options(remote),
+            "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
+            "--no-recurse-submodules", "--no-auto-maintenance",
+            "--", remote.url, f"refs/heads/{self._branch}:{ref}",
+            env=self._remote_env(remote), timeout_s=FETCH_TIMEOUT_S,
+        )  # fmt: skip
+        if result.code != 0:
+            raise _fetch_error(remote, self._branch, result.err.decode(errors="replace"))
+        return (await self._git("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
+
+    async def ancestry(self, commits: Iterable[str]) -> Ancestry:
+        """Which of ``commits`` (all known here) is an ancestor of which."""
+        shas = sorted(set(commits))
+        pairs = set()
+        for older in shas:
+            for newer in shas:
+                if older != newer:
+                    result = await self._run("merge-base", "--is-ancestor", older, newer)
+                    if result.code == 0:
+                        pairs.add((older, newer))
+                    elif result.code != 1:
+                        raise _broken("cannot compare commits", result)
+        return Ancestry(frozenset(pairs))
+
+    async def knows(self, sha: str) -> bool:
+        """Whether the commit is in the clone."""
+        return (await self._run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0
+
+    async def resolve(self, rev: str) -> str:
+        """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown."""
+        if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
+            raise PermanentError(f"{rev!r} is not a revision")
+        for name in (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}"):
+            result = await self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+            if result.code == 0:
+                return result.out.decode().strip()
+        raise PermanentError(f"no commit {rev!r} is known here", hint="run commitd once to fetch")
+
+    async def revision(self, sha: str) -> Revision:
+        """Author, date, subject and trailers of a commit."""
+        form = "%an <%ae>%x00%cI%x00%s%x00%(trailers:only,unfold)"
+        out = await self._git("log", "-1", f"--format={form}", sha, "--")
+        author, when, subject, trailers = out.decode(errors="replace").rstrip("\n").split("\0", 3)
+        pairs = tuple(
+            (key.strip(), value.strip())
+            for key, sep, value in (line.partition(":") for line in trailers.splitlines())
+            if sep
+        )
+        return Revision(sha, author, when, subject, pairs)
+
+    async def tree(self, sha: str) -> Tree:
+        """Every path of a commit."""
+        out = await self._git("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
+        entries: dict[str, TreeEntry] = {}
+        for record in out.decode(errors="replace").split("\0"):
+            if record:
+                meta, path = record.split("\t", 1)
+                mode, _, oid, size = meta.split()
+                entries[path] = TreeEntry(path, mode, oid, 0 if size == "-" else int(size))
+        return entries
+
+    async def contents(self, entries: Sequence[TreeEntry]) -> dict[str, bytes]:
+        """The bytes of ``entries`` by path."""
+        if not entries:
+            return {}
+        total = sum(entry.size for entry in entries)
+        out = await self._git(
+            "cat-file", "--batch",
+            stdin="".join(f"{entry.oid}\n" for entry in entries).encode(),
+            max_output=total + 200 * len(entries),
+        )  # fmt: skip
+        found: dict[str, bytes] = {}
+        at = 0
+        for entry in entries:
+            header_end = out.index(b"\n", at)
+            size = int(out[at:header_end].split()[2])
+            found[entry.path] = out[header_end + 1 : header_end + 1 + size]
+            at = header_end + size + 2
+        return found
+
+    async def look(self, sha: str) -> list[Fault]:
+        """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now."""
+        new = await self.tree(sha)
+        links = await self.contents(
+            [e for e in new.values() if e.mode == "120000" and e.size <= _LINK_MAX]
+        )
+        faults = checkout.faults(new, {p: c.decode(errors="replace") for p, c in links.items()})
+        if faults:
+            return faults
+        applied = await self.applied()
+        current = await self.tree(applied) if applied else {}
+        added = new.keys() - current.keys()
+        on_disk = await anyio.to_thread.run_sync(self._on_disk, added)
+        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in added]
+        holding = await anyio.to_thread.run_sync(self._with_untracked, suspects, current)
+        return checkout.collisions(new, current, on_disk, holding)
+
+    async def reset(self, sha: str) -> None:
+        """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first."""
+        if not _SHA.fullmatch(sha):
+            raise PermanentError(f"{sha!r} is not a commit")
+        await self._git("reset", "--hard", "--quiet", sha, "--")
+        await self._git("update-ref", APPLIED, sha)
+
+    async def local_edits(self) -> list[str]:
+        """Tracked paths whose content on disk is not that of the applied commit."""
+        out = await self._git(
+            "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames",
+            "--ignore-submodules=all",
+        )  # fmt: skip
+        return sorted(record[3:] for record in out.decode(errors="replace").split("\0") if record)
+
+    async def signature(self, paths: Iterable[str]) -> Signature:
+        """What a local edit of ``paths`` would change, without starting Git."""
+        return await anyio.to_thread.run_sync(self._signature, list(paths))
+
+    def _signature(self, paths: list[str]) -> Signature:
+        found: Signature = {}
+        for path in paths:
+            try:
+                info = os.lstat(self.root / path)
+            except OSError:
+                continue
+            found[path] = (info.st_mtime_ns, info.st_size, info.st_ino, info.st_mode)
+        return found
+
+    def _on_disk(self, added: Iterable[str]) -> dict[str, bool]:
+        paths = set(added)
+        found: dict[str, bool] = {}
+        for path in paths | checkout.parents(paths):
+            try:
+                found[path] = stat.S_ISDIR(os.lstat(self.root / path).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        return found
+
+    def _with_untracked(self, directories: list[str], current: Tree) -> frozenset[str]:
+        holding = set()
+        for directory in directories:
+            for base, _, files in os.walk(self.root / directory):
+                relative = Path(base).relative_to(self.root)
+                if any(
+                    (relative / name).as_posix() not in current
+                    and not name.startswith(PLAINTEXT_PREFIX)
+                    for name in files
+                ):
+                    holding.add(directory)
+                    break
+        return frozenset(holding)
+
+    def _remote_env(self, remote: Remote) -> dict[str, str]:
+        if remote.scheme == "ssh":
+            options = {
+                "IdentitiesOnly": "yes",
+                "BatchMode": "yes",
+                "StrictHostKeyChecking": "yes",
+                "UserKnownHostsFile": f'"{remote.known_hosts}"',
+                "GlobalKnownHostsFile": "/dev/null",
+                "UpdateHostKeys": "no",
+                "ConnectTimeout": "10",
+                "ServerAliveInterval": "5",
+                "ServerAliveCountMax": "3",
+            }
+            words = ["ssh", "-F", "/dev/null", "-i", str(remote.ssh_key)]
+            for key, value in options.items():
+                words += ["-o", f"{key}={value}"]
+            return {"GIT_SSH_COMMAND": shlex.join(words), "GIT_SSH_VARIANT": "ssh"}
+        if remote.token_file:
+            return {
+                "GIT_ASKPASS": str(self._askpass),
+                "COMMITD_USERNAME": remote.username or "git",
+                "COMMITD_TOKEN_FILE": str(remote.token_file),
+            }
+        return {}
+
+    async def _git(
+        self, *args: str, stdin: bytes = b"", max_output: int = process.MAX_OUTPUT
+    ) -> bytes:
+        result = await self._run(*args, stdin=stdin, max_output=max_output)
+        if result.code != 0:
+            raise _broken(f"git {args[0]} failed", result)
+        return result.out
+
+    async def _run(
+        self,
+        *args: str,
+        env: dict[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout_s: float = LOCAL_TIMEOUT_S,
+        max_output: int = process.MAX_OUTPUT,
+    ) -> process.Result:
+        options = [word for setting in _CLOSED for word in ("-c", setting)]
+        return await process.run(
+            ["git", *options, *args],
+            env={**_environment(self.root), **(env or {})},
+            cwd=self.root,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            max_output=max_output,
+        )
+
+
+def _environment(root: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+        "GIT_DIR": str(root / ".git"),
+        "GIT_WORK_TREE": str(root),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+    }
+
+
+def _remote_options(remote: Remote) -> list[str]:
+    options = ["-c", f"protocol.{remote.scheme}.allow=always"]
+    if remote.scheme == "file":
+        options += ["-c", "safe.directory=*"]
+    if remote.ca_file:
+        options += ["-c", f"http.sslCAInfo={remote.ca_file}"]
+    return options
+
+
+_NO_BRANCH = re.compile(r"couldn't find remote ref")
+
+
+def _fetch_error(remote: Remote, branch: str, stderr: str) -> UnreachableError | PermanentError:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    if _NO_BRANCH.search(stderr):
+        return PermanentError(f"{remote.name} has no branch {branch}")
+    # The last line but the general advice that Git and ssh append says what happened.
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ssh:", "remote:"))]
+    said = (telling or lines or ["no answer"])[0]
+    for known in lines:
+        if any(word in known for word in ("Permission denied", "Host key", "refused", "timed out")):
+            said = known
+            break
+    return UnreachableError(f"{remote.name}: {said.removeprefix('fatal: ')[:200]}")
+
+
+def _broken(message: str, result: process.Result) -> TransientError:
+    lines = result.err.decode(errors="replace").strip().splitlines()
+    return TransientError(f"{message}: {lines[-1][:200] if lines else f'exit {result.code}'}")

@@ -1,0 +1,187 @@
+"""The machine the agent runs on: its configuration file, its key, its lock, its directories."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.domain import config as configuration
+from agent.domain.config import Config, Secrets
+from agent.domain.errors import ConfigError, HeldError
+
+_CREDENTIAL = "credential:"
+_KEY_MARK = b"AGE-SECRET-KEY-"
+
+
+def config_path(option: str | None) -> Path:
+    """The file to read: the option, ``COMMITD_CONFIG``, or the default."""
+    return Path(option or os.environ.get("COMMITD_CONFIG") or configuration.DEFAULT_PATH)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the host's own file and that what it names can be used.
+
+    Raises :class:`ConfigError`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise ConfigError(
+            f"the configuration cannot be read: {err.strerror}",
+            where=str(path),
+            hint="name another with --config or COMMITD_CONFIG",
+        ) from None
+    config = configuration.parse(content, str(path), hostname=platform.node())
+    for remote in config.remotes:
+        for name in (remote.ssh_key, remote.known_hosts, remote.token_file, remote.ca_file):
+            if name is not None:
+                _check_readable(name, f"remote {remote.name}")
+        for name in (remote.ssh_key, remote.token_file):
+            if name is not None:
+                _check_private(name)
+    for name in (config.signatures.allowed_signers, config.signatures.gpg_keyring):
+        if name is not None:
+            _check_readable(name, "signatures")
+    if config.secrets:
+        read_key(config.secrets)
+    return config
+
+
+def read_key(secrets: Secrets) -> bytes:
+    """The host's age identity. Raises :class:`ConfigError`; never shows a byte of it."""
+    path = _key_path(secrets)
+    _check_readable(path, "secrets.age_key")
+    if not secrets.age_key.startswith(_CREDENTIAL):
+        _check_private(path)
+    key = path.read_bytes()
+    if _KEY_MARK not in key:
+        raise ConfigError(
+            "this is not an age identity", where=str(path), hint="age-keygen makes one"
+        )
+    return key
+
+
+def _key_path(secrets: Secrets) -> Path:
+    if not secrets.age_key.startswith(_CREDENTIAL):
+        return Path(secrets.age_key)
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ConfigError(
+            f"{secrets.age_key} needs systemd, which gives the service its credentials",
+            where="secrets.age_key",
+            hint="add LoadCredential= to the unit, or name a file",
+        )
+    return Path(directory, secrets.age_key.removeprefix(_CREDENTIAL))
+
+
+def _check_readable(path: Path, what: str) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as err:
+        raise ConfigError(
+            f"{what}: the file cannot be read: {err.strerror}", where=str(path)
+        ) from None
+
+
+def _check_private(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigError(
+            f"others may read this secret file (mode {mode:04o})",
+            where=str(path),
+            hint="chmod 600 it",
+        )
+
+
+def docker_host(config: Config) -> str:
+    """Where the engine listens, as a ``unix://`` address."""
+    address = config.docker.socket or os.environ.get("DOCKER_HOST") or "unix:///run/docker.sock"
+    if not address.startswith("unix://"):
+        raise ConfigError(
+            f"DOCKER_HOST is {address!r}", hint="the agent only manages the engine of its own host"
+        )
+    return address
+
+
+def prepare_directories(config: Config) -> None:
+    """Make the state and runtime directories, closed to others."""
+    for directory in (config.state_dir, config.runtime_dir):
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.chmod(0o700)
+        except OSError as err:
+            raise ConfigError(
+                f"the directory cannot be used: {err.strerror}", where=str(directory)
+            ) from None
+
+
+def install_askpass(config: Config) -> Path:
+    """The program that Git asks for a token: it reads the file, so that no one else has to."""
+    path = config.state_dir / "askpass"
+    script = (
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        'Username*) printf "%s\\n" "$COMMITD_USERNAME" ;;\n'
+        '*) exec cat -- "$COMMITD_TOKEN_FILE" ;;\n'
+        "esac\n"
+    )
+    if not path.exists() or path.read_text() != script:
+        path.write_text(script)
+        path.chmod(0o700)
+    return path
+
+
+@contextmanager
+def only_agent(config: Config) -> Iterator[None]:
+    """Hold the host's lock. Raises :class:`HeldError` when another agent has it."""
+    path = config.state_dir / "lock"
+    with path.open("a+") as file:
+        try:
+            _lock(file.fileno())
+        except BlockingIOError:
+            file.seek(0)
+            raise HeldError(
+                f"another agent works on this host (process {file.read().strip() or 'unknown'})",
+                where=str(path),
+                hint="there is one agent a host; systemctl stop commitd first",
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+        file.seek(0)
+        file.truncate()
+
+
+def _lock(handle: int) -> None:
+    """Take the lock; a moment's patience, for ``running_agent`` holds it while it looks."""
+    for _ in range(9):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def running_agent(config: Config) -> int | None:
+    """The process ID of the agent that holds the lock, or None."""
+    try:
+        with (config.state_dir / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read().strip()
+                return int(text) if text.isdigit() else None
+    except FileNotFoundError:
+        pass
+    return None

@@ -1,0 +1,406 @@
+"""The journal: what was done and why, and what the agent must remember. One SQLite file.
+
+Everything that is done is written before it is done, and its outcome after; a killed agent leaves
+an open entry, which the next one closes as cancelled. Nothing in it is secret. All methods block;
+call them from a worker thread where latency matters.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.domain.errors import ConfigError
+from agent.domain.model import Attempt, Cause, Hold, Release, Service, Status
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE actions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,
+  cause TEXT NOT NULL, revision TEXT, status TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+  duration_s REAL, error TEXT
+) STRICT;
+CREATE INDEX actions_subject ON actions (subject, id);
+CREATE TABLE releases (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL,
+  inputs TEXT NOT NULL, services TEXT NOT NULL, at TEXT NOT NULL
+) STRICT;
+CREATE TABLE attempts (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, count INTEGER NOT NULL,
+  next_at REAL NOT NULL, permanent INTEGER NOT NULL, error TEXT NOT NULL
+) STRICT;
+CREATE TABLE holds (
+  subject TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+  needs_person INTEGER NOT NULL, since TEXT NOT NULL, PRIMARY KEY (subject, reason)
+) STRICT;
+CREATE TABLE plaintext (path TEXT PRIMARY KEY, oid TEXT NOT NULL) STRICT;
+CREATE TABLE approvals (sha TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
+CREATE TABLE helpers (id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE evicted (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL, image TEXT NOT NULL, action TEXT NOT NULL,
+  reason TEXT NOT NULL, at TEXT NOT NULL, remove_at REAL, inspect TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One action as ``history --json`` shows it."""
+
+    id: int
+    at: str
+    action: str
+    subject: str
+    reason: str
+    cause: tuple[Cause, ...]
+    revision: str | None
+    status: str
+    attempts: int
+    duration_s: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A container that was ended. ``action`` is removed, stopped, reported or exempt.
+
+    ``remove_at`` is when the kept container goes for good, in seconds since the epoch.
+    """
+
+    id: str
+    name: str
+    image: str
+    action: str
+    reason: str
+    at: str
+    remove_at: float | None = None
+
+
+def utcnow() -> str:
+    """Now as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Journal:
+    """The journal of one host at ``path``.
+
+    With ``read_only`` nothing is created and nothing locked: for commands that look while the
+    agent works. Raises :class:`ConfigError` when the file is not there or not a journal.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock = threading.RLock()
+        try:
+            if read_only:
+                path.stat()
+            self._db = sqlite3.connect(
+                path, timeout=10, check_same_thread=False, isolation_level=None
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA busy_timeout = 10000")
+            if read_only:
+                self._db.execute("PRAGMA query_only = 1")
+            else:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._migrate()
+            self._db.execute("SELECT key FROM meta LIMIT 1")
+        except FileNotFoundError:
+            raise ConfigError(
+                "there is no journal yet", where=str(path), hint="has the agent run on this host?"
+            ) from None
+        except (OSError, sqlite3.Error) as err:
+            raise ConfigError(
+                f"the journal cannot be read: {err}",
+                where=str(path),
+                hint="without it nothing is removed; move it aside to begin a new one",
+            ) from None
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            with self._write() as db:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        elif version > _SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it is of a newer version of commitd ({version})")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    # --- actions ---
+
+    def begin(
+        self,
+        action: str,
+        subject: str,
+        reason: str,
+        *,
+        cause: Iterable[Cause] = (),
+        revision: str | None = None,
+    ) -> int:
+        """Write down what is about to be done; its number."""
+        with self._write() as db:
+            cursor = db.execute(
+                "INSERT INTO actions (at, action, subject, reason, cause, revision)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (utcnow(), action, subject, reason, _causes_to_json(cause), revision),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def finish(
+        self,
+        number: int,
+        status: Status,
+        *,
+        attempts: int = 1,
+        duration_s: float = 0.0,
+        error: str | None = None,
+    ) -> None:
+        """Write down how it ended."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE actions SET status = ?, attempts = ?, duration_s = ?, error = ?"
+                " WHERE id = ?",
+                (status.value, attempts, round(duration_s, 3), error, number),
+            )
+
+    def close_open_actions(self) -> int:
+        """End what a killed agent left open; how many there were."""
+        with self._write() as db:
+            return db.execute(
+                "UPDATE actions SET status = 'cancelled', error = 'the agent ended meanwhile'"
+                " WHERE status IS NULL"
+            ).rowcount
+
+    def history(
+        self, *, subject: str | None = None, limit: int = 50, after: int = 0
+    ) -> list[Entry]:
+        """Actions, newest first; those still going on have the status ``running``."""
+        rows = self._rows(
+            "SELECT * FROM actions WHERE id > ? AND (? IS NULL OR subject = ?)"
+            " ORDER BY id DESC LIMIT ?",
+            (after, subject, subject, limit),
+        )
+        return [
+            Entry(
+                **{
+                    **dict(row),
+                    "status": row["status"] or "running",
+                    "cause": tuple(Cause(**cause) for cause in json.loads(row["cause"])),
+                }
+            )
+            for row in rows
+        ]
+
+    # --- what was applied ---
+
+    def releases(self) -> dict[str, Release]:
+        """The last good release of each stack."""
+        return {
+            row["stack"]: Release(
+                stack=row["stack"],
+                digest=row["digest"],
+                revision=row["revision"],
+                inputs=tuple((path, oid) for path, oid in json.loads(row["inputs"])),
+                services=tuple(Service(**service) for service in json.loads(row["services"])),
+                at=row["at"],
+            )
+            for row in self._rows("SELECT * FROM releases")
+        }
+
+    def keep_release(self, release: Release) -> None:
+        """Remember what now runs; ends the failures of its stack."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    release.stack,
+                    release.digest,
+                    release.revision,
+                    json.dumps(release.inputs),
+                    json.dumps([asdict(service) for service in release.services]),
+                    release.at,
+                ),
+            )
+            db.execute("DELETE FROM attempts WHERE stack = ?", (release.stack,))
+
+    def forget_release(self, stack: str) -> None:
+        """The stack is gone."""
+        with self._write() as db:
+            db.execute("DELETE FROM releases WHERE stack = ?", (stack,))
+            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
+
+    def attempts(self) -> dict[str, Attempt]:
+        """Failures in a row by stack."""
+        return {
+            row["stack"]: Attempt(**{**dict(row), "permanent": bool(row["permanent"])})
+            for row in self._rows("SELECT * FROM attempts")
+        }
+
+    def keep_attempt(self, attempt: Attempt) -> None:
+        """Remember a failure."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    attempt.stack,
+                    attempt.digest,
+                    attempt.count,
+                    attempt.next_at,
+                    int(attempt.permanent),
+                    attempt.error,
+                ),
+            )
+
+    # --- holds ---
+
+    def replace_holds(self, holds: Iterable[Hold]) -> list[Hold]:
+        """Make ``holds`` the current ones; returns those that are new."""
+        wanted = {(hold.subject, hold.reason.value): hold for hold in holds}
+        known = {
+            (row["subject"], row["reason"]): row["detail"]
+            for row in self._rows("SELECT * FROM holds")
+        }
+        new = [hold for key, hold in wanted.items() if key not in known]
+        if known == {key: hold.detail for key, hold in wanted.items()}:
+            return []
+        with self._write() as db:
+            for key in known.keys() - wanted.keys():
+                db.execute("DELETE FROM holds WHERE subject = ? AND reason = ?", key)
+            for hold in wanted.values():
+                db.execute(
+                    "INSERT INTO holds VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET detail = excluded.detail, needs_person = excluded.needs_person",
+                    (
+                        hold.subject,
+                        hold.reason.value,
+                        hold.detail,
+                        int(hold.needs_person),
+                        utcnow(),
+                    ),
+                )
+        return new
+
+    def holds(self) -> list[dict[str, Any]]:
+        """Current holds: subject, reason, detail, needs_person, since."""
+        rows = self._rows("SELECT * FROM holds ORDER BY needs_person DESC, subject")
+        return [{**dict(row), "needs_person": bool(row["needs_person"])} for row in rows]
+
+    # --- plaintext, approvals, helpers ---
+
+    def plaintext(self) -> dict[str, str]:
+        """Secret files that are decrypted: path of the ciphertext to its Git object."""
+        return {row["path"]: row["oid"] for row in self._rows("SELECT * FROM plaintext")}
+
+    def keep_plaintext(self, path: str, oid: str) -> None:
+        """The plaintext of this ciphertext is in place."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO plaintext VALUES (?, ?)", (path, oid))
+
+    def forget_plaintext(self, path: str) -> None:
+        """The plaintext is gone."""
+        with self._write() as db:
+            db.execute("DELETE FROM plaintext WHERE path = ?", (path,))
+
+    def approve(self, sha: str) -> None:
+        """A person on the host accepted this commit, with what it removes or rewrites."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO approvals VALUES (?, ?)", (sha, utcnow()))
+
+    def approved(self) -> frozenset[str]:
+        """Accepted commits."""
+        return frozenset(row["sha"] for row in self._rows("SELECT sha FROM approvals"))
+
+    def keep_helper(self, container_id: str) -> None:
+        """A helper container is about to start."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO helpers VALUES (?)", (container_id,))
+
+    def forget_helper(self, container_id: str) -> None:
+        """The helper is gone."""
+        with self._write() as db:
+            db.execute("DELETE FROM helpers WHERE id = ?", (container_id,))
+
+    def helpers(self) -> list[str]:
+        """Helpers that were not seen to end."""
+        return [row["id"] for row in self._rows("SELECT id FROM helpers")]
+
+    # --- evicted containers ---
+
+    def keep_evicted(self, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
+        """Remember a container that is being ended, with its redacted description."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO evicted VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    evicted.id,
+                    evicted.name,
+                    evicted.image,
+                    evicted.action,
+                    evicted.reason,
+                    evicted.at,
+                    evicted.remove_at,
+                    json.dumps(inspect),
+                ),
+            )
+
+    def evicted(self) -> list[Evicted]:
+        """Containers that were ended and are still kept or remembered, newest first."""
+        rows = self._rows(
+            "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
+            " ORDER BY at DESC LIMIT 200"
+        )
+        return [Evicted(**dict(row)) for row in rows]
+
+    def evicted_is_gone(self, container_id: str) -> None:
+        """The kept container was removed for good."""
+        with self._write() as db:
+            db.execute("UPDATE evicted SET remove_at = NULL WHERE id = ?", (container_id,))
+
+    # --- single values ---
+
+    def get(self, key: str) -> Any:
+        """A remembered value, or None."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return json.loads(rows[0]["value"]) if rows else None
+
+    def put(self, key: str, value: Any) -> None:
+        """Remember a value (JSON); unchanged values are not written."""
+        text = json.dumps(value)
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        if rows and rows[0]["value"] == text:
+            return
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+
+
+def _causes_to_json(causes: Iterable[Cause]) -> str:
+    return json.dumps([asdict(cause) for cause in causes])

@@ -1,0 +1,120 @@
+"""Child processes: bounded in time and output, with nothing inherited, ended as a group."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+
+from agent.domain.errors import TransientError
+
+MAX_OUTPUT = 16 * 1024 * 1024
+GRACE_S = 10.0
+"""Between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a child ended; a negative code is the signal that ended it."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout_s: float,
+    cwd: Path = Path("/"),
+    stdin: bytes = b"",
+    max_output: int = MAX_OUTPUT,
+    max_memory: int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Result:
+    """Run ``argv`` with exactly ``env`` and return how it ended, whatever its code.
+
+    ``max_memory`` limits the address space, in bytes. On cancellation and on time-out the whole
+    process group gets SIGTERM, and after ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when
+    the time is up, the output is longer than ``max_output`` bytes or the program cannot start;
+    no message holds arguments or output.
+    """
+    name = os.path.basename(argv[0])  # noqa: PTH119  a word for messages
+    try:
+        process = await anyio.open_process(
+            argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    except OSError as err:
+        raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
+    if max_memory is not None:
+        with suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (max_memory, max_memory))
+    out, err_out = bytearray(), bytearray()
+    finished = False
+    try:
+        with anyio.move_on_after(timeout_s) as scope:
+            async with anyio.create_task_group() as group:
+                if process.stdout:
+                    group.start_soon(_drain, process.stdout, out, max_output)
+                if process.stderr:
+                    group.start_soon(_drain, process.stderr, err_out, max_output)
+                if stdin:
+                    await _feed(process, stdin)
+                await process.wait()
+            finished = True
+        if scope.cancelled_caught:
+            raise TransientError(f"{name} did not end within {timeout_s:g} s")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _end(process, finished=finished)
+    if max(len(out), len(err_out)) > max_output:
+        raise TransientError(f"{name} printed more than {max_output:,} bytes")
+    return Result(process.returncode or 0, bytes(out), bytes(err_out))
+
+
+async def _feed(process: Process, data: bytes) -> None:
+    if process.stdin is None:
+        return
+    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
+        await process.stdin.send(data)
+    await process.stdin.aclose()
+
+
+async def _drain(stream: ByteReceiveStream, into: bytearray, limit: int) -> None:
+    """Read to the end; beyond ``limit`` read on but keep just one byte more, as a mark."""
+    with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+        async for chunk in stream:
+            into += chunk[: limit + 1 - len(into)]
+
+
+async def _end(process: Process, *, finished: bool) -> None:
+    """Close the pipes; unless the child ended by itself, first end its whole group."""
+    if not finished:
+        _signal_group(process, signal.SIGTERM)
+        with anyio.move_on_after(GRACE_S):
+            await process.wait()
+        # Also when the child itself is gone: a grandchild may have stayed.
+        _signal_group(process, signal.SIGKILL)
+        with anyio.move_on_after(GRACE_S):
+            await process.wait()
+    with anyio.move_on_after(1):
+        await process.aclose()
+
+
+def _signal_group(process: Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,191 @@
+"""SOPS, as a pinned container image or a pinned binary: ciphertext in, plaintext or a reason out.
+
+What SOPS prints when it fails can hold pieces of the secret, so nobody ever sees it: only its exit
+code is translated.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters import process
+from agent.adapters.engine import Engine
+from agent.domain.config import Sops
+from agent.domain.errors import ConfigError, PermanentError, TransientError
+
+TIMEOUT_S = 60.0
+_PARALLEL = os.cpu_count() or 1
+
+_MEANING = {
+    1: "it is not a SOPS file: its metadata is missing",
+    25: "a key name or a value was changed after encryption",
+    51: "it was changed after encryption: the checksum does not match",
+    128: "this host's age key cannot decrypt it",
+}
+_HINT = {
+    1: "encrypt it: sops encrypt -i FILE",
+    25: "edit secrets only with sops",
+    51: "edit secrets only with sops",
+    128: "add this host's recipient and run sops updatekeys",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An encrypted file, by its path in the repository."""
+
+    path: str
+    ciphertext: bytes
+
+
+class Decryptor(Protocol):
+    """Either way of running SOPS."""
+
+    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[bytes | PermanentError]:
+        """Plaintext or the reason for each of ``files``, in order.
+
+        Raises :class:`TransientError` or :class:`ConfigError` when SOPS itself cannot run.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BinarySops:
+    """A local program with a known SHA-256."""
+
+    binary: Path
+    sha256: str
+
+    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[bytes | PermanentError]:
+        """See :class:`Decryptor`; as many at a time as there are cores."""
+        await anyio.to_thread.run_sync(self._verify)
+        results: dict[int, bytes | PermanentError] = {}
+        limiter = anyio.CapacityLimiter(_PARALLEL)
+
+        async def one(index: int, file: Sealed) -> None:
+            async with limiter:
+                results[index] = await self._decrypt_one(file, key)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for index, file in enumerate(files):
+                    group.start_soon(one, index, file)
+        except* TransientError as errors:
+            raise errors.exceptions[0] from None
+        return [results[index] for index in range(len(files))]
+
+    async def _decrypt_one(self, file: Sealed, key: bytes) -> bytes | PermanentError:
+        # The key goes through a pipe that only the child holds: no path, no argument, no variable.
+        read_end, write_end = os.pipe()
+        try:
+            os.write(write_end, key)
+            os.close(write_end)
+            result = await process.run(
+                [str(self.binary), "decrypt", "--input-type", "dotenv", "--output-type", "dotenv"],
+                env={
+                    "PATH": os.defpath,
+                    "HOME": "/nonexistent",
+                    "SOPS_AGE_KEY_FILE": f"/dev/fd/{read_end}",
+                },
+                stdin=file.ciphertext,
+                timeout_s=TIMEOUT_S,
+                pass_fds=(read_end,),
+            )
+        finally:
+            os.close(read_end)
+        return result.out if result.code == 0 else _failure(file, result.code)
+
+    def _verify(self) -> None:
+        try:
+            with self.binary.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as err:
+            raise ConfigError(
+                f"the sops binary cannot be read: {err.strerror}", where=str(self.binary)
+            ) from None
+        if found != self.sha256:
+            raise ConfigError(
+                f"the sops binary is not the pinned one: its SHA-256 is {found}",
+                where=str(self.binary),
+                hint="check where it came from before changing secrets.sops.sha256",
+            )
+
+
+_SCRIPT = """
+read -r count; read -r key
+while [ "$count" -gt 0 ]; do
+  read -r file
+  printf %s "$file" | base64 -d >/tmp/in
+  printf %s "$key" | base64 -d | SOPS_AGE_KEY_FILE=/dev/stdin sops decrypt \
+    --input-type dotenv --output-type dotenv /tmp/in >/tmp/out 2>/dev/null
+  printf '%s ' "$?"; base64 /tmp/out | tr -d '\\n'; echo
+  count=$((count - 1))
+done
+"""
+"""Reads a count, the key and the files, each a line of base64; answers a line each: code, base64.
+
+The whole batch needs one container. Everything passes through the attached pipes and a tmpfs;
+the shell's ``printf`` is a builtin, so nothing shows in the arguments of any process.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSops:
+    """A container image pinned by digest, with ``sh``, ``base64`` and ``sops`` in it."""
+
+    image: str
+    engine: Engine
+
+    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[bytes | PermanentError]:
+        """See :class:`Decryptor`; one container for the whole batch."""
+        await self.engine.ensure_image(self.image)
+        lines = [str(len(files)).encode(), base64.b64encode(key)]
+        lines += [base64.b64encode(file.ciphertext) for file in files]
+        code, out = await self.engine.run_helper(
+            self.image,
+            ["sh", "-c", _SCRIPT],
+            stdin=b"\n".join(lines) + b"\n",
+            timeout_s=TIMEOUT_S + len(files),
+        )
+        answers = out.splitlines()
+        if code != 0 or len(answers) != len(files):
+            raise TransientError(
+                f"the SOPS container ended with {code} after {len(answers)} of {len(files)} files",
+                where=self.image,
+                hint="the image needs sh, base64 and sops; the -alpine variant has them",
+            )
+        return [_answer(file, line) for file, line in zip(files, answers, strict=True)]
+
+
+def _answer(file: Sealed, line: bytes) -> bytes | PermanentError:
+    code, _, encoded = line.partition(b" ")
+    if code != b"0":
+        return _failure(file, int(code))
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return PermanentError("the SOPS container garbled it", where=file.path)
+
+
+def _failure(file: Sealed, code: int) -> PermanentError:
+    return PermanentError(
+        _MEANING.get(code, f"sops ended with {code}"), where=file.path, hint=_HINT.get(code)
+    )
+
+
+def decryptor(sops: Sops, engine: Engine) -> Decryptor:
+    """The way of running SOPS that the configuration names."""
+    if sops.image is not None:
+        return ContainerSops(sops.image, engine)
+    if sops.binary is None or sops.sha256 is None:
+        raise ConfigError("secrets.sops names neither an image nor a binary")
+    return BinarySops(sops.binary, sops.sha256)

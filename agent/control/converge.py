@@ -1,0 +1,238 @@
+"""Doing what the plan says: every stack on its own, in parallel, each failure its own."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+
+from agent.adapters.compose import Compose, ModelService
+from agent.adapters.engine import Engine
+from agent.adapters.journal import Journal, utcnow
+from agent.control.secrets import SecretKeeper
+from agent.domain import drift
+from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.model import (
+    CONFIG_HASH,
+    Attempt,
+    Container,
+    Deploy,
+    Outcome,
+    Reason,
+    Release,
+    RemoveStack,
+    Revision,
+    Service,
+    Stack,
+    Status,
+)
+
+log = logging.getLogger("commitd.converge")
+
+_Action = TypeVar("_Action")
+_Result = TypeVar("_Result")
+
+TRIES = 3
+FIRST_BACKOFF_S = 5.0
+LONGEST_BACKOFF_S = 300.0
+QUIET_S = 600.0
+"""A stack that was left alone this long starts its backoff anew."""
+
+
+class Converger:
+    """Executes deploys and removals; writes each down before and after."""
+
+    def __init__(
+        self,
+        compose: Compose,
+        engine: Engine,
+        journal: Journal,
+        secrets: SecretKeeper,
+        parallel: int,
+    ) -> None:
+        self._compose = compose
+        self._engine = engine
+        self._journal = journal
+        self._secrets = secrets
+        self._limiter = anyio.CapacityLimiter(parallel)
+
+    async def deploy(self, deploys: Iterable[Deploy], revision: Revision) -> list[Outcome]:
+        """Bring all stacks to their declared state; never raises for one of them."""
+        return await self._each(deploys, lambda deploy: self._deploy(deploy, revision))
+
+    async def remove(self, removals: Iterable[RemoveStack], revision: Revision) -> list[Outcome]:
+        """Take the stacks down; never raises for one of them."""
+        return await self._each(removals, lambda removal: self._remove(removal, revision))
+
+    async def _each(
+        self, actions: Iterable[_Action], work: Callable[[_Action], Awaitable[Outcome]]
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+
+        async def one(action: _Action) -> None:
+            async with self._limiter:
+                outcomes.append(await work(action))
+
+        async with anyio.create_task_group() as group:
+            for action in actions:
+                group.start_soon(one, action)
+        return sorted(outcomes, key=lambda outcome: outcome.subject)
+
+    async def _deploy(self, deploy: Deploy, revision: Revision) -> Outcome:
+        stack = deploy.stack
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                "restart" if deploy.reason is Reason.DRIFTED else "deploy",
+                stack.name,
+                deploy.reason.value,
+                cause=deploy.causes,
+                revision=revision.sha,
+            )
+        )
+        log.info("%s: deploying %s: %s", stack.name, revision.short, deploy.reason.value)
+        outcome, services = await self._attempt(number, stack.name, lambda: self._bring_up(stack))
+        await anyio.to_thread.run_sync(self._settle, deploy, revision, outcome, services)
+        return outcome
+
+    async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
+        project = removal.project
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                "remove-stack",
+                project,
+                removal.reason.value,
+                cause=removal.causes,
+                revision=revision.sha,
+            )
+        )
+        log.info("%s: taking it down: %s", project, removal.reason.value)
+        outcome, volumes = await self._attempt(number, project, lambda: self._take_down(project))
+        if outcome.status is Status.SUCCEEDED:
+            await anyio.to_thread.run_sync(self._journal.forget_release, project)
+            if volumes:
+                log.info("%s: its volumes are kept: %s", project, ", ".join(volumes))
+        return outcome
+
+    async def _attempt(
+        self, number: int, subject: str, work: Callable[[], Awaitable[_Result]]
+    ) -> tuple[Outcome, _Result | None]:
+        """Run ``work`` with a few tries and write down how it ended."""
+        started = time.monotonic()
+        tries = 0
+        result: _Result | None = None
+        error: CommitdError | None = None
+        status = Status.CANCELLED
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(TransientError),
+                stop=stop_after_attempt(TRIES),
+                wait=wait_exponential_jitter(initial=0.5, max=10),
+                reraise=True,
+                sleep=anyio.sleep,
+            ):
+                tries = attempt.retry_state.attempt_number
+                with attempt:
+                    result = await work()
+            status = Status.SUCCEEDED
+        except CommitdError as err:
+            status, error = Status.FAILED, err
+            log.error("%s: %s", subject, err)  # noqa: TRY400  the message is for operators
+        except Exception as err:
+            status, error = Status.FAILED, TransientError(f"unexpected {type(err).__name__}")
+            log.exception("%s: unexpected", subject)
+        finally:
+            self._journal.finish(
+                number,
+                status,
+                attempts=tries,
+                duration_s=time.monotonic() - started,
+                error=str(error) if error else None,
+            )
+        permanent = isinstance(error, PermanentError)
+        return Outcome(subject, status, str(error) if error else None, permanent, tries), result
+
+    async def _bring_up(self, stack: Stack) -> tuple[Service, ...]:
+        """Pull, start, and look whether it is there: a return code of 0 is not enough."""
+        invocation = await anyio.to_thread.run_sync(self._secrets.invocation, stack)
+        model = await self._compose.model(invocation)
+        await self._compose.pull(invocation)
+        await self._compose.up(invocation)
+        containers = [c for c in await self._engine.containers() if c.project == stack.name]
+        return _observed(stack.name, model, containers)
+
+    async def _take_down(self, project: str) -> list[str]:
+        await self._compose.down(project)
+        left = [c.name for c in await self._engine.containers() if c.project == project and c.alive]
+        if left:
+            raise TransientError(f"still running after compose down: {', '.join(left)}")
+        return await self._engine.volumes(project)
+
+    def _settle(
+        self,
+        deploy: Deploy,
+        revision: Revision,
+        outcome: Outcome,
+        services: tuple[Service, ...] | None,
+    ) -> None:
+        """Remember the release or the failure; repairs in a row count towards a backoff too."""
+        stack = deploy.stack
+        before = self._journal.attempts().get(stack.name)
+        if outcome.status is Status.SUCCEEDED and services is not None:
+            self._journal.keep_release(
+                Release(stack.name, stack.digest, revision.sha, stack.inputs, services, utcnow())
+            )
+            if deploy.reason is not Reason.DRIFTED:
+                return
+            error = "it was put right and drifted again"
+        elif outcome.status is Status.FAILED:
+            error = outcome.error or "it failed"
+        else:
+            return
+        now = time.time()
+        fresh = before is None or before.digest != stack.digest or now - before.next_at > QUIET_S
+        count = 1 if fresh or before is None else before.count + 1
+        self._journal.keep_attempt(
+            Attempt(stack.name, stack.digest, count, now + backoff(count), outcome.permanent, error)
+        )
+
+
+def backoff(count: int) -> float:
+    """Seconds to wait after ``count`` failures in a row, with jitter."""
+    longest: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (min(count, 10) - 1))
+    return longest * random.uniform(0.8, 1.2)  # noqa: S311  spreads load, protects nothing
+
+
+def _observed(
+    stack: str, model: dict[str, ModelService], containers: list[Container]
+) -> tuple[Service, ...]:
+    """The release as it runs. Raises :class:`TransientError` naming what is not as it should be."""
+    services: list[Service] = []
+    wrong: list[str] = []
+    for name, expected in sorted(model.items()):
+        found = [c for c in containers if c.service == name and not c.one_off]
+        if len(found) != expected.scale:
+            wrong.append(f"{name} has {len(found)} of {expected.scale} containers")
+        wrong += [
+            f"{c.name} is {c.state}" + ("" if c.exit_code is None else f" ({c.exit_code})")
+            for c in found
+            if not drift.settled(c, finishes=expected.finishes)
+        ]
+        if expected.scale and found:
+            config_hash = found[0].labels.get(CONFIG_HASH, "")
+            services.append(
+                Service(name, expected.image, expected.scale, config_hash, expected.finishes)
+            )
+    if wrong:
+        raise TransientError(f"{stack} is not up: {'; '.join(wrong)}")
+    return tuple(services)

@@ -1,0 +1,151 @@
+"""Keeping the plaintext of the secrets that this host needs, and only of those, up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.compose import Invocation
+from agent.adapters.journal import Journal
+from agent.adapters.plaintext import PlaintextStore
+from agent.adapters.sops import Decryptor, Sealed
+from agent.domain import dotenv
+from agent.domain.errors import CommitdError, ConfigError, PermanentError
+from agent.domain.layout import plaintext_path
+from agent.domain.model import DesiredState, Reason, Stack, TreeEntry
+
+log = logging.getLogger("commitd.secrets")
+
+Locked = dict[str, tuple[Reason, str]]
+"""Stacks that must not be deployed, with the reason and its detail."""
+
+
+class SecretKeeper:
+    """Decrypts what changed or is missing; deletes what nobody needs any more."""
+
+    def __init__(
+        self,
+        root: Path,
+        journal: Journal,
+        decryptor: Decryptor | None,
+        read_key: Callable[[], bytes],
+        contents: Callable[[Sequence[TreeEntry]], Awaitable[dict[str, bytes]]],
+    ) -> None:
+        self._root = root
+        self._store = PlaintextStore(root)
+        self._journal = journal
+        self._decryptor = decryptor
+        self._read_key = read_key
+        self._contents = contents
+
+    async def refresh(self, desired: DesiredState, kept: frozenset[str]) -> Locked:
+        """Bring the plaintext in line with ``desired``; which stacks must wait, and why.
+
+        ``kept`` are stacks that are still up although they are not readable or not declared:
+        their plaintext stays.
+        """
+        needed = {
+            file.path: file.oid
+            for stack in desired.stacks
+            for file in stack.environment
+            if file.secret
+        }
+        have = self._journal.plaintext()
+        stale = await anyio.to_thread.run_sync(
+            lambda: [
+                path
+                for path, oid in needed.items()
+                if have.get(path) != oid or not self._store.exists(plaintext_path(path))
+            ]
+        )
+        failures = await self._decrypt(stale, needed) if stale else {}
+        await self._forget(have, needed, kept)
+        return {
+            stack.name: (Reason.SECRET, failures[file.path])
+            for stack in desired.stacks
+            for file in stack.environment
+            if file.path in failures
+        }
+
+    async def _decrypt(self, paths: Sequence[str], oids: Mapping[str, str]) -> dict[str, str]:
+        """Decrypt ``paths``; the reason for each that failed."""
+        if self._decryptor is None:
+            message = "the host's configuration has no secrets: section"
+            return dict.fromkeys(paths, message)
+        entries = [TreeEntry(path, "100644", oids[path], 0) for path in paths]
+        try:
+            contents = await self._contents(entries)
+            sealed = [Sealed(path, contents[path]) for path in paths]
+            key = await anyio.to_thread.run_sync(self._read_key)
+            results = await self._decryptor.decrypt(sealed, key)
+        except CommitdError as err:
+            log.warning("secrets cannot be decrypted: %s", err)
+            return dict.fromkeys(paths, str(err))
+        failures: dict[str, str] = {}
+        for path, result in zip(paths, results, strict=True):
+            if isinstance(result, PermanentError):
+                failures[path] = str(result)
+                continue
+            if problem := await anyio.to_thread.run_sync(self._keep, path, oids[path], result):
+                failures[path] = problem
+        for path, problem in failures.items():
+            log.warning("%s is not decrypted: %s", path, problem)
+        return failures
+
+    def _keep(self, path: str, oid: str, plaintext: bytes) -> str | None:
+        """Write one plaintext if it is usable; the problem otherwise."""
+        try:
+            for key in dotenv.decrypted_values(plaintext):
+                if problem := dotenv.refused(key, secret=True):
+                    return f"{path}: {problem}"
+            self._store.write(plaintext_path(path), plaintext)
+        except (ValueError, PermanentError) as err:
+            return f"{path}: {err}"
+        except OSError as err:
+            return f"{path}: the plaintext cannot be written: {err.strerror}"
+        self._journal.keep_plaintext(path, oid)
+        log.info("decrypted %s", path)
+        return None
+
+    async def _forget(
+        self, have: Mapping[str, str], needed: Mapping[str, str], kept: frozenset[str]
+    ) -> None:
+        for path in have.keys() - needed.keys():
+            place, name = path.split("/")[:2]
+            if place == "stacks" and name in kept:
+                continue
+            await anyio.to_thread.run_sync(self._store.delete, plaintext_path(path))
+            self._journal.forget_plaintext(path)
+            log.info("deleted the plaintext of %s", path)
+
+    def invocation(self, stack: Stack) -> Invocation:
+        """All that Compose must be told to run ``stack``. Blocks; raises :class:`CommitdError`."""
+        values: list[dotenv.Values] = []
+        plain: list[Path] = []
+        for file in stack.environment:
+            try:
+                if file.secret:
+                    content = self._store.read(plaintext_path(file.path))
+                    secret = dotenv.decrypted_values(content)
+                    values.append(dotenv.Values(file.path, secret=secret))
+                else:
+                    plain.append(self._root / file.path)
+                    keys = dotenv.keys(plain[-1].read_text())
+                    values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
+            except (OSError, ValueError) as err:
+                reason = err.strerror if isinstance(err, OSError) else str(err)
+                raise PermanentError(f"cannot be read: {reason}", where=file.path) from None
+        return Invocation(
+            project=stack.name,
+            file=self._root / stack.compose,
+            env_files=tuple(plain),
+            secrets=dotenv.secret_environment(values),
+        )
+
+
+def no_key() -> bytes:
+    """Stands in for the key where none is configured."""
+    raise ConfigError("the host's configuration has no secrets: section")

@@ -1,0 +1,261 @@
+"""Putting the parts together: one cycle, or the daemon with its timers and signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from agent.adapters import compose, host, process, sops, systemd
+from agent.adapters.engine import Engine, Helpers
+from agent.adapters.git import Repository
+from agent.adapters.journal import Journal
+from agent.control.converge import Converger
+from agent.control.evict import Evictor
+from agent.control.reconciler import Parts, Protection, Reconciler, Verdict
+from agent.control.remotes import Remotes
+from agent.control.secrets import SecretKeeper, no_key
+from agent.control.watcher import Watcher
+from agent.domain.config import Config
+from agent.domain.errors import CommitdError, ConfigError
+
+log = logging.getLogger("commitd")
+
+OLDEST_GIT = (2, 39)
+ENGINE_RETRY_S = 2.0
+SAFE_POINT_S = 45.0
+"""How long a cycle may go on after SIGTERM before its children are ended."""
+
+
+class JournalledHelpers(Helpers):
+    """Helpers that a killed agent's successor can still find."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def add(self, container_id: str) -> None:
+        """Remember it on disk before it starts."""
+        super().add(container_id)
+        self._journal.keep_helper(container_id)
+
+    def discard(self, container_id: str) -> None:
+        """Forget it."""
+        super().discard(container_id)
+        self._journal.forget_helper(container_id)
+
+
+@asynccontextmanager
+async def assemble(config: Config) -> AsyncIterator[Parts]:
+    """All parts of the agent, with the host's lock held. Raises :class:`CommitdError`."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    host.prepare_directories(config)
+    with host.only_agent(config):
+        await _check_git()
+        docker_host = host.docker_host(config)
+        program = await compose.find(docker_host, config.converge.timeout)
+        journal = Journal(config.state_dir / "journal.db")
+        try:
+            if closed := journal.close_open_actions():
+                log.warning("%d actions were cut short when the agent ended", closed)
+            repository = Repository(
+                config.state_dir / "repo", config.branch, host.install_askpass(config)
+            )
+            await repository.prepare()
+            async with Engine(docker_host, JournalledHelpers(journal)) as engine:
+                yield _wire(config, journal, repository, engine, program)
+        finally:
+            journal.close()
+
+
+def _wire(
+    config: Config,
+    journal: Journal,
+    repository: Repository,
+    engine: Engine,
+    program: compose.Compose,
+) -> Parts:
+    settings = config.secrets
+    secrets = SecretKeeper(
+        repository.root,
+        journal,
+        sops.decryptor(settings.sops, engine) if settings else None,
+        partial(host.read_key, settings) if settings else no_key,
+        repository.contents,
+    )
+    protection = Protection()
+    return Parts(
+        config=config,
+        repository=repository,
+        remotes=Remotes(config.remotes, repository, journal, config.runtime_dir),
+        engine=engine,
+        journal=journal,
+        secrets=secrets,
+        converger=Converger(program, engine, journal, secrets, config.converge.parallel),
+        evictor=Evictor(
+            engine,
+            journal,
+            config.undeclared,
+            protection.current,
+            lambda: journal.get("enrolled") is not None,
+        ),
+        protection=protection,
+    )
+
+
+async def _check_git() -> None:
+    result = await process.run(
+        ["git", "version"], env={"PATH": os.environ.get("PATH", os.defpath)}, timeout_s=10
+    )
+    numbers = [int(part) for part in result.out.decode().split()[2].split(".")[:2]]
+    if tuple(numbers) < OLDEST_GIT:
+        raise ConfigError(
+            f"git {numbers[0]}.{numbers[1]} is too old",
+            hint=f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer",
+        )
+
+
+async def _reap_helpers(parts: Parts) -> None:
+    """Containers that a killed agent left: known by ID, because a label could be anyone's."""
+    for container_id in parts.journal.helpers():
+        await parts.engine.remove_helper(container_id)
+        parts.journal.forget_helper(container_id)
+
+
+async def once(config: Config) -> Verdict:
+    """One whole cycle."""
+    async with assemble(config) as parts:
+        await parts.engine.version()
+        await _reap_helpers(parts)
+        return await Reconciler(parts).cycle()
+
+
+class Daemon:
+    """The agent as a service. Signals: TERM and INT end it, HUP reloads, USR1 looks now."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+        self._config = config
+        self._reload = reload
+        self._reload_wanted = False
+        self._stopping = False
+        self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
+            anyio.create_memory_object_stream[str](1)
+        )
+
+    async def run(self) -> None:
+        """Work until told to stop. Raises :class:`CommitdError` when it cannot begin."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen_to_signals, group.cancel_scope)
+            while not self._stopping:
+                await self._run_with_one_config()
+            group.cancel_scope.cancel()
+
+    async def _run_with_one_config(self) -> None:
+        self._reload_wanted = False
+        async with assemble(self._config) as parts:
+            await self._await_engine(parts)
+            reconciler = Reconciler(parts)
+            watcher = Watcher(parts.engine, parts.evictor, self._wake_up)
+            async with anyio.create_task_group() as group:
+                group.start_soon(watcher.run)
+                await self._loop(reconciler)
+                group.cancel_scope.cancel()
+        if self._reload_wanted:
+            self._take_new_config()
+
+    async def _await_engine(self, parts: Parts) -> None:
+        """Docker may start after the agent; an agent in a crash loop would help nobody."""
+        said = None
+        while not (self._stopping or self._reload_wanted):
+            try:
+                await parts.engine.version()
+                await _reap_helpers(parts)
+            except CommitdError as err:
+                if str(err) != said:
+                    said = str(err)
+                    log.warning("%s", err)
+                systemd.notify("READY=1", f"STATUS={err}", "WATCHDOG=1")
+                await self._sleep(ENGINE_RETRY_S)
+            else:
+                return
+
+    async def _loop(self, reconciler: Reconciler) -> None:
+        """Cycles, woken by time, events and signals. Each sign of life is the loop's own."""
+        config = self._config
+        poll_s = min(remote.poll for remote in config.remotes)
+        next_poll = time.monotonic()
+        last_line = None
+        while not (self._stopping or self._reload_wanted):
+            ask = time.monotonic() >= next_poll
+            if ask:
+                next_poll = time.monotonic() + poll_s
+            line = await self._cycle(reconciler, ask=ask)
+            if line != last_line:
+                log.info("%s", line)
+                last_line = line
+            systemd.notify("READY=1", f"STATUS={line}", "WATCHDOG=1")
+            await self._sleep(max(0.0, next_poll - time.monotonic()))
+
+    async def _cycle(self, reconciler: Reconciler, *, ask: bool) -> str:
+        try:
+            return (await reconciler.cycle(ask=ask)).line
+        except CommitdError as err:
+            return f"cannot work: {err}"
+        except Exception as err:
+            log.exception("unexpected; the loop goes on")
+            return f"unexpected {type(err).__name__}, see the log"
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until woken or time is up, with signs of life in between."""
+        until = time.monotonic() + seconds
+        beat_s = (systemd.watchdog_s() or 60.0) / 3
+        while (left := until - time.monotonic()) > 0:
+            with anyio.move_on_after(min(left, beat_s)) as scope:
+                await self._wake[1].receive()
+            if not scope.cancelled_caught:
+                return
+            systemd.notify("WATCHDOG=1")
+
+    def _wake_up(self, why: str) -> None:
+        try:
+            self._wake[0].send_nowait(why)
+        except anyio.WouldBlock:
+            return  # it is about to look anyway
+
+    def _take_new_config(self) -> None:
+        try:
+            self._config = self._reload()
+        except ConfigError as err:
+            log.error("the configuration stays as it was: %s", err)  # noqa: TRY400
+        else:
+            log.info("the configuration was reloaded")
+
+    async def _listen_to_signals(self, scope: anyio.CancelScope) -> None:
+        kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+        with anyio.open_signal_receiver(*kinds) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    systemd.reloading()
+                    self._reload_wanted = True
+                elif number in {signal.SIGTERM, signal.SIGINT}:
+                    if self._stopping:
+                        scope.cancel()
+                    self._stopping = True
+                    systemd.notify("STOPPING=1", "STATUS=finishing what has begun")
+                self._wake_up(signal.Signals(number).name)
+
+
+def journal_path(config: Config) -> Path:
+    """Where the journal is."""
+    return config.state_dir / "journal.db"

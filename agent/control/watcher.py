@@ -1,0 +1,69 @@
+"""Keeping an ear on the engine: rogue containers at once, everything else as a hint to look."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agent.adapters.engine import Engine, Event
+from agent.control.evict import Evictor
+from agent.domain.errors import CommitdError
+
+log = logging.getLogger("commitd.watcher")
+
+_RECONNECT_S = (0.2, 5.0)
+"""First and longest wait before the stream is opened again."""
+_MOST_PENDING = 1000
+
+
+class Watcher:
+    """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew."""
+
+    def __init__(self, engine: Engine, evictor: Evictor, wake: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._evictor = evictor
+        self._wake = wake
+        self._pending: set[str] = set()
+
+    async def run(self) -> None:
+        """Watch, reconnect, and have everything listed after each connect."""
+        wait_s = _RECONNECT_S[0]
+        async with anyio.create_task_group() as group:
+            while True:
+                connected = False
+
+                def on_connect() -> None:
+                    nonlocal connected
+                    connected = True
+                    self._wake("the event stream was opened")
+
+                try:
+                    await self._engine.watch(lambda event: self._handle(event, group), on_connect)
+                except CommitdError as err:
+                    wait_s = _RECONNECT_S[0] if connected else min(wait_s * 2, _RECONNECT_S[1])
+                    log.warning("%s; again in %.1f s", err, wait_s)
+                await anyio.sleep(wait_s)
+
+    def _handle(self, event: Event, group: TaskGroup) -> None:
+        """Never waits: a slow reader would lose events and slow the engine down."""
+        if event.action == "start":
+            if not self._evictor.suspects(event.container()):
+                return
+            if event.id in self._pending or len(self._pending) >= _MOST_PENDING:
+                return
+            self._pending.add(event.id)
+            group.start_soon(self._evict, event.id)
+        elif not self._evictor.suspects(event.container()):
+            self._wake(f"{event.name}: {event.action}")
+
+    async def _evict(self, container_id: str) -> None:
+        try:
+            await self._evictor.evict(container_id)
+        except CommitdError as err:
+            log.warning("an undeclared container is not ended yet: %s", err)
+            self._wake("an eviction failed")
+        finally:
+            self._pending.discard(container_id)

@@ -1,0 +1,302 @@
+"""The host's own file: what a commit must never be able to change.
+
+``parse`` turns the text of ``config.yaml`` into a frozen :class:`Config`; it touches no file.
+Durations are in seconds once parsed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agent.domain import documents
+from agent.domain.errors import ConfigError, PermanentError
+
+DEFAULT_PATH = Path("/etc/commitd/config.yaml")
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
+_REMOTE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SCP_URL = re.compile(r"(?P<user>[A-Za-z0-9_.-]+)@(?P<host>[A-Za-z0-9_.-]+):(?P<path>[^-/][^:]*)")
+_PINNED = re.compile(r"[^@\s]+:[^@:/\s]+@sha256:[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Seconds(float):
+    """A length of time, written ``10s``, ``5m``, ``24h``."""
+
+    __slots__ = ()
+
+
+class Share(float):
+    """A part of a whole between 0 and 1, written ``50%``."""
+
+    __slots__ = ()
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Remote(_Section, frozen=True):
+    """One place the repository can be fetched from."""
+
+    name: str
+    url: str
+    poll: Seconds = Seconds(10)
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    username: str | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    plain_http: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """``ssh``, ``https``, ``http`` or ``file``."""
+        return "ssh" if _SCP_URL.fullmatch(self.url) else urlsplit(self.url).scheme
+
+
+class Signatures(_Section, frozen=True):
+    """Whose signature a commit must carry. Keys are on the host, never in the repository."""
+
+    require: Literal["none", "head", "all"] = "none"
+    allowed_signers: Path | None = None
+    gpg_keyring: Path | None = None
+
+
+class Sops(_Section, frozen=True):
+    """How SOPS runs: a container image pinned by digest, or a binary pinned by checksum."""
+
+    image: str | None = None
+    binary: Path | None = None
+    sha256: str | None = None
+
+
+class Secrets(_Section, frozen=True):
+    """The host's key and the program that uses it."""
+
+    sops: Sops
+    age_key: str = "/etc/commitd/age.key"
+
+
+class Docker(_Section, frozen=True):
+    """Where the engine listens; None: DOCKER_HOST, then the standard socket."""
+
+    socket: str | None = None
+
+
+class Undeclared(_Section, frozen=True):
+    """What happens to a container that nobody declared."""
+
+    mode: Literal["remove", "stop", "report"] = "remove"
+    grace: Seconds = Seconds(0)
+    stop_timeout: Seconds = Seconds(10)
+    keep: Seconds = Seconds(24 * 3600)
+    per_minute: int = 30
+
+
+class Converge(_Section, frozen=True):
+    """How many stacks at a time, and how long one may take."""
+
+    parallel: int = 4
+    timeout: Seconds = Seconds(600)
+
+
+class Config(_Section, frozen=True):
+    """One host's configuration, complete with defaults."""
+
+    host: str
+    remotes: tuple[Remote, ...]
+    branch: str = "main"
+    history: Literal["forward-only", "follow"] = "forward-only"
+    signatures: Signatures = Signatures()
+    secrets: Secrets | None = None
+    docker: Docker = Docker()
+    undeclared: Undeclared = Undeclared()
+    teardown_limit: Share = Share(0.5)
+    converge: Converge = Converge()
+    resync: Seconds = Seconds(300)
+    state_dir: Path = Path("/var/lib/commitd")
+    runtime_dir: Path = Path("/run/commitd")
+
+
+def parse(content: bytes, name: str, *, hostname: str) -> Config:
+    """Read the file ``name``; ``hostname`` stands in for a missing ``host``.
+
+    Raises :class:`ConfigError` that says ``file:line``, what is wrong and what to write.
+    """
+    try:
+        document = documents.load(content, name)
+    except PermanentError as err:
+        raise ConfigError(err.message, where=err.where, hint=err.hint) from None
+    data = document.data
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "the file holds no settings", where=f"{name}:1", hint="it needs at least remotes:"
+        )
+    data.setdefault("host", hostname)
+    try:
+        config = msgspec.convert(data, Config, dec_hook=_decode)
+    except msgspec.ValidationError as err:
+        raise _explain(str(err), document) from None
+    _check(config, document)
+    return config
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Seconds:
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if not match:
+            raise ValueError(f"{value!r} is not a duration: write 10s, 5m or 24h")
+        return Seconds(float(match[1]) * _UNITS[match[2]])
+    if kind is Share:
+        match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+        if not match or float(match[1]) > 100:  # noqa: PLR2004  percent
+            raise ValueError(f"{value!r} is not a share: write 50%")
+        return Share(float(match[1]) / 100)
+    if kind is Path:
+        if not isinstance(value, str) or not value.startswith("/"):
+            raise ValueError(f"{value!r} is not an absolute path")
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.+)`")
+_AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
+
+
+def _explain(message: str, document: documents.Document) -> ConfigError:
+    """Msgspec names the value by its path; people look for a line."""
+    match = _AT.fullmatch(message)
+    what, at = (match["what"], match["at"] or "") if match else (message, "")
+    path: documents.Path = tuple(int(index) if index else key for key, index in _STEP.findall(at))
+    hint = None
+    if unknown := _UNKNOWN.fullmatch(what):
+        key = unknown["key"]
+        known = _keys_at(path)
+        near = difflib.get_close_matches(key, known, 1)
+        what = f"unknown key {key!r}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+        path = (*path, key)
+    elif path:
+        what = f"{'.'.join(str(step) for step in path)}: {what}"
+    what = what.replace("Object missing required field", "missing key")
+    return ConfigError(what, where=f"{document.name}:{document.line(path)}", hint=hint)
+
+
+def _keys_at(path: documents.Path) -> tuple[str, ...]:
+    kind: Any = Config
+    for step in path:
+        if isinstance(step, int):
+            continue
+        kind = {
+            "remotes": Remote,
+            "signatures": Signatures,
+            "secrets": Secrets,
+            "sops": Sops,
+            "docker": Docker,
+            "undeclared": Undeclared,
+            "converge": Converge,
+        }[step]
+    return tuple(field.name for field in msgspec.structs.fields(kind))
+
+
+def _check(config: Config, document: documents.Document) -> None:
+    """What types cannot say."""
+
+    def wrong(path: documents.Path, message: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(message, where=f"{document.name}:{document.line(path)}", hint=hint)
+
+    if not _HOST.fullmatch(config.host):
+        raise wrong(("host",), f"{config.host!r} cannot be the name of a host")
+    if not _BRANCH.fullmatch(config.branch) or ".." in config.branch or "//" in config.branch:
+        raise wrong(("branch",), f"{config.branch!r} cannot be the name of a branch")
+    if not config.remotes:
+        raise wrong(("remotes",), "no remote is configured", "name at least one")
+    names = set()
+    for i, remote in enumerate(config.remotes):
+        if not _REMOTE_NAME.fullmatch(remote.name) or remote.name in names:
+            raise wrong(
+                ("remotes", i, "name"),
+                f"{remote.name!r} cannot be the name of this remote",
+                "use a different short lower-case word for each",
+            )
+        names.add(remote.name)
+        if problem := _url_problem(remote):
+            raise wrong(("remotes", i, "url"), problem[0], problem[1])
+        if remote.poll < 1:
+            raise wrong(("remotes", i, "poll"), "poll must be at least 1s")
+    if config.converge.parallel < 1:
+        raise wrong(("converge", "parallel"), "parallel must be at least 1")
+    if config.undeclared.per_minute < 1:
+        raise wrong(("undeclared", "per_minute"), "per_minute must be at least 1")
+    if config.resync < 1:
+        raise wrong(("resync",), "resync must be at least 1s")
+    if config.secrets:
+        _check_sops(config.secrets.sops, wrong)
+    socket = config.docker.socket
+    if socket is not None and not socket.startswith("unix:///"):
+        raise wrong(
+            ("docker", "socket"),
+            f"{socket!r} is not a local socket",
+            "write unix:///run/docker.sock",
+        )
+    signatures = config.signatures
+    if signatures.require != "none" and not (signatures.allowed_signers or signatures.gpg_keyring):
+        raise wrong(
+            ("signatures",),
+            "signatures are required but no key is trusted",
+            "set allowed_signers or gpg_keyring",
+        )
+
+
+def _url_problem(remote: Remote) -> tuple[str, str | None] | None:
+    url = remote.url
+    if any(c.isspace() or ord(c) < 33 for c in url):  # noqa: PLR2004  control characters
+        return "the url holds white space", None
+    if _SCP_URL.fullmatch(url):
+        return None if remote.ssh_key and remote.known_hosts else _SSH_NEEDS
+    parts = urlsplit(url)
+    if parts.password or (parts.username and parts.scheme != "ssh"):
+        return "the url holds a credential", "use username: and token_file:"
+    if parts.scheme == "file":
+        return (
+            None if parts.path.startswith("/") else ("a file:// url needs an absolute path", None)
+        )
+    if not parts.hostname or parts.hostname.startswith("-"):
+        return f"{url!r} is not a url of a repository", _KINDS
+    if parts.scheme == "ssh":
+        return None if remote.ssh_key and remote.known_hosts else _SSH_NEEDS
+    if parts.scheme == "https":
+        return None
+    if parts.scheme == "http":
+        if remote.plain_http:
+            return None
+        return "plain http:// lets anyone on the way change what runs here", (
+            "use https://, or say plain_http: true"
+        )
+    return f"{parts.scheme or url!r} is not supported", _KINDS
+
+
+_KINDS = "ssh://, git@host:path, https:// or file://"
+_SSH_NEEDS = ("an ssh remote needs ssh_key and known_hosts", "name both files")
+
+
+def _check_sops(sops: Sops, wrong: Any) -> None:
+    path = ("secrets", "sops")
+    if (sops.image is None) == (sops.binary is None):
+        raise wrong(path, "say either image or binary", "image: NAME:TAG@sha256:… or binary: PATH")
+    if sops.image is not None and not _PINNED.fullmatch(sops.image):
+        raise wrong((*path, "image"), "the image is not pinned", "write NAME:TAG@sha256:DIGEST")
+    if sops.binary is not None and not _SHA256.fullmatch(sops.sha256 or ""):
+        raise wrong((*path, "binary"), "the binary is not pinned", "add sha256: of the file")

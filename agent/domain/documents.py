@@ -1,0 +1,193 @@
+"""YAML files of a person, read strictly: every complaint has a line.
+
+The C loader of PyYAML composes recursively and crashes the process on deeply nested input, so
+depth and aliases are counted on the event stream first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from agent.domain.errors import PermanentError
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 64
+MAX_NODES = 100_000
+"""Nodes after every alias is followed: what a reader that copies would have to hold."""
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Plain data of one YAML file, and the line (from 1) of each value by its path."""
+
+    name: str
+    data: Any
+    lines: dict[Path, int]
+
+    def line(self, path: Path) -> int:
+        """Line of the value at ``path``, or of the nearest parent that is there."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def error(self, path: Path, message: str, hint: str | None = None) -> PermanentError:
+        """An error that points at the value."""
+        return PermanentError(message, where=f"{self.name}:{self.line(path)}", hint=hint)
+
+
+def load(content: bytes, name: str) -> Document:
+    """Read one YAML document; ``name`` is how errors call the file.
+
+    Raises :class:`PermanentError` with ``name:line`` for anything but one well-formed document
+    with unique keys, at most ``MAX_BYTES`` long, ``MAX_DEPTH`` deep and ``MAX_NODES`` large.
+    """
+    if len(content) > MAX_BYTES:
+        raise PermanentError(
+            f"the file is {len(content):,} bytes long, more than the limit of {MAX_BYTES:,}",
+            where=name,
+            hint="keep data out of YAML files",
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = content.count(b"\n", 0, err.start) + 1
+        raise PermanentError(
+            "the file is not UTF-8", where=f"{name}:{line}", hint="save it as UTF-8"
+        ) from None
+    try:
+        _check_shape(text, name)
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as err:
+        raise _syntax_error(err, name) from None
+    if root is None:
+        return Document(name, None, {(): 1})
+    lines: dict[Path, int] = {}
+    data = _Reader(name, lines).read(root, ())
+    return Document(name, data, lines)
+
+
+def _check_shape(text: str, name: str) -> None:
+    """Refuse what would be costly or deadly to compose."""
+    depth = 0
+    documents = 0
+    total = 0
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise PermanentError(
+                    "a second document starts here",
+                    where=f"{name}:{line}",
+                    hint="keep one document a file: remove the line ---",
+                )
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise PermanentError(
+                    f"nested more than {MAX_DEPTH} levels deep",
+                    where=f"{name}:{line}",
+                    hint="flatten the file",
+                )
+            total += 1
+            open_nodes.append((event.anchor, total))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = total - before + 1
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in open_nodes):
+                raise PermanentError(
+                    f"the alias *{event.anchor} contains itself",
+                    where=f"{name}:{line}",
+                    hint="remove the alias",
+                )
+            total += sizes.get(event.anchor or "", 1)
+        if total > MAX_NODES:
+            raise PermanentError(
+                f"the aliases unfold to more than {MAX_NODES:,} values",
+                where=f"{name}:{line}",
+                hint="write the values out, or use fewer aliases",
+            )
+
+
+class _Reader:
+    """Nodes to plain data, with lines, unique keys and only the tags of plain YAML."""
+
+    def __init__(self, name: str, lines: dict[Path, int]) -> None:
+        self._name = name
+        self._lines = lines
+        self._scalars = yaml.constructor.SafeConstructor()
+
+    def read(self, node: yaml.Node, path: Path) -> Any:
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
+        if node.tag.startswith("!"):
+            return node.value  # Compose's own tags, as in `!reset null`
+        try:
+            return self._scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError) as err:
+            raise PermanentError(
+                f"{node.value!r} is not a valid value",
+                where=f"{self._name}:{node.start_mark.line + 1}",
+                hint="put it in quotes",
+            ) from err
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
+        merged: dict[Any, Any] = {}
+        own: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                sources = (
+                    value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                )
+                for source in sources:
+                    value = self.read(source, path)
+                    if not isinstance(value, dict):
+                        raise PermanentError(
+                            "<< needs a mapping",
+                            where=f"{self._name}:{line}",
+                            hint="see YAML merge",
+                        )
+                    merged = {**value, **merged}
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise PermanentError(
+                    "a key must be a plain word", where=f"{self._name}:{line}", hint="quote the key"
+                )
+            key = self.read(key_node, (*path, key_node.value))
+            if key in own:
+                raise PermanentError(
+                    f"the key {key!r} stands here a second time",
+                    where=f"{self._name}:{line}",
+                    hint="keep one of them",
+                )
+            own[key] = self.read(value_node, (*path, key))
+            self._lines[(*path, key)] = line
+        return {**merged, **own}
+
+
+def _syntax_error(err: yaml.YAMLError, name: str) -> PermanentError:
+    mark = getattr(err, "problem_mark", None)
+    where = f"{name}:{mark.line + 1}" if mark else name
+    problem = getattr(err, "problem", None) or "not valid YAML"
+    hint = "check indentation and quotes around this line"
+    if "\\t" in problem or "tab" in problem:
+        hint = "YAML is indented with spaces, not tabs"
+    return PermanentError(f"not valid YAML: {problem}", where=where, hint=hint)

@@ -1,0 +1,55 @@
+"""Does what runs agree with what was recorded when it was last right?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from agent.domain.model import CONFIG_HASH, Cause, Container, Release, Service
+
+
+def compare(release: Release, containers: Iterable[Container]) -> tuple[Cause, ...]:
+    """What differs, service by service; empty when the release still stands.
+
+    ``containers`` are those of the release's project, running or not.
+    """
+    by_service: dict[str, list[Container]] = {}
+    for container in containers:
+        if container.service and not container.one_off:
+            by_service.setdefault(container.service, []).append(container)
+    causes: list[Cause] = []
+    for service in release.services:
+        causes += _compare_service(release.stack, service, by_service.pop(service.name, []))
+    for name, extra in sorted(by_service.items()):
+        causes += [Cause(f"{release.stack}/{name}", None, c.state) for c in extra]
+    return tuple(causes)
+
+
+def _compare_service(stack: str, service: Service, found: list[Container]) -> list[Cause]:
+    subject = f"{stack}/{service.name}"
+    current = [c for c in found if c.labels.get(CONFIG_HASH) == service.config_hash]
+    causes = [
+        Cause(f"{subject} settings", service.config_hash[:12], c.labels.get(CONFIG_HASH, "")[:12])
+        for c in found
+        if c not in current
+    ]
+    if len(current) != service.scale:
+        causes.append(Cause(f"{subject} containers", str(service.scale), str(len(current))))
+    causes += [
+        Cause(f"{subject} state", "running", _state(c))
+        for c in current
+        if not settled(c, finishes=service.finishes)
+    ]
+    return causes
+
+
+def settled(container: Container, *, finishes: bool) -> bool:
+    """Runs, or has ended well where ending is its nature."""
+    if container.alive:
+        return True
+    return finishes and container.state == "exited" and container.exit_code == 0
+
+
+def _state(container: Container) -> str:
+    if container.exit_code is None:
+        return container.state
+    return f"{container.state} {container.exit_code}"

@@ -1,0 +1,48 @@
+"""What can go wrong, by what to do about it.
+
+    CommitdError
+    ├── TransientError      the same thing may work in a moment; retried with backoff
+    │   └── UnreachableError   nothing answered: a remote, the engine, a registry
+    ├── PermanentError      waits for a change of the input
+    │   └── ConfigError     the host's own file; the agent does not start
+    └── HeldError           waits for a person
+
+Every error says what happened, where (``file:line`` or the name of a thing) and what to do.
+None of them ever carries the output of a tool that has seen a secret.
+"""
+
+from __future__ import annotations
+
+
+class CommitdError(Exception):
+    """Root of all errors that the agent raises on purpose."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class TransientError(CommitdError):
+    """Worth another try without any change."""
+
+
+class UnreachableError(TransientError):
+    """The other side did not answer."""
+
+
+class PermanentError(CommitdError):
+    """Will fail again until something is changed."""
+
+
+class ConfigError(PermanentError):
+    """The host's own configuration is wrong."""
+
+
+class HeldError(CommitdError):
+    """Nothing is broken; a person has to decide."""

@@ -1,0 +1,299 @@
+"""The values that travel through the agent, all frozen.
+
+Tree ──layout.read──▶ DesiredState ┐
+Engine ──list──▶ Container … ──────┼─plan.plan──▶ Plan ──converge──▶ Outcome … ──▶ journal
+Journal ──read──▶ Release …, Attempt … ┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+CONFIG_HASH = "com.docker.compose.config-hash"
+ONEOFF = "com.docker.compose.oneoff"
+HOOK = "com.docker.compose.hook"
+REPLACE = "com.docker.compose.replace"
+WORKING_DIR = "com.docker.compose.project.working_dir"
+SWARM_TASK = "com.docker.swarm.task.id"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit. ``committed_at`` is ISO 8601 with the committer's offset."""
+
+    sha: str
+    author: str
+    committed_at: str
+    subject: str
+    trailers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The seven characters people read."""
+        return self.sha[:7]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One path of a commit; ``mode`` as Git writes it (100644, 120000, 160000), size in bytes."""
+
+    path: str
+    mode: str
+    oid: str
+    size: int
+
+
+Tree = Mapping[str, TreeEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """A file of values for Compose; ``oid`` is the Git object (of the ciphertext, if secret)."""
+
+    path: str
+    oid: str
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong in the repository: what, where (``file:line``), what to do."""
+
+    message: str
+    where: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A declared stack that can be read. ``digest`` names the whole of its inputs."""
+
+    name: str
+    compose: str
+    environment: tuple[EnvFile, ...]
+    inputs: tuple[tuple[str, str], ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What one commit declares for one host.
+
+    ``broken`` are stacks that are declared but cannot be read: what runs of them is protected.
+    ``list_faults`` mean that the list itself is in doubt: nothing may be removed.
+    """
+
+    revision: Revision
+    host: str
+    stacks: tuple[Stack, ...]
+    broken: Mapping[str, Fault] = field(default_factory=dict)
+    list_faults: tuple[Fault, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All declared stacks, readable or not."""
+        return frozenset(stack.name for stack in self.stacks) | frozenset(self.broken)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as the engine lists it. ``state`` is the engine's word (running, exited …)."""
+
+    id: str
+    name: str
+    image: str
+    state: str
+    labels: Mapping[str, str]
+    exit_code: int | None = None
+    health: str | None = None
+    created: int = 0
+    restart: str | None = None
+
+    @property
+    def project(self) -> str | None:
+        """The Compose project it claims to belong to."""
+        return self.labels.get(PROJECT)
+
+    @property
+    def service(self) -> str | None:
+        """The Compose service it claims to belong to."""
+        return self.labels.get(SERVICE)
+
+    @property
+    def one_off(self) -> bool:
+        """Made by ``compose run``, by a hook, or the temporary half of a recreate."""
+        return self.labels.get(ONEOFF, "False") == "True" or HOOK in self.labels
+
+    @property
+    def alive(self) -> bool:
+        """Has a process, or will have one again by itself."""
+        return self.state in {"running", "restarting", "paused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of a release as it was observed once it ran.
+
+    ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
+    is to end (no restart policy), so that an end with 0 is success and not drift.
+    """
+
+    name: str
+    image: str
+    scale: int
+    config_hash: str
+    finishes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What was last applied of one stack: its inputs and what they led to."""
+
+    stack: str
+    digest: str
+    revision: str
+    inputs: tuple[tuple[str, str], ...]
+    services: tuple[Service, ...]
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Failures in a row of one stack for one digest. ``next_at`` is in seconds since the epoch."""
+
+    stack: str
+    digest: str
+    count: int
+    next_at: float
+    permanent: bool
+    error: str
+
+
+class Reason(StrEnum):
+    """Why the agent does something."""
+
+    NEW = "declared and not there yet"
+    CHANGED = "its files changed"
+    DRIFTED = "what runs is not what was deployed"
+    LEFT = "no longer declared"
+    NO_PROJECT = "belongs to no Compose project"
+    UNKNOWN_PROJECT = "its project is not declared"
+    UNKNOWN_SERVICE = "its project declares no such service"
+    NOT_ENROLLED = "this host is not enrolled"
+    LIST_IN_DOUBT = "what is declared is in doubt"
+    CLIFF = "it would take down too much at once"
+    INVALID = "its files are invalid"
+    SECRET = "a secret it needs cannot be decrypted"  # noqa: S105  a reason
+    BACKOFF = "it failed and waits for its next try"
+    FAILED = "it failed and waits for a change"
+    RATE = "too many containers were ended in a short time"
+    VOLUMES = "ending it would delete volumes"
+    REPORT_ONLY = "undeclared containers are only reported"
+    HISTORY = "the remote's history does not continue the applied one"
+    TREE = "the commit cannot be checked out safely"
+    NEW_HEAD = "the remote has a new commit"
+    LOCAL_EDIT = "tracked files were edited on the host"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that moved: a file (by Git object), a commit, an image or a container's state."""
+
+    path: str
+    before: str | None
+    after: str | None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """Bring one stack to its declared state."""
+
+    stack: Stack
+    reason: Reason
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveStack:
+    """Take a whole project down; its volumes stay."""
+
+    project: str
+    reason: Reason
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """End one container that nobody declared."""
+
+    container: Container
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something that is not done, and what it waits for.
+
+    ``needs_person`` when only a decision on the host or a commit that answers it ends the hold.
+    """
+
+    subject: str
+    reason: Reason
+    detail: str
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the next cycle will do, in a fixed order, and all that it will not."""
+
+    deploys: tuple[Deploy, ...] = ()
+    removals: tuple[RemoveStack, ...] = ()
+    evictions: tuple[Evict, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do (there may be holds)."""
+        return not (self.deploys or self.removals or self.evictions)
+
+
+class Status(StrEnum):
+    """How an action ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    HELD = "held"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one action on one subject ended; ``error`` holds no secret."""
+
+    subject: str
+    status: Status
+    error: str | None = None
+    permanent: bool = False
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What must not be evicted: applied, desired and in flight, together.
+
+    ``services`` maps a project to its services, or to None where any service may belong to it.
+    While ``doubt`` is set, nothing at all may be removed, for the reason it gives.
+    """
+
+    services: Mapping[str, frozenset[str] | None]
+    doubt: str | None = None

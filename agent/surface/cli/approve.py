@@ -1,0 +1,30 @@
+"""``commitd approve``."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+import click
+
+from agent.adapters import host
+from agent.adapters.git import Repository
+from agent.surface.cli import common
+
+
+@click.command()
+@click.argument("sha")
+@click.pass_context
+def command(ctx: click.Context, sha: str) -> None:
+    """Accept a commit that waits for a person: what it removes, or the history it rewrites.
+
+    Example: commitd approve 1a2b3c4
+    """
+    config = common.load(ctx)
+    repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+    full = anyio.run(repository.resolve, sha, backend="asyncio")
+    common.open_journal(config, read_only=False).approve(full)
+    click.echo(f"{full[:7]} is approved on this host.")
+    if agent := host.running_agent(config):
+        os.kill(agent, signal.SIGUSR1)

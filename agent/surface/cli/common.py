@@ -1,0 +1,63 @@
+"""What several verbs need: the configuration, the journal, and one way to print."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from agent.adapters import host
+from agent.adapters.journal import Journal
+from agent.domain.config import Config
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
+
+
+def load(ctx: click.Context) -> Config:
+    """The host's configuration."""
+    return host.load_config(host.config_path(ctx.obj))
+
+
+def open_journal(config: Config, *, read_only: bool = True) -> Journal:
+    """The journal of this host."""
+    return Journal(config.state_dir / "journal.db", read_only=read_only)
+
+
+def print_json(data: Any) -> None:
+    """Indented for people, complete for programs."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table that fits the terminal, at least 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(*headings, box=SIMPLE_HEAD, pad_edge=False, expand=False)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def console() -> Any:
+    """Standard output; colour only on a terminal and never against NO_COLOR."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "100"))
+    return Console(highlight=False, width=width, markup=False)
+
+
+def set_up_logging(*, verbose: bool = False) -> None:
+    """To standard error; without time stamps under systemd, whose journal has its own."""
+    under_systemd = "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ
+    form = "%(message)s" if under_systemd else "%(asctime)s %(levelname)-7s %(message)s"
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format=form, stream=sys.stderr
+    )
+    for noisy in ("asyncssh", "asyncio", "aiohttp"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,86 @@
+"""The command ``commitd``: finds the verb, and says errors the way people can use them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from agent.domain.errors import CommitdError, ConfigError, HeldError
+
+VERBS = {
+    "run": "Work as a service until told to stop.",
+    "once": "Do one whole cycle and say how it ended.",
+    "plan": "Show what the next cycle would do, and do nothing.",
+    "status": "Show what runs here and whether it is what Git says.",
+    "history": "Show what was done, and why.",
+    "enroll": "Agree to the removal of what Git does not declare.",
+    "approve": "Accept a commit that waits for a person.",
+    "version": "Show the versions of the agent and its tools.",
+}
+"""One line each, here rather than in the modules: --help imports none of them."""
+
+DONE, FAILED, USAGE, WAITING = 0, 1, 2, 3
+
+
+class Verbs(click.Group):
+    """Loads a verb's module when that verb is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """All verbs, in the order people meet them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The verb, or None."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"agent.surface.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest verb for a mistyped one."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no verb {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The verbs and their lines, without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; errors of ours become one line on standard error and an exit code."""
+        try:
+            return super().main(*args, **kwargs)
+        except ConfigError as err:
+            _say(err)
+            sys.exit(USAGE)
+        except HeldError as err:
+            _say(err)
+            sys.exit(WAITING)
+        except CommitdError as err:
+            _say(err)
+            sys.exit(FAILED)
+
+
+def _say(err: CommitdError) -> None:
+    click.echo(f"commitd: {err}", err=True)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", metavar="FILE", help="The host's file [/etc/commitd/config.yaml].")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None) -> None:
+    """The commit is the deploy: keep this Docker host equal to a Git repository.
+
+    Example: commitd status
+    """
+    ctx.obj = config

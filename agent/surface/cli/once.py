@@ -1,0 +1,31 @@
+"""``commitd once``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from agent.surface.cli import common
+from agent.surface.cli.main import DONE, FAILED, WAITING
+
+
+@click.command()
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.pass_context
+def command(ctx: click.Context, verbose: bool) -> None:
+    """Do one whole cycle and say how it ended.
+
+    Exit codes: 0 in sync, 1 something failed, 2 usage or configuration, 3 something waits for a
+    person.
+
+    Example: commitd once
+    """
+    import anyio
+
+    from agent.control import service
+
+    common.set_up_logging(verbose=verbose)
+    verdict = anyio.run(service.once, common.load(ctx), backend="asyncio")
+    click.echo(verdict.line)
+    sys.exit(FAILED if verdict.failed else WAITING if verdict.waiting else DONE)

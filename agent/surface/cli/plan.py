@@ -1,0 +1,118 @@
+"""``commitd plan``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from agent.adapters import host
+from agent.adapters.git import Repository
+from agent.domain import layout
+from agent.domain import plan as planning
+from agent.domain.config import Config
+from agent.domain.model import Plan
+from agent.surface.cli import common
+
+
+@click.command()
+@click.option("--rev", metavar="R", help="Plan for this commit instead of the applied one.")
+@common.as_json
+@click.pass_context
+def command(ctx: click.Context, rev: str | None, as_json: bool) -> None:
+    """Show what the next cycle would do and why, and do nothing.
+
+    Example: commitd plan --rev 1a2b3c4
+    """
+    import anyio
+
+    config = common.load(ctx)
+    todo, sha = anyio.run(look, config, rev, backend="asyncio")
+    if as_json:
+        common.print_json({"revision": sha, **as_data(todo)})
+    else:
+        show(todo, sha)
+    sys.exit(0)
+
+
+async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
+    """The plan for a commit that is known here, and that commit."""
+    from agent.adapters.engine import Engine
+
+    journal = common.open_journal(config)
+    repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+    sha = await repository.resolve(rev or "applied")
+    tree = await repository.tree(sha)
+    contents = await repository.contents(layout.wanted(tree, config.host))
+    desired = layout.read(tree, contents, await repository.revision(sha), config.host)
+    async with Engine(host.docker_host(config)) as engine:
+        containers = await engine.containers()
+    situation = planning.Situation(
+        desired=desired,
+        containers=containers,
+        releases=journal.releases(),
+        now=time.time(),
+        stacks_dir=str(repository.root / "stacks"),
+        enrolled=journal.get("enrolled") is not None,
+        attempts=journal.attempts(),
+        approved=journal.approved(),
+        teardown_limit=config.teardown_limit,
+        report_only=config.undeclared.mode == "report",
+        helpers=frozenset(journal.helpers()),
+    )
+    return planning.plan(situation), sha
+
+
+def as_data(todo: Plan) -> dict[str, Any]:
+    """The plan for programs."""
+    return {
+        "deploys": [
+            {
+                "stack": deploy.stack.name,
+                "reason": deploy.reason.value,
+                "cause": [asdict(cause) for cause in deploy.causes],
+            }
+            for deploy in todo.deploys
+        ],
+        "removals": [
+            {"stack": removal.project, "reason": removal.reason.value} for removal in todo.removals
+        ],
+        "evictions": [
+            {
+                "id": eviction.container.id,
+                "name": eviction.container.name,
+                "image": eviction.container.image,
+                "reason": eviction.reason.value,
+            }
+            for eviction in todo.evictions
+        ],
+        "holds": [
+            {
+                "subject": hold.subject,
+                "reason": f"{hold.reason.value}: {hold.detail}",
+                "needs_person": hold.needs_person,
+            }
+            for hold in todo.holds
+        ],
+    }
+
+
+def show(todo: Plan, sha: str) -> None:
+    """The plan for people."""
+    if todo.empty:
+        click.echo(f"Nothing to do at {sha[:7]}.")
+    for deploy in todo.deploys:
+        click.echo(f"deploy {deploy.stack.name}: {deploy.reason}")
+        for cause in deploy.causes:
+            before, after = (cause.before or "none")[:12], (cause.after or "none")[:12]
+            click.echo(f"    {cause.path}: {before} → {after}")
+    for removal in todo.removals:
+        click.echo(f"take down {removal.project}: {removal.reason} (volumes stay)")
+    for eviction in todo.evictions:
+        container = eviction.container
+        click.echo(f"end {container.name} ({container.image}): {eviction.reason}")
+    for hold in todo.holds:
+        click.echo(f"held {hold.subject}: {hold.reason}: {hold.detail}")

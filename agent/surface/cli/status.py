@@ -1,0 +1,119 @@
+"""``commitd status``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from agent.adapters import host
+from agent.control import remotes
+from agent.domain import report
+from agent.domain.config import Config
+from agent.domain.errors import CommitdError
+from agent.domain.model import Container
+from agent.surface.cli import common
+
+_SIGNS = {
+    "synced": "✓", "healthy": "✓", "pending": "…", "progressing": "…", "failed": "✗",
+    "degraded": "✗", "held": "‖", "suspended": "‖", "missing": "✗",
+}  # fmt: skip
+
+
+@click.command()
+@common.as_json
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Show what runs here and whether it is what Git says.
+
+    Answers also while the agent is stopped.
+
+    Example: commitd status --json
+    """
+    config = common.load(ctx)
+    document = build(config)
+    if as_json:
+        common.print_json(document)
+    else:
+        show(document, agent=host.running_agent(config))
+
+
+def build(config: Config) -> dict[str, Any]:
+    """The status of this host, from the journal and a look at the engine."""
+    journal = common.open_journal(config)
+    names = [remote.name for remote in config.remotes]
+    answers = remotes.last_answers(journal, names, config.runtime_dir)
+    return report.status(
+        report.Facts(
+            host=config.host,
+            enrolled=journal.get("enrolled") is not None,
+            declared=journal.get("declared"),
+            attempted=journal.get("attempted"),
+            remotes=tuple(asdict(answers[name]) for name in names),
+            releases=journal.releases(),
+            attempts=journal.attempts(),
+            holds=tuple(journal.holds()),
+            undeclared=tuple(
+                {key: value for key, value in asdict(evicted).items() if key != "remove_at"}
+                for evicted in journal.evicted()
+            ),
+            containers=list_containers(config),
+        )
+    )
+
+
+def list_containers(config: Config) -> tuple[Container, ...] | None:
+    """What the engine lists, or None when it does not answer."""
+    import anyio
+
+    from agent.adapters.engine import Engine
+
+    async def listing() -> tuple[Container, ...]:
+        async with Engine(host.docker_host(config)) as engine:
+            return await engine.containers()
+
+    try:
+        return anyio.run(listing, backend="asyncio")
+    except CommitdError:
+        return None
+
+
+def show(document: dict[str, Any], *, agent: int | None) -> None:
+    """Print it for people: what waits for them first."""
+    click.echo(f"{document['host']}: {document['verdict']}")
+    if agent is None:
+        click.echo("The agent is not running: systemctl start commitd")
+    if not document["enrolled"]:
+        click.echo("This host is not enrolled: nothing undeclared is removed. Run commitd enroll.")
+    revision = document["revision"]
+    if revision["applied"]:
+        click.echo(
+            f"{revision['applied'][:7]} {revision['subject']} — {revision['author']},"
+            f" {revision['committed_at']}"
+        )
+    for hold in document["holds"]:
+        sign = "!" if hold["needs_person"] else "‖"
+        click.echo(f"{sign} {hold['subject']}: {hold['reason']} (since {hold['since'][:19]})")
+    for remote in document["remotes"]:
+        state = "answers" if remote["reachable"] else f"down: {remote['error'] or 'not asked yet'}"
+        head = (remote["head"] or "")[:7]
+        click.echo(f"remote {remote['name']}: {state}; {head} {remote['relation']}".rstrip())
+    if document["stacks"]:
+        common.print_table(
+            ("Stack", "Sync", "Health", "Revision", "Services"),
+            [
+                (
+                    stack["name"],
+                    f"{_SIGNS[stack['sync']]} {stack['sync']}",
+                    f"{_SIGNS[stack['health']]} {stack['health']}",
+                    (stack["revision"] or "")[:7],
+                    ", ".join(f"{s['name']} {s['state']}" for s in stack["services"]),
+                )
+                for stack in document["stacks"]
+            ],
+        )
+    for item in document["undeclared"][:10]:
+        click.echo(
+            f"undeclared {item['name']} ({item['image']}): {item['action']}, {item['reason']}"
+        )

@@ -1,0 +1,31 @@
+"""`python -m tests.sandbox exec [-v] -- COMMAND…`: run a command in a private, throw-away world."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from tests.sandbox import tools, world
+from tests.sandbox.process import SandboxError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sandbox", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    execute = verbs.add_parser("exec", help="run a command inside")
+    execute.add_argument("-v", "--verbose", action="store_true", help="report start times")
+    execute.add_argument("command", nargs="+", metavar="COMMAND")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("the sandbox needs root for its namespaces; run: sudo make test", file=sys.stderr)
+        return 2
+    try:
+        return world.run(options.command, tools.provide(), verbose=options.verbose)
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The Debian packages of the sandbox: downloaded and unpacked into a cache, never installed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.sandbox.locks import locked
+from tests.sandbox.process import SandboxError, run
+
+CACHE = Path(__file__).resolve().parents[2] / ".sandbox" / "tools"
+
+_PACKAGES = (
+    "age",
+    "busybox-static",
+    "docker-registry",
+    "docker.io",
+    "fcgiwrap",
+    "git",
+    "iproute2",
+    "iptables",
+    "nginx-light",
+    "openssh-client",
+    "openssh-server",
+    "openssl",
+)
+_FIRST_DEBIAN_WITH_A_CLIENT_PACKAGE = 13  # up to 12, docker.io holds the client too
+
+# What the packages' installation scripts would have linked (`update-alternatives`).
+_ALTERNATIVES = {
+    "usr/sbin/iptables": "iptables-nft",
+    "usr/sbin/ip6tables": "ip6tables-nft",
+}
+
+
+def provide() -> Path | None:
+    """Return a directory that holds the `usr` of every package this machine lacks.
+
+    None means that the machine lacks nothing. The first call on a machine downloads (about 80 MB)
+    and says so on stderr; later ones find the cache. Raises SandboxError when apt cannot deliver.
+    """
+    missing = _missing_packages()
+    if not missing:
+        return None
+    release = platform.freedesktop_os_release()
+    recipe = " ".join([*missing, release["ID"], _debian_version(), platform.machine()])
+    target = CACHE / hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    if target.is_dir():
+        return target
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE):
+        if not target.is_dir():  # otherwise another process has made it while we waited
+            _make(missing, target)
+    return target
+
+
+def _make(packages: list[str], target: Path) -> None:
+    for remains in CACHE.glob("new-*"):  # of a process that was killed here
+        shutil.rmtree(remains)
+    print(f"sandbox: fetching (not installing) {', '.join(packages)}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE) as scratch:
+        archives = Path(scratch, "archives")
+        unpacked = Path(scratch, "unpacked")
+        unpacked.mkdir()
+        _download(packages, archives)
+        for archive in sorted(archives.glob("*.deb")):
+            run(["dpkg", "-x", archive, unpacked])
+        _merge_usr(unpacked)
+        _link_alternatives(unpacked)
+        unpacked.rename(target)
+
+
+def _debian_version() -> str:
+    return Path("/etc/debian_version").read_text().strip()
+
+
+def _missing_packages() -> list[str]:
+    wanted = [*_PACKAGES]
+    release = platform.freedesktop_os_release().get("VERSION_ID", "")
+    if release.isdigit() and int(release) >= _FIRST_DEBIAN_WITH_A_CLIENT_PACKAGE:
+        wanted.append("docker-cli")
+    query = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
+        capture_output=True,
+        text=True,
+        check=False,  # non-zero when a package is unknown, which is an answer too
+    )
+    installed = {
+        name
+        for name, _, status in (line.partition(" ") for line in query.stdout.splitlines())
+        if status == "installed"
+    }
+    return sorted(set(wanted) - installed)
+
+
+def _download(packages: list[str], into: Path) -> None:
+    partial = into / "partial"
+    partial.mkdir(parents=True)
+    command: list[str | Path] = ["apt-get", "-y", "--no-install-recommends", "--download-only"]
+    command += ["-o", f"Dir::Cache::archives={into}", "-o", "APT::Sandbox::User=root"]
+    command += ["install", *packages]
+    env = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        run(command, env=env, timeout=600)
+    except SandboxError:
+        # The machine's package lists are empty or too old for the mirror: renew them, once. Some
+        # broken third-party source may make that fail without keeping Debian's packages from us.
+        with contextlib.suppress(SandboxError):
+            run(["apt-get", "update"], env=env, timeout=600)
+        run(command, env=env, timeout=600)
+
+
+def _merge_usr(root: Path) -> None:
+    """Move what a package ships in /bin, /sbin and /lib* to where Debian's links lead: /usr."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if (old := root / name).is_dir() and not old.is_symlink():
+            shutil.copytree(old, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(old)
+
+
+def _link_alternatives(root: Path) -> None:
+    for link, target in _ALTERNATIVES.items():
+        path = root / link
+        if (path.parent / target).exists() and not path.exists():
+            path.symlink_to(target)

@@ -1,0 +1,72 @@
+"""An operator's clone of the repository: change files, commit, push."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.sandbox.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.sandbox import Sandbox
+    from tests.sandbox.gitservers import GitServer
+
+_AUTHOR_NAME = "Ada Example"
+_AUTHOR_EMAIL = "ada@example.org"
+
+
+class Workspace:
+    """A work tree on branch `main`; the first commit makes the branch."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self._servers = (box.gitea, box.github)
+        self.path = Path(tempfile.mkdtemp(prefix="workspace-", dir=box.root))
+        self._commits = 0
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *arguments: str | Path) -> str:
+        """Run git in the work tree with nobody's settings; returns stdout without the last newline.
+
+        Dates are a day in 2026 plus a minute per commit, so that equal histories have equal hashes.
+        """
+        moment = f"2026-01-01T{self._commits // 60:02}:{self._commits % 60:02}:00Z"
+        env = {
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": _AUTHOR_NAME,
+            "GIT_AUTHOR_EMAIL": _AUTHOR_EMAIL,
+            "GIT_AUTHOR_DATE": moment,
+            "GIT_COMMITTER_NAME": _AUTHOR_NAME,
+            "GIT_COMMITTER_EMAIL": _AUTHOR_EMAIL,
+            "GIT_COMMITTER_DATE": moment,
+        }
+        return run(["git", *arguments], env=env, cwd=self.path).decode().removesuffix("\n")
+
+    def write(self, files: Mapping[str, str | bytes | None]) -> None:
+        """Write files by their path in the repository; None deletes a file or a whole directory."""
+        for name, content in files.items():
+            path = self.path / name
+            if content is None:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def commit(self, message: str) -> str:
+        """Commit all changes, or an empty commit when there are none; returns the full hash."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        self._commits += 1
+        return self.git("rev-parse", "HEAD")
+
+    def push(self, *servers: GitServer, force: bool = False) -> None:
+        """Push `main` to these servers (none named: all) by path, whatever their network does."""
+        for server in servers or self._servers:
+            self.git("push", "--quiet", *(["--force"] if force else []), server.path, "main")
