@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import anyio.to_thread
@@ -29,6 +29,8 @@ APPLIED = "refs/commitd/applied"
 
 FETCH_TIMEOUT_S = 300.0
 LOCAL_TIMEOUT_S = 120.0
+MAX_CONTENTS = 64 * 1024 * 1024
+"""Bytes of all files read from one commit."""
 
 _CLOSED = (
     "core.hooksPath=/dev/null",
@@ -156,22 +158,21 @@ class Repository:
                 entries[path] = TreeEntry(path, mode, oid, 0 if size == "-" else int(size))
         return entries
 
-    async def contents(self, entries: Sequence[TreeEntry]) -> dict[str, bytes]:
-        """The bytes of ``entries`` by path."""
-        if not entries:
+    async def contents(self, objects: Mapping[str, str]) -> dict[str, bytes]:
+        """The bytes of Git objects; both mappings are by path."""
+        if not objects:
             return {}
-        total = sum(entry.size for entry in entries)
         out = await self._git(
             "cat-file", "--batch",
-            stdin="".join(f"{entry.oid}\n" for entry in entries).encode(),
-            max_output=total + 200 * len(entries),
+            stdin="".join(f"{oid}\n" for oid in objects.values()).encode(),
+            max_output=MAX_CONTENTS,
         )  # fmt: skip
         found: dict[str, bytes] = {}
         at = 0
-        for entry in entries:
+        for path in objects:
             header_end = out.index(b"\n", at)
             size = int(out[at:header_end].split()[2])
-            found[entry.path] = out[header_end + 1 : header_end + 1 + size]
+            found[path] = out[header_end + 1 : header_end + 1 + size]
             at = header_end + size + 2
         return found
 
@@ -179,7 +180,7 @@ class Repository:
         """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now."""
         new = await self.tree(sha)
         links = await self.contents(
-            [e for e in new.values() if e.mode == "120000" and e.size <= _LINK_MAX]
+            {p: e.oid for p, e in new.items() if e.mode == "120000" and e.size <= _LINK_MAX}
         )
         faults = checkout.faults(new, {p: c.decode(errors="replace") for p, c in links.items()})
         if faults:

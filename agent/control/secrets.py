@@ -15,7 +15,7 @@ from agent.adapters.sops import Decryptor, Sealed
 from agent.domain import dotenv
 from agent.domain.errors import CommitdError, ConfigError, PermanentError
 from agent.domain.layout import plaintext_path
-from agent.domain.model import DesiredState, Reason, Stack, TreeEntry
+from agent.domain.model import DesiredState, Reason, Stack
 
 log = logging.getLogger("commitd.secrets")
 
@@ -32,7 +32,7 @@ class SecretKeeper:
         journal: Journal,
         decryptor: Decryptor | None,
         read_key: Callable[[], bytes],
-        contents: Callable[[Sequence[TreeEntry]], Awaitable[dict[str, bytes]]],
+        contents: Callable[[Mapping[str, str]], Awaitable[dict[str, bytes]]],
     ) -> None:
         self._root = root
         self._store = PlaintextStore(root)
@@ -75,9 +75,8 @@ class SecretKeeper:
         if self._decryptor is None:
             message = "the host's configuration has no secrets: section"
             return dict.fromkeys(paths, message)
-        entries = [TreeEntry(path, "100644", oids[path], 0) for path in paths]
         try:
-            contents = await self._contents(entries)
+            contents = await self._contents({path: oids[path] for path in paths})
             sealed = [Sealed(path, contents[path]) for path in paths]
             key = await anyio.to_thread.run_sync(self._read_key)
             results = await self._decryptor.decrypt(sealed, key)

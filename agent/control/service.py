@@ -20,7 +20,7 @@ from agent.adapters import compose, host, process, sops, systemd
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.git import Repository
 from agent.adapters.journal import Journal
-from agent.control.converge import Converger
+from agent.control.converge import TRIES, Converger
 from agent.control.evict import Evictor
 from agent.control.reconciler import Parts, Protection, Reconciler, Verdict
 from agent.control.remotes import Remotes
@@ -35,6 +35,9 @@ OLDEST_GIT = (2, 39)
 ENGINE_RETRY_S = 2.0
 SAFE_POINT_S = 45.0
 """How long a cycle may go on after SIGTERM before its children are ended."""
+START_S = 300.0
+"""What a cycle may take beside converging: fetch, decrypt, list."""
+SLACK_S = 30.0
 
 
 class JournalledHelpers(Helpers):
@@ -149,6 +152,8 @@ class Daemon:
         self._reload = reload
         self._reload_wanted = False
         self._stopping = False
+        self._ask_now = False
+        self._alive_until = time.monotonic() + START_S
         self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
             anyio.create_memory_object_stream[str](1)
         )
@@ -157,6 +162,7 @@ class Daemon:
         """Work until told to stop. Raises :class:`CommitdError` when it cannot begin."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen_to_signals, group.cancel_scope)
+            group.start_soon(self._feed_watchdog)
             while not self._stopping:
                 await self._run_with_one_config()
             group.cancel_scope.cancel()
@@ -185,29 +191,31 @@ class Daemon:
                 if str(err) != said:
                     said = str(err)
                     log.warning("%s", err)
-                systemd.notify("READY=1", f"STATUS={err}", "WATCHDOG=1")
+                systemd.notify("READY=1", f"STATUS={err}")
                 await self._sleep(ENGINE_RETRY_S)
             else:
                 return
 
     async def _loop(self, reconciler: Reconciler) -> None:
-        """Cycles, woken by time, events and signals. Each sign of life is the loop's own."""
+        """Cycles, woken by time, events and signals."""
         config = self._config
         poll_s = min(remote.poll for remote in config.remotes)
         next_poll = time.monotonic()
         last_line = None
         while not (self._stopping or self._reload_wanted):
-            ask = time.monotonic() >= next_poll
+            ask = self._ask_now or time.monotonic() >= next_poll
             if ask:
+                self._ask_now = False
                 next_poll = time.monotonic() + poll_s
             line = await self._cycle(reconciler, ask=ask)
             if line != last_line:
                 log.info("%s", line)
                 last_line = line
-            systemd.notify("READY=1", f"STATUS={line}", "WATCHDOG=1")
+            systemd.notify("READY=1", f"STATUS={line}")
             await self._sleep(max(0.0, next_poll - time.monotonic()))
 
     async def _cycle(self, reconciler: Reconciler, *, ask: bool) -> str:
+        self._alive_until = time.monotonic() + TRIES * self._config.converge.timeout + START_S
         try:
             return (await reconciler.cycle(ask=ask)).line
         except CommitdError as err:
@@ -217,15 +225,18 @@ class Daemon:
             return f"unexpected {type(err).__name__}, see the log"
 
     async def _sleep(self, seconds: float) -> None:
-        """Until woken or time is up, with signs of life in between."""
-        until = time.monotonic() + seconds
-        beat_s = (systemd.watchdog_s() or 60.0) / 3
-        while (left := until - time.monotonic()) > 0:
-            with anyio.move_on_after(min(left, beat_s)) as scope:
-                await self._wake[1].receive()
-            if not scope.cancelled_caught:
-                return
-            systemd.notify("WATCHDOG=1")
+        """Until woken or time is up."""
+        self._alive_until = time.monotonic() + seconds + SLACK_S
+        with anyio.move_on_after(seconds):
+            await self._wake[1].receive()
+
+    async def _feed_watchdog(self) -> None:
+        """Signs of life, only while the loop gets on within the time that its work may take."""
+        allowed = systemd.watchdog_s()
+        while allowed:
+            if time.monotonic() < self._alive_until:
+                systemd.notify("WATCHDOG=1")
+            await anyio.sleep(allowed / 3)
 
     def _wake_up(self, why: str) -> None:
         try:
@@ -252,7 +263,9 @@ class Daemon:
                     if self._stopping:
                         scope.cancel()
                     self._stopping = True
+                    scope.deadline = anyio.current_time() + SAFE_POINT_S
                     systemd.notify("STOPPING=1", "STATUS=finishing what has begun")
+                self._ask_now = True
                 self._wake_up(signal.Signals(number).name)
 
 

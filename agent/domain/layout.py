@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from agent.domain import documents, dotenv
 from agent.domain.errors import PermanentError
-from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree, TreeEntry
+from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 SECRET_SUFFIX = ".secret.env"  # noqa: S105  a file name
@@ -24,18 +24,18 @@ def plaintext_path(path: str) -> str:
     return f"{directory}/{PLAINTEXT_PREFIX}{name}"
 
 
-def wanted(tree: Tree, host: str) -> list[TreeEntry]:
-    """The entries whose content :func:`read` looks at, except those too large to be read."""
-    return [
-        entry
-        for entry in tree.values()
+def wanted(tree: Tree, host: str) -> dict[str, str]:
+    """Paths and Git objects that :func:`read` looks at, except those too large to be read."""
+    return {
+        path: entry.oid
+        for path, entry in tree.items()
         if entry.size <= documents.MAX_BYTES
         and (
-            entry.path == _list_path(host)
-            or (_is_env(entry.path) and _reaches(entry.path, host))
-            or _is_compose(entry.path)
+            path == _list_path(host)
+            or (_is_env(path) and _reaches(path, host))
+            or _is_compose(path)
         )
-    ]
+    }
 
 
 def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: str) -> DesiredState:

@@ -1,0 +1,159 @@
+"""One host of the fleet: its configuration, its state, and the agent as people start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.sandbox import GitServer, Sandbox
+
+
+class Host:
+    """A host called `name` with its own state; `settings` override the configuration's defaults.
+
+    SOPS runs as the pinned binary unless `settings` say otherwise.
+    """
+
+    def __init__(
+        self,
+        box: Sandbox,
+        name: str = "media",
+        *,
+        remotes: Sequence[GitServer] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.box = box
+        self.root = Path(tempfile.mkdtemp(prefix=f"host-{name}-", dir=box.root))
+        self.config_path = self.root / "config.yaml"
+        self.state = self.root / "state"
+        self.repo = self.state / "repo"
+        servers = (box.gitea, box.github) if remotes is None else remotes
+        self.config: dict[str, Any] = {
+            "host": name,
+            "remotes": [server.remote_config(poll="1s") for server in servers],
+            "secrets": {
+                "age_key": str(box.age.private),
+                "sops": {"binary": str(box.sops), "sha256": box.sops_sha256},
+            },
+            "docker": {"socket": box.engine.host},
+            "undeclared": {"stop_timeout": "1s"},
+            "state_dir": str(self.state),
+            "runtime_dir": str(self.root / "run"),
+            **settings,
+        }
+        self.write_config()
+
+    def write_config(self) -> None:
+        """Put `config` on disk."""
+        self.config_path.write_text(yaml.safe_dump(self.config))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the agent's process gets: PATH with the sandbox's Compose, and little else."""
+        path = f"{self.box.compose.parent}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {
+            "PATH": path,
+            "HOME": os.environ["HOME"],
+            "LC_ALL": "C.UTF-8",
+            "COMMITD_CONFIG": str(self.config_path),
+        }
+
+    def commitd(
+        self, *words: str, stdin: str = "", check: bool = False, timeout_s: float = 110
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one verb to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "agent", *words],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=timeout_s,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def once(self) -> subprocess.CompletedProcess[str]:
+        """One cycle."""
+        return self.commitd("once")
+
+    def json(self, *words: str) -> Any:
+        """The JSON answer of a verb."""
+        result = self.commitd(*words, "--json")
+        if result.returncode != 0:
+            raise AssertionError(f"commitd {' '.join(words)}: {result.stderr}")
+        return json.loads(result.stdout)
+
+    def enroll(self) -> None:
+        """Agree to removals."""
+        self.commitd("enroll", "--yes", check=True)
+
+    @contextmanager
+    def running(self, **environment: str) -> Iterator[RunningAgent]:
+        """The daemon, ended when the block ends."""
+        log = self.root / "agent.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "--verbose"],
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=Path(__file__).parents[2],
+            )
+        agent = RunningAgent(process, log)
+        try:
+            yield agent
+        finally:
+            agent.end()
+
+
+class RunningAgent:
+    """A daemon and its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """Everything it has said."""
+        return self._log.read_text()
+
+    def says(self, text: str, *, timeout_s: float = 60) -> None:
+        """Wait until the log holds `text`; fails with the log if the agent ends first."""
+        wait_until(
+            lambda: text in self.log or self.process.poll() is not None,
+            what=f"the agent to say {text!r} (see {self._log})",
+            seconds=timeout_s,
+        )
+        if text not in self.log:
+            raise AssertionError(f"the agent ended before it said {text!r}:\n{self.log[-4000:]}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
