@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 
 import aiodocker
@@ -22,6 +23,8 @@ from agent.domain.model import Container
 
 CALL_TIMEOUT_S = 30.0
 PULL_TIMEOUT_S = 600.0
+REPLAY_S = 2.0
+"""How far back a new event stream begins, by the engine's own clock."""
 HELPER_LABEL = "io.commitd.helper"
 """For people who look at the engine. The agent knows its helpers by ID."""
 
@@ -228,12 +231,13 @@ class Engine:
         """Hand each container event to ``handle`` until the stream ends; then raise.
 
         The stream replays from shortly before the connection, because the engine answers before
-        it subscribes. ``connected`` is called once the stream is open; list then, not before.
+        it subscribes. ``connected`` is called when the engine answered; list then, not before.
         Events that cannot be read are dropped: the relist is the guarantee, the stream the speed.
         """
         async with self._translated("ask the time"):
             info = await self._docker.system.info()
-        since = str(info["SystemTime"])
+        now = datetime.fromisoformat(info["SystemTime"]).timestamp()
+        since = f"{now - REPLAY_S:.3f}"
         filters = {"type": ["container"], "event": list(_WATCHED)}
         subscriber = self._docker.events.subscribe(  # type: ignore[no-untyped-call]
             create_task=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 import anyio
@@ -16,6 +17,8 @@ log = logging.getLogger("commitd.watcher")
 
 _RECONNECT_S = (0.2, 5.0)
 """First and longest wait before the stream is opened again."""
+_STEADY_S = 10.0
+"""A stream that lasted this long was a good one: the next wait is short again."""
 _MOST_PENDING = 1000
 
 
@@ -33,17 +36,15 @@ class Watcher:
         wait_s = _RECONNECT_S[0]
         async with anyio.create_task_group() as group:
             while True:
-                connected = False
-
-                def on_connect() -> None:
-                    nonlocal connected
-                    connected = True
-                    self._wake("the event stream was opened")
-
+                opened = time.monotonic()
                 try:
-                    await self._engine.watch(lambda event: self._handle(event, group), on_connect)
+                    await self._engine.watch(
+                        lambda event: self._handle(event, group),
+                        lambda: self._wake("the event stream was opened"),
+                    )
                 except CommitdError as err:
-                    wait_s = _RECONNECT_S[0] if connected else min(wait_s * 2, _RECONNECT_S[1])
+                    steady = time.monotonic() - opened > _STEADY_S
+                    wait_s = _RECONNECT_S[0] if steady else min(wait_s * 2, _RECONNECT_S[1])
                     log.warning("%s; again in %.1f s", err, wait_s)
                 await anyio.sleep(wait_s)
 

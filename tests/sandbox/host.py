@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.sandbox import GitServer, Sandbox
 
 
+_SYSTEM_PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
 class Host:
     """A host called `name` with its own state; `settings` override the configuration's defaults.
 
@@ -55,6 +58,7 @@ class Host:
             "runtime_dir": str(self.root / "run"),
             **settings,
         }
+        self.path = [str(box.compose.parent), *_SYSTEM_PATH]
         self.write_config()
 
     def write_config(self) -> None:
@@ -64,9 +68,8 @@ class Host:
     @property
     def environment(self) -> dict[str, str]:
         """What the agent's process gets: PATH with the sandbox's Compose, and little else."""
-        path = f"{self.box.compose.parent}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {
-            "PATH": path,
+            "PATH": ":".join(self.path),
             "HOME": os.environ["HOME"],
             "LC_ALL": "C.UTF-8",
             "COMMITD_CONFIG": str(self.config_path),

@@ -1,18 +1,78 @@
-"""One sandbox for the whole session; every test finds it empty and healthy."""
+"""One sandbox for the whole session; every test finds it empty, healthy and with a new history."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.sandbox import Sandbox
+from tests.sandbox import Sandbox, Workspace
+from tests.sandbox.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 @pytest.fixture(scope="session")
 def box() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
         yield sandbox
+
+
+class Fleet:
+    """An empty engine, an operator's clone with a history of its own, and hosts on demand."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.box = box
+        self.workspace = Workspace(box)
+        self._pushed = False
+        self.web = box.images.build("web", "1.0", command=_SERVE, files={"www/index.html": "v1"})
+        self.web2 = box.images.build("web", "2.0", command=_SERVE, files={"www/index.html": "v2"})
+        self.idle = box.images.build("idle", "1.0")
+
+    def compose(self, image: str | None = None, *, service: str = "app", more: str = "") -> str:
+        """A Compose file with one service; `more` are lines of that service, flow style."""
+        return f"services:\n  {service}:\n    image: {image or self.idle}\n{more}"
+
+    def commit(self, message: str, files: Mapping[str, str | bytes | None]) -> str:
+        """Commit and push to both servers."""
+        self.workspace.write(files)
+        sha = self.workspace.commit(message)
+        self.push()
+        return sha
+
+    def push(self) -> None:
+        """Push to both; the first push of a test replaces the history of the one before."""
+        self.workspace.push(force=not self._pushed)
+        self._pushed = True
+
+    def host(self, *, enrolled: bool = True, **settings: Any) -> Host:
+        """A new host called media."""
+        host = Host(self.box, **settings)
+        if enrolled:
+            host.commitd("enroll", "--yes", check=True)
+        return host
+
+    def running(self) -> dict[str, str]:
+        """Names of the running containers, to their IDs."""
+        return {c["Names"][0].lstrip("/"): c["Id"] for c in self.box.engine.containers(all=False)}
+
+    def environment(self, container: str) -> dict[str, str]:
+        """What the container's configuration gives its process."""
+        pairs = self.box.engine.inspect(container)["Config"]["Env"]
+        return dict(pair.split("=", 1) for pair in pairs)
+
+
+_SERVE = "exec httpd -f -h /www -p 80"
+
+
+@pytest.fixture
+def fleet(box: Sandbox) -> Iterator[Fleet]:
+    yield Fleet(box)
+    for server in (box.gitea, box.github):
+        server.start()
+        server.proxy.mode("pass")
+    box.registry.start()
+    box.engine.thaw()
+    box.engine.start()
+    box.engine.remove_everything()

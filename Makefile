@@ -1,0 +1,72 @@
+# make demo and make test need a Debian machine with git, make and python3, and root.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PREFIX ?= /opt/commitd
+
+.PHONY: help demo test unit system check format bench lock install clean
+
+help:
+	@echo "make demo     play the whole story on a private engine (root)"
+	@echo "make test     unit tests, then system tests on a private engine (root)"
+	@echo "make check    ruff, mypy, import-linter"
+	@echo "make bench    measure, side by side (root)"
+	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root)"
+
+# A venv needs python3-venv on Debian, which is not part of python3.
+$(READY): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
+	@echo "preparing $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m tests.sandbox exec -- $(BIN)/python -m tests.demo
+
+test: unit system
+
+unit: $(READY)
+	$(BIN)/python -m pytest tests/unit
+
+system: $(READY)
+	$(BIN)/python -m tests.sandbox exec -- $(BIN)/python -m pytest tests/system
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m tests.sandbox exec -- $(BIN)/python -m tests.bench
+
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+           --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
+
+lock: $(READY)
+	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --output-file requirements-dev.txt pyproject.toml requirements-dev.in
+
+install:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(PREFIX)
+	$(PREFIX)/bin/pip install --quiet --require-hashes -r requirements.txt
+	$(PREFIX)/bin/pip install --quiet --no-deps .
+	ln -sf $(PREFIX)/bin/commitd /usr/local/bin/commitd
+	install -d -m 700 /etc/commitd
+	sed 's|/opt/commitd|$(PREFIX)|' systemd/commitd.service > /etc/systemd/system/commitd.service
+	-systemctl daemon-reload
+	@echo "next: write /etc/commitd/config.yaml, then commitd once, commitd enroll,"
+	@echo "      systemctl enable --now commitd"
+
+clean:
+	rm -rf $(VENV) .sandbox build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,230 @@
+"""Every declared stack is brought to its declared state, and nothing else is touched."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+
+def test_a_new_host_gets_all_its_stacks_and_only_those(fleet: Fleet) -> None:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n",
+            "host/other/stacks.yaml": "- three\n",
+            **{f"stacks/{name}/compose.yaml": fleet.compose() for name in ("one", "two", "three")},
+        },
+    )
+    result = fleet.host().once()
+    assert result.returncode == 0, result.stderr
+    assert set(fleet.running()) == {"one-app-1", "two-app-1"}
+
+
+def test_a_commit_touches_only_the_stack_it_changes(fleet: Fleet) -> None:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n",
+            "stacks/one/compose.yaml": fleet.compose(fleet.web),
+            "stacks/two/compose.yaml": fleet.compose(),
+        },
+    )
+    host = fleet.host()
+    host.once()
+    before = fleet.running()
+    fleet.commit("new web", {"stacks/one/compose.yaml": fleet.compose(fleet.web2)})
+    assert host.once().returncode == 0
+    after = fleet.running()
+    assert after["two-app-1"] == before["two-app-1"]
+    assert after["one-app-1"] != before["one-app-1"]
+    newest = host.json("history", "one")[0]
+    assert newest["action"] == "deploy"
+    assert [cause["path"] for cause in newest["cause"]] == ["stacks/one/compose.yaml"]
+
+
+def _counting_compose(host: Host, fleet: Fleet, tmp_path: Path) -> Path:
+    """Put a note-taker in front of the real Compose; returns its notes."""
+    notes = tmp_path / "calls"
+    notes.touch()
+    program = tmp_path / "docker-compose"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{notes}\nexec {fleet.box.compose} "$@"\n')
+    program.chmod(0o755)
+    host.path.insert(0, str(tmp_path))
+    return notes
+
+
+def test_when_nothing_changed_no_compose_process_is_started(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n- job\n",
+            "stacks/one/compose.yaml": fleet.compose(more="    scale: 2\n"),
+            "stacks/job/compose.yaml": fleet.compose(more="    command: ['/bin/true']\n"),
+        },
+    )
+    host = fleet.host()
+    notes = _counting_compose(host, fleet, tmp_path)
+    assert host.once().returncode == 0
+    assert "up --detach" in notes.read_text()
+    notes.write_text("")
+    fleet.commit("elsewhere", {"README.md": "words"})
+    assert host.once().returncode == 0
+    assert host.once().returncode == 0
+    assert [line for line in notes.read_text().splitlines() if "version" not in line] == []
+
+
+def test_one_failing_stack_stops_no_other_and_says_why(fleet: Fleet) -> None:
+    missing = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 64}"
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- bad\n- good\n",
+            "stacks/bad/compose.yaml": fleet.compose(missing),
+            "stacks/good/compose.yaml": fleet.compose(),
+        },
+    )
+    host = fleet.host()
+    result = host.once()
+    assert result.returncode == 1
+    assert "bad" in result.stdout
+    assert set(fleet.running()) == {"good-app-1"}
+    entry = host.json("history", "bad")[0]
+    assert entry["status"] == "failed"
+    assert "nowhere" in entry["error"]
+    stacks = {stack["name"]: stack for stack in host.json("status")["stacks"]}
+    assert stacks["bad"]["sync"] == "failed"
+    assert stacks["good"]["sync"] == "synced"
+
+
+def test_a_failed_pull_leaves_the_old_version_running(fleet: Fleet) -> None:
+    fleet.commit(
+        "first",
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose(fleet.web)},
+    )
+    host = fleet.host()
+    host.once()
+    before = fleet.running()
+    missing = f"127.0.0.1:5000/web:9@sha256:{'0' * 64}"
+    fleet.commit("bad", {"stacks/one/compose.yaml": fleet.compose(missing)})
+    assert host.once().returncode == 1
+    assert fleet.running() == before
+
+
+def test_a_registry_that_comes_back_is_tried_again_in_the_same_cycle(fleet: Fleet) -> None:
+    image = fleet.box.images.build("late", "1.0")
+    fleet.commit(
+        "first",
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose(image)},
+    )
+    host = fleet.host()
+    fleet.box.registry.stop()
+    results: list[subprocess.CompletedProcess[str]] = []
+    work = threading.Thread(target=lambda: results.append(host.commitd("once", "--verbose")))
+    work.start()
+    log = host.state / "journal.db"
+    wait_until(log.exists, what="the agent to begin")
+    wait_until(lambda: bool(host.json("history", "one")), what="the deploy to begin")
+    fleet.box.registry.start()
+    work.join()
+    assert results[0].returncode == 0, results[0].stderr
+    assert set(fleet.running()) == {"one-app-1"}
+
+
+def test_values_reach_compose_in_the_order_of_the_layout(fleet: Fleet) -> None:
+    names = ("GLOBAL", "GLOBAL_SECRET", "HOST", "HOST_SECRET", "STACK", "STACK_SECRET")
+
+    def lines(place: str, first: int) -> str:
+        chosen = [n for i, n in enumerate(names) if i >= first]
+        return "".join(f"{name}={place}\n" for name in chosen)
+
+    key = [fleet.box.age.recipient]
+    environment = ", ".join(f"{name}: '${{{name}}}'" for name in names)
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "global/a.env": lines("global", 0),
+            "global/a.secret.env": fleet.box.encrypt(lines("global secret $x", 1), key),
+            "host/media/a.env": lines("host", 2),
+            "host/media/a.secret.env": fleet.box.encrypt(lines("host secret", 3), key),
+            "stacks/one/.env": lines("stack", 4),
+            "stacks/one/a.secret.env": fleet.box.encrypt(lines("stack secret", 5), key),
+            "stacks/one/compose.yaml": fleet.compose(more=f"    environment: {{{environment}}}\n"),
+        },
+    )
+    assert fleet.host().once().returncode == 0
+    seen = fleet.environment("one-app-1")
+    assert {name: seen[name] for name in names} == {
+        "GLOBAL": "global",
+        "GLOBAL_SECRET": "global secret $x",
+        "HOST": "host",
+        "HOST_SECRET": "host secret",
+        "STACK": "stack",
+        "STACK_SECRET": "stack secret",
+    }
+
+
+def test_the_agents_own_environment_does_not_leak_into_stacks(fleet: Fleet) -> None:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "stacks/one/compose.yaml": fleet.compose(
+                more="    environment: {LEAK: '${COMMITD_CONFIG:-clean}'}\n"
+            ),
+        },
+    )
+    assert fleet.host().once().returncode == 0
+    assert fleet.environment("one-app-1")["LEAK"] == "clean"
+
+
+@pytest.mark.parametrize("harm", ["stop", "kill", "rm --force"])
+def test_a_declared_container_that_was_harmed_comes_back(fleet: Fleet, harm: str) -> None:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "stacks/one/compose.yaml": fleet.compose(more="    restart: always\n"),
+        },
+    )
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("in sync with")
+        fleet.box.engine.run(*harm.split(), "one-app-1")
+        wait_until(lambda: "one-app-1" in fleet.running(), what="the container to come back")
+    assert host.json("history", "one")[0]["reason"] == "what runs is not what was deployed"
+
+
+def test_an_agent_killed_in_the_middle_is_continued_by_the_next(fleet: Fleet) -> None:
+    slow = (
+        "    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
+        "  second:\n"
+        f"    image: {fleet.idle}\n"
+        "    depends_on: {app: {condition: service_healthy}}\n"
+    )
+    fleet.commit(
+        "first",
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose(more=slow)},
+    )
+    host = fleet.host()
+    with host.running() as agent:
+        wait_until(lambda: "one-app-1" in fleet.running(), what="the first service to run")
+        assert host.json("history", "one")[0]["status"] == "running"
+        assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+    fleet.box.engine.run("exec", "one-app-1", "touch", "/go")
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1", "one-second-1"}
+    statuses = [entry["status"] for entry in host.json("history", "one")]
+    assert statuses == ["succeeded", "cancelled"]
