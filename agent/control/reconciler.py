@@ -41,11 +41,12 @@ log = logging.getLogger("commitd")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one cycle ended: one line, and what it means for an exit code."""
+    """How one cycle ended: one line, what it means for an exit code, and each thing's reason."""
 
     line: str
     failed: bool = False
     waiting: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 class Protection:
@@ -145,8 +146,9 @@ class Reconciler:
                 return await self._advance(sha, remote, applied)
             case source.Wait(detail=detail, remote=remote):
                 holds = [Hold(remote, Reason.HISTORY, detail, needs_person=True)]
-            case source.Stay(remote=remote):
-                self._confirmed = remote
+            case source.Stay(remote=remote, detail=detail):
+                answered = any(head.sha for head in heads)
+                self._confirmed = remote or (detail if answered else "no remote answers")
         if applied:
             await self._load(applied)
         return holds
@@ -344,4 +346,6 @@ def _verdict(
         line += f"; {done} done" if done else ""
     else:
         line = f"at {revision}; {'; '.join(parts)}"
-    return Verdict(line, failed=bool(failed or broken), waiting=bool(waiting))
+    reasons = [f"failed: {o.subject}: {o.error}" for o in failed]
+    reasons += [f"held: {hold.subject}: {hold.reason.value}: {hold.detail}" for hold in holds]
+    return Verdict(line, bool(failed or broken), bool(waiting), tuple(reasons))

@@ -190,8 +190,8 @@ class Daemon:
             except CommitdError as err:
                 if str(err) != said:
                     said = str(err)
-                    log.warning("%s", err)
-                systemd.notify("READY=1", f"STATUS={err}")
+                    log.warning("waiting for the engine: %s", err)
+                systemd.notify("READY=1", f"STATUS=waiting for the engine: {err}")
                 await self._sleep(ENGINE_RETRY_S)
             else:
                 return

@@ -1,0 +1,112 @@
+"""The agent as a long-lived process: signals, one at a time, surviving its surroundings."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from tests.system.conftest import Fleet
+
+
+def _first(fleet: Fleet) -> None:
+    fleet.commit(
+        "first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+
+
+def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
+    _first(fleet)
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("in sync with")
+        before = fleet.running()
+        assert agent.end(signal.SIGTERM) == 0
+        assert "Traceback" not in agent.log
+    assert fleet.running() == before
+
+
+def test_sigterm_in_a_deploy_waits_for_the_safe_point(fleet: Fleet) -> None:
+    blocked = (
+        "    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
+        "  second:\n"
+        f"    image: {fleet.idle}\n"
+        "    depends_on: {app: {condition: service_healthy}}\n"
+    )
+    fleet.commit(
+        "slow",
+        {
+            "host/media/stacks.yaml": "- slow\n",
+            "stacks/slow/compose.yaml": fleet.compose(more=blocked),
+        },
+    )
+    host = fleet.host()
+    with host.running() as agent:
+        wait_until(lambda: "slow-app-1" in fleet.running(), what="the deploy to begin")
+        agent.send(signal.SIGTERM)
+        fleet.box.engine.run("exec", "slow-app-1", "touch", "/go")
+        assert agent.process.wait(timeout=60) == 0
+    assert host.json("history", "slow")[0]["status"] == "succeeded"
+
+
+def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_if_it_is_wrong(
+    fleet: Fleet,
+) -> None:
+    _first(fleet)
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("in sync with")
+        host.config["undeclared"] = {"mode": "reprot"}
+        host.write_config()
+        agent.send(signal.SIGHUP)
+        agent.says("the configuration stays as it was")
+        assert "config.yaml:" in agent.log
+        host.config["undeclared"] = {"mode": "report"}
+        host.write_config()
+        agent.send(signal.SIGHUP)
+        agent.says("the configuration was reloaded")
+        fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
+        agent.says("undeclared.mode is report")
+        assert "rogue" in fleet.running()
+
+
+def test_it_waits_for_an_engine_that_is_not_there_yet(fleet: Fleet) -> None:
+    _first(fleet)
+    host = fleet.host()
+    fleet.box.engine.stop()
+    with host.running() as agent:
+        agent.says("waiting for the engine")
+        fleet.box.engine.start()
+        agent.says("in sync with")
+    assert set(fleet.running()) == {"one-app-1"}
+
+
+def test_it_tells_the_service_manager_how_it_is(fleet: Fleet) -> None:
+    _first(fleet)
+    host = fleet.host()
+    path = host.root / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
+        inbox.bind(str(path))
+        inbox.settimeout(60)
+        with host.running(NOTIFY_SOCKET=str(path), WATCHDOG_USEC="300000"):
+            told = ""
+            while not ("READY=1" in told and "in sync with" in told and "WATCHDOG=1" in told):
+                told += inbox.recv(4096).decode() + "\n"
+        while "STOPPING=1" not in told:
+            told += inbox.recv(4096).decode() + "\n"
+
+
+def test_a_new_commit_is_fetched_at_once_on_sigusr1(fleet: Fleet) -> None:
+    _first(fleet)
+    host = fleet.host()
+    for remote in host.config["remotes"]:
+        remote["poll"] = "24h"
+    host.write_config()
+    with host.running() as agent:
+        agent.says("in sync with")
+        sha = fleet.commit("second", {"README.md": "words"})
+        agent.send(signal.SIGUSR1)
+        agent.says(f"in sync with {sha[:7]}")

@@ -1,0 +1,170 @@
+"""Secrets: decrypted when they changed or are missing, private, whole, and never seen elsewhere."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+CANARY = "canary-Z9 $x # \"y\" 'z' =="
+
+
+@pytest.fixture(params=["binary", "container"])
+def sops(request: pytest.FixtureRequest, fleet: Fleet) -> dict[str, Any]:
+    """The `secrets` section of the configuration, for both ways of running SOPS."""
+    key = {"age_key": str(fleet.box.age.private)}
+    if request.param == "binary":
+        return key | {"sops": {"binary": str(fleet.box.sops), "sha256": fleet.box.sops_sha256}}
+    return key | {"sops": {"image": fleet.box.images.sops}}
+
+
+def _encrypt(fleet: Fleet, text: str) -> bytes:
+    return fleet.box.encrypt(text, [fleet.box.age.recipient])
+
+
+def _files(fleet: Fleet) -> dict[str, str | bytes | None]:
+    uses = "    environment: {PASSWORD: '${PASSWORD}'}\n"
+    return {
+        "host/media/stacks.yaml": "- one\n- two\n",
+        "stacks/one/compose.yaml": fleet.compose(more=uses),
+        "stacks/one/db.secret.env": _encrypt(fleet, f"PASSWORD={CANARY}\n"),
+        "stacks/two/compose.yaml": fleet.compose(more=uses),
+        "stacks/two/db.secret.env": _encrypt(fleet, "PASSWORD=second\n"),
+    }
+
+
+def _plaintext(host: Host, stack: str = "one") -> str:
+    return (host.repo / f"stacks/{stack}/.decrypted.db.secret.env").read_text()
+
+
+def test_a_secret_reaches_its_container_verbatim_and_no_one_else(
+    fleet: Fleet, sops: dict[str, Any]
+) -> None:
+    fleet.commit("first", _files(fleet))
+    host = fleet.host(secrets=sops)
+    result = host.commitd("once", "--verbose")
+    assert result.returncode == 0, result.stderr
+    assert fleet.environment("one-app-1")["PASSWORD"] == CANARY
+    assert fleet.environment("two-app-1")["PASSWORD"] == "second"
+    path = host.repo / "stacks/one/.decrypted.db.secret.env"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(host.state.stat().st_mode) == 0o700
+    listed = subprocess.run(
+        ["git", "-C", str(host.repo), "status", "--porcelain"], capture_output=True, check=True
+    )
+    assert b"decrypted" not in listed.stdout
+    assert CANARY not in result.stdout + result.stderr
+    holding = [
+        file
+        for file in host.root.rglob("*")
+        if file.is_file() and file != path and CANARY.encode() in file.read_bytes()
+    ]
+    assert holding == []
+    names = [c["Names"][0] for c in fleet.box.engine.containers()]
+    assert not [name for name in names if "sops" in name]
+
+
+def test_only_what_changed_or_is_missing_is_decrypted(fleet: Fleet, sops: dict[str, Any]) -> None:
+    fleet.commit("first", _files(fleet))
+    host = fleet.host(secrets=sops)
+    host.once()
+    assert "decrypted" not in host.once().stderr
+    fleet.commit("two", {"stacks/two/db.secret.env": _encrypt(fleet, "PASSWORD=third\n")})
+    result = host.once()
+    assert "decrypted stacks/two/db.secret.env" in result.stderr
+    assert "stacks/one" not in result.stderr
+    assert fleet.environment("two-app-1")["PASSWORD"] == "third"
+    (host.repo / "stacks/one/.decrypted.db.secret.env").unlink()
+    result = host.once()
+    assert "decrypted stacks/one/db.secret.env" in result.stderr
+    assert _plaintext(host) == f"PASSWORD={CANARY}\n"
+
+
+def test_a_tampered_secret_keeps_the_old_value_and_blocks_only_its_stack(
+    fleet: Fleet, sops: dict[str, Any]
+) -> None:
+    fleet.commit("first", _files(fleet))
+    host = fleet.host(secrets=sops)
+    host.once()
+    before = fleet.running()
+    good = _encrypt(fleet, "PASSWORD=newer\n").decode()
+    value = good.split("ENC[AES256_GCM,data:")[1][0]
+    tampered = good.replace(f"data:{value}", f"data:{'B' if value != 'B' else 'C'}", 1)
+    fleet.commit(
+        "bad",
+        {
+            "stacks/one/db.secret.env": tampered,
+            "stacks/two/db.secret.env": _encrypt(fleet, "PASSWORD=third\n"),
+        },
+    )
+    result = host.once()
+    assert result.returncode == 1
+    assert "stacks/one/db.secret.env" in result.stderr
+    assert "changed after encryption" in result.stderr
+    assert _plaintext(host) == f"PASSWORD={CANARY}\n"
+    assert fleet.running()["one-app-1"] == before["one-app-1"]
+    assert fleet.environment("two-app-1")["PASSWORD"] == "third"
+    stacks = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
+    assert stacks == {"one": "held", "two": "synced"}
+
+
+def test_a_secret_for_another_key_is_said_as_such(fleet: Fleet, sops: dict[str, Any]) -> None:
+    files = _files(fleet)
+    stranger = fleet.box.new_age_key()
+    files["stacks/one/db.secret.env"] = fleet.box.encrypt("PASSWORD=x\n", [stranger.recipient])
+    fleet.commit("first", files)
+    result = fleet.host(secrets=sops).once()
+    assert result.returncode == 1
+    assert "this host's age key cannot decrypt it" in result.stderr
+    assert set(fleet.running()) == {"two-app-1"}
+
+
+def test_plaintext_goes_with_its_stack(fleet: Fleet) -> None:
+    fleet.commit("first", _files(fleet))
+    host = fleet.host()
+    host.once()
+    fleet.commit("one leaves", {"host/media/stacks.yaml": "- two\n"})
+    assert host.once().returncode == 0
+    assert host.once().returncode == 0
+    assert not (host.repo / "stacks/one/.decrypted.db.secret.env").exists()
+    assert _plaintext(host, "two") == "PASSWORD=second\n"
+
+
+def test_a_binary_that_is_not_the_pinned_one_never_runs(fleet: Fleet) -> None:
+    fleet.commit("first", _files(fleet))
+    sops = {"binary": str(fleet.box.sops), "sha256": "0" * 64}
+    host = fleet.host(secrets={"age_key": str(fleet.box.age.private), "sops": sops})
+    result = host.once()
+    assert result.returncode == 1
+    assert "not the pinned one" in result.stderr
+    assert fleet.running() == {}
+
+
+def test_secrets_may_not_steer_compose_itself(fleet: Fleet) -> None:
+    files = _files(fleet)
+    files["stacks/one/db.secret.env"] = _encrypt(fleet, "DOCKER_HOST=tcp://elsewhere\n")
+    fleet.commit("first", files)
+    result = fleet.host().once()
+    assert result.returncode == 1
+    assert "DOCKER_HOST would change how the Compose process itself works" in result.stderr
+    assert set(fleet.running()) == {"two-app-1"}
+
+
+def test_helpers_of_a_killed_agent_are_reaped(fleet: Fleet) -> None:
+    fleet.commit("first", _files(fleet))
+    host = fleet.host()
+    host.once()
+    fleet.box.engine.pull(fleet.idle)
+    fleet.box.engine.run("run", "--detach", "--name", "left-behind", fleet.idle)
+    container = fleet.running()["left-behind"]
+    script = "import sys, sqlite3; db = sqlite3.connect(sys.argv[1]);"
+    script += "db.execute('INSERT INTO helpers VALUES (?)', (sys.argv[2],)); db.commit()"
+    subprocess.run(["python3", "-c", script, str(host.state / "journal.db"), container], check=True)
+    assert host.once().returncode == 0
+    assert "left-behind" not in fleet.running()

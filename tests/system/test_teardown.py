@@ -1,0 +1,101 @@
+"""A stack that left goes down, by whatever is still known of it; its volumes stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+VOLUME = "    volumes: [data:/data]\nvolumes: {data: {}}\n"
+
+
+def _files(fleet: Fleet, *names: str) -> dict[str, str | bytes | None]:
+    return {
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in names) or "[]\n",
+        **{f"stacks/{name}/compose.yaml": fleet.compose(more=VOLUME) for name in names},
+    }
+
+
+def _volumes(fleet: Fleet) -> set[str]:
+    return set(fleet.box.engine.run("volume", "ls", "--quiet").split())
+
+
+@pytest.fixture
+def host(fleet: Fleet) -> Host:
+    """A host with the stacks one, two and three, each with a volume."""
+    fleet.commit("first", _files(fleet, "one", "two", "three"))
+    host = fleet.host()
+    assert host.once().returncode == 0
+    return host
+
+
+@pytest.mark.parametrize("directory", ["stays", "goes", "broken env"])
+def test_a_stack_that_left_the_list_goes_down_and_its_volume_stays(
+    fleet: Fleet, host: Host, directory: str
+) -> None:
+    files = _files(fleet, "two", "three")
+    if directory == "goes":
+        files["stacks/one"] = None
+    if directory == "broken env":
+        files["stacks/one/compose.yaml"] = fleet.compose(more="    env_file: gone.env\n")
+    fleet.commit("one leaves", files)
+    result = host.once()
+    assert result.returncode == 0, result.stderr
+    assert set(fleet.running()) == {"two-app-1", "three-app-1"}
+    assert "one_data" in _volumes(fleet)
+    assert "one_default" not in fleet.box.engine.run("network", "ls")
+    entry = host.json("history", "one")[0]
+    assert (entry["action"], entry["status"]) == ("remove-stack", "succeeded")
+    assert host.once().returncode == 0
+
+
+def test_without_its_journal_the_agent_still_knows_its_stacks_by_their_labels(
+    fleet: Fleet, host: Host
+) -> None:
+    for file in host.state.glob("journal.db*"):
+        file.unlink()
+    fleet.commit("one leaves", _files(fleet, "two", "three"))
+    assert host.once().returncode == 3
+    assert "one-app-1" in fleet.running()
+    host.enroll()
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"two-app-1", "three-app-1"}
+    assert "one_data" in _volumes(fleet)
+
+
+@pytest.mark.parametrize("left", [(), ("three",)])
+def test_too_many_at_once_wait_for_a_person(
+    fleet: Fleet, host: Host, left: tuple[str, ...]
+) -> None:
+    before = fleet.running()
+    sha = fleet.commit("a purge", _files(fleet, *left))
+    result = host.once()
+    assert result.returncode == 3
+    assert f"commitd approve {sha[:7]}" in result.stderr
+    assert fleet.running() == before
+    host.commitd("approve", sha, check=True)
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {f"{name}-app-1" for name in left}
+    assert {"one_data", "two_data", "three_data"} <= _volumes(fleet)
+
+
+def test_a_commit_can_carry_the_approval_itself(fleet: Fleet, host: Host) -> None:
+    fleet.commit("a purge\n\nCommitd-Approve: removals", _files(fleet))
+    assert host.once().returncode == 0
+    assert fleet.running() == {}
+    assert {"one_data", "two_data", "three_data"} <= _volumes(fleet)
+
+
+def test_a_service_that_left_its_stack_goes_and_the_rest_of_the_stack_stays(fleet: Fleet) -> None:
+    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n")
+    fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
+    host = fleet.host()
+    host.once()
+    before = fleet.running()
+    fleet.commit("no extra", {"stacks/one/compose.yaml": fleet.compose()})
+    assert host.once().returncode == 0
+    assert fleet.running() == {"one-app-1": before["one-app-1"]}
