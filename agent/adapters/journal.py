@@ -283,13 +283,13 @@ class Journal:
     # --- holds ---
 
     def replace_holds(self, holds: Iterable[Hold]) -> list[Hold]:
-        """Make ``holds`` the current ones; returns those that are new."""
+        """Make ``holds`` the current ones; returns those that are new or have a new detail."""
         wanted = {(hold.subject, hold.reason.value): hold for hold in holds}
         known = {
             (row["subject"], row["reason"]): row["detail"]
             for row in self._rows("SELECT * FROM holds")
         }
-        new = [hold for key, hold in wanted.items() if key not in known]
+        new = [hold for key, hold in wanted.items() if known.get(key) != hold.detail]
         if known == {key: hold.detail for key, hold in wanted.items()}:
             return []
         with self._write() as db:

@@ -25,7 +25,9 @@ _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _REMOTE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_SCP_URL = re.compile(r"(?P<user>[A-Za-z0-9_.-]+)@(?P<host>[A-Za-z0-9_.-]+):(?P<path>[^-/][^:]*)")
+_SCP_URL = re.compile(
+    r"(?P<user>[A-Za-z0-9_.-]+)@(?P<host>[A-Za-z0-9_.-]+):(?P<path>/?[^-/:][^:]*)"
+)
 _PINNED = re.compile(r"[^@\s]+:[^@:/\s]+@sha256:[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -171,12 +173,19 @@ def _decode(kind: type, value: object) -> object:
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.+)`")
+_ODD_KEY = re.compile(r"Expected `str`.* - at `key` in `\$(?P<at>.*)`")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
 
 
 def _explain(message: str, document: documents.Document) -> ConfigError:
     """Msgspec names the value by its path; people look for a line."""
+    if odd := _ODD_KEY.fullmatch(message):
+        place: Any = document.data
+        for index, name in _STEP.findall(odd["at"]):
+            place = place[int(name) if name else index]
+        key = next(key for key in place if not isinstance(key, str))
+        message = f"Object contains unknown field `{key}` - at `${odd['at']}`"
     match = _AT.fullmatch(message)
     what, at = (match["what"], match["at"] or "") if match else (message, "")
     path: documents.Path = tuple(int(index) if index else key for key, index in _STEP.findall(at))
@@ -262,11 +271,14 @@ def _check(config: Config, document: documents.Document) -> None:
 
 def _url_problem(remote: Remote) -> tuple[str, str | None] | None:
     url = remote.url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url!r} is not a url of a repository", _KINDS
     if any(c.isspace() or ord(c) < 33 for c in url):  # noqa: PLR2004  control characters
         return "the url holds white space", None
     if _SCP_URL.fullmatch(url):
         return None if remote.ssh_key and remote.known_hosts else _SSH_NEEDS
-    parts = urlsplit(url)
     if parts.password or (parts.username and parts.scheme != "ssh"):
         return "the url holds a credential", "use username: and token_file:"
     if parts.scheme == "file":

@@ -7,6 +7,7 @@ depth and aliases are counted on the event stream first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import yaml
@@ -19,6 +20,13 @@ MAX_NODES = 100_000
 """Nodes after every alias is followed: what a reader that copies would have to hold."""
 
 Path = tuple[str | int, ...]
+
+_PLAIN = (str, int, float, bytes, date, type(None))
+_MAX_BITS = 128
+"""Longer numbers are no numbers that anybody means, and cannot even be printed."""
+_QUOTED = 80
+# PyYAML's constructors fail in every way on an explicit tag that does not fit, as in `!!bool x`.
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ def load(content: bytes, name: str) -> Document:
         _check_shape(text, name)
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as err:
-        raise _syntax_error(err, name) from None
+        raise _syntax_error(err, name, text) from None
     if root is None:
         return Document(name, None, {(): 1})
     lines: dict[Path, int] = {}
@@ -77,9 +85,12 @@ def _check_shape(text: str, name: str) -> None:
     documents = 0
     total = 0
     sizes: dict[str, int] = {}
+    heights: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
+    below: list[int] = [0]
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
+        deepest = depth
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
@@ -90,23 +101,23 @@ def _check_shape(text: str, name: str) -> None:
                 )
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > MAX_DEPTH:
-                raise PermanentError(
-                    f"nested more than {MAX_DEPTH} levels deep",
-                    where=f"{name}:{line}",
-                    hint="flatten the file",
-                )
+            deepest = depth
+            below.append(0)
             total += 1
             open_nodes.append((event.anchor, total))
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
             anchor, before = open_nodes.pop()
+            height = below.pop() + 1
+            below[-1] = max(below[-1], height)
             if anchor:
                 sizes[anchor] = total - before + 1
+                heights[anchor] = height
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
             if event.anchor:
                 sizes[event.anchor] = 1
+                heights[event.anchor] = 0
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):
                 raise PermanentError(
@@ -115,6 +126,15 @@ def _check_shape(text: str, name: str) -> None:
                     hint="remove the alias",
                 )
             total += sizes.get(event.anchor or "", 1)
+            height = heights.get(event.anchor or "", 0)
+            below[-1] = max(below[-1], height)
+            deepest = depth + height
+        if deepest > MAX_DEPTH:
+            raise PermanentError(
+                f"nested more than {MAX_DEPTH} levels deep",
+                where=f"{name}:{line}",
+                hint="flatten the file",
+            )
         if total > MAX_NODES:
             raise PermanentError(
                 f"the aliases unfold to more than {MAX_NODES:,} values",
@@ -140,13 +160,18 @@ class _Reader:
         if node.tag.startswith("!"):
             return node.value  # Compose's own tags, as in `!reset null`
         try:
-            return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError) as err:
-            raise PermanentError(
-                f"{node.value!r} is not a valid value",
-                where=f"{self._name}:{node.start_mark.line + 1}",
-                hint="put it in quotes",
-            ) from err
+            value = self._scalars.construct_object(node)
+        except _UNREADABLE:
+            value = node
+        if isinstance(value, _PLAIN) and not (
+            isinstance(value, int) and value.bit_length() > _MAX_BITS
+        ):
+            return value
+        raise PermanentError(
+            f"{node.value[:_QUOTED]!r} is not a valid value",
+            where=f"{self._name}:{node.start_mark.line + 1}",
+            hint="put it in quotes",
+        )
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
         merged: dict[Any, Any] = {}
@@ -165,7 +190,8 @@ class _Reader:
                             where=f"{self._name}:{line}",
                             hint="see YAML merge",
                         )
-                    merged = {**value, **merged}
+                    for key, inherited in value.items():
+                        merged.setdefault(key, inherited)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise PermanentError(
@@ -183,11 +209,20 @@ class _Reader:
         return {**merged, **own}
 
 
-def _syntax_error(err: yaml.YAMLError, name: str) -> PermanentError:
+def _syntax_error(err: yaml.YAMLError, name: str, text: str) -> PermanentError:
+    if isinstance(err, yaml.reader.ReaderError):
+        line = text.encode().count(b"\n", 0, err.position) + 1
+        return PermanentError(
+            "a character that YAML does not allow",
+            where=f"{name}:{line}",
+            hint="save it as plain UTF-8 text",
+        )
     mark = getattr(err, "problem_mark", None)
-    where = f"{name}:{mark.line + 1}" if mark else name
-    problem = getattr(err, "problem", None) or "not valid YAML"
+    lines = text.splitlines() or [""]
+    line = min(mark.line + 1, len(lines)) if mark else 1
+    problem = getattr(err, "problem", None) or "it cannot be read"
+    said = lines[line - 1]
     hint = "check indentation and quotes around this line"
-    if "\\t" in problem or "tab" in problem:
+    if "\t" in said[: len(said) - len(said.lstrip())]:
         hint = "YAML is indented with spaces, not tabs"
-    return PermanentError(f"not valid YAML: {problem}", where=where, hint=hint)
+    return PermanentError(f"not valid YAML: {problem}", where=f"{name}:{line}", hint=hint)

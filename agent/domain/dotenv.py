@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_STATEMENT = re.compile(
-    r"[ \t]*(?:export[ \t]+)?(?P<key>[A-Za-z_][A-Za-z0-9_.\-\[\]]*)[ \t]*(?P<sep>[=:]?)"
-)
+_EXPORT = re.compile(r"export\s+")
+_KEY_END = re.compile(r"[=:\n]")
+_BLANK = " \t\v\f\r\x85\xa0"
+"""What Compose takes for white space within a line."""
 
 _COMPOSE_OWN = "COMPOSE_"
 _CHILD_OWN = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_", "LD_")
@@ -20,26 +21,46 @@ _CHILD_EXACT = frozenset({"PATH", "HOME"})
 
 
 def keys(text: str) -> list[tuple[str, int]]:
-    """The keys that Compose would find, each with its line from 1."""
+    """The keys that Compose would set from this text, each with its line from 1.
+
+    Compose goes on right behind a closing quote, so one line can hold several. A key without a
+    value only passes on what the environment holds; it sets nothing.
+    """
     found: list[tuple[str, int]] = []
-    at = 0
+    line, counted = 1, 0
+    at = 1 if text.startswith("\ufeff") else 0
     while at < len(text):
-        match = _STATEMENT.match(text, at)
+        if text[at].isspace():
+            at += 1
+            continue
         end = text.find("\n", at)
         end = len(text) if end < 0 else end
-        if not match:
-            at = end + 1
+        if text[at] == "#":
+            at = end
             continue
-        found.append((match["key"], text.count("\n", 0, match.start("key")) + 1))
-        at = end + 1
-        value = match.end()
-        while value < end and text[value] in " \t":
-            value += 1
-        if match["sep"] and value < end and text[value] in "'\"":
-            close = _closing_quote(text, value)
-            end = text.find("\n", close)
-            at = len(text) if end < 0 else end + 1
+        if export := _EXPORT.match(text, at):
+            at = export.end()
+        stop = _KEY_END.search(text, at)
+        if not stop:
+            break
+        if stop[0] != "\n":
+            line += text.count("\n", counted, at)
+            counted = at
+            found.append((text[at : stop.start()].rstrip(), line))
+        at = stop.end()
+        if stop[0] != "\n":
+            at = _value_end(text, at)
     return found
+
+
+def _value_end(text: str, at: int) -> int:
+    """Index behind the value that starts at ``at``."""
+    while at < len(text) and text[at] in _BLANK:
+        at += 1
+    if at < len(text) and text[at] in "'\"":
+        return _closing_quote(text, at) + 1
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
 
 
 def _closing_quote(text: str, start: int) -> int:
@@ -60,7 +81,7 @@ def decrypted_values(plaintext: bytes) -> dict[str, str]:
     """The pairs of a decrypted dotenv file: one a line, ``#`` in column 0 is a comment.
 
     The last of a repeated key counts. Raises ValueError for bytes that are not UTF-8 and for a
-    line without ``=``; the message holds the line's number and nothing of its content.
+    line that is no variable; the message holds the line's number and nothing of its content.
     """
     values: dict[str, str] = {}
     try:
@@ -73,6 +94,8 @@ def decrypted_values(plaintext: bytes) -> dict[str, str]:
         key, sep, value = line.partition("=")
         if not sep:
             raise ValueError(f"line {number} of the plaintext holds no =")
+        if not key or "\0" in line:
+            raise ValueError(f"line {number} of the plaintext cannot be a variable")
         values[key] = value
     return values
 

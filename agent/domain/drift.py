@@ -10,7 +10,8 @@ from agent.domain.model import CONFIG_HASH, Cause, Container, Release, Service
 def compare(release: Release, containers: Iterable[Container]) -> tuple[Cause, ...]:
     """What differs, service by service; empty when the release still stands.
 
-    ``containers`` are those of the release's project, running or not.
+    ``containers`` are those of the release's project, running or not. Those of services that the
+    release does not have are no drift: ending them, and keeping them for a while, is eviction.
     """
     by_service: dict[str, list[Container]] = {}
     for container in containers:
@@ -18,9 +19,7 @@ def compare(release: Release, containers: Iterable[Container]) -> tuple[Cause, .
             by_service.setdefault(container.service, []).append(container)
     causes: list[Cause] = []
     for service in release.services:
-        causes += _compare_service(release.stack, service, by_service.pop(service.name, []))
-    for name, extra in sorted(by_service.items()):
-        causes += [Cause(f"{release.stack}/{name}", None, c.state) for c in extra]
+        causes += _compare_service(release.stack, service, by_service.get(service.name, []))
     return tuple(causes)
 
 

@@ -15,6 +15,7 @@ COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-c
 SECRET_SUFFIX = ".secret.env"  # noqa: S105  a file name
 PLAINTEXT_PREFIX = ".decrypted."
 
+_REGULAR = frozenset({"100644", "100755"})
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -134,7 +135,7 @@ def _stack_fault(tree: Tree, contents: Mapping[str, bytes], name: str, where: st
         return Fault("no Compose file", directory, f"add {directory}/compose.yaml")
     if len(found) > 1:
         return Fault(f"{len(found)} Compose files: {', '.join(found)}", directory, "keep one")
-    if tree[found[0]].mode not in {"100644", "100755"}:
+    if tree[found[0]].mode not in _REGULAR:
         return Fault("the Compose file is not a regular file", found[0], "commit the file itself")
     try:
         document = documents.load(_content(tree, contents, found[0]), found[0])
@@ -153,6 +154,9 @@ def _stack_fault(tree: Tree, contents: Mapping[str, bytes], name: str, where: st
 
 def _env_fault(tree: Tree, contents: Mapping[str, bytes], path: str) -> Fault | None:
     """What is wrong with an env file, seen without decrypting anything."""
+    if tree[path].mode not in _REGULAR:
+        # Neither the check of its keys nor the digest would see what a link leads to.
+        return Fault("the env file is not a regular file", path, "commit the file itself")
     try:
         text = _content(tree, contents, path).decode()
     except UnicodeDecodeError:

@@ -211,6 +211,15 @@ class Cause:
     after: str | None
     commit: str | None = None
 
+    def as_json(self) -> dict[str, str | None]:
+        """As ``history --json`` and ``plan --json`` show it."""
+        return {
+            "path": self.path,
+            "from": self.before,
+            "to": self.after,
+            "commit": self.commit,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Deploy:

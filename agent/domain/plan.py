@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.domain import drift, ownership
@@ -33,8 +33,9 @@ class Situation:
 
     ``desired`` is the state of the checked-out commit. ``doubt`` says why what is declared is
     not fully known; then nothing is removed. ``locked`` maps stacks that must not be
-    deployed now to the reason and the detail (a secret that does not decrypt). ``now`` is in
-    seconds since the epoch, ``stacks_dir`` the absolute path of the checkout's ``stacks``.
+    deployed now to the reason and the detail (a secret that does not decrypt). ``cliff`` are the
+    stacks whose removal was held as a cliff the last time. ``now`` is in seconds since the
+    epoch, ``stacks_dir`` the absolute path of the checkout's ``stacks``.
     """
 
     desired: DesiredState
@@ -47,20 +48,22 @@ class Situation:
     locked: Mapping[str, tuple[Reason, str]] = field(default_factory=dict)
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     approved: frozenset[str] = frozenset()
+    cliff: frozenset[str] = frozenset()
     teardown_limit: float = 0.5
     report_only: bool = False
     helpers: frozenset[str] = frozenset()
 
 
 def protected(situation: Situation) -> Protected:
-    """Applied ∪ desired: what no eviction may touch. Published before anything is started.
+    """Applied ∪ desired ∪ leaving: what no eviction may touch. Published before any start.
 
-    A service list narrows a project only while the declared input is the one that was applied;
-    until then any service may be about to belong to it.
+    Stacks that leave go down as a whole, or wait as a whole for a person. A service list narrows
+    a project only while the declared input is the one that was applied; until then any service
+    may be about to belong to it.
     """
     desired = {stack.name: stack for stack in situation.desired.stacks}
     services: dict[str, frozenset[str] | None] = dict.fromkeys(
-        situation.desired.names | frozenset(situation.releases)
+        situation.desired.names | frozenset(situation.releases) | _labelled(situation)
     )
     for name, release in situation.releases.items():
         stack = desired.get(name)
@@ -81,7 +84,7 @@ def doubt_about(situation: Situation) -> str | None:
 def plan(situation: Situation) -> Plan:
     """The actions that bring the host to what is declared, sorted by name."""
     by_project: dict[str, list[Container]] = {}
-    for container in situation.containers:
+    for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
         if container.project:
             by_project.setdefault(container.project, []).append(container)
     holds = [
@@ -101,9 +104,8 @@ def plan(situation: Situation) -> Plan:
                 holds.append(hold)
             case None:
                 pass
-    removals, removal_holds = _removals(situation, by_project)
-    gone = {removal.project for removal in removals}
-    evictions, eviction_holds = _evictions(situation, gone)
+    removals, removal_holds = _removals(situation)
+    evictions, eviction_holds = _evictions(situation)
     return Plan(
         deploys=tuple(deploys),
         removals=tuple(removals),
@@ -149,29 +151,30 @@ def moved(
     )
 
 
-def _removals(
-    situation: Situation, by_project: Mapping[str, list[Container]]
-) -> tuple[list[RemoveStack], list[Hold]]:
-    """Stacks that left: by what the journal says was applied, then by the labels on the engine."""
-    declared = situation.desired.names
-    applied = set(situation.releases) - declared
-    labelled = {
+def _labelled(situation: Situation) -> frozenset[str]:
+    """Running stacks of this checkout that neither the commit nor the journal knows."""
+    if not situation.enrolled or situation.report_only:
+        return frozenset()
+    return frozenset(
         project
-        for project, containers in by_project.items()
-        if project not in declared
-        and project not in applied
-        and situation.enrolled
-        and any(
-            c.labels.get(WORKING_DIR) == f"{situation.stacks_dir}/{project}" for c in containers
-        )
-    }
+        for c in situation.containers
+        if c.alive
+        and (project := c.project)
+        and c.labels.get(WORKING_DIR) == f"{situation.stacks_dir}/{project}"
+    ) - (situation.desired.names | frozenset(situation.releases))
+
+
+def _removals(situation: Situation) -> tuple[list[RemoveStack], list[Hold]]:
+    """Stacks that left: by what the journal says was applied, then by the labels on the engine."""
+    applied = set(situation.releases) - situation.desired.names
+    labelled = _labelled(situation)
     leaving = sorted(applied | labelled)
     if not leaving:
         return [], []
     if doubt := doubt_about(situation):
         return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
     total = len(set(situation.releases) | labelled)
-    if not _allowed(situation, len(leaving), total):
+    if not _allowed(situation, leaving, total):
         detail = (
             f"{len(leaving)} of {total} stacks would go down ({', '.join(leaving)}); "
             f"to let them, run: commitd approve {situation.desired.revision.short}"
@@ -184,23 +187,28 @@ def _removals(
     ], []
 
 
-def _allowed(situation: Situation, leaving: int, total: int) -> bool:
-    """One stack may always go unless it is the last; more only up to the limit, or approved."""
+def _allowed(situation: Situation, leaving: Collection[str], total: int) -> bool:
+    """One stack may always go unless it is the last; more only up to the limit, or approved.
+
+    What was held as a cliff stays one, although stacks that came meanwhile make it look smaller.
+    """
     revision = situation.desired.revision
     approved = revision.sha in situation.approved or any(
         (key.lower(), value.lower()) == APPROVAL_TRAILER for key, value in revision.trailers
     )
     if approved:
         return True
-    return leaving < total and leaving <= max(1, situation.teardown_limit * total)
+    if situation.cliff and situation.cliff <= set(leaving):
+        return False
+    return len(leaving) < total and len(leaving) <= max(1, situation.teardown_limit * total)
 
 
-def _evictions(situation: Situation, gone: set[str]) -> tuple[list[Evict], list[Hold]]:
+def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold]]:
     shield = protected(situation)
     evictions: list[Evict] = []
     holds: list[Hold] = []
-    for container in sorted(situation.containers, key=lambda c: c.name):
-        if not container.alive or container.project in gone:
+    for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
+        if not container.alive:
             continue
         owner = ownership.classify(container, shield, situation.helpers)
         if not isinstance(owner, ownership.Undeclared):

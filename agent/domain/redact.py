@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from itertools import groupby
 
 MASK = "[redacted]"
 _SHORTEST = 4
@@ -15,15 +17,29 @@ _DOTENV_COMPLAINT = re.compile(
 def text(raw: str, secrets: Iterable[str]) -> str:
     """``raw`` without the values in ``secrets`` and without what parsers quote of env files.
 
-    Values shorter than four characters are not searched for: they would mask half of any text.
+    Tools quote values, take them apart and change their case: so their words count as well, in
+    either case. What is shorter than four characters is not searched for: it would mask half of
+    any text.
     """
     clean = _DOTENV_COMPLAINT.sub(lambda match: f"{match[1]} {MASK}", raw)
     pieces = {
-        piece.strip("'\"")
+        piece
         for value in secrets
-        for piece in (value, *value.splitlines(), *re.split(r"[\s'\"]+", value))
+        for whole in (value, *value.splitlines(), *re.split(r"[\s'\"]+", value))
+        for piece in (
+            whole,
+            whole.strip("'\""),
+            json.dumps(whole, ensure_ascii=False)[1:-1],
+            *re.split(r"\W+", whole),
+        )
+        if len(piece) >= _SHORTEST
     }
-    for piece in sorted(pieces, key=len, reverse=True):
-        if len(piece) >= _SHORTEST:
-            clean = clean.replace(piece, MASK)
-    return clean
+    covered = bytearray(len(clean))
+    for piece in pieces:
+        # A look-ahead finds overlapping matches; ignoring case keeps lengths.
+        for match in re.finditer(f"(?={re.escape(piece)})", clean, re.IGNORECASE):
+            covered[match.start() : match.start() + len(piece)] = b"\1" * len(piece)
+    parts = []
+    for hidden, run in groupby(range(len(clean)), key=covered.__getitem__):
+        parts.append(MASK if hidden else "".join(clean[i] for i in run))
+    return "".join(parts)

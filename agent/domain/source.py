@@ -138,8 +138,11 @@ def _rewritten(ancestry: Ancestry, sha: str, applied: str) -> bool:
 
 def _forward(shown: Sequence[tuple[str, str]], ancestry: Ancestry, applied: str | None) -> Decision:
     """Choose among heads that all stand on the applied line."""
-    best, remote = shown[0]
-    for sha, name in shown[1:]:
+    current = [(s, r) for s, r in shown if ancestry.relation(s, applied) is not Relation.BEHIND]
+    if not current:
+        return Stay(f"{shown[0][1]} is behind what is applied here")
+    best, remote = current[0]
+    for sha, name in current[1:]:
         relation = ancestry.relation(sha, best)
         if relation is Relation.AHEAD:
             best, remote = sha, name
@@ -152,9 +155,7 @@ def _forward(shown: Sequence[tuple[str, str]], ancestry: Ancestry, applied: str 
     relation = ancestry.relation(best, applied)
     if applied is None or relation is Relation.AHEAD:
         return Accept(best, remote)
-    if relation is Relation.SAME:
-        return Stay("up to date", remote)
-    return Stay(f"{remote} is behind what is applied here")
+    return Stay("up to date", remote)
 
 
 def _rewrite(

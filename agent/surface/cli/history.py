@@ -22,7 +22,9 @@ def command(ctx: click.Context, stack: str | None, limit: int, as_json: bool) ->
     journal = common.open_journal(common.load(ctx))
     entries = journal.history(subject=stack, limit=limit)
     if as_json:
-        common.print_json([asdict(entry) for entry in entries])
+        common.print_json(
+            [asdict(e) | {"cause": [cause.as_json() for cause in e.cause]} for e in entries]
+        )
         return
     if not entries:
         click.echo(f"Nothing was done{f' with {stack}' if stack else ''} yet.")

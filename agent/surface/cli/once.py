@@ -28,4 +28,6 @@ def command(ctx: click.Context, verbose: bool) -> None:
     common.set_up_logging(verbose=verbose)
     verdict = anyio.run(service.once, common.load(ctx), backend="asyncio")
     click.echo(verdict.line)
+    for reason in verdict.reasons:
+        click.echo(f"  {reason}")
     sys.exit(FAILED if verdict.failed else WAITING if verdict.waiting else DONE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -73,7 +72,7 @@ def as_data(todo: Plan) -> dict[str, Any]:
             {
                 "stack": deploy.stack.name,
                 "reason": deploy.reason.value,
-                "cause": [asdict(cause) for cause in deploy.causes],
+                "cause": [cause.as_json() for cause in deploy.causes],
             }
             for deploy in todo.deploys
         ],

@@ -1,0 +1,246 @@
+"""The warm probe over HTTP(S): one connection that is kept, one request an ask.
+
+The first ask on a connection learns what the server speaks. When that is version 2, later ones
+are a single POST; otherwise each is the GET that lists everything.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from time import time
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import anyio.to_thread
+
+from agent.adapters.probes import CLOSE_S, CONNECT_S, BusyError, StaleError, Warm
+from agent.domain import redact, refs
+from agent.domain.config import Remote
+from agent.domain.errors import UnreachableError
+from agent.domain.refs import Said, Script, Talk, Version2
+from agent.domain.source import Answer
+
+RETRY_AFTER_MAX_S = 3600.0
+_SERVICE = "git-upload-pack"
+_KEEP_S = 3600.0
+"""The server ends idle connections when it likes, which is sooner."""
+_HEADERS = {
+    # Forges, and the gates before some of them, know a Git client by the start of its name.
+    "User-Agent": "git/2.39 (commitd)",
+    "Git-Protocol": refs.PROTOCOL,
+    "Accept-Encoding": "identity",
+    "Pragma": "no-cache",
+}
+
+T = TypeVar("T")
+_Stamp = tuple[int, int, int] | None
+
+
+class HttpProbe(Warm):
+    """Asks over HTTPS, or HTTP where the host's configuration says so; follows no redirect."""
+
+    def __init__(self, remote: Remote, branch: str) -> None:
+        super().__init__(remote, branch)
+        self._base = remote.url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._server: Version2 | None = None
+        self._proven = False
+        self._secrets: tuple[str, ...] = ()
+        self._trust: tuple[_Stamp, ssl.SSLContext] | None = None
+
+    async def _ask(self) -> Said:
+        if self._session is None:
+            self._session = await self._open()
+        kept = self._proven
+        try:
+            said = await self._said(self._session)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as err:
+            known = _failure(err)
+            if kept and not isinstance(err, aiohttp.ClientConnectorError):
+                raise StaleError(known) from None
+            raise UnreachableError(known) from None
+        except (aiohttp.ClientError, ValueError) as err:
+            raise UnreachableError(_failure(err)) from None
+        self._proven = True
+        return said
+
+    async def _said(self, session: aiohttp.ClientSession) -> Said:
+        if self._server is None:
+            url = f"{self._base}/info/refs?service={_SERVICE}"
+            script = refs.advertised(self.branch, smart_http=True)
+            async with session.get(url, allow_redirects=False) as response:
+                first = await self._read(response, "advertisement", script)
+            if isinstance(first, Said):
+                return first
+            self._server = first
+        said = await self._list(session, self._server, wide=False)
+        if said.answer is Answer.EMPTY:
+            said = await self._list(session, self._server, wide=True)
+        return said
+
+    async def _list(self, session: aiohttp.ClientSession, server: Version2, *, wide: bool) -> Said:
+        async with session.post(
+            f"{self._base}/{_SERVICE}",
+            data=refs.ls_refs(self.branch, server, wide=wide),
+            headers={
+                "Content-Type": f"application/x-{_SERVICE}-request",
+                "Accept": f"application/x-{_SERVICE}-result",
+            },
+            allow_redirects=False,
+        ) as response:
+            script = refs.listed(self.branch, server, wide=wide)
+            return await self._read(response, "result", script)
+
+    async def _read(self, response: aiohttp.ClientResponse, kind: str, script: Script[T]) -> T:
+        if response.status != 200:  # noqa: PLR2004
+            raise self._refusal(response)
+        if response.content_type != f"application/x-{_SERVICE}-{kind}":
+            raise refs.BadAnswerError("what answers there is not a Git server")
+        if "Content-Encoding" in response.headers:
+            raise refs.BadAnswerError("the answer is compressed, which was not asked for")
+        talk = Talk(script)
+        try:
+            async for chunk in response.content.iter_any():
+                talk.feed(chunk)
+            return talk.end()
+        except UnreachableError as err:
+            # The server knows the token and could say it back to us.
+            err.message = redact.text(err.message, self._secrets)
+            raise
+
+    def _refusal(self, response: aiohttp.ClientResponse) -> UnreachableError:
+        status = response.status
+        token_file = self.remote.token_file
+        match status:
+            case 401 if self._proven:  # the token may have been replaced since it was read
+                return StaleError("401: the server does not accept the token any more")
+            case 401 if token_file:
+                return UnreachableError(
+                    f"401: the server does not accept the token in {token_file}"
+                )
+            case 401:
+                return UnreachableError(
+                    "401: the server wants a token", hint="set username: and token_file:"
+                )
+            case 403:
+                return UnreachableError("403: reading this repository is forbidden")
+            case 404:
+                return UnreachableError(
+                    "404: there is no such repository, or this token may not see it"
+                )
+            case 429:
+                return BusyError("429: too many requests", retry_after_s=_retry_after(response))
+            case 503:
+                return BusyError("503: out of service", retry_after_s=_retry_after(response))
+            case _ if 300 <= status < 400:  # noqa: PLR2004
+                host = urlsplit(response.headers.get("Location", "")).hostname
+                to = f" to {refs.plain(host.encode(errors='replace'))}" if host else ""
+                return UnreachableError(
+                    f"{status}: the server sends us elsewhere{to}",
+                    hint="redirects are not followed; write the repository's own url",
+                )
+            case _ if status >= 500:  # noqa: PLR2004
+                return UnreachableError(f"{status}: the server has failed")
+            case _:
+                return UnreachableError(f"{status}: the server does not answer the question")
+
+    async def _open(self) -> aiohttp.ClientSession:
+        remote = self.remote
+        headers = dict(_HEADERS)
+        if remote.scheme != "https" and not remote.plain_http:
+            raise UnreachableError("plain http is not allowed", hint="say plain_http: true")
+        if remote.token_file:
+            token = await anyio.to_thread.run_sync(_token, remote.token_file)
+            pair = f"{remote.username or 'git'}:{token}".encode()
+            basic = base64.b64encode(pair).decode()
+            headers["Authorization"] = f"Basic {basic}"
+            self._secrets = (token, basic)
+        trust = await self._trusted() if remote.scheme == "https" else True
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=_KEEP_S, ssl=trust),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def _trusted(self) -> ssl.SSLContext:
+        """Whom to believe; built anew only when the file has changed, for that takes 30 ms."""
+        stamp, context = await anyio.to_thread.run_sync(_trust, self.remote.ca_file, self._trust)
+        self._trust = stamp, context
+        return context
+
+    async def _drop(self) -> None:
+        session, self._session = self._session, None
+        self._server = None
+        self._proven = False
+        if session is not None:
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                await session.close()
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise UnreachableError(f"the token in {path} cannot be read") from None
+    if not token:
+        raise UnreachableError(f"{path} holds no token")
+    return token
+
+
+def _trust(
+    ca_file: Path | None, before: tuple[_Stamp, ssl.SSLContext] | None
+) -> tuple[_Stamp, ssl.SSLContext]:
+    try:
+        stamp = None
+        if ca_file:
+            info = ca_file.stat()
+            stamp = (info.st_mtime_ns, info.st_ino, info.st_size)
+        if before and before[0] == stamp:
+            return before
+        return stamp, ssl.create_default_context(cafile=ca_file)
+    except OSError:  # ssl.SSLError too
+        raise UnreachableError(f"{ca_file} cannot be used as ca_file") from None
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds, from either form of the header; never more than an hour, for anyone may say it."""
+    value = response.headers.get("Retry-After", "").strip()
+    try:
+        seconds = (
+            float(value)
+            if value.isascii() and value.isdigit()
+            else parsedate_to_datetime(value).timestamp() - time()
+        )
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
+
+
+def _failure(err: Exception) -> str:
+    """What happened, in our words: the library's may hold what was sent."""
+    match err:
+        case aiohttp.ClientConnectorCertificateError():
+            cause = err.certificate_error
+            why = getattr(cause, "verify_message", "") or "unknown reason"
+            return f"the server's certificate is not trusted: {refs.plain(why.encode())}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {err.host} is unknown"
+        case aiohttp.ClientConnectorSSLError():
+            return "the server does not speak TLS as it should"
+        case aiohttp.ConnectionTimeoutError():
+            return f"no connection within {CONNECT_S:g} s"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect: {err.strerror or 'no reason given'}"
+        case aiohttp.ClientPayloadError():
+            return "the answer ends too soon"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return "the connection broke"
+        case _:
+            return f"the server does not speak HTTP as it should ({type(err).__name__})"
