@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.adapters import process
-from agent.domain import redact
+from agent.domain import policy, redact
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
 OLDEST = (2, 24)
@@ -65,12 +65,17 @@ class Compose:
         self._timeout_s = timeout_s
 
     async def model(self, stack: Invocation) -> dict[str, ModelService]:
-        """The services that ``stack`` resolves to, by name."""
+        """The services that ``stack`` resolves to, by name.
+
+        Raises :class:`PermanentError` for what the host does not allow a stack to ask.
+        """
         result = await self._stack(
             stack, "config", "--format", "json", timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY
         )
-        data = json.loads(result.out)
-        return {name: _service(raw) for name, raw in (data.get("services") or {}).items()}
+        services = json.loads(result.out).get("services") or {}
+        if refusals := policy.refusals(services):
+            raise PermanentError("; ".join(refusals))
+        return {name: _service(raw) for name, raw in services.items()}
 
     async def pull(self, stack: Invocation) -> None:
         """Fetch the images that are not here yet."""

@@ -148,13 +148,18 @@ def _content(path: Path, limit: int) -> str | None:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with open(handle, "rb") as file:  # noqa: PTH123  by its number
+    try:
         info = os.fstat(handle)
         if stat.S_ISDIR(info.st_mode):
             return None
         if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
             raise UnreachableError(f"{path} is not what Git keeps there")
-        return file.read(limit).decode(errors="replace")
+        parts = []
+        while part := os.read(handle, limit):
+            parts.append(part)
+    finally:
+        os.close(handle)
+    return b"".join(parts).decode(errors="replace")
 
 
 def _packed(directory: Path) -> Iterator[tuple[str, str]]:

@@ -231,12 +231,12 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 async def _loaded(read: Callable[[str], T], path: Path) -> T:
     try:
         return await anyio.to_thread.run_sync(partial(read, str(path)))
-    except asyncssh.KeyEncryptionError:
-        raise UnreachableError(f"{path} is locked with a passphrase") from None
     except OSError as err:
         raise UnreachableError(f"{path} cannot be read: {err.strerror}") from None
-    except ValueError:  # their text may quote the file
-        raise UnreachableError(f"{path} is not a file of its kind") from None
+    except ValueError as err:  # the text may quote the file
+        locked = "assphrase" in str(err)
+        what = "is locked with a passphrase" if locked else "is not a file of its kind"
+        raise UnreachableError(f"{path} {what}") from None
 
 
 def _words(err: Exception) -> str:

@@ -10,9 +10,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.sandbox.locks import locked
 from tests.sandbox.process import SandboxError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CACHE = Path(__file__).resolve().parents[2] / ".sandbox" / "tools"
 
@@ -25,10 +29,12 @@ _PACKAGES = (
     "git",
     "iproute2",
     "iptables",
+    "mmdebstrap",
     "nginx-light",
     "openssh-client",
     "openssh-server",
     "openssl",
+    "systemd-container",
 )
 _FIRST_DEBIAN_WITH_A_CLIENT_PACKAGE = 13  # up to 12, docker.io holds the client too
 
@@ -48,36 +54,45 @@ def provide() -> Path | None:
     missing = _missing_packages()
     if not missing:
         return None
-    release = platform.freedesktop_os_release()
-    recipe = " ".join([*missing, release["ID"], _debian_version(), platform.machine()])
-    target = CACHE / hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    return cached(CACHE, " ".join([*missing, debian()]), lambda scratch: _make(missing, scratch))
+
+
+def cached(directory: Path, recipe: str, make: Callable[[Path], Path]) -> Path:
+    """Return the directory below `directory` that belongs to `recipe`, making it the first time.
+
+    `make` gets an empty directory that is removed afterwards, and returns which directory below it
+    is to be kept.
+    """
+    target = directory / hashlib.sha256(recipe.encode()).hexdigest()[:12]
     if target.is_dir():
         return target
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE):
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
         if not target.is_dir():  # otherwise another process has made it while we waited
-            _make(missing, target)
+            for remains in directory.glob("new-*"):  # of a process that was killed here
+                shutil.rmtree(remains)
+            with tempfile.TemporaryDirectory(prefix="new-", dir=directory) as scratch:
+                make(Path(scratch)).rename(target)
     return target
 
 
-def _make(packages: list[str], target: Path) -> None:
-    for remains in CACHE.glob("new-*"):  # of a process that was killed here
-        shutil.rmtree(remains)
+def debian() -> str:
+    """This machine's distribution, its exact version, and its architecture."""
+    version = Path("/etc/debian_version").read_text().strip()
+    return f"{platform.freedesktop_os_release()['ID']} {version} {platform.machine()}"
+
+
+def _make(packages: list[str], scratch: Path) -> Path:
     print(f"sandbox: fetching (not installing) {', '.join(packages)}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE) as scratch:
-        archives = Path(scratch, "archives")
-        unpacked = Path(scratch, "unpacked")
-        unpacked.mkdir()
-        _download(packages, archives)
-        for archive in sorted(archives.glob("*.deb")):
-            run(["dpkg", "-x", archive, unpacked])
-        _merge_usr(unpacked)
-        _link_alternatives(unpacked)
-        unpacked.rename(target)
-
-
-def _debian_version() -> str:
-    return Path("/etc/debian_version").read_text().strip()
+    archives = scratch / "archives"
+    unpacked = scratch / "unpacked"
+    unpacked.mkdir()
+    _download(packages, archives)
+    for archive in sorted(archives.glob("*.deb")):
+        run(["dpkg", "-x", archive, unpacked])
+    _merge_usr(unpacked)
+    _link_alternatives(unpacked)
+    return unpacked
 
 
 def _missing_packages() -> list[str]:

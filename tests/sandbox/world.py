@@ -99,6 +99,21 @@ def cgroup_parent(data: Path) -> str:
     return f"/{data.name}"
 
 
+def cgroup_hierarchies() -> list[Path]:
+    """Where systemd keeps track of processes: one hierarchy with cgroup 2, two in hybrid mode."""
+    if (_CGROUPS / "cgroup.procs").exists():
+        return [_CGROUPS]
+    return [path for name in ("systemd", "unified") if (path := _CGROUPS / name).is_dir()]
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove the cgroups with this path from all hierarchies, and everything below them."""
+    deadline = time.monotonic() + 10
+    for parent in [*_CGROUPS.glob(name), *_CGROUPS.glob(f"*/{name}")]:
+        for directory, _, _ in os.walk(parent, topdown=False):
+            _remove_cgroup(Path(directory), deadline)
+
+
 # --- outside: directories, locks, remains ---------------------------------------------------------
 
 
@@ -127,11 +142,7 @@ def _sweep(base: Path) -> None:
 
 
 def _remove(data: Path) -> None:
-    deadline = time.monotonic() + 10
-    parents = [*_CGROUPS.glob(data.name), *_CGROUPS.glob(f"*/{data.name}")]
-    for parent in parents:
-        for directory, _, _ in os.walk(parent, topdown=False):
-            _remove_cgroup(Path(directory), deadline)
+    remove_cgroups(data.name)
     shutil.rmtree(data)
 
 

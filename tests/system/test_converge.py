@@ -228,3 +228,26 @@ def test_an_agent_killed_in_the_middle_is_continued_by_the_next(fleet: Fleet) ->
     assert set(fleet.running()) == {"one-app-1", "one-second-1"}
     statuses = [entry["status"] for entry in host.json("history", "one")]
     assert statuses == ["succeeded", "cancelled"]
+
+
+def test_the_repository_runs_nothing_on_the_host(fleet: Fleet, tmp_path: Path) -> None:
+    canary = tmp_path / "ran"
+    script = f"#!/bin/sh\ntouch {canary}\n"
+    provider = "  evil:\n    provider: {type: ./bin/evil}\n"
+    fleet.workspace.write({"stacks/one/bin/evil": script})
+    (fleet.workspace.path / "stacks/one/bin/evil").chmod(0o755)
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n- three\n",
+            "stacks/one/compose.yaml": fleet.compose(more=provider),
+            "stacks/two/compose.yaml": "services:\n  app:\n    build: .\n",
+            "stacks/three/compose.yaml": fleet.compose(),
+        },
+    )
+    result = fleet.host().once()
+    assert result.returncode == 1
+    assert "provider: would run a program of the repository" in result.stderr
+    assert "build: is not allowed" in result.stderr
+    assert not canary.exists()
+    assert set(fleet.running()) == {"three-app-1"}

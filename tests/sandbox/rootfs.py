@@ -1,0 +1,93 @@
+"""The file system of a minimal Debian that `Machine` boots: made once, cached, never written to.
+
+It is the suite of the machine that runs the tests, so that their Python and its libraries fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.sandbox.process import SandboxError, run
+from tests.sandbox.tools import cached, debian
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CACHE = Path(__file__).resolve().parents[2] / ".sandbox" / "rootfs"
+
+_PACKAGES = ("dbus", "git", "openssh-client", "python3", "systemd", "systemd-sysv")
+_NOT_UNPACKED = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+_APT_SETTINGS = ('Acquire::Languages "none";', 'APT::Sandbox::User "root";')
+_MACHINES_APT_SETTINGS = re.compile(r"Acquire::(Check-|Retries|https?(::| ))")  # proxies among them
+
+# In a mount namespace of its own, where the unpacked tools are part of /usr, and in a PID namespace
+# of its own that ends with the process that asked for it: neither a mount nor a process stays.
+_PRIVATELY = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
+              "--kill-child", "--mount-proc", "sh", "-ec")  # fmt: skip
+_WITH_TOOLS = 'test -z "$0" || mount -t overlay tools /usr -o "lowerdir=$0/usr:/usr"; exec "$@"'
+
+
+def provide(tools: Path | None) -> Path:
+    """Return the root directory; `tools` is what `tools.provide` has returned.
+
+    The first call on a machine takes about 45 s, fetches about 70 MB and says so on stderr. Raises
+    SandboxError when that fails.
+    """
+    return _cached(lambda scratch: _make(tools, scratch))
+
+
+def find() -> Path:
+    """The root directory that `provide` has made outside of this world; SandboxError if none."""
+    return _cached(_missing)
+
+
+def _cached(make: Callable[[Path], Path]) -> Path:
+    return cached(CACHE, " ".join([*_PACKAGES, *_NOT_UNPACKED, debian()]), make)
+
+
+def _missing(_scratch: Path) -> Path:
+    raise SandboxError("there is no root file system to boot; leave out --no-machine")
+
+
+def _make(tools: Path | None, scratch: Path) -> Path:
+    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    print(f"sandbox: fetching a minimal Debian {suite} to boot", file=sys.stderr, flush=True)
+    settings = scratch / "apt.conf"
+    settings.write_text("\n".join([*_APT_SETTINGS, *_apt_settings_of_this_machine(), ""]))
+    root = scratch / "root"
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
+    command += [f"--include={','.join(_PACKAGES)}", f"--aptopt={settings}"]
+    command += ["--dpkgopt=force-unsafe-io"]
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_UNPACKED]
+    command += [suite, str(root), *_sources(suite)]
+    run([*_PRIVATELY, _WITH_TOOLS, tools or "", *command], timeout=900)
+    return root
+
+
+def _apt_settings_of_this_machine() -> list[str]:
+    lines = run(["apt-config", "dump"]).decode().splitlines()
+    return [line for line in lines if _MACHINES_APT_SETTINGS.match(line)]
+
+
+def _sources(suite: str) -> list[str]:
+    """Where this machine's apt finds Debian itself, as lines of a sources.list."""
+    fields = "$(ORIGIN) $(CODENAME) $(REPO_URI) $(RELEASE) $(COMPONENT)"
+    command = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]
+    found: dict[str, None] = {}
+    for attempt in range(2):
+        for line in run(command).decode().splitlines():
+            origin, codename, *where = line.split()
+            if origin == "Debian" and codename in {suite, f"{suite}-updates", f"{suite}-security"}:
+                found[f"deb {' '.join(where)}"] = None
+        if found or attempt:
+            break
+        with contextlib.suppress(SandboxError):  # apt has no lists yet, so it knows no origins
+            run(["apt-get", "update"], timeout=600)
+    if not found:
+        raise SandboxError(f"apt knows no source of Debian {suite} on this machine")
+    return list(found)

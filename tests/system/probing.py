@@ -1,0 +1,86 @@
+"""What the tests of the probes share: remotes as the agent reads them, asks, and hard clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import pytest
+import yaml
+
+from agent.adapters import probe_http, probe_ssh, probes
+from agent.adapters.probes import Probe, probe
+from agent.domain import config as configuration
+from agent.domain.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.domain.config import Remote
+    from agent.domain.refs import Said
+    from tests.sandbox import GitServer
+
+T = TypeVar("T")
+
+
+def remote_of(settings: dict[str, Any], **changes: Any) -> Remote:
+    """An entry of `remotes:`, changed, as the agent reads it; None takes a setting away."""
+    entry = {key: value for key, value in (settings | changes).items() if value is not None}
+    text = yaml.safe_dump({"host": "media", "remotes": [entry]})
+    return configuration.parse(text.encode(), "config.yaml", hostname="media").remotes[0]
+
+
+def with_probe(remote: Remote, use: Callable[[Probe], Awaitable[T]], branch: str = "main") -> T:
+    """What `use` makes of a probe that is closed after."""
+
+    async def main() -> T:
+        asked = probe(remote, branch)
+        try:
+            return await use(asked)
+        finally:
+            await asked.aclose()
+
+    return anyio.run(main)
+
+
+def ask(remote: Remote, branch: str = "main") -> Said:
+    """One ask on a new connection."""
+    return with_probe(remote, lambda asked: asked.ask(), branch)
+
+
+def refusal(remote: Remote, branch: str = "main") -> UnreachableError:
+    """The error of one ask on a new connection."""
+    with pytest.raises(UnreachableError) as caught:
+        ask(remote, branch)
+    return caught.value
+
+
+async def refused(asked: Probe) -> UnreachableError:
+    """The error of one ask."""
+    with pytest.raises(UnreachableError) as caught:
+        await asked.ask()
+    return caught.value
+
+
+def links(server: GitServer) -> set[int]:
+    """The connections to this server that are open now, as numbers."""
+    return {id(link) for link in server.proxy._links}
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fail when the block takes longer."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the agent's patience: what is tested is that it ends, not when."""
+    monkeypatch.setattr(probes, "ASK_S", 4.0)
+    for module in (probe_ssh, probe_http):
+        monkeypatch.setattr(module, "CONNECT_S", 3.0)

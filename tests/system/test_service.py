@@ -1,0 +1,469 @@
+"""The unit as shipped, under a real systemd: it starts, watches, reloads and ends the agent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.sandbox.machine import Machine
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.sandbox import GitServer, Sandbox
+    from tests.system.conftest import Fleet
+
+_REPO = Path(__file__).parents[2]
+_UNIT = "commitd.service"
+_UNIT_FILE = f"/etc/systemd/system/{_UNIT}"
+_DROP_IN = f"{_UNIT_FILE}.d/test.conf"
+_EXPOSURE = 25  # of 100, as `systemd-analyze security` counts it
+_STATE = "/var/lib/commitd"
+_AGENT = """\
+#!/bin/sh
+PYTHONPATH=/opt/commitd/source exec /opt/commitd/venv/bin/python -m agent "$@"
+"""
+
+
+class Service:
+    """The agent of one machine, as its administrator deals with it."""
+
+    def __init__(self, machine: Machine, box: Sandbox) -> None:
+        self.machine = machine
+        self._box = box
+        machine.run("journalctl", "--rotate")
+        machine.run("journalctl", "--vacuum-time=1s")
+        machine.write("/etc/commitd/age.key", box.age.private.read_bytes(), mode=0o600)
+        self.config: dict[str, Any] = {
+            "host": "media",
+            "remotes": [self._remote(box.gitea), self._remote(box.github)],
+            "secrets": {
+                "age_key": "/etc/commitd/age.key",
+                "sops": {"binary": "/usr/bin/sops", "sha256": box.sops_sha256},
+            },
+        }
+        self.write_config()
+
+    def _remote(self, server: GitServer) -> dict[str, Any]:
+        """The entry of `remotes:`, and the files it names, for this machine."""
+        entry = server.remote_config()
+        for key in ("ssh_key", "known_hosts", "token_file", "ca_file"):
+            if key in entry:
+                path = f"/etc/commitd/{server.name}.{key}"
+                self.machine.write(path, Path(entry[key]).read_bytes(), mode=0o600)
+                entry[key] = path
+        return entry
+
+    def write_config(self) -> None:
+        self.machine.write("/etc/commitd/config.yaml", yaml.safe_dump(self.config), mode=0o600)
+
+    def drop_in(self, *lines: str) -> None:
+        """As `systemctl edit` would."""
+        self.machine.write(_DROP_IN, "\n".join(["[Service]", *lines, ""]))
+        self.systemctl("daemon-reload")
+
+    def systemctl(self, *words: str) -> None:
+        self.machine.run("systemctl", *words, seconds=100)
+
+    def show(self, *names: str) -> tuple[str, ...]:
+        """Properties of the unit."""
+        return tuple(
+            self.machine.run("systemctl", "show", _UNIT, "--value", "--property", name)
+            .stdout.strip()
+            for name in names
+        )  # fmt: skip
+
+    def reports(self, text: str, *, seconds: float = 60) -> None:
+        """Wait until the unit is active and its status line holds `text`."""
+
+        def condition() -> bool:
+            state, line = self.show("ActiveState", "StatusText")
+            return state == "active" and text in line
+
+        self._wait(condition, f"the status {text!r}", seconds)
+
+    def restarted(self, times: int, *, seconds: float = 60) -> None:
+        """Wait until systemd has restarted the unit this often and it is active."""
+        wanted = (str(times), "active")
+        self._wait(
+            lambda: self.show("NRestarts", "ActiveState") == wanted, f"restart {times}", seconds
+        )
+
+    def _wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        try:
+            wait_until(condition, what=what, seconds=seconds)
+        except Exception as error:
+            status = self.machine.run("systemctl", "status", _UNIT, check=False).stdout
+            raise AssertionError(f"{error}\n{status}\n{self.log}") from error
+
+    def inside(self, script: str) -> str:
+        """What a shell script prints in the file systems as the running agent sees them."""
+        (pid,) = self.show("MainPID")
+        command = ["nsenter", f"--target={pid}", "--mount", "sh", "-c", script]
+        return self.machine.run(*command).stdout.strip()
+
+    @property
+    def log(self) -> str:
+        """What the unit has left in the system's journal, and what systemd says about it."""
+        return self.machine.run("journalctl", "--unit", _UNIT, "--output=cat").stdout
+
+
+@pytest.fixture(scope="module")
+def machine(box: Sandbox) -> Iterator[Machine]:
+    """A machine where the unit and the agent of this checkout are installed."""
+    read_only = {
+        "/opt/commitd/source": _REPO,
+        "/opt/commitd/venv": Path(sys.prefix),
+        "/usr/bin/docker-compose": box.compose,
+        "/usr/bin/sops": box.sops,
+    }
+    if sys.base_prefix != "/usr":  # a Python that is not the machine's own
+        read_only[sys.base_prefix] = Path(sys.base_prefix)
+    sockets = {"/run/docker.sock": box.engine.socket}
+    with Machine(box.root, mounts=sockets, read_only_mounts=read_only) as booted:
+        booted.write("/opt/commitd/bin/commitd", _AGENT, mode=0o755)
+        booted.write(_UNIT_FILE, (_REPO / "systemd" / _UNIT).read_bytes())
+        booted.run("systemctl", "daemon-reload")
+        yield booted
+
+
+@pytest.fixture
+def service(machine: Machine, fleet: Fleet) -> Iterator[Service]:
+    """Started by the test, and stopped before the fleet's containers are removed."""
+    yield Service(machine, fleet.box)
+    machine.run("systemctl", "stop", _UNIT, check=False)
+    machine.run("systemctl", "reset-failed", _UNIT, check=False)
+    machine.run("rm", "-rf", f"{_UNIT_FILE}.d", _STATE, "/run/commitd", "/etc/commitd")
+    machine.run("systemctl", "daemon-reload")
+
+
+@pytest.fixture
+def one_stack(fleet: Fleet) -> Fleet:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "stacks/one/compose.yaml": fleet.compose(),
+        },
+    )
+    return fleet
+
+
+def _lives(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    """Running containers: their IDs, and since when they run."""
+    return {
+        name: (identifier, fleet.box.engine.inspect(identifier)["State"]["StartedAt"])
+        for name, identifier in fleet.running().items()
+    }
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def test_a_machine_ends_without_a_trace(tmp_path: Path) -> None:
+    with Machine(tmp_path, mounts={}, read_only_mounts={}) as machine:
+        assert machine.run("cat", "/proc/1/comm").stdout == "systemd\n"
+        (root,) = tmp_path.iterdir()
+        assert _cgroups_called(root.name)
+    assert list(tmp_path.iterdir()) == []
+    assert _cgroups_called(root.name) == []
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+_BOOT_A_MACHINE = """
+import signal
+from tests.sandbox import world
+from tests.sandbox.machine import Machine
+data = world.data_directory()
+with Machine(data, mounts={}, read_only_mounts={}):
+    print(data, flush=True)
+    signal.pause()
+"""
+
+
+def test_a_machine_ends_with_its_world_even_by_sigkill() -> None:
+    command = [sys.executable, "-m", "tests.sandbox", "exec", "--"]
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", _BOOT_A_MACHINE], stdout=subprocess.PIPE
+    ) as outer:
+        assert outer.stdout is not None
+        data = Path(os.fsdecode(outer.stdout.readline().strip()))
+        (root,) = data.glob("machine-*")
+        assert _cgroups_called(root.name)
+        outer.kill()
+    wait_until(lambda: not data.exists(), what=f"{data} to be removed")
+    assert _cgroups_called(root.name) == []
+
+
+def _cgroups_called(name: str) -> list[Path]:
+    return [*Path("/sys/fs/cgroup").rglob(name)]
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(machine: Machine) -> None:
+    result = machine.run("systemd-analyze", "verify", _UNIT_FILE)
+    assert result.stdout + result.stderr == ""
+
+
+def test_the_unit_is_hardened(machine: Machine) -> None:
+    machine.run("systemd-analyze", "security", "--offline=true", f"--threshold={_EXPOSURE}",
+                _UNIT_FILE)  # fmt: skip
+
+
+# --- life and death -------------------------------------------------------------------------------
+
+
+def test_it_is_active_with_the_first_verdict_which_its_status_shows(
+    service: Service, one_stack: Fleet
+) -> None:
+    service.systemctl("start", _UNIT)  # returns once the agent is ready
+    state, status = service.show("ActiveState", "StatusText")
+    assert (state, status.partition(";")[0]) == (
+        "active",
+        f"in sync with {_head(one_stack)[:7]} (gitea)",
+    )
+    assert set(one_stack.running()) == {"one-app-1"}
+
+
+def _head(fleet: Fleet) -> str:
+    return fleet.workspace.git("rev-parse", "HEAD")
+
+
+def test_the_hardened_agent_takes_over_from_ssh_to_https(
+    service: Service, one_stack: Fleet
+) -> None:
+    service.systemctl("start", _UNIT)
+    service.reports("(gitea)")
+    one_stack.box.gitea.proxy.mode("cut")
+    one_stack.commit(
+        "second, which only one of the two can give", {"host/media/stacks.yaml": "- one\n- two\n",
+         "stacks/two/compose.yaml": one_stack.compose(one_stack.web)}
+    )  # fmt: skip
+    service.reports(f"{_head(one_stack)[:7]} (github)")
+    assert set(one_stack.running()) == {"one-app-1", "two-app-1"}
+
+
+def test_stop_and_start_touch_no_container(service: Service, one_stack: Fleet) -> None:
+    service.systemctl("start", _UNIT)
+    before = _lives(one_stack)
+    service.systemctl("stop", _UNIT)
+    assert service.show("ActiveState", "Result", "ExecMainStatus") == ("inactive", "success", "0")
+    assert _lives(one_stack) == before != {}
+    service.systemctl("start", _UNIT)
+    service.reports("in sync")
+    assert _lives(one_stack) == before
+
+
+def test_a_hung_agent_is_restarted_and_no_container_is_touched(
+    service: Service, one_stack: Fleet
+) -> None:
+    service.drop_in("WatchdogSec=2", "RestartSec=100ms")
+    service.systemctl("start", _UNIT)
+    before = _lives(one_stack)
+    (pid,) = service.show("MainPID")
+    service.systemctl("kill", "--kill-whom=main", "--signal=STOP", _UNIT)
+    service.restarted(1)
+    service.reports("in sync")
+    assert "Watchdog timeout" in service.log
+    assert service.show("MainPID") != (pid,)
+    assert _lives(one_stack) == before != {}
+
+
+@pytest.fixture
+def slow_stack(fleet: Fleet) -> Fleet:
+    """Whoever replaces its container waits five seconds for the old one to end."""
+    fleet.commit(
+        "first",
+        {"host/media/stacks.yaml": "- slow\n", "stacks/slow/compose.yaml": _slow(fleet, "1")},
+    )
+    return fleet
+
+
+def _slow(fleet: Fleet, tag: str) -> str:
+    image = fleet.box.images.build("deaf", tag, stop_signal="SIGTERM")  # PID 1, so it ignores it
+    return fleet.compose(image, more="    stop_grace_period: 5s\n")
+
+
+def test_an_agent_that_works_is_left_alone_by_the_watchdog(
+    service: Service, slow_stack: Fleet
+) -> None:
+    service.drop_in("WatchdogSec=2")
+    service.systemctl("start", _UNIT)
+    before = _lives(slow_stack)
+    head = slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
+    service.reports(head[:7])
+    assert service.show("NRestarts") == ("0",)
+    assert _lives(slow_stack).keys() == before.keys()
+    assert _lives(slow_stack) != before
+
+
+def test_stop_lets_compose_finish_what_it_has_begun(service: Service, slow_stack: Fleet) -> None:
+    service.systemctl("start", _UNIT)
+    head = slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
+    began = f"slow: deploying {head[:7]}"
+    wait_until(lambda: began in service.log, what="the deployment to begin")
+    wait_until(lambda: _compose_runs(service), what="Compose to run")
+    service.systemctl("stop", _UNIT)
+    assert service.show("ActiveState", "Result") == ("inactive", "success")
+    (identifier,) = slow_stack.running().values()
+    details = slow_stack.box.engine.inspect(identifier)
+    assert ":2@" in details["Config"]["Image"]
+    assert len(slow_stack.box.engine.containers()) == 1
+
+
+def _compose_runs(service: Service) -> bool:
+    (group,) = service.show("ControlGroup")
+    names = service.machine.run(
+        "sh",
+        "-c",
+        f"cat $(sed 's|.*|/proc/&/comm|' /sys/fs/cgroup{group}/cgroup.procs)",
+        check=False,
+    ).stdout
+    return "docker-compose" in names
+
+
+def test_a_killed_agent_is_started_again_as_often_as_it_takes(
+    service: Service, one_stack: Fleet
+) -> None:
+    service.drop_in("RestartSec=100ms")
+    service.systemctl("start", _UNIT)
+    before = _lives(one_stack)
+    for times in range(1, 8):  # systemd's own default gives up after five within ten seconds
+        service.systemctl("kill", "--signal=KILL", _UNIT)
+        service.restarted(times)
+    service.reports("in sync")
+    assert _lives(one_stack) == before != {}
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+
+def test_reload_takes_the_changed_configuration(service: Service, one_stack: Fleet) -> None:
+    remotes = service.config["remotes"]
+    service.config["remotes"] = remotes[1:]
+    service.write_config()
+    service.systemctl("start", _UNIT)
+    service.reports("(github)")
+    before = _lives(one_stack)
+    (pid,) = service.show("MainPID")
+
+    service.config["remotes"] = remotes
+    service.write_config()
+    service.systemctl("reload", _UNIT)
+    service.reports("(gitea)")
+    assert service.show("MainPID", "NRestarts") == (pid, "0")
+    assert _lives(one_stack) == before != {}
+
+
+def test_reload_of_a_wrong_configuration_leaves_the_old_one_in_force(
+    service: Service, one_stack: Fleet
+) -> None:
+    service.systemctl("start", _UNIT)
+    before = _lives(one_stack)
+    service.machine.write("/etc/commitd/config.yaml", "remotes: []\n", mode=0o600)
+    service.systemctl("reload", _UNIT)
+    wait_until(lambda: "stays as it was" in service.log, what="the complaint about it")
+    service.reports("in sync")
+    assert service.show("NRestarts") == ("0",)
+    assert _lives(one_stack) == before != {}
+
+
+def test_a_wrong_configuration_ends_the_service_for_good(service: Service) -> None:
+    service.machine.write("/etc/commitd/config.yaml", "remotes: []\n", mode=0o600)
+    result = service.machine.run("systemctl", "start", _UNIT, check=False)
+    assert result.returncode != 0
+    # A restart would be "activating (auto-restart)" at once.
+    assert service.show("ActiveState", "SubState", "ExecMainStatus", "NRestarts") == (
+        "failed", "failed", "2", "0",
+    )  # fmt: skip
+    assert "/etc/commitd/config.yaml:1: no remote is configured" in service.log
+
+    service.write_config()  # nothing else is needed to get on
+
+
+def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
+    service.machine.write("/root/.docker/config.json", "{}", mode=0o600)
+    service.systemctl("start", _UNIT)
+    service.reports("in sync")
+    (pid,) = service.show("MainPID")
+    status = service.machine.run("cat", f"/proc/{pid}/status").stdout
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(fields["CapBnd"], 16) == 1 << 1  # CAP_DAC_OVERRIDE
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    for place in (_STATE, "/run/commitd", "/tmp", "/var/tmp"):
+        assert service.inside(f"touch {place}/x && rm {place}/x && echo yes") == "yes"
+    for place in ("/etc/commitd", "/opt/commitd/bin", "/root", "/usr/bin", "/var/lib"):
+        assert service.inside(f"touch {place}/x 2>/dev/null || echo no") == "no"
+    assert service.inside("cat /root/.docker/config.json") == "{}"
+    modes = f"stat -c %a {_STATE} /run/commitd {_STATE}/journal.db"
+    assert service.inside(modes).split() == ["700", "700", "600"]
+    assert set(one_stack.running()) == {"one-app-1"}
+
+
+def test_files_that_a_container_has_made_its_own_are_updated_all_the_same(
+    service: Service, one_stack: Fleet
+) -> None:
+    one_stack.commit("a file to mount", {"stacks/one/conf/a.ini": "old"})
+    service.systemctl("start", _UNIT)
+    service.reports(_head(one_stack)[:7])
+    directory = f"{_STATE}/repo/stacks/one/conf"
+    service.machine.run("chown", "-R", "999:999", directory)
+    service.machine.run("chmod", "-R", "go-rwx", directory)
+    one_stack.commit("it changes", {"stacks/one/conf/a.ini": "new"})
+    service.reports(_head(one_stack)[:7])
+    assert service.machine.run("cat", f"{directory}/a.ini").stdout == "new"
+
+
+# --- the key --------------------------------------------------------------------------------------
+
+
+def test_the_age_key_as_a_credential_decrypts_and_no_secret_is_logged(
+    service: Service, fleet: Fleet
+) -> None:
+    old, new = "correct horse", "battery staple"
+    encrypt = fleet.box.encrypt
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n- foreign\n- spoilt\n",
+            "stacks/one/compose.yaml": fleet.compose(more="    environment: [PASSWORD]\n"),
+            "stacks/one/db.secret.env": encrypt(f"PASSWORD={old}\n"),
+            "stacks/foreign/compose.yaml": fleet.compose(),
+            "stacks/foreign/db.secret.env": encrypt(
+                f"PASSWORD={old}\n", [fleet.box.new_age_key().recipient]
+            ),
+            "stacks/spoilt/compose.yaml": fleet.compose(),
+            "stacks/spoilt/db.secret.env": f"PASSWORD={old}\n",
+        },
+    )
+
+    def value() -> str:
+        return fleet.box.engine.run("exec", "one-app-1", "sh", "-c", "echo $PASSWORD").strip()
+
+    service.config["secrets"]["age_key"] = "credential:age.key"
+    service.write_config()
+    service.drop_in("LoadCredential=age.key:/etc/commitd/age.key")
+    service.systemctl("start", _UNIT)
+    assert set(fleet.running()) == {"one-app-1"}
+    assert value() == old
+
+    # The file is gone; the service has what it was started with.
+    service.machine.run("rm", "/etc/commitd/age.key")
+    rotated = fleet.commit("rotated", {"stacks/one/db.secret.env": encrypt(f"PASSWORD={new}\n")})
+    service.reports(rotated[:7])
+    assert value() == new
+
+    said = service.machine.run("journalctl", "--output=export", "--all").stdout
+    assert "decrypted stacks/one/db.secret.env" in said
+    key = fleet.box.age.private.read_text().split()[-1]
+    assert key.startswith("AGE-SECRET-KEY-")
+    assert [hidden for hidden in (old, new, key) if hidden in said] == []

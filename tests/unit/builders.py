@@ -1,0 +1,115 @@
+"""Short ways to write down the values that the decisions take."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from agent.domain.model import (
+    CONFIG_HASH,
+    ONEOFF,
+    PROJECT,
+    SERVICE,
+    Attempt,
+    Container,
+    DesiredState,
+    Fault,
+    Release,
+    Revision,
+    Service,
+    Stack,
+    Tree,
+    TreeEntry,
+)
+
+SHA = "1a2b3c4" + "0" * 33
+STACKS_DIR = "/var/lib/commitd/repo/stacks"
+
+
+def revision(sha: str = SHA, trailers: Iterable[tuple[str, str]] = ()) -> Revision:
+    return Revision(sha, "Ada", "2026-01-02T03:04:05+01:00", "Change things", tuple(trailers))
+
+
+def oid(content: bytes) -> str:
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+
+
+def tree(files: Mapping[str, str | bytes], modes: Mapping[str, str] | None = None) -> Tree:
+    entries: dict[str, TreeEntry] = {}
+    for path, content in files.items():
+        raw = content.encode() if isinstance(content, str) else content
+        mode = (modes or {}).get(path, "100644")
+        entries[path] = TreeEntry(path, mode, oid(raw), len(raw))
+    return entries
+
+
+def paths(*names: str, **modes: str) -> Tree:
+    """A tree of empty files; keyword arguments are not paths but ``symlink="a/b"``."""
+    links = modes.get("symlink", "").split()
+    return tree(dict.fromkeys([*names, *links], ""), dict.fromkeys(links, "120000"))
+
+
+def stack(name: str, digest: str = "d1") -> Stack:
+    compose = f"stacks/{name}/compose.yaml"
+    return Stack(name, compose, (), ((compose, digest),), digest)
+
+
+def service(name: str = "web", *, scale: int = 1, finishes: bool = False) -> Service:
+    return Service(name, "img:1@sha256:0", scale, f"hash-of-{name}", finishes)
+
+
+def release(name: str, digest: str = "d1", services: Iterable[Service] | None = None) -> Release:
+    inputs = stack(name, digest).inputs
+    found = (service(),) if services is None else tuple(services)
+    return Release(name, digest, SHA, inputs, found, "2026-01-02T03:04:05Z")
+
+
+def attempt(
+    name: str, digest: str = "d1", *, next_at: float = 0.0, permanent: bool = False
+) -> Attempt:
+    return Attempt(name, digest, 1, next_at, permanent, "no such image")
+
+
+def container(
+    name: str,
+    project: str | None = None,
+    service: str | None = None,
+    *,
+    state: str = "running",
+    one_off: bool = False,
+    labels: Mapping[str, str] | None = None,
+    exit_code: int | None = None,
+    health: str | None = None,
+) -> Container:
+    own = {CONFIG_HASH: f"hash-of-{service}"} if service else {}
+    if project is not None:
+        own[PROJECT] = project
+    if service is not None:
+        own[SERVICE] = service
+    if one_off:
+        own[ONEOFF] = "True"
+    return Container(f"id-{name}", name, "img", state, {**own, **(labels or {})}, exit_code, health)
+
+
+def running(released: Release) -> list[Container]:
+    """The containers that make ``released`` stand."""
+    return [
+        container(f"{released.stack}-{s.name}-{i}", released.stack, s.name)
+        for s in released.services
+        for i in range(s.scale)
+    ]
+
+
+def desired(
+    *stacks: Stack,
+    broken: Iterable[str] = (),
+    list_faults: Iterable[str] = (),
+    commit: Revision | None = None,
+) -> DesiredState:
+    return DesiredState(
+        commit or revision(),
+        "media",
+        tuple(sorted(stacks, key=lambda s: s.name)),
+        {name: Fault("is wrong", f"stacks/{name}") for name in broken},
+        tuple(Fault(text, "host/media/stacks.yaml:1") for text in list_faults),
+    )

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.domain import dotenv
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # What Compose 2.40 makes of each of these was compared by hand.
+        ("A=1", [("A", 1)]),
+        ("\n# X=1\n  # Y=1\nA=1", [("A", 4)]),
+        ("A=1\r\nB=2\r\n", [("A", 1), ("B", 2)]),
+        ("A: 1\nB:2\nC =3", [("A", 1), ("B", 2), ("C", 3)]),
+        ("export A=1\nexportB=2\nexport \t C=3", [("A", 1), ("exportB", 2), ("C", 3)]),
+        ("A=\nB=2", [("A", 1), ("B", 2)]),
+        ('A="x\nB=no\n"\nC=1', [("A", 1), ("C", 4)]),
+        ("A='x\nB=no\n'\nC=1", [("A", 1), ("C", 4)]),
+        ('A="x\\"\nB=no"\nC=1', [("A", 1), ("C", 3)]),
+        ('A=x "y\nB=2"', [("A", 1), ("B", 2)]),
+        ('A="x" B=2', [("A", 1), ("B", 1)]),
+        ('A="x"B=2\nC=3', [("A", 1), ("B", 1), ("C", 2)]),
+        ('A="x" # B=2\nC=3', [("A", 1), ("C", 2)]),
+        ("\ufeffA=1", [("A", 1)]),
+        ("\u00a0A=1\n\x0bB=2\n\x0cC=3", [("A", 1), ("B", 2), ("C", 3)]),
+        ('A=\u00a0"x\nB=no"\nC=2', [("A", 1), ("C", 3)]),
+        ("1A=1\nÄ=2\nA.b-c[0]=3\n-D=4", [("1A", 1), ("Ä", 2), ("A.b-c[0]", 3), ("-D", 4)]),
+        ("A\nB=1\nC", [("B", 2)]),
+        ('A="never closed\nB=1', [("A", 1)]),
+        ("", []),
+    ],
+)
+def test_the_keys_are_those_that_compose_would_set(
+    text: str, expected: list[tuple[str, int]]
+) -> None:
+    assert dotenv.keys(text) == expected
+
+
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(
+    lambda name: name != "export"
+)
+PLAIN = st.text(st.characters(codec="ascii", exclude_categories=["C"], exclude_characters="'\"\\"))
+
+
+@given(st.lists(st.tuples(NAMES, PLAIN, st.sampled_from(["", "'", '"']))))
+def test_every_key_of_a_well_formed_file_is_found(pairs: list[tuple[str, str, str]]) -> None:
+    text = "".join(f"{name}={quote}{value}{quote}\n" for name, value, quote in pairs)
+    assert dotenv.keys(text) == [(name, i) for i, (name, _, _) in enumerate(pairs, 1)]
+
+
+@given(st.text())
+def test_any_text_has_keys_or_none(text: str) -> None:
+    for key, line in dotenv.keys(text):
+        assert key in text
+        assert 1 <= line <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize("unit", ["A=\n", "A='\n'", "\n", "#\n", "'", "A", "A=' "])
+def test_a_large_file_takes_no_time(unit: str) -> None:
+    started = time.monotonic()
+    dotenv.keys(unit * (400_000 // len(unit)))
+    assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "is_refused"),
+    [
+        ("COMPOSE_FILE", False, True),
+        ("COMPOSE_PROJECT_NAME", True, True),
+        ("COMPOSER", False, False),
+        ("DOCKER_HOST", False, False),
+        ("DOCKER_HOST", True, True),
+        ("LD_PRELOAD", True, True),
+        ("BUILDKIT_HOST", True, True),
+        ("PATH", True, True),
+        ("PATH", False, False),
+        ("HOME", True, True),
+        ("DB_PASSWORD", True, False),
+    ],
+)
+def test_what_steers_compose_itself_is_refused(key: str, secret: bool, is_refused: bool) -> None:
+    problem = dotenv.refused(key, secret=secret)
+    assert bool(problem) is is_refused
+    assert problem is None or key in problem
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " x ",
+        "a=b=c",
+        "$2y$10$abc",
+        "# no comment",
+        "'quoted'",
+        '"q"',
+        "\\n",
+        "tab\there",
+        "x\r",
+    ],
+)
+def test_a_secret_value_reaches_the_container_verbatim(value: str) -> None:
+    assert dotenv.decrypted_values(f"KEY={value}\n".encode()) == {"KEY": value}
+
+
+def test_comments_and_blank_lines_of_a_secret_file_are_no_values() -> None:
+    assert dotenv.decrypted_values(b"# note\n\nA=1\nA=2\n #B=3\n") == {"A": "2", " #B": "3"}
+
+
+@given(st.dictionaries(NAMES, st.text(st.characters(codec="utf-8", exclude_characters="\n\0"))))
+def test_decrypted_values_come_back_as_they_were_written(values: dict[str, str]) -> None:
+    text = "".join(f"{key}={value}\n" for key, value in values.items())
+    assert dotenv.decrypted_values(text.encode()) == values
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "where"),
+    [(b"A=1\nhunter2", "line 2"), (b"=hunter2", "line 1"), (b"A=hunter2\0", "line 1"),
+     (b"A=hunter2\xff", "UTF-8")],
+)  # fmt: skip
+def test_an_unusable_plaintext_is_named_by_line_and_never_quoted(
+    plaintext: bytes, where: str
+) -> None:
+    with pytest.raises(ValueError, match=where) as caught:
+        dotenv.decrypted_values(plaintext)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+FILES = st.lists(
+    st.tuples(st.booleans(), st.dictionaries(st.sampled_from("ABCD"), st.text(max_size=3))),
+    max_size=6,
+)
+
+
+@given(FILES)
+def test_the_strongest_file_that_sets_a_key_wins(files: list[tuple[bool, dict[str, str]]]) -> None:
+    values = [
+        dotenv.Values(str(i), secret=pairs) if secret else dotenv.Values(str(i), frozenset(pairs))
+        for i, (secret, pairs) in enumerate(files)
+    ]
+    winner: dict[str, str | None] = {}
+    for secret, pairs in files:
+        winner.update(pairs if secret else dict.fromkeys(pairs))
+    expected = {key: value for key, value in winner.items() if value is not None}
+    assert dotenv.secret_environment(values) == expected

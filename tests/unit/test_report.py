@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.domain import report
+from agent.domain.model import Attempt, Container, Release
+from agent.domain.report import Facts
+from tests.unit.builders import SHA, attempt, container, release, running, service
+
+GITEA = {
+    "name": "gitea", "reachable": True, "head": SHA, "relation": "same",
+    "checked_at": "t", "error": None, "down_since": None,
+}  # fmt: skip
+HELD = {"subject": "web", "reason": "R", "detail": "why", "since": "t", "needs_person": True}
+
+
+def facts(
+    released: Iterable[Release] = (),
+    containers: Iterable[Container] | None = None,
+    *,
+    stacks: dict[str, str] | None = None,
+    broken: dict[str, str] | None = None,
+    holds: Iterable[dict[str, Any]] = (),
+    attempts: Iterable[Attempt] = (),
+) -> Facts:
+    """Without ``containers``, all that was released runs."""
+    made = list(released)
+    found = [c for r in made for c in running(r)] if containers is None else containers
+    return Facts(
+        host="media",
+        enrolled=True,
+        declared={
+            "revision": {"sha": SHA, "author": "Ada", "committed_at": "t", "subject": "s"},
+            "stacks": {"web": "d1"} if stacks is None else stacks,
+            "broken": broken or {},
+        },
+        attempted={"sha": "f" * 40},
+        remotes=(GITEA,),
+        releases={r.stack: r for r in made},
+        attempts={a.stack: a for a in attempts},
+        holds=tuple(holds),
+        undeclared=({"id": "1"},),
+        containers=tuple(found),
+    )
+
+
+WEB = release("web")
+FAILED = attempt("web")
+
+
+def test_the_document_has_the_promised_shape() -> None:
+    assert report.status(facts([WEB], holds=[HELD])) == {
+        "host": "media",
+        "enrolled": True,
+        "verdict": "at 1a2b3c4 (gitea); 1 waiting for a person",
+        "revision": {
+            "applied": SHA, "attempted": "f" * 40, "remote": "gitea", "author": "Ada",
+            "committed_at": "t", "subject": "s",
+        },
+        "remotes": [GITEA],
+        "stacks": [
+            {
+                "name": "web", "sync": "held", "health": "healthy", "revision": SHA,
+                "reason": "why",
+                "services": [
+                    {"name": "web", "image": "img", "state": "running", "health": None}
+                ],
+            }
+        ],
+        "undeclared": [{"id": "1"}],
+        "holds": [{"subject": "web", "reason": "R: why", "since": "t", "needs_person": True}],
+    }  # fmt: skip
+
+
+def test_a_host_that_is_as_declared_says_so_and_where_from() -> None:
+    assert report.status(facts([WEB]))["verdict"] == "in sync with 1a2b3c4 (gitea)"
+
+
+@pytest.mark.parametrize(
+    ("given", "sync", "reason"),
+    [
+        (facts([WEB]), "synced", None),
+        (facts(), "pending", "not deployed yet"),
+        (facts([release("web", "d0")]), "pending", "its files changed"),
+        (facts([WEB], []), "pending", "what runs is not what was deployed"),
+        (facts([WEB], stacks={}), "pending", "no longer declared, about to go"),
+        (facts([WEB], stacks={}, holds=[HELD]), "held", "why"),
+        (facts([WEB], stacks={}, broken={"web": "no file"}), "held", "no file"),
+        (facts(attempts=[FAILED]), "failed", "no such image"),
+        (facts([release("web", "d0")], attempts=[FAILED]), "failed", "no such image"),
+        (facts([WEB], attempts=[FAILED]), "synced", None),
+        (facts(attempts=[replace(FAILED, digest="d0")]), "pending", "not deployed yet"),
+        (facts(holds=[HELD]), "held", "why"),
+        (facts([WEB], holds=[{**HELD, "subject": "gitea"}]), "synced", None),
+    ],
+)
+def test_each_stack_says_whether_it_is_as_declared(
+    given: Facts, sync: str, reason: str | None
+) -> None:
+    stack = report.status(given)["stacks"][0]
+    assert (stack["name"], stack["sync"], stack["reason"]) == ("web", sync, reason)
+
+
+TWO = release("web", services=[service("app"), service("job", finishes=True)])
+
+
+def app(state: str = "running", health: str | None = None) -> Container:
+    return container("web-app", "web", "app", state=state, health=health)
+
+
+def job(state: str, exit_code: int | None = None) -> Container:
+    return container("web-job", "web", "job", state=state, exit_code=exit_code)
+
+
+@pytest.mark.parametrize(
+    ("containers", "health"),
+    [
+        ([app(), job("running")], "healthy"),
+        ([app(health="healthy"), job("exited", 0)], "healthy"),
+        ([app(health="starting"), job("exited", 0)], "progressing"),
+        ([app(health="unhealthy"), job("exited", 0)], "degraded"),
+        ([app("restarting"), job("exited", 0)], "degraded"),
+        ([app("exited"), job("exited", 0)], "degraded"),
+        ([app(), job("exited", 1)], "degraded"),
+        ([app()], "degraded"),
+        ([], "missing"),
+        ([container("x", "web", "app", one_off=True)], "missing"),
+        ([container("x", "other", "app")], "missing"),
+    ],
+)
+def test_each_stack_says_how_it_is(containers: list[Container], health: str) -> None:
+    assert report.status(facts([TWO], containers))["stacks"][0]["health"] == health
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (replace(facts([WEB]), containers=None), "the engine does not answer"),
+        (replace(facts(stacks={}), declared=None), "nothing was ever applied here"),
+        (replace(facts([WEB]), remotes=()), "in sync with 1a2b3c4"),
+        (facts(), "at 1a2b3c4 (gitea); not in sync: web"),
+        (
+            facts([WEB], [replace(running(WEB)[0], health="unhealthy")]),
+            "at 1a2b3c4 (gitea); degraded: web",
+        ),
+        (
+            facts([WEB], holds=[{**HELD, "subject": "rogue", "needs_person": False}]),
+            "at 1a2b3c4 (gitea); held: rogue",
+        ),
+        (facts([], stacks={}), "in sync with 1a2b3c4 (gitea)"),
+    ],
+)
+def test_the_verdict_names_the_worst_first(given: Facts, verdict: str) -> None:
+    assert report.status(given)["verdict"] == verdict
+
+
+def test_an_engine_that_does_not_answer_is_not_called_in_sync_or_healthy() -> None:
+    stack = report.status(replace(facts([WEB]), containers=None))["stacks"][0]
+    assert stack["reason"] == "the engine does not answer"
+    assert stack["health"] == "missing"
+
+
+def test_stacks_and_services_come_in_the_order_of_their_names() -> None:
+    made = [release(name, services=[service("z"), service("a")]) for name in "cab"]
+    document = report.status(facts(made, stacks=dict.fromkeys("bc", "d1")))
+    assert [stack["name"] for stack in document["stacks"]] == ["a", "b", "c"]
+    assert [s["name"] for s in document["stacks"][0]["services"]] == ["a", "z"]
