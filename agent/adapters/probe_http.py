@@ -7,17 +7,20 @@ are a single POST; otherwise each is the GET that lists everything.
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import time
 from typing import TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import aiohttp
 import anyio.to_thread
 
-from agent.adapters.probes import CLOSE_S, CONNECT_S, BusyError, StaleError, Warm
+from agent.adapters.probes import CLOSE_S, CONNECT_S, BusyError, StaleError, Warm, reason
 from agent.domain import redact, refs
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -28,6 +31,7 @@ RETRY_AFTER_MAX_S = 3600.0
 _SERVICE = "git-upload-pack"
 _KEEP_S = 3600.0
 """The server ends idle connections when it likes, which is sooner."""
+_TICK_S = 0.005
 _HEADERS = {
     # Forges, and the gates before some of them, know a Git client by the start of its name.
     "User-Agent": "git/2.39 (commitd)",
@@ -51,6 +55,7 @@ class HttpProbe(Warm):
         self._proven = False
         self._secrets: tuple[str, ...] = ()
         self._trust: tuple[_Stamp, ssl.SSLContext] | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     async def _ask(self) -> Said:
         if self._session is None:
@@ -161,7 +166,9 @@ class HttpProbe(Warm):
             self._secrets = (token, basic)
         trust = await self._trusted() if remote.scheme == "https" else True
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=_KEEP_S, ssl=trust),
+            connector=aiohttp.TCPConnector(
+                limit=1, keepalive_timeout=_KEEP_S, ssl=trust, socket_factory=self._socket
+            ),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -175,13 +182,26 @@ class HttpProbe(Warm):
         self._trust = stamp, context
         return context
 
+    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        made = socket.socket(*info[:3])
+        self._sockets.add(made)
+        return made
+
     async def _drop(self) -> None:
         session, self._session = self._session, None
         self._server = None
         self._proven = False
-        if session is not None:
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await session.close()
+        if session is None:
+            return
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await session.close()
+            # A request that was cut short leaves its connection to say farewell in TLS, for half
+            # a minute if the other side does not answer.
+            while left := [each for each in self._sockets if each.fileno() >= 0]:
+                for each in left:
+                    with suppress(OSError):
+                        each.shutdown(socket.SHUT_RDWR)
+                await anyio.sleep(_TICK_S)
 
 
 def _token(path: Path) -> str:
@@ -237,7 +257,7 @@ def _failure(err: Exception) -> str:
         case aiohttp.ConnectionTimeoutError():
             return f"no connection within {CONNECT_S:g} s"
         case aiohttp.ClientConnectorError():
-            return f"cannot connect: {err.strerror or 'no reason given'}"
+            return f"cannot connect: {reason(err.os_error) or 'the connection broke'}"
         case aiohttp.ClientPayloadError():
             return "the answer ends too soon"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():

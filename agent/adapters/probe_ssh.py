@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 import asyncssh
 
-from agent.adapters.probes import ASK_S, CLOSE_S, CONNECT_S, StaleError, Warm
+from agent.adapters.probes import ASK_S, CLOSE_S, CONNECT_S, StaleError, Warm, reason
 from agent.domain import refs
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -240,6 +240,6 @@ async def _loaded(read: Callable[[str], T], path: Path) -> T:
 
 
 def _words(err: Exception) -> str:
-    if isinstance(err, OSError) and err.strerror:
-        return err.strerror
+    if isinstance(err, OSError) and err.errno:
+        return reason(err)
     return refs.plain(str(err).encode(errors="replace")) or type(err).__name__

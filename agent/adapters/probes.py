@@ -7,6 +7,7 @@ fetched.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import Protocol
 
@@ -14,7 +15,7 @@ import anyio
 
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
-from agent.domain.refs import Said
+from agent.domain.refs import Said, plain
 
 CONNECT_S = 10.0
 """For reaching the server and proving who is who."""
@@ -94,6 +95,11 @@ class Warm(ABC):
     @abstractmethod
     async def _drop(self) -> None:
         """Forget the connection, whatever state it is in; bounded, and never raises."""
+
+
+def reason(err: OSError) -> str:
+    """What the system says about ``err``, in its own words: libraries put theirs there too."""
+    return os.strerror(err.errno) if err.errno else plain(str(err).encode(errors="replace"))
 
 
 def probe(remote: Remote, branch: str) -> Probe:

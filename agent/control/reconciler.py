@@ -256,6 +256,11 @@ class Reconciler:
             locked=locked,
             attempts=await anyio.to_thread.run_sync(journal.attempts),
             approved=await anyio.to_thread.run_sync(journal.approved),
+            cliff=frozenset(
+                hold["subject"]
+                for hold in await anyio.to_thread.run_sync(journal.holds)
+                if hold["reason"] == Reason.CLIFF.value
+            ),
             teardown_limit=config.teardown_limit,
             report_only=config.undeclared.mode == "report",
             helpers=self._p.engine.helpers.ids(),

@@ -160,12 +160,15 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until told to stop. Raises :class:`CommitdError` when it cannot begin."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._listen_to_signals, group.cancel_scope)
-            group.start_soon(self._feed_watchdog)
-            while not self._stopping:
-                await self._run_with_one_config()
-            group.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._listen_to_signals, group.cancel_scope)
+                group.start_soon(self._feed_watchdog)
+                while not self._stopping:
+                    await self._run_with_one_config()
+                group.cancel_scope.cancel()
+        except* CommitdError as errors:
+            raise errors.exceptions[0] from None
 
     async def _run_with_one_config(self) -> None:
         self._reload_wanted = False

@@ -6,6 +6,7 @@ depth and aliases are counted on the event stream first.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -223,6 +224,7 @@ def _syntax_error(err: yaml.YAMLError, name: str, text: str) -> PermanentError:
     problem = getattr(err, "problem", None) or "it cannot be read"
     said = lines[line - 1]
     hint = "check indentation and quotes around this line"
-    if "\t" in said[: len(said) - len(said.lstrip())]:
+    indentation = re.match(r"[\s-]*", said)
+    if indentation and "\t" in indentation[0]:
         hint = "YAML is indented with spaces, not tabs"
     return PermanentError(f"not valid YAML: {problem}", where=f"{name}:{line}", hint=hint)

@@ -54,11 +54,11 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
     stacks: list[Stack] = []
     broken: dict[str, Fault] = {}
     for name, where in entries.items():
-        fault = _stack_fault(tree, contents, name, where) or next(iter(shared_faults), None)
-        if fault:
-            broken[name] = fault
+        found = next(iter(shared_faults), None) or _stack(tree, contents, name, where, host)
+        if isinstance(found, Fault):
+            broken[name] = found
         else:
-            stacks.append(_stack(tree, name, host))
+            stacks.append(found)
     missing = [
         _no_directory(name, where, tree)
         for name, where in entries.items()
@@ -126,7 +126,10 @@ def _read_list(
     return entries, faults
 
 
-def _stack_fault(tree: Tree, contents: Mapping[str, bytes], name: str, where: str) -> Fault | None:
+def _stack(
+    tree: Tree, contents: Mapping[str, bytes], name: str, where: str, host: str
+) -> Stack | Fault:
+    """One declared stack, or the first thing that is wrong with it."""
     directory = f"stacks/{name}"
     if not _has_directory(tree, directory):
         return _no_directory(name, where, tree)
@@ -149,7 +152,18 @@ def _stack_fault(tree: Tree, contents: Mapping[str, bytes], name: str, where: st
     for path in _env_paths(tree, directory):
         if fault := _env_fault(tree, contents, path):
             return fault
-    return None
+    environment = tuple(
+        EnvFile(path, tree[path].oid, path.endswith(SECRET_SUFFIX))
+        for place in ("global", f"host/{host}", directory)
+        for path in _env_paths(tree, place)
+    )
+    own = [(path, entry.oid) for path, entry in tree.items() if path.startswith(f"{directory}/")]
+    inputs = tuple(sorted({*own, *((file.path, file.oid) for file in environment)}))
+    digest = hashlib.sha256()
+    for path, oid in inputs:
+        digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
+    services = frozenset(str(service) for service in data.get("services") or {})
+    return Stack(name, found[0], environment, inputs, digest.hexdigest(), services)
 
 
 def _env_fault(tree: Tree, contents: Mapping[str, bytes], path: str) -> Fault | None:
@@ -171,23 +185,6 @@ def _env_fault(tree: Tree, contents: Mapping[str, bytes], path: str) -> Fault | 
     if secret and not any(key == "sops_mac" for key, _ in found):
         return Fault("the file is called secret but is not encrypted", path, "sops encrypt -i it")
     return None
-
-
-def _stack(tree: Tree, name: str, host: str) -> Stack:
-    directory = f"stacks/{name}"
-    environment = tuple(
-        EnvFile(path, tree[path].oid, path.endswith(SECRET_SUFFIX))
-        for place in ("global", f"host/{host}", directory)
-        for path in _env_paths(tree, place)
-    )
-    own = [(path, entry.oid) for path, entry in tree.items() if path.startswith(f"{directory}/")]
-    shared = [(file.path, file.oid) for file in environment if not file.path.startswith(directory)]
-    inputs = tuple(sorted({*own, *shared}))
-    digest = hashlib.sha256()
-    for path, oid in inputs:
-        digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
-    compose = next(f"{directory}/{n}" for n in COMPOSE_NAMES if f"{directory}/{n}" in tree)
-    return Stack(name, compose, environment, inputs, digest.hexdigest())
 
 
 def _env_paths(tree: Tree, directory: str) -> list[str]:

@@ -73,13 +73,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A declared stack that can be read. ``digest`` names the whole of its inputs."""
+    """A declared stack that can be read. ``digest`` names the whole of its inputs.
+
+    ``services`` are those that its own file names, those of inactive profiles included.
+    """
 
     name: str
     compose: str
     environment: tuple[EnvFile, ...]
     inputs: tuple[tuple[str, str], ...]
     digest: str
+    services: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

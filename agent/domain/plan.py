@@ -63,12 +63,12 @@ def protected(situation: Situation) -> Protected:
     """
     desired = {stack.name: stack for stack in situation.desired.stacks}
     services: dict[str, frozenset[str] | None] = dict.fromkeys(
-        situation.desired.names | frozenset(situation.releases) | _labelled(situation)
+        situation.desired.names | _applied(situation) | _labelled(situation)
     )
     for name, release in situation.releases.items():
         stack = desired.get(name)
         if stack and stack.digest == release.digest:
-            services[name] = frozenset(service.name for service in release.services)
+            services[name] = stack.services | {service.name for service in release.services}
     return Protected(services, doubt_about(situation))
 
 
@@ -151,6 +151,11 @@ def moved(
     )
 
 
+def _applied(situation: Situation) -> frozenset[str]:
+    """Stacks that the agent brought up here, or tried to: something of them may be there."""
+    return frozenset(situation.releases) | frozenset(situation.attempts)
+
+
 def _labelled(situation: Situation) -> frozenset[str]:
     """Running stacks of this checkout that neither the commit nor the journal knows."""
     if not situation.enrolled or situation.report_only:
@@ -161,19 +166,19 @@ def _labelled(situation: Situation) -> frozenset[str]:
         if c.alive
         and (project := c.project)
         and c.labels.get(WORKING_DIR) == f"{situation.stacks_dir}/{project}"
-    ) - (situation.desired.names | frozenset(situation.releases))
+    ) - (situation.desired.names | _applied(situation))
 
 
 def _removals(situation: Situation) -> tuple[list[RemoveStack], list[Hold]]:
     """Stacks that left: by what the journal says was applied, then by the labels on the engine."""
-    applied = set(situation.releases) - situation.desired.names
+    applied = _applied(situation) - situation.desired.names
     labelled = _labelled(situation)
     leaving = sorted(applied | labelled)
     if not leaving:
         return [], []
     if doubt := doubt_about(situation):
         return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
-    total = len(set(situation.releases) | labelled)
+    total = len(_applied(situation) | labelled)
     if not _allowed(situation, leaving, total):
         detail = (
             f"{len(leaving)} of {total} stacks would go down ({', '.join(leaving)}); "

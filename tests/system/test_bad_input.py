@@ -92,10 +92,11 @@ def test_a_list_that_cannot_be_read_holds_the_whole_commit(
             assert f"{LIST}{line}: " in said
             assert remedy in said
             assert fleet.running() == before
-            status = host.json("status")
-            assert status["revision"]["applied"] == sha
-            assert any(LIST in hold["reason"] for hold in status["holds"])
         fleet.commit("a file again", {LIST: good})
+    status = host.json("status")
+    assert status["revision"]["applied"] == sha
+    assert status["revision"]["attempted"] != sha
+    assert any(LIST in hold["reason"] for hold in status["holds"])
     assert host.once().returncode == 0
     assert changes.deployed
     assert set(fleet.running()) == {"one-app-1", "two-app-1"}
@@ -316,12 +317,8 @@ LEAKS = {
 }
 
 
-@pytest.mark.parametrize(
-    "value",
-    [f"{CANARY}-plain", f"""{CANARY}\\of"all' $kinds:{CANARY}/x@{CANARY}#y,{CANARY}"""],
-    ids=["plain", "special"],
-)
-def test_no_secret_shows_whatever_is_said_about_it(fleet: Fleet, value: str) -> None:
+def test_no_secret_shows_whatever_is_said_about_it(fleet: Fleet) -> None:
+    value = f"""{CANARY}\\of"all' $kinds:{CANARY}/x@{CANARY}#y,{CANARY}"""
     secret = fleet.box.encrypt(f"S={value}\n")
     names = [f"s{number}" for number in range(len(LEAKS))]
     files: dict[str, str | bytes | None] = {LIST: "".join(f"- {name}\n" for name in names)}
@@ -344,3 +341,288 @@ def test_no_secret_shows_whatever_is_said_about_it(fleet: Fleet, value: str) -> 
     assert leaking == []
     # What runs may show what it was made of: only what failed counts here.
     assert CANARY.lower().encode() not in _everything_kept(host).lower()
+
+
+def test_a_key_that_fits_nothing_holds_the_stacks_with_secrets(fleet: Fleet) -> None:
+    secret = fleet.box.encrypt(f"A={CANARY}\n")
+    changes = Changes(fleet)
+    sealed = {"stacks/sealed/compose.yaml": fleet.compose(), "stacks/sealed/a.secret.env": secret}
+    fleet.commit("good", {LIST: "- one\n- sealed\n", **sealed, **changes.next()})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    assert host.once().returncode == 0
+    before = fleet.running()
+    host.config["secrets"]["age_key"] = str(fleet.box.new_age_key().private)
+    host.write_config()
+    again = fleet.box.encrypt("A=other\n")
+    fleet.commit("new", {"stacks/sealed/a.secret.env": again, **changes.next()})
+    result = host.once()
+    said = _said(result)
+    assert result.returncode == 1
+    assert "stacks/sealed/a.secret.env: this host's age key cannot decrypt it" in said
+    assert "sops updatekeys" in said
+    assert fleet.running()["sealed-app-1"] == before["sealed-app-1"]
+    assert (host.repo / "stacks/sealed/.decrypted.a.secret.env").read_text() == f"A={CANARY}\n"
+    assert changes.deployed
+
+
+def test_a_host_that_the_repository_does_not_know_runs_nothing_and_loses_nothing(
+    fleet: Fleet,
+) -> None:
+    fleet.commit("good", {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    assert host.once().returncode == 0
+    before = fleet.running()
+    for name, remedy in (("medai", "did you mean 'media'?"), ("zoo", "add host/zoo/stacks.yaml")):
+        stranger = Host(fleet.box, name, remotes=[fleet.box.gitea])
+        stranger.enroll()
+        host.config["host"] = name
+        host.write_config()
+        for misnamed in (stranger, host):
+            result = misnamed.once()
+            said = _said(result)
+            assert result.returncode == 1
+            assert f"host/{name}: the repository has no host '{name}'" in said
+            assert remedy in said
+            assert fleet.running() == before
+
+
+Spoil = "Callable[[Host, Path], object]"
+
+
+def _remote(host: Host, **settings: object) -> None:
+    host.config["remotes"][0].update(settings)
+
+
+def _only(path: Path, content: str | bytes, mode: int = 0o600) -> str:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return str(path)
+
+
+def _copy(path: str, to: Path, mode: int) -> str:
+    shutil.copyfile(path, to)
+    to.chmod(mode)
+    return str(to)
+
+
+BAD_CONFIGURATIONS: dict[str, tuple[Any, str, str]] = {
+    "unknown key": (
+        lambda host, _: host.config.update(remote=[]),
+        "unknown key 'remote'",
+        "did you mean 'remotes'?",
+    ),
+    "unknown key of a remote": (
+        lambda host, _: _remote(host, ssh_kye="/x"),
+        "unknown key 'ssh_kye'",
+        "did you mean 'ssh_key'?",
+    ),
+    "unknown key of a section": (
+        lambda host, _: host.config.update(undeclared={"grace_time": "1s"}),
+        "unknown key 'grace_time'",
+        "did you mean 'grace'?",
+    ),
+    "unlike any key": (
+        lambda host, _: host.config.update(docker={"xyz": 1}),
+        "unknown key 'xyz'",
+        "known keys: socket",
+    ),
+    "a bare number": (lambda host, _: host.config.update(resync=300), "resync: ", "write 10s"),
+    "an odd unit": (lambda host, _: _remote(host, poll="10 sec"), "'10 sec'", "write 10s"),
+    "negative": (lambda host, _: host.config.update(resync="-5m"), "'-5m'", "write 10s"),
+    "too often": (lambda host, _: _remote(host, poll="10ms"), "poll", "at least 1s"),
+    "no share": (lambda host, _: host.config.update(teardown_limit="150%"), "'150%'", "write 50%"),
+    "no remotes": (lambda host, _: host.config.update(remotes=[]), "no remote", "name at least"),
+    "remotes missing": (lambda host, _: host.config.pop("remotes"), "missing key", "remotes"),
+    "a remote without url": (
+        lambda host, _: host.config["remotes"][0].pop("url"),
+        "missing key",
+        "url",
+    ),
+    "a word for a list": (lambda host, _: host.config.update(remotes="gitea"), "remotes: ", "str"),
+    "a wrong word": (lambda host, _: host.config.update(history="any"), "history: ", "'any'"),
+    "a relative path": (
+        lambda host, _: host.config.update(state_dir="state"),
+        "'state'",
+        "absolute path",
+    ),
+    "plain http": (
+        lambda host, _: _remote(host, url="http://git.lan/x.git"),
+        "plain http://",
+        "use https://",
+    ),
+    "a password in the url": (
+        lambda host, _: _remote(host, url="https://me:CaNaRy@git.lan/x.git"),
+        "holds a credential",
+        "token_file:",
+    ),
+    "ssh without known hosts": (
+        lambda host, _: host.config["remotes"][0].pop("known_hosts"),
+        "needs ssh_key and known_hosts",
+        "name both",
+    ),
+    "sops without a pin": (
+        lambda host, _: host.config["secrets"]["sops"].pop("sha256"),
+        "not pinned",
+        "sha256:",
+    ),
+    "a remote engine": (
+        lambda host, _: host.config.update(docker={"socket": "tcp://1.2.3.4:2375"}),
+        "not a local socket",
+        "unix:///run/docker.sock",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGURATIONS)
+def test_a_wrong_configuration_is_refused_with_its_line(
+    box: Sandbox, tmp_path: Path, case: str
+) -> None:
+    spoil, message, remedy = BAD_CONFIGURATIONS[case]
+    host = Host(box)
+    spoil(host, tmp_path)
+    host.write_config()
+    result = host.once()
+    said = _said(result)
+    assert result.returncode == 2, said
+    assert said.startswith(f"commitd: {host.config_path}:")
+    assert said.split(":")[2].isdigit()
+    assert message in said
+    assert remedy in said
+    assert CANARY not in said
+    assert len(said.splitlines()) == 1
+    assert not host.state.exists()
+
+
+BAD_FILES: dict[str, tuple[Any, str]] = {
+    "configuration missing": (
+        lambda host, _: host.config_path.unlink(),
+        "name another with --config",
+    ),
+    "configuration empty": (lambda host, _: host.config_path.write_text(""), "at least remotes:"),
+    "configuration a directory": (
+        lambda host, _: (host.config_path.unlink(), host.config_path.mkdir()),
+        "name another with --config",
+    ),
+    "configuration unparsable": (
+        lambda host, _: host.config_path.write_text("host: [\n"),
+        "check indentation",
+    ),
+    "configuration with tabs": (
+        lambda host, _: host.config_path.write_text("docker:\n\tsocket: x\n"),
+        "spaces, not tabs",
+    ),
+    "configuration with a key twice": (
+        lambda host, _: host.config_path.write_text("host: a\nhost: b\n"),
+        "keep one",
+    ),
+    "no ssh key": (lambda host, at: _remote(host, ssh_key=str(at)), "remote gitea"),
+    "no known hosts": (lambda host, at: _remote(host, known_hosts=str(at)), "remote gitea"),
+    "no token": (
+        lambda host, at: host.config["remotes"][1].update(token_file=str(at)),
+        "remote github",
+    ),
+    "no certificate": (
+        lambda host, at: host.config["remotes"][1].update(ca_file=str(at)),
+        "remote github",
+    ),
+    "no age key": (
+        lambda host, at: host.config["secrets"].update(age_key=str(at)),
+        "secrets.age_key",
+    ),
+    "a directory for a key": (
+        lambda host, at: (at.mkdir(), host.config["secrets"].update(age_key=str(at))),
+        "secrets.age_key",
+    ),
+    "ssh key for all to see": (
+        lambda host, at: _remote(
+            host, ssh_key=_copy(host.config["remotes"][0]["ssh_key"], at, 0o644)
+        ),
+        "chmod 600",
+    ),
+    "token for the group to see": (
+        lambda host, at: host.config["remotes"][1].update(token_file=_only(at, "CaNaRy", 0o640)),
+        "chmod 600",
+    ),
+    "age key for all to see": (
+        lambda host, at: host.config["secrets"].update(
+            age_key=_copy(host.config["secrets"]["age_key"], at, 0o604)
+        ),
+        "chmod 600",
+    ),
+    "no age identity": (
+        lambda host, at: host.config["secrets"].update(age_key=_only(at, "CaNaRy")),
+        "age-keygen makes one",
+    ),
+    "a credential without systemd": (
+        lambda host, _: host.config["secrets"].update(age_key="credential:age.key"),
+        "LoadCredential=",
+    ),
+    "not the pinned sops": (
+        lambda host, _: host.config["secrets"]["sops"].update(sha256="0" * 64),
+        "check where it came from",
+    ),
+    "no sops": (
+        lambda host, at: host.config["secrets"]["sops"].update(binary=str(at)),
+        "the sops binary cannot be read",
+    ),
+    "no Compose": (
+        lambda host, _: setattr(host, "path", ["/usr/bin", "/bin"]),
+        "install Docker Compose",
+    ),
+    "no Git": (
+        lambda host, _: setattr(host, "path", [str(host.box.compose.parent)]),
+        "install git",
+    ),
+    "an unusable directory": (
+        lambda host, at: (_only(at, ""), host.config.update(state_dir=str(at / "state"))),
+        "cannot be used",
+    ),
+    "a broken journal": (
+        lambda host, _: (host.state.mkdir(), (host.state / "journal.db").write_text("nothing")),
+        "move it aside",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_cannot_be_used_is_named(box: Sandbox, tmp_path: Path, case: str) -> None:
+    spoil, remedy = BAD_FILES[case]
+    host = Host(box)
+    before = host.config_path.read_text()
+    spoil(host, tmp_path / "spoilt")
+    if host.config_path.is_file() and host.config_path.read_text() == before:
+        host.write_config()
+    result = host.once()
+    said = _said(result)
+    assert result.returncode == 2, said
+    assert said.startswith("commitd: ")
+    assert remedy in said
+    assert CANARY not in said
+    assert len(said.splitlines()) == 1
+
+
+@contextlib.contextmanager
+def _deaf_socket(path: Path) -> Iterator[None]:
+    """A socket file behind which nobody listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    try:
+        yield
+    finally:
+        os.unlink(path)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "refusing"])
+def test_an_engine_that_is_not_there_is_an_error_with_a_remedy(
+    fleet: Fleet, tmp_path: Path, there: bool
+) -> None:
+    fleet.commit("good", {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()})
+    path = tmp_path / "docker.sock"
+    host = fleet.host(remotes=[fleet.box.gitea], docker={"socket": f"unix://{path}"})
+    with _deaf_socket(path) if there else contextlib.nullcontext():
+        result = host.once()
+    said = _said(result)
+    assert result.returncode == 1, said
+    assert str(path) in said
+    assert "is Docker running" in said
+    assert len(said.splitlines()) == 1

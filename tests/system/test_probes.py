@@ -294,7 +294,7 @@ def test_a_refused_connection(work: Workspace, server: GitServer, remote: Remote
     server.proxy.mode("cut")
     with within(2):
         error = refusal(remote)
-    assert "cannot connect: Connect" in str(error)
+    assert str(error) == f"{server.name}: cannot connect: Connection refused"
 
 
 @pytest.mark.usefixtures("hurried")

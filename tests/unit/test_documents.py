@@ -178,7 +178,7 @@ YAML_PIECES = st.lists(
 )
 @example(b"? !!set x\n: 1")
 @example(b"!!omap x")
-@settings(max_examples=300, deadline=timedelta(seconds=5))
+@settings(max_examples=200, deadline=timedelta(seconds=5))
 def test_any_bytes_are_read_or_refused_with_a_line(content: bytes) -> None:
     found = read_or_error(content)
     if isinstance(found, PermanentError):

@@ -13,7 +13,7 @@ from agent.adapters.git import Repository
 from agent.domain import layout
 from agent.domain import plan as planning
 from agent.domain.config import Config
-from agent.domain.model import Plan
+from agent.domain.model import Plan, Reason
 from agent.surface.cli import common
 
 
@@ -58,6 +58,7 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
         enrolled=journal.get("enrolled") is not None,
         attempts=journal.attempts(),
         approved=journal.approved(),
+        cliff=frozenset(h["subject"] for h in journal.holds() if h["reason"] == Reason.CLIFF.value),
         teardown_limit=config.teardown_limit,
         report_only=config.undeclared.mode == "report",
         helpers=frozenset(journal.helpers()),
