@@ -50,6 +50,8 @@ def load_config(path: Path) -> Config:
             _check_readable(name, "signatures")
     if config.secrets:
         read_key(config.secrets)
+        if config.secrets.sops.binary is not None:
+            _check_readable(config.secrets.sops.binary, "secrets.sops.binary")
     return config
 
 

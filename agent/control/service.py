@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -118,15 +119,15 @@ def _wire(
 
 
 async def _check_git() -> None:
+    need = f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
+    if shutil.which("git") is None:
+        raise ConfigError("git is not on this machine", hint=need)
     result = await process.run(
         ["git", "version"], env={"PATH": os.environ.get("PATH", os.defpath)}, timeout_s=10
     )
     numbers = [int(part) for part in result.out.decode().split()[2].split(".")[:2]]
     if tuple(numbers) < OLDEST_GIT:
-        raise ConfigError(
-            f"git {numbers[0]}.{numbers[1]} is too old",
-            hint=f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer",
-        )
+        raise ConfigError(f"git {numbers[0]}.{numbers[1]} is too old", hint=need)
 
 
 async def _reap_helpers(parts: Parts) -> None:

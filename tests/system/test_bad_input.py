@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -53,13 +53,10 @@ class Changes:
 UNREADABLE_LISTS = {
     "missing": (None, "", "an empty list is []"),
     "empty": ("", ":1", "to run nothing, write []"),
-    "only a comment": ("# - one\n", ":1", "to run nothing, write []"),
     "unparsable": ("- one\n- [two\n", ":2", "check indentation"),
     "tabs": ("- one\n-\ttwo:\n\t- three\n", ":2", "spaces, not tabs"),
     "a word": ("one two\n", ":1", "write '- name' lines"),
     "a mapping": ("one: true\ntwo: true\n", ":1", "write '- name' lines"),
-    "a mapping of nothing": ("stacks:\n", ":1", "to run nothing, write []"),
-    "a mapping with more": ("stacks: [one]\nmore: 1\n", ":1", "write '- name' lines"),
     "two documents": ("- one\n---\n- two\n", ":2", "one document"),
     "Latin-1": (b"- one\n- caf\xe9\n", ":2", "UTF-8"),
     "an alias bomb": (
@@ -115,16 +112,12 @@ def test_a_list_that_becomes_unreadable_does_not_stop_the_care_for_what_runs(fle
 DOUBTFUL_ENTRIES = {
     "twice": ("- one", 3, "keep one of them"),
     "not there": ("- onne", 3, "did you mean 'one'?"),
-    "nowhere near": ("- xylophone", 3, "take the name off the list"),
     "out of the directory": ("- ../one", 3, "lower-case letters"),
     "an option": ("- -f", 3, "lower-case letters"),
     "upper case": ("- One", 3, "lower-case letters"),
     "a number": ("- 8080", 3, "quote it"),
-    "a truth": ("- yes", 3, "quote it"),
     "nothing": ("-", 3, "lower-case letters"),
     "a mapping": ("- name: one", 3, "lower-case letters"),
-    "a list": ("-\n  - one", 4, "lower-case letters"),
-    "a line break": ('- "one\\n"', 3, "lower-case letters"),
 }
 
 
@@ -343,7 +336,7 @@ def test_no_secret_shows_whatever_is_said_about_it(fleet: Fleet) -> None:
     assert CANARY.lower().encode() not in _everything_kept(host).lower()
 
 
-def test_a_key_that_fits_nothing_holds_the_stacks_with_secrets(fleet: Fleet) -> None:
+def test_a_key_or_sops_that_does_not_fit_holds_the_stacks_with_secrets(fleet: Fleet) -> None:
     secret = fleet.box.encrypt(f"A={CANARY}\n")
     changes = Changes(fleet)
     sealed = {"stacks/sealed/compose.yaml": fleet.compose(), "stacks/sealed/a.secret.env": secret}
@@ -360,6 +353,11 @@ def test_a_key_that_fits_nothing_holds_the_stacks_with_secrets(fleet: Fleet) -> 
     assert result.returncode == 1
     assert "stacks/sealed/a.secret.env: this host's age key cannot decrypt it" in said
     assert "sops updatekeys" in said
+    host.config["secrets"]["sops"]["sha256"] = "0" * 64
+    host.write_config()
+    result = host.once()
+    assert result.returncode == 1
+    assert "the sops binary is not the pinned one" in _said(result)
     assert fleet.running()["sealed-app-1"] == before["sealed-app-1"]
     assert (host.repo / "stacks/sealed/.decrypted.a.secret.env").read_text() == f"A={CANARY}\n"
     assert changes.deployed
@@ -386,9 +384,6 @@ def test_a_host_that_the_repository_does_not_know_runs_nothing_and_loses_nothing
             assert fleet.running() == before
 
 
-Spoil = "Callable[[Host, Path], object]"
-
-
 def _remote(host: Host, **settings: object) -> None:
     host.config["remotes"][0].update(settings)
 
@@ -405,7 +400,7 @@ def _copy(path: str, to: Path, mode: int) -> str:
     return str(to)
 
 
-BAD_CONFIGURATIONS: dict[str, tuple[Any, str, str]] = {
+BAD_CONFIGURATIONS: dict[str, tuple[Callable[[Host, Path], object], str, str]] = {
     "unknown key": (
         lambda host, _: host.config.update(remote=[]),
         "unknown key 'remote'",
@@ -493,7 +488,7 @@ def test_a_wrong_configuration_is_refused_with_its_line(
     assert not host.state.exists()
 
 
-BAD_FILES: dict[str, tuple[Any, str]] = {
+BAD_FILES: dict[str, tuple[Callable[[Host, Path], object], str]] = {
     "configuration missing": (
         lambda host, _: host.config_path.unlink(),
         "name another with --config",
@@ -557,13 +552,9 @@ BAD_FILES: dict[str, tuple[Any, str]] = {
         lambda host, _: host.config["secrets"].update(age_key="credential:age.key"),
         "LoadCredential=",
     ),
-    "not the pinned sops": (
-        lambda host, _: host.config["secrets"]["sops"].update(sha256="0" * 64),
-        "check where it came from",
-    ),
     "no sops": (
         lambda host, at: host.config["secrets"]["sops"].update(binary=str(at)),
-        "the sops binary cannot be read",
+        "secrets.sops.binary",
     ),
     "no Compose": (
         lambda host, _: setattr(host, "path", ["/usr/bin", "/bin"]),

@@ -14,7 +14,6 @@ import click
 from agent.adapters import host
 from agent.adapters.journal import Journal
 from agent.domain.config import Config
-from agent.domain.model import Cause
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
 
@@ -27,11 +26,6 @@ def load(ctx: click.Context) -> Config:
 def open_journal(config: Config, *, read_only: bool = True) -> Journal:
     """The journal of this host."""
     return Journal(config.state_dir / "journal.db", read_only=read_only)
-
-
-def cause_as_data(cause: Cause) -> dict[str, str | None]:
-    """One cause as programs see it."""
-    return {"path": cause.path, "from": cause.before, "to": cause.after, "commit": cause.commit}
 
 
 def print_json(data: Any) -> None:
