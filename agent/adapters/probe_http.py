@@ -114,8 +114,8 @@ class HttpProbe(Warm):
             return talk.end()
         except UnreachableError as err:
             # The server knows the token and could say it back to us.
-            err.message = redact.text(err.message, self._secrets)
-            raise
+            clean = type(err)(redact.text(err.message, self._secrets))
+        raise clean
 
     def _refusal(self, response: aiohttp.ClientResponse) -> UnreachableError:
         status = response.status
@@ -142,10 +142,9 @@ class HttpProbe(Warm):
             case 503:
                 return BusyError("503: out of service", retry_after_s=_retry_after(response))
             case _ if 300 <= status < 400:  # noqa: PLR2004
-                host = urlsplit(response.headers.get("Location", "")).hostname
-                to = f" to {refs.plain(host.encode(errors='replace'))}" if host else ""
+                to = _host(response.headers.get("Location", ""))
                 return UnreachableError(
-                    f"{status}: the server sends us elsewhere{to}",
+                    f"{status}: the server sends us {to}",
                     hint="redirects are not followed; write the repository's own url",
                 )
             case _ if status >= 500:  # noqa: PLR2004
@@ -227,6 +226,15 @@ def _trust(
         return stamp, ssl.create_default_context(cafile=ca_file)
     except OSError:  # ssl.SSLError too
         raise UnreachableError(f"{ca_file} cannot be used as ca_file") from None
+
+
+def _host(location: str) -> str:
+    """Where a redirect leads, and no more of it: the rest could hold anything."""
+    try:
+        host = urlsplit(location).hostname
+    except ValueError:
+        host = None
+    return f"to {refs.plain(host.encode(errors='replace'))}" if host else "elsewhere"
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import itertools
 import shutil
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +16,6 @@ from tests.sandbox.host import Host
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from tests.sandbox import Sandbox
     from tests.system.conftest import Fleet
 
@@ -50,6 +49,16 @@ class Changes:
         return self._fleet.environment("one-app-1").get("NUMBER") == str(self._number)
 
 
+def _bomb(levels: int, form: str) -> str:
+    """Lines whose aliases unfold to ten times as many values each."""
+    names = "abcdefghij"[: levels + 1]
+    first = form.format("a") + "[x,x,x,x,x,x,x,x,x,x]\n"
+    return first + "".join(
+        f"{form.format(name)}[{','.join([f'*{before}'] * 10)}]\n"
+        for before, name in itertools.pairwise(names)
+    )
+
+
 UNREADABLE_LISTS = {
     "missing": (None, "", "an empty list is []"),
     "empty": ("", ":1", "to run nothing, write []"),
@@ -59,12 +68,7 @@ UNREADABLE_LISTS = {
     "a mapping": ("one: true\ntwo: true\n", ":1", "write '- name' lines"),
     "two documents": ("- one\n---\n- two\n", ":2", "one document"),
     "Latin-1": (b"- one\n- caf\xe9\n", ":2", "UTF-8"),
-    "an alias bomb": (
-        "- &a [x,x,x,x,x,x,x,x,x,x]\n"
-        + "".join(f"- &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcde", "bcdef", strict=True)),
-        ":5",
-        "fewer aliases",
-    ),
+    "an alias bomb": (_bomb(8, "- &{0} "), ":5", "fewer aliases"),
     "huge": ("- one\n" * 400_000, "", "more than the limit"),
 }  # fmt: skip
 
@@ -149,13 +153,6 @@ def test_a_doubtful_entry_stops_removals_and_nothing_else(
     assert set(fleet.running()) == {"one-app-1", "two-app-1"}
 
 
-def _bomb() -> str:
-    lines = ["x-a: &a [x,x,x,x,x,x,x,x,x,x]\n"]
-    for a, b in zip("abcdefg", "bcdefgh", strict=True):
-        lines.append(f"x-{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n")
-    return "".join(lines)
-
-
 def _bad_stacks(fleet: Fleet) -> dict[str, tuple[dict[str, str | bytes | None], str, str]]:
     """For each stack: what of it is changed (paths in its directory), where it is wrong, a hint."""
     box = fleet.box
@@ -166,7 +163,7 @@ def _bad_stacks(fleet: Fleet) -> dict[str, tuple[dict[str, str | bytes | None], 
     return {
         "gone": ({"compose.yaml": None, "README.md": "soon"}, "stacks/gone: ", "add stacks/gone/"),
         "two": ({"docker-compose.yml": good}, "stacks/two: 2 Compose files", "keep one"),
-        "bomb": ({"compose.yaml": good + _bomb()}, "bomb/compose.yaml:8: ", "fewer aliases"),
+        "bomb": ({"compose.yaml": good + _bomb(8, "x-{0}: &{0} ")}, "bomb/compose.yaml:8: ", "fewer aliases"),
         "huge": (
             {"compose.yaml": good + "# padding\n" * 5 * 1024 * 1024},
             "stacks/huge/compose.yaml: ",
@@ -394,6 +391,12 @@ def _only(path: Path, content: str | bytes, mode: int = 0o600) -> str:
     return str(path)
 
 
+def _directory(path: Path) -> str:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    return str(path)
+
+
 def _copy(path: str, to: Path, mode: int) -> str:
     shutil.copyfile(path, to)
     to.chmod(mode)
@@ -495,7 +498,7 @@ BAD_FILES: dict[str, tuple[Callable[[Host, Path], object], str]] = {
     ),
     "configuration empty": (lambda host, _: host.config_path.write_text(""), "at least remotes:"),
     "configuration a directory": (
-        lambda host, _: (host.config_path.unlink(), host.config_path.mkdir()),
+        lambda host, _: _directory(host.config_path),
         "name another with --config",
     ),
     "configuration unparsable": (
@@ -525,7 +528,7 @@ BAD_FILES: dict[str, tuple[Callable[[Host, Path], object], str]] = {
         "secrets.age_key",
     ),
     "a directory for a key": (
-        lambda host, at: (at.mkdir(), host.config["secrets"].update(age_key=str(at))),
+        lambda host, at: host.config["secrets"].update(age_key=_directory(at)),
         "secrets.age_key",
     ),
     "ssh key for all to see": (
@@ -565,11 +568,11 @@ BAD_FILES: dict[str, tuple[Callable[[Host, Path], object], str]] = {
         "install git",
     ),
     "an unusable directory": (
-        lambda host, at: (_only(at, ""), host.config.update(state_dir=str(at / "state"))),
+        lambda host, at: host.config.update(state_dir=f"{_only(at, '')}/state"),
         "cannot be used",
     ),
     "a broken journal": (
-        lambda host, _: (host.state.mkdir(), (host.state / "journal.db").write_text("nothing")),
+        lambda host, _: _only(Path(_directory(host.state), "journal.db"), "nothing"),
         "move it aside",
     ),
 }
@@ -600,7 +603,7 @@ def _deaf_socket(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        os.unlink(path)
+        path.unlink()
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["missing", "refusing"])

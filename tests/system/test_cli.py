@@ -1,0 +1,409 @@
+"""The command line as people and their scripts use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.surface.cli.main import VERBS
+from tests.sandbox.host import Host
+
+if TYPE_CHECKING:
+    from tests.sandbox import Sandbox
+    from tests.system.conftest import Fleet
+
+LIST = "host/media/stacks.yaml"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _files(fleet: Fleet, *names: str) -> dict[str, str]:
+    return {f"stacks/{name}/compose.yaml": fleet.compose() for name in names}
+
+
+def _synced(fleet: Fleet) -> Host:
+    """A host that runs the stacks `one` and `two`."""
+    fleet.commit("first", {LIST: "- one\n- two\n", **_files(fleet, "one", "two")})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    assert host.once().returncode == 0
+    return host
+
+
+def _refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """It ended with `code` and one line of ours on standard error that holds `words`."""
+    assert result.returncode == code, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+# --- what programs read ---
+
+
+def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
+    host = _synced(fleet)
+    fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
+    sha = fleet.commit("bad", {"stacks/two/compose.yaml": "services: 1\n"})
+    assert host.once().returncode == 1
+    status = host.json("status")
+    assert list(status) == [
+        "host", "enrolled", "verdict", "revision", "remotes", "stacks", "undeclared", "holds"
+    ]  # fmt: skip
+    assert (status["host"], status["enrolled"]) == ("media", True)
+    assert sha[:7] in status["verdict"]
+    assert status["revision"].keys() == {
+        "applied", "attempted", "remote", "author", "committed_at", "subject"
+    }  # fmt: skip
+    assert status["revision"]["applied"] == status["revision"]["attempted"] == sha
+    assert status["revision"]["remote"] == "gitea"
+    [remote] = status["remotes"]
+    assert remote.keys() == {
+        "name", "reachable", "head", "relation", "checked_at", "error", "down_since"
+    }  # fmt: skip
+    assert (remote["reachable"], remote["head"], remote["relation"]) == (True, sha, "same")
+    stacks = {stack["name"]: stack for stack in status["stacks"]}
+    assert list(stacks) == ["one", "two"]
+    for stack in stacks.values():
+        assert stack.keys() == {"name", "sync", "health", "revision", "reason", "services"}
+        [service] = stack["services"]
+        assert service.keys() == {"name", "image", "state", "health"}
+        assert (service["name"], service["state"]) == ("app", "running")
+    assert (stacks["one"]["sync"], stacks["two"]["sync"]) == ("synced", "held")
+    [undeclared] = status["undeclared"]
+    assert undeclared.keys() == {"id", "name", "image", "action", "reason", "at"}
+    assert (undeclared["name"], undeclared["action"]) == ("rogue", "removed")
+    [hold] = status["holds"]
+    assert hold.keys() == {"subject", "reason", "since", "needs_person"}
+    assert "stacks/two/compose.yaml:1" in hold["reason"]
+
+
+def test_history_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
+    host = _synced(fleet)
+    first = fleet.workspace.git("rev-parse", "HEAD")
+    changed = {"stacks/one/compose.yaml": fleet.compose(more="    init: true\n")}
+    second = fleet.commit("second", changed)
+    assert host.once().returncode == 0
+    history = host.json("history")
+    assert [entry["id"] for entry in history] == sorted((e["id"] for e in history), reverse=True)
+    for entry in history:
+        assert list(entry) == [
+            "id", "at", "action", "subject", "reason", "cause", "revision", "status", "attempts",
+            "duration_s", "error",
+        ]  # fmt: skip
+        assert entry["action"] in {"accept", "deploy"}
+        assert entry["status"] == "succeeded"
+    [deploy] = [e for e in history if e["subject"] == "one" and e["revision"] == second]
+    [cause] = deploy["cause"]
+    assert cause == {
+        "path": "stacks/one/compose.yaml",
+        "from": fleet.workspace.git("rev-parse", f"{first}:stacks/one/compose.yaml"),
+        "to": fleet.workspace.git("rev-parse", f"{second}:stacks/one/compose.yaml"),
+        "commit": second,
+    }
+    assert {entry["subject"] for entry in host.json("history", "one")} == {"one"}
+    assert host.json("history", "one", "-n", "1") == [deploy]
+    assert len(host.json("history", "-n", "2")) == 2
+    assert host.json("history", "nobody") == []
+    assert "Nothing was done with nobody yet." in host.commitd("history", "nobody").stdout
+    for wrong in ("0", "-1", "many"):
+        _refused(host.commitd("history", "-n", wrong), 2, wrong)
+    shown = host.commitd("history", "one").stdout
+    assert "deploy" in shown
+    assert "stacks/one/compose.yaml" in shown
+
+
+def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
+    host = _synced(fleet)
+    result = host.commitd("plan")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Nothing to do at ")
+    fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
+    changed = {"stacks/one/compose.yaml": fleet.compose(more="    init: true\n")}
+    good = fleet.workspace.git("rev-parse", "HEAD")
+    sha = fleet.commit("more", {LIST: "- one\n- three\n", **changed, **_files(fleet, "three")})
+    before = fleet.running()
+    fetched = f"+refs/heads/main:refs/commitd/remotes/gitea"
+    fleet.workspace.git("--git-dir", host.repo / ".git", "fetch", "-q", fleet.box.gitea.path, fetched)
+    plan = host.json("plan", "--rev", sha[:10])
+    assert list(plan) == ["revision", "deploys", "removals", "evictions", "holds"]
+    assert plan["revision"] == sha
+    assert [deploy.keys() for deploy in plan["deploys"]] == [{"stack", "reason", "cause"}] * 2
+    [one, three] = plan["deploys"]
+    assert (one["stack"], three["stack"]) == ("one", "three")
+    assert [cause["path"] for cause in one["cause"]] == ["stacks/one/compose.yaml"]
+    assert one["cause"][0].keys() == {"path", "from", "to", "commit"}
+    assert plan["removals"] == [{"stack": "two", "reason": "no longer declared"}]
+    [eviction] = plan["evictions"]
+    assert eviction.keys() == {"id", "name", "image", "reason"}
+    assert eviction["name"] == "rogue"
+    assert plan["holds"] == []
+    shown = host.commitd("plan", "--rev", sha).stdout
+    for line in ("deploy one: its files changed", "take down two: ", "end rogue ("):
+        assert line in shown
+    assert host.json("plan")["revision"] == good
+    assert fleet.running() == before
+    assert host.json("status")["revision"]["applied"] == good
+    _refused(host.commitd("plan", "--rev", "nowhere"), 1, "no commit 'nowhere'", "commitd once")
+
+
+def test_version_names_the_programs_that_are_used(box: Sandbox) -> None:
+    host = Host(box)
+    versions = host.json("version")
+    assert versions.keys() == {"commitd", "python", "git", "docker-compose", "sops"}
+    assert re.match(r"\d+\.\d+", versions["git"])
+    assert re.match(r"v?\d+\.\d+", versions["docker-compose"])
+    host.path = []
+    result = host.commitd("version")
+    assert result.returncode == 0
+    assert "git is not on the PATH" in result.stdout
+
+
+# --- enrolment and approval ---
+
+
+def test_before_enrolment_everything_that_was_there_is_reported_and_left(fleet: Fleet) -> None:
+    fleet.commit("first", {LIST: "- one\n", **_files(fleet, "one")})
+    fleet.box.engine.run("run", "--detach", "--name", "ancient", fleet.idle)
+    host = fleet.host(enrolled=False, remotes=[fleet.box.gitea])
+    _refused(host.commitd("enroll", stdin="y\n"), 3, "run commitd once first")
+    result = host.once()
+    assert result.returncode == 3
+    assert "1 waiting for a person" in result.stdout
+    assert "ancient" in result.stdout
+    assert "commitd enroll" in result.stdout
+    assert set(fleet.running()) == {"ancient", "one-app-1"}
+    status = host.json("status")
+    assert status["enrolled"] is False
+    assert [hold["subject"] for hold in status["holds"] if hold["needs_person"]] == ["ancient"]
+    assert "not enrolled" in host.commitd("status").stdout
+
+    for answer in ("n\n", "\n", ""):
+        result = host.commitd("enroll", stdin=answer)
+        _refused(result, 3, "not enrolled", "nothing will be removed")
+        assert "end ancient: Git does not declare it" in result.stdout
+        assert "one" not in result.stdout.replace("once", "")
+    assert host.json("status")["enrolled"] is False
+    assert host.once().returncode == 3
+
+    result = host.commitd("enroll", stdin="y\n")
+    assert result.returncode == 0
+    assert "Agree?" in result.stdout
+    assert "media is enrolled." in result.stdout
+    since = re.compile(r"This host is enrolled since \d{4}-\d\d-\d\d")
+    for words in (("enroll",), ("enroll", "--yes")):
+        result = host.commitd(*words)
+        assert result.returncode == 0
+        assert since.match(result.stdout)
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1"}
+
+
+def test_a_template_is_enrolled_without_being_asked(fleet: Fleet) -> None:
+    host = fleet.host(enrolled=False)
+    result = host.commitd("enroll", "--yes")
+    assert result.returncode == 0
+    assert result.stdout == "media is enrolled.\n"
+
+
+def test_only_a_commit_that_is_known_can_be_approved(fleet: Fleet) -> None:
+    host = fleet.host(enrolled=False, remotes=[fleet.box.gitea])
+    fresh = Host(fleet.box)
+    _refused(fresh.commitd("approve", "1a2b3c4"), 1, "no commit '1a2b3c4' is known here", "once")
+    sha = fleet.commit("first", {LIST: "[]\n"})
+    host.once()
+    _refused(host.commitd("approve", "1a2b3c4"), 1, "no commit '1a2b3c4' is known here", "once")
+    _refused(host.commitd("approve", "--", "--all"), 1, "'--all' is not a revision")
+    _refused(host.commitd("approve"), 2, "SHA")
+    result = host.commitd("approve", sha[:7])
+    assert result.returncode == 0
+    assert sha[:7] in result.stdout
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["statsu"], "'status'"),
+        (["hisotry"], "'history'"),
+        (["deploy-everything"], "commitd --help"),
+        (["status", "--jsno"], "--json"),
+        (["--confg", "x", "status"], "--config"),
+        (["history", "one", "two"], "two"),
+        (["plan", "--rev"], "--rev"),
+        (["once", "extra"], "extra"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_command_is_a_usage_error_with_a_hint(
+    box: Sandbox, words: list[str], hint: str
+) -> None:
+    result = Host(box).commitd(*words)
+    _refused(result, 2, hint)
+    assert result.stdout == ""
+
+
+def test_help_needs_nothing_and_shows_an_example_of_every_verb(
+    box: Sandbox, subtests: pytest.Subtests
+) -> None:
+    host = Host(box)
+    host.config_path.unlink()
+    overview = host.commitd("--help").stdout
+    assert "Example:" in overview
+    for verb in VERBS:
+        with subtests.test(verb):
+            assert f"  {verb} " in overview
+            for option in ("--help", "-h"):
+                result = host.commitd(verb, option)
+                assert (result.returncode, result.stderr) == (0, "")
+                assert f"Example: commitd {verb}" in result.stdout
+    result = host.commitd()
+    assert result.returncode == 2
+    assert "Verbs:" in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("verb", [["status"], ["history"], ["plan"], ["status", "--json"]])
+def test_without_a_journal_a_look_says_so(box: Sandbox, verb: list[str]) -> None:
+    host = Host(box)
+    result = host.commitd(*verb)
+    _refused(result, 2, f"{host.state}/journal.db: there is no journal yet", "run on this host?")
+    assert result.stdout == ""
+    assert not host.state.exists()
+
+
+# --- while something else is down ---
+
+
+def test_a_look_is_answered_while_the_agent_is_stopped_and_the_engine_down(fleet: Fleet) -> None:
+    host = _synced(fleet)
+    shown = host.commitd("status").stdout
+    assert "The agent is not running: systemctl start commitd" in shown
+    assert "in sync with" in shown
+    with host.running() as agent:
+        agent.says("in sync with")
+        assert "not running" not in host.commitd("status").stdout
+    fleet.box.engine.stop()
+    result = host.commitd("status")
+    assert result.returncode == 0
+    assert "the engine does not answer" in result.stdout
+    status = host.json("status")
+    assert status["verdict"] == "the engine does not answer"
+    assert [stack["name"] for stack in status["stacks"]] == ["one", "two"]
+    assert {stack["reason"] for stack in status["stacks"]} == {"the engine does not answer"}
+    assert host.json("history", "one")[0]["status"] == "succeeded"
+    _refused(host.commitd("plan"), 1, "is Docker running")
+
+
+def test_a_second_agent_is_refused_with_the_process_of_the_first(fleet: Fleet) -> None:
+    fleet.commit("first", {LIST: "[]\n"})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    with host.running() as agent:
+        agent.says("in sync with")
+        for verb in ("once", "run"):
+            result = host.commitd(verb)
+            _refused(result, 3, f"(process {agent.process.pid})", "systemctl stop commitd")
+        assert agent.process.poll() is None
+    assert host.once().returncode == 0
+
+
+# --- terminals and pipes ---
+
+
+def _at_a_terminal(host: Host, *words: str, **environment: str) -> str:
+    """What a verb shows on a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", *words],
+        env={**host.environment, "TERM": "xterm-256color", **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=Path(__file__).parents[2],
+    ):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+    os.close(ours)
+    return shown.decode()
+
+
+def test_colour_is_for_terminals_and_width_is_respected(fleet: Fleet) -> None:
+    host = _synced(fleet)
+    for verb in ("status", "history"):
+        plain = host.commitd(verb).stdout
+        assert "\x1b" not in plain
+        assert "one" in plain
+        assert COLOUR.search(_at_a_terminal(host, verb))
+        assert not COLOUR.search(_at_a_terminal(host, verb, NO_COLOR="1"))
+        assert not COLOUR.search(_at_a_terminal(host, verb, TERM="dumb"))
+        for columns in ("40", "", "wide", "0", "1"):
+            narrow = _run(host, verb, COLUMNS=columns)
+            assert (narrow.returncode, narrow.stderr) == (0, "")
+            assert "one" in narrow.stdout
+            assert "two" in narrow.stdout
+        rows = [line for line in _run(host, verb, COLUMNS="40").stdout.splitlines() if "one" in line]
+        assert max(map(len, rows)) <= 80
+
+
+def _run(host: Host, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *words],
+        env={**host.environment, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+@pytest.mark.parametrize("language", ["C", "POSIX", "C.UTF-8"])
+def test_any_locale_will_do(fleet: Fleet, language: str) -> None:
+    fleet.commit("Übergrößen → 東京", {LIST: "- one\n", **_files(fleet, "one")})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    for words in (("once",), ("status",), ("status", "--json"), ("history",), ("plan",)):
+        result = _run(host, *words, LC_ALL=language)
+        assert result.returncode == 0, result.stderr
+        assert "Traceback" not in result.stderr
+    assert json.loads(_run(host, "status", "--json").stdout)["revision"]["subject"] == (
+        "Übergrößen → 東京"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["status", "--json"], ["history"], ["plan"], ["--help"], ["version"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_reader_that_has_gone_is_no_reason_for_a_traceback(fleet: Fleet, words: list[str]) -> None:
+    fleet.commit("first", {LIST: "[]\n"})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    host.once()
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "agent", *words],
+            env=host.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+        )
+    finally:
+        os.close(theirs)
+    assert result.stderr == ""
