@@ -1,7 +1,8 @@
 """Docker Compose, run as its own binary on one project at a time.
 
 It gets a clean environment, explicit files and names, no prompt and no network loaders. Never
-``-v``, ``-y``, ``-V``, ``--force-recreate`` or ``--remove-orphans`` on the way down.
+``-v``, ``-y``, ``-V``, ``--force-recreate`` or ``--remove-orphans``: what it may take for an orphan
+can be a container that is kept, or that was there first.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class Compose:
         await self._stack(stack, "pull", "--quiet", "--policy", "missing")
 
     async def up(self, stack: Invocation) -> None:
-        """Create, recreate and start what differs; remove services that left the file."""
-        await self._stack(stack, "up", "--detach", "--remove-orphans", "--quiet-pull", "--no-build")
+        """Create, recreate and start what differs."""
+        await self._stack(stack, "up", "--detach", "--quiet-pull", "--no-build")
 
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""

@@ -7,13 +7,17 @@ that it or ssh opens, never by URL, argument or ``.git/config``.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
+import shutil
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
 from agent.adapters import process
@@ -22,13 +26,16 @@ from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, TransientError, UnreachableError
 from agent.domain.layout import PLAINTEXT_PREFIX
 from agent.domain.model import Fault, Revision, Tree, TreeEntry
-from agent.domain.source import Ancestry
+
+log = logging.getLogger("commitd.git")
 
 APPLIED = "refs/commitd/applied"
 """The commit whose tree is checked out whole; moved only after a reset succeeded."""
 
 FETCH_TIMEOUT_S = 300.0
 LOCAL_TIMEOUT_S = 120.0
+MAX_PACK = 1024**3
+"""Bytes of one file that a fetch may write: an endless pack ends here."""
 MAX_CONTENTS = 64 * 1024 * 1024
 """Bytes of all files read from one commit."""
 
@@ -70,56 +77,122 @@ class Repository:
         self._askpass = askpass
 
     async def prepare(self) -> None:
-        """Make the clone if there is none; clear what a killed Git left behind."""
+        """Make the clone if there is none or it is broken; clear what a killed Git left behind.
+
+        The work tree is never touched here: containers mount from it. A clone that is broken is
+        put aside and begun anew; the next fetch fills it.
+        """
         git_dir = self.root / ".git"
+        # The agent holds the host's lock, so no live Git can own these.
+        for lock in (git_dir / "index.lock", git_dir / "HEAD.lock", git_dir / f"{APPLIED}.lock"):
+            lock.unlink(missing_ok=True)
+        for pack in (git_dir / "objects").glob("**/tmp_*"):
+            pack.unlink(missing_ok=True)
+        await anyio.to_thread.run_sync(self._drop_scratch)
+        if (git_dir / "HEAD").exists() and not await self._whole():
+            aside = self.root / f".git-broken-{time.time_ns()}"
+            git_dir.rename(aside)
+            log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
         if not (git_dir / "HEAD").exists():
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             await self._git(
                 "init", "--quiet", "--template=", "--initial-branch=commitd", "--", str(self.root)
             )
-        # The agent holds the host's lock, so no live Git can own these.
-        for lock in (git_dir / "index.lock", git_dir / "HEAD.lock", git_dir / f"{APPLIED}.lock"):
-            lock.unlink(missing_ok=True)
         exclude = git_dir / "info" / "exclude"
         exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n")
+        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken-*\n")
+
+    async def _whole(self) -> bool:
+        """Whether everything that the clone's references need is there and readable."""
+        fsck = await self._run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        if fsck.code != 0:
+            return False
+        refs = await self._run("for-each-ref", "--format=%(objecttype)", "refs/commitd")
+        return refs.code == 0 and set(refs.out.split()) <= {b"commit"}
 
     async def applied(self) -> str | None:
         """The commit that is checked out, or None in a new clone."""
         result = await self._run("rev-parse", "--verify", "--quiet", f"{APPLIED}^{{commit}}")
         return result.out.decode().strip() if result.code == 0 else None
 
-    async def fetch(self, remote: Remote) -> str:
-        """Fetch the branch with its full history; the head's SHA.
+    async def fetch(self, remote: Remote, expected: str) -> str:
+        """Fetch the branch with its full history, which a probe saw at ``expected``; its head.
 
-        Raises :class:`UnreachableError` when nothing usable answered, :class:`PermanentError`
-        when the remote answered that there is no such branch.
+        The objects arrive and are checked in a scratch clone; only what is whole and sound comes
+        into ours. Raises :class:`UnreachableError` when nothing usable arrived,
+        :class:`PermanentError` when the remote answered that there is no such branch.
         """
-        ref = f"refs/commitd/remotes/{remote.name}"
+        await anyio.to_thread.run_sync(self._drop_scratch)
+        try:
+            return await self._fetch_by_scratch(remote, expected)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._drop_scratch)
+
+    async def _fetch_by_scratch(self, remote: Remote, expected: str) -> str:
+        scratch = self._scratch
+        aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
+        await self._git("init", "--quiet", "--bare", "--template=", "--", str(scratch), env=aside)
+        alternates = scratch / "objects" / "info" / "alternates"
+        alternates.parent.mkdir(exist_ok=True)
+        alternates.write_text(f"{self.root / '.git' / 'objects'}\n")
         result = await self._run(
             *_remote_options(remote),
-            "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--no-auto-maintenance",
-            "--", remote.url, f"refs/heads/{self._branch}:{ref}",
-            env=self._remote_env(remote), timeout_s=FETCH_TIMEOUT_S,
+            "--", remote.url, f"refs/heads/{self._branch}:refs/heads/incoming",
+            env=self._remote_env(remote) | aside,
+            timeout_s=FETCH_TIMEOUT_S,
+            max_file=MAX_PACK,
         )  # fmt: skip
         if result.code != 0:
             raise _fetch_error(remote, self._branch, result.err.decode(errors="replace"))
-        return (await self._git("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
+        ref = f"refs/commitd/remotes/{remote.name}"
+        await self._git(
+            "-c", "protocol.file.allow=always",
+            "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
+            "--no-recurse-submodules", "--no-auto-maintenance",
+            "--", str(scratch), f"refs/heads/incoming:{ref}",
+        )  # fmt: skip
+        sha = (await self._git("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
+        if sha != expected and not await self.knows(expected):
+            raise UnreachableError(
+                f"{remote.name}: it shows {expected[:7]} and delivers {sha[:7]} without it"
+            )
+        return sha
 
-    async def ancestry(self, commits: Iterable[str]) -> Ancestry:
-        """Which of ``commits`` (all known here) is an ancestor of which."""
-        shas = sorted(set(commits))
-        pairs = set()
-        for older in shas:
-            for newer in shas:
-                if older != newer:
-                    result = await self._run("merge-base", "--is-ancestor", older, newer)
-                    if result.code == 0:
-                        pairs.add((older, newer))
-                    elif result.code != 1:
-                        raise _broken("cannot compare commits", result)
-        return Ancestry(frozenset(pairs))
+    @property
+    def _scratch(self) -> Path:
+        return self.root.with_name("incoming.git")
+
+    def _drop_scratch(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def descends(self, newer: str, older: str) -> bool:
+        """Whether ``older`` is an ancestor of ``newer``; both are known here."""
+        result = await self._run("merge-base", "--is-ancestor", older, newer)
+        if result.code not in {0, 1}:
+            raise _broken("cannot compare commits", result)
+        return result.code == 0
+
+    async def count(self, behind: str, ahead: str) -> int:
+        """How many commits ``ahead`` has that ``behind`` has not."""
+        return int(await self._git("rev-list", "--count", f"{behind}..{ahead}", "--"))
+
+    async def signers(
+        self, commits: list[str], options: list[str], env: dict[str, str]
+    ) -> list[tuple[str, str, str, str]]:
+        """For each of ``commits`` (as for git log): SHA, Git's verdict, signer, subject."""
+        result = await self._run(
+            *options, "log", "--format=%H%x00%G?%x00%GS%x00%s", *commits, "--", env=env
+        )
+        if result.code != 0:
+            raise _broken("cannot read signatures", result)
+        found: list[tuple[str, str, str, str]] = []
+        for line in result.out.decode(errors="replace").splitlines():
+            sha, letter, signer, subject = line.split("\0", 3)
+            found.append((sha, letter, signer, subject))
+        return found
 
     async def knows(self, sha: str) -> bool:
         """Whether the commit is in the clone."""
@@ -187,9 +260,8 @@ class Repository:
             return faults
         applied = await self.applied()
         current = await self.tree(applied) if applied else {}
-        added = new.keys() - current.keys()
-        on_disk = await anyio.to_thread.run_sync(self._on_disk, added)
-        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in added]
+        on_disk = await anyio.to_thread.run_sync(self._on_disk, new)
+        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
         holding = await anyio.to_thread.run_sync(self._with_untracked, suspects, current)
         return checkout.collisions(new, current, on_disk, holding)
 
@@ -222,8 +294,8 @@ class Repository:
             found[path] = (info.st_mtime_ns, info.st_size, info.st_ino, info.st_mode)
         return found
 
-    def _on_disk(self, added: Iterable[str]) -> dict[str, bool]:
-        paths = set(added)
+    def _on_disk(self, tracked: Iterable[str]) -> dict[str, bool]:
+        paths = set(tracked)
         found: dict[str, bool] = {}
         for path in paths | checkout.parents(paths):
             try:
@@ -272,9 +344,13 @@ class Repository:
         return {}
 
     async def _git(
-        self, *args: str, stdin: bytes = b"", max_output: int = process.MAX_OUTPUT
+        self,
+        *args: str,
+        env: dict[str, str] | None = None,
+        stdin: bytes = b"",
+        max_output: int = process.MAX_OUTPUT,
     ) -> bytes:
-        result = await self._run(*args, stdin=stdin, max_output=max_output)
+        result = await self._run(*args, env=env, stdin=stdin, max_output=max_output)
         if result.code != 0:
             raise _broken(f"git {args[0]} failed", result)
         return result.out
@@ -286,15 +362,17 @@ class Repository:
         stdin: bytes = b"",
         timeout_s: float = LOCAL_TIMEOUT_S,
         max_output: int = process.MAX_OUTPUT,
+        max_file: int | None = None,
     ) -> process.Result:
         options = [word for setting in _CLOSED for word in ("-c", setting)]
         return await process.run(
             ["git", *options, *args],
-            env={**_environment(self.root), **(env or {})},
+            env={k: v for k, v in {**_environment(self.root), **(env or {})}.items() if v},
             cwd=self.root,
             stdin=stdin,
             timeout_s=timeout_s,
             max_output=max_output,
+            max_file=max_file,
         )
 
 

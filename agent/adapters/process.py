@@ -39,11 +39,13 @@ async def run(
     stdin: bytes = b"",
     max_output: int = MAX_OUTPUT,
     max_memory: int | None = None,
+    max_file: int | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Result:
     """Run ``argv`` with exactly ``env`` and return how it ended, whatever its code.
 
-    ``max_memory`` limits the address space, in bytes. On cancellation and on time-out the whole
+    ``max_memory`` limits the address space and ``max_file`` any file it
+    writes, in bytes. On cancellation and on time-out the whole
     process group gets SIGTERM, and after ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when
     the time is up, the output is longer than ``max_output`` bytes or the program cannot start;
     no message holds arguments or output.
@@ -60,9 +62,10 @@ async def run(
         )
     except OSError as err:
         raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
-    if max_memory is not None:
-        with suppress(ProcessLookupError):
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (max_memory, max_memory))
+    for kind, limit in ((resource.RLIMIT_AS, max_memory), (resource.RLIMIT_FSIZE, max_file)):
+        if limit is not None:
+            with suppress(ProcessLookupError):
+                resource.prlimit(process.pid, kind, (limit, limit))
     out, err_out = bytearray(), bytearray()
     finished = False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 import anyio
@@ -44,6 +44,8 @@ _Action = TypeVar("_Action")
 _Result = TypeVar("_Result")
 
 TRIES = 3
+STOP_S = 10
+"""For a service that left to end by itself."""
 FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 300.0
 QUIET_S = 600.0
@@ -169,7 +171,22 @@ class Converger:
         await self._compose.pull(invocation)
         await self._compose.up(invocation)
         containers = [c for c in await self._engine.containers() if c.project == stack.name]
+        await self._drop_left(stack, model, containers)
         return _observed(stack.name, model, containers)
+
+    async def _drop_left(
+        self, stack: Stack, model: Mapping[str, ModelService], containers: Iterable[Container]
+    ) -> None:
+        """End the services that the last release had and this one has not; volumes stay."""
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        before = releases.get(stack.name)
+        left = {service.name for service in before.services} - model.keys() if before else set()
+        for container in containers:
+            if container.service in left and not container.one_off:
+                await self._engine.disable_restart(container.id)
+                await self._engine.stop(container.id, STOP_S)
+                await self._engine.remove(container.id)
+                log.info("%s: %s left its stack", stack.name, container.name)
 
     async def _take_down(self, project: str) -> list[str]:
         await self._compose.down(project)

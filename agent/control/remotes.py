@@ -1,9 +1,8 @@
-"""Asking the remotes for their heads and remembering what each one said."""
+"""What each remote said last, kept over restarts, and how it stands to the applied commit."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,13 +10,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from agent.adapters.git import Repository
-from agent.adapters.journal import Journal, utcnow
-from agent.domain.config import Remote
-from agent.domain.errors import CommitdError, PermanentError
-from agent.domain.source import Ancestry, Answer, Head, Relation
-
-log = logging.getLogger("commitd.remotes")
+from agent.adapters.journal import Journal
+from agent.domain.source import Answer, Head, Relation
 
 _KEY = "remotes"
 _FILE = "remotes.json"
@@ -25,12 +19,18 @@ _FILE = "remotes.json"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last answer of one remote. ``down_since`` is None while it answers."""
+    """The last answer of one remote.
+
+    ``head`` is the last one it showed, also while it is down; ``lag`` counts the commits of the
+    applied line that it has not got (None: unknown); ``down_since`` is None while it answers.
+    """
 
     name: str
     reachable: bool = False
+    answer: Answer | None = None
     head: str | None = None
     relation: Relation = Relation.UNKNOWN
+    lag: int | None = None
     error: str | None = None
     down_since: str | None = None
     checked_at: str | None = None
@@ -43,36 +43,62 @@ class Remotes:
     the runtime directory each time: an idle agent writes to no disk.
     """
 
-    def __init__(
-        self,
-        remotes: Sequence[Remote],
-        repository: Repository,
-        journal: Journal,
-        runtime_dir: Path,
-    ) -> None:
-        self._remotes = remotes
-        self._repository = repository
+    def __init__(self, names: Sequence[str], journal: Journal, runtime_dir: Path) -> None:
         self._journal = journal
         self._file = runtime_dir / _FILE
-        self._seen = recall(journal, [remote.name for remote in remotes])
+        self._seen = recall(journal, names)
+        self._asked: set[str] = set()
 
-    async def ask(self) -> list[Head]:
-        """Fetch from the first remote that answers; the answers of those that were asked."""
+    def tell(
+        self, name: str, answer: Answer, *, sha: str | None, error: str | None, at: str
+    ) -> bool:
+        """Take in one answer; whether it is news."""
+        before = self._seen[name]
+        down = answer is Answer.DOWN
+        after = replace(
+            before,
+            reachable=not down,
+            answer=answer,
+            head=sha or before.head,
+            error=error,
+            down_since=(before.down_since or at) if down else None,
+            checked_at=at,
+        )
+        if after.head != before.head:
+            after = replace(after, relation=Relation.UNKNOWN, lag=None)
+        self._seen[name] = after
+        first = name not in self._asked
+        self._asked.add(name)
+        return first or (before.answer, before.head, before.reachable) != (
+            after.answer,
+            after.head,
+            after.reachable,
+        )
+
+    def heads(self) -> list[Head]:
+        """What is known now, in order of preference; who was not asked yet is down."""
         heads: list[Head] = []
-        for remote in self._remotes:
-            head = await self._ask(remote)
-            heads.append(head)
-            if head.answer is Answer.HEAD:
-                break
+        for name, seen in self._seen.items():
+            if name not in self._asked or seen.answer is None:
+                heads.append(
+                    Head(name, Answer.DOWN, error=f"{name}: not asked yet", last=seen.head)
+                )
+            elif seen.answer is Answer.HEAD:
+                heads.append(Head(name, Answer.HEAD, seen.head, last=seen.head))
+            else:
+                heads.append(Head(name, seen.answer, error=seen.error, last=seen.head))
         return heads
 
-    async def record(self, ancestry: Ancestry, applied: str | None) -> None:
-        """Write down what was said, and how each head stands to the applied commit."""
-        for name, seen in self._seen.items():
-            known = seen.head == applied or any(seen.head in pair for pair in ancestry.pairs)
-            if known or seen.head is None:
-                relation = ancestry.relation(seen.head, applied)
-                self._seen[name] = replace(seen, relation=relation)
+    def all_asked(self) -> bool:
+        """Whether every remote was heard, or found silent, since the start."""
+        return self._asked == set(self._seen)
+
+    def relate(self, name: str, relation: Relation, lag: int | None) -> None:
+        """Note how the remote's head stands to the applied commit."""
+        self._seen[name] = replace(self._seen[name], relation=relation, lag=lag)
+
+    async def save(self) -> None:
+        """Write down what was said."""
         await anyio.to_thread.run_sync(self._write)
 
     def _write(self) -> None:
@@ -81,28 +107,6 @@ class Remotes:
         temporary = self._file.with_suffix(".tmp")
         temporary.write_text(json.dumps({name: asdict(seen) for name, seen in self._seen.items()}))
         temporary.rename(self._file)
-
-    async def _ask(self, remote: Remote) -> Head:
-        before = self._seen[remote.name]
-        now = utcnow()
-        try:
-            sha = await self._repository.fetch(remote)
-        except PermanentError as err:
-            seen = replace(before, reachable=True, error=str(err), down_since=None, checked_at=now)
-            head = Head(remote.name, Answer.NO_BRANCH, error=str(err), last=before.head)
-        except CommitdError as err:
-            since = before.down_since or now
-            seen = replace(
-                before, reachable=False, error=str(err), down_since=since, checked_at=now
-            )
-            head = Head(remote.name, Answer.DOWN, error=str(err), last=before.head)
-        else:
-            seen = Seen(remote.name, reachable=True, head=sha, checked_at=now)
-            head = Head(remote.name, Answer.HEAD, sha, last=before.head)
-        if seen.error != before.error:
-            log.warning("%s", seen.error or f"{remote.name} answers again")
-        self._seen[remote.name] = seen
-        return head
 
 
 def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:
@@ -119,9 +123,10 @@ def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> d
 
 
 def _parse(stored: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Seen]:
-    return {
-        name: Seen(**{**stored[name], "relation": Relation(stored[name]["relation"])})
-        if name in stored
-        else Seen(name)
-        for name in names
-    }
+    found = {name: Seen(name) for name in names}
+    for name in found.keys() & stored.keys():
+        values = dict(stored[name])
+        values["relation"] = Relation(values["relation"])
+        values["answer"] = Answer(values["answer"]) if values["answer"] else None
+        found[name] = Seen(**values)
+    return found

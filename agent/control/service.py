@@ -21,8 +21,11 @@ from agent.adapters import compose, host, process, sops, systemd
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.git import Repository
 from agent.adapters.journal import Journal
+from agent.adapters.signatures import Verifier
 from agent.control.converge import TRIES, Converger
 from agent.control.evict import Evictor
+from agent.control.follower import Follower
+from agent.control.poller import Poller
 from agent.control.reconciler import Parts, Protection, Reconciler, Verdict
 from agent.control.remotes import Remotes
 from agent.control.secrets import SecretKeeper, no_key
@@ -99,10 +102,19 @@ def _wire(
         repository.contents,
     )
     protection = Protection()
+    names = [remote.name for remote in config.remotes]
+    remotes = Remotes(names, journal, config.runtime_dir)
     return Parts(
         config=config,
         repository=repository,
-        remotes=Remotes(config.remotes, repository, journal, config.runtime_dir),
+        remotes=remotes,
+        follower=Follower(
+            config,
+            repository,
+            remotes,
+            journal,
+            Verifier(config.signatures, repository, config.state_dir / "gnupg"),
+        ),
         engine=engine,
         journal=journal,
         secrets=secrets,
@@ -142,6 +154,9 @@ async def once(config: Config) -> Verdict:
     async with assemble(config) as parts:
         await parts.engine.version()
         await _reap_helpers(parts)
+        poller = Poller(config.remotes, config.branch, parts.remotes, lambda _: None)
+        await poller.ask_all()
+        await poller.aclose()
         return await Reconciler(parts).cycle()
 
 
@@ -177,10 +192,14 @@ class Daemon:
             await self._await_engine(parts)
             reconciler = Reconciler(parts)
             watcher = Watcher(parts.engine, parts.evictor, self._wake_up)
+            config = parts.config
+            poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
             async with anyio.create_task_group() as group:
                 group.start_soon(watcher.run)
-                await self._loop(reconciler)
+                group.start_soon(poller.run)
+                await self._loop(reconciler, poller, parts.remotes)
                 group.cancel_scope.cancel()
+            await poller.aclose()
         if self._reload_wanted:
             self._take_new_config()
 
@@ -200,28 +219,27 @@ class Daemon:
             else:
                 return
 
-    async def _loop(self, reconciler: Reconciler) -> None:
-        """Cycles, woken by time, events and signals."""
-        config = self._config
-        poll_s = min(remote.poll for remote in config.remotes)
-        next_poll = time.monotonic()
+    async def _loop(self, reconciler: Reconciler, poller: Poller, remotes: Remotes) -> None:
+        """Cycles, woken by time, remotes, events and signals."""
+        tick_s = min(self._config.resync, *(remote.poll for remote in self._config.remotes))
         last_line = None
+        while not remotes.all_asked() and not (self._stopping or self._reload_wanted):
+            await self._sleep(SLACK_S)
         while not (self._stopping or self._reload_wanted):
-            ask = self._ask_now or time.monotonic() >= next_poll
-            if ask:
-                self._ask_now = False
-                next_poll = time.monotonic() + poll_s
-            line = await self._cycle(reconciler, ask=ask)
+            line = await self._cycle(reconciler)
             if line != last_line:
                 log.info("%s", line)
                 last_line = line
             systemd.notify("READY=1", f"STATUS={line}")
-            await self._sleep(max(0.0, next_poll - time.monotonic()))
+            await self._sleep(tick_s)
+            if self._ask_now:
+                self._ask_now = False
+                poller.ask_now()
 
-    async def _cycle(self, reconciler: Reconciler, *, ask: bool) -> str:
+    async def _cycle(self, reconciler: Reconciler) -> str:
         self._alive_until = time.monotonic() + TRIES * self._config.converge.timeout + START_S
         try:
-            return (await reconciler.cycle(ask=ask)).line
+            return (await reconciler.cycle()).line
         except CommitdError as err:
             return f"cannot work: {err}"
         except Exception as err:

@@ -86,18 +86,15 @@ def collisions(
 ) -> list[Fault]:
     """Untracked data that a reset from ``current`` to ``new`` would overwrite or delete.
 
-    ``on_disk`` maps each path that ``new`` adds (and their parents) to whether it is a directory
-    on disk, absent ones left out; ``untracked_below`` are the directories that hold untracked
-    files.
+    ``on_disk`` maps each path of ``new`` (and their parents) to whether it is a directory on
+    disk, absent ones left out; ``untracked_below`` are the directories that hold untracked files.
     """
-    tracked_dirs = parents(current)
     found: list[Fault] = []
-    for path in sorted(new.keys() - current.keys()):
-        if path in on_disk:
-            if not on_disk[path]:
-                found.append(Fault("an untracked file is in the way", path, _MOVE))
-            elif path in untracked_below or path not in tracked_dirs:
-                found.append(Fault("a directory with untracked data is in the way", path, _MOVE))
+    for path in sorted(new):
+        if on_disk.get(path) is True and path in untracked_below:
+            found.append(Fault("a directory with untracked data is in the way", path, _MOVE))
+        elif on_disk.get(path) is False and path not in current:
+            found.append(Fault("an untracked file is in the way", path, _MOVE))
         found += [
             Fault("an untracked file is in the way", parent, _MOVE)
             for parent in sorted(parents([path]))

@@ -247,6 +247,8 @@ def _check(config: Config, document: documents.Document) -> None:
             raise wrong(("remotes", i, "poll"), "poll must be at least 1s")
     if config.converge.parallel < 1:
         raise wrong(("converge", "parallel"), "parallel must be at least 1")
+    if config.converge.timeout < 1:
+        raise wrong(("converge", "timeout"), "timeout must be at least 1s")
     if config.undeclared.per_minute < 1:
         raise wrong(("undeclared", "per_minute"), "per_minute must be at least 1")
     if config.resync < 1:

@@ -201,7 +201,7 @@ def _env_paths(tree: Tree, directory: str) -> list[str]:
 
 def _is_env(path: str) -> bool:
     name = path.rpartition("/")[2]
-    return name == ".env" or (name.endswith(".env") and not name.startswith("."))
+    return name in {".env", SECRET_SUFFIX} or (name.endswith(".env") and not name.startswith("."))
 
 
 def _reaches(path: str, host: str) -> bool:

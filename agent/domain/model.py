@@ -201,6 +201,7 @@ class Reason(StrEnum):
     VOLUMES = "ending it would delete volumes"
     REPORT_ONLY = "undeclared containers are only reported"
     HISTORY = "the remote's history does not continue the applied one"
+    SIGNATURE = "its signature is missing or not trusted"
     TREE = "the commit cannot be checked out safely"
     NEW_HEAD = "the remote has a new commit"
     LOCAL_EDIT = "tracked files were edited on the host"

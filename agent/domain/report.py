@@ -55,7 +55,7 @@ def status(facts: Facts) -> dict[str, Any]:
                 key: remote[key]
                 for key in ("name", "reachable", "head", "relation", "checked_at", "error")
             }
-            | {"down_since": remote["down_since"]}
+            | {"down_since": remote["down_since"], "lag": remote["lag"]}
             for remote in facts.remotes
         ],
         "stacks": stacks,

@@ -155,7 +155,7 @@ def test_a_commit_over_data_on_the_host_is_refused_before_the_tree_is_touched(
     host = fleet.host()
     host.once()
     _untracked_file(host)
-    fleet.commit("bad", change | {"stacks/one/app.conf": "changed\n"})
+    fleet.commit("bad", {**change, "stacks/one/app.conf": "changed\n"})
     result = host.once()
     assert result.returncode == 1
     assert complaint in result.stderr

@@ -157,8 +157,7 @@ CASES = {
         [("a directory with untracked data", "s/db/data")],
     ),
     "an empty directory where a file is committed": (
-        ["s/data"], ["s/a"], {"s": True, "s/data": True}, [],
-        [("a directory with untracked data", "s/data")],
+        ["s/data"], ["s/a"], {"s": True, "s/data": True}, [], [],
     ),
     "an untracked file where a file is committed": (
         ["s/a"], [], {"s": True, "s/a": False}, [], [("an untracked file", "s/a")],

@@ -1,0 +1,258 @@
+"""From what the remotes say to a checkout: decide, fetch, verify, look, reset, read."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import anyio.to_thread
+
+from agent.adapters.git import Repository, Signature
+from agent.adapters.journal import Journal
+from agent.adapters.signatures import Verifier
+from agent.control.remotes import Remotes
+from agent.domain import layout, source
+from agent.domain.config import Config, Remote
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.model import Cause, DesiredState, Hold, Reason, Status
+from agent.domain.source import Answer, Head, Relation
+
+log = logging.getLogger("commitd.follower")
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is to be enforced now, which remote confirms it, and why it is not something else.
+
+    ``doubt`` says why what is declared is not known for sure; then nothing may be removed.
+    """
+
+    desired: DesiredState | None
+    confirmed: str | None
+    holds: tuple[Hold, ...] = ()
+    doubt: str | None = None
+
+
+class Follower:
+    """Keeps the checkout at the commit that the remotes agree on.
+
+    Without news from the remotes, and with no local edit, it starts no process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        repository: Repository,
+        remotes: Remotes,
+        journal: Journal,
+        verifier: Verifier,
+    ) -> None:
+        self._config = config
+        self._repository = repository
+        self._remotes = remotes
+        self._journal = journal
+        self._verifier = verifier
+        self._by_name: Mapping[str, Remote] = {r.name: r for r in config.remotes}
+        self._seen: object = None
+        self._current = Followed(None, None)
+        self._pairs: dict[tuple[str, str], bool] = {}
+        self._signature: Signature = {}
+
+    async def follow(self) -> Followed:
+        """Move to the commit to follow, if there is a new one. Raises :class:`CommitdError`."""
+        heads = self._remotes.heads()
+        approved = await anyio.to_thread.run_sync(self._journal.approved)
+        question = (tuple((h.remote, h.answer, h.sha) for h in heads), approved)
+        if question != self._seen or self._current.desired is None:
+            heads, complete = await self._fetch_unknown(heads)
+            self._current = await self._decide(heads, approved)
+            # A head that could not be fetched is tried again in the next cycle.
+            self._seen = question if complete else None
+        await self._remotes.save()
+        if in_the_way := await self._discard_edits():
+            return replace(self._current, holds=(*self._current.holds, *in_the_way))
+        return self._current
+
+    async def _fetch_unknown(self, heads: Iterable[Head]) -> tuple[list[Head], bool]:
+        """Bring in the commits that are not here; a remote that cannot deliver counts as down."""
+        found: list[Head] = []
+        complete = True
+        for head in heads:
+            if head.sha is None or await self._repository.knows(head.sha):
+                found.append(head)
+                continue
+            try:
+                fetched = await self._repository.fetch(self._by_name[head.remote], head.sha)
+            except CommitdError as err:
+                log.warning("%s", err)
+                complete = False
+                found.append(Head(head.remote, Answer.DOWN, error=str(err), last=head.last))
+            else:
+                found.append(replace(head, sha=fetched))
+        return found, complete
+
+    async def _decide(self, heads: list[Head], approved: frozenset[str]) -> Followed:
+        applied = await self._applied()
+        if applied:
+            await self._load(applied)
+        shas = {head.sha for head in heads if head.sha} | ({applied} if applied else set())
+        for head in heads:
+            if head.last and head.last not in shas and await self._repository.knows(head.last):
+                shas.add(head.last)
+        ancestry = await self._ancestry(shas)
+        follow = self._config.history == "follow"
+        # An approval lets one rewrite through once; used again it could flip between two lines.
+        used = frozenset(self._journal.get("rewrites") or ())
+        decision = source.decide(heads, ancestry, applied, follow=follow, approved=approved - used)
+        followed = self._current
+        match decision:
+            case source.Accept(sha=sha, remote=remote, rewrite=rewrite):
+                followed = await self._advance(sha, remote, applied)
+                done = followed.desired and followed.desired.revision.sha == sha
+                if rewrite and done:
+                    self._journal.put("rewrites", sorted(used | {sha}))
+            case source.Wait(detail=detail, remote=remote):
+                hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
+                followed = replace(self._current, holds=(hold,), doubt=None)
+            case source.Stay(remote=remote, detail=detail):
+                answered = any(head.sha for head in heads)
+                confirmed = remote or (detail if answered else "no remote answers")
+                followed = replace(self._current, confirmed=confirmed, holds=(), doubt=None)
+        self._current = followed
+        await self._relate(heads)
+        return followed
+
+    async def _applied(self) -> str | None:
+        """The applied commit; the journal remembers it beyond a clone that was rebuilt."""
+        applied = await self._repository.applied()
+        if applied is None and (declared := self._journal.get("declared")):
+            known: str = declared["revision"]["sha"]
+            if await self._repository.knows(known):
+                await self._repository.reset(known)
+                return known
+            raise PermanentError(
+                f"the applied commit {known[:7]} is in no clone any more, and no remote has it",
+                hint="when a remote has it again, work goes on; containers are left as they are",
+            )
+        return applied
+
+    async def _ancestry(self, shas: set[str]) -> source.Ancestry:
+        """Who descends from whom; asked once for each pair, for the answer never changes."""
+        for older in shas:
+            for newer in shas - {older}:
+                if (older, newer) not in self._pairs:
+                    self._pairs[older, newer] = await self._repository.descends(newer, older)
+        return source.Ancestry(
+            frozenset(pair for pair, true in self._pairs.items() if true and set(pair) <= shas)
+        )
+
+    async def _relate(self, heads: Iterable[Head]) -> None:
+        applied = self._current.desired.revision.sha if self._current.desired else None
+        for head in heads:
+            last = head.sha or head.last
+            if applied is None or last is None or not await self._repository.knows(last):
+                self._remotes.relate(head.remote, Relation.UNKNOWN, None)
+                continue
+            relation = (await self._ancestry({last, applied})).relation(last, applied)
+            lag = await self._repository.count(last, applied) if last != applied else 0
+            self._remotes.relate(head.remote, relation, lag)
+
+    async def _advance(self, sha: str, remote: str, applied: str | None) -> Followed:
+        """Verify and look at the commit, then make it the checkout; in doubt keep what is there."""
+        repository, host = self._repository, self._config.host
+        revision = await repository.revision(sha)
+        attempted = {**asdict(revision), "remote": remote}
+        await anyio.to_thread.run_sync(self._journal.put, "attempted", attempted)
+        if unsigned := await self._verifier.refusal(applied, sha):
+            hold = Hold(host, Reason.SIGNATURE, unsigned, needs_person=True)
+            return replace(self._current, holds=(hold,), doubt=None)
+        if faults := await repository.look(sha):
+            found = [Hold(fault.where, Reason.TREE, f"{sha[:7]}: {fault}") for fault in faults]
+            return replace(self._current, holds=tuple(found), doubt=None)
+        try:
+            desired = await self._read(sha)
+        except PermanentError as err:
+            # Without a readable list nobody knows what is declared: the last good commit stays.
+            hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")
+            return replace(self._current, holds=(hold,), doubt=hold.detail)
+        cause = (Cause(f"{remote}/{self._config.branch}", applied, sha, sha),)
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                "accept", host, Reason.NEW_HEAD.value, cause=cause, revision=sha
+            )
+        )
+        started = time.monotonic()
+        try:
+            await repository.reset(sha)
+        except CommitdError as err:
+            self._journal.finish(number, Status.FAILED, error=str(err))
+            raise
+        self._journal.finish(number, Status.SUCCEEDED, duration_s=time.monotonic() - started)
+        log.info(
+            "%s: accepted %s by %s from %s",
+            revision.short,
+            revision.subject,
+            revision.author,
+            remote,
+        )
+        await self._take(desired)
+        return Followed(desired, remote)
+
+    async def _load(self, applied: str) -> None:
+        """Read the checked-out commit, if that was not done before."""
+        desired = self._current.desired
+        if desired is None or desired.revision.sha != applied:
+            await self._take(await self._read(applied))
+
+    async def _read(self, sha: str) -> DesiredState:
+        tree = await self._repository.tree(sha)
+        contents = await self._repository.contents(layout.wanted(tree, self._config.host))
+        revision = await self._repository.revision(sha)
+        return layout.read(tree, contents, revision, self._config.host)
+
+    async def _take(self, desired: DesiredState) -> None:
+        self._current = replace(self._current, desired=desired)
+        tree = await self._repository.tree(desired.revision.sha)
+        # Edits that were made while no agent ran are not in any signature yet.
+        edited = await self._repository.local_edits()
+        self._signature = {} if edited else await self._repository.signature(tree)
+        await anyio.to_thread.run_sync(self._journal.put, "declared", declared(desired))
+
+    async def _discard_edits(self) -> list[Hold]:
+        """The remote is the truth: tracked files that were edited here become the commit's.
+
+        Not where untracked data would go with them; that is returned as holds.
+        """
+        if self._current.desired is None:
+            return []
+        repository, sha = self._repository, self._current.desired.revision.sha
+        if self._signature and await repository.signature(self._signature) == self._signature:
+            return []
+        if edits := await repository.local_edits():
+            if faults := await repository.look(sha):
+                return [Hold(fault.where, Reason.TREE, str(fault)) for fault in faults]
+            number = await anyio.to_thread.run_sync(
+                lambda: self._journal.begin(
+                    "accept",
+                    self._config.host,
+                    Reason.LOCAL_EDIT.value,
+                    cause=[Cause(path, "edited", "as committed", sha) for path in edits],
+                    revision=sha,
+                )
+            )
+            await repository.reset(sha)
+            self._journal.finish(number, Status.SUCCEEDED)
+            log.warning("local edits were discarded: %s", ", ".join(edits))
+        self._signature = await repository.signature(await repository.tree(sha))
+        return []
+
+
+def declared(desired: DesiredState) -> Mapping[str, object]:
+    """What ``status`` needs to know of a commit without reading it again."""
+    return {
+        "revision": asdict(desired.revision),
+        "stacks": {stack.name: stack.digest for stack in desired.stacks},
+        "broken": {name: str(fault) for name, fault in desired.broken.items()},
+    }

@@ -1,0 +1,105 @@
+"""Asking every remote for its head, each over its own warm connection and at its own pace."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from agent.adapters.journal import utcnow
+from agent.adapters.probes import BusyError, Probe, probe
+from agent.control.remotes import Remotes
+from agent.domain.config import Remote
+from agent.domain.errors import CommitdError
+from agent.domain.source import Answer
+
+log = logging.getLogger("commitd.poller")
+
+SUSPECT_S = 1.5
+"""A remote that is silent for so long counts as down, although it is still being waited for."""
+LONGEST_WAIT_S = 60.0
+"""Between two tries of a remote that is down, unless its own interval is longer."""
+
+
+class Poller:
+    """Keeps ``memory`` up to date with what the remotes say; ``wake`` when that is news."""
+
+    def __init__(
+        self, remotes: Sequence[Remote], branch: str, memory: Remotes, wake: Callable[[str], None]
+    ) -> None:
+        self._remotes = {remote.name: remote for remote in remotes}
+        self._probes: dict[str, Probe] = {r.name: probe(r, branch) for r in remotes}
+        self._memory = memory
+        self._wake = wake
+        self._now: dict[str, anyio.Event] = {name: anyio.Event() for name in self._remotes}
+
+    async def ask_all(self) -> None:
+        """Ask every remote once, side by side."""
+        async with anyio.create_task_group() as group:
+            for name in self._remotes:
+                group.start_soon(self._ask, name)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        async with anyio.create_task_group() as group:
+            for name in self._remotes:
+                group.start_soon(self._poll, name)
+
+    async def aclose(self) -> None:
+        """Part from all servers."""
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for each in self._probes.values():
+                    group.start_soon(each.aclose)
+
+    def ask_now(self) -> None:
+        """Do not wait for the next turn."""
+        for event in self._now.values():
+            event.set()
+
+    async def _poll(self, name: str) -> None:
+        failures = 0
+        while True:
+            patience_s = await self._ask(name)
+            failures = 0 if patience_s is None else failures + 1
+            wait_s = self._remotes[name].poll * random.uniform(0.9, 1.1)  # noqa: S311  spreads load
+            if patience_s is not None:
+                longer = min(LONGEST_WAIT_S, wait_s * 2.0 ** min(failures - 1, 6))
+                wait_s = max(wait_s, longer, patience_s)
+            self._now[name] = anyio.Event()
+            with anyio.move_on_after(wait_s):
+                await self._now[name].wait()
+
+    async def _ask(self, name: str) -> float | None:
+        """Ask one remote; None, or for how long it wants to be left alone at least (seconds)."""
+        patience_s: float | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._suspect, name)
+            try:
+                said = await self._probes[name].ask()
+            except CommitdError as err:
+                patience_s = (err.retry_after_s or 0.0) if isinstance(err, BusyError) else 0.0
+                self._tell(name, Answer.DOWN, error=str(err))
+            else:
+                missing = f"{name}: {said.answer}" if said.sha is None else None
+                self._tell(name, said.answer, sha=said.sha, error=missing)
+            group.cancel_scope.cancel()
+        return patience_s
+
+    async def _suspect(self, name: str) -> None:
+        started = time.monotonic()
+        await anyio.sleep(SUSPECT_S)
+        silent = time.monotonic() - started
+        self._tell(name, Answer.DOWN, error=f"{name}: silent for {silent:.1f} s")
+
+    def _tell(
+        self, name: str, answer: Answer, *, sha: str | None = None, error: str | None
+    ) -> None:
+        news = self._memory.tell(name, answer, sha=sha, error=error, at=utcnow())
+        if news:
+            if error:
+                log.warning("%s", error)
+            self._wake(f"{name}: {sha[:7] if sha else answer}")
