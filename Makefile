@@ -25,7 +25,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m tests.sandbox exec -- $(BIN)/python -m tests.demo
+	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.demo
 
 test: unit system
 
@@ -46,7 +46,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python -m tests.sandbox exec -- $(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.bench
 
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
            --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header

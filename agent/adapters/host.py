@@ -25,7 +25,7 @@ def config_path(option: str | None) -> Path:
 
 
 def load_config(path: Path) -> Config:
-    """Read and check the host's own file and that what it names can be used.
+    """Read and check the host's own file.
 
     Raises :class:`ConfigError`.
     """
@@ -37,7 +37,14 @@ def load_config(path: Path) -> Config:
             where=str(path),
             hint="name another with --config or COMMITD_CONFIG",
         ) from None
-    config = configuration.parse(content, str(path), hostname=platform.node())
+    return configuration.parse(content, str(path), hostname=platform.node())
+
+
+def check_files(config: Config) -> None:
+    """Make sure that the files the configuration names can be used, and are not open to others.
+
+    For the agent that works: who only looks needs no keys. Raises :class:`ConfigError`.
+    """
     for remote in config.remotes:
         for name in (remote.ssh_key, remote.known_hosts, remote.token_file, remote.ca_file):
             if name is not None:
@@ -52,7 +59,6 @@ def load_config(path: Path) -> Config:
         read_key(config.secrets)
         if config.secrets.sops.binary is not None:
             _check_readable(config.secrets.sops.binary, "secrets.sops.binary")
-    return config
 
 
 def read_key(secrets: Secrets) -> bytes:

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -165,6 +164,7 @@ class Daemon:
 
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self._config = config
+        self._before: Config | None = None
         self._reload = reload
         self._reload_wanted = False
         self._stopping = False
@@ -181,25 +181,39 @@ class Daemon:
                 group.start_soon(self._listen_to_signals, group.cancel_scope)
                 group.start_soon(self._feed_watchdog)
                 while not self._stopping:
-                    await self._run_with_one_config()
+                    await self._run_or_fall_back()
                 group.cancel_scope.cancel()
         except* CommitdError as errors:
             raise errors.exceptions[0] from None
+
+    async def _run_or_fall_back(self) -> None:
+        """A new configuration that turns out not to work must not end a running agent."""
+        try:
+            await self._run_with_one_config()
+        except CommitdError as err:
+            if self._before is None:
+                raise
+            log.error("back to the configuration before: %s", err)  # noqa: TRY400
+            self._config, self._before = self._before, None
 
     async def _run_with_one_config(self) -> None:
         self._reload_wanted = False
         async with assemble(self._config) as parts:
             await self._await_engine(parts)
+            self._before = None
+            systemd.notify("READY=1", "STATUS=looking at the remotes")
             reconciler = Reconciler(parts)
             watcher = Watcher(parts.engine, parts.evictor, self._wake_up)
             config = parts.config
             poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
-            async with anyio.create_task_group() as group:
-                group.start_soon(watcher.run)
-                group.start_soon(poller.run)
-                await self._loop(reconciler, poller, parts.remotes)
-                group.cancel_scope.cancel()
-            await poller.aclose()
+            try:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(watcher.run)
+                    group.start_soon(poller.run)
+                    await self._loop(reconciler, poller, parts.remotes)
+                    group.cancel_scope.cancel()
+            finally:
+                await poller.aclose()
         if self._reload_wanted:
             self._take_new_config()
 
@@ -230,7 +244,7 @@ class Daemon:
             if line != last_line:
                 log.info("%s", line)
                 last_line = line
-            systemd.notify("READY=1", f"STATUS={line}")
+            systemd.notify(f"STATUS={line}")
             await self._sleep(tick_s)
             if self._ask_now:
                 self._ask_now = False
@@ -268,7 +282,7 @@ class Daemon:
 
     def _take_new_config(self) -> None:
         try:
-            self._config = self._reload()
+            self._before, self._config = self._config, self._reload()
         except ConfigError as err:
             log.error("the configuration stays as it was: %s", err)  # noqa: TRY400
         else:
@@ -289,8 +303,3 @@ class Daemon:
                     systemd.notify("STOPPING=1", "STATUS=finishing what has begun")
                 self._ask_now = True
                 self._wake_up(signal.Signals(number).name)
-
-
-def journal_path(config: Config) -> Path:
-    """Where the journal is."""
-    return config.state_dir / "journal.db"

@@ -23,6 +23,13 @@ def load(ctx: click.Context) -> Config:
     return host.load_config(host.config_path(ctx.obj))
 
 
+def load_for_work(ctx: click.Context) -> Config:
+    """The same, with the files it names checked: for verbs that do the agent's work."""
+    config = load(ctx)
+    host.check_files(config)
+    return config
+
+
 def open_journal(config: Config, *, read_only: bool = True) -> Journal:
     """The journal of this host."""
     return Journal(config.state_dir / "journal.db", read_only=read_only)

@@ -23,6 +23,6 @@ def command(ctx: click.Context, verbose: bool) -> None:
     from agent.control import service
 
     common.set_up_logging(verbose=verbose)
-    config = common.load(ctx)
-    daemon = service.Daemon(config, lambda: common.load(ctx))
+    config = common.load_for_work(ctx)
+    daemon = service.Daemon(config, lambda: common.load_for_work(ctx))
     anyio.run(daemon.run, backend="asyncio")
