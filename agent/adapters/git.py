@@ -202,7 +202,8 @@ class Repository:
         """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown."""
         if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
             raise PermanentError(f"{rev!r} is not a revision")
-        for name in (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}"):
+        names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
+        for name in names if self.root.exists() else ():
             result = await self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
             if result.code == 0:
                 return result.out.decode().strip()

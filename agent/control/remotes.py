@@ -127,6 +127,7 @@ def _parse(stored: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dic
     for name in found.keys() & stored.keys():
         values = dict(stored[name])
         values["relation"] = Relation(values["relation"])
-        values["answer"] = Answer(values["answer"]) if values["answer"] else None
+        answer = values.get("answer")  # an older agent's journal has none
+        values["answer"] = Answer(answer) if answer else None
         found[name] = Seen(**values)
     return found

@@ -16,6 +16,7 @@ from tests.sandbox.host import Host
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
+
     from tests.sandbox import Sandbox
     from tests.system.conftest import Fleet
 
@@ -163,7 +164,11 @@ def _bad_stacks(fleet: Fleet) -> dict[str, tuple[dict[str, str | bytes | None], 
     return {
         "gone": ({"compose.yaml": None, "README.md": "soon"}, "stacks/gone: ", "add stacks/gone/"),
         "two": ({"docker-compose.yml": good}, "stacks/two: 2 Compose files", "keep one"),
-        "bomb": ({"compose.yaml": good + _bomb(8, "x-{0}: &{0} ")}, "bomb/compose.yaml:8: ", "fewer aliases"),
+        "bomb": (
+            {"compose.yaml": good + _bomb(8, "x-{0}: &{0} ")},
+            "bomb/compose.yaml:8: ",
+            "fewer aliases",
+        ),
         "huge": (
             {"compose.yaml": good + "# padding\n" * 5 * 1024 * 1024},
             "stacks/huge/compose.yaml: ",
@@ -336,8 +341,12 @@ def test_no_secret_shows_whatever_is_said_about_it(fleet: Fleet) -> None:
 def test_a_key_or_sops_that_does_not_fit_holds_the_stacks_with_secrets(fleet: Fleet) -> None:
     secret = fleet.box.encrypt(f"A={CANARY}\n")
     changes = Changes(fleet)
-    sealed = {"stacks/sealed/compose.yaml": fleet.compose(), "stacks/sealed/a.secret.env": secret}
-    fleet.commit("good", {LIST: "- one\n- sealed\n", **sealed, **changes.next()})
+    files: dict[str, str | bytes | None] = {
+        LIST: "- one\n- sealed\n",
+        "stacks/sealed/compose.yaml": fleet.compose(),
+        "stacks/sealed/a.secret.env": secret,
+    }
+    fleet.commit("good", {**files, **changes.next()})
     host = fleet.host(remotes=[fleet.box.gitea])
     assert host.once().returncode == 0
     before = fleet.running()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ import click
 from agent.adapters import host
 from agent.adapters.journal import Journal
 from agent.domain.config import Config
+
+_NARROWEST, _UNKNOWN_WIDTH = 80, 100
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
 
@@ -41,11 +44,13 @@ def print_json(data: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table that fits the terminal, at least 80 columns."""
+    """A plain table that fits the terminal, at least 80 columns: no value is ever cut off."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(*headings, box=SIMPLE_HEAD, pad_edge=False, expand=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console().print(table)
@@ -55,8 +60,10 @@ def console() -> Any:
     """Standard output; colour only on a terminal and never against NO_COLOR."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "100"))
-    return Console(highlight=False, width=width, markup=False)
+    size = shutil.get_terminal_size((_UNKNOWN_WIDTH, 0))
+    width = max(size.columns, _NARROWEST)
+    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(highlight=False, width=width, markup=False, color_system=colours)
 
 
 def set_up_logging(*, verbose: bool = False) -> None:

@@ -55,9 +55,17 @@ def command(ctx: click.Context, yes: bool) -> None:
             click.echo("  nothing that runs now would go")
         keep = f"{config.undeclared.keep / 3600:g} h"
         click.echo(f"What is ended is kept for {keep}; volumes are never removed.")
-    if not yes and not click.confirm("Agree?", default=False):
+    if not yes and not _agreed():
         raise HeldError("not enrolled; nothing will be removed")
     journal.put("enrolled", utcnow())
     click.echo(f"{config.host} is enrolled.")
     if agent := host.running_agent(config):
         os.kill(agent, signal.SIGUSR1)
+
+
+def _agreed() -> bool:
+    try:
+        return click.confirm("Agree?", default=False)
+    except click.Abort:  # nobody is there to answer, or they pressed Ctrl-C
+        click.echo()
+        return False

@@ -11,7 +11,9 @@ from agent.surface.cli import common
 
 @click.command()
 @click.argument("stack", required=False)
-@click.option("-n", "--limit", default=30, show_default=True, help="How many at the most.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), default=30, show_default=True, help="How many at most."
+)
 @common.as_json
 @click.pass_context
 def command(ctx: click.Context, stack: str | None, limit: int, as_json: bool) -> None:
