@@ -376,18 +376,21 @@ def test_a_host_that_the_repository_does_not_know_runs_nothing_and_loses_nothing
     host = fleet.host(remotes=[fleet.box.gitea])
     assert host.once().returncode == 0
     before = fleet.running()
-    for name, remedy in (("medai", "did you mean 'media'?"), ("zoo", "add host/zoo/stacks.yaml")):
-        stranger = Host(fleet.box, name, remotes=[fleet.box.gitea])
-        stranger.enroll()
-        host.config["host"] = name
-        host.write_config()
-        for misnamed in (stranger, host):
-            result = misnamed.once()
-            said = _said(result)
-            assert result.returncode == 1
-            assert f"host/{name}: the repository has no host '{name}'" in said
-            assert remedy in said
-            assert fleet.running() == before
+    stranger = Host(fleet.box, "zoo", remotes=[fleet.box.gitea])
+    stranger.enroll()
+    host.config["host"] = "medai"
+    host.write_config()
+    for misnamed, remedy in (
+        (host, "did you mean 'media'?"),
+        (stranger, "add host/zoo/stacks.yaml"),
+    ):
+        result = misnamed.once()
+        said = _said(result)
+        assert result.returncode == 1
+        name = misnamed.config["host"]
+        assert f"host/{name}: the repository has no host '{name}'" in said
+        assert remedy in said
+        assert fleet.running() == before
 
 
 def _remote(host: Host, **settings: object) -> None:

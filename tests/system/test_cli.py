@@ -66,7 +66,7 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert status["revision"]["remote"] == "gitea"
     [remote] = status["remotes"]
     assert remote.keys() == {
-        "name", "reachable", "head", "relation", "checked_at", "error", "down_since"
+        "name", "reachable", "head", "relation", "checked_at", "error", "down_since", "lag",
     }  # fmt: skip
     assert (remote["reachable"], remote["head"], remote["relation"]) == (True, sha, "same")
     stacks = {stack["name"]: stack for stack in status["stacks"]}

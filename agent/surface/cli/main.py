@@ -19,6 +19,7 @@ VERBS = {
     "history": "Show what was done, and why.",
     "enroll": "Agree to the removal of what Git does not declare.",
     "approve": "Accept a commit that waits for a person.",
+    "sync": "Have the agent look at the remotes now.",
     "version": "Show the versions of the agent and its tools.",
 }
 """One line each, here rather than in the modules: --help imports none of them."""
