@@ -1,43 +1,22 @@
-"""The checkout: one clone, fetched from any remote, moved only by whole commits.
+"""Git as a program: a closed configuration, credentials by file, errors without advice.
 
-Git runs with a closed configuration: no hooks, filters, submodules, fsmonitor or foreign config,
-nothing that a repository or a user's dot files could bring along. Credentials reach it by files
-that it or ssh opens, never by URL, argument or ``.git/config``.
+Git runs with no hooks, filters, submodules, fsmonitor or foreign config, nothing that a repository
+or a user's dot files could bring along. Credentials reach it by files that it or ssh opens, never
+by URL, argument or ``.git/config``.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
-import shutil
-import stat
-import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import anyio
-import anyio.to_thread
-
 from agent.adapters import process
-from agent.domain import checkout
 from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, TransientError, UnreachableError
-from agent.domain.layout import PLAINTEXT_PREFIX
-from agent.domain.model import Fault, Revision, Tree, TreeEntry
 
-log = logging.getLogger("commitd.git")
-
-APPLIED = "refs/commitd/applied"
-"""The commit whose tree is checked out whole; moved only after a reset succeeded."""
-
-FETCH_TIMEOUT_S = 300.0
 LOCAL_TIMEOUT_S = 120.0
-MAX_PACK = 1024**3
-"""Bytes of one file that a fetch may write: an endless pack ends here."""
-MAX_CONTENTS = 64 * 1024 * 1024
-"""Bytes of all files read from one commit."""
 
 _CLOSED = (
     "core.hooksPath=/dev/null",
@@ -61,265 +40,51 @@ _CLOSED = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
 )
-_SHA = re.compile(r"[0-9a-f]{40,64}")
-_LINK_MAX = 4096
-
-Signature = dict[str, tuple[int, int, int, int]]
-"""For each tracked path what a local edit would change: mtime (ns), size, inode, mode."""
 
 
-class Repository:
-    """The clone in ``root``, with ``.git`` inside it, fetching ``branch``."""
+class Git:
+    """Runs Git on the clone whose work tree is ``root``."""
 
-    def __init__(self, root: Path, branch: str, askpass: Path) -> None:
+    def __init__(self, root: Path, askpass: Path) -> None:
         self.root = root
-        self._branch = branch
         self._askpass = askpass
 
-    async def prepare(self) -> None:
-        """Make the clone if there is none or it is broken; clear what a killed Git left behind.
-
-        The work tree is never touched here: containers mount from it. A clone that is broken is
-        put aside and begun anew; the next fetch fills it.
-        """
-        git_dir = self.root / ".git"
-        # The agent holds the host's lock, so no live Git can own these.
-        for lock in (git_dir / "index.lock", git_dir / "HEAD.lock", git_dir / f"{APPLIED}.lock"):
-            lock.unlink(missing_ok=True)
-        for pack in (git_dir / "objects").glob("**/tmp_*"):
-            pack.unlink(missing_ok=True)
-        await anyio.to_thread.run_sync(self._drop_scratch)
-        if (git_dir / "HEAD").exists() and not await self._whole():
-            aside = self.root / f".git-broken-{time.time_ns()}"
-            git_dir.rename(aside)
-            log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
-        if not (git_dir / "HEAD").exists():
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            await self._git(
-                "init", "--quiet", "--template=", "--initial-branch=commitd", "--", str(self.root)
-            )
-        exclude = git_dir / "info" / "exclude"
-        exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken-*\n")
-
-    async def _whole(self) -> bool:
-        """Whether everything that the clone's references need is there and readable."""
-        fsck = await self._run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
-        if fsck.code != 0:
-            return False
-        refs = await self._run("for-each-ref", "--format=%(objecttype)", "refs/commitd")
-        return refs.code == 0 and set(refs.out.split()) <= {b"commit"}
-
-    async def applied(self) -> str | None:
-        """The commit that is checked out, or None in a new clone."""
-        result = await self._run("rev-parse", "--verify", "--quiet", f"{APPLIED}^{{commit}}")
-        return result.out.decode().strip() if result.code == 0 else None
-
-    async def fetch(self, remote: Remote, expected: str) -> str:
-        """Fetch the branch with its full history, which a probe saw at ``expected``; its head.
-
-        The objects arrive and are checked in a scratch clone; only what is whole and sound comes
-        into ours. Raises :class:`UnreachableError` when nothing usable arrived,
-        :class:`PermanentError` when the remote answered that there is no such branch.
-        """
-        await anyio.to_thread.run_sync(self._drop_scratch)
-        try:
-            return await self._fetch_by_scratch(remote, expected)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._drop_scratch)
-
-    async def _fetch_by_scratch(self, remote: Remote, expected: str) -> str:
-        scratch = self._scratch
-        aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
-        await self._git("init", "--quiet", "--bare", "--template=", "--", str(scratch), env=aside)
-        alternates = scratch / "objects" / "info" / "alternates"
-        alternates.parent.mkdir(exist_ok=True)
-        alternates.write_text(f"{self.root / '.git' / 'objects'}\n")
-        result = await self._run(
-            *_remote_options(remote),
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-            "--no-recurse-submodules", "--no-auto-maintenance",
-            "--", remote.url, f"refs/heads/{self._branch}:refs/heads/incoming",
-            env=self._remote_env(remote) | aside,
-            timeout_s=FETCH_TIMEOUT_S,
-            max_file=MAX_PACK,
-        )  # fmt: skip
+    async def check(
+        self,
+        *args: str,
+        env: dict[str, str] | None = None,
+        stdin: bytes = b"",
+        max_output: int = process.MAX_OUTPUT,
+    ) -> bytes:
+        """Run one command that has to succeed; its output. Raises :class:`TransientError`."""
+        result = await self.run(*args, env=env, stdin=stdin, max_output=max_output)
         if result.code != 0:
-            raise _fetch_error(remote, self._branch, result.err.decode(errors="replace"))
-        ref = f"refs/commitd/remotes/{remote.name}"
-        await self._git(
-            "-c", "protocol.file.allow=always",
-            "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
-            "--no-recurse-submodules", "--no-auto-maintenance",
-            "--", str(scratch), f"refs/heads/incoming:{ref}",
-        )  # fmt: skip
-        sha = (await self._git("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
-        if sha != expected and not await self.knows(expected):
-            raise UnreachableError(
-                f"{remote.name}: it shows {expected[:7]} and delivers {sha[:7]} without it"
-            )
-        return sha
+            raise broken(f"git {args[0]} failed", result)
+        return result.out
 
-    @property
-    def _scratch(self) -> Path:
-        return self.root.with_name("incoming.git")
-
-    def _drop_scratch(self) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    async def descends(self, newer: str, older: str) -> bool:
-        """Whether ``older`` is an ancestor of ``newer``; both are known here."""
-        result = await self._run("merge-base", "--is-ancestor", older, newer)
-        if result.code not in {0, 1}:
-            raise _broken("cannot compare commits", result)
-        return result.code == 0
-
-    async def count(self, behind: str, ahead: str) -> int:
-        """How many commits ``ahead`` has that ``behind`` has not."""
-        return int(await self._git("rev-list", "--count", f"{behind}..{ahead}", "--"))
-
-    async def signers(
-        self, commits: list[str], options: list[str], env: dict[str, str]
-    ) -> list[tuple[str, str, str, str]]:
-        """For each of ``commits`` (as for git log): SHA, Git's verdict, signer, subject."""
-        result = await self._run(
-            *options, "log", "--format=%H%x00%G?%x00%GS%x00%s", *commits, "--", env=env
+    async def run(
+        self,
+        *args: str,
+        env: dict[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout_s: float = LOCAL_TIMEOUT_S,
+        max_output: int = process.MAX_OUTPUT,
+        max_file: int | None = None,
+    ) -> process.Result:
+        """Run one command; ``env`` adds to Git's environment, an empty value takes out."""
+        options = [word for setting in _CLOSED for word in ("-c", setting)]
+        return await process.run(
+            ["git", *options, *args],
+            env={k: v for k, v in {**_environment(self.root), **(env or {})}.items() if v},
+            cwd=self.root,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            max_output=max_output,
+            max_file=max_file,
         )
-        if result.code != 0:
-            raise _broken("cannot read signatures", result)
-        found: list[tuple[str, str, str, str]] = []
-        for line in result.out.decode(errors="replace").splitlines():
-            sha, letter, signer, subject = line.split("\0", 3)
-            found.append((sha, letter, signer, subject))
-        return found
 
-    async def knows(self, sha: str) -> bool:
-        """Whether the commit is in the clone."""
-        return (await self._run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0
-
-    async def resolve(self, rev: str) -> str:
-        """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown."""
-        if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
-            raise PermanentError(f"{rev!r} is not a revision")
-        names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
-        for name in names if self.root.exists() else ():
-            result = await self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-            if result.code == 0:
-                return result.out.decode().strip()
-        raise PermanentError(f"no commit {rev!r} is known here", hint="run commitd once to fetch")
-
-    async def revision(self, sha: str) -> Revision:
-        """Author, date, subject and trailers of a commit."""
-        form = "%an <%ae>%x00%cI%x00%s%x00%(trailers:only,unfold)"
-        out = await self._git("log", "-1", f"--format={form}", sha, "--")
-        author, when, subject, trailers = out.decode(errors="replace").rstrip("\n").split("\0", 3)
-        pairs = tuple(
-            (key.strip(), value.strip())
-            for key, sep, value in (line.partition(":") for line in trailers.splitlines())
-            if sep
-        )
-        return Revision(sha, author, when, subject, pairs)
-
-    async def tree(self, sha: str) -> Tree:
-        """Every path of a commit."""
-        out = await self._git("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
-        entries: dict[str, TreeEntry] = {}
-        for record in out.decode(errors="replace").split("\0"):
-            if record:
-                meta, path = record.split("\t", 1)
-                mode, _, oid, size = meta.split()
-                entries[path] = TreeEntry(path, mode, oid, 0 if size == "-" else int(size))
-        return entries
-
-    async def contents(self, objects: Mapping[str, str]) -> dict[str, bytes]:
-        """The bytes of Git objects; both mappings are by path."""
-        if not objects:
-            return {}
-        out = await self._git(
-            "cat-file", "--batch",
-            stdin="".join(f"{oid}\n" for oid in objects.values()).encode(),
-            max_output=MAX_CONTENTS,
-        )  # fmt: skip
-        found: dict[str, bytes] = {}
-        at = 0
-        for path in objects:
-            header_end = out.index(b"\n", at)
-            size = int(out[at:header_end].split()[2])
-            found[path] = out[header_end + 1 : header_end + 1 + size]
-            at = header_end + size + 2
-        return found
-
-    async def look(self, sha: str) -> list[Fault]:
-        """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now."""
-        new = await self.tree(sha)
-        links = await self.contents(
-            {p: e.oid for p, e in new.items() if e.mode == "120000" and e.size <= _LINK_MAX}
-        )
-        faults = checkout.faults(new, {p: c.decode(errors="replace") for p, c in links.items()})
-        if faults:
-            return faults
-        applied = await self.applied()
-        current = await self.tree(applied) if applied else {}
-        on_disk = await anyio.to_thread.run_sync(self._on_disk, new)
-        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
-        holding = await anyio.to_thread.run_sync(self._with_untracked, suspects, current)
-        return checkout.collisions(new, current, on_disk, holding)
-
-    async def reset(self, sha: str) -> None:
-        """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first."""
-        if not _SHA.fullmatch(sha):
-            raise PermanentError(f"{sha!r} is not a commit")
-        await self._git("reset", "--hard", "--quiet", sha, "--")
-        await self._git("update-ref", APPLIED, sha)
-
-    async def local_edits(self) -> list[str]:
-        """Tracked paths whose content on disk is not that of the applied commit."""
-        out = await self._git(
-            "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames",
-            "--ignore-submodules=all",
-        )  # fmt: skip
-        return sorted(record[3:] for record in out.decode(errors="replace").split("\0") if record)
-
-    async def signature(self, paths: Iterable[str]) -> Signature:
-        """What a local edit of ``paths`` would change, without starting Git."""
-        return await anyio.to_thread.run_sync(self._signature, list(paths))
-
-    def _signature(self, paths: list[str]) -> Signature:
-        found: Signature = {}
-        for path in paths:
-            try:
-                info = os.lstat(self.root / path)
-            except OSError:
-                continue
-            found[path] = (info.st_mtime_ns, info.st_size, info.st_ino, info.st_mode)
-        return found
-
-    def _on_disk(self, tracked: Iterable[str]) -> dict[str, bool]:
-        paths = set(tracked)
-        found: dict[str, bool] = {}
-        for path in paths | checkout.parents(paths):
-            try:
-                found[path] = stat.S_ISDIR(os.lstat(self.root / path).st_mode)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-        return found
-
-    def _with_untracked(self, directories: list[str], current: Tree) -> frozenset[str]:
-        holding = set()
-        for directory in directories:
-            for base, _, files in os.walk(self.root / directory):
-                relative = Path(base).relative_to(self.root)
-                if any(
-                    (relative / name).as_posix() not in current
-                    and not name.startswith(PLAINTEXT_PREFIX)
-                    for name in files
-                ):
-                    holding.add(directory)
-                    break
-        return frozenset(holding)
-
-    def _remote_env(self, remote: Remote) -> dict[str, str]:
+    def remote_env(self, remote: Remote) -> dict[str, str]:
+        """How Git proves to ``remote`` who it is: files that ssh or the askpass program read."""
         if remote.scheme == "ssh":
             options = {
                 "IdentitiesOnly": "yes",
@@ -344,38 +109,6 @@ class Repository:
             }
         return {}
 
-    async def _git(
-        self,
-        *args: str,
-        env: dict[str, str] | None = None,
-        stdin: bytes = b"",
-        max_output: int = process.MAX_OUTPUT,
-    ) -> bytes:
-        result = await self._run(*args, env=env, stdin=stdin, max_output=max_output)
-        if result.code != 0:
-            raise _broken(f"git {args[0]} failed", result)
-        return result.out
-
-    async def _run(
-        self,
-        *args: str,
-        env: dict[str, str] | None = None,
-        stdin: bytes = b"",
-        timeout_s: float = LOCAL_TIMEOUT_S,
-        max_output: int = process.MAX_OUTPUT,
-        max_file: int | None = None,
-    ) -> process.Result:
-        options = [word for setting in _CLOSED for word in ("-c", setting)]
-        return await process.run(
-            ["git", *options, *args],
-            env={k: v for k, v in {**_environment(self.root), **(env or {})}.items() if v},
-            cwd=self.root,
-            stdin=stdin,
-            timeout_s=timeout_s,
-            max_output=max_output,
-            max_file=max_file,
-        )
-
 
 def _environment(root: Path) -> dict[str, str]:
     return {
@@ -393,7 +126,8 @@ def _environment(root: Path) -> dict[str, str]:
     }
 
 
-def _remote_options(remote: Remote) -> list[str]:
+def remote_options(remote: Remote) -> list[str]:
+    """Arguments in front of a command that talks to ``remote``."""
     options = ["-c", f"protocol.{remote.scheme}.allow=always"]
     if remote.scheme == "file":
         options += ["-c", "safe.directory=*"]
@@ -405,7 +139,8 @@ def _remote_options(remote: Remote) -> list[str]:
 _NO_BRANCH = re.compile(r"couldn't find remote ref")
 
 
-def _fetch_error(remote: Remote, branch: str, stderr: str) -> UnreachableError | PermanentError:
+def fetch_error(remote: Remote, branch: str, stderr: str) -> UnreachableError | PermanentError:
+    """What a failed fetch means, in one line of Git's or ssh's own words."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     if _NO_BRANCH.search(stderr):
         return PermanentError(f"{remote.name} has no branch {branch}")
@@ -419,6 +154,7 @@ def _fetch_error(remote: Remote, branch: str, stderr: str) -> UnreachableError |
     return UnreachableError(f"{remote.name}: {said.removeprefix('fatal: ')[:200]}")
 
 
-def _broken(message: str, result: process.Result) -> TransientError:
+def broken(message: str, result: process.Result) -> TransientError:
+    """An unexpected failure of a command on the clone."""
     lines = result.err.decode(errors="replace").strip().splitlines()
     return TransientError(f"{message}: {lines[-1][:200] if lines else f'exit {result.code}'}")

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from agent.adapters import process
-from agent.adapters.git import Repository
+from agent.adapters.repository import Repository
 from agent.domain.config import Signatures
 from agent.domain.errors import ConfigError
 

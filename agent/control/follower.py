@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 
 import anyio.to_thread
 
-from agent.adapters.git import Repository, Signature
 from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository, Signature
 from agent.adapters.signatures import Verifier
 from agent.control.remotes import Remotes
 from agent.domain import layout, source

@@ -13,8 +13,8 @@ import anyio
 import anyio.to_thread
 
 from agent.adapters.engine import Engine
-from agent.adapters.git import Repository
 from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository
 from agent.control.converge import Converger
 from agent.control.evict import Evictor
 from agent.control.follower import Followed, Follower

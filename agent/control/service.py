@@ -18,8 +18,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from agent.adapters import compose, host, process, sops, systemd
 from agent.adapters.engine import Engine, Helpers
-from agent.adapters.git import Repository
 from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
 from agent.control.converge import TRIES, Converger
 from agent.control.evict import Evictor

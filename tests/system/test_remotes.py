@@ -268,7 +268,8 @@ def test_failover_and_return_skip_nothing_and_repeat_nothing(fleet: Fleet, host:
     expected = [_applied(host)]
     with host.running() as agent:
         agent.says("in sync with")
-        for number, mode in enumerate(("pass", "cut", "pass", "blackhole", "pass"), 2):
+        modes: list[Any] = ["pass", "cut", "pass", "blackhole", "pass"]
+        for number, mode in enumerate(modes, 2):
             fleet.box.gitea.proxy.mode(mode)
             expected.append(_commit(fleet, str(number)))
             fleet.workspace.push()

@@ -9,7 +9,7 @@ import anyio
 import click
 
 from agent.adapters import host
-from agent.adapters.git import Repository
+from agent.adapters.repository import Repository
 from agent.surface.cli import common
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.adapters import host
-from agent.adapters.git import Repository
+from agent.adapters.repository import Repository
 from agent.domain import layout
 from agent.domain import plan as planning
 from agent.domain.config import Config

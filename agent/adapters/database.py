@@ -1,0 +1,124 @@
+"""The SQLite file behind the journal: its schema, its transactions, and remembered values."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agent.domain.errors import ConfigError
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE actions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,
+  cause TEXT NOT NULL, revision TEXT, status TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+  duration_s REAL, error TEXT
+) STRICT;
+CREATE INDEX actions_subject ON actions (subject, id);
+CREATE TABLE releases (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL,
+  inputs TEXT NOT NULL, services TEXT NOT NULL, at TEXT NOT NULL
+) STRICT;
+CREATE TABLE attempts (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, count INTEGER NOT NULL,
+  next_at REAL NOT NULL, permanent INTEGER NOT NULL, error TEXT NOT NULL
+) STRICT;
+CREATE TABLE holds (
+  subject TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+  needs_person INTEGER NOT NULL, since TEXT NOT NULL, PRIMARY KEY (subject, reason)
+) STRICT;
+CREATE TABLE plaintext (path TEXT PRIMARY KEY, oid TEXT NOT NULL) STRICT;
+CREATE TABLE approvals (sha TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
+CREATE TABLE helpers (id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE evicted (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL, image TEXT NOT NULL, action TEXT NOT NULL,
+  reason TEXT NOT NULL, at TEXT NOT NULL, remove_at REAL, inspect TEXT NOT NULL
+) STRICT;
+"""
+
+
+class Database:
+    """The file at ``path``, for one process that writes and any number that read.
+
+    With ``read_only`` nothing is created and nothing locked: for commands that look while the
+    agent works. Raises :class:`ConfigError` when the file is not there or not a journal.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock = threading.RLock()
+        try:
+            if read_only:
+                path.stat()
+            self._db = sqlite3.connect(
+                path, timeout=10, check_same_thread=False, isolation_level=None
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA busy_timeout = 10000")
+            if read_only:
+                self._db.execute("PRAGMA query_only = 1")
+            else:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._migrate()
+            self._db.execute("SELECT key FROM meta LIMIT 1")
+        except FileNotFoundError:
+            raise ConfigError(
+                "there is no journal yet", where=str(path), hint="has the agent run on this host?"
+            ) from None
+        except (OSError, sqlite3.Error) as err:
+            raise ConfigError(
+                f"the journal cannot be read: {err}",
+                where=str(path),
+                hint="without it nothing is removed; move it aside to begin a new one",
+            ) from None
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            with self._write() as db:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        elif version > _SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it is of a newer version of commitd ({version})")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def get(self, key: str) -> Any:
+        """A remembered value, or None."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return json.loads(rows[0]["value"]) if rows else None
+
+    def put(self, key: str, value: Any) -> None:
+        """Remember a value (JSON); unchanged values are not written."""
+        text = json.dumps(value)
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        if rows and rows[0]["value"] == text:
+            return
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
