@@ -14,7 +14,6 @@ from agent.domain.model import (
     Deploy,
     DesiredState,
     Evict,
-    Fault,
     Hold,
     Plan,
     Protected,
@@ -92,7 +91,7 @@ def plan(situation: Situation) -> Plan:
         for name, fault in sorted(situation.desired.broken.items())
     ]
     holds += [
-        Hold(_subject(fault), Reason.LIST_IN_DOUBT, str(fault))
+        Hold(fault.where, Reason.LIST_IN_DOUBT, str(fault))
         for fault in situation.desired.list_faults
     ]
     deploys: list[Deploy] = []
@@ -241,7 +240,3 @@ def refusal(
     if report_only:
         return Hold(container.name, Reason.REPORT_ONLY, "undeclared.mode is report")
     return None
-
-
-def _subject(fault: Fault) -> str:
-    return fault.where.partition(":")[0]

@@ -1,0 +1,69 @@
+"""Measure, side by side: `python -m tests.sandbox exec --no-machine -- python -m tests.bench`.
+
+    python -m tests.bench [NAME…]
+
+Runs all benches, or those that are named, one after the other, and prints one table. Exits 1 when a
+bench cannot measure; a goal that is not met is told and nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from tests.bench import failover, fleet_polling, idle, probe_cost
+from tests.bench.figures import Figure, load, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+
+_BENCHES: Mapping[str, Callable[[], list[Figure]]] = {
+    "probe_cost": probe_cost.main,
+    "fleet_polling": fleet_polling.main,
+    "failover": failover.main,
+    "idle": idle.main,
+}
+_PATIENCE_S = 240
+"""For one bench; what takes longer hangs."""
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError(f"not done within {_PATIENCE_S} s")
+
+
+def _run(name: str) -> list[Figure] | None:
+    print(f"{name} … ({load()})", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    signal.alarm(_PATIENCE_S)
+    try:
+        figures = _BENCHES[name]()
+    except Exception:  # noqa: BLE001  the other benches have figures to show
+        traceback.print_exc()
+        return None
+    finally:
+        signal.alarm(0)
+    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return figures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(_BENCHES))
+    names = parser.parse_args().names or list(_BENCHES)
+    if unknown := sorted(set(names) - set(_BENCHES)):
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(_BENCHES)}")
+    signal.signal(signal.SIGALRM, _give_up)
+    results = {name: _run(name) for name in names}
+    print(table([figure for figures in results.values() for figure in figures or []]))
+    failed = [name for name, figures in results.items() if figures is None]
+    print(f"{load()} at the end" + (f"; not measured: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""What a bench has found out, and the table that shows it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HEADINGS = ("figure", "measured", "against", "ratio", "goal", "met")
+_WORDS = {True: "met", False: "not met", None: ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One row. `against` is what the same work costs otherwise; `met` None: there is no goal."""
+
+    what: str
+    measured: str
+    against: str = ""
+    ratio: str = ""
+    goal: str = ""
+    met: bool | None = None
+
+
+def one_in(factor: float) -> str:
+    """How a ratio is written: the part of the other one's cost."""
+    return f"1/{factor:.1f}"
+
+
+def load() -> str:
+    """How busy the machine was in the last minute; a busy one makes figures worse."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The rows under their headings, in columns as wide as they have to be."""
+    rows = [_HEADINGS, *((*astuple(each)[:-1], _WORDS[each.met]) for each in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
