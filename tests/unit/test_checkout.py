@@ -201,9 +201,8 @@ def test_an_added_path_is_laid_over_nothing_but_tracked_data(
 ) -> None:
     every = sorted({*new, *checkout.parents(new)})
     on_disk = data.draw(st.dictionaries(st.sampled_from(every or ["x"]), st.booleans()))
-    found = {
-        f.where for f in checkout.collisions(paths(*new), paths(*current), on_disk, frozenset())
-    }
+    holding = frozenset(path for path, is_dir in on_disk.items() if is_dir)
+    found = {f.where for f in checkout.collisions(paths(*new), paths(*current), on_disk, holding)}
     tracked = {*current, *checkout.parents(current)}
     for path in set(new) - set(current):
         if path in on_disk and path not in tracked:

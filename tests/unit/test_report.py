@@ -13,7 +13,7 @@ from tests.unit.builders import SHA, attempt, container, release, running, servi
 
 GITEA = {
     "name": "gitea", "reachable": True, "head": SHA, "relation": "same",
-    "checked_at": "t", "error": None, "down_since": None,
+    "checked_at": "t", "error": None, "down_since": None, "lag": 0,
 }  # fmt: skip
 HELD = {"subject": "web", "reason": "R", "detail": "why", "since": "t", "needs_person": True}
 
