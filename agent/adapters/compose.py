@@ -71,7 +71,13 @@ class Compose:
         Raises :class:`PermanentError` for what the host does not allow a stack to ask.
         """
         result = await self._stack(
-            stack, "config", "--format", "json", timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY
+            stack,
+            "config",
+            "--format",
+            "json",
+            timeout_s=MODEL_TIMEOUT_S,
+            memory=MODEL_MEMORY,
+            reading=True,
         )
         services = json.loads(result.out).get("services") or {}
         if refusals := policy.refusals(services):
@@ -97,6 +103,7 @@ class Compose:
         *words: str,
         timeout_s: float | None = None,
         memory: int | None = None,
+        reading: bool = False,
     ) -> process.Result:
         argv = ["--project-name", stack.project, "--file", str(stack.file)]
         argv += ["--project-directory", str(stack.file.parent)]
@@ -108,6 +115,7 @@ class Compose:
             tuple(stack.secrets.values()),
             timeout_s=timeout_s,
             memory=memory,
+            reading=reading,
         )
 
     async def _run(
@@ -118,6 +126,7 @@ class Compose:
         *,
         timeout_s: float | None = None,
         memory: int | None = None,
+        reading: bool = False,
     ) -> process.Result:
         result = await process.run(
             [str(self._binary), "--ansi", "never", "--progress", "quiet", *words],
@@ -126,7 +135,7 @@ class Compose:
             max_memory=memory,
         )
         if result.code != 0:
-            raise _meaning(result, secrets)
+            raise _meaning(result, secrets, reading=reading)
         return result
 
     def _environment(self, secrets: Mapping[str, str]) -> dict[str, str]:
@@ -162,8 +171,8 @@ def _service(raw: Mapping[str, object]) -> ModelService:
 
 _NO_IMAGE = re.compile(
     r"manifest unknown|not found: manifest|manifest for .* not found|no matching manifest"
-    r"|pull access denied|repository does not exist|unauthorized|denied: |failed to resolve ref"
-    r"|toomanyrequests",
+    r"|pull access denied|repository does not exist|unauthorized|denied: |toomanyrequests"
+    r"|failed to resolve ref[^\n]*: not found",
     re.IGNORECASE,
 )
 _INVALID = re.compile(
@@ -178,17 +187,19 @@ _BUSY = re.compile(
 )
 
 
-def _meaning(result: process.Result, secrets: Sequence[str]) -> CommitdError:
-    """Why Compose failed, without any secret value in it."""
+def _meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -> CommitdError:
+    """Why Compose failed, without any secret value in it.
+
+    Only what was said while ``reading`` the stack's files can be meant for good: a registry or an
+    engine in trouble uses the same words ("unexpected", "parsing", "invalid") for what passes.
+    """
     raw = result.err.decode(errors="replace")
     lines = [line for line in raw.splitlines() if line.strip() and " level=warning " not in line]
     said = redact.text(" / ".join(lines[-3:]), secrets)[-_ERROR_CHARS:]
     message = said or f"Compose ended with {result.code}"
-    if _NO_IMAGE.search(raw):
+    if not reading and _NO_IMAGE.search(raw):
         return ImageError(message, hint="is the image pushed, and may this host pull it?")
-    if _BUSY.search(raw):
-        return TransientError(message)
-    if _INVALID.search(raw):
+    if reading and _INVALID.search(raw) and not _BUSY.search(raw):
         return PermanentError(message)
     return TransientError(message)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, TransientError
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -48,7 +48,8 @@ class Database:
     """The file at ``path``, for one process that writes and any number that read.
 
     With ``read_only`` nothing is created and nothing locked: for commands that look while the
-    agent works. Raises :class:`ConfigError` when the file is not there or not a journal.
+    agent works. Raises :class:`ConfigError` when the file is not there or not a journal, and
+    :class:`TransientError`, here and later, when the machine does not let it be read or written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -73,6 +74,12 @@ class Database:
                 "there is no journal yet", where=str(path), hint="has the agent run on this host?"
             ) from None
         except (OSError, sqlite3.Error) as err:
+            # SQLITE_ERROR is about what is in it (no such table): waiting does not mend that.
+            passing = isinstance(err, sqlite3.OperationalError)
+            if passing and getattr(err, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+                raise TransientError(
+                    f"the journal cannot be opened: {err}", where=str(path)
+                ) from None
             raise ConfigError(
                 f"the journal cannot be read: {err}",
                 where=str(path),
@@ -82,7 +89,7 @@ class Database:
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            with self._write() as db:
+            with self._transaction() as db:
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -95,18 +102,25 @@ class Database:
             self._db.close()
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # A full disk may have rolled it back already; one left open would block the next.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with _translated("written"), self._transaction() as db:
+            yield db
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        with self._lock:
+        with _translated("read"), self._lock:
             return self._db.execute(query, values).fetchall()
 
     def get(self, key: str) -> Any:
@@ -122,3 +136,12 @@ class Database:
             return
         with self._write() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+
+
+@contextmanager
+def _translated(done: str) -> Iterator[None]:
+    """A disk that is full or a file that is locked is no fault of whoever writes."""
+    try:
+        yield
+    except sqlite3.DatabaseError as err:
+        raise TransientError(f"the journal cannot be {done}: {err}") from None

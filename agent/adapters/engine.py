@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ HELPER_LABEL = "io.commitd.helper"
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
+_GONE_HELPERS = 64
 _WATCHED = ("start", "die", "destroy", "rename", "update", "oom")
 
 
@@ -53,6 +55,7 @@ class Helpers:
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
+        self._gone: deque[str] = deque(maxlen=_GONE_HELPERS)
 
     def ids(self) -> frozenset[str]:
         """Those that exist now."""
@@ -65,6 +68,11 @@ class Helpers:
     def discard(self, container_id: str) -> None:
         """Called when it is gone."""
         self._ids.discard(container_id)
+        self._gone.append(container_id)
+
+    def knows(self, container_id: str) -> bool:
+        """Whether it is one, or was until lately: its last events come after its end."""
+        return container_id in self._ids or container_id in self._gone
 
 
 class Engine:

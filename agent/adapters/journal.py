@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.adapters.database import Database
 from agent.domain.model import Attempt, Cause, Hold, Release, Service, Status
+
+ACTIONS_KEPT = timedelta(days=180)
+EVICTED_KEPT = timedelta(days=30)
+"""How long the journal remembers finished actions, and containers that are not kept (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,16 @@ class Evicted:
     remove_at: float | None = None
 
 
+_SELECT_EVICTED = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
+
+
 def utcnow() -> str:
     """Now as ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _iso(datetime.now(UTC))
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Journal(Database):
@@ -275,18 +286,48 @@ class Journal(Database):
                 ),
             )
 
-    def evicted(self) -> list[Evicted]:
+    def evicted(self, limit: int = 200) -> list[Evicted]:
         """Containers that were ended and are still kept or remembered, newest first."""
+        rows = self._rows(f"{_SELECT_EVICTED} ORDER BY at DESC LIMIT ?", (limit,))
+        return [Evicted(**dict(row)) for row in rows]
+
+    def expired(self, now: float) -> list[Evicted]:
+        """Kept containers whose time was over at ``now`` (seconds since the epoch), oldest first."""
         rows = self._rows(
-            "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
-            " ORDER BY at DESC LIMIT 200"
+            f"{_SELECT_EVICTED} WHERE remove_at IS NOT NULL AND remove_at <= ? ORDER BY remove_at",
+            (now,),
         )
         return [Evicted(**dict(row)) for row in rows]
+
+    def find_evicted(self, container_id: str) -> Evicted | None:
+        """The record of one container that is kept for a while."""
+        rows = self._rows(
+            "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
+            " WHERE id = ? AND remove_at IS NOT NULL",
+            (container_id,),
+        )
+        return Evicted(**dict(rows[0])) if rows else None
 
     def evicted_is_gone(self, container_id: str) -> None:
         """The kept container was removed for good."""
         with self._write() as db:
             db.execute("UPDATE evicted SET remove_at = NULL WHERE id = ?", (container_id,))
+
+    def prune(self, before: str | None = None) -> int:
+        """Forget what was long over at ``before`` (ISO 8601; now, if not given); how much it was.
+
+        Actions that go on and containers that are still kept stay, however old.
+        """
+        at = datetime.fromisoformat(before) if before else datetime.now(UTC)
+        with self._write() as db:
+            actions = db.execute(
+                "DELETE FROM actions WHERE status IS NOT NULL AND at < ?",
+                (_iso(at - ACTIONS_KEPT),),
+            )
+            evicted = db.execute(
+                "DELETE FROM evicted WHERE remove_at IS NULL AND at < ?", (_iso(at - EVICTED_KEPT),)
+            )
+        return actions.rowcount + evicted.rowcount
 
 
 def _causes_to_json(causes: Iterable[Cause]) -> str:

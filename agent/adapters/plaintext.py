@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -9,6 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from agent.domain.errors import PermanentError
+
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""A directory on the way that is missing, a file or a symlink: nothing of ours is behind it."""
 
 
 class PlaintextStore:
@@ -64,13 +69,14 @@ class PlaintextStore:
             os.fsync(directory)
 
     def delete(self, path: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it is there. Raises OSError when it stays."""
         with ExitStack() as stack:
             try:
                 directory, name = self._enter(path, stack)
                 os.unlink(name, dir_fd=directory)
-            except FileNotFoundError:
-                pass
+            except OSError as err:
+                if err.errno not in _GONE:
+                    raise
 
     def _enter(self, path: str, stack: ExitStack) -> tuple[int, str]:
         """Open the directory of ``path`` step by step; its descriptor and the file's name."""

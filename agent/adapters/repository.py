@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -25,6 +24,9 @@ log = logging.getLogger("commitd.repository")
 
 APPLIED = "refs/commitd/applied"
 """The commit whose tree is checked out whole; moved only after a reset succeeded."""
+
+PENDING = "refs/commitd/pending"
+"""The commit that a reset has begun to check out."""
 
 FETCH_TIMEOUT_S = 300.0
 MAX_PACK = 1024**3
@@ -54,14 +56,13 @@ class Repository:
         put aside and begun anew; the next fetch fills it.
         """
         git_dir = self.root / ".git"
-        # The agent holds the host's lock, so no live Git can own these.
-        for lock in (git_dir / "index.lock", git_dir / "HEAD.lock", git_dir / f"{APPLIED}.lock"):
-            lock.unlink(missing_ok=True)
+        self._drop_locks()
         for pack in (git_dir / "objects").glob("**/tmp_*"):
             pack.unlink(missing_ok=True)
         await anyio.to_thread.run_sync(self._drop_scratch)
         if (git_dir / "HEAD").exists() and not await self._whole():
-            aside = self.root / f".git-broken-{time.time_ns()}"
+            aside = self.root / ".git-broken"
+            shutil.rmtree(aside, ignore_errors=True)
             git_dir.rename(aside)
             log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
         if not (git_dir / "HEAD").exists():
@@ -71,11 +72,27 @@ class Repository:
             )
         exclude = git_dir / "info" / "exclude"
         exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken-*\n")
+        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken/\n")
+
+        pending, applied = await self._commit(PENDING), await self.applied()
+        # A reset was cut short: back to what was whole, unless that would cost data.
+        if pending and applied and pending != applied and not await self.look(applied):
+            await self._git.check("reset", "--hard", "--quiet", applied, "--")
+
+    def _drop_locks(self) -> None:
+        """The agent holds the host's lock and runs one Git at a time: no live Git owns these."""
+        git_dir = self.root / ".git"
+        for name in ("index", "HEAD", APPLIED, PENDING):
+            (git_dir / f"{name}.lock").unlink(missing_ok=True)
 
     async def _whole(self) -> bool:
-        """Whether everything that the clone's references need is there and readable."""
+        """Whether everything that the clone's references need is there and readable.
+
+        Raises :class:`TransientError` when Git was killed: that says nothing about the clone.
+        """
         fsck = await self._git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        if fsck.code < 0:
+            raise broken("Git was killed", fsck)
         if fsck.code != 0:
             return False
         refs = await self._git.run("for-each-ref", "--format=%(objecttype)", "refs/commitd")
@@ -83,10 +100,15 @@ class Repository:
 
     async def applied(self) -> str | None:
         """The commit that is checked out, or None in a new clone."""
-        result = await self._git.run("rev-parse", "--verify", "--quiet", f"{APPLIED}^{{commit}}")
+        return await self._commit(APPLIED)
+
+    async def _commit(self, ref: str) -> str | None:
+        result = await self._git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
         return result.out.decode().strip() if result.code == 0 else None
 
-    async def fetch(self, remote: Remote, expected: str) -> str:
+    async def fetch(
+        self, remote: Remote, expected: str, *, timeout_s: float = FETCH_TIMEOUT_S
+    ) -> str:
         """Fetch the branch with its full history, which a probe saw at ``expected``; its head.
 
         The objects arrive and are checked in a scratch clone; only what is whole and sound comes
@@ -95,12 +117,12 @@ class Repository:
         """
         await anyio.to_thread.run_sync(self._drop_scratch)
         try:
-            return await self._fetch_by_scratch(remote, expected)
+            return await self._fetch_by_scratch(remote, expected, timeout_s)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._drop_scratch)
 
-    async def _fetch_by_scratch(self, remote: Remote, expected: str) -> str:
+    async def _fetch_by_scratch(self, remote: Remote, expected: str, timeout_s: float) -> str:
         scratch = self._scratch
         aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
         await self._git.check(
@@ -115,7 +137,7 @@ class Repository:
             "--no-recurse-submodules", "--no-auto-maintenance",
             "--", remote.url, f"refs/heads/{self._branch}:refs/heads/incoming",
             env=self._git.remote_env(remote) | aside,
-            timeout_s=FETCH_TIMEOUT_S,
+            timeout_s=timeout_s,
             max_file=MAX_PACK,
         )  # fmt: skip
         if result.code != 0:
@@ -157,15 +179,12 @@ class Repository:
     ) -> list[tuple[str, str, str, str]]:
         """For each of ``commits`` (as for git log): SHA, Git's verdict, signer, subject."""
         result = await self._git.run(
-            *options, "log", "--format=%H%x00%G?%x00%GS%x00%s", *commits, "--", env=env
+            *options, "log", "-z", "--format=%H%x00%G?%x00%GS%x00%s", *commits, "--", env=env
         )
         if result.code != 0:
             raise broken("cannot read signatures", result)
-        found: list[tuple[str, str, str, str]] = []
-        for line in result.out.decode(errors="replace").splitlines():
-            sha, letter, signer, subject = line.split("\0", 3)
-            found.append((sha, letter, signer, subject))
-        return found
+        words = result.out.decode(errors="replace").split("\0")
+        return list(zip(words[0::4], words[1::4], words[2::4], words[3::4], strict=False))
 
     async def knows(self, sha: str) -> bool:
         """Whether the commit is in the clone."""
@@ -194,7 +213,7 @@ class Repository:
         )
         return Revision(sha, author, when, subject, pairs)
 
-    async def tree(self, sha: str) -> Tree:
+    async def tree(self, sha: str) -> dict[str, TreeEntry]:
         """Every path of a commit."""
         out = await self._git.check("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
         entries: dict[str, TreeEntry] = {}
@@ -223,8 +242,12 @@ class Repository:
             at = header_end + size + 2
         return found
 
-    async def look(self, sha: str) -> list[Fault]:
-        """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now."""
+    async def look(self, sha: str, *, checked_out: str | None = None) -> list[Fault]:
+        """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now.
+
+        What Git put there itself is not in the way: the applied commit's files, those of a reset
+        that was cut short, and those of ``checked_out``, which a clone that is new does not know.
+        """
         new = await self.tree(sha)
         links = await self.contents(
             {p: e.oid for p, e in new.items() if e.mode == "120000" and e.size <= _LINK_MAX}
@@ -232,8 +255,10 @@ class Repository:
         faults = checkout.faults(new, {p: c.decode(errors="replace") for p, c in links.items()})
         if faults:
             return faults
-        applied = await self.applied()
-        current = await self.tree(applied) if applied else {}
+        current: dict[str, TreeEntry] = {}
+        for known in (await self._commit(PENDING), await self.applied(), checked_out):
+            if known:
+                current |= await self.tree(known)
         on_disk = await anyio.to_thread.run_sync(self._on_disk, new)
         suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
         holding = await anyio.to_thread.run_sync(self._with_untracked, suspects, current)
@@ -243,8 +268,11 @@ class Repository:
         """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first."""
         if not _SHA.fullmatch(sha):
             raise PermanentError(f"{sha!r} is not a commit")
+        self._drop_locks()
+        await self._git.check("update-ref", PENDING, sha)
         await self._git.check("reset", "--hard", "--quiet", sha, "--")
         await self._git.check("update-ref", APPLIED, sha)
+        await self._git.check("update-ref", "-d", PENDING)
 
     async def local_edits(self) -> list[str]:
         """Tracked paths whose content on disk is not that of the applied commit."""

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,9 +21,11 @@ import anyio.to_thread
 from agent.adapters import process
 from agent.adapters.engine import Engine
 from agent.domain.config import Sops
-from agent.domain.errors import ConfigError, PermanentError, TransientError
+from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
 TIMEOUT_S = 60.0
+BATCH_TIMEOUT_S = 240.0
+"""What all files together may take; those that were not reached are tried in a later cycle."""
 _PARALLEL = os.cpu_count() or 1
 
 _MEANING = {
@@ -48,10 +50,14 @@ class Sealed:
     ciphertext: bytes
 
 
+Opened = bytes | CommitdError
+"""The plaintext of one file, or why there is none."""
+
+
 class Decryptor(Protocol):
     """Either way of running SOPS."""
 
-    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[bytes | PermanentError]:
+    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         """Plaintext or the reason for each of ``files``, in order.
 
         Raises :class:`TransientError` or :class:`ConfigError` when SOPS itself cannot run.
@@ -65,25 +71,12 @@ class BinarySops:
     binary: Path
     sha256: str
 
-    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[bytes | PermanentError]:
+    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         """See :class:`Decryptor`; as many at a time as there are cores."""
         await anyio.to_thread.run_sync(self._verify)
-        results: dict[int, bytes | PermanentError] = {}
-        limiter = anyio.CapacityLimiter(_PARALLEL)
+        return await _each(files, lambda file: self._decrypt_one(file, key))
 
-        async def one(index: int, file: Sealed) -> None:
-            async with limiter:
-                results[index] = await self._decrypt_one(file, key)
-
-        try:
-            async with anyio.create_task_group() as group:
-                for index, file in enumerate(files):
-                    group.start_soon(one, index, file)
-        except* TransientError as errors:
-            raise errors.exceptions[0] from None
-        return [results[index] for index in range(len(files))]
-
-    async def _decrypt_one(self, file: Sealed, key: bytes) -> bytes | PermanentError:
+    async def _decrypt_one(self, file: Sealed, key: bytes) -> Opened:
         # The key goes through a pipe that only the child holds: no path, no argument, no variable.
         read_end, write_end = os.pipe()
         try:
@@ -145,9 +138,21 @@ class ContainerSops:
     image: str
     engine: Engine
 
-    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[bytes | PermanentError]:
-        """See :class:`Decryptor`; one container for the whole batch."""
+    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
+        """See :class:`Decryptor`; one container for the whole batch, or else one for each file."""
         await self.engine.ensure_image(self.image)
+        try:
+            return await self._decrypt_batch(files, key)
+        except CommitdError:
+            if len(files) == 1:
+                raise
+
+        async def alone(file: Sealed) -> Opened:
+            return (await self._decrypt_batch([file], key))[0]
+
+        return await _each(files, alone)
+
+    async def _decrypt_batch(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         lines = [str(len(files)).encode(), base64.b64encode(key)]
         lines += [base64.b64encode(file.ciphertext) for file in files]
         code, out = await self.engine.run_helper(
@@ -166,7 +171,30 @@ class ContainerSops:
         return [_answer(file, line) for file, line in zip(files, answers, strict=True)]
 
 
-def _answer(file: Sealed, line: bytes) -> bytes | PermanentError:
+async def _each(
+    files: Sequence[Sealed], decrypt: Callable[[Sealed], Awaitable[Opened]]
+) -> list[Opened]:
+    """``decrypt`` for each of ``files``, in order; one that fails or hangs stops no other."""
+    results: list[Opened] = [
+        TransientError("sops did not get to it in time", where=file.path) for file in files
+    ]
+    limiter = anyio.CapacityLimiter(_PARALLEL)
+
+    async def one(index: int, file: Sealed) -> None:
+        async with limiter:
+            try:
+                results[index] = await decrypt(file)
+            except CommitdError as err:
+                results[index] = type(err)(err.message, where=file.path, hint=err.hint)
+
+    with anyio.move_on_after(BATCH_TIMEOUT_S):
+        async with anyio.create_task_group() as group:
+            for index, file in enumerate(files):
+                group.start_soon(one, index, file)
+    return results
+
+
+def _answer(file: Sealed, line: bytes) -> Opened:
     code, _, encoded = line.partition(b" ")
     if code != b"0":
         return _failure(file, int(code))

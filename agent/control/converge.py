@@ -40,7 +40,7 @@ from agent.domain.model import (
 
 log = logging.getLogger("commitd.converge")
 
-_Action = TypeVar("_Action")
+_Action = TypeVar("_Action", Deploy, RemoveStack)
 _Result = TypeVar("_Result")
 
 TRIES = 3
@@ -53,7 +53,10 @@ QUIET_S = 600.0
 
 
 class Converger:
-    """Executes deploys and removals; writes each down before and after."""
+    """Executes deploys and removals; writes each down before and after.
+
+    ``pulse`` is told whenever a step begins or ends; once ``stopping``, nothing more is begun.
+    """
 
     def __init__(
         self,
@@ -62,11 +65,15 @@ class Converger:
         journal: Journal,
         secrets: SecretKeeper,
         parallel: int,
+        pulse: Callable[[], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self._compose = compose
         self._engine = engine
         self._journal = journal
         self._secrets = secrets
+        self._pulse = pulse
+        self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)
 
     async def deploy(self, deploys: Iterable[Deploy], revision: Revision) -> list[Outcome]:
@@ -83,8 +90,21 @@ class Converger:
         outcomes: list[Outcome] = []
 
         async def one(action: _Action) -> None:
-            async with self._limiter:
-                outcomes.append(await work(action))
+            subject = action.stack.name if isinstance(action, Deploy) else action.project
+            try:
+                async with self._limiter:
+                    if self._stopping():
+                        outcome = Outcome(subject, Status.CANCELLED, "the agent is stopping")
+                    else:
+                        outcome = await work(action)
+            except CommitdError as err:
+                log.error("%s: %s", subject, err)  # noqa: TRY400  the message is for operators
+                outcome = Outcome(subject, Status.FAILED, str(err))
+            except Exception as err:
+                log.exception("%s: unexpected", subject)
+                outcome = Outcome(subject, Status.FAILED, f"unexpected {type(err).__name__}")
+            outcomes.append(outcome)
+            self._pulse()
 
         async with anyio.create_task_group() as group:
             for action in actions:
@@ -103,27 +123,33 @@ class Converger:
             )
         )
         log.info("%s: deploying %s: %s", stack.name, revision.short, deploy.reason.value)
-        outcome, services = await self._attempt(number, stack.name, lambda: self._bring_up(stack))
+        outcome, services = await self._attempt(
+            number, stack.name, lambda: self._bring_up(stack, revision)
+        )
         await anyio.to_thread.run_sync(self._settle, deploy, revision, outcome, services)
         return outcome
 
     async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
         project = removal.project
+        volumes = await self._engine.volumes(project)
+        kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
                 "remove-stack",
                 project,
                 removal.reason.value,
-                cause=removal.causes,
+                cause=removal.causes + kept,
                 revision=revision.sha,
             )
         )
         log.info("%s: taking it down: %s", project, removal.reason.value)
-        outcome, volumes = await self._attempt(number, project, lambda: self._take_down(project))
+        outcome, _ = await self._attempt(number, project, lambda: self._take_down(project))
         if outcome.status is Status.SUCCEEDED:
             await anyio.to_thread.run_sync(self._journal.forget_release, project)
             if volumes:
                 log.info("%s: its volumes are kept: %s", project, ", ".join(volumes))
+        elif outcome.status is Status.FAILED:
+            await anyio.to_thread.run_sync(self._settle_removal, project, outcome)
         return outcome
 
     async def _attempt(
@@ -154,28 +180,52 @@ class Converger:
             status, error = Status.FAILED, TransientError(f"unexpected {type(err).__name__}")
             log.exception("%s: unexpected", subject)
         finally:
-            self._journal.finish(
-                number,
-                status,
-                attempts=tries,
-                duration_s=time.monotonic() - started,
-                error=str(error) if error else None,
-            )
+            self._finish(number, subject, status, tries, started, str(error) if error else None)
         permanent = isinstance(error, PermanentError)
         return Outcome(subject, status, str(error) if error else None, permanent, tries), result
 
-    async def _bring_up(self, stack: Stack) -> tuple[Service, ...]:
+    def _finish(
+        self,
+        number: int,
+        subject: str,
+        status: Status,
+        tries: int,
+        started: float,
+        error: str | None,
+    ) -> None:
+        """Write down how it ended; what was done stays done when that cannot be written."""
+        duration_s = time.monotonic() - started
+        try:
+            self._journal.finish(
+                number, status, attempts=tries, duration_s=duration_s, error=error
+            )
+        except CommitdError as err:
+            log.error("%s: %s, but %s", subject, status.value, err)  # noqa: TRY400
+
+    async def _step(self, work: Awaitable[_Result]) -> _Result:
+        """One bounded piece of work; its beginning and its end are signs of life."""
+        self._pulse()
+        try:
+            return await work
+        finally:
+            self._pulse()
+
+    async def _bring_up(self, stack: Stack, revision: Revision) -> tuple[Service, ...]:
         """Pull, start, and look whether it is there: a return code of 0 is not enough."""
         invocation = await anyio.to_thread.run_sync(self._secrets.invocation, stack)
-        model = await self._compose.model(invocation)
-        await self._compose.pull(invocation)
-        await self._compose.up(invocation)
+        model = await self._step(self._compose.model(invocation))
+        await self._step(self._compose.pull(invocation))
+        await self._step(self._compose.up(invocation))
         containers = [c for c in await self._engine.containers() if c.project == stack.name]
-        await self._drop_left(stack, model, containers)
+        await self._drop_left(stack, model, containers, revision)
         return _observed(stack.name, model, containers)
 
     async def _drop_left(
-        self, stack: Stack, model: Mapping[str, ModelService], containers: Iterable[Container]
+        self,
+        stack: Stack,
+        model: Mapping[str, ModelService],
+        containers: Iterable[Container],
+        revision: Revision,
     ) -> None:
         """End the services that the last release had and this one has not; volumes stay."""
         releases = await anyio.to_thread.run_sync(self._journal.releases)
@@ -183,17 +233,33 @@ class Converger:
         left = {service.name for service in before.services} - model.keys() if before else set()
         for container in containers:
             if container.service in left and not container.one_off:
-                await self._engine.disable_restart(container.id)
-                await self._engine.stop(container.id, STOP_S)
-                await self._engine.remove(container.id)
+                await self._step(self._drop(container, revision))
                 log.info("%s: %s left its stack", stack.name, container.name)
 
-    async def _take_down(self, project: str) -> list[str]:
-        await self._compose.down(project)
+    async def _drop(self, container: Container, revision: Revision) -> None:
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                "evict", container.name, "its service left the stack", revision=revision.sha
+            )
+        )
+        started = time.monotonic()
+        status, error = Status.CANCELLED, None
+        try:
+            await self._engine.disable_restart(container.id)
+            await self._engine.stop(container.id, STOP_S)
+            await self._engine.remove(container.id)
+            status = Status.SUCCEEDED
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            self._finish(number, container.name, status, 1, started, error)
+
+    async def _take_down(self, project: str) -> None:
+        await self._step(self._compose.down(project))
         left = [c.name for c in await self._engine.containers() if c.project == project and c.alive]
         if left:
             raise TransientError(f"still running after compose down: {', '.join(left)}")
-        return await self._engine.volumes(project)
 
     def _settle(
         self,
@@ -204,7 +270,7 @@ class Converger:
     ) -> None:
         """Remember the release or the failure; repairs in a row count towards a backoff too."""
         stack = deploy.stack
-        before = self._journal.attempts().get(stack.name)
+        before = self._journal.attempts().get(stack.name)  # which the release ends
         if outcome.status is Status.SUCCEEDED and services is not None:
             self._journal.keep_release(
                 Release(stack.name, stack.digest, revision.sha, stack.inputs, services, utcnow())
@@ -216,11 +282,21 @@ class Converger:
             error = outcome.error or "it failed"
         else:
             return
+        self._keep_failure(before, stack.name, stack.digest, error, permanent=outcome.permanent)
+
+    def _settle_removal(self, project: str, outcome: Outcome) -> None:
+        """No digest and never for good: what leaves has no input that could change."""
+        before = self._journal.attempts().get(project)
+        self._keep_failure(before, project, "", outcome.error or "it failed", permanent=False)
+
+    def _keep_failure(
+        self, before: Attempt | None, subject: str, digest: str, error: str, *, permanent: bool
+    ) -> None:
         now = time.time()
-        fresh = before is None or before.digest != stack.digest or now - before.next_at > QUIET_S
+        fresh = before is None or before.digest != digest or now - before.next_at > QUIET_S
         count = 1 if fresh or before is None else before.count + 1
         self._journal.keep_attempt(
-            Attempt(stack.name, stack.digest, count, now + backoff(count), outcome.permanent, error)
+            Attempt(subject, digest, count, now + backoff(count), permanent, error)
         )
 
 

@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -54,9 +55,10 @@ class Evictor:
         owner = ownership.classify(container, self._shield(), self._engine.helpers.ids())
         return isinstance(owner, ownership.Undeclared)
 
-    async def evict(self, container_id: str) -> Hold | None:
+    async def evict(self, container_id: str, *, patient: bool = True) -> Hold | None:
         """Look at the container afresh and end it if nobody declared it.
 
+        One that is younger than the grace is waited for or, not ``patient``, left for later.
         Returns why it is left running although nobody declared it, or None. A container that is
         gone already is done. Raises :class:`CommitdError` when the engine fails.
         """
@@ -64,14 +66,14 @@ class Evictor:
             return None
         self._busy.add(container_id)
         try:
+            if patient and self._policy.grace > 0:
+                await anyio.sleep(self._policy.grace)
             async with self._limiter:
                 return await self._look_and_end(container_id)
         finally:
             self._busy.discard(container_id)
 
     async def _look_and_end(self, container_id: str) -> Hold | None:
-        if self._policy.grace > 0:
-            await anyio.sleep(self._policy.grace)
         raw = await self._engine.inspect(container_id)
         if raw is None:
             return None
@@ -79,6 +81,8 @@ class Evictor:
         shield = self._shield()
         owner = ownership.classify(container, shield, self._engine.helpers.ids())
         if not isinstance(owner, ownership.Undeclared) or not container.alive:
+            return None
+        if time.time() - _started(raw) < self._policy.grace:
             return None
         report_only = self._policy.mode == "report"
         hold = plan.refusal(container, shield, self._enrolled(), report_only)
@@ -150,19 +154,49 @@ class Evictor:
         self._recent.append(now)
         return None
 
-    async def remove_expired(self) -> None:
-        """Remove the kept containers whose time is over; their volumes stay."""
-        now = time.time()
-        for record in await anyio.to_thread.run_sync(self._journal.evicted):
-            if record.remove_at is None or record.remove_at > now:
-                continue
-            raw = await self._engine.inspect(record.id)
-            if raw is not None:
-                # Brought back by hand, under whatever name: then it is not ours to remove.
-                if not raw["Name"].lstrip("/").startswith(KEPT_PREFIX) or raw["State"]["Running"]:
-                    continue
-                await self._engine.remove(record.id)
-            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, record.id)
+    async def tend(self, containers: Iterable[Container]) -> None:
+        """Look after the kept containers, of which ``containers`` is a fresh listing.
+
+        One that runs again, because Compose or a person took it up, gets its name back. One whose
+        time is over is removed, unless it became declared meanwhile; its volumes stay.
+        """
+        for container in containers:
+            if container.name.startswith(KEPT_PREFIX) and container.alive:
+                await self._guarded(self._hand_back, container.id)
+        for record in await anyio.to_thread.run_sync(self._journal.expired, time.time()):
+            await self._guarded(self._remove_expired, record.id)
+
+    async def _guarded(self, work: Callable[[str], Awaitable[None]], container_id: str) -> None:
+        """One kept container that makes trouble must not spoil the cycle."""
+        try:
+            await work(container_id)
+        except CommitdError as err:
+            log.warning("a kept container is looked after later: %s", err)
+
+    async def _hand_back(self, container_id: str) -> None:
+        record = await anyio.to_thread.run_sync(self._journal.find_evicted, container_id)
+        if record is not None:
+            await self._engine.rename(container_id, record.name)
+            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
+            log.info("%s runs again and has its name back", record.name)
+
+    async def _remove_expired(self, container_id: str) -> None:
+        shield = self._shield()
+        if shield.doubt:
+            return
+        raw = await self._engine.inspect(container_id)
+        if raw is not None:
+            container = from_inspect(raw)
+            owner = ownership.classify(container, shield, self._engine.helpers.ids())
+            ours = container.name.startswith(KEPT_PREFIX) and not container.alive
+            if ours and isinstance(owner, ownership.Undeclared):
+                await self._engine.remove(container_id)
+        await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
+
+
+def _started(raw: Mapping[str, Any]) -> float:
+    """When the container was started, in seconds since the epoch."""
+    return datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp()
 
 
 def _irreversible(container: Container, raw: Mapping[str, Any]) -> Hold | None:

@@ -10,16 +10,21 @@ from dataclasses import asdict, dataclass, replace
 import anyio.to_thread
 
 from agent.adapters.journal import Journal
-from agent.adapters.repository import Repository, Signature
+from agent.adapters.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.signatures import Verifier
 from agent.control.remotes import Remotes
 from agent.domain import layout, source
 from agent.domain.config import Config, Remote
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.model import Cause, DesiredState, Hold, Reason, Status
 from agent.domain.source import Answer, Head, Relation
 
 log = logging.getLogger("commitd.follower")
+
+SHARED_FETCH_S = 20.0
+"""For a fetch of a commit that another remote shows too: then that one is next."""
+LONGEST_WAIT_S = 300.0
+"""Between two tries to fetch the same commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Follower:
         self._seen: object = None
         self._current = Followed(None, None)
         self._pairs: dict[tuple[str, str], bool] = {}
+        self._failed: dict[tuple[str, str], tuple[int, float]] = {}
         self._signature: Signature = {}
 
     async def follow(self) -> Followed:
@@ -66,32 +72,52 @@ class Follower:
         approved = await anyio.to_thread.run_sync(self._journal.approved)
         question = (tuple((h.remote, h.answer, h.sha) for h in heads), approved)
         if question != self._seen or self._current.desired is None:
-            heads, complete = await self._fetch_unknown(heads)
+            heads, complete, missing = await self._fetch_unknown(heads)
             self._current = await self._decide(heads, approved)
-            # A head that could not be fetched is tried again in the next cycle.
-            self._seen = question if complete else None
+            self._current = replace(self._current, holds=(*self._current.holds, *missing))
+            # What could not be fetched, or is held, may have been mended meanwhile: look again.
+            self._seen = question if complete and not self._current.holds else None
         await self._remotes.save()
         if in_the_way := await self._discard_edits():
             return replace(self._current, holds=(*self._current.holds, *in_the_way))
         return self._current
 
-    async def _fetch_unknown(self, heads: Iterable[Head]) -> tuple[list[Head], bool]:
-        """Bring in the commits that are not here; a remote that cannot deliver counts as down."""
+    async def _fetch_unknown(self, heads: list[Head]) -> tuple[list[Head], bool, list[Hold]]:
+        """Bring in the commits that are not here, each from the first remote that delivers it.
+
+        A remote that cannot deliver counts as down; a commit that none delivers is a hold, and
+        asked for again with a backoff. The flag says whether nothing is missing.
+        """
         found: list[Head] = []
-        complete = True
+        failures: dict[str, str] = {}
         for head in heads:
             if head.sha is None or await self._repository.knows(head.sha):
                 found.append(head)
                 continue
+            tries, next_at = self._failed.get((head.remote, head.sha), (0, 0.0))
             try:
-                fetched = await self._repository.fetch(self._by_name[head.remote], head.sha)
+                if time.monotonic() < next_at:
+                    raise UnreachableError(f"{head.remote}: waits before it fetches again")
+                alone = sum(other.sha == head.sha for other in heads) == 1
+                patience_s = FETCH_TIMEOUT_S if alone else SHARED_FETCH_S
+                remote = self._by_name[head.remote]
+                fetched = await self._repository.fetch(remote, head.sha, timeout_s=patience_s)
             except CommitdError as err:
-                log.warning("%s", err)
-                complete = False
+                if time.monotonic() >= next_at:
+                    log.warning("%s", err)
+                    wait_s = min(LONGEST_WAIT_S, 2.0 ** min(tries, 9))
+                    self._failed[head.remote, head.sha] = tries + 1, time.monotonic() + wait_s
+                failures[head.sha] = f"{head.remote} shows {head.sha[:7]}: {err}"
                 found.append(Head(head.remote, Answer.DOWN, error=str(err), last=head.last))
             else:
+                self._failed.clear()
                 found.append(replace(head, sha=fetched))
-        return found, complete
+        holds = [
+            Hold(self._config.host, Reason.FETCH, detail)
+            for sha, detail in failures.items()
+            if not await self._repository.knows(sha)
+        ]
+        return found, not failures, holds
 
     async def _decide(self, heads: list[Head], approved: frozenset[str]) -> Followed:
         applied = await self._applied()
@@ -130,6 +156,8 @@ class Follower:
         if applied is None and (declared := self._journal.get("declared")):
             known: str = declared["revision"]["sha"]
             if await self._repository.knows(known):
+                if faults := await self._repository.look(known, checked_out=known):
+                    raise PermanentError(str(faults[0]))
                 await self._repository.reset(known)
                 return known
             raise PermanentError(

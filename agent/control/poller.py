@@ -20,6 +20,10 @@ log = logging.getLogger("commitd.poller")
 
 SUSPECT_S = 1.5
 """A remote that is silent for so long counts as down, although it is still being waited for."""
+FIRST_SUSPECT_S = 5.0
+"""The same for one whose pace is not known: it has to be connected to first."""
+LONGEST_SUSPECT_S = 10.0
+"""The same for one that is always slow."""
 LONGEST_WAIT_S = 60.0
 """Between two tries of a remote that is down, unless its own interval is longer."""
 
@@ -34,6 +38,7 @@ class Poller:
         self._probes: dict[str, Probe] = {r.name: probe(r, branch) for r in remotes}
         self._memory = memory
         self._wake = wake
+        self._usual_s: dict[str, float] = {}
         self._now: dict[str, anyio.Event] = {name: anyio.Event() for name in self._remotes}
 
     async def ask_all(self) -> None:
@@ -63,27 +68,33 @@ class Poller:
     async def _poll(self, name: str) -> None:
         failures = 0
         while True:
+            # Before asking: who wants to know now does not mean the answer that is on its way.
+            self._now[name] = anyio.Event()
             patience_s = await self._ask(name)
             failures = 0 if patience_s is None else failures + 1
             wait_s = self._remotes[name].poll * random.uniform(0.9, 1.1)  # noqa: S311  spreads load
             if patience_s is not None:
                 longer = min(LONGEST_WAIT_S, wait_s * 2.0 ** min(failures - 1, 6))
                 wait_s = max(wait_s, longer, patience_s)
-            self._now[name] = anyio.Event()
             with anyio.move_on_after(wait_s):
                 await self._now[name].wait()
 
     async def _ask(self, name: str) -> float | None:
         """Ask one remote; None, or for how long it wants to be left alone at least (seconds)."""
         patience_s: float | None = None
+        started = time.monotonic()
         async with anyio.create_task_group() as group:
             group.start_soon(self._suspect, name)
             try:
                 said = await self._probes[name].ask()
             except CommitdError as err:
                 patience_s = (err.retry_after_s or 0.0) if isinstance(err, BusyError) else 0.0
+                self._usual_s.pop(name, None)
                 self._tell(name, Answer.DOWN, error=str(err))
             else:
+                # Slow answers are remembered for a while: some come over a new connection.
+                lately_s = self._usual_s.get(name, 0.0) * 0.8
+                self._usual_s[name] = max(time.monotonic() - started, lately_s)
                 missing = f"{name}: {said.answer}" if said.sha is None else None
                 self._tell(name, said.answer, sha=said.sha, error=missing)
             group.cancel_scope.cancel()
@@ -91,7 +102,7 @@ class Poller:
 
     async def _suspect(self, name: str) -> None:
         started = time.monotonic()
-        await anyio.sleep(SUSPECT_S)
+        await anyio.sleep(suspect_s(self._usual_s.get(name)))
         silent = time.monotonic() - started
         self._tell(name, Answer.DOWN, error=f"{name}: silent for {silent:.1f} s")
 
@@ -103,3 +114,10 @@ class Poller:
             if error:
                 log.warning("%s", error)
             self._wake(f"{name}: {sha[:7] if sha else answer}")
+
+
+def suspect_s(usual_s: float | None) -> float:
+    """How long a remote may be silent that usually answers within ``usual_s`` (None: unknown)."""
+    if usual_s is None:
+        return FIRST_SUSPECT_S
+    return min(LONGEST_SUSPECT_S, max(SUSPECT_S, 3 * usual_s))

@@ -109,7 +109,7 @@ class Reconciler:
             holds += refused
             await self._write_holds(holds, desired)
         await self._shrink(situation, outcomes)
-        await self._p.evictor.remove_expired()
+        await self._p.evictor.tend(situation.containers)
         return _verdict(desired, followed.confirmed, todo, outcomes, holds)
 
     async def _follow(self) -> Followed:
@@ -119,9 +119,17 @@ class Reconciler:
         except CommitdError as err:
             if self._followed.desired is None:
                 raise
-            hold = Hold(self._p.config.host, Reason.LIST_IN_DOUBT, str(err))
-            return replace(self._followed, holds=(hold,), doubt=str(err))
+            return self._in_doubt(str(err))
+        except Exception as err:
+            if self._followed.desired is None:
+                raise
+            log.exception("unexpected; what was applied goes on being enforced")
+            return self._in_doubt(f"unexpected {type(err).__name__}, see the log")
         return self._followed
+
+    def _in_doubt(self, why: str) -> Followed:
+        hold = Hold(self._p.config.host, Reason.LIST_IN_DOUBT, why)
+        return replace(self._followed, holds=(hold,), doubt=why)
 
     # --- plan ---
 
@@ -160,9 +168,13 @@ class Reconciler:
 
         async def evict(action: Evict) -> None:
             try:
-                hold = await self._p.evictor.evict(action.container.id)
+                hold = await self._p.evictor.evict(action.container.id, patient=False)
             except CommitdError as err:
                 outcomes.append(Outcome(action.container.name, Status.FAILED, str(err)))
+            except Exception as err:
+                log.exception("unexpected; the other actions go on")
+                error = f"unexpected {type(err).__name__}, see the log"
+                outcomes.append(Outcome(action.container.name, Status.FAILED, error))
             else:
                 refused.extend([hold] if hold else [])
 
@@ -202,7 +214,7 @@ def _verdict(
 ) -> Verdict:
     failed = [o for o in outcomes if o.status is Status.FAILED]
     faulty = {Reason.INVALID, Reason.SECRET, Reason.FAILED, Reason.LIST_IN_DOUBT, Reason.TREE}
-    faulty |= {Reason.BACKOFF}
+    faulty |= {Reason.BACKOFF, Reason.FETCH, Reason.RATE}
     broken = sorted({hold.subject for hold in holds if hold.reason in faulty})
     waiting = [hold for hold in holds if hold.needs_person]
     revision = desired.revision.short + (f" ({remote})" if remote else "")

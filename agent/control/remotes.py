@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import anyio.to_thread
 
 from agent.adapters.journal import Journal
 from agent.domain.source import Answer, Head, Relation
+
+log = logging.getLogger("commitd.remotes")
 
 _KEY = "remotes"
 _FILE = "remotes.json"
@@ -48,6 +51,7 @@ class Remotes:
         self._file = runtime_dir / _FILE
         self._seen = recall(journal, names)
         self._asked: set[str] = set()
+        self._unwritable = False
 
     def tell(
         self, name: str, answer: Answer, *, sha: str | None, error: str | None, at: str
@@ -105,8 +109,16 @@ class Remotes:
         lasting = {n: asdict(replace(seen, checked_at=None)) for n, seen in self._seen.items()}
         self._journal.put(_KEY, lasting)
         temporary = self._file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({name: asdict(seen) for name, seen in self._seen.items()}))
-        temporary.rename(self._file)
+        said = json.dumps({name: asdict(seen) for name, seen in self._seen.items()})
+        try:
+            temporary.write_text(said)
+            temporary.rename(self._file)
+        except OSError as err:  # only for people to look at: it never stops a deploy
+            if not self._unwritable:
+                log.warning("what the remotes said cannot be shown: %s", err)
+            self._unwritable = True
+        else:
+            self._unwritable = False
 
 
 def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:

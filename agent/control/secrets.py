@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
@@ -23,8 +26,26 @@ Locked = dict[str, tuple[Reason, str]]
 """Stacks that must not be deployed, with the reason and its detail."""
 
 
+FIRST_BACKOFF_S = 5.0
+LONGEST_BACKOFF_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What came of one ciphertext under one key, how often in a row, and when to try again."""
+
+    oid: str
+    key_digest: bytes
+    message: str
+    count: int
+    next_at: float
+
+
 class SecretKeeper:
-    """Decrypts what changed or is missing; deletes what nobody needs any more."""
+    """Decrypts what changed or is missing; deletes what nobody needs any more.
+
+    What failed is tried again later and later, but at once when it or the key has changed.
+    """
 
     def __init__(
         self,
@@ -40,6 +61,7 @@ class SecretKeeper:
         self._decryptor = decryptor
         self._read_key = read_key
         self._contents = contents
+        self._failures: dict[str, _Failure] = {}
 
     async def refresh(self, desired: DesiredState, kept: frozenset[str]) -> Locked:
         """Bring the plaintext in line with ``desired``; which stacks must wait, and why.
@@ -61,6 +83,7 @@ class SecretKeeper:
                 if have.get(path) != oid or not self._store.exists(plaintext_path(path))
             ]
         )
+        self._failures = {path: self._failures[path] for path in stale if path in self._failures}
         failures = await self._decrypt(stale, needed) if stale else {}
         await self._forget(have, needed, kept)
         return {
@@ -76,23 +99,53 @@ class SecretKeeper:
             message = "the host's configuration has no secrets: section"
             return dict.fromkeys(paths, message)
         try:
-            contents = await self._contents({path: oids[path] for path in paths})
-            sealed = [Sealed(path, contents[path]) for path in paths]
             key = await anyio.to_thread.run_sync(self._read_key)
-            results = await self._decryptor.decrypt(sealed, key)
         except CommitdError as err:
             log.warning("secrets cannot be decrypted: %s", err)
             return dict.fromkeys(paths, str(err))
-        failures: dict[str, str] = {}
-        for path, result in zip(paths, results, strict=True):
-            if isinstance(result, PermanentError):
-                failures[path] = str(result)
-                continue
-            if problem := await anyio.to_thread.run_sync(self._keep, path, oids[path], result):
-                failures[path] = problem
-        for path, problem in failures.items():
-            log.warning("%s is not decrypted: %s", path, problem)
-        return failures
+        digest = hashlib.sha256(key).digest()
+        due = {path: oids[path] for path in paths if not self._waits(path, oids[path], digest)}
+        for path, problem in (await self._try(due, self._decryptor, key)).items():
+            self._remember(path, due[path], digest, problem)
+        return {path: failure.message for path, failure in self._failures.items()}
+
+    async def _try(
+        self, due: Mapping[str, str], decryptor: Decryptor, key: bytes
+    ) -> dict[str, str | None]:
+        """Decrypt the Git objects ``due`` by path; the problem of each, or None."""
+        if not due:
+            return {}
+        try:
+            contents = await self._contents(due)
+            results = await decryptor.decrypt([Sealed(p, contents[p]) for p in due], key)
+        except CommitdError as err:
+            log.warning("secrets cannot be decrypted: %s", err)
+            return dict.fromkeys(due, str(err))
+        problems: dict[str, str | None] = {}
+        for path, result in zip(due, results, strict=True):
+            if isinstance(result, CommitdError):
+                problems[path] = str(result)
+            else:
+                problems[path] = await anyio.to_thread.run_sync(self._keep, path, due[path], result)
+            if problems[path]:
+                log.warning("%s is not decrypted: %s", path, problems[path])
+        return problems
+
+    def _waits(self, path: str, oid: str, key_digest: bytes) -> bool:
+        """Whether this very thing failed a short while ago."""
+        failure = self._failures.get(path)
+        if failure and (failure.oid, failure.key_digest) != (oid, key_digest):
+            del self._failures[path]
+            return False
+        return failure is not None and time.monotonic() < failure.next_at
+
+    def _remember(self, path: str, oid: str, key_digest: bytes, problem: str | None) -> None:
+        before = self._failures.pop(path, None)
+        if problem:
+            count = before.count + 1 if before else 1
+            wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(count - 1, 10))
+            next_at = time.monotonic() + wait_s
+            self._failures[path] = _Failure(oid, key_digest, problem, count, next_at)
 
     def _keep(self, path: str, oid: str, plaintext: bytes) -> str | None:
         """Write one plaintext if it is usable; the problem otherwise."""
@@ -116,7 +169,11 @@ class SecretKeeper:
             place, name = path.split("/")[:2]
             if place == "stacks" and name in kept:
                 continue
-            await anyio.to_thread.run_sync(self._store.delete, plaintext_path(path))
+            try:
+                await anyio.to_thread.run_sync(self._store.delete, plaintext_path(path))
+            except OSError as err:
+                log.warning("the plaintext of %s cannot be deleted: %s", path, err.strerror)
+                continue
             self._journal.forget_plaintext(path)
             log.info("deleted the plaintext of %s", path)
 

@@ -23,12 +23,22 @@ _MOST_PENDING = 1000
 
 
 class Watcher:
-    """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew."""
+    """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew.
 
-    def __init__(self, engine: Engine, evictor: Evictor, wake: Callable[[str], None]) -> None:
+    Until it is ``ready`` nobody knows yet what is declared: then everything is left to the cycle.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        evictor: Evictor,
+        wake: Callable[[str], None],
+        ready: Callable[[], bool],
+    ) -> None:
         self._engine = engine
         self._evictor = evictor
         self._wake = wake
+        self._ready = ready
         self._pending: set[str] = set()
 
     async def run(self) -> None:
@@ -50,7 +60,13 @@ class Watcher:
 
     def _handle(self, event: Event, group: TaskGroup) -> None:
         """Never waits: a slow reader would lose events and slow the engine down."""
+        if self._engine.helpers.knows(event.id):
+            return  # or a cycle that decrypts would wake the next one
         if event.action == "start":
+            if not self._ready():
+                # The first cycle may have listed the containers before this one was there.
+                self._wake(f"{event.name}: started before the first look was done")
+                return
             if not self._evictor.suspects(event.container()):
                 return
             if event.id in self._pending or len(self._pending) >= _MOST_PENDING:
@@ -65,6 +81,9 @@ class Watcher:
             await self._evictor.evict(container_id)
         except CommitdError as err:
             log.warning("an undeclared container is not ended yet: %s", err)
+            self._wake("an eviction failed")
+        except Exception:
+            log.exception("unexpected; an undeclared container is not ended yet")
             self._wake("an eviction failed")
         finally:
             self._pending.discard(container_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import posixpath
 import re
 from collections.abc import Mapping
 
@@ -158,12 +159,33 @@ def _stack(
         for path in _env_paths(tree, place)
     )
     own = [(path, entry.oid) for path, entry in tree.items() if path.startswith(f"{directory}/")]
-    inputs = tuple(sorted({*own, *((file.path, file.oid) for file in environment)}))
+    shared = [(path, tree[path].oid) for path in _named_elsewhere(tree, directory, data)]
+    values = [(file.path, file.oid) for file in environment]
+    inputs = tuple(sorted({*own, *shared, *values}))
     digest = hashlib.sha256()
     for path, oid in inputs:
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
     services = frozenset(str(service) for service in data.get("services") or {})
     return Stack(name, found[0], environment, inputs, digest.hexdigest(), services)
+
+
+def _named_elsewhere(tree: Tree, directory: str, data: object) -> set[str]:
+    """Files outside the stack's directory that its Compose file names by a relative path.
+
+    Whatever the key: include, extends, env_file, configs, secrets, mounts.
+    """
+    found: set[str] = set()
+    pending = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, str) and ".." in value:
+            path = posixpath.normpath(posixpath.join(directory, value.partition(":")[0]))
+            found |= {p for p in tree if p == path or p.startswith(f"{path}/")}
+    return found
 
 
 def _env_fault(tree: Tree, contents: Mapping[str, bytes], path: str) -> Fault | None:

@@ -203,6 +203,7 @@ class Reason(StrEnum):
     HISTORY = "the remote's history does not continue the applied one"
     SIGNATURE = "its signature is missing or not trusted"
     TREE = "the commit cannot be checked out safely"
+    FETCH = "a new commit cannot be fetched"
     NEW_HEAD = "the remote has a new commit"
     LOCAL_EDIT = "tracked files were edited on the host"
 

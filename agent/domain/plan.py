@@ -23,6 +23,8 @@ from agent.domain.model import (
     Stack,
 )
 
+LONGEST_WAIT_S = 600.0
+"""Longer than any backoff, in seconds."""
 APPROVAL_TRAILER = ("commitd-approve", "removals")
 
 
@@ -57,8 +59,8 @@ def protected(situation: Situation) -> Protected:
     """Applied ∪ desired ∪ leaving: what no eviction may touch. Published before any start.
 
     Stacks that leave go down as a whole, or wait as a whole for a person. A service list narrows
-    a project only while the declared input is the one that was applied; until then any service
-    may be about to belong to it.
+    a project only while what was applied is what is declared, and stands; else it is about to be
+    deployed, and any service may be about to belong to it.
     """
     desired = {stack.name: stack for stack in situation.desired.stacks}
     services: dict[str, frozenset[str] | None] = dict.fromkeys(
@@ -66,7 +68,8 @@ def protected(situation: Situation) -> Protected:
     )
     for name, release in situation.releases.items():
         stack = desired.get(name)
-        if stack and stack.digest == release.digest:
+        mine = [c for c in situation.containers if c.project == name]
+        if stack and stack.digest == release.digest and not drift.compare(release, mine):
             services[name] = stack.services | {service.name for service in release.services}
     return Protected(services, doubt_about(situation))
 
@@ -133,9 +136,14 @@ def _deploy(
     if attempt and attempt.digest == stack.digest:
         if attempt.permanent and deploy.reason is not Reason.DRIFTED:
             return Hold(stack.name, Reason.FAILED, attempt.error)
-        if situation.now < attempt.next_at:
+        if _waits(attempt, situation.now):
             return Hold(stack.name, Reason.BACKOFF, attempt.error)
     return deploy
+
+
+def _waits(attempt: Attempt, now: float) -> bool:
+    """Whether its next try is still ahead; what seems further than any backoff is a wrong clock."""
+    return 0 < attempt.next_at - now <= LONGEST_WAIT_S
 
 
 def moved(
@@ -151,21 +159,31 @@ def moved(
 
 
 def _applied(situation: Situation) -> frozenset[str]:
-    """Stacks that the agent brought up here, or tried to: something of them may be there."""
-    return frozenset(situation.releases) | frozenset(situation.attempts)
+    """Stacks that the agent brought up here, or of which a failed try left containers.
+
+    A try that failed before it made anything says nothing about containers of the same name: a
+    person may have started those.
+    """
+    tried = frozenset(situation.attempts) & _from_here(situation)
+    return frozenset(situation.releases) | tried
 
 
-def _labelled(situation: Situation) -> frozenset[str]:
-    """Running stacks of this checkout that neither the commit nor the journal knows."""
-    if not situation.enrolled or situation.report_only:
-        return frozenset()
+def _from_here(situation: Situation) -> frozenset[str]:
+    """Projects of running containers that were made from this checkout."""
     return frozenset(
         project
         for c in situation.containers
         if c.alive
         and (project := c.project)
         and c.labels.get(WORKING_DIR) == f"{situation.stacks_dir}/{project}"
-    ) - (situation.desired.names | _applied(situation))
+    )
+
+
+def _labelled(situation: Situation) -> frozenset[str]:
+    """Running stacks of this checkout that neither the commit nor the journal knows."""
+    if not situation.enrolled or situation.report_only:
+        return frozenset()
+    return _from_here(situation) - (situation.desired.names | _applied(situation))
 
 
 def _removals(situation: Situation) -> tuple[list[RemoveStack], list[Hold]]:
@@ -186,9 +204,16 @@ def _removals(situation: Situation) -> tuple[list[RemoveStack], list[Hold]]:
         return [], [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
     sha = situation.desired.revision.sha
     list_path = f"host/{situation.desired.host}/stacks.yaml"
-    return [
-        RemoveStack(name, Reason.LEFT, (Cause(list_path, name, None, sha),)) for name in leaving
-    ], []
+    removals: list[RemoveStack] = []
+    holds: list[Hold] = []
+    for name in leaving:
+        attempt = situation.attempts.get(name)
+        if attempt and name in situation.releases and _waits(attempt, situation.now):
+            holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        else:
+            cause = Cause(list_path, name, None, sha)
+            removals.append(RemoveStack(name, Reason.LEFT, (cause,)))
+    return removals, holds
 
 
 def _allowed(situation: Situation, leaving: Collection[str], total: int) -> bool:

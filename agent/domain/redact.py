@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from itertools import groupby
 
 MASK = "[redacted]"
+LONGEST = 16 * 1024
+"""Characters from the end that are kept: the last words of a tool say what went wrong."""
 _SHORTEST = 4
 _DOTENV_COMPLAINT = re.compile(
     r"(unterminated quoted value|unexpected character|invalid dotenv|invalid interpolation).*"
@@ -15,7 +17,7 @@ _DOTENV_COMPLAINT = re.compile(
 
 
 def text(raw: str, secrets: Iterable[str]) -> str:
-    """``raw`` without the values in ``secrets`` and without what parsers quote of env files.
+    """The end of ``raw`` without the values in ``secrets`` and what parsers quote of env files.
 
     Tools quote values, take them apart and change their case: so their words count as well, in
     either case. What is shorter than four characters is not searched for: it would mask half of
@@ -34,12 +36,17 @@ def text(raw: str, secrets: Iterable[str]) -> str:
         )
         if len(piece) >= _SHORTEST
     }
+    # What is cut off is searched as far back as a secret could reach across the cut.
+    overlap = max(map(len, pieces), default=0)
+    clean = clean[-(LONGEST + overlap) :]
     covered = bytearray(len(clean))
     for piece in pieces:
         # A look-ahead finds overlapping matches; ignoring case keeps lengths.
         for match in re.finditer(f"(?={re.escape(piece)})", clean, re.IGNORECASE):
             covered[match.start() : match.start() + len(piece)] = b"\1" * len(piece)
     parts = []
-    for hidden, run in groupby(range(len(clean)), key=covered.__getitem__):
+    for hidden, run in groupby(
+        range(max(0, len(clean) - LONGEST), len(clean)), key=covered.__getitem__
+    ):
         parts.append(MASK if hidden else "".join(clean[i] for i in run))
     return "".join(parts)

@@ -41,7 +41,7 @@ def status(facts: Facts) -> dict[str, Any]:
     return {
         "host": facts.host,
         "enrolled": facts.enrolled,
-        "verdict": _verdict(facts, stacks, applied, remote),
+        "verdict": _verdict(facts, stacks, applied, remote) + _silence(facts),
         "revision": {
             "applied": applied,
             "attempted": attempted.get("sha"),
@@ -155,3 +155,11 @@ def _verdict(
     if facts.holds:
         return f"at {where}; held: {', '.join(hold['subject'] for hold in facts.holds)}"
     return f"in sync with {where}"
+
+
+def _silence(facts: Facts) -> str:
+    """That nobody can tell the host anything new, and since when; empty while one remote can."""
+    since = [remote["down_since"] for remote in facts.remotes if not remote["reachable"]]
+    if not since or len(since) < len(facts.remotes) or None in since:
+        return ""
+    return f" (no remote answers since {max(since)[:19]})"

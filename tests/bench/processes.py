@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,16 +64,6 @@ def descendants(roots: Iterable[int]) -> list[int]:
         found += below
         todo += below
     return found
-
-
-def cpu_by_proc_s(roots: Iterable[int]) -> float:
-    """CPU seconds as /proc shows them: of the living, and of their children that they awaited."""
-    ticks = 0
-    known = list(roots)
-    for pid in [*known, *descendants(known)]:
-        if fields := _stat(pid):
-            ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def faults_of_children(pid: int) -> int:

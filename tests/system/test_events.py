@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox import SandboxError
-from tests.sandbox.process import wait_until
+from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,35 @@ def test_a_rogue_container_is_ended_kept_and_explained(
     assert host.json("status")["undeclared"][0]["action"] == "removed"
     assert "one-app-1" in fleet.running()
     assert agent.process.poll() is None
+
+
+def test_a_kept_container_that_became_declared_is_never_removed(fleet: Fleet, host: Host) -> None:
+    host.config["undeclared"]["keep"] = "1s"
+    host.write_config()
+    fleet.workspace.write({"stacks/two/compose.yaml": fleet.compose()})
+    by_hand = [
+        "--project-name",
+        "two",
+        "--file",
+        str(fleet.workspace.path / "stacks/two/compose.yaml"),
+    ]
+    run(
+        [fleet.box.compose, *by_hand, "up", "--detach"],
+        env={"DOCKER_HOST": fleet.box.engine.host},
+    )
+    with host.running() as agent:
+        agent.says("two-app-1")
+        _gone(fleet, "two-app-1")
+        fleet.commit("two", {"host/media/stacks.yaml": "- one\n- two\n"})
+        wait_until(
+            lambda: {"one-app-1", "two-app-1"} <= set(fleet.running()),
+            what="two to run under its own name",
+            seconds=60,
+        )
+    assert host.once().returncode == 0
+    assert {"one-app-1", "two-app-1"} <= set(fleet.running())
+    names = [c["Names"][0] for c in fleet.box.engine.containers()]
+    assert not [name for name in names if "commitd-evicted" in name]
 
 
 def test_a_project_of_somebody_else_is_undeclared_too(

@@ -357,6 +357,57 @@ def test_a_broken_clone_is_rebuilt_and_no_container_notices(
     assert (host.repo / "stacks/one/data.bin").read_text() == "precious"
 
 
+def test_a_reset_that_was_cut_short_is_finished_by_the_next_cycle(fleet: Fleet, host: Host) -> None:
+    """As if the agent had been killed between the files and the note that they are there."""
+    first = _applied(host)
+    fleet.workspace.write({"stacks/one/new.conf": "new"})
+    newer = _commit(fleet, "2")
+    fleet.workspace.push()
+    git = ["git", "-C", str(host.repo)]
+    run([*git, "fetch", "-q", str(fleet.box.gitea.path), "main"])
+    run([*git, "update-ref", "refs/commitd/pending", newer])
+    (host.repo / "stacks/one/new.conf").write_text("new")
+    (host.repo / "stacks/one/compose.yaml").write_text("half written")
+    assert _applied(host) == first
+    result = host.once()
+    assert result.returncode == 0, result.stderr
+    assert _applied(host) == newer
+    assert (host.repo / "stacks/one/compose.yaml").read_text() != "half written"
+
+
+def test_a_commit_that_no_remote_delivers_is_held_and_said(fleet: Fleet, host: Host) -> None:
+    first = _applied(host)
+    _commit(fleet, "2")
+    fleet.workspace.push()
+    hidden = []
+    for server in (fleet.box.gitea, fleet.box.github):
+        blob = run(["git", "-C", server.path, "rev-parse", "main:stacks/one/compose.yaml"])
+        name = blob.decode().strip()
+        (loose,) = server.path.glob(f"objects/{name[:2]}/{name[2:]}")
+        hidden.append((loose, loose.read_bytes()))
+        loose.unlink()
+    result = host.once()
+    assert result.returncode == 1
+    assert "a new commit cannot be fetched" in result.stderr
+    assert _applied(host) == first
+    for loose, content in hidden:
+        loose.write_bytes(content)
+        loose.chmod(0o444)
+    assert host.once().returncode == 0
+    assert _applied(host) != first
+
+
+def test_a_hold_ends_when_its_cause_is_mended_on_the_host(fleet: Fleet, host: Host) -> None:
+    (host.repo / "stacks/one/data").write_text("precious")
+    fleet.workspace.write({"stacks/one/data": "from git"})
+    newer = _commit(fleet, "2")
+    fleet.workspace.push()
+    with host.running() as agent:
+        agent.says("an untracked file is in the way")
+        (host.repo / "stacks/one/data").rename(host.root / "data")
+        agent.says(f"in sync with {newer[:7]}")
+
+
 def test_a_clone_that_is_lost_does_not_forget_which_way_is_forward(
     fleet: Fleet, host: Host
 ) -> None:

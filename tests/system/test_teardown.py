@@ -99,3 +99,54 @@ def test_a_service_that_left_its_stack_goes_and_the_rest_of_the_stack_stays(flee
     fleet.commit("no extra", {"stacks/one/compose.yaml": fleet.compose()})
     assert host.once().returncode == 0
     assert fleet.running() == {"one-app-1": before["one-app-1"]}
+
+
+def test_enrolling_is_refused_while_nobody_knows_what_would_go(fleet: Fleet) -> None:
+    fleet.box.engine.pull(fleet.idle)
+    fleet.box.engine.run("run", "--detach", "--name", "precious", fleet.idle)
+    doubtful = "- one\n- one\n"
+    fleet.commit(
+        "first", {"host/media/stacks.yaml": doubtful, "stacks/one/compose.yaml": fleet.compose()}
+    )
+    host = fleet.host(enrolled=False)
+    host.once()
+    result = host.commitd("enroll", stdin="y\n")
+    assert result.returncode == 3
+    assert "in doubt" in result.stderr
+    fleet.box.engine.stop()
+    assert host.commitd("enroll", stdin="y\n").returncode != 0
+    assert host.json("status")["enrolled"] is False
+
+
+def test_a_person_who_had_the_name_first_loses_nothing_before_enrolment(fleet: Fleet) -> None:
+    fleet.box.engine.pull(fleet.idle)
+    labels = ["--label", "com.docker.compose.project=web"]
+    fleet.box.engine.run("run", "--detach", "--name", "theirs", *labels, fleet.idle)
+    files = _files(fleet, "one", "web")
+    files["stacks/web/compose.yaml"] = "services:\n  app:\n    image: ${NOT_SET:?not set}\n"
+    fleet.commit("a web that fails", files)
+    host = fleet.host(enrolled=False)
+    assert host.once().returncode == 1
+    fleet.commit("no web", _files(fleet, "one"))
+    host.once()
+    assert "theirs" in fleet.running()
+
+
+def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> None:
+    extra = f"services:\n  extra:\n    image: {fleet.idle}\n    environment: {{VALUE: '%s'}}\n"
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "common/extra.yaml": extra % 1,
+            "stacks/one/compose.yaml": "include: [../../common/extra.yaml]\n" + fleet.compose(),
+        },
+    )
+    host = fleet.host()
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1", "one-extra-1"}
+    fleet.commit("second", {"common/extra.yaml": extra % 2})
+    assert host.once().returncode == 0
+    assert fleet.environment("one-extra-1")["VALUE"] == "2"
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1", "one-extra-1"}

@@ -213,9 +213,30 @@ def test_a_cliff_is_over_when_a_commit_takes_a_part_of_it_back() -> None:
     assert [r.project for r in todo.removals] == ["c"]
 
 
-def test_a_stack_that_left_before_it_ever_came_up_is_taken_down_too() -> None:
-    todo = plan(situation(stacks("a"), releases("a"), attempts=[attempt("b")]))
-    assert [r.project for r in todo.removals] == ["b"]
+@pytest.mark.parametrize(("place", "removed"), [(f"{STACKS_DIR}/b", ["b"]), ("/root/b", [])])
+def test_of_a_stack_that_never_came_up_only_our_own_containers_are_taken_down(
+    place: str, removed: list[str]
+) -> None:
+    found = [
+        *running(release("a")),
+        container("b-web-1", "b", "web", labels={WORKING_DIR: place}),
+    ]
+    basis = situation(stacks("a"), releases("a"), found, attempts=[attempt("b")], enrolled=False)
+    todo = plan(basis)
+    assert [r.project for r in todo.removals] == removed
+    assert todo.evictions == ()
+
+
+def test_while_a_stack_is_about_to_be_repaired_any_service_may_belong_to_it() -> None:
+    stranger = container("a-extra-1", "a", "extra")
+    todo = plan(situation(stacks("a"), releases("a"), [stranger]))
+    assert [d.reason for d in todo.deploys] == [Reason.DRIFTED]
+    assert todo.evictions == ()
+
+
+def test_a_clock_that_was_wrong_does_not_hold_a_stack_for_years() -> None:
+    late = attempt("a", "d1", next_at=NOW + 10 * 365 * 86400)
+    assert plan(situation(stacks("a"), [], [], attempts=[late])).deploys
 
 
 def test_a_service_that_the_file_names_but_does_not_start_is_not_evicted() -> None:

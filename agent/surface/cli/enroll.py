@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 
 import click
 
 from agent.adapters import host
-from agent.adapters.journal import utcnow
-from agent.domain.errors import HeldError
+from agent.adapters.journal import Journal, utcnow
+from agent.domain.config import Config
+from agent.domain.errors import HeldError, UnreachableError
 from agent.domain.model import Reason
 from agent.surface.cli import common
 from agent.surface.cli.status import list_containers
@@ -26,10 +26,6 @@ def command(ctx: click.Context, yes: bool) -> None:
 
     Example: commitd enroll --yes
     """
-    import anyio
-
-    from agent.surface.cli.plan import look
-
     config = common.load(ctx)
     host.prepare_directories(config)
     journal = common.open_journal(config, read_only=False)
@@ -37,30 +33,57 @@ def command(ctx: click.Context, yes: bool) -> None:
         click.echo(f"This host is enrolled since {journal.get('enrolled')}.")
         return
     if journal.get("declared") is None:
-        if not yes and list_containers(config):
-            raise HeldError(
-                "nobody knows yet what Git declares for this host",
-                hint="run commitd once first, then commitd enroll",
-            )
+        if not yes:
+            _refuse_unless_empty(config)
     else:
-        todo, sha = anyio.run(look, config, None, backend="asyncio")
-        waiting = [hold for hold in todo.holds if hold.reason is Reason.NOT_ENROLLED]
-        todo = replace(todo, holds=tuple(h for h in todo.holds if h not in waiting))
-        click.echo(f"By {sha[:7]}, once enrolled:")
-        for hold in waiting:
-            click.echo(f"  end {hold.subject}: Git does not declare it")
-        for removal in todo.removals:
-            click.echo(f"  take down {removal.project}: {removal.reason}")
-        if not waiting and not todo.removals:
-            click.echo("  nothing that runs now would go")
-        keep = f"{config.undeclared.keep / 3600:g} h"
-        click.echo(f"What is ended is kept for {keep}; volumes are never removed.")
+        _show(config, journal)
     if not yes and not _agreed():
         raise HeldError("not enrolled; nothing will be removed")
     journal.put("enrolled", utcnow())
     click.echo(f"{config.host} is enrolled.")
     if agent := host.running_agent(config):
         os.kill(agent, signal.SIGUSR1)
+
+
+def _refuse_unless_empty(config: Config) -> None:
+    """Agreeing to what nobody has seen is only possible where there is nothing."""
+    containers = list_containers(config)
+    if containers is None:
+        raise UnreachableError(
+            "the engine does not answer, so nobody knows what would go",
+            hint="start Docker; --yes agrees unseen",
+        )
+    if containers:
+        raise HeldError(
+            "nobody knows yet what Git declares for this host",
+            hint="run commitd once first, then commitd enroll",
+        )
+
+
+def _show(config: Config, journal: Journal) -> None:
+    """What would go. Raises :class:`HeldError` while that is not known for sure."""
+    import anyio
+
+    from agent.surface.cli.plan import look
+
+    todo, sha = anyio.run(look, config, None, backend="asyncio")
+    doubts = [h.detail for h in todo.holds if h.reason is Reason.LIST_IN_DOUBT]
+    doubts += [h["detail"] for h in journal.holds() if h["reason"] == Reason.LIST_IN_DOUBT.value]
+    if doubts:
+        raise HeldError(
+            f"what Git declares is in doubt, so nobody knows what would go: {doubts[0]}",
+            hint="mend that first",
+        )
+    waiting = [hold for hold in todo.holds if hold.reason is Reason.NOT_ENROLLED]
+    click.echo(f"By {sha[:7]}, once enrolled:")
+    for hold in waiting:
+        click.echo(f"  end {hold.subject}: Git does not declare it")
+    for removal in todo.removals:
+        click.echo(f"  take down {removal.project}: {removal.reason}")
+    if not waiting and not todo.removals:
+        click.echo("  nothing that runs now would go")
+    keep = f"{config.undeclared.keep / 3600:g} h"
+    click.echo(f"What is ended is kept for {keep}; volumes are never removed.")
 
 
 def _agreed() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,12 +14,15 @@ from agent.domain import report
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.model import Container
+from agent.domain.source import Relation
 from agent.surface.cli import common
 
 _SIGNS = {
     "synced": "✓", "healthy": "✓", "pending": "…", "progressing": "…", "failed": "✗",
     "degraded": "✗", "held": "‖", "suspended": "‖", "missing": "✗",
 }  # fmt: skip
+
+_UNDECLARED = 50
 
 
 @click.command()
@@ -56,7 +60,7 @@ def build(config: Config) -> dict[str, Any]:
             holds=tuple(journal.holds()),
             undeclared=tuple(
                 {key: value for key, value in asdict(evicted).items() if key != "remove_at"}
-                for evicted in journal.evicted()
+                for evicted in journal.evicted(_UNDECLARED)
             ),
             containers=list_containers(config),
         )
@@ -96,9 +100,7 @@ def show(document: dict[str, Any], *, agent: int | None) -> None:
         sign = "!" if hold["needs_person"] else "‖"
         click.echo(f"{sign} {hold['subject']}: {hold['reason']} (since {hold['since'][:19]})")
     for remote in document["remotes"]:
-        state = "answers" if remote["reachable"] else f"down: {remote['error'] or 'not asked yet'}"
-        head = (remote["head"] or "")[:7]
-        click.echo(f"remote {remote['name']}: {state}; {head} {remote['relation']}".rstrip())
+        click.echo(f"remote {remote['name']}: {_answer(remote)}; {_place(remote)}")
     if document["stacks"]:
         common.print_table(
             ("Stack", "Sync", "Health", "Revision", "Services"),
@@ -117,3 +119,20 @@ def show(document: dict[str, Any], *, agent: int | None) -> None:
         click.echo(
             f"undeclared {item['name']} ({item['image']}): {item['action']}, {item['reason']}"
         )
+
+
+def _answer(remote: Mapping[str, Any]) -> str:
+    """Whether a remote answers; if not, since when and why."""
+    if remote["reachable"]:
+        return "answers" + (f": {remote['error']}" if remote["error"] else "")
+    since = f" since {remote['down_since'][:19]}" if remote["down_since"] else ""
+    return f"down{since}: {remote['error'] or 'not asked yet'}"
+
+
+def _place(remote: Mapping[str, Any]) -> str:
+    """Its head, how that stands to the applied commit, and how many commits it has not got."""
+    place = f"{(remote['head'] or '')[:7]} {remote['relation']}".strip()
+    if lag := remote["lag"]:
+        place += "" if remote["relation"] == Relation.BEHIND else ", behind"
+        place += f" by {lag} commit" + ("s" if lag > 1 else "")
+    return place
