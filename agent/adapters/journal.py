@@ -292,7 +292,7 @@ class Journal(Database):
         return [Evicted(**dict(row)) for row in rows]
 
     def expired(self, now: float) -> list[Evicted]:
-        """Kept containers whose time was over at ``now`` (seconds since the epoch), oldest first."""
+        """Kept containers whose time was over at ``now`` (epoch seconds), oldest first."""
         rows = self._rows(
             f"{_SELECT_EVICTED} WHERE remove_at IS NOT NULL AND remove_at <= ? ORDER BY remove_at",
             (now,),

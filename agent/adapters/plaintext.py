@@ -11,7 +11,6 @@ from pathlib import Path
 
 from agent.domain.errors import PermanentError
 
-
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 """A directory on the way that is missing, a file or a symlink: nothing of ours is behind it."""
 

@@ -24,7 +24,7 @@ from agent.domain.config import Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
 TIMEOUT_S = 60.0
-BATCH_TIMEOUT_S = 240.0
+BATCH_TIMEOUT_S = 120.0
 """What all files together may take; those that were not reached are tried in a later cycle."""
 _PARALLEL = os.cpu_count() or 1
 

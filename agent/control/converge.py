@@ -14,7 +14,8 @@ from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from agent.adapters.compose import Compose, ModelService
@@ -26,6 +27,7 @@ from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.model import (
     CONFIG_HASH,
     Attempt,
+    Cause,
     Container,
     Deploy,
     Outcome,
@@ -64,6 +66,7 @@ class Converger:
         engine: Engine,
         journal: Journal,
         secrets: SecretKeeper,
+        *,
         parallel: int,
         pulse: Callable[[], None],
         stopping: Callable[[], bool],
@@ -90,7 +93,7 @@ class Converger:
         outcomes: list[Outcome] = []
 
         async def one(action: _Action) -> None:
-            subject = action.stack.name if isinstance(action, Deploy) else action.project
+            subject = _subject(action)
             try:
                 async with self._limiter:
                     if self._stopping():
@@ -165,7 +168,7 @@ class Converger:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(TransientError),
                 stop=stop_after_attempt(TRIES),
-                wait=wait_exponential_jitter(initial=0.5, max=10),
+                wait=wait_exponential(multiplier=0.5, max=10) + wait_random(0, 1),
                 reraise=True,
                 sleep=anyio.sleep,
             ):
@@ -180,7 +183,8 @@ class Converger:
             status, error = Status.FAILED, TransientError(f"unexpected {type(err).__name__}")
             log.exception("%s: unexpected", subject)
         finally:
-            self._finish(number, subject, status, tries, started, str(error) if error else None)
+            said = str(error) if error else None
+            self._finish(number, subject, status, tries=tries, started=started, error=said)
         permanent = isinstance(error, PermanentError)
         return Outcome(subject, status, str(error) if error else None, permanent, tries), result
 
@@ -189,6 +193,7 @@ class Converger:
         number: int,
         subject: str,
         status: Status,
+        *,
         tries: int,
         started: float,
         error: str | None,
@@ -196,9 +201,7 @@ class Converger:
         """Write down how it ended; what was done stays done when that cannot be written."""
         duration_s = time.monotonic() - started
         try:
-            self._journal.finish(
-                number, status, attempts=tries, duration_s=duration_s, error=error
-            )
+            self._journal.finish(number, status, attempts=tries, duration_s=duration_s, error=error)
         except CommitdError as err:
             log.error("%s: %s, but %s", subject, status.value, err)  # noqa: TRY400
 
@@ -253,7 +256,7 @@ class Converger:
             status, error = Status.FAILED, str(err)
             raise
         finally:
-            self._finish(number, container.name, status, 1, started, error)
+            self._finish(number, container.name, status, tries=1, started=started, error=error)
 
     async def _take_down(self, project: str) -> None:
         await self._step(self._compose.down(project))
@@ -298,6 +301,10 @@ class Converger:
         self._journal.keep_attempt(
             Attempt(subject, digest, count, now + backoff(count), permanent, error)
         )
+
+
+def _subject(action: Deploy | RemoveStack) -> str:
+    return action.stack.name if isinstance(action, Deploy) else action.project
 
 
 def backoff(count: int) -> float:

@@ -28,6 +28,7 @@ KEPT_PREFIX = "commitd-evicted-"
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _OWN_STOP_TIMEOUT_S = 10
 _AT_A_TIME = 8
+_PRUNE_EVERY_S = 86400.0
 
 
 class Evictor:
@@ -47,6 +48,7 @@ class Evictor:
         self._shield = shield
         self._enrolled = enrolled
         self._busy: set[str] = set()
+        self._next_prune = 0.0
         self._recent: deque[float] = deque()
         self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
@@ -165,6 +167,9 @@ class Evictor:
                 await self._guarded(self._hand_back, container.id)
         for record in await anyio.to_thread.run_sync(self._journal.expired, time.time()):
             await self._guarded(self._remove_expired, record.id)
+        if time.monotonic() > self._next_prune:
+            self._next_prune = time.monotonic() + _PRUNE_EVERY_S
+            await anyio.to_thread.run_sync(self._journal.prune)
 
     async def _guarded(self, work: Callable[[str], Awaitable[None]], container_id: str) -> None:
         """One kept container that makes trouble must not spoil the cycle."""
@@ -178,19 +183,24 @@ class Evictor:
         if record is not None:
             await self._engine.rename(container_id, record.name)
             await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
-            log.info("%s runs again and has its name back", record.name)
+            log.info("%s belongs here again and has its name back", record.name)
 
     async def _remove_expired(self, container_id: str) -> None:
         shield = self._shield()
         if shield.doubt:
             return
         raw = await self._engine.inspect(container_id)
-        if raw is not None:
-            container = from_inspect(raw)
-            owner = ownership.classify(container, shield, self._engine.helpers.ids())
-            ours = container.name.startswith(KEPT_PREFIX) and not container.alive
-            if ours and isinstance(owner, ownership.Undeclared):
-                await self._engine.remove(container_id)
+        if raw is None:
+            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
+            return
+        container = from_inspect(raw)
+        owner = ownership.classify(container, shield, self._engine.helpers.ids())
+        kept = container.name.startswith(KEPT_PREFIX)
+        if kept and (container.alive or not isinstance(owner, ownership.Undeclared)):
+            await self._hand_back(container_id)
+            return
+        if kept:
+            await self._engine.remove(container_id)
         await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
 
 

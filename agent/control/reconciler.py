@@ -225,7 +225,7 @@ def _verdict(
         parts.append(f"held: {', '.join(broken)}")
     if waiting:
         parts.append(f"{len(waiting)} waiting for a person")
-    done = len(outcomes) - len(failed) + len(todo.evictions)
+    done = sum(o.status is Status.SUCCEEDED for o in outcomes) + len(todo.evictions)
     if not parts:
         line = f"in sync with {revision}"
         line += f"; {done} done" if done else ""

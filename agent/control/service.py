@@ -21,7 +21,7 @@ from agent.adapters.engine import Engine, Helpers
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
-from agent.control.converge import TRIES, Converger
+from agent.control.converge import Converger
 from agent.control.evict import Evictor
 from agent.control.follower import Follower
 from agent.control.poller import Poller
@@ -39,7 +39,7 @@ ENGINE_RETRY_S = 2.0
 SAFE_POINT_S = 45.0
 """How long a cycle may go on after SIGTERM before its children are ended."""
 START_S = 300.0
-"""What a cycle may take beside converging: fetch, decrypt, list."""
+"""What a cycle may take beside a step of converging: fetch, decrypt, list."""
 SLACK_S = 30.0
 
 
@@ -62,8 +62,16 @@ class JournalledHelpers(Helpers):
 
 
 @asynccontextmanager
-async def assemble(config: Config) -> AsyncIterator[Parts]:
-    """All parts of the agent, with the host's lock held. Raises :class:`CommitdError`."""
+async def assemble(
+    config: Config,
+    *,
+    pulse: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> AsyncIterator[Parts]:
+    """All parts of the agent, with the host's lock held. Raises :class:`CommitdError`.
+
+    ``pulse`` hears of every bounded step that begins or ends; no stack is begun once ``stopping``.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
     host.prepare_directories(config)
@@ -80,7 +88,9 @@ async def assemble(config: Config) -> AsyncIterator[Parts]:
             )
             await repository.prepare()
             async with Engine(docker_host, JournalledHelpers(journal)) as engine:
-                yield _wire(config, journal, repository, engine, program)
+                yield _wire(
+                    config, journal, repository, engine, program, pulse=pulse, stopping=stopping
+                )
         finally:
             journal.close()
 
@@ -91,6 +101,9 @@ def _wire(
     repository: Repository,
     engine: Engine,
     program: compose.Compose,
+    *,
+    pulse: Callable[[], None],
+    stopping: Callable[[], bool],
 ) -> Parts:
     settings = config.secrets
     secrets = SecretKeeper(
@@ -117,7 +130,15 @@ def _wire(
         engine=engine,
         journal=journal,
         secrets=secrets,
-        converger=Converger(program, engine, journal, secrets, config.converge.parallel),
+        converger=Converger(
+            program,
+            engine,
+            journal,
+            secrets,
+            parallel=config.converge.parallel,
+            pulse=pulse,
+            stopping=stopping,
+        ),
         evictor=Evictor(
             engine,
             journal,
@@ -168,7 +189,7 @@ class Daemon:
         self._reload = reload
         self._reload_wanted = False
         self._stopping = False
-        self._ask_now = False
+        self._poller: Poller | None = None
         self._alive_until = time.monotonic() + START_S
         self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
             anyio.create_memory_object_stream[str](1)
@@ -198,21 +219,32 @@ class Daemon:
 
     async def _run_with_one_config(self) -> None:
         self._reload_wanted = False
-        async with assemble(self._config) as parts:
+        self._pulse()
+        async with assemble(
+            self._config, pulse=self._pulse, stopping=lambda: self._stopping
+        ) as parts:
             await self._await_engine(parts)
             self._before = None
             systemd.notify("READY=1", "STATUS=looking at the remotes")
             reconciler = Reconciler(parts)
-            watcher = Watcher(parts.engine, parts.evictor, self._wake_up)
+            unknown = parts.protection.current()
+            watcher = Watcher(
+                parts.engine,
+                parts.evictor,
+                self._wake_up,
+                ready=lambda: parts.protection.current() is not unknown,
+            )
             config = parts.config
             poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
+            self._poller = poller
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(watcher.run)
                     group.start_soon(poller.run)
-                    await self._loop(reconciler, poller, parts.remotes)
+                    await self._loop(reconciler, parts.remotes)
                     group.cancel_scope.cancel()
             finally:
+                self._poller = None
                 await poller.aclose()
         if self._reload_wanted:
             self._take_new_config()
@@ -233,7 +265,7 @@ class Daemon:
             else:
                 return
 
-    async def _loop(self, reconciler: Reconciler, poller: Poller, remotes: Remotes) -> None:
+    async def _loop(self, reconciler: Reconciler, remotes: Remotes) -> None:
         """Cycles, woken by time, remotes, events and signals."""
         tick_s = min(self._config.resync, *(remote.poll for remote in self._config.remotes))
         last_line = None
@@ -246,12 +278,9 @@ class Daemon:
                 last_line = line
             systemd.notify(f"STATUS={line}")
             await self._sleep(tick_s)
-            if self._ask_now:
-                self._ask_now = False
-                poller.ask_now()
 
     async def _cycle(self, reconciler: Reconciler) -> str:
-        self._alive_until = time.monotonic() + TRIES * self._config.converge.timeout + START_S
+        self._pulse()
         try:
             return (await reconciler.cycle()).line
         except CommitdError as err:
@@ -259,6 +288,10 @@ class Daemon:
         except Exception as err:
             log.exception("unexpected; the loop goes on")
             return f"unexpected {type(err).__name__}, see the log"
+
+    def _pulse(self) -> None:
+        """The work gets on: it may now take as long as its longest bounded step."""
+        self._alive_until = time.monotonic() + self._config.converge.timeout + START_S
 
     async def _sleep(self, seconds: float) -> None:
         """Until woken or time is up."""
@@ -301,5 +334,6 @@ class Daemon:
                     self._stopping = True
                     scope.deadline = anyio.current_time() + SAFE_POINT_S
                     systemd.notify("STOPPING=1", "STATUS=finishing what has begun")
-                self._ask_now = True
+                elif self._poller:
+                    self._poller.ask_now()  # at once: a cycle may go on for long
                 self._wake_up(signal.Signals(number).name)

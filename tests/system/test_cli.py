@@ -303,6 +303,34 @@ def test_a_look_is_answered_while_the_agent_is_stopped_and_the_engine_down(fleet
     _refused(host.commitd("plan"), 1, "is Docker running")
 
 
+def test_status_says_since_when_a_remote_is_down_and_how_far_it_is_behind(fleet: Fleet) -> None:
+    fleet.commit("first", {LIST: "- one\n", **_files(fleet, "one")})
+    host = fleet.host()
+    assert host.once().returncode == 0
+    assert "behind" not in host.commitd("status").stdout
+    fleet.workspace.write({"README": "newer\n"})
+    fleet.workspace.commit("newer")
+    fleet.workspace.push(fleet.box.gitea)
+    assert host.once().returncode == 0
+    shown = host.commitd("status").stdout
+    assert re.search(r"^remote gitea: answers; [0-9a-f]{7} same$", shown, re.MULTILINE)
+    assert re.search(
+        r"^remote github: answers; [0-9a-f]{7} behind by 1 commit$", shown, re.MULTILINE
+    )
+    fleet.box.github.stop()
+    host.once()
+    shown = host.commitd("status").stdout
+    down = (
+        r"^remote github: down since \d{4}-\d\d-\d\dT[\d:]{8}: .+; [0-9a-f]{7} behind by 1 commit$"
+    )
+    assert re.search(down, shown, re.MULTILINE)
+    assert "no remote answers" not in shown
+    fleet.box.gitea.stop()
+    host.once()
+    verdict = host.json("status")["verdict"]
+    assert re.fullmatch(r"in sync with .* \(no remote answers since \d{4}-\S+\)", verdict)
+
+
 def test_a_second_agent_is_refused_with_the_process_of_the_first(fleet: Fleet) -> None:
     fleet.commit("first", {LIST: "[]\n"})
     host = fleet.host(remotes=[fleet.box.gitea])

@@ -85,6 +85,36 @@ def test_when_nothing_changed_no_compose_process_is_started(fleet: Fleet, tmp_pa
     assert [line for line in notes.read_text().splitlines() if "version" not in line] == []
 
 
+def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:
+    volume = "    volumes: [data:/data]\nvolumes: {data: {}}\n"
+    extra = f"  extra:\n    image: {fleet.idle}\n"
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n",
+            "stacks/one/compose.yaml": fleet.compose(more=extra),
+            "stacks/two/compose.yaml": fleet.compose(more=volume),
+        },
+    )
+    host = fleet.host()
+    host.once()
+    sha = fleet.commit(
+        "less",
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()},
+    )
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1"}
+    [dropped] = host.json("history", "one-extra-1")
+    assert (dropped["action"], dropped["status"]) == ("evict", "succeeded")
+    assert dropped["reason"] == "its service left the stack"
+    assert dropped["revision"] == sha
+    removed = host.json("history", "two")[0]
+    assert removed["action"] == "remove-stack"
+    assert {"path": "volume two_data", "from": "kept", "to": "kept", "commit": None} in (
+        removed["cause"]
+    )
+
+
 def test_one_failing_stack_stops_no_other_and_says_why(fleet: Fleet) -> None:
     missing = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 64}"
     fleet.commit(

@@ -29,19 +29,20 @@ def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
     assert fleet.running() == before
 
 
-def test_sigterm_in_a_deploy_waits_for_the_safe_point(fleet: Fleet) -> None:
-    blocked = (
-        "    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
+def _blocked(fleet: Fleet) -> str:
+    """A stack whose deploy goes on until its first container has a file /go."""
+    return fleet.compose(
+        more="    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
         f"    image: {fleet.idle}\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
     )
+
+
+def test_sigterm_in_a_deploy_waits_for_the_safe_point(fleet: Fleet) -> None:
     fleet.commit(
         "slow",
-        {
-            "host/media/stacks.yaml": "- slow\n",
-            "stacks/slow/compose.yaml": fleet.compose(more=blocked),
-        },
+        {"host/media/stacks.yaml": "- slow\n", "stacks/slow/compose.yaml": _blocked(fleet)},
     )
     host = fleet.host()
     with host.running() as agent:
@@ -50,6 +51,43 @@ def test_sigterm_in_a_deploy_waits_for_the_safe_point(fleet: Fleet) -> None:
         fleet.box.engine.run("exec", "slow-app-1", "touch", "/go")
         assert agent.process.wait(timeout=60) == 0
     assert host.json("history", "slow")[0]["status"] == "succeeded"
+
+
+def test_sigterm_begins_no_stack_that_was_still_waiting_for_its_turn(fleet: Fleet) -> None:
+    fleet.commit(
+        "two",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n",
+            "stacks/one/compose.yaml": _blocked(fleet),
+            "stacks/two/compose.yaml": fleet.compose(),
+        },
+    )
+    host = fleet.host(converge={"parallel": 1})
+    with host.running() as agent:
+        wait_until(lambda: "one-app-1" in fleet.running(), what="the first deploy to begin")
+        agent.send(signal.SIGTERM)
+        fleet.box.engine.run("exec", "one-app-1", "touch", "/go")
+        assert agent.process.wait(timeout=60) == 0
+    assert host.json("history", "one")[0]["status"] == "succeeded"
+    assert host.json("history", "two") == []
+    assert set(fleet.running()) == {"one-app-1", "one-second-1"}
+
+
+def test_a_start_among_declared_containers_calls_none_of_them_undeclared(fleet: Fleet) -> None:
+    _first(fleet)
+    host = fleet.host()
+    assert host.once().returncode == 0
+    before = fleet.running()
+    for server in (fleet.box.gitea, fleet.box.github):
+        server.proxy.mode("blackhole")  # so that the first look comes late
+    with host.running() as agent:
+        for _ in range(8):
+            fleet.box.engine.run("restart", "--time", "0", "one-app-1")
+        for server in (fleet.box.gitea, fleet.box.github):
+            server.proxy.mode("pass")
+        agent.says("in sync with")
+        assert "the first full look is not done yet" not in agent.log
+    assert fleet.running() == before
 
 
 def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_if_it_is_wrong(

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import shlex
 import stat
 import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+
+from agent.adapters.journal import Evicted, Journal
+from agent.adapters.sops import BinarySops
+from agent.control import secrets
+from agent.control.secrets import SecretKeeper
+from agent.domain.model import DesiredState, EnvFile, Status
+from tests.unit import builders
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
@@ -168,3 +182,146 @@ def test_helpers_of_a_killed_agent_are_reaped(fleet: Fleet) -> None:
     subprocess.run(["python3", "-c", script, str(host.state / "journal.db"), container], check=True)
     assert host.once().returncode == 0
     assert "left-behind" not in fleet.running()
+
+
+# Real SOPS, behind a program that never stops printing when it is given this key's file.
+FLOOD = """#!/bin/sh
+input=$(cat)
+case "$input" in
+  *FLOOD=*) exec yes ;;
+  *) printf '%s\\n' "$input" | {sops} "$@" ;;
+esac
+"""
+
+
+def test_a_file_that_sops_cannot_cope_with_blocks_only_its_stack(fleet: Fleet) -> None:
+    files = _files(fleet)
+    files["stacks/one/db.secret.env"] = _encrypt(fleet, "FLOOD=x\n")
+    fleet.commit("first", files)
+    host = fleet.host()
+    binary = host.root / "sops"
+    binary.write_text(FLOOD.format(sops=shlex.quote(str(fleet.box.sops))))
+    binary.chmod(0o755)
+    pinned = {"binary": str(binary), "sha256": hashlib.sha256(binary.read_bytes()).hexdigest()}
+    host.config["secrets"]["sops"] = pinned
+    host.write_config()
+    result = host.once()
+    assert result.returncode == 1
+    assert "stacks/one/db.secret.env: sops " in result.stderr
+    assert set(fleet.running()) == {"two-app-1"}
+
+
+# Real SOPS, behind a program that garbles the answer of the whole container for this key's file.
+GARBLE = """#!/bin/sh
+grep -q FLOOD= /tmp/in && echo >/proc/1/fd/1
+exec /usr/local/bin/real-sops "$@"
+"""
+
+
+def test_a_file_that_spoils_its_batch_blocks_only_its_stack(fleet: Fleet) -> None:
+    files = _files(fleet)
+    files["stacks/one/db.secret.env"] = _encrypt(fleet, "FLOOD=x\n")
+    fleet.commit("first", files)
+    programs: dict[str, str | bytes] = {
+        "/usr/local/bin/sops": GARBLE,
+        "/usr/local/bin/real-sops": fleet.box.sops.read_bytes(),
+    }
+    image = fleet.box.images.build("garbling-sops", "1.0", files=programs)
+    host = fleet.host(secrets={"age_key": str(fleet.box.age.private), "sops": {"image": image}})
+    result = host.once()
+    assert result.returncode == 1
+    assert "stacks/one/db.secret.env: the SOPS container ended with 0" in result.stderr
+    assert set(fleet.running()) == {"two-app-1"}
+
+
+def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    stranger = fleet.box.new_age_key()
+    path = "stacks/web/db.secret.env"
+    foreign = fleet.box.encrypt("PASSWORD=x\n", [stranger.recipient])
+    objects = {"bad": b"no SOPS file\n", "foreign": foreign}
+    asked: list[str] = []
+    keys = [fleet.box.age.private]
+
+    async def contents(wanted: Mapping[str, str]) -> dict[str, bytes]:
+        asked.extend(wanted.values())
+        return {path: objects[oid] for path, oid in wanted.items()}
+
+    def read_key() -> bytes:
+        return keys[-1].read_bytes()
+
+    def declaring(oid: str) -> DesiredState:
+        file = EnvFile(path, oid, secret=True)
+        return builders.desired(replace(builders.stack("web"), environment=(file,)))
+
+    keeper = SecretKeeper(
+        tmp_path,
+        Journal(tmp_path / "journal.db"),
+        BinarySops(fleet.box.sops, fleet.box.sops_sha256),
+        read_key,
+        contents,
+    )
+    (tmp_path / "stacks/web").mkdir(parents=True)
+
+    async def main() -> None:
+        first = await keeper.refresh(declaring("bad"), frozenset())
+        assert "it is not a SOPS file" in first["web"][1]
+        assert await keeper.refresh(declaring("bad"), frozenset()) == first
+        assert asked == ["bad"]
+        await anyio.sleep(secrets.FIRST_BACKOFF_S)
+        assert await keeper.refresh(declaring("bad"), frozenset()) == first
+        assert await keeper.refresh(declaring("bad"), frozenset()) == first
+        assert asked == ["bad", "bad"]
+        locked = await keeper.refresh(declaring("foreign"), frozenset())
+        assert "this host's age key cannot decrypt it" in locked["web"][1]
+        assert await keeper.refresh(declaring("foreign"), frozenset()) == locked
+        keys.append(stranger.private)
+        assert await keeper.refresh(declaring("foreign"), frozenset()) == {}
+        assert asked == ["bad", "bad", "foreign", "foreign"]
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("instead", ["a file", "a symlink", "a directory"])
+def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
+    tmp_path: Path, instead: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    journal.keep_plaintext("stacks/gone/db.secret.env", "oid")
+    place = tmp_path / "stacks/gone"
+    place.parent.mkdir()
+    if instead == "a file":
+        place.touch()
+    elif instead == "a symlink":
+        place.symlink_to(tmp_path)
+    else:
+        (place / ".decrypted.db.secret.env").mkdir(parents=True)
+    keeper = SecretKeeper(tmp_path, journal, None, secrets.no_key, _nothing)
+    with caplog.at_level(logging.WARNING):
+        assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
+    kept = instead == "a directory"
+    assert bool(journal.plaintext()) is kept
+    assert ("cannot be deleted" in caplog.text) is kept
+
+
+async def _nothing(_: Mapping[str, str]) -> dict[str, bytes]:
+    return {}
+
+
+def test_the_journal_forgets_what_is_long_over_and_finds_all_that_expired(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    old = "2026-01-01T00:00:00.000Z"
+    for number in range(300):
+        at = f"2026-06-01T00:{number // 60:02}:{number % 60:02}.000Z"
+        journal.keep_evicted(Evicted(str(number), "n", "i", "removed", "r", at, float(number)), {})
+    journal.keep_evicted(Evicted("old", "n", "i", "reported", "r", old), {})
+    assert [record.id for record in journal.expired(2.0)] == ["0", "1", "2"]
+    assert len(journal.evicted(50)) == 50
+    open_action = journal.begin("deploy", "web", "r")
+    journal.finish(journal.begin("deploy", "web", "r"), Status.SUCCEEDED)
+    assert journal.prune("2026-02-15T00:00:00.000Z") == 1
+    assert len(journal.expired(1000.0)) == 300
+    assert journal.prune("2099-01-01T00:00:00.000Z") == 1
+    assert [entry.id for entry in journal.history()] == [open_action]
+    assert len(journal.expired(1000.0)) == 300

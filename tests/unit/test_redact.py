@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -61,3 +62,23 @@ def test_messages_stay_readable_without_the_secret(
     raw: str, secrets: list[str], clean: str
 ) -> None:
     assert redact.text(raw, secrets) == clean
+
+
+SECRET = "correct horse battery staple"
+
+
+@pytest.mark.parametrize("beyond", range(-2, len(SECRET) + 2))
+def test_a_secret_that_the_cut_goes_through_leaves_nothing_of_itself(beyond: int) -> None:
+    raw = "." * 50_000 + SECRET + "-" * (redact.LONGEST - len(SECRET) + beyond)
+    clean = redact.text(raw, [SECRET])
+    assert clean.lstrip("." + redact.MASK).strip("-") == ""
+    assert len(clean) <= redact.LONGEST + len(redact.MASK)
+
+
+def test_of_a_huge_text_the_end_is_kept_and_soon_there() -> None:
+    raw = "unexpected character " + "hunter2 is no password " * 100_000 + "\nno such image"
+    before = time.process_time()
+    clean = redact.text(raw, ["hunter2", SECRET])
+    assert time.process_time() - before < 1
+    assert clean == f"unexpected character {redact.MASK}\nno such image"
+    assert redact.text("x" * 2_000_000 + "hunter2", ["hunter2"]).endswith(f"xx{redact.MASK}")

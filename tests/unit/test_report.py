@@ -15,6 +15,7 @@ GITEA = {
     "name": "gitea", "reachable": True, "head": SHA, "relation": "same",
     "checked_at": "t", "error": None, "down_since": None, "lag": 0,
 }  # fmt: skip
+SILENT = {**GITEA, "reachable": False, "error": "refused", "down_since": "2026-01-02T03:04:05.678Z"}
 HELD = {"subject": "web", "reason": "R", "detail": "why", "since": "t", "needs_person": True}
 
 
@@ -152,6 +153,17 @@ def test_each_stack_says_how_it_is(containers: list[Container], health: str) -> 
             "at 1a2b3c4 (gitea); held: rogue",
         ),
         (facts([], stacks={}), "in sync with 1a2b3c4 (gitea)"),
+        (
+            replace(
+                facts([WEB]), remotes=(SILENT, {**SILENT, "down_since": "2026-01-02T03:04:06Z"})
+            ),
+            "in sync with 1a2b3c4 (gitea) (no remote answers since 2026-01-02T03:04:06)",
+        ),
+        (replace(facts([WEB]), remotes=(SILENT, GITEA)), "in sync with 1a2b3c4 (gitea)"),
+        (
+            replace(facts([WEB]), remotes=({**SILENT, "down_since": None},)),
+            "in sync with 1a2b3c4 (gitea)",
+        ),
     ],
 )
 def test_the_verdict_names_the_worst_first(given: Facts, verdict: str) -> None:

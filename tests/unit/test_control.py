@@ -1,0 +1,216 @@
+"""What the agent makes of trouble around it: a program, a disk, a slow remote, its own end."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from agent.adapters.compose import Compose, ImageError, _meaning
+from agent.adapters.engine import Engine, Helpers
+from agent.adapters.journal import Journal
+from agent.adapters.process import Result
+from agent.control.converge import Converger
+from agent.control.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
+from agent.control.remotes import Remotes, last_answers
+from agent.control.secrets import SecretKeeper, no_key
+from agent.domain.errors import ConfigError, PermanentError, TransientError
+from agent.domain.model import Deploy, Outcome, Reason, RemoveStack, Status
+from agent.domain.source import Answer
+from tests.unit import builders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+def _full(journal: Journal) -> None:
+    """Let the file grow no more, as on a full disk."""
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+# --- Compose ---
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error response from daemon: received unexpected HTTP status: 503 Service Unavailable",
+        "error parsing HTTP 502 response body: invalid character '<' looking for beginning",
+        'invalid mount config for type "bind": bind source path does not exist: /mnt/nas',
+        'failed to resolve reference "r.example/x:1": unexpected status from HEAD request: 503',
+        "something nobody has seen before",
+    ],
+)
+def test_an_outage_of_registry_or_engine_is_never_for_good(said: str) -> None:
+    error = _meaning(Result(1, b"", said.encode()), (), reading=False)
+    assert isinstance(error, TransientError)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "manifest for r.example/x:1 not found: manifest unknown",
+        "pull access denied for x, repository does not exist or may require 'docker login'",
+        'failed to resolve reference "r.example/x:1": r.example/x:1: not found',
+    ],
+)
+def test_an_image_that_is_not_there_is_told_apart(said: str) -> None:
+    assert isinstance(_meaning(Result(1, b"", said.encode()), (), reading=False), ImageError)
+
+
+def test_only_a_file_that_compose_cannot_read_waits_for_a_change() -> None:
+    result = Result(1, b"", b"validating compose.yaml: services.app is not allowed")
+    assert isinstance(_meaning(result, (), reading=True), PermanentError)
+    assert isinstance(_meaning(result, (), reading=False), TransientError)
+
+
+# --- the journal's file ---
+
+
+def test_a_full_disk_is_trouble_that_passes(journal: Journal) -> None:
+    _full(journal)
+    with pytest.raises(TransientError, match="the journal cannot be written: "):
+        journal.put("large", "x" * 100_000)
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    journal.put("large", "x" * 100_000)
+    assert len(journal.get("large")) == 100_000
+
+
+def test_a_file_that_is_no_journal_or_a_newer_one_waits_for_a_person(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    other.write_text("no database, but long enough to be taken for one\n" * 100)
+    newer = tmp_path / "newer.db"
+    with sqlite3.connect(newer) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for path in (other, newer):
+        with pytest.raises(ConfigError):
+            Journal(path)
+    with pytest.raises(ConfigError, match="no journal yet"):
+        Journal(tmp_path / "none.db", read_only=True)
+
+
+def test_a_journal_that_cannot_be_opened_now_may_be_later(tmp_path: Path) -> None:
+    with pytest.raises(TransientError, match="the journal cannot be opened"):
+        Journal(tmp_path / "not mounted" / "journal.db")
+
+
+# --- stacks side by side ---
+
+
+async def _no_contents(_: Mapping[str, str]) -> dict[str, bytes]:
+    return {}
+
+
+def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: bool) -> Converger:
+    """One whose engine and Compose are not there."""
+    return Converger(
+        Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0),
+        Engine("unix:///nowhere"),
+        journal,
+        SecretKeeper(tmp_path, journal, None, no_key, _no_contents),
+        parallel=1,
+        pulse=lambda: beats.append("beat"),
+        stopping=lambda: stopping,
+    )
+
+
+def test_what_fails_unexpectedly_is_an_outcome_of_its_own(tmp_path: Path, journal: Journal) -> None:
+    beats: list[str] = []
+    converger = _converger(tmp_path, journal, beats, stopping=False)  # its engine was not entered
+    removals = [RemoveStack(name, Reason.LEFT) for name in ("one", "two")]
+    outcomes = anyio.run(converger.remove, removals, builders.revision())
+    assert [(o.subject, o.status) for o in outcomes] == [
+        ("one", Status.FAILED),
+        ("two", Status.FAILED),
+    ]
+    assert {o.error for o in outcomes} == {"unexpected RuntimeError"}
+    assert len(beats) == 2
+
+
+def test_a_journal_that_cannot_be_written_fails_the_stack_and_nothing_else(
+    tmp_path: Path, journal: Journal
+) -> None:
+    converger = _converger(tmp_path, journal, [], stopping=False)
+    journal._db.execute("PRAGMA query_only = 1")
+    deploys = [Deploy(builders.stack(name), Reason.NEW) for name in ("one", "two")]
+    outcomes = anyio.run(converger.deploy, deploys, builders.revision())
+    assert [o.status for o in outcomes] == [Status.FAILED, Status.FAILED]
+    assert "the journal cannot be written" in str(outcomes[0].error)
+
+
+def test_the_outcome_survives_a_journal_that_cannot_take_it(
+    tmp_path: Path, journal: Journal
+) -> None:
+    converger = _converger(tmp_path, journal, [], stopping=False)
+
+    async def work() -> str:
+        journal._db.execute("PRAGMA query_only = 1")
+        return "done"
+
+    number = journal.begin("deploy", "one", "new")
+    outcome, result = anyio.run(converger._attempt, number, "one", work)
+    assert (outcome.status, result) == (Status.SUCCEEDED, "done")
+
+
+def test_a_stack_that_was_not_begun_when_the_agent_stops_is_left_alone(
+    tmp_path: Path, journal: Journal
+) -> None:
+    converger = _converger(tmp_path, journal, [], stopping=True)
+    deploys = [Deploy(builders.stack("one"), Reason.NEW)]
+    [outcome] = anyio.run(converger.deploy, deploys, builders.revision())
+    assert (outcome.status, outcome.error) == (Status.CANCELLED, "the agent is stopping")
+    assert journal.history() == []
+
+
+def test_failures_to_take_a_stack_down_come_later_and_later(
+    tmp_path: Path, journal: Journal
+) -> None:
+    converger = _converger(tmp_path, journal, [], stopping=False)
+    for count in (1, 2, 3):
+        converger._settle_removal("one", Outcome("one", Status.FAILED, "it hangs"))
+        attempt = journal.attempts()["one"]
+        assert (attempt.count, attempt.digest, attempt.permanent) == (count, "", False)
+
+
+# --- helpers, remotes ---
+
+
+def test_a_helper_is_known_for_a_while_after_its_end() -> None:
+    helpers = Helpers()
+    helpers.add("first")
+    helpers.discard("first")
+    assert helpers.knows("first")
+    assert helpers.ids() == frozenset()
+    for number in range(1000):
+        helpers.discard(str(number))
+    assert not helpers.knows("first")
+
+
+def test_what_cannot_be_shown_stops_nothing(
+    tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    remotes = Remotes(["gitea"], journal, tmp_path / "not there")
+    remotes.tell("gitea", Answer.HEAD, sha=builders.SHA, error=None, at="now")
+    anyio.run(remotes.save)
+    anyio.run(remotes.save)
+    assert len(caplog.records) == 1
+    assert last_answers(journal, ["gitea"], tmp_path / "not there")["gitea"].head == builders.SHA
+
+
+def test_a_remote_is_suspected_by_its_own_pace() -> None:
+    assert suspect_s(None) == FIRST_SUSPECT_S
+    assert suspect_s(0.05) == SUSPECT_S
+    assert suspect_s(2.0) == 6.0
+    assert suspect_s(60.0) == LONGEST_SUSPECT_S
