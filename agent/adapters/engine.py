@@ -6,7 +6,6 @@ Ends containers gently and never touches a volume.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,6 +18,7 @@ import aiodocker
 import aiohttp
 import anyio
 
+from agent.adapters import containers
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 from agent.domain.model import Container
 
@@ -29,8 +29,6 @@ REPLAY_S = 2.0
 HELPER_LABEL = "io.commitd.helper"
 """For people who look at the engine. The agent knows its helpers by ID."""
 
-_EXIT = re.compile(r"Exited \((\d+)\)")
-_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
 _GONE_HELPERS = 64
 _WATCHED = ("start", "die", "destroy", "rename", "update", "oom")
 
@@ -114,7 +112,7 @@ class Engine:
         """All containers, running or not, in one call."""
         async with self._translated("list the containers"):
             found = await self._docker.containers.list(all="1")
-        return tuple(_from_listing(raw) for raw in found)
+        return tuple(containers.from_listing(raw) for raw in found)
 
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
         """The engine's full description, or None when there is no such container."""
@@ -298,38 +296,6 @@ def _meaning(work: str, err: aiodocker.DockerError) -> CommitdError:
     if err.status >= 500 or err.status == 0:  # noqa: PLR2004  the engine's own trouble
         return TransientError(message)
     return PermanentError(message)
-
-
-def _from_listing(raw: Any) -> Container:
-    names = [name.lstrip("/") for name in raw["Names"]] or [raw["Id"][:12]]
-    status = raw["Status"] or ""
-    ended = _EXIT.search(status)
-    health = _HEALTH.search(status)
-    return Container(
-        id=raw["Id"],
-        name=min(names, key=len),
-        image=raw["Image"],
-        state=raw["State"],
-        labels=raw["Labels"] or {},
-        exit_code=int(ended[1]) if ended else None,
-        health=health[1] if health else None,
-        created=int(raw["Created"]),
-    )
-
-
-def from_inspect(raw: Mapping[str, Any]) -> Container:
-    """The container that an inspect describes."""
-    state, config = raw["State"], raw["Config"]
-    return Container(
-        id=raw["Id"],
-        name=raw["Name"].lstrip("/"),
-        image=config["Image"],
-        state=state["Status"],
-        labels=config.get("Labels") or {},
-        exit_code=state["ExitCode"] if state["Status"] == "exited" else None,
-        health=(state.get("Health") or {}).get("Status"),
-        restart=raw["HostConfig"]["RestartPolicy"]["Name"],
-    )
 
 
 def _event(raw: Any) -> Event | None:

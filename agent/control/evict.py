@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from agent.adapters.engine import Engine, from_inspect
+from agent.adapters.containers import from_inspect
+from agent.adapters.engine import Engine
 from agent.adapters.journal import Evicted, Journal, utcnow
 from agent.domain import ownership, plan
 from agent.domain.config import Undeclared

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.adapters.journal import Journal, utcnow
 from tests.sandbox import Sandbox, Workspace
 from tests.sandbox.host import Host
 
@@ -60,11 +61,23 @@ class Fleet:
         self.workspace.push(force=not self._pushed)
         self._pushed = True
 
-    def host(self, *, enrolled: bool = True, **settings: Any) -> Host:
-        """A new host called media."""
+    def connected(self, *, enrolled: bool = True, **settings: Any) -> Host:
+        """A new host called media, with both remotes over the network."""
         host = Host(self.box, **settings)
         if enrolled:
-            host.commitd("enroll", "--yes", check=True)
+            # As `commitd enroll --yes` does, which has tests of its own, without its process.
+            host.state.mkdir(mode=0o700)
+            journal = Journal(host.state / "journal.db")
+            journal.put("enrolled", utcnow())
+            journal.close()
+        return host
+
+    def host(self, *, enrolled: bool = True, **settings: Any) -> Host:
+        """The same with one remote by path, for tests of what is behind the remotes."""
+        host = self.connected(enrolled=enrolled, **settings)
+        path = self.box.gitea.path
+        host.config["remotes"] = [{"name": "gitea", "url": f"file://{path}", "poll": "1s"}]
+        host.write_config()
         return host
 
     def running(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ def _first(fleet: Fleet) -> None:
 
 def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
     _first(fleet)
-    host = fleet.host()
+    host = fleet.connected()
     with host.running() as agent:
         agent.says("in sync with")
         before = fleet.running()
@@ -44,7 +44,7 @@ def test_sigterm_in_a_deploy_waits_for_the_safe_point(fleet: Fleet) -> None:
         "slow",
         {"host/media/stacks.yaml": "- slow\n", "stacks/slow/compose.yaml": _blocked(fleet)},
     )
-    host = fleet.host()
+    host = fleet.connected()
     with host.running() as agent:
         wait_until(lambda: "slow-app-1" in fleet.running(), what="the deploy to begin")
         agent.send(signal.SIGTERM)
@@ -62,7 +62,7 @@ def test_sigterm_begins_no_stack_that_was_still_waiting_for_its_turn(fleet: Flee
             "stacks/two/compose.yaml": fleet.compose(),
         },
     )
-    host = fleet.host(converge={"parallel": 1})
+    host = fleet.connected(converge={"parallel": 1})
     with host.running() as agent:
         wait_until(lambda: "one-app-1" in fleet.running(), what="the first deploy to begin")
         agent.send(signal.SIGTERM)
@@ -75,7 +75,7 @@ def test_sigterm_begins_no_stack_that_was_still_waiting_for_its_turn(fleet: Flee
 
 def test_a_start_among_declared_containers_calls_none_of_them_undeclared(fleet: Fleet) -> None:
     _first(fleet)
-    host = fleet.host()
+    host = fleet.connected()
     assert host.once().returncode == 0
     before = fleet.running()
     for server in (fleet.box.gitea, fleet.box.github):
@@ -94,7 +94,7 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_if_it_is_wrong(
     fleet: Fleet,
 ) -> None:
     _first(fleet)
-    host = fleet.host()
+    host = fleet.connected()
     with host.running() as agent:
         agent.says("in sync with")
         host.config["undeclared"] = {"mode": "reprot"}
@@ -113,7 +113,7 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_if_it_is_wrong(
 
 def test_it_waits_for_an_engine_that_is_not_there_yet(fleet: Fleet) -> None:
     _first(fleet)
-    host = fleet.host()
+    host = fleet.connected()
     fleet.box.engine.stop()
     with host.running() as agent:
         agent.says("waiting for the engine")
@@ -124,7 +124,7 @@ def test_it_waits_for_an_engine_that_is_not_there_yet(fleet: Fleet) -> None:
 
 def test_it_tells_the_service_manager_how_it_is(fleet: Fleet) -> None:
     _first(fleet)
-    host = fleet.host()
+    host = fleet.connected()
     path = host.root / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
         inbox.bind(str(path))
@@ -139,7 +139,7 @@ def test_it_tells_the_service_manager_how_it_is(fleet: Fleet) -> None:
 
 def test_a_new_commit_is_fetched_at_once_on_sigusr1(fleet: Fleet) -> None:
     _first(fleet)
-    host = fleet.host()
+    host = fleet.connected()
     for remote in host.config["remotes"]:
         remote["poll"] = "24h"
     host.write_config()

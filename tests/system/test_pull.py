@@ -39,7 +39,7 @@ def test_the_clone_has_the_whole_history_of_one_branch_and_no_tags(fleet: Fleet)
     fleet.workspace.git("branch", "other")
     fleet.commit("two", {"README.md": "words"})
     fleet.workspace.git("push", "--quiet", str(fleet.box.gitea.path), "v1", "other")
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     assert _git(host, "log", "--format=%s", "refs/commitd/applied").split() == ["two", "one"]
     refs = _git(host, "for-each-ref", "--format=%(refname)").split()
@@ -49,7 +49,7 @@ def test_the_clone_has_the_whole_history_of_one_branch_and_no_tags(fleet: Fleet)
 
 def test_local_edits_are_discarded_and_untracked_data_stays(fleet: Fleet) -> None:
     fleet.commit("one", _one_stack(fleet))
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     conf = host.repo / "stacks/one/app.conf"
     data = host.repo / "stacks/one/data.bin"
@@ -73,7 +73,7 @@ def test_local_edits_are_discarded_and_untracked_data_stays(fleet: Fleet) -> Non
 
 def test_the_second_remote_takes_over_when_the_first_is_gone(fleet: Fleet) -> None:
     fleet.commit("one", _one_stack(fleet))
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     fleet.box.gitea.stop()
     sha = fleet.commit("two", _one_stack(fleet, fleet.web))
@@ -89,7 +89,7 @@ def test_the_second_remote_takes_over_when_the_first_is_gone(fleet: Fleet) -> No
 
 def test_with_no_remote_at_all_the_last_good_commit_is_enforced(fleet: Fleet) -> None:
     sha = fleet.commit("one", _one_stack(fleet))
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     fleet.box.gitea.stop()
     fleet.box.github.stop()
@@ -102,7 +102,7 @@ def test_with_no_remote_at_all_the_last_good_commit_is_enforced(fleet: Fleet) ->
 
 def test_a_remote_that_lags_never_takes_the_host_back(fleet: Fleet) -> None:
     fleet.commit("one", _one_stack(fleet))
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     fleet.workspace.write(_one_stack(fleet, fleet.web))
     newer = fleet.workspace.commit("two")
@@ -117,7 +117,7 @@ def test_a_remote_that_lags_never_takes_the_host_back(fleet: Fleet) -> None:
 
 def test_a_rewritten_history_waits_for_a_person(fleet: Fleet) -> None:
     first = fleet.commit("one", _one_stack(fleet))
-    host = fleet.host(remotes=[fleet.box.gitea])
+    host = fleet.connected(remotes=[fleet.box.gitea])
     host.once()
     fleet.workspace.git("checkout", "--quiet", "--orphan", "rewritten")
     fleet.workspace.write(_one_stack(fleet, fleet.web))
@@ -152,7 +152,7 @@ def test_a_commit_over_data_on_the_host_is_refused_before_the_tree_is_touched(
     fleet: Fleet, change: Mapping[str, str], complaint: str
 ) -> None:
     first = fleet.commit("one", _one_stack(fleet))
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     _untracked_file(host)
     fleet.commit("bad", {**change, "stacks/one/app.conf": "changed\n"})
@@ -167,7 +167,7 @@ def test_a_commit_over_data_on_the_host_is_refused_before_the_tree_is_touched(
 @pytest.mark.parametrize("target", ["/etc", "../../../outside", "sub/../../../../x"])
 def test_a_symlink_out_of_the_repository_is_refused(fleet: Fleet, target: str) -> None:
     first = fleet.commit("one", _one_stack(fleet))
-    host = fleet.host()
+    host = fleet.connected()
     host.once()
     (fleet.workspace.path / "stacks/one/link").symlink_to(target)
     fleet.commit("bad", {})
@@ -183,14 +183,14 @@ def test_a_symlink_inside_the_repository_is_kept(fleet: Fleet) -> None:
     fleet.workspace.write(files)
     (fleet.workspace.path / "stacks/one/link.conf").symlink_to("app.conf")
     fleet.commit("one", {})
-    host = fleet.host()
+    host = fleet.connected()
     assert host.once().returncode == 0
     assert (host.repo / "stacks/one/link.conf").read_text() == "as committed\n"
 
 
 def test_a_token_is_nowhere_but_in_its_file(fleet: Fleet) -> None:
     fleet.commit("one", _one_stack(fleet))
-    host = fleet.host(remotes=[fleet.box.github])
+    host = fleet.connected(remotes=[fleet.box.github])
     result = host.commitd("once", "--verbose")
     assert result.returncode == 0, result.stderr
     token = fleet.box.github.token_file.read_text().strip()

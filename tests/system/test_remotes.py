@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def host(fleet: Fleet) -> Host:
     """A host in sync with the first commit, which both remotes have."""
     fleet.commit("first", _stack(fleet, "1"))
-    host = fleet.host()
+    host = fleet.connected()
     result = host.once()
     assert result.returncode == 0, result.stderr
     return host
@@ -119,7 +119,7 @@ def test_a_history_rewritten_on_all_remotes_is_followed(fleet: Fleet, host: Host
 
 def test_with_history_follow_a_single_remote_may_rewrite(fleet: Fleet) -> None:
     fleet.commit("first", _stack(fleet, "1"))
-    host = fleet.host(remotes=[fleet.box.gitea], history="follow")
+    host = fleet.connected(remotes=[fleet.box.gitea], history="follow")
     host.once()
     rewritten = _rewrite(fleet)
     fleet.workspace.push(force=True)
@@ -239,7 +239,7 @@ def test_a_remote_that_cannot_be_trusted_or_read_is_down_with_its_reason(
 
 def test_a_pack_that_is_cut_anywhere_leaves_everything_as_it_was(fleet: Fleet) -> None:
     fleet.commit("first", _stack(fleet, "1"))
-    host = fleet.host(remotes=[fleet.box.github])
+    host = fleet.connected(remotes=[fleet.box.github])
     host.once()
     before, first = fleet.running(), _applied(host)
     fleet.workspace.write({"stacks/one/noise.bin": bytes(range(256)) * 2000})

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.adapters import host
+from agent.adapters import containers, host
 from agent.adapters.repository import Repository
 from agent.domain import layout
 from agent.domain import plan as planning
@@ -39,19 +39,15 @@ def command(ctx: click.Context, rev: str | None, as_json: bool) -> None:
 
 async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     """The plan for a commit that is known here, and that commit."""
-    from agent.adapters.engine import Engine
-
     journal = common.open_journal(config)
     repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
     sha = await repository.resolve(rev or "applied")
     tree = await repository.tree(sha)
     contents = await repository.contents(layout.wanted(tree, config.host))
     desired = layout.read(tree, contents, await repository.revision(sha), config.host)
-    async with Engine(host.docker_host(config)) as engine:
-        containers = await engine.containers()
     situation = planning.Situation(
         desired=desired,
-        containers=containers,
+        containers=containers.list_now(host.docker_host(config)),
         releases=journal.releases(),
         now=time.time(),
         stacks_dir=str(repository.root / "stacks"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.adapters import host
+from agent.adapters import containers, host
 from agent.control import remotes
 from agent.domain import report
 from agent.domain.config import Config
@@ -69,16 +69,8 @@ def build(config: Config) -> dict[str, Any]:
 
 def list_containers(config: Config) -> tuple[Container, ...] | None:
     """What the engine lists, or None when it does not answer."""
-    import anyio
-
-    from agent.adapters.engine import Engine
-
-    async def listing() -> tuple[Container, ...]:
-        async with Engine(host.docker_host(config)) as engine:
-            return await engine.containers()
-
     try:
-        return anyio.run(listing, backend="asyncio")
+        return containers.list_now(host.docker_host(config))
     except CommitdError:
         return None
 

@@ -1,0 +1,87 @@
+"""Containers as the engine's answers describe them, and a listing without a client library.
+
+Commands that only look start in a moment because of it: the client library alone takes a third of
+a second to load.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from agent.domain.errors import UnreachableError
+from agent.domain.model import Container
+
+TIMEOUT_S = 10.0
+
+_EXIT = re.compile(r"Exited \((\d+)\)")
+_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def list_now(docker_host: str) -> tuple[Container, ...]:
+    """All containers of the engine at ``docker_host`` (``unix://…``), running or not. Blocks.
+
+    Raises :class:`UnreachableError`.
+    """
+    connection = _LocalConnection(docker_host.removeprefix("unix://"))
+    try:
+        connection.request("GET", "/containers/json?all=1")
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != http.client.OK:
+            raise UnreachableError(f"the engine answers {answer.status}", where=docker_host)
+        return tuple(from_listing(raw) for raw in json.loads(body))
+    except (OSError, http.client.HTTPException, ValueError) as err:
+        raise UnreachableError(f"the engine does not answer: {err}", where=docker_host) from None
+    finally:
+        connection.close()
+
+
+def from_listing(raw: Any) -> Container:
+    """One entry of a listing."""
+    names = [name.lstrip("/") for name in raw["Names"]] or [raw["Id"][:12]]
+    status = raw["Status"] or ""
+    ended = _EXIT.search(status)
+    health = _HEALTH.search(status)
+    return Container(
+        id=raw["Id"],
+        name=min(names, key=len),
+        image=raw["Image"],
+        state=raw["State"],
+        labels=raw["Labels"] or {},
+        exit_code=int(ended[1]) if ended else None,
+        health=health[1] if health else None,
+        created=int(raw["Created"]),
+    )
+
+
+def from_inspect(raw: Mapping[str, Any]) -> Container:
+    """The container that an inspect describes."""
+    state, config = raw["State"], raw["Config"]
+    return Container(
+        id=raw["Id"],
+        name=raw["Name"].lstrip("/"),
+        image=config["Image"],
+        state=state["Status"],
+        labels=config.get("Labels") or {},
+        exit_code=state["ExitCode"] if state["Status"] == "exited" else None,
+        health=(state.get("Health") or {}).get("Status"),
+        restart=raw["HostConfig"]["RestartPolicy"]["Name"],
+    )
