@@ -49,7 +49,11 @@ def list_now(docker_host: str) -> tuple[Container, ...]:
             raise UnreachableError(f"the engine answers {answer.status}", where=docker_host)
         return tuple(from_listing(raw) for raw in json.loads(body))
     except (OSError, http.client.HTTPException, ValueError) as err:
-        raise UnreachableError(f"the engine does not answer: {err}", where=docker_host) from None
+        raise UnreachableError(
+            f"the engine does not answer: {err}",
+            where=docker_host,
+            hint="is Docker running, and is the socket right?",
+        ) from None
     finally:
         connection.close()
 

@@ -305,7 +305,7 @@ def test_a_look_is_answered_while_the_agent_is_stopped_and_the_engine_down(fleet
 
 def test_status_says_since_when_a_remote_is_down_and_how_far_it_is_behind(fleet: Fleet) -> None:
     fleet.commit("first", {LIST: "- one\n", **_files(fleet, "one")})
-    host = fleet.host()
+    host = fleet.connected()
     assert host.once().returncode == 0
     assert "behind" not in host.commitd("status").stdout
     fleet.workspace.write({"README": "newer\n"})
