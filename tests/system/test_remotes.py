@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -423,3 +424,26 @@ def test_a_clone_that_is_lost_does_not_forget_which_way_is_forward(
     assert result.returncode == 1
     assert newer[:7] in result.stderr
     assert fleet.running() == before
+
+
+def test_a_full_disk_leaves_the_last_good_commit_in_force(fleet: Fleet) -> None:
+    fleet.commit("first", _stack(fleet, "1"))
+    host = fleet.connected(enrolled=False)
+    host.state.mkdir(mode=0o700)
+    run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", host.state])
+    try:
+        assert host.once().returncode == 0
+        before, first = fleet.running(), _applied(host)
+        fleet.workspace.write({"stacks/one/noise.bin": os.urandom(30_000_000)})
+        newer = _commit(fleet, "2")
+        fleet.workspace.push()
+        result = host.once()
+        assert result.returncode == 1
+        assert "cannot be fetched" in result.stderr
+        assert fleet.running() == before
+        assert _applied(host) == first
+        run(["mount", "-o", "remount,size=300m", host.state])
+        assert host.once().returncode == 0
+        assert _applied(host) == newer
+    finally:
+        run(["umount", "--lazy", host.state])
