@@ -204,15 +204,20 @@ def _meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -
     return TransientError(message)
 
 
+def binaries() -> list[Path]:
+    """Every Compose on this machine: the command, then the files of the CLI's plugin."""
+    plugins = [Path(os.environ.get("HOME", "/root"), ".docker/cli-plugins")]
+    plugins += [Path(directory) for directory in _PLUGIN_DIRS]
+    found = [Path(path)] if (path := shutil.which("docker-compose")) else []
+    return found + [p for d in plugins if os.access(p := d / "docker-compose", os.X_OK)]
+
+
 async def find(docker_host: str, timeout_s: float) -> Compose:
     """The Compose on this machine: ``docker-compose``, or the plugin's own file.
 
     Raises :class:`ConfigError` when there is none or it is too old.
     """
-    plugins = [Path(os.environ.get("HOME", "/root"), ".docker/cli-plugins")]
-    plugins += [Path(directory) for directory in _PLUGIN_DIRS]
-    found = [Path(path)] if (path := shutil.which("docker-compose")) else []
-    found += [p for d in plugins if os.access(p := d / "docker-compose", os.X_OK)]
+    found = binaries()
     need = f"install Docker Compose {OLDEST[0]}.{OLDEST[1]} or newer"
     if not found:
         raise ConfigError("Docker Compose is not on this machine", hint=need)

@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
         "commitd": metadata.version("commitd"),
         "python": platform.python_version(),
         "git": _first_line("git", "version"),
-        "docker-compose": _first_line("docker-compose", "version", "--short"),
+        "docker-compose": _first_line(_compose(), "version", "--short"),
         "sops": _first_line("sops", "--version", "--disable-version-check"),
     }
     if as_json:
@@ -31,6 +31,13 @@ def command(as_json: bool) -> None:
         return
     for name, version in found.items():
         click.echo(f"{name} {version or 'is not on the PATH'}")
+
+
+def _compose() -> str:
+    """The Compose that the agent would use, plugin or command."""
+    from agent.adapters import compose
+
+    return next((str(path) for path in compose.binaries()), "docker-compose")
 
 
 def _first_line(program: str, *args: str) -> str | None:
