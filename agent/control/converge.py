@@ -79,9 +79,14 @@ class Converger:
         self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)
 
-    async def deploy(self, deploys: Iterable[Deploy], revision: Revision) -> list[Outcome]:
-        """Bring all stacks to their declared state; never raises for one of them."""
-        return await self._each(deploys, lambda deploy: self._deploy(deploy, revision))
+    async def deploy(
+        self, deploys: Iterable[Deploy], revision: Revision, *, doubt: bool
+    ) -> list[Outcome]:
+        """Bring all stacks to their declared state; never raises for one of them.
+
+        In ``doubt`` about what is declared, services that left their stack stay: nothing is ended.
+        """
+        return await self._each(deploys, lambda deploy: self._deploy(deploy, revision, doubt))
 
     async def remove(self, removals: Iterable[RemoveStack], revision: Revision) -> list[Outcome]:
         """Take the stacks down; never raises for one of them."""
@@ -114,7 +119,7 @@ class Converger:
                 group.start_soon(one, action)
         return sorted(outcomes, key=lambda outcome: outcome.subject)
 
-    async def _deploy(self, deploy: Deploy, revision: Revision) -> Outcome:
+    async def _deploy(self, deploy: Deploy, revision: Revision, doubt: bool) -> Outcome:
         stack = deploy.stack
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
@@ -127,7 +132,7 @@ class Converger:
         )
         log.info("%s: deploying %s: %s", stack.name, revision.short, deploy.reason.value)
         outcome, services = await self._attempt(
-            number, stack.name, lambda: self._bring_up(stack, revision)
+            number, stack.name, lambda: self._bring_up(stack, revision, doubt)
         )
         await anyio.to_thread.run_sync(self._settle, deploy, revision, outcome, services)
         return outcome
@@ -213,14 +218,15 @@ class Converger:
         finally:
             self._pulse()
 
-    async def _bring_up(self, stack: Stack, revision: Revision) -> tuple[Service, ...]:
+    async def _bring_up(self, stack: Stack, revision: Revision, doubt: bool) -> tuple[Service, ...]:
         """Pull, start, and look whether it is there: a return code of 0 is not enough."""
         invocation = await anyio.to_thread.run_sync(self._secrets.invocation, stack)
         model = await self._step(self._compose.model(invocation))
         await self._step(self._compose.pull(invocation))
         await self._step(self._compose.up(invocation))
         containers = [c for c in await self._engine.containers() if c.project == stack.name]
-        await self._drop_left(stack, model, containers, revision)
+        if not doubt:
+            await self._drop_left(stack, model, containers, revision)
         return _observed(stack.name, model, containers)
 
     async def _drop_left(

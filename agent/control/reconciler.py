@@ -104,7 +104,8 @@ class Reconciler:
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired)
-        outcomes, refused = await self._execute(todo, desired)
+        doubt = plan.doubt_about(situation) is not None
+        outcomes, refused = await self._execute(todo, desired, doubt=doubt)
         if refused:
             holds += refused
             await self._write_holds(holds, desired)
@@ -161,7 +162,9 @@ class Reconciler:
 
     # --- converge ---
 
-    async def _execute(self, todo: Plan, desired: DesiredState) -> tuple[list[Outcome], list[Hold]]:
+    async def _execute(
+        self, todo: Plan, desired: DesiredState, *, doubt: bool
+    ) -> tuple[list[Outcome], list[Hold]]:
         """Evict and deploy side by side; take down only after that."""
         outcomes: list[Outcome] = []
         refused: list[Hold] = []
@@ -182,7 +185,9 @@ class Reconciler:
             for eviction in todo.evictions:
                 group.start_soon(evict, eviction)
             if todo.deploys:
-                outcomes += await self._p.converger.deploy(todo.deploys, desired.revision)
+                outcomes += await self._p.converger.deploy(
+                    todo.deploys, desired.revision, doubt=doubt
+                )
         if todo.removals:
             outcomes += await self._p.converger.remove(todo.removals, desired.revision)
         return outcomes, refused

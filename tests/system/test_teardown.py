@@ -150,3 +150,17 @@ def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> Non
     assert fleet.environment("one-extra-1")["VALUE"] == "2"
     assert host.once().returncode == 0
     assert set(fleet.running()) == {"one-app-1", "one-extra-1"}
+
+
+def test_in_doubt_not_even_a_service_that_left_its_stack_is_ended(fleet: Fleet) -> None:
+    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n")
+    fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
+    host = fleet.host()
+    host.once()
+    doubtful = {"host/media/stacks.yaml": "- one\n- one\n"}
+    fleet.commit("no extra", doubtful | {"stacks/one/compose.yaml": fleet.compose()})
+    assert host.once().returncode == 1
+    assert "one-extra-1" in fleet.running()
+    fleet.commit("mended", {"host/media/stacks.yaml": "- one\n"})
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1"}
