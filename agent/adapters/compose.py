@@ -55,6 +55,7 @@ class ModelService:
     image: str
     scale: int
     finishes: bool
+    container_name: str | None = None
 
 
 class Compose:
@@ -166,6 +167,7 @@ def _service(raw: Mapping[str, object]) -> ModelService:
         image=str(raw.get("image") or ""),
         scale=int(scale) if isinstance(scale, int | str) else 1,
         finishes=restart.partition(":")[0] in {"no", "on-failure"},
+        container_name=str(raw["container_name"]) if raw.get("container_name") else None,
     )
 
 

@@ -13,8 +13,8 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from agent.domain.container import Container
 from agent.domain.errors import UnreachableError
-from agent.domain.model import Container
 
 TIMEOUT_S = 10.0
 
@@ -73,6 +73,7 @@ def from_listing(raw: Any) -> Container:
         exit_code=int(ended[1]) if ended else None,
         health=health[1] if health else None,
         created=int(raw["Created"]),
+        network=(raw.get("HostConfig") or {}).get("NetworkMode"),
     )
 
 
@@ -88,4 +89,33 @@ def from_inspect(raw: Mapping[str, Any]) -> Container:
         exit_code=state["ExitCode"] if state["Status"] == "exited" else None,
         health=(state.get("Health") or {}).get("Status"),
         restart=raw["HostConfig"]["RestartPolicy"]["Name"],
+        network=raw["HostConfig"].get("NetworkMode"),
     )
+
+
+def redacted(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth keeping of an inspect: no environment values, no arguments, no secret."""
+    config, host = raw["Config"], raw["HostConfig"]
+    return {
+        "Id": raw["Id"],
+        "Name": raw["Name"],
+        "Created": raw["Created"],
+        "Image": raw["Image"],
+        "Config": {
+            "Image": config["Image"],
+            "Labels": config.get("Labels"),
+            "Env": sorted({pair.partition("=")[0] for pair in config.get("Env") or []}),
+            "StopSignal": config.get("StopSignal"),
+        },
+        "HostConfig": {
+            "RestartPolicy": host["RestartPolicy"],
+            "AutoRemove": host.get("AutoRemove"),
+            "NetworkMode": host.get("NetworkMode"),
+            "Binds": host.get("Binds"),
+            "PortBindings": host.get("PortBindings"),
+        },
+        "Mounts": [
+            {key: mount.get(key) for key in ("Type", "Name", "Source", "Destination")}
+            for mount in raw.get("Mounts") or []
+        ],
+    }

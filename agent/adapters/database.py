@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from agent.domain.errors import ConfigError, TransientError
+from agent.domain.model import Cause
 
-_SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE actions (
@@ -42,6 +44,24 @@ CREATE TABLE evicted (
   reason TEXT NOT NULL, at TEXT NOT NULL, remove_at REAL, inspect TEXT NOT NULL
 ) STRICT;
 """
+_ORDERS = """
+CREATE TABLE suspensions (
+  stack TEXT PRIMARY KEY, until REAL, reason TEXT NOT NULL, since TEXT NOT NULL
+) STRICT;
+CREATE TABLE undone (id TEXT PRIMARY KEY, until REAL NOT NULL) STRICT;
+"""
+_MIGRATIONS = (_SCHEMA, _ORDERS)
+"""Each brings a file of the version before to the next; the first makes a new one."""
+
+
+def utcnow() -> str:
+    """Now as ISO 8601 in UTC, to the millisecond."""
+    return iso(datetime.now(UTC))
+
+
+def iso(at: datetime) -> str:
+    """As all times in the journal are written."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Database:
@@ -88,13 +108,13 @@ class Database:
 
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            with self._transaction() as db:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        elif version > _SCHEMA_VERSION:
+        if version > len(_MIGRATIONS):
             raise sqlite3.DatabaseError(f"it is of a newer version of commitd ({version})")
+        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+            with self._transaction() as db:
+                for statement in script.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number}")
 
     def close(self) -> None:
         """Close the file."""
@@ -145,3 +165,21 @@ def _translated(done: str) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as err:
         raise TransientError(f"the journal cannot be {done}: {err}") from None
+
+
+def insert_action(
+    db: sqlite3.Connection,
+    action: str,
+    subject: str,
+    reason: str,
+    *,
+    cause: Iterable[Cause],
+    revision: str | None,
+) -> int:
+    """One more action that begins now; its number."""
+    cursor = db.execute(
+        "INSERT INTO actions (at, action, subject, reason, cause, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (utcnow(), action, subject, reason, json.dumps([asdict(c) for c in cause]), revision),
+    )
+    return int(cursor.lastrowid or 0)

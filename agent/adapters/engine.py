@@ -19,8 +19,8 @@ import aiohttp
 import anyio
 
 from agent.adapters import containers
+from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
-from agent.domain.model import Container
 
 CALL_TIMEOUT_S = 30.0
 PULL_TIMEOUT_S = 600.0
@@ -30,7 +30,7 @@ HELPER_LABEL = "io.commitd.helper"
 """For people who look at the engine. The agent knows its helpers by ID."""
 
 _GONE_HELPERS = 64
-_WATCHED = ("start", "die", "destroy", "rename", "update", "oom")
+_WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,19 @@ class Engine:
             answer = await self._docker.version()
         return str(answer["Version"])
 
+    async def identity(self) -> str:
+        """What tells this engine from any other, also after it was restarted."""
+        async with self._translated("ask who it is"):
+            answer = await self._docker.system.info()
+        return str(answer["ID"])
+
     async def containers(self) -> tuple[Container, ...]:
         """All containers, running or not, in one call."""
         async with self._translated("list the containers"):
-            found = await self._docker.containers.list(all="1")
+            # Its own listing makes an object of each, which costs more than all the rest.
+            found = await self._docker._query_json(  # noqa: SLF001
+                "containers/json", params={"all": "1"}
+            )
         return tuple(containers.from_listing(raw) for raw in found)
 
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
@@ -122,14 +131,14 @@ class Engine:
         except _AbsentError:
             return None
 
-    async def disable_restart(self, container_id: str) -> None:
-        """Make sure the engine does not start the container again by itself."""
+    async def set_restart(self, container_id: str, policy: Mapping[str, Any]) -> None:
+        """Change when the engine starts the container again by itself, as its API writes it."""
         with suppress(_AbsentError):
             async with self._translated("update a container"):
                 await self._docker._query_json(  # noqa: SLF001  aiodocker has no public update
                     f"containers/{container_id}/update",
                     method="POST",
-                    data={"RestartPolicy": {"Name": "no"}},
+                    data={"RestartPolicy": dict(policy)},
                 )
 
     async def stop(self, container_id: str, timeout_s: int) -> None:
@@ -142,6 +151,12 @@ class Engine:
         """Start a stopped container."""
         async with self._translated("start a container"):
             await self._docker.containers.container(container_id).start()
+
+    async def unpause(self, container_id: str) -> None:
+        """Let a paused container go on."""
+        with suppress(_AbsentError):
+            async with self._translated("unpause a container"):
+                await self._docker.containers.container(container_id).unpause()
 
     async def rename(self, container_id: str, name: str) -> None:
         """Give the container another name."""

@@ -8,12 +8,14 @@ call them from a worker thread where latency matters.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent.adapters.database import Database
+from agent.adapters.database import insert_action, iso, utcnow
+from agent.adapters.evictions import Evictions
+from agent.adapters.orders import Orders
 from agent.domain.model import Attempt, Cause, Hold, Release, Service, Status
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -38,35 +40,7 @@ class Entry:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """A container that was ended. ``action`` is removed, stopped, reported or exempt.
-
-    ``remove_at`` is when the kept container goes for good, in seconds since the epoch.
-    """
-
-    id: str
-    name: str
-    image: str
-    action: str
-    reason: str
-    at: str
-    remove_at: float | None = None
-
-
-_SELECT_EVICTED = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
-
-
-def utcnow() -> str:
-    """Now as ISO 8601 in UTC, to the millisecond."""
-    return _iso(datetime.now(UTC))
-
-
-def _iso(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class Journal(Database):
+class Journal(Evictions, Orders):
     """The journal of one host."""
 
     # --- actions ---
@@ -82,12 +56,7 @@ class Journal(Database):
     ) -> int:
         """Write down what is about to be done; its number."""
         with self._write() as db:
-            cursor = db.execute(
-                "INSERT INTO actions (at, action, subject, reason, cause, revision)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (utcnow(), action, subject, reason, _causes_to_json(cause), revision),
-            )
-        return int(cursor.lastrowid or 0)
+            return insert_action(db, action, subject, reason, cause=cause, revision=revision)
 
     def finish(
         self,
@@ -228,7 +197,7 @@ class Journal(Database):
         rows = self._rows("SELECT * FROM holds ORDER BY needs_person DESC, subject")
         return [{**dict(row), "needs_person": bool(row["needs_person"])} for row in rows]
 
-    # --- plaintext, approvals, helpers ---
+    # --- plaintext, helpers ---
 
     def plaintext(self) -> dict[str, str]:
         """Secret files that are decrypted: path of the ciphertext to its Git object."""
@@ -244,15 +213,6 @@ class Journal(Database):
         with self._write() as db:
             db.execute("DELETE FROM plaintext WHERE path = ?", (path,))
 
-    def approve(self, sha: str) -> None:
-        """A person on the host accepted this commit, with what it removes or rewrites."""
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO approvals VALUES (?, ?)", (sha, utcnow()))
-
-    def approved(self) -> frozenset[str]:
-        """Accepted commits."""
-        return frozenset(row["sha"] for row in self._rows("SELECT sha FROM approvals"))
-
     def keep_helper(self, container_id: str) -> None:
         """A helper container is about to start."""
         with self._write() as db:
@@ -267,52 +227,6 @@ class Journal(Database):
         """Helpers that were not seen to end."""
         return [row["id"] for row in self._rows("SELECT id FROM helpers")]
 
-    # --- evicted containers ---
-
-    def keep_evicted(self, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
-        """Remember a container that is being ended, with its redacted description."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO evicted VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    evicted.id,
-                    evicted.name,
-                    evicted.image,
-                    evicted.action,
-                    evicted.reason,
-                    evicted.at,
-                    evicted.remove_at,
-                    json.dumps(inspect),
-                ),
-            )
-
-    def evicted(self, limit: int = 200) -> list[Evicted]:
-        """Containers that were ended and are still kept or remembered, newest first."""
-        rows = self._rows(f"{_SELECT_EVICTED} ORDER BY at DESC LIMIT ?", (limit,))
-        return [Evicted(**dict(row)) for row in rows]
-
-    def expired(self, now: float) -> list[Evicted]:
-        """Kept containers whose time was over at ``now`` (epoch seconds), oldest first."""
-        rows = self._rows(
-            f"{_SELECT_EVICTED} WHERE remove_at IS NOT NULL AND remove_at <= ? ORDER BY remove_at",
-            (now,),
-        )
-        return [Evicted(**dict(row)) for row in rows]
-
-    def find_evicted(self, container_id: str) -> Evicted | None:
-        """The record of one container that is kept for a while."""
-        rows = self._rows(
-            "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
-            " WHERE id = ? AND remove_at IS NOT NULL",
-            (container_id,),
-        )
-        return Evicted(**dict(rows[0])) if rows else None
-
-    def evicted_is_gone(self, container_id: str) -> None:
-        """The kept container was removed for good."""
-        with self._write() as db:
-            db.execute("UPDATE evicted SET remove_at = NULL WHERE id = ?", (container_id,))
-
     def prune(self, before: str | None = None) -> int:
         """Forget what was long over at ``before`` (ISO 8601; now, if not given); how much it was.
 
@@ -322,13 +236,9 @@ class Journal(Database):
         with self._write() as db:
             actions = db.execute(
                 "DELETE FROM actions WHERE status IS NOT NULL AND at < ?",
-                (_iso(at - ACTIONS_KEPT),),
+                (iso(at - ACTIONS_KEPT),),
             )
             evicted = db.execute(
-                "DELETE FROM evicted WHERE remove_at IS NULL AND at < ?", (_iso(at - EVICTED_KEPT),)
+                "DELETE FROM evicted WHERE remove_at IS NULL AND at < ?", (iso(at - EVICTED_KEPT),)
             )
         return actions.rowcount + evicted.rowcount
-
-
-def _causes_to_json(causes: Iterable[Cause]) -> str:
-    return json.dumps([asdict(cause) for cause in causes])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import anyio
@@ -18,17 +18,15 @@ from tenacity import (
     wait_random,
 )
 
-from agent.adapters.compose import Compose, ModelService
+from agent.adapters.database import utcnow
 from agent.adapters.engine import Engine
-from agent.adapters.journal import Journal, utcnow
-from agent.control.secrets import SecretKeeper
-from agent.domain import drift
-from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.adapters.journal import Journal
+from agent.control.stacks import Stacks
+from agent.domain.errors import CommitdError, HeldError, PermanentError, TransientError
+from agent.domain.exempt import Exemptions
 from agent.domain.model import (
-    CONFIG_HASH,
     Attempt,
     Cause,
-    Container,
     Deploy,
     Outcome,
     Reason,
@@ -36,7 +34,6 @@ from agent.domain.model import (
     RemoveStack,
     Revision,
     Service,
-    Stack,
     Status,
 )
 
@@ -46,8 +43,6 @@ _Action = TypeVar("_Action", Deploy, RemoveStack)
 _Result = TypeVar("_Result")
 
 TRIES = 3
-STOP_S = 10
-"""For a service that left to end by itself."""
 FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 300.0
 QUIET_S = 600.0
@@ -62,19 +57,17 @@ class Converger:
 
     def __init__(
         self,
-        compose: Compose,
+        stacks: Stacks,
         engine: Engine,
         journal: Journal,
-        secrets: SecretKeeper,
         *,
         parallel: int,
         pulse: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
-        self._compose = compose
+        self._stacks = stacks
         self._engine = engine
         self._journal = journal
-        self._secrets = secrets
         self._pulse = pulse
         self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)
@@ -132,7 +125,7 @@ class Converger:
         )
         log.info("%s: deploying %s: %s", stack.name, revision.short, deploy.reason.value)
         outcome, services = await self._attempt(
-            number, stack.name, lambda: self._bring_up(stack, revision, doubt)
+            number, stack.name, lambda: self._stacks.bring_up(stack, revision, doubt=doubt)
         )
         await anyio.to_thread.run_sync(self._settle, deploy, revision, outcome, services)
         return outcome
@@ -151,7 +144,7 @@ class Converger:
             )
         )
         log.info("%s: taking it down: %s", project, removal.reason.value)
-        outcome, _ = await self._attempt(number, project, lambda: self._take_down(project))
+        outcome, _ = await self._attempt(number, project, lambda: self._stacks.take_down(project))
         if outcome.status is Status.SUCCEEDED:
             await anyio.to_thread.run_sync(self._journal.forget_release, project)
             if volumes:
@@ -179,8 +172,12 @@ class Converger:
             ):
                 tries = attempt.retry_state.attempt_number
                 with attempt:
+                    await anyio.to_thread.run_sync(self._refuse_suspended, subject)
                     result = await work()
             status = Status.SUCCEEDED
+        except HeldError as err:
+            status, error = Status.CANCELLED, err
+            log.info("%s: %s", subject, err)
         except CommitdError as err:
             status, error = Status.FAILED, err
             log.error("%s: %s", subject, err)  # noqa: TRY400  the message is for operators
@@ -192,6 +189,12 @@ class Converger:
             self._finish(number, subject, status, tries=tries, started=started, error=said)
         permanent = isinstance(error, PermanentError)
         return Outcome(subject, status, str(error) if error else None, permanent, tries), result
+
+    def _refuse_suspended(self, subject: str) -> None:
+        """A person may have taken it out of our hands since the plan was made."""
+        now = Exemptions(suspensions=self._journal.suspensions(time.time()))
+        if now.suspension(subject):
+            raise HeldError("it was suspended meanwhile")
 
     def _finish(
         self,
@@ -209,66 +212,6 @@ class Converger:
             self._journal.finish(number, status, attempts=tries, duration_s=duration_s, error=error)
         except CommitdError as err:
             log.error("%s: %s, but %s", subject, status.value, err)  # noqa: TRY400
-
-    async def _step(self, work: Awaitable[_Result]) -> _Result:
-        """One bounded piece of work; its beginning and its end are signs of life."""
-        self._pulse()
-        try:
-            return await work
-        finally:
-            self._pulse()
-
-    async def _bring_up(self, stack: Stack, revision: Revision, doubt: bool) -> tuple[Service, ...]:
-        """Pull, start, and look whether it is there: a return code of 0 is not enough."""
-        invocation = await anyio.to_thread.run_sync(self._secrets.invocation, stack)
-        model = await self._step(self._compose.model(invocation))
-        await self._step(self._compose.pull(invocation))
-        await self._step(self._compose.up(invocation))
-        containers = [c for c in await self._engine.containers() if c.project == stack.name]
-        if not doubt:
-            await self._drop_left(stack, model, containers, revision)
-        return _observed(stack.name, model, containers)
-
-    async def _drop_left(
-        self,
-        stack: Stack,
-        model: Mapping[str, ModelService],
-        containers: Iterable[Container],
-        revision: Revision,
-    ) -> None:
-        """End the services that the last release had and this one has not; volumes stay."""
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
-        before = releases.get(stack.name)
-        left = {service.name for service in before.services} - model.keys() if before else set()
-        for container in containers:
-            if container.service in left and not container.one_off:
-                await self._step(self._drop(container, revision))
-                log.info("%s: %s left its stack", stack.name, container.name)
-
-    async def _drop(self, container: Container, revision: Revision) -> None:
-        number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(
-                "evict", container.name, "its service left the stack", revision=revision.sha
-            )
-        )
-        started = time.monotonic()
-        status, error = Status.CANCELLED, None
-        try:
-            await self._engine.disable_restart(container.id)
-            await self._engine.stop(container.id, STOP_S)
-            await self._engine.remove(container.id)
-            status = Status.SUCCEEDED
-        except CommitdError as err:
-            status, error = Status.FAILED, str(err)
-            raise
-        finally:
-            self._finish(number, container.name, status, tries=1, started=started, error=error)
-
-    async def _take_down(self, project: str) -> None:
-        await self._step(self._compose.down(project))
-        left = [c.name for c in await self._engine.containers() if c.project == project and c.alive]
-        if left:
-            raise TransientError(f"still running after compose down: {', '.join(left)}")
 
     def _settle(
         self,
@@ -317,28 +260,3 @@ def backoff(count: int) -> float:
     """Seconds to wait after ``count`` failures in a row, with jitter."""
     longest: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (min(count, 10) - 1))
     return longest * random.uniform(0.8, 1.2)  # noqa: S311  spreads load, protects nothing
-
-
-def _observed(
-    stack: str, model: dict[str, ModelService], containers: list[Container]
-) -> tuple[Service, ...]:
-    """The release as it runs. Raises :class:`TransientError` naming what is not as it should be."""
-    services: list[Service] = []
-    wrong: list[str] = []
-    for name, expected in sorted(model.items()):
-        found = [c for c in containers if c.service == name and not c.one_off]
-        if len(found) != expected.scale:
-            wrong.append(f"{name} has {len(found)} of {expected.scale} containers")
-        wrong += [
-            f"{c.name} is {c.state}" + ("" if c.exit_code is None else f" ({c.exit_code})")
-            for c in found
-            if not drift.settled(c, finishes=expected.finishes)
-        ]
-        if expected.scale and found:
-            config_hash = found[0].labels.get(CONFIG_HASH, "")
-            services.append(
-                Service(name, expected.image, expected.scale, config_hash, expected.finishes)
-            )
-    if wrong:
-        raise TransientError(f"{stack} is not up: {'; '.join(wrong)}")
-    return tuple(services)

@@ -6,56 +6,60 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from agent.adapters.containers import from_inspect
+from agent.adapters.containers import from_inspect, redacted
+from agent.adapters.database import utcnow
 from agent.adapters.engine import Engine
-from agent.adapters.journal import Evicted, Journal, utcnow
+from agent.adapters.evictions import Evicted
+from agent.adapters.journal import Journal
+from agent.control.shield import Shield
 from agent.domain import ownership, plan
 from agent.domain.config import Undeclared
+from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError
-from agent.domain.model import Container, Hold, Protected, Reason, Status
+from agent.domain.exempt import Exemptions
+from agent.domain.model import Cause, Hold, Protected, Reason, Status
 
 log = logging.getLogger("commitd.evict")
 
-KEPT_PREFIX = "commitd-evicted-"
-"""Names of evicted containers that are kept for ``undeclared.keep``."""
-
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_KEPT_NAME = re.compile(re.escape(KEPT_PREFIX) + r"(.+)-[0-9a-f]{12}")
 _OWN_STOP_TIMEOUT_S = 10
 _AT_A_TIME = 8
-_PRUNE_EVERY_S = 86400.0
+_LONGEST_NAME = 200
 
 
 class Evictor:
     """Decides once more on a fresh look, then acts. One container at most once at a time."""
 
     def __init__(
-        self,
-        engine: Engine,
-        journal: Journal,
-        policy: Undeclared,
-        shield: Callable[[], Protected],
-        enrolled: Callable[[], bool],
+        self, engine: Engine, journal: Journal, policy: Undeclared, shield: Shield
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._policy = policy
         self._shield = shield
-        self._enrolled = enrolled
         self._busy: set[str] = set()
-        self._next_prune = 0.0
         self._recent: deque[float] = deque()
         self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
+    def busy(self, container_id: str) -> bool:
+        """Whether it is being ended right now."""
+        return container_id in self._busy
+
     def suspects(self, container: Container) -> bool:
-        """Whether it looks undeclared; cheap, for the event stream."""
-        owner = ownership.classify(container, self._shield(), self._engine.helpers.ids())
+        """Whether it looks undeclared; cheap, for the event stream, and without what people order.
+
+        A fresh look decides.
+        """
+        helpers = Exemptions(self._engine.helpers.ids())
+        owner = ownership.classify(container, self._shield.protected, helpers)
         return isinstance(owner, ownership.Undeclared)
 
     async def evict(self, container_id: str, *, patient: bool = True) -> Hold | None:
@@ -77,57 +81,67 @@ class Evictor:
             self._busy.discard(container_id)
 
     async def _look_and_end(self, container_id: str) -> Hold | None:
+        if self._many():
+            return self._too_many(container_id[:12])  # without a look: a storm must stay cheap
         raw = await self._engine.inspect(container_id)
         if raw is None:
             return None
         container = from_inspect(raw)
-        shield = self._shield()
-        owner = ownership.classify(container, shield, self._engine.helpers.ids())
-        if not isinstance(owner, ownership.Undeclared) or not container.alive:
+        if not container.alive:
+            return None
+        owner, hold, revision = await anyio.to_thread.run_sync(self._judge, container)
+        if not isinstance(owner, ownership.Undeclared):
             return None
         if time.time() - _started(raw) < self._policy.grace:
             return None
-        report_only = self._policy.mode == "report"
-        hold = plan.refusal(container, shield, self._enrolled(), report_only)
-        hold = hold or _irreversible(container, raw) or self._too_many(container)
-        if hold:
+        if hold := hold or _irreversible(container, raw):
             await self._report(container, raw, owner.reason, hold)
             return hold
-        await self._end(container, raw, owner.reason)
+        if self._many():
+            return self._too_many(container.name)
+        self._recent.append(time.monotonic())
+        await self._end(container, raw, owner.reason, revision)
         return None
 
-    async def _end(self, container: Container, raw: Mapping[str, Any], reason: Reason) -> None:
+    def _judge(self, container: Container) -> tuple[ownership.Ownership, Hold | None, str | None]:
+        """Whose it is by all that counts now, and why it may stay although it is nobody's."""
+        shield: Protected = self._shield.protected
+        owner = ownership.classify(container, shield, self._shield.exemptions())
+        report_only = self._policy.mode == "report"
+        hold = plan.refusal(container, shield, self._shield.enrolled(), report_only)
+        return owner, hold, shield.revision
+
+    async def _end(
+        self, container: Container, raw: Mapping[str, Any], reason: Reason, revision: str | None
+    ) -> None:
         keep = self._policy.mode == "remove"
+        kept = _KEPT_NAME.fullmatch(container.name)  # somebody started what was put aside
+        name = kept[1] if kept else container.name
         record = Evicted(
             container.id,
-            container.name,
+            name,
             container.image,
             "removed" if keep else "stopped",
             reason.value,
             utcnow(),
             time.time() + self._policy.keep if keep else None,
         )
-
-        def write_intent() -> int:
-            self._journal.keep_evicted(record, redacted(raw))
-            return self._journal.begin("evict", container.name, reason.value)
-
-        number = await anyio.to_thread.run_sync(write_intent)
+        cause = Cause(f"container {container.id[:12]}", "running", record.action, revision)
+        number = await anyio.to_thread.run_sync(
+            self._journal.begin_eviction, record, redacted(raw), cause, revision
+        )
         started = time.monotonic()
         status, error = Status.CANCELLED, None
         own = raw["Config"].get("StopTimeout")
         timeout_s = min(_OWN_STOP_TIMEOUT_S if own is None else own, self._policy.stop_timeout)
         try:
-            await self._engine.disable_restart(container.id)
+            if container.restart not in {"", "no"}:
+                await self._engine.set_restart(container.id, {"Name": "no"})
             await self._engine.stop(container.id, int(timeout_s))
             if keep:
-                await self._engine.rename(
-                    container.id, f"{KEPT_PREFIX}{container.name}-{container.id[:12]}"[:200]
-                )
+                await self._engine.rename(container.id, kept_name(record))
             status = Status.SUCCEEDED
-            log.warning(
-                "%s (%s) is %s: it %s", container.name, container.image, record.action, reason
-            )
+            log.warning("%s (%s) is %s: it %s", name, container.image, record.action, reason)
         except CommitdError as err:
             status, error = Status.FAILED, str(err)
             raise
@@ -140,69 +154,24 @@ class Evictor:
         record = Evicted(
             container.id, container.name, container.image, "reported", reason.value, utcnow()
         )
-        await anyio.to_thread.run_sync(self._journal.keep_evicted, record, redacted(raw))
-        log.warning("%s %s, and is left running: %s", container.name, reason, hold.detail)
+        if await anyio.to_thread.run_sync(self._journal.report, record, redacted(raw)):
+            log.warning("%s %s, and is left running: %s", container.name, reason, hold.detail)
 
-    def _too_many(self, container: Container) -> Hold | None:
+    def _many(self) -> bool:
         """A storm of undeclared containers is a mistake somewhere: say so, do not mow."""
         now = time.monotonic()
         while self._recent and now - self._recent[0] > 60:  # noqa: PLR2004  per minute
             self._recent.popleft()
-        if len(self._recent) >= self._policy.per_minute:
-            return Hold(
-                container.name,
-                Reason.RATE,
-                f"{self._policy.per_minute} containers were ended within a minute",
-            )
-        self._recent.append(now)
-        return None
+        return len(self._recent) >= self._policy.per_minute
 
-    async def tend(self, containers: Iterable[Container]) -> None:
-        """Look after the kept containers, of which ``containers`` is a fresh listing.
+    def _too_many(self, name: str) -> Hold:
+        limit = self._policy.per_minute
+        return Hold(name, Reason.RATE, f"{limit} containers were ended within a minute")
 
-        One that runs again, because Compose or a person took it up, gets its name back. One whose
-        time is over is removed, unless it became declared meanwhile; its volumes stay.
-        """
-        for container in containers:
-            if container.name.startswith(KEPT_PREFIX) and container.alive:
-                await self._guarded(self._hand_back, container.id)
-        for record in await anyio.to_thread.run_sync(self._journal.expired, time.time()):
-            await self._guarded(self._remove_expired, record.id)
-        if time.monotonic() > self._next_prune:
-            self._next_prune = time.monotonic() + _PRUNE_EVERY_S
-            await anyio.to_thread.run_sync(self._journal.prune)
 
-    async def _guarded(self, work: Callable[[str], Awaitable[None]], container_id: str) -> None:
-        """One kept container that makes trouble must not spoil the cycle."""
-        try:
-            await work(container_id)
-        except CommitdError as err:
-            log.warning("a kept container is looked after later: %s", err)
-
-    async def _hand_back(self, container_id: str) -> None:
-        record = await anyio.to_thread.run_sync(self._journal.find_evicted, container_id)
-        if record is not None:
-            await self._engine.rename(container_id, record.name)
-            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
-            log.info("%s belongs here again and has its name back", record.name)
-
-    async def _remove_expired(self, container_id: str) -> None:
-        shield = self._shield()
-        if shield.doubt:
-            return
-        raw = await self._engine.inspect(container_id)
-        if raw is None:
-            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
-            return
-        container = from_inspect(raw)
-        owner = ownership.classify(container, shield, self._engine.helpers.ids())
-        kept = container.name.startswith(KEPT_PREFIX)
-        if kept and (container.alive or not isinstance(owner, ownership.Undeclared)):
-            await self._hand_back(container_id)
-            return
-        if kept:
-            await self._engine.remove(container_id)
-        await anyio.to_thread.run_sync(self._journal.evicted_is_gone, container_id)
+def kept_name(record: Evicted) -> str:
+    """What an evicted container is called while it is kept."""
+    return f"{KEPT_PREFIX}{record.name}"[:_LONGEST_NAME] + f"-{record.id[:12]}"
 
 
 def _started(raw: Mapping[str, Any]) -> float:
@@ -225,31 +194,3 @@ def _irreversible(container: Container, raw: Mapping[str, Any]) -> Hold | None:
             needs_person=True,
         )
     return None
-
-
-def redacted(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth keeping of an inspect: no environment values, no arguments, no secret."""
-    config, host = raw["Config"], raw["HostConfig"]
-    return {
-        "Id": raw["Id"],
-        "Name": raw["Name"],
-        "Created": raw["Created"],
-        "Image": raw["Image"],
-        "Config": {
-            "Image": config["Image"],
-            "Labels": config.get("Labels"),
-            "Env": sorted({pair.partition("=")[0] for pair in config.get("Env") or []}),
-            "StopSignal": config.get("StopSignal"),
-        },
-        "HostConfig": {
-            "RestartPolicy": host["RestartPolicy"],
-            "AutoRemove": host.get("AutoRemove"),
-            "NetworkMode": host.get("NetworkMode"),
-            "Binds": host.get("Binds"),
-            "PortBindings": host.get("PortBindings"),
-        },
-        "Mounts": [
-            {key: mount.get(key) for key in ("Type", "Name", "Source", "Destination")}
-            for mount in raw.get("Mounts") or []
-        ],
-    }

@@ -82,6 +82,12 @@ class Follower:
             return replace(self._current, holds=(*self._current.holds, *in_the_way))
         return self._current
 
+    async def stay(self) -> Followed:
+        """What is checked out, whatever the remotes say and whoever edited it."""
+        if applied := await self._repository.applied():
+            await self._load(applied)
+        return self._current
+
     async def _fetch_unknown(self, heads: list[Head]) -> tuple[list[Head], bool, list[Hold]]:
         """Bring in the commits that are not here, each from the first remote that delivers it.
 

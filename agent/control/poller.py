@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from agent.adapters.journal import utcnow
+from agent.adapters.database import utcnow
 from agent.adapters.probes import BusyError, Probe, probe
 from agent.control.remotes import Remotes
 from agent.domain.config import Remote

@@ -7,32 +7,32 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import anyio
 import anyio.to_thread
 
+from agent.adapters.database import iso
 from agent.adapters.engine import Engine
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.control.converge import Converger
 from agent.control.evict import Evictor
 from agent.control.follower import Followed, Follower
+from agent.control.gather import situation
+from agent.control.keeper import Keeper
 from agent.control.remotes import Remotes
 from agent.control.secrets import SecretKeeper
-from agent.domain import plan
+from agent.control.shield import Shield
+from agent.domain import plan, removal
+from agent.domain import situation as situations
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
-from agent.domain.model import (
-    DesiredState,
-    Evict,
-    Hold,
-    Outcome,
-    Plan,
-    Protected,
-    Reason,
-    Status,
-)
+from agent.domain.exempt import Exemptions
+from agent.domain.model import DesiredState, Evict, Hold, Outcome, Plan, Reason, Status
+from agent.domain.situation import Situation
 
 log = logging.getLogger("commitd")
 
@@ -45,21 +45,6 @@ class Verdict:
     failed: bool = False
     waiting: bool = False
     reasons: tuple[str, ...] = ()
-
-
-class Protection:
-    """What must not be evicted, as last published. Readers get it without waiting."""
-
-    def __init__(self) -> None:
-        self._current = Protected({}, "the first full look is not done yet")
-
-    def publish(self, protected: Protected) -> None:
-        """From now on this counts."""
-        self._current = protected
-
-    def current(self) -> Protected:
-        """What counts now."""
-        return self._current
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +60,8 @@ class Parts:
     secrets: SecretKeeper
     converger: Converger
     evictor: Evictor
-    protection: Protection
+    keeper: Keeper
+    shield: Shield
 
 
 class Reconciler:
@@ -91,27 +77,42 @@ class Reconciler:
         Raises nothing that belongs to one stack; raises :class:`CommitdError` when engine, journal
         or clone fail.
         """
-        followed = await self._follow()
+        exemptions = await self._orders()
+        followed = await (self._stay() if exemptions.host else self._follow())
         holds = list(followed.holds)
         desired = followed.desired
         if desired is None:
             await self._write_holds(holds, None)
             detail = "; ".join(hold.detail for hold in holds) or "no commit was ever fetched"
             return Verdict(f"nothing to enforce: {detail}", failed=True)
-        situation = await self._situation(desired, followed.doubt)
-        self._p.protection.publish(plan.protected(situation))
+        situation = await self._situation(desired, followed.doubt, exemptions)
+        self._p.shield.publish(situations.protected(situation))
         todo = plan.plan(situation)
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired)
-        doubt = plan.doubt_about(situation) is not None
+        await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _spared(todo))
+        doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, doubt=doubt)
         if refused:
             holds += refused
             await self._write_holds(holds, desired)
         await self._shrink(situation, outcomes)
-        await self._p.evictor.tend(situation.containers)
+        if not exemptions.host:
+            await self._p.keeper.tend(situation.containers)
         return _verdict(desired, followed.confirmed, todo, outcomes, holds)
+
+    async def _orders(self) -> Exemptions:
+        """What people take out of the agent's hands now; what is over is said once."""
+        for stack in await anyio.to_thread.run_sync(self._p.journal.end_orders, time.time()):
+            log.info("the suspension of %s is over", stack or "this host")
+        return await anyio.to_thread.run_sync(self._p.shield.exemptions)
+
+    async def _stay(self) -> Followed:
+        """A suspended host keeps its commit, its files included."""
+        if self._followed.desired is None:
+            self._followed = await self._p.follower.stay()
+        return replace(self._followed, holds=(), doubt=None)
 
     async def _follow(self) -> Followed:
         """Where the remotes lead. Trouble on the way there puts what is declared in doubt."""
@@ -134,30 +135,28 @@ class Reconciler:
 
     # --- plan ---
 
-    async def _situation(self, desired: DesiredState, doubt: str | None) -> plan.Situation:
-        journal, config = self._p.journal, self._p.config
-        releases = await anyio.to_thread.run_sync(journal.releases)
+    async def _situation(
+        self, desired: DesiredState, doubt: str | None, exemptions: Exemptions
+    ) -> Situation:
+        journal = self._p.journal
+        locked = {} if exemptions.host else await self._unlock(desired, exemptions)
+        listed = await self._p.engine.containers()
+
+        found = await anyio.to_thread.run_sync(
+            situation, self._p.config, journal, desired, listed, exemptions
+        )
+        return replace(found, doubt=doubt, locked=locked)
+
+    async def _unlock(
+        self, desired: DesiredState, exemptions: Exemptions
+    ) -> Mapping[str, tuple[Reason, str]]:
+        """Bring the plaintext up to date, but not that of stacks which are suspended."""
+        releases = await anyio.to_thread.run_sync(self._p.journal.releases)
+        ours = tuple(s for s in desired.stacks if not exemptions.suspension(s.name))
         kept = frozenset(releases) | frozenset(desired.broken)
-        locked = await self._p.secrets.refresh(desired, kept - {s.name for s in desired.stacks})
-        return plan.Situation(
-            desired=desired,
-            containers=await self._p.engine.containers(),
-            releases=releases,
-            now=time.time(),
-            stacks_dir=str(self._p.repository.root / "stacks"),
-            enrolled=journal.get("enrolled") is not None,
-            doubt=doubt,
-            locked=locked,
-            attempts=await anyio.to_thread.run_sync(journal.attempts),
-            approved=await anyio.to_thread.run_sync(journal.approved),
-            cliff=frozenset(
-                hold["subject"]
-                for hold in await anyio.to_thread.run_sync(journal.holds)
-                if hold["reason"] == Reason.CLIFF.value
-            ),
-            teardown_limit=config.teardown_limit,
-            report_only=config.undeclared.mode == "report",
-            helpers=self._p.engine.helpers.ids(),
+        kept |= {each.stack for each in exemptions.suspensions if each.stack}
+        return await self._p.secrets.refresh(
+            replace(desired, stacks=ours), kept - {stack.name for stack in ours}
         )
 
     # --- converge ---
@@ -188,15 +187,19 @@ class Reconciler:
                 outcomes += await self._p.converger.deploy(
                     todo.deploys, desired.revision, doubt=doubt
                 )
-        if todo.removals:
-            outcomes += await self._p.converger.remove(todo.removals, desired.revision)
-        return outcomes, refused
+        up = {outcome.subject for outcome in outcomes if outcome.status is Status.SUCCEEDED}
+        ready = [r for r in todo.removals if r.after is None or r.after in up]
+        waiting = [r for r in todo.removals if r not in ready]
+        refused += [removal.stays(r.project, r.after or "", desired.revision) for r in waiting]
+        if ready:
+            outcomes += await self._p.converger.remove(ready, desired.revision)
+        return outcomes, _one_of_a_kind(refused)
 
-    async def _shrink(self, situation: plan.Situation, outcomes: list[Outcome]) -> None:
+    async def _shrink(self, situation: Situation, outcomes: list[Outcome]) -> None:
         """After the new state was observed, protect just that."""
         if outcomes:
             releases = await anyio.to_thread.run_sync(self._p.journal.releases)
-            self._p.protection.publish(plan.protected(replace(situation, releases=releases)))
+            self._p.shield.publish(situations.protected(replace(situation, releases=releases)))
 
     async def _write_holds(self, holds: list[Hold], desired: DesiredState | None) -> None:
         new = await anyio.to_thread.run_sync(self._p.journal.replace_holds, holds)
@@ -208,6 +211,30 @@ class Reconciler:
         revision = desired.revision.sha if desired else None
         number = self._p.journal.begin("hold", hold.subject, hold.reason.value, revision=revision)
         self._p.journal.finish(number, Status.HELD, attempts=0, error=hold.detail)
+
+
+def _spared(todo: Plan) -> list[dict[str, str]]:
+    """Containers that run although no stack declares them, as ``status`` shows them."""
+    return [
+        {
+            "id": spare.container.id,
+            "name": spare.container.name,
+            "image": spare.container.image,
+            "action": "exempt",
+            "reason": spare.rule,
+            "at": iso(datetime.fromtimestamp(spare.container.created, UTC)),
+        }
+        for spare in todo.spared
+    ]
+
+
+def _one_of_a_kind(holds: list[Hold]) -> list[Hold]:
+    """Hundreds of containers that wait for the same limit are one hold."""
+    many = [hold for hold in holds if hold.reason is Reason.RATE]
+    if not many:
+        return holds
+    waiting = Hold("undeclared", Reason.RATE, f"{many[0].detail}; more of them wait")
+    return [*(hold for hold in holds if hold.reason is not Reason.RATE), waiting]
 
 
 def _verdict(
@@ -231,11 +258,13 @@ def _verdict(
     if waiting:
         parts.append(f"{len(waiting)} waiting for a person")
     done = sum(o.status is Status.SUCCEEDED for o in outcomes) + len(todo.evictions)
+    paused = [hold.subject for hold in holds if hold.reason is Reason.SUSPENDED]
+    suspended = f"; suspended: {', '.join(paused)}" if paused else ""
     if not parts:
-        line = f"in sync with {revision}"
+        line = f"in sync with {revision}{suspended}"
         line += f"; {done} done" if done else ""
     else:
-        line = f"at {revision}; {'; '.join(parts)}"
+        line = f"at {revision}; {'; '.join(parts)}{suspended}"
     reasons = [f"failed: {o.subject}: {o.error}" for o in failed]
     reasons += [f"held: {hold.subject}: {hold.reason.value}: {hold.detail}" for hold in holds]
     return Verdict(line, bool(failed or broken), bool(waiting), tuple(reasons))

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from agent.adapters import compose, host, process, sops, systemd
+from agent.adapters import compose, host, lease, process, sops, systemd
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
@@ -24,10 +24,13 @@ from agent.adapters.signatures import Verifier
 from agent.control.converge import Converger
 from agent.control.evict import Evictor
 from agent.control.follower import Follower
+from agent.control.keeper import Keeper
 from agent.control.poller import Poller
-from agent.control.reconciler import Parts, Protection, Reconciler, Verdict
+from agent.control.reconciler import Parts, Reconciler, Verdict
 from agent.control.remotes import Remotes
 from agent.control.secrets import SecretKeeper, no_key
+from agent.control.shield import Shield
+from agent.control.stacks import Stacks
 from agent.control.watcher import Watcher
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
@@ -113,7 +116,8 @@ def _wire(
         partial(host.read_key, settings) if settings else no_key,
         repository.contents,
     )
-    protection = Protection()
+    shield = Shield(engine, journal)
+    evictor = Evictor(engine, journal, config.undeclared, shield)
     names = [remote.name for remote in config.remotes]
     remotes = Remotes(names, journal, config.runtime_dir)
     return Parts(
@@ -131,22 +135,16 @@ def _wire(
         journal=journal,
         secrets=secrets,
         converger=Converger(
-            program,
+            Stacks(program, engine, journal, secrets, pulse),
             engine,
             journal,
-            secrets,
             parallel=config.converge.parallel,
             pulse=pulse,
             stopping=stopping,
         ),
-        evictor=Evictor(
-            engine,
-            journal,
-            config.undeclared,
-            protection.current,
-            lambda: journal.get("enrolled") is not None,
-        ),
-        protection=protection,
+        evictor=evictor,
+        keeper=Keeper(engine, journal, shield, evictor),
+        shield=shield,
     )
 
 
@@ -172,12 +170,17 @@ async def _reap_helpers(parts: Parts) -> None:
 async def once(config: Config) -> Verdict:
     """One whole cycle."""
     async with assemble(config) as parts:
-        await parts.engine.version()
-        await _reap_helpers(parts)
-        poller = Poller(config.remotes, config.branch, parts.remotes, lambda _: None)
-        await poller.ask_all()
-        await poller.aclose()
-        return await Reconciler(parts).cycle()
+        with lease.only_agent_of(await parts.engine.identity()):
+            return await _one_cycle(parts)
+
+
+async def _one_cycle(parts: Parts) -> Verdict:
+    await _reap_helpers(parts)
+    config = parts.config
+    poller = Poller(config.remotes, config.branch, parts.remotes, lambda _: None)
+    await poller.ask_all()
+    await poller.aclose()
+    return await Reconciler(parts).cycle()
 
 
 class Daemon:
@@ -223,38 +226,42 @@ class Daemon:
         async with assemble(
             self._config, pulse=self._pulse, stopping=lambda: self._stopping
         ) as parts:
-            await self._await_engine(parts)
-            self._before = None
-            systemd.notify("READY=1", "STATUS=looking at the remotes")
-            reconciler = Reconciler(parts)
-            unknown = parts.protection.current()
-            watcher = Watcher(
-                parts.engine,
-                parts.evictor,
-                self._wake_up,
-                ready=lambda: parts.protection.current() is not unknown,
-            )
-            config = parts.config
-            poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
-            self._poller = poller
-            try:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(watcher.run)
-                    group.start_soon(poller.run)
-                    await self._loop(reconciler, parts.remotes)
-                    group.cancel_scope.cancel()
-            finally:
-                self._poller = None
-                await poller.aclose()
+            if engine_id := await self._await_engine(parts):
+                with lease.only_agent_of(engine_id):
+                    await self._work(parts)
         if self._reload_wanted:
             self._take_new_config()
 
-    async def _await_engine(self, parts: Parts) -> None:
-        """Docker may start after the agent; an agent in a crash loop would help nobody."""
+    async def _work(self, parts: Parts) -> None:
+        """Watch, poll and cycle, until told to stop or to reload."""
+        self._before = None
+        systemd.notify("READY=1", "STATUS=looking at the remotes")
+        reconciler = Reconciler(parts)
+        watcher = Watcher(
+            parts.engine, parts.evictor, parts.shield, self._wake_up, parts.config.resync
+        )
+        config = parts.config
+        poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
+        self._poller = poller
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(watcher.run)
+                group.start_soon(poller.run)
+                await self._loop(reconciler, parts.remotes)
+                group.cancel_scope.cancel()
+        finally:
+            self._poller = None
+            await poller.aclose()
+
+    async def _await_engine(self, parts: Parts) -> str | None:
+        """Docker may start after the agent; an agent in a crash loop would help nobody.
+
+        Returns the engine's identity, or None when told to stop or to reload first.
+        """
         said = None
         while not (self._stopping or self._reload_wanted):
             try:
-                await parts.engine.version()
+                engine_id = await parts.engine.identity()
                 await _reap_helpers(parts)
             except CommitdError as err:
                 if str(err) != said:
@@ -263,7 +270,8 @@ class Daemon:
                 systemd.notify("READY=1", f"STATUS=waiting for the engine: {err}")
                 await self._sleep(ENGINE_RETRY_S)
             else:
-                return
+                return engine_id
+        return None
 
     async def _loop(self, reconciler: Reconciler, remotes: Remotes) -> None:
         """Cycles, woken by time, remotes, events and signals."""

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from agent.adapters.engine import Engine, Event
 from agent.control.evict import Evictor
+from agent.control.shield import Shield
 from agent.domain.errors import CommitdError
 
 log = logging.getLogger("commitd.watcher")
@@ -25,20 +26,23 @@ _MOST_PENDING = 1000
 class Watcher:
     """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew.
 
-    Until it is ``ready`` nobody knows yet what is declared: then everything is left to the cycle.
+    Until the shield is ready nobody knows yet what is declared: then everything is left to the
+    cycle. A stream can fall silent without ending, so it is opened anew every ``resync_s``.
     """
 
     def __init__(
         self,
         engine: Engine,
         evictor: Evictor,
+        shield: Shield,
         wake: Callable[[str], None],
-        ready: Callable[[], bool],
+        resync_s: float,
     ) -> None:
         self._engine = engine
         self._evictor = evictor
+        self._shield = shield
         self._wake = wake
-        self._ready = ready
+        self._resync_s = resync_s
         self._pending: set[str] = set()
 
     async def run(self) -> None:
@@ -48,11 +52,16 @@ class Watcher:
             while True:
                 opened = time.monotonic()
                 try:
-                    await self._engine.watch(
-                        lambda event: self._handle(event, group),
-                        lambda: self._wake("the event stream was opened"),
-                    )
-                except CommitdError as err:
+                    with anyio.move_on_after(self._resync_s) as term:
+                        await self._engine.watch(
+                            lambda event: self._handle(event, group),
+                            lambda: self._wake("the event stream was opened"),
+                        )
+                    if term.cancelled_caught:
+                        continue
+                except Exception as err:
+                    if not isinstance(err, CommitdError):
+                        log.exception("unexpected")
                     steady = time.monotonic() - opened > _STEADY_S
                     wait_s = _RECONNECT_S[0] if steady else min(wait_s * 2, _RECONNECT_S[1])
                     log.warning("%s; again in %.1f s", err, wait_s)
@@ -63,13 +72,16 @@ class Watcher:
         if self._engine.helpers.knows(event.id):
             return  # or a cycle that decrypts would wake the next one
         if event.action == "start":
-            if not self._ready():
+            if not self._shield.ready:
                 # The first cycle may have listed the containers before this one was there.
                 self._wake(f"{event.name}: started before the first look was done")
                 return
             if not self._evictor.suspects(event.container()):
                 return
-            if event.id in self._pending or len(self._pending) >= _MOST_PENDING:
+            if event.id in self._pending:
+                return
+            if len(self._pending) >= _MOST_PENDING:
+                self._wake("more starts than can be looked at one by one")
                 return
             self._pending.add(event.id)
             group.start_soon(self._evict, event.id)

@@ -154,12 +154,17 @@ def parse(content: bytes, name: str, *, hostname: str) -> Config:
     return config
 
 
+def duration(value: object) -> Seconds:
+    """A length of time as people write it. Raises :class:`ValueError`."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"{value!r} is not a duration: write 10s, 5m or 24h")
+    return Seconds(float(match[1]) * _UNITS[match[2]])
+
+
 def _decode(kind: type, value: object) -> object:
     if kind is Seconds:
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if not match:
-            raise ValueError(f"{value!r} is not a duration: write 10s, 5m or 24h")
-        return Seconds(float(match[1]) * _UNITS[match[2]])
+        return duration(value)
     if kind is Share:
         match = _SHARE.fullmatch(value) if isinstance(value, str) else None
         if not match or float(match[1]) > 100:  # noqa: PLR2004  percent

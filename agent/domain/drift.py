@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agent.domain.model import CONFIG_HASH, Cause, Container, Release, Service
+from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, NUMBER, Container
+from agent.domain.model import Cause, Release, Service
 
 
 def compare(release: Release, containers: Iterable[Container]) -> tuple[Cause, ...]:
@@ -38,13 +39,30 @@ def _compare_service(stack: str, service: Service, found: list[Container]) -> li
         for c in current
         if not settled(c, finishes=service.finishes)
     ]
+    causes += [
+        Cause(f"{subject} name", name, c.name)
+        for c in current
+        if (name := right_name(stack, service.container_name, c)) != c.name
+    ]
     return causes
+
+
+def right_name(stack: str, container_name: str | None, container: Container) -> str:
+    """What Compose calls the container; a killed recreate or a person may have called it else.
+
+    ``container_name`` is what the stack's file says, if it says something. A container without a
+    number is called right, as is one that the agent itself has put aside.
+    """
+    number = container.labels.get(NUMBER)
+    if number is None or container.name.startswith(KEPT_PREFIX):
+        return container.name
+    return container_name or f"{stack}-{container.service}-{number}"
 
 
 def settled(container: Container, *, finishes: bool) -> bool:
     """Runs, or has ended well where ending is its nature."""
     if container.alive:
-        return True
+        return container.state != "paused"
     return finishes and container.state == "exited" and container.exit_code == 0
 
 

@@ -8,8 +8,9 @@ import posixpath
 import re
 from collections.abc import Mapping
 
-from agent.domain import documents, dotenv
+from agent.domain import documents, dotenv, fleet
 from agent.domain.errors import PermanentError
+from agent.domain.exempt import AllowRule
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -33,7 +34,7 @@ def wanted(tree: Tree, host: str) -> dict[str, str]:
         for path, entry in tree.items()
         if entry.size <= documents.MAX_BYTES
         and (
-            path == _list_path(host)
+            path in {_list_path(host), fleet.FLEET_PATH, fleet.path_for(host)}
             or (_is_env(path) and _reaches(path, host))
             or _is_compose(path)
         )
@@ -65,13 +66,34 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
         for name, where in entries.items()
         if not _has_directory(tree, f"stacks/{name}")
     ]
+    allow, policy_faults = _allowed(tree, contents, host)
     return DesiredState(
         revision=revision,
         host=host,
         stacks=tuple(sorted(stacks, key=lambda stack: stack.name)),
         broken=broken,
-        list_faults=(*list_faults, *missing),
+        list_faults=(*list_faults, *missing, *policy_faults),
+        allow=allow,
     )
+
+
+def _allowed(
+    tree: Tree, contents: Mapping[str, bytes], host: str
+) -> tuple[tuple[AllowRule, ...], list[Fault]]:
+    """What may run beside the stacks: the fleet's rules and this host's. One fault a file."""
+    rules: list[AllowRule] = []
+    faults: list[Fault] = []
+    for path in (fleet.FLEET_PATH, fleet.path_for(host)):
+        if path not in tree:
+            continue
+        if tree[path].mode not in _REGULAR:
+            faults.append(Fault("the policy is not a regular file", path, "commit the file itself"))
+            continue
+        try:
+            rules += fleet.read(_content(tree, contents, path), path)
+        except PermanentError as err:
+            faults.append(Fault(err.message, err.where or path, err.hint))
+    return tuple(rules), faults
 
 
 def _list_path(host: str) -> str:

@@ -11,14 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-PROJECT = "com.docker.compose.project"
-SERVICE = "com.docker.compose.service"
-CONFIG_HASH = "com.docker.compose.config-hash"
-ONEOFF = "com.docker.compose.oneoff"
-HOOK = "com.docker.compose.hook"
-REPLACE = "com.docker.compose.replace"
-WORKING_DIR = "com.docker.compose.project.working_dir"
-SWARM_TASK = "com.docker.swarm.task.id"
+from agent.domain.container import Container
+from agent.domain.exempt import AllowRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,8 @@ class DesiredState:
     """What one commit declares for one host.
 
     ``broken`` are stacks that are declared but cannot be read: what runs of them is protected.
-    ``list_faults`` mean that the list itself is in doubt: nothing may be removed.
+    ``list_faults`` mean that the list itself, or what is allowed beside it, is in doubt: nothing
+    may be removed. ``allow`` lets containers be that no stack declares.
     """
 
     revision: Revision
@@ -99,6 +94,7 @@ class DesiredState:
     stacks: tuple[Stack, ...]
     broken: Mapping[str, Fault] = field(default_factory=dict)
     list_faults: tuple[Fault, ...] = ()
+    allow: tuple[AllowRule, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -107,46 +103,12 @@ class DesiredState:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
-    """One container as the engine lists it. ``state`` is the engine's word (running, exited …)."""
-
-    id: str
-    name: str
-    image: str
-    state: str
-    labels: Mapping[str, str]
-    exit_code: int | None = None
-    health: str | None = None
-    created: int = 0
-    restart: str | None = None
-
-    @property
-    def project(self) -> str | None:
-        """The Compose project it claims to belong to."""
-        return self.labels.get(PROJECT)
-
-    @property
-    def service(self) -> str | None:
-        """The Compose service it claims to belong to."""
-        return self.labels.get(SERVICE)
-
-    @property
-    def one_off(self) -> bool:
-        """Made by ``compose run``, by a hook, or the temporary half of a recreate."""
-        return self.labels.get(ONEOFF, "False") == "True" or HOOK in self.labels
-
-    @property
-    def alive(self) -> bool:
-        """Has a process, or will have one again by itself."""
-        return self.state in {"running", "restarting", "paused"}
-
-
-@dataclass(frozen=True, slots=True)
 class Service:
     """One service of a release as it was observed once it ran.
 
     ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
     is to end (no restart policy), so that an end with 0 is success and not drift.
+    ``container_name`` is what the file says, None where Compose makes the names.
     """
 
     name: str
@@ -154,6 +116,7 @@ class Service:
     scale: int
     config_hash: str
     finishes: bool
+    container_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +150,8 @@ class Reason(StrEnum):
     CHANGED = "its files changed"
     DRIFTED = "what runs is not what was deployed"
     LEFT = "no longer declared"
+    RENAMED = "its new name is not up yet"
+    SUSPENDED = "a person suspended it"
     NO_PROJECT = "belongs to no Compose project"
     UNKNOWN_PROJECT = "its project is not declared"
     UNKNOWN_SERVICE = "its project declares no such service"
@@ -238,11 +203,12 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class RemoveStack:
-    """Take a whole project down; its volumes stay."""
+    """Take a whole project down; its volumes stay. The stack ``after`` must be up first."""
 
     project: str
     reason: Reason
     causes: tuple[Cause, ...] = ()
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +217,14 @@ class Evict:
 
     container: Container
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A running container that nobody declared, and the rule that lets it be."""
+
+    container: Container
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +248,7 @@ class Plan:
     removals: tuple[RemoveStack, ...] = ()
     evictions: tuple[Evict, ...] = ()
     holds: tuple[Hold, ...] = ()
+    spared: tuple[Spare, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -307,8 +282,11 @@ class Protected:
     """What must not be evicted: applied, desired and in flight, together.
 
     ``services`` maps a project to its services, or to None where any service may belong to it.
-    While ``doubt`` is set, nothing at all may be removed, for the reason it gives.
+    ``allow`` are the rules of ``revision``, the commit that all this follows from. While ``doubt``
+    is set, nothing at all may be removed, for the reason it gives.
     """
 
     services: Mapping[str, frozenset[str] | None]
     doubt: str | None = None
+    allow: tuple[AllowRule, ...] = ()
+    revision: str | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.domain.model import SWARM_TASK, Container, Protected, Reason
+from agent.domain.container import SWARM_TASK, Container
+from agent.domain.exempt import Exemptions
+from agent.domain.model import Protected, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +31,41 @@ class Undeclared:
 Ownership = Declared | Exempt | Undeclared
 
 
-def classify(container: Container, protected: Protected, helpers: frozenset[str]) -> Ownership:
-    """Decide by project, service and ID.
+def classify(container: Container, protected: Protected, exemptions: Exemptions) -> Ownership:
+    """Decide by ID, project and service, then by the rules from Git.
 
-    ``helpers`` are the IDs of the agent's own containers: a label could be copied by anyone.
+    Only what nothing else speaks for is undeclared.
     """
-    if container.id in helpers:
+    if container.id in exemptions.helpers:
         return Exempt("a helper of the agent")
-    if SWARM_TASK in container.labels:
-        return Exempt("a Swarm task")
+    reason = _undeclared(container, protected)
+    if reason is None:
+        return Declared()
+    if rule := _rule(container, protected, exemptions):
+        return Exempt(rule)
+    return Undeclared(reason)
+
+
+def _undeclared(container: Container, protected: Protected) -> Reason | None:
+    """Why the container is no service of a protected stack, or None if it is one."""
     project = container.project
     if not project:
-        return Undeclared(Reason.NO_PROJECT)
+        return Reason.NO_PROJECT
     if project not in protected.services:
-        return Undeclared(Reason.UNKNOWN_PROJECT)
-    if container.one_off:
-        return Exempt("a one-off or hook of a declared stack")
+        return Reason.UNKNOWN_PROJECT
     services = protected.services[project]
-    if services is not None and container.service not in services:
-        return Undeclared(Reason.UNKNOWN_SERVICE)
-    return Declared()
+    if container.one_off or (services is not None and container.service not in services):
+        return Reason.UNKNOWN_SERVICE
+    return None
+
+
+def _rule(container: Container, protected: Protected, exemptions: Exemptions) -> str | None:
+    if exemptions.suspension(container.project):
+        return "it is suspended"
+    if container.id in exemptions.undone:
+        return "it was brought back by commitd undo"
+    if SWARM_TASK in container.labels:
+        return "a Swarm task"
+    if container.project in protected.services and (container.one_off or container.temporary):
+        return "a one-off, a hook or one half of a recreate, of a declared stack"
+    return next((f"allowed by {r.where}" for r in protected.allow if r.matches(container)), None)

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.domain import drift
-from agent.domain.model import Attempt, Container, Release
+from agent.domain import drift, plan
+from agent.domain.container import Container
+from agent.domain.exempt import Exemptions, Suspension
+from agent.domain.model import Attempt, Reason, Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Facts:
     attempts: Mapping[str, Attempt]
     holds: tuple[Mapping[str, Any], ...]
     undeclared: tuple[Mapping[str, Any], ...]
+    suspensions: tuple[Suspension, ...]
     containers: tuple[Container, ...] | None
 
 
@@ -67,9 +70,26 @@ def status(facts: Facts) -> dict[str, Any]:
                 "since": hold["since"],
                 "needs_person": hold["needs_person"],
             }
-            for hold in facts.holds
+            for hold in _holds(facts)
         ],
     }
+
+
+def _holds(facts: Facts) -> list[Mapping[str, Any]]:
+    """What the last cycle held, and the suspensions as they are now, which need no cycle."""
+    held = [hold for hold in facts.holds if hold["reason"] != Reason.SUSPENDED.value]
+    for suspension in facts.suspensions:
+        hold = plan.suspended(suspension, facts.host)
+        held.append(
+            {
+                "subject": hold.subject,
+                "reason": hold.reason.value,
+                "detail": hold.detail,
+                "since": suspension.since,
+                "needs_person": False,
+            }
+        )
+    return held
 
 
 def _names(facts: Facts) -> list[str]:
@@ -96,6 +116,8 @@ def _stack(name: str, facts: Facts) -> dict[str, Any]:
 
 
 def _sync(name: str, facts: Facts, mine: Iterable[Container]) -> tuple[str, str | None]:
+    if suspension := Exemptions(suspensions=facts.suspensions).suspension(name):
+        return "suspended", plan.suspended(suspension, facts.host).detail
     declared = facts.declared or {}
     held = next((hold for hold in facts.holds if hold["subject"] == name), None)
     attempt = facts.attempts.get(name)
@@ -146,15 +168,23 @@ def _verdict(
     waiting = sum(1 for hold in facts.holds if hold["needs_person"])
     if waiting:
         return f"at {where}; {waiting} waiting for a person"
-    off = [stack["name"] for stack in stacks if stack["sync"] != "synced"]
+    if any(suspension.stack is None for suspension in facts.suspensions):
+        return f"suspended at {where}"
+    off = [stack["name"] for stack in stacks if stack["sync"] not in {"synced", "suspended"}]
     if off:
         return f"at {where}; not in sync: {', '.join(off)}"
-    sick = [stack["name"] for stack in stacks if stack["health"] not in {"healthy", "progressing"}]
+    sick = [
+        stack["name"]
+        for stack in stacks
+        if stack["health"] not in {"healthy", "progressing"} and stack["sync"] != "suspended"
+    ]
     if sick:
         return f"at {where}; degraded: {', '.join(sick)}"
-    if facts.holds:
-        return f"at {where}; held: {', '.join(hold['subject'] for hold in facts.holds)}"
-    return f"in sync with {where}"
+    held = [hold["subject"] for hold in facts.holds if hold["reason"] != Reason.SUSPENDED.value]
+    if held:
+        return f"at {where}; held: {', '.join(held)}"
+    paused = [stack["name"] for stack in stacks if stack["sync"] == "suspended"]
+    return f"in sync with {where}" + (f"; suspended: {', '.join(paused)}" if paused else "")
 
 
 def _silence(facts: Facts) -> str:

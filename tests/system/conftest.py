@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.adapters.journal import Journal, utcnow
+from agent.adapters.database import utcnow
+from agent.adapters.journal import Journal
 from tests.sandbox import Sandbox, Workspace
 from tests.sandbox.host import Host
 

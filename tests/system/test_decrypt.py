@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from agent.adapters.journal import Evicted, Journal
+from agent.adapters.evictions import Evicted
+from agent.adapters.journal import Journal
 from agent.adapters.sops import BinarySops
 from agent.control import secrets
 from agent.control.secrets import SecretKeeper
@@ -309,19 +310,19 @@ async def _nothing(_: Mapping[str, str]) -> dict[str, bytes]:
     return {}
 
 
-def test_the_journal_forgets_what_is_long_over_and_finds_all_that_expired(tmp_path: Path) -> None:
+def test_the_journal_forgets_what_is_long_over_and_nothing_that_is_kept(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     old = "2026-01-01T00:00:00.000Z"
     for number in range(300):
         at = f"2026-06-01T00:{number // 60:02}:{number % 60:02}.000Z"
-        journal.keep_evicted(Evicted(str(number), "n", "i", "removed", "r", at, float(number)), {})
-    journal.keep_evicted(Evicted("old", "n", "i", "reported", "r", old), {})
-    assert [record.id for record in journal.expired(2.0)] == ["0", "1", "2"]
+        journal.report(Evicted(str(number), "n", "i", "removed", "r", at, float(number)), {})
+    journal.report(Evicted("old", "n", "i", "reported", "r", old), {})
+    assert [record.id for record in journal.kept()][:3] == ["0", "1", "2"]
     assert len(journal.evicted(50)) == 50
     open_action = journal.begin("deploy", "web", "r")
     journal.finish(journal.begin("deploy", "web", "r"), Status.SUCCEEDED)
     assert journal.prune("2026-02-15T00:00:00.000Z") == 1
-    assert len(journal.expired(1000.0)) == 300
+    assert len(journal.kept()) == 300
     assert journal.prune("2099-01-01T00:00:00.000Z") == 1
     assert [entry.id for entry in journal.history()] == [open_action]
-    assert len(journal.expired(1000.0)) == 300
+    assert len(journal.kept()) == 300

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from agent.domain.container import CONFIG_HASH, ONEOFF, PROJECT, SERVICE, Container
 from agent.domain.model import (
-    CONFIG_HASH,
-    ONEOFF,
-    PROJECT,
-    SERVICE,
     Attempt,
-    Container,
     DesiredState,
     Fault,
     Release,
@@ -51,7 +47,7 @@ def paths(*names: str, **modes: str) -> Tree:
 
 def stack(name: str, digest: str = "d1") -> Stack:
     compose = f"stacks/{name}/compose.yaml"
-    return Stack(name, compose, (), ((compose, digest),), digest)
+    return Stack(name, compose, (), ((compose, f"{digest} of {name}"),), digest)
 
 
 def service(name: str = "web", *, scale: int = 1, finishes: bool = False) -> Service:

@@ -17,6 +17,7 @@ from agent.control.converge import Converger
 from agent.control.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
 from agent.control.remotes import Remotes, last_answers
 from agent.control.secrets import SecretKeeper, no_key
+from agent.control.stacks import Stacks
 from agent.domain.errors import ConfigError, PermanentError, TransientError
 from agent.domain.model import Deploy, Outcome, Reason, RemoveStack, Status
 from agent.domain.source import Answer
@@ -116,11 +117,13 @@ async def _no_contents(_: Mapping[str, str]) -> dict[str, bytes]:
 
 def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: bool) -> Converger:
     """One whose engine and Compose are not there."""
+    engine = Engine("unix:///nowhere")
+    compose = Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0)
+    secrets = SecretKeeper(tmp_path, journal, None, no_key, _no_contents)
     return Converger(
-        Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0),
-        Engine("unix:///nowhere"),
+        Stacks(compose, engine, journal, secrets, lambda: None),
+        engine,
         journal,
-        SecretKeeper(tmp_path, journal, None, no_key, _no_contents),
         parallel=1,
         pulse=lambda: beats.append("beat"),
         stopping=lambda: stopping,

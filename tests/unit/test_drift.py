@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.domain import drift
-from agent.domain.model import CONFIG_HASH, Container
+from agent.domain.container import CONFIG_HASH, NUMBER, Container
 from tests.unit.builders import container, release, running, service
 
 RELEASE = release(
@@ -21,6 +21,11 @@ def db(state: str = "running", exit_code: int | None = None) -> Container:
     return container("web-db-0", "web", "db", state=state, exit_code=exit_code)
 
 
+def named(name: str) -> Container:
+    """The container of db, its number 1 by its label."""
+    return container(name, "web", "db", labels={NUMBER: "1"})
+
+
 def job(state: str, exit_code: int | None = None) -> Container:
     return container("web-job-0", "web", "job", state=state, exit_code=exit_code)
 
@@ -32,7 +37,8 @@ def job(state: str, exit_code: int | None = None) -> Container:
         GOOD[::-1],
         but("web-job-0", job("exited", 0)),
         but("web-db-0", db("restarting")),
-        but("web-db-0", db("paused")),
+        but("web-db-0", named("web-db-1")),
+        but("web-db-0", named("commitd-evicted-web-db-1-0123456789ab")),
         [*GOOD, container("run", "web", "db", one_off=True, state="exited", exit_code=1)],
         # Ended by eviction and kept, or waiting for enrolment: not a reason to deploy again.
         [*GOOD, container("commitd-evicted-x", "web", "rogue", state="exited")],
@@ -52,6 +58,8 @@ def test_a_release_stands_while_its_services_run(containers: list[Container]) ->
         (but("web-db-0", db("exited", 137)), ("web/db state", "running", "exited 137")),
         (but("web-db-0", db("exited", 0)), ("web/db state", "running", "exited 0")),
         (but("web-db-0", db("created")), ("web/db state", "running", "created")),
+        (but("web-db-0", db("paused")), ("web/db state", "running", "paused")),
+        (but("web-db-0", named("mine")), ("web/db name", "web-db-1", "mine")),
         (but("web-db-0", db("dead")), ("web/db state", "running", "dead")),
         (but("web-job-0", job("exited", 1)), ("web/job state", "running", "exited 1")),
         (but("web-job-0", job("created")), ("web/job state", "running", "created")),

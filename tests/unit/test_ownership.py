@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.domain import ownership
-from agent.domain.model import HOOK, SWARM_TASK, Container, Protected, Reason
+from agent.domain.container import HOOK, SWARM_TASK, Container
+from agent.domain.exempt import Exemptions
+from agent.domain.model import Protected, Reason
 from tests.unit.builders import container
 
 PROTECTED = Protected({"web": frozenset({"app", "db"}), "new": None})
-NOBODY: frozenset[str] = frozenset()
+NOBODY = Exemptions()
 
 
 def kind(found: ownership.Ownership) -> str | Reason:
@@ -52,8 +54,9 @@ def test_a_container_is_owned_by_project_and_service(
 
 def test_the_agents_own_helper_is_known_by_its_id_alone() -> None:
     helper = container("c", "other")
-    assert kind(ownership.classify(helper, PROTECTED, frozenset({helper.id}))) == "exempt"
-    assert kind(ownership.classify(helper, PROTECTED, frozenset({"c"}))) is Reason.UNKNOWN_PROJECT
+    ours, others = Exemptions(frozenset({helper.id})), Exemptions(frozenset({"c"}))
+    assert kind(ownership.classify(helper, PROTECTED, ours)) == "exempt"
+    assert kind(ownership.classify(helper, PROTECTED, others)) is Reason.UNKNOWN_PROJECT
 
 
 @given(st.sampled_from(["web", "new"]), st.sampled_from(["app", "db"]), st.booleans())

@@ -8,13 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.domain import ownership
-from agent.domain import plan as planning
+from agent.domain.container import SWARM_TASK, WORKING_DIR, Container
+from agent.domain.exempt import Exemptions
 from agent.domain.model import (
-    SWARM_TASK,
-    WORKING_DIR,
     Attempt,
     Cause,
-    Container,
     Deploy,
     Evict,
     Plan,
@@ -23,7 +21,8 @@ from agent.domain.model import (
     RemoveStack,
     Stack,
 )
-from agent.domain.plan import Situation, plan
+from agent.domain.plan import moved, plan, refusal
+from agent.domain.situation import Situation, protected
 from tests.unit.builders import (
     SHA,
     STACKS_DIR,
@@ -98,7 +97,7 @@ def test_a_new_stack_is_deployed() -> None:
 
 def test_a_changed_stack_is_deployed_and_says_which_file() -> None:
     todo = plan(situation([stack("a", "d2")], releases("a")))
-    cause = Cause("stacks/a/compose.yaml", "d1", "d2", SHA)
+    cause = Cause("stacks/a/compose.yaml", "d1 of a", "d2 of a", SHA)
     assert todo == Plan(deploys=(Deploy(stack("a", "d2"), Reason.CHANGED, (cause,)),))
 
 
@@ -268,9 +267,9 @@ def test_forgotten_stacks_that_are_a_cliff_are_not_evicted_one_by_one_either() -
     todo = plan(now)
     assert set(reasons(todo).values()) == {Reason.CLIFF}
     assert todo.empty
-    shield = planning.protected(now)
+    shield = protected(now)
     for name in "xyz":
-        owner = ownership.classify(labelled(name), shield, frozenset())
+        owner = ownership.classify(labelled(name), shield, Exemptions())
         assert owner == ownership.Declared()
 
 
@@ -334,12 +333,13 @@ def test_what_nobody_declared_is_only_reported(
 @pytest.mark.parametrize("found", TOLERATED)
 def test_what_does_not_run_or_is_exempt_is_left_alone(found: Container) -> None:
     now = situation(stacks("a"), releases("a"), [*running(release("a")), found])
-    assert plan(now) == Plan()
+    assert plan(now).empty
+    assert not plan(now).holds
 
 
 def test_a_helper_is_left_alone() -> None:
     now = situation(stacks("a"), releases("a"), [*running(release("a")), container("sops")])
-    assert plan(replace(now, helpers=frozenset({"id-sops"}))) == Plan()
+    assert plan(replace(now, exemptions=Exemptions(frozenset({"id-sops"})))) == Plan()
 
 
 @pytest.mark.parametrize(
@@ -350,26 +350,24 @@ def test_while_a_stack_changes_any_service_may_belong_to_it(
 ) -> None:
     now = situation([stack_now], applied, [container("a-cache-1", "a", "cache")])
     assert plan(now).evictions == ()
-    assert planning.protected(now).services["a"] is None
+    assert protected(now).services["a"] is None
 
 
 def test_a_stack_that_waits_to_go_is_protected_until_it_went() -> None:
     now = situation([], releases("a"))
-    assert planning.protected(now).services == {"a": None}
+    assert protected(now).services == {"a": None}
     assert plan(now).evictions == ()
 
 
 def test_a_doubt_is_published_with_what_is_protected() -> None:
-    assert planning.protected(situation(doubt="why")).doubt == "why"
-    fault = planning.protected(situation(list_faults=["'X' is no name"])).doubt
+    assert protected(situation(doubt="why")).doubt == "why"
+    fault = protected(situation(list_faults=["'X' is no name"])).doubt
     assert fault == "host/media/stacks.yaml:1: 'X' is no name"
-    assert planning.protected(situation()).doubt is None
+    assert protected(situation()).doubt is None
 
 
 def test_what_moved_between_two_commits_is_named_in_order() -> None:
-    found = planning.moved(
-        [("b", "1"), ("c", "1"), ("d", "1")], [("d", "2"), ("a", "1"), ("c", "1")], "s"
-    )
+    found = moved([("b", "1"), ("c", "1"), ("d", "1")], [("d", "2"), ("a", "1"), ("c", "1")], "s")
     assert found == (
         Cause("a", None, "1", "s"),
         Cause("b", "1", None, "s"),
@@ -610,12 +608,12 @@ def test_the_plan_does_not_depend_on_the_order_of_a_listing(
 
 @given(situations())
 def test_what_is_published_shields_all_that_the_plan_spares(basis: Situation) -> None:
-    shield = planning.protected(basis)
+    shield = protected(basis)
     evicted = {e.container.id for e in plan(basis).evictions}
     for found in basis.containers:
-        owner = ownership.classify(found, shield, basis.helpers)
+        owner = ownership.classify(found, shield, basis.exemptions)
         undeclared = isinstance(owner, ownership.Undeclared) and found.alive
-        refused = planning.refusal(found, shield, basis.enrolled, basis.report_only)
+        refused = refusal(found, shield, basis.enrolled, basis.report_only)
         assert (found.id in evicted) is (undeclared and refused is None)
 
 

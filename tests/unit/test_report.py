@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from agent.domain import report
-from agent.domain.model import Attempt, Container, Release
+from agent.domain.container import Container
+from agent.domain.exempt import Suspension
+from agent.domain.model import Attempt, Release
 from agent.domain.report import Facts
 from tests.unit.builders import SHA, attempt, container, release, running, service
 
@@ -27,6 +29,7 @@ def facts(
     broken: dict[str, str] | None = None,
     holds: Iterable[dict[str, Any]] = (),
     attempts: Iterable[Attempt] = (),
+    suspensions: Iterable[Suspension] = (),
 ) -> Facts:
     """Without ``containers``, all that was released runs."""
     made = list(released)
@@ -45,6 +48,7 @@ def facts(
         attempts={a.stack: a for a in attempts},
         holds=tuple(holds),
         undeclared=({"id": "1"},),
+        suspensions=tuple(suspensions),
         containers=tuple(found),
     )
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import anyio
 import click
 
-from agent.adapters import host
 from agent.adapters.repository import Repository
 from agent.surface.cli import common
 
@@ -26,5 +22,4 @@ def command(ctx: click.Context, sha: str) -> None:
     full = anyio.run(repository.resolve, sha, backend="asyncio")
     common.open_journal(config, read_only=False).approve(full)
     click.echo(f"{full[:7]} is approved on this host.")
-    if agent := host.running_agent(config):
-        os.kill(agent, signal.SIGUSR1)
+    common.wake_agent(config)

@@ -6,19 +6,55 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
 
 import click
 
 from agent.adapters import host
 from agent.adapters.journal import Journal
-from agent.domain.config import Config
+from agent.domain.config import Config, duration
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _NARROWEST, _UNKNOWN_WIDTH = 80, 100
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
+
+
+class _Duration(click.ParamType[float]):
+    """``10s``, ``5m``, ``24h``, as in the configuration."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return duration(value)
+        except ValueError as err:
+            self.fail(str(err), param, ctx)
+
+
+def for_option(**more: Any) -> Callable[[_Command], _Command]:
+    """``--for``, in seconds once parsed."""
+    return click.option("--for", "for_s", type=_Duration(), metavar="TIME", **more)
+
+
+def until(at: float | None) -> str:
+    """Until when, as the clock on the wall shows it; begins with a space."""
+    if at is None:
+        return " until you resume it"
+    return f" until {datetime.fromtimestamp(at).astimezone().isoformat(timespec='seconds')}"
+
+
+def wake_agent(config: Config) -> None:
+    """Have the agent, if one runs, act on an order now."""
+    if agent := host.running_agent(config):
+        os.kill(agent, signal.SIGUSR1)
 
 
 def load(ctx: click.Context) -> Config:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import click
 
 from agent.adapters import host
-from agent.adapters.journal import Journal, utcnow
+from agent.adapters.database import utcnow
+from agent.adapters.journal import Journal
 from agent.domain.config import Config
 from agent.domain.errors import HeldError, UnreachableError
 from agent.domain.model import Reason
@@ -41,8 +39,7 @@ def command(ctx: click.Context, yes: bool) -> None:
         raise HeldError("not enrolled; nothing will be removed")
     journal.put("enrolled", utcnow())
     click.echo(f"{config.host} is enrolled.")
-    if agent := host.running_agent(config):
-        os.kill(agent, signal.SIGUSR1)
+    common.wake_agent(config)
 
 
 def _refuse_unless_empty(config: Config) -> None:

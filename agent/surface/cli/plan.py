@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import click
 
 from agent.adapters import containers, host
 from agent.adapters.repository import Repository
+from agent.control import gather
 from agent.domain import layout
 from agent.domain import plan as planning
 from agent.domain.config import Config
-from agent.domain.model import Plan, Reason
+from agent.domain.model import Plan
 from agent.surface.cli import common
 
 
@@ -45,21 +45,10 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     tree = await repository.tree(sha)
     contents = await repository.contents(layout.wanted(tree, config.host))
     desired = layout.read(tree, contents, await repository.revision(sha), config.host)
-    situation = planning.Situation(
-        desired=desired,
-        containers=containers.list_now(host.docker_host(config)),
-        releases=journal.releases(),
-        now=time.time(),
-        stacks_dir=str(repository.root / "stacks"),
-        enrolled=journal.get("enrolled") is not None,
-        attempts=journal.attempts(),
-        approved=journal.approved(),
-        cliff=frozenset(h["subject"] for h in journal.holds() if h["reason"] == Reason.CLIFF.value),
-        teardown_limit=config.teardown_limit,
-        report_only=config.undeclared.mode == "report",
-        helpers=frozenset(journal.helpers()),
-    )
-    return planning.plan(situation), sha
+    listed = containers.list_now(host.docker_host(config))
+    spared = gather.exemptions(journal, journal.helpers())
+    found = gather.situation(config, journal, desired, listed, spared)
+    return planning.plan(found), sha
 
 
 def as_data(todo: Plan) -> dict[str, Any]:
@@ -74,7 +63,8 @@ def as_data(todo: Plan) -> dict[str, Any]:
             for deploy in todo.deploys
         ],
         "removals": [
-            {"stack": removal.project, "reason": removal.reason.value} for removal in todo.removals
+            {"stack": removal.project, "reason": removal.reason.value, "after": removal.after}
+            for removal in todo.removals
         ],
         "evictions": [
             {
@@ -84,6 +74,15 @@ def as_data(todo: Plan) -> dict[str, Any]:
                 "reason": eviction.reason.value,
             }
             for eviction in todo.evictions
+        ],
+        "exempt": [
+            {
+                "id": spare.container.id,
+                "name": spare.container.name,
+                "image": spare.container.image,
+                "reason": spare.rule,
+            }
+            for spare in todo.spared
         ],
         "holds": [
             {
@@ -106,7 +105,8 @@ def show(todo: Plan, sha: str) -> None:
             before, after = (cause.before or "none")[:12], (cause.after or "none")[:12]
             click.echo(f"    {cause.path}: {before} → {after}")
     for removal in todo.removals:
-        click.echo(f"take down {removal.project}: {removal.reason} (volumes stay)")
+        after = f" once {removal.after} is up" if removal.after else ""
+        click.echo(f"take down {removal.project}{after}: {removal.reason} (volumes stay)")
     for eviction in todo.evictions:
         container = eviction.container
         click.echo(f"end {container.name} ({container.image}): {eviction.reason}")

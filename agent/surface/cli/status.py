@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import click
 
 from agent.adapters import containers, host
+from agent.adapters.journal import Journal
 from agent.control import remotes
 from agent.domain import report
 from agent.domain.config import Config
+from agent.domain.container import Container
 from agent.domain.errors import CommitdError
-from agent.domain.model import Container
 from agent.domain.source import Relation
 from agent.surface.cli import common
 
@@ -58,13 +60,18 @@ def build(config: Config) -> dict[str, Any]:
             releases=journal.releases(),
             attempts=journal.attempts(),
             holds=tuple(journal.holds()),
-            undeclared=tuple(
-                {key: value for key, value in asdict(evicted).items() if key != "remove_at"}
-                for evicted in journal.evicted(_UNDECLARED)
-            ),
+            undeclared=(*_evicted(journal), *(journal.get("exempt") or ())),
+            suspensions=journal.suspensions(time.time()),
             containers=list_containers(config),
         )
     )
+
+
+def _evicted(journal: Journal) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in asdict(evicted).items() if key != "remove_at"}
+        for evicted in journal.evicted(_UNDECLARED)
+    ]
 
 
 def list_containers(config: Config) -> tuple[Container, ...] | None:

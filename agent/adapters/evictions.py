@@ -1,0 +1,94 @@
+"""What the journal remembers of containers that were ended, reported or let be."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from agent.adapters.database import Database, insert_action
+from agent.domain.model import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A container that was ended. ``action`` is removed, stopped, reported or exempt.
+
+    ``remove_at`` is when the kept container goes for good, in seconds since the epoch.
+    """
+
+    id: str
+    name: str
+    image: str
+    action: str
+    reason: str
+    at: str
+    remove_at: float | None = None
+
+
+_SELECT = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
+
+
+class Evictions(Database):
+    """The part of the journal that is about evicted containers."""
+
+    def begin_eviction(
+        self, evicted: Evicted, inspect: Mapping[str, Any], cause: Cause, revision: str | None
+    ) -> int:
+        """Write down that a container is about to be ended, and what it was; the action's number.
+
+        One write, because what it delays is the end of a rogue.
+        """
+        with self._write() as db:
+            self._keep(db, evicted, inspect)
+            return insert_action(
+                db, "evict", evicted.name, evicted.reason, cause=[cause], revision=revision
+            )
+
+    def report(self, evicted: Evicted, inspect: Mapping[str, Any]) -> bool:
+        """Remember a container that is left alone; whether that is news."""
+        known = self._rows(
+            "SELECT id FROM evicted WHERE id = ? AND action = ? AND reason = ?",
+            (evicted.id, evicted.action, evicted.reason),
+        )
+        if not known:
+            with self._write() as db:
+                self._keep(db, evicted, inspect)
+        return not known
+
+    def _keep(self, db: sqlite3.Connection, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
+        row = (*astuple(evicted), json.dumps(inspect))
+        db.execute("INSERT OR REPLACE INTO evicted VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def evicted(self, limit: int = 200) -> list[Evicted]:
+        """Containers that were ended and are still kept or remembered, newest first."""
+        rows = self._rows(f"{_SELECT} ORDER BY at DESC LIMIT ?", (limit,))
+        return [Evicted(**dict(row)) for row in rows]
+
+    def kept(self) -> list[Evicted]:
+        """Containers that are put aside and will be removed for good, the first ones first."""
+        rows = self._rows(f"{_SELECT} WHERE remove_at IS NOT NULL ORDER BY remove_at")
+        return [Evicted(**dict(row)) for row in rows]
+
+    def find_evicted(self, word: str) -> list[Evicted]:
+        """Ended containers by the beginning of their ID, or by their name; newest first."""
+        rows = self._rows(
+            f"{_SELECT} WHERE (substr(id, 1, ?) = ? OR name = ?)"
+            " AND action IN ('removed', 'stopped') ORDER BY at DESC",
+            (len(word), word, word),
+        )
+        return [Evicted(**dict(row)) for row in rows]
+
+    def restart_policy(self, container_id: str) -> dict[str, Any]:
+        """What an ended container's restart policy was; empty when that is not known."""
+        rows = self._rows("SELECT inspect FROM evicted WHERE id = ?", (container_id,))
+        inspect = json.loads(rows[0]["inspect"]) if rows else {}
+        policy: dict[str, Any] = inspect.get("HostConfig", {}).get("RestartPolicy") or {}
+        return policy
+
+    def evicted_is_gone(self, container_id: str) -> None:
+        """It is kept no more: removed for good, or back where it was."""
+        with self._write() as db:
+            db.execute("UPDATE evicted SET remove_at = NULL WHERE id = ?", (container_id,))

@@ -1,0 +1,32 @@
+"""What must not be touched, as known at this moment: by what is declared, and by order."""
+
+from __future__ import annotations
+
+from agent.adapters.engine import Engine
+from agent.adapters.journal import Journal
+from agent.control.gather import exemptions
+from agent.domain.exempt import Exemptions
+from agent.domain.model import Protected
+
+
+class Shield:
+    """Asked before every eviction. Readers of ``protected`` get it without waiting."""
+
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        self._engine = engine
+        self._journal = journal
+        self.protected = Protected({}, "the first full look is not done yet")
+        self.ready = False
+
+    def publish(self, protected: Protected) -> None:
+        """From now on this counts."""
+        self.protected = protected
+        self.ready = True
+
+    def exemptions(self) -> Exemptions:
+        """What is taken out of the agent's hands now. Blocks."""
+        return exemptions(self._journal, self._engine.helpers.ids())
+
+    def enrolled(self) -> bool:
+        """Whether a person agreed to removals here. Blocks."""
+        return self._journal.get("enrolled") is not None

@@ -1,0 +1,173 @@
+"""What bringing one stack up, or taking it down, consists of."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
+
+import anyio.to_thread
+
+from agent.adapters.compose import Compose, ModelService
+from agent.adapters.engine import Engine
+from agent.adapters.journal import Journal
+from agent.control.secrets import SecretKeeper
+from agent.domain import drift
+from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.model import Revision, Service, Stack, Status
+
+log = logging.getLogger("commitd.stacks")
+
+_Result = TypeVar("_Result")
+
+STOP_S = 10
+"""For a service that left to end by itself."""
+
+
+class Stacks:
+    """One try at a time, without retry; ``pulse`` is told whenever a step begins or ends."""
+
+    def __init__(
+        self,
+        compose: Compose,
+        engine: Engine,
+        journal: Journal,
+        secrets: SecretKeeper,
+        pulse: Callable[[], None],
+    ) -> None:
+        self._compose = compose
+        self._engine = engine
+        self._journal = journal
+        self._secrets = secrets
+        self._pulse = pulse
+
+    async def _step(self, work: Awaitable[_Result]) -> _Result:
+        """One bounded piece of work; its beginning and its end are signs of life."""
+        self._pulse()
+        try:
+            return await work
+        finally:
+            self._pulse()
+
+    async def bring_up(
+        self, stack: Stack, revision: Revision, *, doubt: bool
+    ) -> tuple[Service, ...]:
+        """Pull, start, and look whether it is there: a return code of 0 is not enough.
+
+        In ``doubt`` about what is declared, services that left the stack stay. Raises
+        :class:`CommitdError`.
+        """
+        invocation = await anyio.to_thread.run_sync(self._secrets.invocation, stack)
+        model = await self._step(self._compose.model(invocation))
+        await self._step(self._compose.pull(invocation))
+        await self._unpause(stack.name)
+        await self._step(self._compose.up(invocation))
+        containers = await self._named_right(stack.name, model)
+        if not doubt:
+            await self._drop_left(stack, model, containers, revision)
+        return _observed(stack.name, model, containers)
+
+    async def _containers(self, project: str) -> list[Container]:
+        return [c for c in await self._engine.containers() if c.project == project]
+
+    async def _unpause(self, project: str) -> None:
+        """Compose leaves a paused container as it is."""
+        for container in await self._containers(project):
+            if container.state == "paused" and not container.one_off:
+                await self._step(self._engine.unpause(container.id))
+
+    async def _named_right(
+        self, project: str, model: Mapping[str, ModelService]
+    ) -> list[Container]:
+        """The project's containers, after those got their names back that Compose leaves wrong."""
+        containers = await self._containers(project)
+        wrong: list[tuple[Container, str]] = []
+        for container in containers:
+            service = model.get(container.service or "")
+            if service and not container.one_off:
+                name = drift.right_name(project, service.container_name, container)
+                wrong += [(container, name)] if name != container.name else []
+        for container, name in wrong:
+            try:
+                await self._step(self._engine.rename(container.id, name))
+            except PermanentError as err:
+                raise TransientError(err.message, hint="something else has that name") from None
+            log.info("%s: %s is called %s again", project, container.name, name)
+        return await self._containers(project) if wrong else containers
+
+    async def _drop_left(
+        self,
+        stack: Stack,
+        model: Mapping[str, ModelService],
+        containers: Iterable[Container],
+        revision: Revision,
+    ) -> None:
+        """End the services that the last release had and this one has not; volumes stay."""
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        before = releases.get(stack.name)
+        left = {service.name for service in before.services} - model.keys() if before else set()
+        for container in containers:
+            if container.service in left and not container.one_off:
+                await self._step(self._drop(container, revision))
+                log.info("%s: %s left its stack", stack.name, container.name)
+
+    async def _drop(self, container: Container, revision: Revision) -> None:
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                "evict", container.name, "its service left the stack", revision=revision.sha
+            )
+        )
+        started = time.monotonic()
+        status, error = Status.CANCELLED, None
+        try:
+            await self._engine.set_restart(container.id, {"Name": "no"})
+            await self._engine.stop(container.id, STOP_S)
+            await self._engine.remove(container.id)
+            status = Status.SUCCEEDED
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            duration_s = time.monotonic() - started
+            self._journal.finish(number, status, duration_s=duration_s, error=error)
+
+    async def take_down(self, project: str) -> None:
+        """Take a project down, and look whether it is gone; its volumes stay."""
+        await self._step(self._compose.down(project))
+        left = [c.name for c in await self._containers(project) if c.alive]
+        if left:
+            raise TransientError(f"still running after compose down: {', '.join(left)}")
+
+
+def _observed(
+    stack: str, model: dict[str, ModelService], containers: list[Container]
+) -> tuple[Service, ...]:
+    """The release as it runs. Raises :class:`TransientError` naming what is not as it should be."""
+    services: list[Service] = []
+    wrong: list[str] = []
+    for name, expected in sorted(model.items()):
+        found = [c for c in containers if c.service == name and not c.one_off]
+        if len(found) != expected.scale:
+            wrong.append(f"{name} has {len(found)} of {expected.scale} containers")
+        wrong += [
+            f"{c.name} is {c.state}" + ("" if c.exit_code is None else f" ({c.exit_code})")
+            for c in found
+            if not drift.settled(c, finishes=expected.finishes)
+        ]
+        if expected.scale and found:
+            config_hash = found[0].labels.get(CONFIG_HASH, "")
+            services.append(
+                Service(
+                    name,
+                    expected.image,
+                    expected.scale,
+                    config_hash,
+                    expected.finishes,
+                    expected.container_name,
+                )
+            )
+    if wrong:
+        raise TransientError(f"{stack} is not up: {'; '.join(wrong)}")
+    return tuple(services)

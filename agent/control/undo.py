@@ -1,0 +1,78 @@
+"""Bringing back a container that was evicted, as it was."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+from agent.adapters.containers import from_inspect
+from agent.adapters.engine import Engine
+from agent.adapters.evictions import Evicted
+from agent.adapters.journal import Journal
+from agent.control.keeper import hand_back
+from agent.domain.container import Container
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.model import Cause, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A container that runs again, and until when it is left alone (epoch seconds)."""
+
+    name: str
+    until: float
+
+
+async def undo(engine: Engine, journal: Journal, word: str, for_s: float) -> Brought:
+    """Bring back the container whose ID begins with ``word``, or that was called so.
+
+    For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's.
+    Raises :class:`CommitdError` when there is no such container any more or it cannot start.
+    """
+    record, container = await _find(engine, journal, word)
+    until = time.time() + for_s
+    cause = Cause(f"container {record.id[:12]}", record.action, "running")
+
+    def write_intent() -> int:
+        journal.exempt(record.id, until)
+        return journal.begin("restart", record.name, "brought back by commitd undo", cause=[cause])
+
+    number = await anyio.to_thread.run_sync(write_intent)
+    status, error, started = Status.CANCELLED, None, time.monotonic()
+    try:
+        await hand_back(engine, journal, record, container)
+        await engine.start(record.id)
+        status = Status.SUCCEEDED
+    except CommitdError as err:
+        status, error = Status.FAILED, str(err)
+        raise
+    finally:
+        duration_s = time.monotonic() - started
+        journal.finish(number, status, duration_s=duration_s, error=error)
+    return Brought(record.name, until)
+
+
+async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, Container]:
+    """The newest eviction that ``word`` names and whose container is still there."""
+    records = await anyio.to_thread.run_sync(journal.find_evicted, word)
+    if not records:
+        raise PermanentError(
+            f"no container {word!r} was ended here", hint="commitd status lists them"
+        )
+    found = [
+        (record, from_inspect(raw))
+        for record in records
+        if (raw := await engine.inspect(record.id))
+    ]
+    if not found:
+        raise PermanentError(
+            f"{records[0].name} ({records[0].image}) is not kept any more",
+            hint="its time was over, or it ran with --rm; its volumes are still there",
+        )
+    if len(found) > 1:
+        ids = ", ".join(f"{record.id[:12]} of {record.at[:19]}" for record, _ in found)
+        message = f"{word!r} names {len(found)} kept containers"
+        raise PermanentError(message, hint=f"say which: {ids}")
+    return found[0]

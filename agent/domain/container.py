@@ -1,0 +1,66 @@
+"""A container as the engine shows it, and the labels that Compose and Swarm put on one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+CONFIG_HASH = "com.docker.compose.config-hash"
+ONEOFF = "com.docker.compose.oneoff"
+HOOK = "com.docker.compose.hook"
+REPLACE = "com.docker.compose.replace"
+WORKING_DIR = "com.docker.compose.project.working_dir"
+NUMBER = "com.docker.compose.container-number"
+SWARM_TASK = "com.docker.swarm.task.id"
+
+KEPT_PREFIX = "commitd-evicted-"
+"""Begins the names of evicted containers that are kept for a while."""
+
+_TEMPORARY_NAME = re.compile(r"[0-9a-f]{12}_.+")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
+
+    ``network`` is the one it was started with; an event does not tell it.
+    """
+
+    id: str
+    name: str
+    image: str
+    state: str
+    labels: Mapping[str, str]
+    exit_code: int | None = None
+    health: str | None = None
+    created: int = 0
+    restart: str | None = None
+    network: str | None = None
+
+    @property
+    def project(self) -> str | None:
+        """The Compose project it claims to belong to."""
+        return self.labels.get(PROJECT)
+
+    @property
+    def service(self) -> str | None:
+        """The Compose service it claims to belong to."""
+        return self.labels.get(SERVICE)
+
+    @property
+    def one_off(self) -> bool:
+        """Made by ``compose run`` or by a hook."""
+        return self.labels.get(ONEOFF, "False") == "True" or HOOK in self.labels
+
+    @property
+    def temporary(self) -> bool:
+        """The new half of a recreate that still goes on: later it loses the name, not the label."""
+        return REPLACE in self.labels and _TEMPORARY_NAME.fullmatch(self.name) is not None
+
+    @property
+    def alive(self) -> bool:
+        """Has a process, or will have one again by itself."""
+        return self.state in {"running", "restarting", "paused"}

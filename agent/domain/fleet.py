@@ -1,0 +1,83 @@
+"""``commitd.yaml`` of the fleet and of one host: what the repository allows beside its stacks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from agent.domain import documents
+from agent.domain.exempt import PRESETS, AllowRule, Pattern
+
+_KEYS = ("allow",)
+_RULE_KEYS = ("preset", "name", "image", "label")
+_EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob"
+
+
+def path_for(host: str) -> str:
+    """The policy file of ``host``; what it allows comes on top of the fleet's."""
+    return f"host/{host}/commitd.yaml"
+
+
+FLEET_PATH = "global/commitd.yaml"
+
+
+def read(content: bytes, path: str) -> tuple[AllowRule, ...]:
+    """The rules of one file. Raises :class:`PermanentError` with ``file:line``."""
+    document = documents.load(content, path)
+    data = document.data
+    if data is None:
+        return ()
+    if not isinstance(data, dict):
+        raise document.error((), "expected settings", "write allow: and a list of rules")
+    _refuse_unknown(document, data, (), _KEYS)
+    rules = data.get("allow") or []
+    if not isinstance(rules, list):
+        raise document.error(("allow",), "allow: must be a list of rules", _EXAMPLE)
+    return tuple(_rule(document, rule, ("allow", i)) for i, rule in enumerate(rules))
+
+
+def _rule(document: documents.Document, rule: object, at: documents.Path) -> AllowRule:
+    if not isinstance(rule, dict) or not rule:
+        raise document.error(at, "a rule must be a mapping", _EXAMPLE)
+    _refuse_unknown(document, rule, at, _RULE_KEYS)
+    for key, value in rule.items():
+        if not isinstance(value, str) or not value.strip():
+            raise document.error((*at, key), f"{key}: must be a word or a glob", "quote it")
+    where = f"{document.name}:{document.line(at)}"
+    if "preset" not in rule:
+        return AllowRule(
+            where, (Pattern(rule.get("name"), rule.get("image"), _label(rule.get("label"))),)
+        )
+    preset = rule["preset"]
+    if preset not in PRESETS:
+        raise document.error(
+            (*at, "preset"), f"there is no preset {preset!r}", _nearest(preset, PRESETS)
+        )
+    if len(rule) > 1:
+        raise document.error(at, "a preset stands alone in its rule", "make two rules of it")
+    return AllowRule(where, PRESETS[preset])
+
+
+def _label(text: str | None) -> tuple[str, str] | None:
+    """``KEY`` or ``KEY=VALUE``, both globs."""
+    if text is None:
+        return None
+    key, equals, value = text.partition("=")
+    return key, value if equals else "*"
+
+
+def _refuse_unknown(
+    document: documents.Document,
+    found: Iterable[object],
+    at: documents.Path,
+    known: Collection[str],
+) -> None:
+    for key in found:
+        if key not in known:
+            place = (*at, key) if isinstance(key, str) else at
+            raise document.error(place, f"unknown key {key!r}", _nearest(str(key), known))
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"

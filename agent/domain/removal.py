@@ -1,0 +1,133 @@
+"""Which stacks go down: those that left the list, unless that is a cliff or only a new name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from agent.domain.model import (
+    Cause,
+    Deploy,
+    DesiredState,
+    Hold,
+    Reason,
+    Release,
+    RemoveStack,
+    Revision,
+    Stack,
+)
+from agent.domain.situation import Situation, applied, doubt_about, labelled, waits
+
+APPROVAL_TRAILER = ("commitd-approve", "removals")
+
+
+def removals(
+    situation: Situation, deploys: Collection[Deploy]
+) -> tuple[list[RemoveStack], list[Hold]]:
+    """Stacks that left: by what the journal says was applied, then by the labels on the engine.
+
+    ``deploys`` are those of the same plan: what is renamed waits for its new name.
+    """
+    gone = applied(situation) - situation.desired.names
+    found = labelled(situation)
+    leaving = sorted(n for n in gone | found if not situation.exemptions.suspension(n))
+    if not leaving:
+        return [], []
+    if doubt := doubt_about(situation):
+        return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
+    renamed = _renamed(leaving, situation)
+    total = len(applied(situation) | found)
+    approved = _approved(situation)
+    if not approved and not _small(situation, leaving, len(renamed), total):
+        detail = (
+            f"{len(leaving)} of {total} stacks would go down ({', '.join(leaving)}); "
+            f"to let them, run: commitd approve {situation.desired.revision.short}"
+        )
+        return [], [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
+    on_its_way = {deploy.stack.name for deploy in deploys}
+    unread = next(
+        (n for n in sorted(situation.desired.broken) if n not in situation.releases), None
+    )
+    todo: list[RemoveStack] = []
+    holds: list[Hold] = []
+    for name in leaving:
+        attempt = situation.attempts.get(name)
+        # A new stack that cannot be read may be the new name of any of them.
+        successor = None if approved else renamed.get(name, unread)
+        if attempt and name in situation.releases and waits(attempt, situation.now):
+            holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        elif successor and successor not in on_its_way:
+            holds.append(stays(name, successor, situation.desired.revision))
+        else:
+            todo.append(_removal(name, successor, situation.desired))
+    return todo, holds
+
+
+def _removal(name: str, successor: str | None, desired: DesiredState) -> RemoveStack:
+    path = f"host/{desired.host}/stacks.yaml"
+    cause = Cause(path, name, successor, desired.revision.sha)
+    return RemoveStack(name, Reason.LEFT, (cause,), after=successor)
+
+
+def stays(name: str, successor: str, revision: Revision) -> Hold:
+    """A stack that seems to have a new name runs on under the old one until the new one is up."""
+    return Hold(
+        name,
+        Reason.RENAMED,
+        f"it seems to be {successor} now, and stays until that is up; if {successor} cannot start "
+        f"while {name} runs, let it go first: commitd approve {revision.short}",
+        needs_person=True,
+    )
+
+
+def _renamed(leaving: Iterable[str], situation: Situation) -> dict[str, str]:
+    """Leaving stacks to the new ones that they seem to have become, each new one once.
+
+    By most of their files; else, for the file itself may have changed too, by their services.
+    """
+    releases = situation.releases
+    new = {stack.name: stack for stack in situation.desired.stacks if stack.name not in releases}
+    old = {name: releases[name] for name in leaving if name in releases}
+    found: dict[str, str] = {}
+    for alike in (_same_files, _same_services):
+        for name, release in old.items():
+            match = next((n for n, stack in new.items() if alike(release, stack)), None)
+            if match is not None and name not in found:
+                found[name] = match
+                del new[match]
+    return found
+
+
+def _same_files(release: Release, stack: Stack) -> bool:
+    before = _own_files(release.stack, release.inputs)
+    same = before & _own_files(stack.name, stack.inputs)
+    return bool(before) and len(same) * 2 >= len(before)
+
+
+def _same_services(release: Release, stack: Stack) -> bool:
+    services = frozenset(service.name for service in release.services)
+    return bool(services) and services == stack.services
+
+
+def _own_files(name: str, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Files below the stack's own directory: path from there, and Git object."""
+    prefix = f"stacks/{name}/"
+    return {(path.removeprefix(prefix), oid) for path, oid in inputs if path.startswith(prefix)}
+
+
+def _approved(situation: Situation) -> bool:
+    revision = situation.desired.revision
+    return revision.sha in situation.approved or any(
+        (key.lower(), value.lower()) == APPROVAL_TRAILER for key, value in revision.trailers
+    )
+
+
+def _small(situation: Situation, leaving: Collection[str], renamed: int, total: int) -> bool:
+    """One stack may always go unless it is the last; more only up to the limit.
+
+    Those that are only renamed do not count. What was held as a cliff stays one, although stacks
+    that came meanwhile make it look smaller.
+    """
+    if situation.cliff and situation.cliff <= set(leaving):
+        return False
+    going = len(leaving) - renamed
+    return going == 0 or (going < total and going <= max(1, situation.teardown_limit * total))

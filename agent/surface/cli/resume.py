@@ -1,0 +1,34 @@
+"""``commitd resume``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from agent.domain.errors import ConfigError
+from agent.domain.model import Status
+from agent.surface.cli import common
+
+
+@click.command()
+@click.argument("stack", required=False)
+@click.pass_context
+def command(ctx: click.Context, stack: str | None) -> None:
+    """Give a suspended stack, or without STACK the whole host, back to the agent.
+
+    Example: commitd resume web
+    """
+    config = common.load(ctx)
+    journal = common.open_journal(config, read_only=False)
+    subject = stack or config.host
+    if not journal.resume(stack):
+        others = [each.stack or config.host for each in journal.suspensions(time.time())]
+        raise ConfigError(
+            f"{subject} is not suspended",
+            hint=f"suspended: {', '.join(others)}" if others else "nothing is",
+        )
+    number = journal.begin("hold", subject, "a person resumed it")
+    journal.finish(number, Status.SUCCEEDED)
+    common.wake_agent(config)
+    click.echo(f"{subject} is in the agent's hands again.")

@@ -1,0 +1,55 @@
+"""``commitd suspend``."""
+
+from __future__ import annotations
+
+import difflib
+import time
+
+import click
+
+from agent.adapters.database import utcnow
+from agent.adapters.journal import Journal
+from agent.domain.config import Config
+from agent.domain.errors import ConfigError
+from agent.domain.exempt import Suspension
+from agent.surface.cli import common
+from agent.surface.cli.status import list_containers
+
+
+@click.command()
+@click.argument("stack", required=False)
+@common.for_option(help="When it ends by itself; without this, commitd resume ends it.")
+@click.option("--reason", default="", help="Why; commitd status shows it.")
+@click.pass_context
+def command(ctx: click.Context, stack: str | None, for_s: float | None, reason: str) -> None:
+    """Take a stack, or without STACK the whole host, out of the agent's hands for a while.
+
+    Nothing is started, changed or ended then, containers that you start by hand included. A
+    suspended host also keeps its commit and its files. It lasts beyond restarts.
+
+    Example: commitd suspend web --for 2h --reason "looking at the disk"
+    """
+    config = common.load(ctx)
+    journal = common.open_journal(config, read_only=False)
+    if stack is not None:
+        _check(stack, config, journal)
+    until = None if for_s is None else time.time() + for_s
+    journal.suspend(Suspension(stack, until, reason, utcnow()))
+    common.wake_agent(config)
+    click.echo(f"{stack or config.host} is suspended{common.until(until)}.")
+    going_on = journal.history(subject=stack, limit=1) if stack else journal.history(limit=1)
+    if going_on and going_on[0].status == "running":
+        click.echo(f"What has begun is still being finished: {going_on[0].action}.")
+
+
+def _check(stack: str, config: Config, journal: Journal) -> None:
+    """A mistyped name would leave the stack that was meant in the agent's hands."""
+    declared = journal.get("declared") or {}
+    known = {*declared.get("stacks", {}), *declared.get("broken", {}), *journal.releases()}
+    known |= {c.project for c in list_containers(config) or () if c.project}
+    if stack not in known:
+        near = difflib.get_close_matches(stack, known, 1)
+        raise ConfigError(
+            f"there is no stack {stack!r} on this host",
+            hint=f"did you mean {near[0]!r}?" if near else "commitd status lists them",
+        )

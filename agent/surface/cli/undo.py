@@ -1,0 +1,39 @@
+"""``commitd undo``."""
+
+from __future__ import annotations
+
+import click
+
+from agent.adapters import host
+from agent.domain.config import Config
+from agent.surface.cli import common
+
+
+@click.command()
+@click.argument("container", metavar="ID")
+@common.for_option(default="1h", help="How long it is left alone then.")
+@click.pass_context
+def command(ctx: click.Context, container: str, for_s: float) -> None:
+    """Bring back a container that was ended because nobody declared it.
+
+    ID is the beginning of its ID or the name it had; commitd status shows both. It gets its name
+    and its restart policy back, and is left alone for a time. To keep it for good, declare it, or
+    allow it in global/commitd.yaml.
+
+    Example: commitd undo portainer_agent --for 2h
+    """
+    import anyio
+
+    name, until = anyio.run(_undo, common.load(ctx), container, for_s, backend="asyncio")
+    click.echo(f"{name} runs again, and is left alone{common.until(until)}.")
+    click.echo("To keep it, declare it as a stack or allow it in commitd.yaml.")
+
+
+async def _undo(config: Config, container: str, for_s: float) -> tuple[str, float]:
+    from agent.adapters.engine import Engine
+    from agent.control import undo
+
+    journal = common.open_journal(config, read_only=False)
+    async with Engine(host.docker_host(config)) as engine:
+        brought = await undo.undo(engine, journal, container, for_s)
+    return brought.name, brought.until
