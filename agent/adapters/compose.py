@@ -21,6 +21,8 @@ from agent.domain.errors import CommitdError, ConfigError, PermanentError, Trans
 
 OLDEST = (2, 24)
 MODEL_TIMEOUT_S = 60.0
+NICE = 5
+"""Many at once must not keep the agent from ending a rogue."""
 MODEL_MEMORY = 4 * 1024**3
 _PLUGIN_DIRS = (
     "/usr/local/lib/docker/cli-plugins",
@@ -134,6 +136,7 @@ class Compose:
             env=env,
             timeout_s=timeout_s or self._timeout_s,
             max_memory=memory,
+            nice=NICE,
         )
         if result.code != 0:
             raise _meaning(result, secrets, reading=reading)

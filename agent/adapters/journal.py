@@ -163,6 +163,16 @@ class Journal(Evictions, Orders):
                 ),
             )
 
+    def next_due(self, now: float) -> float | None:
+        """When, in epoch seconds, the next wait, suspension or exemption is over by itself."""
+        rows = self._rows(
+            "SELECT MIN(at) AS at FROM (SELECT next_at AS at FROM attempts WHERE NOT permanent"
+            " UNION SELECT until FROM suspensions UNION SELECT until FROM undone) WHERE at > ?",
+            (now,),
+        )
+        due: float | None = rows[0]["at"]
+        return due
+
     # --- holds ---
 
     def replace_holds(self, holds: Iterable[Hold]) -> list[Hold]:

@@ -41,12 +41,13 @@ async def run(
     max_memory: int | None = None,
     max_file: int | None = None,
     pass_fds: Sequence[int] = (),
+    nice: int = 0,
 ) -> Result:
     """Run ``argv`` with exactly ``env`` and return how it ended, whatever its code.
 
-    ``max_memory`` limits the address space and ``max_file`` any file it
-    writes, in bytes. On cancellation and on time-out the whole
-    process group gets SIGTERM, and after ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when
+    ``nice`` is how far it steps back behind the agent; ``max_memory`` limits the address space and
+    ``max_file`` any file it writes, in bytes. On cancellation and on time-out the whole process
+    group gets SIGTERM, and after ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when
     the time is up, the output is longer than ``max_output`` bytes or the program cannot start;
     no message holds arguments or output.
     """
@@ -66,6 +67,9 @@ async def run(
         if limit is not None:
             with suppress(ProcessLookupError):
                 resource.prlimit(process.pid, kind, (limit, limit))
+    if nice:
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
     out, err_out = bytearray(), bytearray()
     finished = False
     try:

@@ -186,7 +186,12 @@ class Converger:
             log.exception("%s: unexpected", subject)
         finally:
             said = str(error) if error else None
-            self._finish(number, subject, status, tries=tries, started=started, error=said)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(
+                    lambda: self._finish(
+                        number, subject, status, tries=tries, started=started, error=said
+                    )
+                )
         permanent = isinstance(error, PermanentError)
         return Outcome(subject, status, str(error) if error else None, permanent, tries), result
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +37,14 @@ _AT_A_TIME = 8
 _LONGEST_NAME = 200
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """An eviction that is written down, with its number in the journal."""
+
+    number: int
+    record: Evicted
+
+
 class Evictor:
     """Decides once more on a fresh look, then acts. One container at most once at a time."""
 
@@ -47,6 +57,7 @@ class Evictor:
         self._shield = shield
         self._busy: set[str] = set()
         self._recent: deque[float] = deque()
+        self._counting = threading.Lock()
         self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
     def busy(self, container_id: str) -> bool:
@@ -89,48 +100,53 @@ class Evictor:
         container = from_inspect(raw)
         if not container.alive:
             return None
-        owner, hold, revision = await anyio.to_thread.run_sync(self._judge, container)
-        if not isinstance(owner, ownership.Undeclared):
-            return None
         if time.time() - _started(raw) < self._policy.grace:
             return None
-        if hold := hold or _irreversible(container, raw):
-            await self._report(container, raw, owner.reason, hold)
-            return hold
-        if self._many():
-            return self._too_many(container.name)
-        self._recent.append(time.monotonic())
-        await self._end(container, raw, owner.reason, revision)
-        return None
+        # One trip to the journal, because all of it delays the end of a rogue.
+        verdict = await anyio.to_thread.run_sync(self._decide, container, raw)
+        if isinstance(verdict, _Ending):
+            await self._end(container, raw, verdict)
+            return None
+        return verdict
 
-    def _judge(self, container: Container) -> tuple[ownership.Ownership, Hold | None, str | None]:
-        """Whose it is by all that counts now, and why it may stay although it is nobody's."""
+    def _decide(self, container: Container, raw: Mapping[str, Any]) -> _Ending | Hold | None:
+        """Whose it is by all that counts now. If it is to be ended, that is written down already.
+
+        Else the hold says why it may stay although it is nobody's; None: it belongs here.
+        """
         shield: Protected = self._shield.protected
         owner = ownership.classify(container, shield, self._shield.exemptions())
+        if not isinstance(owner, ownership.Undeclared):
+            return None
         report_only = self._policy.mode == "report"
         hold = plan.refusal(container, shield, self._shield.enrolled(), report_only)
-        return owner, hold, shield.revision
+        if hold := hold or _irreversible(container, raw):
+            self._report(container, raw, owner.reason, hold)
+            return hold
+        with self._counting:
+            if self._many():
+                return self._too_many(container.name)
+            self._recent.append(time.monotonic())
+        record = self._record(container, owner.reason)
+        cause = Cause(f"container {container.id[:12]}", "running", record.action, shield.revision)
+        number = self._journal.begin_eviction(record, redacted(raw), cause, shield.revision)
+        return _Ending(number, record)
 
-    async def _end(
-        self, container: Container, raw: Mapping[str, Any], reason: Reason, revision: str | None
-    ) -> None:
+    def _record(self, container: Container, reason: Reason) -> Evicted:
         keep = self._policy.mode == "remove"
         kept = _KEPT_NAME.fullmatch(container.name)  # somebody started what was put aside
-        name = kept[1] if kept else container.name
-        record = Evicted(
+        return Evicted(
             container.id,
-            name,
+            kept[1] if kept else container.name,
             container.image,
             "removed" if keep else "stopped",
             reason.value,
             utcnow(),
             time.time() + self._policy.keep if keep else None,
         )
-        cause = Cause(f"container {container.id[:12]}", "running", record.action, revision)
-        number = await anyio.to_thread.run_sync(
-            self._journal.begin_eviction, record, redacted(raw), cause, revision
-        )
-        started = time.monotonic()
+
+    async def _end(self, container: Container, raw: Mapping[str, Any], ending: _Ending) -> None:
+        record, started = ending.record, time.monotonic()
         status, error = Status.CANCELLED, None
         own = raw["Config"].get("StopTimeout")
         timeout_s = min(_OWN_STOP_TIMEOUT_S if own is None else own, self._policy.stop_timeout)
@@ -138,23 +154,31 @@ class Evictor:
             if container.restart not in {"", "no"}:
                 await self._engine.set_restart(container.id, {"Name": "no"})
             await self._engine.stop(container.id, int(timeout_s))
-            if keep:
+            if record.remove_at is not None:
                 await self._engine.rename(container.id, kept_name(record))
             status = Status.SUCCEEDED
-            log.warning("%s (%s) is %s: it %s", name, container.image, record.action, reason)
+            log.warning(
+                "%s (%s) is %s: it %s", record.name, record.image, record.action, record.reason
+            )
         except CommitdError as err:
             status, error = Status.FAILED, str(err)
             raise
         finally:
-            self._journal.finish(number, status, duration_s=time.monotonic() - started, error=error)
+            duration_s = time.monotonic() - started
+            with anyio.CancelScope(shield=True):  # not on the loop: others wait for their end
+                await anyio.to_thread.run_sync(
+                    lambda: self._journal.finish(
+                        ending.number, status, duration_s=duration_s, error=error
+                    )
+                )
 
-    async def _report(
+    def _report(
         self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold
     ) -> None:
         record = Evicted(
             container.id, container.name, container.image, "reported", reason.value, utcnow()
         )
-        if await anyio.to_thread.run_sync(self._journal.report, record, redacted(raw)):
+        if self._journal.report(record, redacted(raw)):
             log.warning("%s %s, and is left running: %s", container.name, reason, hold.detail)
 
     def _many(self) -> bool:

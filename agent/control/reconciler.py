@@ -94,13 +94,13 @@ class Reconciler:
         await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _spared(todo))
         doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, doubt=doubt)
+        refused += await self._shrink(situation, outcomes)
         if refused:
-            holds += refused
+            holds += _one_of_a_kind(refused)
             await self._write_holds(holds, desired)
-        await self._shrink(situation, outcomes)
         if not exemptions.host:
             await self._p.keeper.tend(situation.containers)
-        return _verdict(desired, followed.confirmed, todo, outcomes, holds)
+        return _verdict(desired, followed.confirmed, outcomes, holds)
 
     async def _orders(self) -> Exemptions:
         """What people take out of the agent's hands now; what is over is said once."""
@@ -168,21 +168,9 @@ class Reconciler:
         outcomes: list[Outcome] = []
         refused: list[Hold] = []
 
-        async def evict(action: Evict) -> None:
-            try:
-                hold = await self._p.evictor.evict(action.container.id, patient=False)
-            except CommitdError as err:
-                outcomes.append(Outcome(action.container.name, Status.FAILED, str(err)))
-            except Exception as err:
-                log.exception("unexpected; the other actions go on")
-                error = f"unexpected {type(err).__name__}, see the log"
-                outcomes.append(Outcome(action.container.name, Status.FAILED, error))
-            else:
-                refused.extend([hold] if hold else [])
-
         async with anyio.create_task_group() as group:
             for eviction in todo.evictions:
-                group.start_soon(evict, eviction)
+                group.start_soon(self._evict, eviction, outcomes, refused)
             if todo.deploys:
                 outcomes += await self._p.converger.deploy(
                     todo.deploys, desired.revision, doubt=doubt
@@ -193,13 +181,36 @@ class Reconciler:
         refused += [removal.stays(r.project, r.after or "", desired.revision) for r in waiting]
         if ready:
             outcomes += await self._p.converger.remove(ready, desired.revision)
-        return outcomes, _one_of_a_kind(refused)
+        return outcomes, refused
 
-    async def _shrink(self, situation: Situation, outcomes: list[Outcome]) -> None:
-        """After the new state was observed, protect just that."""
-        if outcomes:
-            releases = await anyio.to_thread.run_sync(self._p.journal.releases)
-            self._p.shield.publish(situations.protected(replace(situation, releases=releases)))
+    async def _evict(self, action: Evict, outcomes: list[Outcome], refused: list[Hold]) -> None:
+        try:
+            hold = await self._p.evictor.evict(action.container.id, patient=False)
+        except CommitdError as err:
+            outcomes.append(Outcome(action.container.name, Status.FAILED, str(err)))
+        except Exception as err:
+            log.exception("unexpected; the other actions go on")
+            error = f"unexpected {type(err).__name__}, see the log"
+            outcomes.append(Outcome(action.container.name, Status.FAILED, error))
+        else:
+            refused.extend([hold] if hold else [])
+
+    async def _shrink(self, before: Situation, outcomes: list[Outcome]) -> list[Hold]:
+        """After the new state was observed, protect just that, and end what is outside of it.
+
+        While a stack was in flight, any service might have been about to belong to it.
+        """
+        if not outcomes:
+            return []
+        releases = await anyio.to_thread.run_sync(self._p.journal.releases)
+        listed = await self._p.engine.containers()
+        now = replace(before, releases=releases, containers=listed)
+        self._p.shield.publish(situations.protected(now))
+        refused: list[Hold] = []
+        async with anyio.create_task_group() as group:
+            for eviction in plan.evictions(now):
+                group.start_soon(self._evict, eviction, outcomes, refused)
+        return refused
 
     async def _write_holds(self, holds: list[Hold], desired: DesiredState | None) -> None:
         new = await anyio.to_thread.run_sync(self._p.journal.replace_holds, holds)
@@ -240,7 +251,6 @@ def _one_of_a_kind(holds: list[Hold]) -> list[Hold]:
 def _verdict(
     desired: DesiredState,
     remote: str | None,
-    todo: Plan,
     outcomes: list[Outcome],
     holds: list[Hold],
 ) -> Verdict:
@@ -257,7 +267,7 @@ def _verdict(
         parts.append(f"held: {', '.join(broken)}")
     if waiting:
         parts.append(f"{len(waiting)} waiting for a person")
-    done = sum(o.status is Status.SUCCEEDED for o in outcomes) + len(todo.evictions)
+    done = sum(o.status is Status.SUCCEEDED for o in outcomes)
     paused = [hold.subject for hold in holds if hold.reason is Reason.SUSPENDED]
     suspended = f"; suspended: {', '.join(paused)}" if paused else ""
     if not parts:

@@ -247,7 +247,7 @@ class Daemon:
             async with anyio.create_task_group() as group:
                 group.start_soon(watcher.run)
                 group.start_soon(poller.run)
-                await self._loop(reconciler, parts.remotes)
+                await self._loop(reconciler, parts)
                 group.cancel_scope.cancel()
         finally:
             self._poller = None
@@ -273,10 +273,10 @@ class Daemon:
                 return engine_id
         return None
 
-    async def _loop(self, reconciler: Reconciler, remotes: Remotes) -> None:
+    async def _loop(self, reconciler: Reconciler, parts: Parts) -> None:
         """Cycles, woken by time, remotes, events and signals."""
         tick_s = min(self._config.resync, *(remote.poll for remote in self._config.remotes))
-        last_line = None
+        last_line, remotes, journal = None, parts.remotes, parts.journal
         while not remotes.all_asked() and not (self._stopping or self._reload_wanted):
             await self._sleep(SLACK_S)
         while not (self._stopping or self._reload_wanted):
@@ -285,7 +285,9 @@ class Daemon:
                 log.info("%s", line)
                 last_line = line
             systemd.notify(f"STATUS={line}")
-            await self._sleep(tick_s)
+            now = time.time()
+            due = journal.next_due(now)
+            await self._sleep(min(tick_s, due - now) if due else tick_s)
 
     async def _cycle(self, reconciler: Reconciler) -> str:
         self._pulse()

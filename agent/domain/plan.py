@@ -8,17 +8,7 @@ from datetime import UTC, datetime
 from agent.domain import drift, ownership, removal
 from agent.domain.container import Container
 from agent.domain.exempt import Suspension
-from agent.domain.model import (
-    Cause,
-    Deploy,
-    Evict,
-    Hold,
-    Plan,
-    Protected,
-    Reason,
-    Spare,
-    Stack,
-)
+from agent.domain.model import Cause, Deploy, Evict, Hold, Plan, Protected, Reason, Spare, Stack
 from agent.domain.situation import Situation, protected, waits
 
 
@@ -52,11 +42,11 @@ def plan(situation: Situation) -> Plan:
             case None:
                 pass
     removals, removal_holds = removal.removals(situation, deploys)
-    evictions, eviction_holds, spared = _evictions(situation)
+    undeclared, eviction_holds, spared = _evictions(situation)
     return Plan(
         deploys=tuple(deploys),
         removals=tuple(removals),
-        evictions=tuple(evictions),
+        evictions=tuple(undeclared),
         holds=(*holds, *removal_holds, *eviction_holds),
         spared=tuple(spared),
     )
@@ -110,9 +100,14 @@ def moved(
     )
 
 
+def evictions(situation: Situation) -> tuple[Evict, ...]:
+    """Only what is to be ended; for a look after the stacks are up."""
+    return tuple(_evictions(situation)[0])
+
+
 def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold], list[Spare]]:
     shield = protected(situation)
-    evictions: list[Evict] = []
+    found: list[Evict] = []
     holds: list[Hold] = []
     spared: list[Spare] = []
     for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
@@ -126,10 +121,10 @@ def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold], list[Spar
                 if hold:
                     holds.append(hold)
                 else:
-                    evictions.append(Evict(container, reason))
+                    found.append(Evict(container, reason))
             case _:
                 pass
-    return evictions, holds, spared
+    return found, holds, spared
 
 
 def refusal(

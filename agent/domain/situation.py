@@ -52,9 +52,12 @@ def protected(situation: Situation) -> Protected:
     services: dict[str, frozenset[str] | None] = dict.fromkeys(
         situation.desired.names | applied(situation) | labelled(situation)
     )
+    by_project: dict[str | None, list[Container]] = {}
+    for container in situation.containers:
+        by_project.setdefault(container.project, []).append(container)
     for name, release in situation.releases.items():
         stack = desired.get(name)
-        mine = [c for c in situation.containers if c.project == name]
+        mine = by_project.get(name, [])
         if stack and stack.digest == release.digest and not drift.compare(release, mine):
             services[name] = stack.services | {service.name for service in release.services}
     return Protected(

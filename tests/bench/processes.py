@@ -74,8 +74,12 @@ def faults_of_children(pid: int) -> int:
 
 def resident_mb(pid: int) -> tuple[float, float]:
     """Memory in MB: resident, and the part of it that is this process's own share (PSS)."""
-    rss = _kib(Path(f"/proc/{pid}/status"), "VmRSS:")
-    return rss / 1024, share_mb([pid])
+    return resident_only_mb(pid), share_mb([pid])
+
+
+def resident_only_mb(pid: int) -> float:
+    """Resident memory in MB; cheap enough to be asked all the time."""
+    return _kib(Path(f"/proc/{pid}/status"), "VmRSS:") / 1024
 
 
 def share_mb(pids: Iterable[int]) -> float:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox.process import wait_until
+
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
@@ -164,3 +166,27 @@ def test_in_doubt_not_even_a_service_that_left_its_stack_is_ended(fleet: Fleet) 
     fleet.commit("mended", {"host/media/stacks.yaml": "- one\n"})
     assert host.once().returncode == 0
     assert set(fleet.running()) == {"one-app-1"}
+
+
+def test_a_renamed_stack_goes_only_after_its_new_name_is_up(fleet: Fleet, host: Host) -> None:
+    files = _files(fleet, "new", "two", "three")
+    port = fleet.compose(more="    ports: ['127.0.0.1:18080:80']\n" + VOLUME)
+    fleet.commit("a port", {"stacks/one/compose.yaml": port})
+    assert host.once().returncode == 0
+    files |= {"stacks/one": None, "stacks/new/compose.yaml": port}
+    fleet.commit("one is called new", files)
+    result = host.once()
+    assert result.returncode == 1
+    assert "it seems to be new now, and stays until that is up" in result.stdout
+    assert "one-app-1" in fleet.running()
+    assert host.commitd("approve", "HEAD").returncode == 0
+    host.once()
+    assert "one-app-1" not in fleet.running()
+    wait_until(lambda: host.once().returncode == 0, what="the new one to be up", seconds=60)
+    assert set(fleet.running()) == {"new-app-1", "two-app-1", "three-app-1"}
+    assert {"one_data", "new_data"} <= _volumes(fleet)
+    fleet.commit("and now newer", {"stacks/new": None, **_files(fleet, "newer", "two", "three")})
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"newer-app-1", "two-app-1", "three-app-1"}
+    done = [e["subject"] for e in host.json("history")]
+    assert done.index("newer") > done.index("new")

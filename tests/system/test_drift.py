@@ -1,0 +1,143 @@
+"""What a person does to a declared container by hand is put right, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.process import run, wait_until
+
+if TYPE_CHECKING:
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+VOLUME = "    stop_grace_period: 0s\n    volumes: [data:/data]\nvolumes: {data: {}}\n"
+
+
+@pytest.fixture
+def host(fleet: Fleet) -> Host:
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "stacks/one/compose.yaml": fleet.compose(more=VOLUME),
+        },
+    )
+    host = fleet.host()
+    assert host.once().returncode == 0
+    return host
+
+
+def _compose(fleet: Fleet, *words: str, file: str | None = None) -> list[str]:
+    path = file or str(fleet.workspace.path / "stacks/one/compose.yaml")
+    return [str(fleet.box.compose), "--project-name", "one", "--file", path, *words]
+
+
+def _by_hand(fleet: Fleet, *words: str, file: str | None = None) -> None:
+    run(_compose(fleet, *words, file=file), env={"DOCKER_HOST": fleet.box.engine.host})
+
+
+def _hashes(fleet: Fleet) -> dict[str, str]:
+    return {
+        c["Names"][0].lstrip("/"): c["Labels"]["com.docker.compose.config-hash"]
+        for c in fleet.box.engine.containers(all=False)
+    }
+
+
+def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet) -> None:
+    def by_hand(stack: str, *words: str, file: str = "compose.yaml") -> list[str]:
+        path = fleet.workspace.path / "stacks" / stack / file
+        return ["compose", "--project-name", stack, "--file", str(path), *words]
+
+    deeds: dict[str, list[str]] = {
+        "stopped": ["stop", "--time", "0", "stopped-app-1"],
+        "killed": ["kill", "killed-app-1"],
+        "removed": ["rm", "--force", "removed-app-1"],
+        "renamed": ["rename", "renamed-app-1", "mine"],
+        "called": ["rename", "solo", "mine-too"],
+        "paused": ["pause", "paused-app-1"],
+        "scaled": by_hand("scaled", "up", "--detach", "--scale", "app=3"),
+        "recreated": by_hand("recreated", "up", "--detach", file="other.yaml"),
+    }
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in deeds),
+        **{f"stacks/{name}/compose.yaml": fleet.compose(more=VOLUME) for name in deeds},
+        "stacks/called/compose.yaml": fleet.compose(more="    container_name: solo\n"),
+        "stacks/recreated/other.yaml": fleet.compose(more="    hostname: mine\n" + VOLUME),
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    # Nothing else may wake the agent: what puts it right is the event.
+    host.config["remotes"][0]["poll"] = "1h"
+    host.write_config()
+    with host.running() as agent:
+        agent.says("in sync with")
+        right, volumes = _hashes(fleet), fleet.box.engine.run("volume", "ls", "--quiet")
+        for words in deeds.values():
+            if words[0] == "compose":
+                run([fleet.box.compose, *words[1:]], env={"DOCKER_HOST": fleet.box.engine.host})
+            else:
+                fleet.box.engine.run(*words)
+        wait_until(lambda: _hashes(fleet) == right, what="all of them to be put right", seconds=90)
+    restarts = {e["subject"]: e["cause"] for e in host.json("history") if e["action"] == "restart"}
+    causes = {name: {cause["path"] for cause in found} for name, found in restarts.items()}
+    assert causes.keys() == deeds.keys()
+    assert "renamed/app name" in causes["renamed"]
+    assert "called/app name" in causes["called"]
+    assert "paused/app state" in causes["paused"]
+    assert "scaled/app containers" in causes["scaled"]
+    assert "recreated/app settings" in causes["recreated"]
+    assert fleet.box.engine.run("volume", "ls", "--quiet") == volumes
+
+
+def test_what_drifts_again_and_again_is_repaired_less_and_less_often(
+    fleet: Fleet, host: Host
+) -> None:
+    fleet.box.engine.run("rm", "--force", "one-app-1")
+    assert host.once().returncode == 0
+    fleet.box.engine.run("rm", "--force", "one-app-1")
+    result = host.once()
+    assert result.returncode == 1
+    assert "it was put right and drifted again" in result.stdout
+    assert "one-app-1" not in fleet.running()
+
+
+def test_agent_and_person_at_once_lose_nothing(fleet: Fleet, host: Host) -> None:
+    for number in range(2):
+        more = f"    hostname: h{number}\n" + VOLUME
+        fleet.commit("change", {"stacks/one/compose.yaml": fleet.compose(more=more)})
+        hands = [
+            subprocess.Popen(
+                _compose(fleet, "up", "--detach"),
+                env={"DOCKER_HOST": fleet.box.engine.host},
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(2)
+        ]
+        host.once()
+        assert all(hand.wait(timeout=60) is not None for hand in hands)
+    wait_until(lambda: host.once().returncode == 0, what="the host to be in sync", seconds=60)
+    (detail,) = [
+        fleet.box.engine.inspect(c["Id"])
+        for c in fleet.box.engine.containers(all=False)
+        if c["Labels"]["com.docker.compose.project"] == "one"
+    ]
+    assert detail["Config"]["Hostname"] == "h1"
+    assert detail["Name"] == "/one-app-1"
+    assert detail["Mounts"][0]["Name"] == "one_data"
+
+
+def test_a_second_agent_with_other_directories_leaves_the_engine_alone(
+    fleet: Fleet, host: Host
+) -> None:
+    other = fleet.host()
+    with host.running() as agent:
+        agent.says("in sync with")
+        result = other.once()
+        assert result.returncode == 3
+        assert f"another agent works on this engine (process {agent.process.pid})" in result.stderr
+        agent.process.kill()
+        agent.process.wait()
+    assert other.once().returncode == 0
