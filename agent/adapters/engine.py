@@ -253,7 +253,8 @@ class Engine:
 
         The stream replays from shortly before the connection, because the engine answers before
         it subscribes. ``connected`` is called when the engine answered; list then, not before.
-        Events that cannot be read are dropped: the relist is the guarantee, the stream the speed.
+        What cannot be read is dropped, or ends the stream: the relist is the guarantee, the stream
+        the speed.
         """
         async with self._translated("ask the time"):
             info = await self._docker.system.info()
@@ -278,6 +279,9 @@ class Engine:
                 group.cancel_scope.cancel()
         except* CommitdError as errors:
             raise errors.exceptions[0] from None
+        except* Exception as errors:  # noqa: BLE001  of lines too long, of JSON that is no event
+            kind = type(errors.exceptions[0]).__name__
+            raise UnreachableError(f"the engine's event stream cannot be read: {kind}") from None
         raise UnreachableError("the engine's event stream ended")
 
     @asynccontextmanager

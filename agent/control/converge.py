@@ -71,6 +71,9 @@ class Converger:
         self._pulse = pulse
         self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)
+        self._repairs = anyio.CapacityLimiter(1)
+        self.busy: set[str] = set()
+        """Stacks that are being worked on, or are about to be."""
 
     async def deploy(
         self, deploys: Iterable[Deploy], revision: Revision, *, doubt: bool
@@ -79,21 +82,30 @@ class Converger:
 
         In ``doubt`` about what is declared, services that left their stack stay: nothing is ended.
         """
-        return await self._each(deploys, lambda deploy: self._deploy(deploy, revision, doubt))
+        return await self._each(deploys, lambda deploy: self._deploy(deploy, revision, doubt=doubt))
+
+    async def repair(self, deploys: Iterable[Deploy], revision: Revision) -> list[Outcome]:
+        """Put right what drifted while others take their time: not behind them in the queue."""
+        return await self._each(
+            deploys, lambda deploy: self._deploy(deploy, revision, doubt=True), self._repairs
+        )
 
     async def remove(self, removals: Iterable[RemoveStack], revision: Revision) -> list[Outcome]:
         """Take the stacks down; never raises for one of them."""
         return await self._each(removals, lambda removal: self._remove(removal, revision))
 
     async def _each(
-        self, actions: Iterable[_Action], work: Callable[[_Action], Awaitable[Outcome]]
+        self,
+        actions: Iterable[_Action],
+        work: Callable[[_Action], Awaitable[Outcome]],
+        limiter: anyio.CapacityLimiter | None = None,
     ) -> list[Outcome]:
         outcomes: list[Outcome] = []
 
         async def one(action: _Action) -> None:
             subject = _subject(action)
             try:
-                async with self._limiter:
+                async with limiter or self._limiter:
                     if self._stopping():
                         outcome = Outcome(subject, Status.CANCELLED, "the agent is stopping")
                     else:
@@ -104,15 +116,18 @@ class Converger:
             except Exception as err:
                 log.exception("%s: unexpected", subject)
                 outcome = Outcome(subject, Status.FAILED, f"unexpected {type(err).__name__}")
+            finally:
+                self.busy.discard(subject)
             outcomes.append(outcome)
             self._pulse()
 
         async with anyio.create_task_group() as group:
             for action in actions:
+                self.busy.add(_subject(action))
                 group.start_soon(one, action)
         return sorted(outcomes, key=lambda outcome: outcome.subject)
 
-    async def _deploy(self, deploy: Deploy, revision: Revision, doubt: bool) -> Outcome:
+    async def _deploy(self, deploy: Deploy, revision: Revision, *, doubt: bool) -> Outcome:
         stack = deploy.stack
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(

@@ -70,6 +70,7 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self._followed = Followed(None, None)
+        self._basis: Situation | None = None
 
     async def cycle(self) -> Verdict:
         """Bring the host to what the remotes declare, as far as that is safe.
@@ -77,6 +78,7 @@ class Reconciler:
         Raises nothing that belongs to one stack; raises :class:`CommitdError` when engine, journal
         or clone fail.
         """
+        self._basis = None
         exemptions = await self._orders()
         followed = await (self._stay() if exemptions.host else self._follow())
         holds = list(followed.holds)
@@ -88,6 +90,7 @@ class Reconciler:
         situation = await self._situation(desired, followed.doubt, exemptions)
         self._p.shield.publish(situations.protected(situation))
         todo = plan.plan(situation)
+        self._basis = situation
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired)
@@ -101,6 +104,39 @@ class Reconciler:
         if not exemptions.host:
             await self._p.keeper.tend(situation.containers)
         return _verdict(desired, followed.confirmed, outcomes, holds)
+
+    async def repair(self) -> None:
+        """Put right what drifts while a cycle waits for other stacks.
+
+        By what that cycle found declared; never raises, for the next cycle looks at it all again.
+        """
+        basis = self._basis
+        if basis is None:
+            return
+        try:
+            todo = plan.plan(await self._look_again(basis))
+            drifted = [
+                deploy
+                for deploy in todo.deploys
+                if deploy.reason is Reason.DRIFTED
+                and deploy.stack.name not in self._p.converger.busy
+            ]
+            await self._p.converger.repair(drifted, basis.desired.revision)
+        except CommitdError as err:
+            log.warning("what drifted is left to the next cycle: %s", err)
+        except Exception:
+            log.exception("unexpected; what drifted is left to the next cycle")
+
+    async def _look_again(self, basis: Situation) -> Situation:
+        journal = self._p.journal
+        return replace(
+            basis,
+            containers=await self._p.engine.containers(),
+            releases=await anyio.to_thread.run_sync(journal.releases),
+            attempts=await anyio.to_thread.run_sync(journal.attempts),
+            exemptions=await anyio.to_thread.run_sync(self._p.shield.exemptions),
+            now=time.time(),
+        )
 
     async def _orders(self) -> Exemptions:
         """What people take out of the agent's hands now; what is over is said once."""
@@ -202,9 +238,7 @@ class Reconciler:
         """
         if not outcomes:
             return []
-        releases = await anyio.to_thread.run_sync(self._p.journal.releases)
-        listed = await self._p.engine.containers()
-        now = replace(before, releases=releases, containers=listed)
+        now = await self._look_again(before)
         self._p.shield.publish(situations.protected(now))
         refused: list[Hold] = []
         async with anyio.create_task_group() as group:

@@ -1,163 +1,36 @@
-"""Putting the parts together: one cycle, or the daemon with its timers and signals."""
+"""One cycle, or the daemon with its timers and signals."""
 
 from __future__ import annotations
 
 import logging
-import os
-import resource
-import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from agent.adapters import compose, host, lease, process, sops, systemd
-from agent.adapters.engine import Engine, Helpers
-from agent.adapters.journal import Journal
-from agent.adapters.repository import Repository
-from agent.adapters.signatures import Verifier
-from agent.control.converge import Converger
-from agent.control.evict import Evictor
-from agent.control.follower import Follower
-from agent.control.keeper import Keeper
+from agent.adapters import lease, systemd
+from agent.control.assembly import assemble
 from agent.control.poller import Poller
 from agent.control.reconciler import Parts, Reconciler, Verdict
-from agent.control.remotes import Remotes
-from agent.control.secrets import SecretKeeper, no_key
-from agent.control.shield import Shield
-from agent.control.stacks import Stacks
 from agent.control.watcher import Watcher
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
 
 log = logging.getLogger("commitd")
 
-OLDEST_GIT = (2, 39)
 ENGINE_RETRY_S = 2.0
 SAFE_POINT_S = 45.0
 """How long a cycle may go on after SIGTERM before its children are ended."""
 START_S = 300.0
 """What a cycle may take beside a step of converging: fetch, decrypt, list."""
 SLACK_S = 30.0
+REPAIR_PAUSE_S = 1.0
+"""Between two looks for drift during one cycle: every event of it asks for one."""
 
-
-class JournalledHelpers(Helpers):
-    """Helpers that a killed agent's successor can still find."""
-
-    def __init__(self, journal: Journal) -> None:
-        super().__init__()
-        self._journal = journal
-
-    def add(self, container_id: str) -> None:
-        """Remember it on disk before it starts."""
-        super().add(container_id)
-        self._journal.keep_helper(container_id)
-
-    def discard(self, container_id: str) -> None:
-        """Forget it."""
-        super().discard(container_id)
-        self._journal.forget_helper(container_id)
-
-
-@asynccontextmanager
-async def assemble(
-    config: Config,
-    *,
-    pulse: Callable[[], None] = lambda: None,
-    stopping: Callable[[], bool] = lambda: False,
-) -> AsyncIterator[Parts]:
-    """All parts of the agent, with the host's lock held. Raises :class:`CommitdError`.
-
-    ``pulse`` hears of every bounded step that begins or ends; no stack is begun once ``stopping``.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(0o077)
-    host.prepare_directories(config)
-    with host.only_agent(config):
-        await _check_git()
-        docker_host = host.docker_host(config)
-        program = await compose.find(docker_host, config.converge.timeout)
-        journal = Journal(config.state_dir / "journal.db")
-        try:
-            if closed := journal.close_open_actions():
-                log.warning("%d actions were cut short when the agent ended", closed)
-            repository = Repository(
-                config.state_dir / "repo", config.branch, host.install_askpass(config)
-            )
-            await repository.prepare()
-            async with Engine(docker_host, JournalledHelpers(journal)) as engine:
-                yield _wire(
-                    config, journal, repository, engine, program, pulse=pulse, stopping=stopping
-                )
-        finally:
-            journal.close()
-
-
-def _wire(
-    config: Config,
-    journal: Journal,
-    repository: Repository,
-    engine: Engine,
-    program: compose.Compose,
-    *,
-    pulse: Callable[[], None],
-    stopping: Callable[[], bool],
-) -> Parts:
-    settings = config.secrets
-    secrets = SecretKeeper(
-        repository.root,
-        journal,
-        sops.decryptor(settings.sops, engine) if settings else None,
-        partial(host.read_key, settings) if settings else no_key,
-        repository.contents,
-    )
-    shield = Shield(engine, journal)
-    evictor = Evictor(engine, journal, config.undeclared, shield)
-    names = [remote.name for remote in config.remotes]
-    remotes = Remotes(names, journal, config.runtime_dir)
-    return Parts(
-        config=config,
-        repository=repository,
-        remotes=remotes,
-        follower=Follower(
-            config,
-            repository,
-            remotes,
-            journal,
-            Verifier(config.signatures, repository, config.state_dir / "gnupg"),
-        ),
-        engine=engine,
-        journal=journal,
-        secrets=secrets,
-        converger=Converger(
-            Stacks(program, engine, journal, secrets, pulse),
-            engine,
-            journal,
-            parallel=config.converge.parallel,
-            pulse=pulse,
-            stopping=stopping,
-        ),
-        evictor=evictor,
-        keeper=Keeper(engine, journal, shield, evictor),
-        shield=shield,
-    )
-
-
-async def _check_git() -> None:
-    need = f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
-    if shutil.which("git") is None:
-        raise ConfigError("git is not on this machine", hint=need)
-    result = await process.run(
-        ["git", "version"], env={"PATH": os.environ.get("PATH", os.defpath)}, timeout_s=10
-    )
-    numbers = [int(part) for part in result.out.decode().split()[2].split(".")[:2]]
-    if tuple(numbers) < OLDEST_GIT:
-        raise ConfigError(f"git {numbers[0]}.{numbers[1]} is too old", hint=need)
+_DONE = "the cycle is done"
 
 
 async def _reap_helpers(parts: Parts) -> None:
@@ -291,6 +164,15 @@ class Daemon:
 
     async def _cycle(self, reconciler: Reconciler) -> str:
         self._pulse()
+        done = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._repair_meanwhile, reconciler, done)
+            line = await self._one_cycle(reconciler)
+            done.set()
+            self._wake_up(_DONE)
+        return line
+
+    async def _one_cycle(self, reconciler: Reconciler) -> str:
         try:
             return (await reconciler.cycle()).line
         except CommitdError as err:
@@ -298,6 +180,18 @@ class Daemon:
         except Exception as err:
             log.exception("unexpected; the loop goes on")
             return f"unexpected {type(err).__name__}, see the log"
+
+    async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
+        """A cycle may wait long for one stack; what drifts elsewhere does not wait with it."""
+        woken = False
+        while not done.is_set():
+            woken = await self._wake[1].receive() != _DONE or woken
+            if not done.is_set():
+                await reconciler.repair()
+                with anyio.move_on_after(REPAIR_PAUSE_S):
+                    await done.wait()
+        if woken:
+            self._wake_up("something happened during the cycle")
 
     def _pulse(self) -> None:
         """The work gets on: it may now take as long as its longest bounded step."""

@@ -8,11 +8,11 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 
 # Debian's own programs, not what a developer has put in front of them; dockerd finds its helpers
@@ -67,6 +67,18 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 20)
         if time.monotonic() > deadline:
             raise SandboxError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that this one has started, and that those have, whatever their sessions."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:  # grows as it goes
+        found += [child for child, of in parents.items() if of == parent]
+    return found[1:]
 
 
 def listens(port: int) -> bool:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shard", metavar="I/N", help="run every Nth test, beginning with the Ith")
+    parser.addoption(
+        "--every-effect",
+        action="store_true",
+        help="kill the agent before and after every effect, not before one of each kind (minutes)",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,146 @@
+"""Putting the parts of the agent together, with the host's lock held."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from agent.adapters import compose, host, process, sops
+from agent.adapters.engine import Engine, Helpers
+from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository
+from agent.adapters.signatures import Verifier
+from agent.control.converge import Converger
+from agent.control.evict import Evictor
+from agent.control.follower import Follower
+from agent.control.keeper import Keeper
+from agent.control.reconciler import Parts
+from agent.control.remotes import Remotes
+from agent.control.secrets import SecretKeeper, no_key
+from agent.control.shield import Shield
+from agent.control.stacks import Stacks
+from agent.domain.config import Config
+from agent.domain.errors import ConfigError
+
+log = logging.getLogger("commitd")
+
+OLDEST_GIT = (2, 39)
+
+
+class JournalledHelpers(Helpers):
+    """Helpers that a killed agent's successor can still find."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def add(self, container_id: str) -> None:
+        """Remember it on disk before it starts."""
+        super().add(container_id)
+        self._journal.keep_helper(container_id)
+
+    def discard(self, container_id: str) -> None:
+        """Forget it."""
+        super().discard(container_id)
+        self._journal.forget_helper(container_id)
+
+
+@asynccontextmanager
+async def assemble(
+    config: Config,
+    *,
+    pulse: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> AsyncIterator[Parts]:
+    """All parts of the agent, with the host's lock held. Raises :class:`CommitdError`.
+
+    ``pulse`` hears of every bounded step that begins or ends; no stack is begun once ``stopping``.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    host.prepare_directories(config)
+    with host.only_agent(config):
+        await _check_git()
+        docker_host = host.docker_host(config)
+        program = await compose.find(docker_host, config.converge.timeout)
+        journal = Journal(config.state_dir / "journal.db")
+        try:
+            if closed := journal.close_open_actions():
+                log.warning("%d actions were cut short when the agent ended", closed)
+            repository = Repository(
+                config.state_dir / "repo", config.branch, host.install_askpass(config)
+            )
+            await repository.prepare()
+            async with Engine(docker_host, JournalledHelpers(journal)) as engine:
+                yield _wire(
+                    config, journal, repository, engine, program, pulse=pulse, stopping=stopping
+                )
+        finally:
+            journal.close()
+
+
+def _wire(
+    config: Config,
+    journal: Journal,
+    repository: Repository,
+    engine: Engine,
+    program: compose.Compose,
+    *,
+    pulse: Callable[[], None],
+    stopping: Callable[[], bool],
+) -> Parts:
+    settings = config.secrets
+    secrets = SecretKeeper(
+        repository.root,
+        journal,
+        sops.decryptor(settings.sops, engine) if settings else None,
+        partial(host.read_key, settings) if settings else no_key,
+        repository.contents,
+    )
+    shield = Shield(engine, journal)
+    evictor = Evictor(engine, journal, config.undeclared, shield)
+    names = [remote.name for remote in config.remotes]
+    remotes = Remotes(names, journal, config.runtime_dir)
+    return Parts(
+        config=config,
+        repository=repository,
+        remotes=remotes,
+        follower=Follower(
+            config,
+            repository,
+            remotes,
+            journal,
+            Verifier(config.signatures, repository, config.state_dir / "gnupg"),
+        ),
+        engine=engine,
+        journal=journal,
+        secrets=secrets,
+        converger=Converger(
+            Stacks(program, engine, journal, secrets, pulse),
+            engine,
+            journal,
+            parallel=config.converge.parallel,
+            pulse=pulse,
+            stopping=stopping,
+        ),
+        evictor=evictor,
+        keeper=Keeper(engine, journal, shield, evictor),
+        shield=shield,
+    )
+
+
+async def _check_git() -> None:
+    need = f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
+    if shutil.which("git") is None:
+        raise ConfigError("git is not on this machine", hint=need)
+    result = await process.run(
+        ["git", "version"], env={"PATH": os.environ.get("PATH", os.defpath)}, timeout_s=10
+    )
+    numbers = [int(part) for part in result.out.decode().split()[2].split(".")[:2]]
+    if tuple(numbers) < OLDEST_GIT:
+        raise ConfigError(f"git {numbers[0]}.{numbers[1]} is too old", hint=need)

@@ -1,0 +1,115 @@
+"""Is a release up and well? Decided from what the engine shows of its containers at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.domain.container import Container
+
+CRASHES = 3
+"""As many restarts since it came up are a crash loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One service of the resolved model."""
+
+    image: str
+    scale: int
+    finishes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One container as it was inspected.
+
+    ``restarts`` are those by the engine since it was started. ``up_s`` is for how many seconds it
+    has run, 0 when it does not.
+    """
+
+    container: Container
+    restarts: int = 0
+    up_s: float = 0.0
+
+
+class Trouble(StrEnum):
+    """What can be wrong with a release that was started."""
+
+    CRASH_LOOP = "crashes again and again"
+    UNHEALTHY = "is unhealthy"
+    EXITED = "has ended with"
+    MISSING = "is missing"
+    IMAGE = "runs another image than its file says"
+    STARTING = "is not healthy yet"
+    YOUNG = "does not run long enough yet"
+    STOPPED = "does not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is not well yet: ``final`` when waiting would not help. ``subject`` is a container or,
+    where there is none, a service.
+    """
+
+    trouble: Trouble
+    subject: str
+    final: bool
+    container: Container | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.trouble.value}" + (f" {self.detail}" if self.detail else "")
+
+
+def judge(
+    expected: Mapping[str, Expected], sights: Iterable[Sight], steady_s: float
+) -> list[Finding]:
+    """All that is not well, the final things first; empty: the release is up and well.
+
+    ``sights`` are the containers of the project without one-offs.
+    """
+    by_service: dict[str | None, list[Sight]] = {}
+    for sight in sights:
+        by_service.setdefault(sight.container.service, []).append(sight)
+    findings: list[Finding] = []
+    for name, service in sorted(expected.items()):
+        found = by_service.get(name, [])
+        if len(found) != service.scale:
+            detail = f"({len(found)} of {service.scale} containers)"
+            findings.append(Finding(Trouble.MISSING, name, final=False, detail=detail))
+        looks = (_look(sight, service, steady_s) for sight in found)
+        findings += [finding for finding in looks if finding]
+    return sorted(findings, key=lambda finding: (not finding.final, finding.subject))
+
+
+def _look(sight: Sight, service: Expected, steady_s: float) -> Finding | None:
+    container = sight.container
+
+    def finding(trouble: Trouble, *, final: bool = False, detail: str = "") -> Finding:
+        return Finding(trouble, container.name, final, container, detail)
+
+    if service.image and not _same_image(container.image, service.image):
+        return finding(Trouble.IMAGE, final=True, detail=f"({container.image})")
+    if sight.restarts >= CRASHES:
+        return finding(Trouble.CRASH_LOOP, final=True, detail=f"({sight.restarts} times)")
+    if container.state == "exited":
+        if container.exit_code == 0 and service.finishes:
+            return None
+        return finding(Trouble.EXITED, final=True, detail=str(container.exit_code))
+    if container.state != "running":
+        return finding(Trouble.STOPPED, detail=f"({container.state})")
+    if container.health == "unhealthy":
+        return finding(Trouble.UNHEALTHY, final=True)
+    if container.health == "starting":
+        return finding(Trouble.STARTING)
+    if container.health is None and sight.up_s < steady_s:
+        return finding(Trouble.YOUNG)
+    return None
+
+
+def _same_image(shown: str, wanted: str) -> bool:
+    """By digest where there is one: the engine may leave out the tag."""
+    digest = wanted.partition("@")[2]
+    return shown == wanted or bool(digest and shown.endswith(digest))

@@ -1,0 +1,48 @@
+"""In which order stacks of one host come up: ``after:`` in their files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+
+def faults(after: Mapping[str, Collection[str]], declared: Collection[str]) -> dict[str, str]:
+    """What is wrong with the order, by stack.
+
+    ``after`` maps each readable stack to those it waits for; ``declared`` are all of this host. A
+    name that is not here never becomes healthy, and a cycle never ends.
+    """
+    found: dict[str, str] = {}
+    for name, needed in sorted(after.items()):
+        if absent := sorted(set(needed) - set(declared)):
+            found[name] = f"it comes after {absent[0]}, which this host does not run"
+        elif name in (cycle := reachable(needed, after)):
+            through = " and ".join(sorted(cycle & _on_cycle(name, after)))
+            found[name] = f"it waits for itself, through {through}"
+    return found
+
+
+def reachable(start: Iterable[str], edges: Mapping[str, Collection[str]]) -> set[str]:
+    """All that comes before ``start``, itself included."""
+    seen: set[str] = set()
+    pending = list(start)
+    while pending:
+        name = pending.pop()
+        if name not in seen:
+            seen.add(name)
+            pending += edges.get(name, ())
+    return seen
+
+
+def _on_cycle(name: str, edges: Mapping[str, Collection[str]]) -> set[str]:
+    """Those that ``name`` needs and that need it in turn."""
+    return {other for other in edges if name in reachable(edges.get(other, ()), edges)}
+
+
+def turned(after: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    """The order of taking down: what is needed by others goes after them."""
+    found: dict[str, list[str]] = {name: [] for name in after}
+    for name, needed in after.items():
+        for other in needed:
+            if other in found:
+                found[other].append(name)
+    return {name: tuple(others) for name, others in found.items()}
