@@ -10,9 +10,7 @@ import base64
 import socket
 import ssl
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from time import time
 from typing import TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -20,14 +18,14 @@ from weakref import WeakSet
 import aiohttp
 import anyio.to_thread
 
-from agent.adapters.probes import CLOSE_S, CONNECT_S, BusyError, StaleError, Warm, reason
+from agent.adapters import web
+from agent.adapters.probes import CLOSE_S, CONNECT_S, BusyError, StaleError, Warm
 from agent.domain import redact, refs
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
 from agent.domain.refs import Said, Script, Talk, Version2
 from agent.domain.source import Answer
 
-RETRY_AFTER_MAX_S = 3600.0
 _SERVICE = "git-upload-pack"
 _KEEP_S = 3600.0
 """The server ends idle connections when it likes, which is sooner."""
@@ -64,12 +62,12 @@ class HttpProbe(Warm):
         try:
             said = await self._said(self._session)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as err:
-            known = _failure(err)
+            known = web.failure(err)
             if kept and not isinstance(err, aiohttp.ClientConnectorError):
                 raise StaleError(known) from None
             raise UnreachableError(known) from None
         except (aiohttp.ClientError, ValueError) as err:
-            raise UnreachableError(_failure(err)) from None
+            raise UnreachableError(web.failure(err)) from None
         self._proven = True
         return said
 
@@ -138,9 +136,9 @@ class HttpProbe(Warm):
                     "404: there is no such repository, or this token may not see it"
                 )
             case 429:
-                return BusyError("429: too many requests", retry_after_s=_retry_after(response))
+                return BusyError("429: too many requests", retry_after_s=web.retry_after(response))
             case 503:
-                return BusyError("503: out of service", retry_after_s=_retry_after(response))
+                return BusyError("503: out of service", retry_after_s=web.retry_after(response))
             case _ if 300 <= status < 400:  # noqa: PLR2004
                 to = _host(response.headers.get("Location", ""))
                 return UnreachableError(
@@ -235,40 +233,3 @@ def _host(location: str) -> str:
     except ValueError:
         host = None
     return f"to {refs.plain(host.encode(errors='replace'))}" if host else "elsewhere"
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, from either form of the header; never more than an hour, for anyone may say it."""
-    value = response.headers.get("Retry-After", "").strip()
-    try:
-        seconds = (
-            float(value)
-            if value.isascii() and value.isdigit()
-            else parsedate_to_datetime(value).timestamp() - time()
-        )
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
-
-
-def _failure(err: Exception) -> str:
-    """What happened, in our words: the library's may hold what was sent."""
-    match err:
-        case aiohttp.ClientConnectorCertificateError():
-            cause = err.certificate_error
-            why = getattr(cause, "verify_message", "") or "unknown reason"
-            return f"the server's certificate is not trusted: {refs.plain(why.encode())}"
-        case aiohttp.ClientConnectorDNSError():
-            return f"the name {err.host} is unknown"
-        case aiohttp.ClientConnectorSSLError():
-            return "the server does not speak TLS as it should"
-        case aiohttp.ConnectionTimeoutError():
-            return f"no connection within {CONNECT_S:g} s"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect: {reason(err.os_error) or 'the connection broke'}"
-        case aiohttp.ClientPayloadError():
-            return "the answer ends too soon"
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
-            return "the connection broke"
-        case _:
-            return f"the server does not speak HTTP as it should ({type(err).__name__})"

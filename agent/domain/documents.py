@@ -55,6 +55,19 @@ def load(content: bytes, name: str) -> Document:
     Raises :class:`PermanentError` with ``name:line`` for anything but one well-formed document
     with unique keys, at most ``MAX_BYTES`` long, ``MAX_DEPTH`` deep and ``MAX_NODES`` large.
     """
+    _, root = compose(content, name)
+    if root is None:
+        return Document(name, None, {(): 1})
+    lines: dict[Path, int] = {}
+    data = _Reader(name, lines).read(root, ())
+    return Document(name, data, lines)
+
+
+def compose(content: bytes, name: str) -> tuple[str, yaml.Node | None]:
+    """The text without a byte order mark, and its nodes, whose marks count the text's characters.
+
+    None: an empty document. Raises as :func:`load` does, but looks at no key and no value.
+    """
     if len(content) > MAX_BYTES:
         raise PermanentError(
             f"the file is {len(content):,} bytes long, more than the limit of {MAX_BYTES:,}",
@@ -70,14 +83,10 @@ def load(content: bytes, name: str) -> Document:
         ) from None
     try:
         _check_shape(text, name)
-        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+        root: yaml.Node | None = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as err:
         raise _syntax_error(err, name, text) from None
-    if root is None:
-        return Document(name, None, {(): 1})
-    lines: dict[Path, int] = {}
-    data = _Reader(name, lines).read(root, ())
-    return Document(name, data, lines)
+    return text, root
 
 
 def _check_shape(text: str, name: str) -> None:

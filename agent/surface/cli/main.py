@@ -23,6 +23,7 @@ VERBS = {
     "undo": "Bring back a container that was ended.",
     "approve": "Accept a commit that waits for a person.",
     "sync": "Have the agent look at the remotes now.",
+    "pin": "Pin the images of a clone by tag and digest.",
     "version": "Show the versions of the agent and its tools.",
 }
 """One line each, here rather than in the modules: --help imports none of them."""

@@ -1,0 +1,82 @@
+"""``commitd pin``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.control import pins
+from agent.domain.errors import CommitdError
+from agent.domain.images import Reference
+
+
+@click.command()
+@click.argument("stacks", metavar="[STACK]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Only say what is not pinned; ask no registry.")
+@click.option(
+    "--dir",
+    "start",
+    metavar="DIR",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The clone, or a directory in it [the current one].",
+)
+def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
+    """Pin images by tag and digest in a clone of the repository.
+
+    Asks the registries for the digests that the tags have now and writes them into the Compose
+    files of each STACK, or of all. Nothing else in the files changes. Uses what docker login has
+    stored; needs no Docker engine and no configuration of a host.
+
+    Example: commitd pin web && git diff
+    """
+    from agent.adapters.clone import Clone
+
+    clone = Clone.around(start)
+    found = pins.survey(clone, stacks)
+    if check:
+        sys.exit(_report(found))
+    done: list[pins.Pin] = []
+    if questions := found.questions:
+        import anyio
+
+        if sys.stderr.isatty():
+            click.echo(f"asking the registries (images: {len(questions)}) …", err=True)
+        done = pins.write(clone, found, anyio.run(_ask, questions, backend="asyncio"))
+    for pin in done:
+        click.echo(f"{pin.where}: {pin.before} → {pin.after}")
+    _say(found)
+    if not done and not found.problems:
+        click.echo(f"Nothing to do: every image is pinned ({found.images}).")
+    sys.exit(1 if found.problems else 0)
+
+
+async def _ask(questions: set[Reference]) -> dict[Reference, str | CommitdError]:
+    from agent.adapters.docker_config import DockerConfig
+    from agent.adapters.registry import Registries
+
+    async with Registries(DockerConfig().login) as registries:
+        return await pins.ask(questions, registries.digest)
+
+
+def _report(found: pins.Survey) -> int:
+    """List what is not pinned; the exit code."""
+    for mentioned in found.open.values():
+        for mention, _ in mentioned:
+            click.echo(f"{mention.where}: {mention.text} is not pinned")
+    _say(found)
+    if found.open or found.problems:
+        if found.open:
+            click.echo("commitd: commitd pin writes the digests", err=True)
+        return 1
+    click.echo(f"Every image is pinned ({found.images}).")
+    return 0
+
+
+def _say(found: pins.Survey) -> None:
+    for warning in found.warnings:
+        click.echo(f"commitd: warning: {warning}", err=True)
+    for problem in found.problems:
+        click.echo(f"commitd: {problem}", err=True)
