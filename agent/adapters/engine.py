@@ -6,7 +6,6 @@ Ends containers gently and never touches a volume.
 from __future__ import annotations
 
 import json
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -17,18 +16,15 @@ from typing import Any, Self
 import aiodocker
 import aiohttp
 import anyio
+from aiodocker.events import DockerEvents
 
 from agent.adapters import containers
-from agent.domain.container import Container
+from agent.domain.container import PROJECT, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 
 CALL_TIMEOUT_S = 30.0
-PULL_TIMEOUT_S = 600.0
 REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
-HELPER_LABEL = "io.commitd.helper"
-"""For people who look at the engine. The agent knows its helpers by ID."""
-
 _GONE_HELPERS = 64
 _WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause")
 
@@ -94,31 +90,26 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         with anyio.move_on_after(5, shield=True):
-            await self._docker.close()
-
-    @property
-    def _docker(self) -> aiodocker.Docker:
-        if self._client is None:
-            raise RuntimeError("the engine is used outside its context")
-        return self._client
+            if self._client is not None:
+                await self._client.close()
 
     async def version(self) -> str:
         """The engine's version; the cheapest sign of life."""
-        async with self._translated("ask the version"):
-            answer = await self._docker.version()
+        async with self.asking("ask the version") as docker:
+            answer = await docker.version()
         return str(answer["Version"])
 
     async def identity(self) -> str:
         """What tells this engine from any other, also after it was restarted."""
-        async with self._translated("ask who it is"):
-            answer = await self._docker.system.info()
+        async with self.asking("ask who it is") as docker:
+            answer = await docker.system.info()
         return str(answer["ID"])
 
     async def containers(self) -> tuple[Container, ...]:
         """All containers, running or not, in one call."""
-        async with self._translated("list the containers"):
+        async with self.asking("list the containers") as docker:
             # Its own listing makes an object of each, which costs more than all the rest.
-            found = await self._docker._query_json(  # noqa: SLF001
+            found = await docker._query_json(  # noqa: SLF001
                 "containers/json", params={"all": "1"}
             )
         return tuple(containers.from_listing(raw) for raw in found)
@@ -126,16 +117,16 @@ class Engine:
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
         """The engine's full description, or None when there is no such container."""
         try:
-            async with self._translated("inspect a container"):
-                return await self._docker.containers.container(container_id).show()
-        except _AbsentError:
+            async with self.asking("inspect a container") as docker:
+                return await docker.containers.container(container_id).show()
+        except AbsentError:
             return None
 
     async def set_restart(self, container_id: str, policy: Mapping[str, Any]) -> None:
         """Change when the engine starts the container again by itself, as its API writes it."""
-        with suppress(_AbsentError):
-            async with self._translated("update a container"):
-                await self._docker._query_json(  # noqa: SLF001  aiodocker has no public update
+        with suppress(AbsentError):
+            async with self.asking("update a container") as docker:
+                await docker._query_json(  # noqa: SLF001  aiodocker has no public update
                     f"containers/{container_id}/update",
                     method="POST",
                     data={"RestartPolicy": dict(policy)},
@@ -143,131 +134,82 @@ class Engine:
 
     async def stop(self, container_id: str, timeout_s: int) -> None:
         """Stop with the container's own signal; SIGKILL after ``timeout_s``."""
-        with suppress(_AbsentError):
-            async with self._translated("stop a container", timeout_s + CALL_TIMEOUT_S):
-                await self._docker.containers.container(container_id).stop(t=timeout_s)
+        with suppress(AbsentError):
+            async with self.asking("stop a container", timeout_s + CALL_TIMEOUT_S) as docker:
+                await docker.containers.container(container_id).stop(t=timeout_s)
 
     async def start(self, container_id: str) -> None:
         """Start a stopped container."""
-        async with self._translated("start a container"):
-            await self._docker.containers.container(container_id).start()
+        async with self.asking("start a container") as docker:
+            await docker.containers.container(container_id).start()
 
     async def unpause(self, container_id: str) -> None:
         """Let a paused container go on."""
-        with suppress(_AbsentError):
-            async with self._translated("unpause a container"):
-                await self._docker.containers.container(container_id).unpause()
+        with suppress(AbsentError):
+            async with self.asking("unpause a container") as docker:
+                await docker.containers.container(container_id).unpause()
 
     async def rename(self, container_id: str, name: str) -> None:
         """Give the container another name."""
-        with suppress(_AbsentError):
-            async with self._translated("rename a container"):
-                await self._docker.containers.container(container_id).rename(name)
+        with suppress(AbsentError):
+            async with self.asking("rename a container") as docker:
+                await docker.containers.container(container_id).rename(name)
 
     async def remove(self, container_id: str) -> None:
         """Remove a stopped container; its volumes stay, named or not."""
-        with suppress(_AbsentError):
-            async with self._translated("remove a container"):
-                await self._docker.containers.container(container_id).delete(v=False)
+        with suppress(AbsentError):
+            async with self.asking("remove a container") as docker:
+                await docker.containers.container(container_id).delete(v=False)
 
     async def volumes(self, project: str) -> list[str]:
         """Names of the volumes that Compose made for ``project``."""
-        async with self._translated("list the volumes"):
-            answer = await self._docker.volumes.list(  # type: ignore[no-untyped-call]
+        async with self.asking("list the volumes") as docker:
+            answer = await docker.volumes.list(  # type: ignore[no-untyped-call]
                 filters={"label": [f"com.docker.compose.project={project}"]}
             )
         return sorted(volume["Name"] for volume in answer.get("Volumes") or [])
 
-    async def ensure_image(self, reference: str) -> None:
-        """Pull ``reference`` (pinned by digest) unless it is here."""
+    async def signal(self, container_id: str, name: str) -> None:
+        """Send the container's process a signal, such as HUP."""
+        async with self.asking(f"send {name} to a container") as docker:
+            await docker.containers.container(container_id).kill(signal=name)
+
+    async def last_words(self, container_id: str, lines: int) -> str:
+        """The end of the container's log, standard output and error; empty if it keeps none."""
         try:
-            async with self._translated("inspect an image"):
-                await self._docker.images.inspect(reference)
-                return
-        except _AbsentError:
-            pass
-        async with self._translated(f"pull {reference}", PULL_TIMEOUT_S):
-            await self._docker.images.pull(reference, timeout=None)
+            async with self.asking("read a log") as docker:
+                container = docker.containers.container(container_id)
+                found = await container.log(stdout=True, stderr=True, tail=lines)
+        except PermanentError:  # a log driver that cannot be read from
+            return ""
+        return "".join(found)
 
-    async def run_helper(
-        self, image: str, argv: list[str], *, stdin: bytes, timeout_s: float
-    ) -> tuple[int, bytes]:
-        """Run a throw-away container with nothing but pipes; its exit code and standard output.
+    async def watch(
+        self,
+        handle: Callable[[Event], None],
+        connected: Callable[[], None],
+        project: str | None = None,
+    ) -> None:
+        """Hand each container event, or those of one project, to ``handle`` until the stream ends.
 
-        No network, no capabilities, read-only root with a tmpfs, not root, no log driver. Its ID
-        is in ``helpers`` before it starts, so that nobody takes it for undeclared.
+        Then raise. The stream replays from shortly before the connection, because the engine
+        answers before it subscribes. ``connected`` is called when the engine answered; list then,
+        not before. What cannot be read is dropped, or ends the stream: the relist is the
+        guarantee, the stream the speed.
         """
-        config: dict[str, Any] = {
-            "Image": image,
-            "Entrypoint": argv[:1],
-            "Cmd": argv[1:],
-            "User": "65534:65534",
-            "Labels": {HELPER_LABEL: "sops"},
-            "OpenStdin": True,
-            "StdinOnce": True,
-            "AttachStdin": True,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "HostConfig": {
-                "NetworkMode": "none",
-                "ReadonlyRootfs": True,
-                "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
-                "LogConfig": {"Type": "none"},
-                "PidsLimit": 64,
-                "Memory": 256 * 1024 * 1024,
-                "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
-                "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"},  # noqa: S108
-            },
-        }
-        name = f"commitd-sops-{secrets.token_hex(4)}"
-        async with self._translated("create the helper"):
-            container = await self._docker.containers.create(config, name=name)
-        self.helpers.add(container.id)
-        try:
-            async with self._translated("run the helper", timeout_s):
-                out = bytearray()
-                stream = container.attach(stdin=True, stdout=True, stderr=True)
-                async with stream:
-                    await container.start()
-                    await stream.write_in(stdin)
-                    while (message := await stream.read_out()) is not None:
-                        if message.stream == 1:
-                            out += message.data
-                ended = await container.wait()
-            return int(ended["StatusCode"]), bytes(out)
-        finally:
-            with anyio.move_on_after(CALL_TIMEOUT_S, shield=True), suppress(CommitdError):
-                async with self._translated("remove the helper"):
-                    await container.delete(force=True)
-            self.helpers.discard(container.id)
-
-    async def remove_helper(self, container_id: str) -> None:
-        """Remove a helper that a killed agent left behind."""
-        with suppress(_AbsentError):
-            async with self._translated("remove a helper"):
-                await self._docker.containers.container(container_id).delete(force=True)
-
-    async def watch(self, handle: Callable[[Event], None], connected: Callable[[], None]) -> None:
-        """Hand each container event to ``handle`` until the stream ends; then raise.
-
-        The stream replays from shortly before the connection, because the engine answers before
-        it subscribes. ``connected`` is called when the engine answered; list then, not before.
-        What cannot be read is dropped, or ends the stream: the relist is the guarantee, the stream
-        the speed.
-        """
-        async with self._translated("ask the time"):
-            info = await self._docker.system.info()
+        async with self.asking("ask the time") as docker:
+            info = await docker.system.info()
         now = datetime.fromisoformat(info["SystemTime"]).timestamp()
         since = f"{now - REPLAY_S:.3f}"
         filters = {"type": ["container"], "event": list(_WATCHED)}
-        subscriber = self._docker.events.subscribe(  # type: ignore[no-untyped-call]
-            create_task=False
-        )
+        if project is not None:
+            filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
+        events = DockerEvents(docker)  # type: ignore[no-untyped-call]
+        subscriber = events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
 
         async def run() -> None:
-            async with self._translated("watch", None):
-                await self._docker.events.run(filters=json.dumps(filters), since=since)
+            async with self.asking("watch", None):
+                await events.run(filters=json.dumps(filters), since=since)
 
         try:
             async with anyio.create_task_group() as group:
@@ -285,13 +227,18 @@ class Engine:
         raise UnreachableError("the engine's event stream ended")
 
     @asynccontextmanager
-    async def _translated(
+    async def asking(
         self, work: str, timeout_s: float | None = CALL_TIMEOUT_S
-    ) -> AsyncIterator[None]:
-        """Bound one call and turn foreign errors into ours."""
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """The client for one call, bounded in time; turns foreign errors into ours.
+
+        For this module and its neighbours that know the client too.
+        """
+        if self._client is None:
+            raise RuntimeError("the engine is used outside its context")
         try:
             with anyio.fail_after(timeout_s):
-                yield
+                yield self._client
         except TimeoutError:
             raise UnreachableError(f"cannot {work}: the engine does not answer") from None
         except aiodocker.DockerError as err:
@@ -302,14 +249,14 @@ class Engine:
             ) from None
 
 
-class _AbsentError(PermanentError):
+class AbsentError(PermanentError):
     """There is no such thing (404), or it is being removed already (409)."""
 
 
 def _meaning(work: str, err: aiodocker.DockerError) -> CommitdError:
     message = f"cannot {work}: {err.message}"
     if err.status in {404, 409} and ("No such" in err.message or "in progress" in err.message):
-        return _AbsentError(message)
+        return AbsentError(message)
     if err.status == 900:  # noqa: PLR2004  aiodocker's number for a lost connection
         return UnreachableError(message, hint="is Docker running, and is the socket right?")
     if err.status >= 500 or err.status == 0:  # noqa: PLR2004  the engine's own trouble

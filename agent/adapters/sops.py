@@ -18,8 +18,10 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
-from agent.adapters import process
+from agent.adapters import images, process
+from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
+from agent.adapters.helpers import run_helper
 from agent.domain.config import Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
@@ -140,7 +142,8 @@ class ContainerSops:
 
     async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         """See :class:`Decryptor`; one container for the whole batch, or else one for each file."""
-        await self.engine.ensure_image(self.image)
+        if not await images.present(self.engine, self.image):
+            await images.pull(self.engine, self.image, DockerConfig(), lambda _: None)
         try:
             return await self._decrypt_batch(files, key)
         except CommitdError:
@@ -155,7 +158,8 @@ class ContainerSops:
     async def _decrypt_batch(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         lines = [str(len(files)).encode(), base64.b64encode(key)]
         lines += [base64.b64encode(file.ciphertext) for file in files]
-        code, out = await self.engine.run_helper(
+        code, out = await run_helper(
+            self.engine,
             self.image,
             ["sh", "-c", _SCRIPT],
             stdin=b"\n".join(lines) + b"\n",

@@ -12,6 +12,7 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from agent.adapters import lease, systemd
+from agent.adapters.helpers import remove_helper
 from agent.control.assembly import assemble
 from agent.control.poller import Poller
 from agent.control.reconciler import Parts, Reconciler, Verdict
@@ -36,7 +37,7 @@ _DONE = "the cycle is done"
 async def _reap_helpers(parts: Parts) -> None:
     """Containers that a killed agent left: known by ID, because a label could be anyone's."""
     for container_id in parts.journal.helpers():
-        await parts.engine.remove_helper(container_id)
+        await remove_helper(parts.engine, container_id)
         parts.journal.forget_helper(container_id)
 
 

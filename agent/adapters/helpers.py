@@ -1,0 +1,76 @@
+"""Throw-away containers of the agent's own."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from typing import Any
+
+import anyio
+
+from agent.adapters.engine import CALL_TIMEOUT_S, AbsentError, Engine
+from agent.domain.errors import CommitdError
+
+HELPER_LABEL = "io.commitd.helper"
+"""For people who look at the engine. The agent knows its helpers by ID."""
+
+
+async def run_helper(
+    engine: Engine, image: str, argv: list[str], *, stdin: bytes, timeout_s: float
+) -> tuple[int, bytes]:
+    """Run a throw-away container with nothing but pipes; its exit code and standard output.
+
+    No network, no capabilities, read-only root with a tmpfs, not root, no log driver. Its ID
+    is in ``helpers`` before it starts, so that nobody takes it for undeclared.
+    """
+    config: dict[str, Any] = {
+        "Image": image,
+        "Entrypoint": argv[:1],
+        "Cmd": argv[1:],
+        "User": "65534:65534",
+        "Labels": {HELPER_LABEL: "sops"},
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "LogConfig": {"Type": "none"},
+            "PidsLimit": 64,
+            "Memory": 256 * 1024 * 1024,
+            "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+            "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"},  # noqa: S108
+        },
+    }
+    name = f"commitd-sops-{secrets.token_hex(4)}"
+    async with engine.asking("create the helper") as docker:
+        container = await docker.containers.create(config, name=name)
+    engine.helpers.add(container.id)
+    try:
+        async with engine.asking("run the helper", timeout_s):
+            out = bytearray()
+            stream = container.attach(stdin=True, stdout=True, stderr=True)
+            async with stream:
+                await container.start()
+                await stream.write_in(stdin)
+                while (message := await stream.read_out()) is not None:
+                    if message.stream == 1:
+                        out += message.data
+            ended = await container.wait()
+        return int(ended["StatusCode"]), bytes(out)
+    finally:
+        with anyio.move_on_after(CALL_TIMEOUT_S, shield=True), suppress(CommitdError):
+            async with engine.asking("remove the helper"):
+                await container.delete(force=True)
+        engine.helpers.discard(container.id)
+
+
+async def remove_helper(engine: Engine, container_id: str) -> None:
+    """Remove a helper that a killed agent left behind."""
+    with suppress(AbsentError):
+        async with engine.asking("remove a helper") as docker:
+            await docker.containers.container(container_id).delete(force=True)

@@ -1,0 +1,108 @@
+"""Images on the engine: whether they are there, and getting them from their registries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+
+from agent.adapters.docker_config import DockerConfig, Login
+from agent.adapters.engine import AbsentError, Engine
+from agent.domain import images
+from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
+
+STALLED_S = 120.0
+"""Without a word from the engine for so long, a pull has stalled."""
+
+_BUSY = re.compile(
+    r"toomanyrequests|too many requests|429|50[0234]|timeout|timed out|EOF|reset by peer"
+    r"|connection refused|no such host|i/o|temporar|unavailable|TLS handshake|received unexpected"
+    r"|context (?:canceled|deadline)",
+    re.IGNORECASE,
+)
+_LIMITED = re.compile(r"toomanyrequests|too many requests|429", re.IGNORECASE)
+_ABSENT = re.compile(
+    r"manifest unknown|not found|no such image|no matching manifest|unauthorized|denied"
+    r"|authentication required|repository does not exist",
+    re.IGNORECASE,
+)
+
+
+class ImageError(CommitdError):
+    """The registry does not have it, or not for us: asked again later, not at once."""
+
+
+class RegistryBusyError(TransientError):
+    """The registry asks to be left alone for a while."""
+
+
+async def present(engine: Engine, reference: str) -> bool:
+    """Whether the engine has exactly this image."""
+    try:
+        async with engine.asking("inspect an image") as docker:
+            await docker.images.inspect(reference)
+    except AbsentError:
+        return False
+    return True
+
+
+async def pull(
+    engine: Engine, reference: str, logins: DockerConfig, said: Callable[[str], None]
+) -> None:
+    """Get an image from its registry; ``said`` hears of progress.
+
+    Raises :class:`RegistryBusyError`, :class:`TransientError` or :class:`ImageError`.
+    """
+    registry = images.parse(reference).registry
+    try:
+        login = await logins.login(registry)
+    except PermanentError as err:
+        raise ImageError(err.message, where=err.where, hint=err.hint) from None
+    try:
+        async with engine.asking(f"pull {reference}", None) as docker:
+            stream = docker.images.pull(
+                reference, auth=_auth(login, registry), stream=True, timeout=None
+            )
+            problem = await _follow(stream, said)
+    except UnreachableError:
+        raise
+    except CommitdError as err:
+        problem = err.message
+    if problem:
+        raise _meaning(reference, problem)
+
+
+async def _follow(stream: AsyncIterator[dict[str, Any]], said: Callable[[str], None]) -> str | None:
+    """Hear a pull out; the error that ended it, if one did."""
+    steps = aiter(stream)
+    while True:
+        try:
+            with anyio.fail_after(STALLED_S):
+                step = await anext(steps)
+        except StopAsyncIteration:
+            return None
+        except TimeoutError:
+            return f"timed out: nothing came for {STALLED_S:g} s"
+        if error := step.get("error"):
+            return str(error)
+        said(str(step.get("status", "")))
+
+
+def _auth(login: Login | None, registry: str) -> dict[str, Any] | None:
+    """As the engine's API wants it."""
+    if login is None:
+        return None
+    if login.username is None:
+        return {"identitytoken": login.secret, "serveraddress": registry}
+    return {"username": login.username, "password": login.secret, "serveraddress": registry}
+
+
+def _meaning(reference: str, said: str) -> CommitdError:
+    message = f"{reference} cannot be pulled: {said.strip()[:300]}"
+    if _LIMITED.search(said):
+        return RegistryBusyError(message)
+    if _ABSENT.search(said) and not _BUSY.search(said):
+        return ImageError(message, hint="is the image pushed, and may this host pull it?")
+    return TransientError(message)
