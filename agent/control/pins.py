@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import anyio
 
 from agent.adapters.clone import Clone
-from agent.domain import images, mentions
+from agent.domain import image_strings, images
 from agent.domain.errors import CommitdError, ConfigError, PermanentError
+from agent.domain.image_strings import Mention
 from agent.domain.images import Reference
-from agent.domain.mentions import Mention
 
 Answers = Mapping[Reference, str | CommitdError]
 """Pinned references, or why there is none."""
@@ -80,7 +80,7 @@ def survey(clone: Clone, stacks: Sequence[str]) -> Survey:
             if path in seen:
                 continue
             seen.add(path)
-            found = mentions.find(clone.read(path), path)
+            found = image_strings.find(clone.read(path), path)
         except CommitdError as err:
             result.problems.append(_at(file.where, err))
             continue
@@ -150,7 +150,7 @@ def write(clone: Clone, survey: Survey, answers: Answers) -> list[Pin]:
         try:
             # Read anew: a person may have saved the file while the registries were asked.
             wanted = {pin.before: pin.after for pin in pins}
-            clone.replace(path, mentions.rewrite(clone.read(path), path, wanted))
+            clone.replace(path, image_strings.rewrite(clone.read(path), path, wanted))
         except CommitdError as err:
             survey.problems.append(_at(path, err))
         else:

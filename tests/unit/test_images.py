@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import images, mentions
+from agent.domain import image_strings, images
 from agent.domain.errors import PermanentError
-from agent.domain.mentions import Mention
+from agent.domain.image_strings import Mention
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PATH = "stacks/web/compose.yaml"
@@ -151,7 +151,7 @@ def test_what_only_a_person_can_pin(text: str, message: str, hint: str) -> None:
     ],
 )
 def test_find(text: str, expected: list[tuple[str, int]]) -> None:
-    found = mentions.find(text.encode(), PATH)
+    found = image_strings.find(text.encode(), PATH)
     assert found.images == tuple(Mention(image, f"{PATH}:{line}") for image, line in expected)
 
 
@@ -169,7 +169,7 @@ services:
   a: {extends: {file: base.yaml, service: a}}
   b: {extends: a}
 """
-    found = mentions.find(text.encode(), PATH)
+    found = image_strings.find(text.encode(), PATH)
     assert found.followed == (
         Mention("stacks/web/more.yaml", f"{PATH}:2"),
         Mention("stacks/common/compose.yaml", f"{PATH}:3"),
@@ -198,7 +198,7 @@ services:
 )
 def test_files_that_cannot_be_read(text: str, where: str, message: str) -> None:
     with pytest.raises(PermanentError) as caught:
-        mentions.find(text.encode(), PATH)
+        image_strings.find(text.encode(), PATH)
     assert caught.value.where == where
     assert message in caught.value.message
 
@@ -225,7 +225,7 @@ def test_files_that_cannot_be_read(text: str, where: str, message: str) -> None:
 def test_rewrite_keeps_the_style(before: str, after: str) -> None:
     wanted = {"nginx:1": f"nginx:1@{DIGEST}"}
     whole = "# nginx:1\nservices:\n  nginx:\n    {}\n    labels: [nginx:1]\n"
-    result = mentions.rewrite(whole.format(before).encode(), PATH, wanted)
+    result = image_strings.rewrite(whole.format(before).encode(), PATH, wanted)
     assert result.decode() == whole.format(after.replace("NEW", wanted["nginx:1"]))
 
 
@@ -235,7 +235,7 @@ def test_rewrite_keeps_the_style(before: str, after: str) -> None:
 def test_a_spelling_that_cannot_be_changed_is_left(image: str) -> None:
     text = f"services:\n  a: {{image: other}}\n  b:\n    image: {image}\n"
     with pytest.raises(PermanentError, match="nginx:1 is spelled") as caught:
-        mentions.rewrite(text.encode(), PATH, {"nginx:1": f"nginx:1@{DIGEST}"})
+        image_strings.rewrite(text.encode(), PATH, {"nginx:1": f"nginx:1@{DIGEST}"})
     assert caught.value.where == f"{PATH}:4"
 
 
@@ -288,18 +288,18 @@ def replaced(value: Any, wanted: dict[str, str]) -> Any:
 @given(content=files(), chosen=st.sets(NAMES))
 def test_a_rewrite_changes_the_images_and_nothing_else(content: bytes, chosen: set[str]) -> None:
     wanted = {name: f"NEW{index}" for index, name in enumerate(sorted(chosen))}
-    result = mentions.rewrite(content, PATH, wanted)
+    result = image_strings.rewrite(content, PATH, wanted)
     restored = result
     for name, new in wanted.items():
         restored = restored.replace(new.encode(), name.encode())
     assert restored == content
     before, after = yaml.safe_load(content.decode("utf-8-sig")), yaml.safe_load(result)
     assert after["services"] == replaced(before, wanted)
-    assert mentions.rewrite(result, PATH, wanted) == result
+    assert image_strings.rewrite(result, PATH, wanted) == result
 
 
 @given(content=files())
 def test_what_is_found_is_what_the_services_have(content: bytes) -> None:
-    found = {mention.text for mention in mentions.find(content, PATH).images}
+    found = {mention.text for mention in image_strings.find(content, PATH).images}
     data = yaml.safe_load(content.decode("utf-8-sig"))
     assert found == {s["image"] for s in data["services"].values() if "image" in s}
