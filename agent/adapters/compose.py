@@ -39,12 +39,17 @@ class ImageError(CommitdError):
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One stack as Compose is told about it: absolute paths, and the secret variables."""
+    """One stack as Compose is told about it: absolute paths, and the secret variables.
+
+    ``root`` is the repository's; ``build`` is whether policy lets Compose build images.
+    """
 
     project: str
     file: Path
     env_files: tuple[Path, ...]
     secrets: Mapping[str, str]
+    root: Path
+    build: bool = False
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
@@ -82,18 +87,20 @@ class Compose:
             memory=MODEL_MEMORY,
             reading=True,
         )
-        services = json.loads(result.out).get("services") or {}
-        if refusals := policy.refusals(services):
+        model = json.loads(result.out)
+        if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError("; ".join(refusals))
-        return {name: _service(raw) for name, raw in services.items()}
+        return {name: _service(raw) for name, raw in (model.get("services") or {}).items()}
 
     async def pull(self, stack: Invocation) -> None:
         """Fetch the images that are not here yet."""
-        await self._stack(stack, "pull", "--quiet", "--policy", "missing")
+        own = ("--ignore-buildable",) if stack.build else ()
+        await self._stack(stack, "pull", "--quiet", "--policy", "missing", *own)
 
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs."""
-        await self._stack(stack, "up", "--detach", "--quiet-pull", "--no-build")
+        build = "--build" if stack.build else "--no-build"
+        await self._stack(stack, "up", "--detach", "--quiet-pull", build)
 
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
@@ -119,6 +126,8 @@ class Compose:
             timeout_s=timeout_s,
             memory=memory,
             reading=reading,
+            # An include of an included file takes some relative names from where Compose runs.
+            cwd=stack.file.parent,
         )
 
     async def _run(
@@ -130,6 +139,7 @@ class Compose:
         timeout_s: float | None = None,
         memory: int | None = None,
         reading: bool = False,
+        cwd: Path = Path("/"),
     ) -> process.Result:
         result = await process.run(
             [str(self._binary), "--ansi", "never", "--progress", "quiet", *words],
@@ -137,6 +147,7 @@ class Compose:
             timeout_s=timeout_s or self._timeout_s,
             max_memory=memory,
             nice=NICE,
+            cwd=cwd,
         )
         if result.code != 0:
             raise _meaning(result, secrets, reading=reading)

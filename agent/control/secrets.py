@@ -199,6 +199,8 @@ class SecretKeeper:
             file=self._root / stack.compose,
             env_files=tuple(plain),
             secrets=dotenv.secret_environment(values),
+            root=self._root,
+            build=stack.build,
         )
 
 

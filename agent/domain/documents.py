@@ -26,6 +26,7 @@ _PLAIN = (str, int, float, bytes, date, type(None))
 _MAX_BITS = 128
 """Longer numbers are no numbers that anybody means, and cannot even be printed."""
 _QUOTED = 80
+_STRING = "tag:yaml.org,2002:str"
 # PyYAML's constructors fail in every way on an explicit tag that does not fit, as in `!!bool x`.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
@@ -98,15 +99,21 @@ def _check_shape(text: str, name: str) -> None:
     heights: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     below: list[int] = [0]
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
+    parser = yaml.CSafeLoader(text)
+    # Most of reading a repository is spent here: no generator, and the most common event first.
+    while (event := parser.get_event()) is not None:
         deepest = depth
-        if isinstance(event, yaml.DocumentStartEvent):
+        if isinstance(event, yaml.ScalarEvent):
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+                heights[event.anchor] = 0
+        elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
                 raise PermanentError(
                     "a second document starts here",
-                    where=f"{name}:{line}",
+                    where=_where(name, event),
                     hint="keep one document a file: remove the line ---",
                 )
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -123,16 +130,11 @@ def _check_shape(text: str, name: str) -> None:
             if anchor:
                 sizes[anchor] = total - before + 1
                 heights[anchor] = height
-        elif isinstance(event, yaml.ScalarEvent):
-            total += 1
-            if event.anchor:
-                sizes[event.anchor] = 1
-                heights[event.anchor] = 0
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):
                 raise PermanentError(
                     f"the alias *{event.anchor} contains itself",
-                    where=f"{name}:{line}",
+                    where=_where(name, event),
                     hint="remove the alias",
                 )
             total += sizes.get(event.anchor or "", 1)
@@ -142,15 +144,19 @@ def _check_shape(text: str, name: str) -> None:
         if deepest > MAX_DEPTH:
             raise PermanentError(
                 f"nested more than {MAX_DEPTH} levels deep",
-                where=f"{name}:{line}",
+                where=_where(name, event),
                 hint="flatten the file",
             )
         if total > MAX_NODES:
             raise PermanentError(
                 f"the aliases unfold to more than {MAX_NODES:,} values",
-                where=f"{name}:{line}",
+                where=_where(name, event),
                 hint="write the values out, or use fewer aliases",
             )
+
+
+def _where(name: str, event: yaml.Event) -> str:
+    return f"{name}:{event.start_mark.line + 1 if event.start_mark else 1}"
 
 
 class _Reader:
@@ -163,12 +169,16 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: Path) -> Any:
         self._lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag == _STRING and isinstance(node, yaml.ScalarNode):
+            return node.value
+        if node.tag == "!reset":
+            return None  # Compose takes the key out, whatever the value
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
         if node.tag.startswith("!"):
-            return node.value  # Compose's own tags, as in `!reset null`
+            return node.value  # Compose's own tags, as in `!override 1`
         try:
             value = self._scalars.construct_object(node)
         except _UNREADABLE:

@@ -4,36 +4,71 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from agent.domain import documents
 from agent.domain.exempt import PRESETS, AllowRule, Pattern
 
-_KEYS = ("allow",)
+_KEYS = ("allow", "build", "pins")
 _RULE_KEYS = ("preset", "name", "image", "label")
 _EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob"
-
-
-def path_for(host: str) -> str:
-    """The policy file of ``host``; what it allows comes on top of the fleet's."""
-    return f"host/{host}/commitd.yaml"
 
 
 FLEET_PATH = "global/commitd.yaml"
 
 
-def read(content: bytes, path: str) -> tuple[AllowRule, ...]:
-    """The rules of one file. Raises :class:`PermanentError` with ``file:line``."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One file, or all that apply together; None where nothing is said.
+
+    ``build`` is allow or refuse: may a stack's ``build:`` be carried out? ``pins`` is require or
+    warn: what of an image that is not named by its digest?
+    """
+
+    allow: tuple[AllowRule, ...] = ()
+    build: str | None = None
+    pins: str | None = None
+
+    def under(self, host: Policy) -> Policy:
+        """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
+        return Policy((*self.allow, *host.allow), host.build or self.build, host.pins or self.pins)
+
+
+def path_for(host: str) -> str:
+    """The policy file of ``host``, over the fleet's."""
+    return f"host/{host}/commitd.yaml"
+
+
+def read(content: bytes, path: str) -> Policy:
+    """The policy of one file. Raises :class:`PermanentError` with ``file:line``."""
     document = documents.load(content, path)
     data = document.data
     if data is None:
-        return ()
+        return Policy()
     if not isinstance(data, dict):
         raise document.error((), "expected settings", "write allow: and a list of rules")
     _refuse_unknown(document, data, (), _KEYS)
     rules = data.get("allow") or []
     if not isinstance(rules, list):
         raise document.error(("allow",), "allow: must be a list of rules", _EXAMPLE)
-    return tuple(_rule(document, rule, ("allow", i)) for i, rule in enumerate(rules))
+    return Policy(
+        tuple(_rule(document, rule, ("allow", i)) for i, rule in enumerate(rules)),
+        _word(document, data, "build", ("allow", "refuse")),
+        _word(document, data, "pins", ("require", "warn")),
+    )
+
+
+def _word(
+    document: documents.Document, data: dict[str, object], key: str, words: tuple[str, str]
+) -> str | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in words:
+        raise document.error(
+            (key,), f"{key}: cannot be {value!r}", f"write {words[0]} or {words[1]}"
+        )
+    return value
 
 
 def _rule(document: documents.Document, rule: object, at: documents.Path) -> AllowRule:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import posixpath
 import re
 from collections.abc import Mapping
 
-from agent.domain import documents, dotenv, fleet
+from agent.domain import documents, dotenv, fleet, references, snapshot
 from agent.domain.errors import PermanentError
-from agent.domain.exempt import AllowRule
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
+from agent.domain.snapshot import Snapshot
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 SECRET_SUFFIX = ".secret.env"  # noqa: S105  a file name
-PLAINTEXT_PREFIX = ".decrypted."
+PLAINTEXT_PREFIX = snapshot.PLAINTEXT_PREFIX
 
-_REGULAR = frozenset({"100644", "100755"})
+MAX_YAML_BYTES = 32 * 1024 * 1024
+"""Of all YAML files that a Compose file might name; of more, the largest are not read."""
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -28,17 +28,30 @@ def plaintext_path(path: str) -> str:
 
 
 def wanted(tree: Tree, host: str) -> dict[str, str]:
-    """Paths and Git objects that :func:`read` looks at, except those too large to be read."""
-    return {
-        path: entry.oid
-        for path, entry in tree.items()
-        if entry.size <= documents.MAX_BYTES
-        and (
-            path in {_list_path(host), fleet.FLEET_PATH, fleet.path_for(host)}
-            or (_is_env(path) and _reaches(path, host))
-            or _is_compose(path)
-        )
-    }
+    """Paths and Git objects that :func:`read` looks at, except those too large to be read.
+
+    Which YAML files a Compose file includes or extends is not known before it is read.
+    """
+    decisive = {_list_path(host), fleet.FLEET_PATH, fleet.path_for(host)}
+    needed: dict[str, str] = {}
+    maybe: list[tuple[int, str]] = []
+    for path, entry in tree.items():
+        if entry.mode == snapshot.SYMLINK:
+            if entry.size <= snapshot.MAX_LINK:
+                needed[path] = entry.oid
+        elif entry.size > documents.MAX_BYTES or _of_another(path, host):
+            continue
+        elif path in decisive or (_is_env(path) and _reaches(path, host)) or _is_compose(path):
+            needed[path] = entry.oid
+        elif path.endswith(snapshot.YAML_SUFFIXES):
+            maybe.append((entry.size, path))
+    total = 0
+    for size, path in sorted(maybe):
+        total += size
+        if total > MAX_YAML_BYTES:
+            break
+        needed[path] = tree[path].oid
+    return needed
 
 
 def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: str) -> DesiredState:
@@ -47,16 +60,18 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
     ``contents`` maps the paths of :func:`wanted` to bytes. Raises :class:`PermanentError` when
     the host or its list cannot be read at all; what is wrong with single stacks is in the result.
     """
-    entries, list_faults = _read_list(tree, contents, host)
-    shared_faults = [
-        fault
-        for path in _env_paths(tree, f"host/{host}") + _env_paths(tree, "global")
-        if (fault := _env_fault(tree, contents, path))
-    ]
+    files = Snapshot(tree, contents)
+    entries, list_faults = _read_list(files, host)
+    policy, policy_faults = _policy(files, host)
+    fleets, hosts = _env_paths(files, "global"), _env_paths(files, f"host/{host}")
+    shared = [*fleets, *hosts]
+    shared_fault = next(
+        (fault for path in (*hosts, *fleets) if (fault := _env_fault(files, path))), None
+    )
     stacks: list[Stack] = []
     broken: dict[str, Fault] = {}
     for name, where in entries.items():
-        found = next(iter(shared_faults), None) or _stack(tree, contents, name, where, host)
+        found = shared_fault or _stack(files, name, where, shared, build=policy.build == "allow")
         if isinstance(found, Fault):
             broken[name] = found
         else:
@@ -64,47 +79,45 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
     missing = [
         _no_directory(name, where, tree)
         for name, where in entries.items()
-        if not _has_directory(tree, f"stacks/{name}")
+        if not files.holds(f"stacks/{name}")
     ]
-    allow, policy_faults = _allowed(tree, contents, host)
     return DesiredState(
         revision=revision,
         host=host,
         stacks=tuple(sorted(stacks, key=lambda stack: stack.name)),
         broken=broken,
         list_faults=(*list_faults, *missing, *policy_faults),
-        allow=allow,
+        allow=policy.allow,
+        pins=policy.pins or "require",
+        build=policy.build or "refuse",
     )
 
 
-def _allowed(
-    tree: Tree, contents: Mapping[str, bytes], host: str
-) -> tuple[tuple[AllowRule, ...], list[Fault]]:
-    """What may run beside the stacks: the fleet's rules and this host's. One fault a file."""
-    rules: list[AllowRule] = []
+def _policy(files: Snapshot, host: str) -> tuple[fleet.Policy, list[Fault]]:
+    """The fleet's policy under this host's. One fault a file; then only ``allow`` is believed."""
+    policy = fleet.Policy()
     faults: list[Fault] = []
     for path in (fleet.FLEET_PATH, fleet.path_for(host)):
-        if path not in tree:
+        if path not in files.tree:
             continue
-        if tree[path].mode not in _REGULAR:
+        if not files.regular(path):
             faults.append(Fault("the policy is not a regular file", path, "commit the file itself"))
             continue
         try:
-            rules += fleet.read(_content(tree, contents, path), path)
+            policy = policy.under(fleet.read(files.content(path), path))
         except PermanentError as err:
             faults.append(Fault(err.message, err.where or path, err.hint))
-    return tuple(rules), faults
+    return (fleet.Policy(policy.allow) if faults else policy), faults
 
 
 def _list_path(host: str) -> str:
     return f"host/{host}/stacks.yaml"
 
 
-def _read_list(
-    tree: Tree, contents: Mapping[str, bytes], host: str
-) -> tuple[dict[str, str], list[Fault]]:
+def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]:
     """Names to ``file:line``, and the entries that are no names."""
     path = _list_path(host)
+    tree = files.tree
     if path not in tree:
         hosts = sorted(
             {p.split("/")[1] for p in tree if p.startswith("host/") and p.count("/") > 1}
@@ -119,7 +132,7 @@ def _read_list(
         raise PermanentError(
             "the list of stacks is missing", where=path, hint="an empty list is []"
         )
-    document = documents.load(_content(tree, contents, path), path)
+    document = files.document(path)
     listed: documents.Path = ()
     data = document.data
     if isinstance(data, dict):
@@ -150,21 +163,21 @@ def _read_list(
 
 
 def _stack(
-    tree: Tree, contents: Mapping[str, bytes], name: str, where: str, host: str
+    files: Snapshot, name: str, where: str, shared: list[str], *, build: bool
 ) -> Stack | Fault:
     """One declared stack, or the first thing that is wrong with it."""
-    directory = f"stacks/{name}"
-    if not _has_directory(tree, directory):
+    directory, tree = f"stacks/{name}", files.tree
+    if not files.holds(directory):
         return _no_directory(name, where, tree)
     found = [f"{directory}/{n}" for n in COMPOSE_NAMES if f"{directory}/{n}" in tree]
     if not found:
         return Fault("no Compose file", directory, f"add {directory}/compose.yaml")
     if len(found) > 1:
         return Fault(f"{len(found)} Compose files: {', '.join(found)}", directory, "keep one")
-    if tree[found[0]].mode not in _REGULAR:
+    if not files.regular(found[0]):
         return Fault("the Compose file is not a regular file", found[0], "commit the file itself")
     try:
-        document = documents.load(_content(tree, contents, found[0]), found[0])
+        document = files.document(found[0])
     except PermanentError as err:
         return Fault(err.message, err.where or found[0], err.hint)
     data = document.data
@@ -172,51 +185,34 @@ def _stack(
         return Fault("declares no services", f"{found[0]}:{document.line(())}", "add services:")
     if not isinstance(data.get("services", {}), dict):
         return Fault("services: must be a mapping", f"{found[0]}:{document.line(('services',))}")
-    for path in _env_paths(tree, directory):
-        if fault := _env_fault(tree, contents, path):
+    own = _env_paths(files, directory)
+    for path in own:
+        if fault := _env_fault(files, path):
             return fault
+    read = references.follow(files, found[0], build=build)
+    if read.faults:
+        return read.faults[0]
     environment = tuple(
-        EnvFile(path, tree[path].oid, path.endswith(SECRET_SUFFIX))
-        for place in ("global", f"host/{host}", directory)
-        for path in _env_paths(tree, place)
+        EnvFile(path, tree[path].oid, path.endswith(SECRET_SUFFIX)) for path in (*shared, *own)
     )
-    own = [(path, entry.oid) for path, entry in tree.items() if path.startswith(f"{directory}/")]
-    shared = [(path, tree[path].oid) for path in _named_elsewhere(tree, directory, data)]
-    values = [(file.path, file.oid) for file in environment]
-    inputs = tuple(sorted({*own, *shared, *values}))
+    # The paths say how values are combined: the directory, the name and the kind of an env file
+    # decide on its place in the order.
+    paths = {*files.below(directory), *read.paths, *shared}
+    inputs = tuple((path, tree[path].oid) for path in sorted(paths))
     digest = hashlib.sha256()
     for path, oid in inputs:
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
     services = frozenset(str(service) for service in data.get("services") or {})
-    return Stack(name, found[0], environment, inputs, digest.hexdigest(), services)
+    return Stack(name, found[0], environment, inputs, digest.hexdigest(), services, build)
 
 
-def _named_elsewhere(tree: Tree, directory: str, data: object) -> set[str]:
-    """Files outside the stack's directory that its Compose file names by a relative path.
-
-    Whatever the key: include, extends, env_file, configs, secrets, mounts.
-    """
-    found: set[str] = set()
-    pending = [data]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            pending += value.values()
-        elif isinstance(value, list):
-            pending += value
-        elif isinstance(value, str) and ".." in value:
-            path = posixpath.normpath(posixpath.join(directory, value.partition(":")[0]))
-            found |= {p for p in tree if p == path or p.startswith(f"{path}/")}
-    return found
-
-
-def _env_fault(tree: Tree, contents: Mapping[str, bytes], path: str) -> Fault | None:
+def _env_fault(files: Snapshot, path: str) -> Fault | None:
     """What is wrong with an env file, seen without decrypting anything."""
-    if tree[path].mode not in _REGULAR:
+    if not files.regular(path):
         # Neither the check of its keys nor the digest would see what a link leads to.
         return Fault("the env file is not a regular file", path, "commit the file itself")
     try:
-        text = _content(tree, contents, path).decode()
+        text = files.content(path).decode()
     except UnicodeDecodeError:
         return Fault("the file is not UTF-8", path, "save it as UTF-8")
     except PermanentError as err:
@@ -231,15 +227,10 @@ def _env_fault(tree: Tree, contents: Mapping[str, bytes], path: str) -> Fault | 
     return None
 
 
-def _env_paths(tree: Tree, directory: str) -> list[str]:
+def _env_paths(files: Snapshot, directory: str) -> list[str]:
     """Env files of one directory from weakest to strongest: plain by name, then secret by name."""
-    here = [
-        path
-        for path in tree
-        if path.startswith(f"{directory}/")
-        and path.count("/") == directory.count("/") + 1
-        and _is_env(path)
-    ]
+    level = directory.count("/") + 1
+    here = [path for path in files.below(directory) if path.count("/") == level and _is_env(path)]
     return sorted(here, key=lambda path: (path.endswith(SECRET_SUFFIX), path))
 
 
@@ -260,8 +251,9 @@ def _is_compose(path: str) -> bool:
     return place == "stacks" and rest.partition("/")[2] in COMPOSE_NAMES
 
 
-def _has_directory(tree: Tree, directory: str) -> bool:
-    return any(path.startswith(f"{directory}/") for path in tree)
+def _of_another(path: str, host: str) -> bool:
+    """Whether the file is another host's business."""
+    return path.startswith("host/") and not path.startswith(f"host/{host}/")
 
 
 def _directories(tree: Tree, place: str) -> list[str]:
@@ -273,14 +265,3 @@ def _no_directory(name: str, where: str, tree: Tree) -> Fault:
     near = difflib.get_close_matches(name, _directories(tree, "stacks"), 1)
     hint = f"did you mean {near[0]!r}?" if near else "add it, or take the name off the list"
     return Fault(f"the stack {name!r} has no directory stacks/{name}", where, hint)
-
-
-def _content(tree: Tree, contents: Mapping[str, bytes], path: str) -> bytes:
-    if path not in contents:
-        raise PermanentError(
-            f"the file is {tree[path].size:,} bytes long, more than the limit of "
-            f"{documents.MAX_BYTES:,}",
-            where=path,
-            hint="keep data out of the repository",
-        )
-    return contents[path]

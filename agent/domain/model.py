@@ -69,7 +69,8 @@ class Fault:
 class Stack:
     """A declared stack that can be read. ``digest`` names the whole of its inputs.
 
-    ``services`` are those that its own file names, those of inactive profiles included.
+    ``services`` are those that its own file names, those of inactive profiles included. ``build``
+    is whether the policy lets Compose build its images.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Stack:
     inputs: tuple[tuple[str, str], ...]
     digest: str
     services: frozenset[str] = frozenset()
+    build: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class DesiredState:
 
     ``broken`` are stacks that are declared but cannot be read: what runs of them is protected.
     ``list_faults`` mean that the list itself, or what is allowed beside it, is in doubt: nothing
-    may be removed. ``allow`` lets containers be that no stack declares.
+    may be removed. ``allow`` lets containers be that no stack declares; ``pins`` (require or warn)
+    and ``build`` (refuse or allow) are the rest of the policy.
     """
 
     revision: Revision
@@ -95,6 +98,8 @@ class DesiredState:
     broken: Mapping[str, Fault] = field(default_factory=dict)
     list_faults: tuple[Fault, ...] = ()
     allow: tuple[AllowRule, ...] = ()
+    pins: str = "require"
+    build: str = "refuse"
 
     @property
     def names(self) -> frozenset[str]:

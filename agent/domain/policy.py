@@ -1,21 +1,81 @@
 """What a stack may not ask of the host, seen on the model that Compose resolved.
 
 Compose runs a ``provider:`` as a program of the repository on the host, and ``build:`` runs the
-repository's instructions with the engine's rights.
+repository's instructions with the engine's rights. The files of the repository were judged before
+(``references``); here variables have their values.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+_SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
+_NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
+_HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
-def refusals(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why ``services`` (of ``compose config --format json``) must not be started; sorted."""
+
+def refusals(model: Mapping[str, Any], root: str, *, build: bool = False) -> list[str]:
+    """Why ``model`` (of ``compose config --format json``) must not be started; sorted.
+
+    ``root`` is the absolute path of the repository; ``build`` allows ``build:`` inside of it.
+    """
     found: list[str] = []
-    for name, service in sorted(services.items()):
+    for name, service in sorted((model.get("services") or {}).items()):
         if service.get("provider"):
             found.append(f"{name}: provider: would run a program of the repository on the host")
-        if service.get("build"):
+        if service.get("build") and not build:
             found.append(f"{name}: build: is not allowed; push an image and name it by its digest")
+        elif service.get("build"):
+            found += [
+                f"{name}: build: {context!r} is not in the repository; commit what it is built from"
+                for context in _contexts(service["build"])
+                if not _inside(context, root)
+            ]
+    for kind in ("configs", "secrets"):
+        for name, value in sorted((model.get(kind) or {}).items()):
+            file = (value or {}).get("file")
+            if file and not _inside(str(file), root):
+                found.append(
+                    f"{kind}: {name}: {str(file)!r} is not in the repository; commit the file, "
+                    "or mount it from the host as a volume"
+                )
     return found
+
+
+def notable(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What ``services`` of a model get of the host beyond a container's walls; allowed, sorted."""
+    found: list[str] = []
+    for name, service in sorted(services.items()):
+        if service.get("privileged"):
+            found.append(f"{name}: privileged")
+        if service.get("use_api_socket"):
+            found.append(f"{name}: use_api_socket, the engine's socket and credentials")
+        found += [
+            f"{name}: mounts the engine's socket {source}"
+            for mount in service.get("volumes") or []
+            if isinstance(mount, Mapping)
+            and mount.get("type") == "bind"
+            and (source := str(mount.get("source", ""))).endswith(_SOCKETS)
+        ]
+        found += [f"{name}: {key}: host" for key in _HOST_SPACES if service.get(key) == "host"]
+        found += [f"{name}: cap_add {added}" for added in sorted(service.get("cap_add") or [])]
+        found += [f"{name}: device {_device(each)}" for each in service.get("devices") or []]
+    return found
+
+
+def _contexts(build: Mapping[str, Any]) -> list[str]:
+    more = build.get("additional_contexts") or {}
+    named = [str(build.get("context", "."))]
+    named += [str(c) for c in more.values() if not str(c).startswith(_NO_CONTEXT)]
+    return named
+
+
+def _inside(path: str, root: str) -> bool:
+    """Whether ``path``, which Compose made absolute, is at or below ``root``."""
+    return f"{posixpath.normpath(path)}/".startswith(f"{posixpath.normpath(root)}/")
+
+
+def _device(value: object) -> str:
+    return str(value.get("source", value)) if isinstance(value, Mapping) else str(value)

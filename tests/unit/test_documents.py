@@ -133,7 +133,7 @@ def test_many_merged_anchors_do_not_take_quadratic_time() -> None:
             "- &a {x: 1}\n- &b {x: 2, y: 2}\n- <<: [*a, *b]",
             [{"x": 1}, {"x": 2, "y": 2}, {"x": 1, "y": 2}],
         ),
-        ("a: !reset null\nb: !override [1]", {"a": "null", "b": [1]}),
+        ("a: !reset null\nb: !override [1]", {"a": None, "b": [1]}),
         ("a: no\nb: 010\nc: 1.5\nd: ~", {"a": False, "b": 8, "c": 1.5, "d": None}),
         (chain(64, 1).replace("a0: ", "x: ", 1), ...),
     ],

@@ -254,7 +254,8 @@ def test_a_link_in_place_of_a_file_that_decides_is_refused(path: str) -> None:
 
 
 def test_a_compose_file_may_consist_of_includes() -> None:
-    assert read(with_file(WEB, "include: [a.yaml]")).broken == {}
+    files = {**with_file(WEB, "include: [a.yaml]"), "stacks/web/a.yaml": COMPOSE}
+    assert read(files).broken == {}
 
 
 def test_only_what_this_host_needs_is_read() -> None:

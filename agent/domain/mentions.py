@@ -1,0 +1,173 @@
+"""The files that a Compose document names, as it is written: nothing is followed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from agent.domain.documents import Path
+
+
+class Kind(StrEnum):
+    """What a file is named for; the value is the key in the Compose file."""
+
+    INCLUDE = "include"
+    INCLUDE_ENV = "env_file of the include"
+    DIRECTORY = "project_directory"
+    EXTENDS = "extends"
+    ENV_FILE = "env_file"
+    LABEL_FILE = "label_file"
+    CONFIG = "configs"
+    SECRET = "secrets"  # noqa: S105  a key of Compose
+    BIND = "volumes"
+    BUILD = "build"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One name of a file, and the path in the document where it stands."""
+
+    kind: Kind
+    name: str
+    at: Path
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """One entry of ``include:``; the first file is the main one, the others override it."""
+
+    files: tuple[Mention, ...]
+    env_files: tuple[Mention, ...]
+    directory: Mention | None
+
+
+def includes(data: dict[Any, Any]) -> Iterator[Include]:
+    """The entries of ``include:``."""
+    entries = data.get("include")
+    for i, entry in enumerate(entries if isinstance(entries, list) else []):
+        at: Path = ("include", i)
+        if isinstance(entry, dict):
+            files = _names(Kind.INCLUDE, entry.get("path"), (*at, "path"))
+            values = _names(Kind.INCLUDE_ENV, entry.get("env_file"), (*at, "env_file"))
+            where = entry.get("project_directory")
+            directory = (
+                Mention(Kind.DIRECTORY, where, (*at, "project_directory"))
+                if isinstance(where, str) and where
+                else None
+            )
+            yield Include(tuple(files), tuple(values), directory)
+        else:
+            yield Include(tuple(_names(Kind.INCLUDE, entry, at)), (), None)
+
+
+def extends(service: dict[Any, Any], at: Path) -> tuple[Mention | None, str] | None:
+    """The file (None: this one) and the service that ``service`` extends."""
+    found = service.get("extends")
+    if isinstance(found, str):
+        return None, found
+    if not isinstance(found, dict) or not isinstance(found.get("service"), str):
+        return None
+    file = found.get("file")
+    where = (*at, "extends", "file")
+    return (Mention(Kind.EXTENDS, file, where) if isinstance(file, str) else None), found["service"]
+
+
+def of_service(service: dict[Any, Any], at: Path) -> Iterator[Mention]:
+    """Its env files, label files, mounts, and the directories it is built from."""
+    yield from _env_files(service.get("env_file"), (*at, "env_file"))
+    yield from _names(Kind.LABEL_FILE, service.get("label_file"), (*at, "label_file"))
+    mounts = service.get("volumes")
+    for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
+        source = mount
+        if isinstance(mount, dict):
+            source = mount.get("source") if mount.get("type") == "bind" else None
+        elif isinstance(mount, str):
+            source = mount_source(mount)
+        if isinstance(source, str) and source:
+            yield Mention(Kind.BIND, source, (*at, "volumes", i), required=False)
+    yield from _build(service.get("build"), (*at, "build"))
+
+
+def of_project(data: dict[Any, Any]) -> Iterator[Mention]:
+    """The files of the top-level ``configs:``, ``secrets:`` and ``volumes:``."""
+    for kind in (Kind.CONFIG, Kind.SECRET):
+        for name, value in _mapping(data.get(kind.value)).items():
+            file = _mapping(value).get("file")
+            if isinstance(file, str) and file:
+                yield Mention(kind, file, (kind.value, name, "file"))
+    for name, value in _mapping(data.get("volumes")).items():
+        options = _mapping(_mapping(value).get("driver_opts"))
+        device = options.get("device")
+        # As Compose has it: of every other driver and option the device is no path to resolve.
+        if (
+            _mapping(value).get("driver") == "local"
+            and options.get("o") == "bind"
+            and isinstance(device, str)
+            and device
+        ):
+            at = ("volumes", name, "driver_opts", "device")
+            yield Mention(Kind.BIND, device, at, required=False)
+
+
+def mount_source(text: str) -> str | None:
+    """The host's path of a mount in short form; None for a volume."""
+    level = 0
+    for i, char in enumerate(text):
+        if text.startswith("${", i):
+            level += 1
+        elif char == "}" and level:
+            level -= 1
+        elif char == ":" and not level:
+            return text[:i] if text[0] in "./~$" else None
+    return None
+
+
+def literal(name: str) -> tuple[str, bool]:
+    """What stands before the first variable of ``name``, and whether there is one."""
+    parts = name.split("$$")
+    for i, part in enumerate(parts):
+        if "$" in part:
+            return "$".join([*parts[:i], part.partition("$")[0]]), True
+    return "$".join(parts), False
+
+
+def _env_files(value: Any, at: Path) -> Iterator[Mention]:
+    for i, entry in enumerate(value if isinstance(value, list) else [value]):
+        here = (*at, i) if isinstance(value, list) else at
+        if isinstance(entry, str) and entry:
+            yield Mention(Kind.ENV_FILE, entry, here)
+        elif isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
+            required = str(entry.get("required", True)).lower() != "false"
+            yield Mention(Kind.ENV_FILE, entry["path"], (*here, "path"), required)
+
+
+def _build(value: Any, at: Path) -> Iterator[Mention]:
+    """Contexts, and the Dockerfile, which may stand outside of its context."""
+    if isinstance(value, str):
+        yield Mention(Kind.BUILD, value, at)
+    elif isinstance(value, dict):
+        context, file = value.get("context", "."), value.get("dockerfile")
+        yield from _names(Kind.BUILD, context, (*at, "context"))
+        if isinstance(context, str) and isinstance(file, str) and file and ":" not in context:
+            yield Mention(Kind.BUILD, f"{context}/{file}", (*at, "dockerfile"))
+        more = value.get("additional_contexts")
+        where = (*at, "additional_contexts")
+        if isinstance(more, dict):
+            for key, context in more.items():
+                yield from _names(Kind.BUILD, context, (*where, key))
+        for i, pair in enumerate(more if isinstance(more, list) else []):
+            yield from _names(Kind.BUILD, str(pair).partition("=")[2], (*where, i))
+
+
+def _names(kind: Kind, value: Any, at: Path) -> Iterator[Mention]:
+    """A string or a list of strings."""
+    for i, name in enumerate(value if isinstance(value, list) else [value]):
+        if isinstance(name, str) and name:
+            yield Mention(kind, name, (*at, i) if isinstance(value, list) else at)
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}

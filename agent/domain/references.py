@@ -1,0 +1,289 @@
+"""Every file outside a stack's directory that its Compose files read, and what they may not name.
+
+Names are resolved as compose-go does it: those of an included file from its project directory
+(that of the first file of the entry, unless it is given), those of an extended file from its own
+directory, and of that file only what the service takes that is extended. Paths are cleaned as
+text before links are followed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from agent.domain import documents, mentions
+from agent.domain.documents import Document
+from agent.domain.errors import PermanentError
+from agent.domain.mentions import Include, Kind, Mention
+from agent.domain.model import Fault
+from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
+
+MAX_LEVELS = 32
+MAX_FILES = 100
+MAX_TOTAL_BYTES = documents.MAX_BYTES
+"""Of all Compose files of one stack together."""
+
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+@[\w.-]+:|github\.com/|.*\.git$|.*#")
+_COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
+_FILES_ONLY = frozenset({*_COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
+_NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
+_SHOWN = 80
+_ENOUGH = 50
+"""Faults that are looked for; one is enough to hold a stack."""
+_Place = tuple[Document, Mention]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Paths of the tree outside the stack's directory, and what is refused, as it was found."""
+
+    paths: frozenset[str]
+    faults: tuple[Fault, ...] = ()
+
+
+def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> References:
+    """What the stack with the Compose file ``compose`` reads; ``build`` allows ``build:``."""
+    directory = posixpath.dirname(compose)
+    walk = _Walk(snapshot, directory, build=build)
+    walk.main(compose)
+    # What a link in the stack's own directory leads to belongs to the stack as well.
+    found = snapshot.closure([directory, *walk.named])
+    own = f"{directory}/"
+    return References(
+        frozenset(path for path in found if not path.startswith(own)),
+        tuple(dict.fromkeys(walk.faults)),
+    )
+
+
+class _Walk:
+    """``named`` are paths of files and directories, before links are followed."""
+
+    def __init__(self, snapshot: Snapshot, directory: str, *, build: bool) -> None:
+        self.named: set[str] = set()
+        self.faults: list[Fault] = []
+        self._snapshot = snapshot
+        self._directory = directory
+        self._build = build
+        self._files: set[str] = set()
+        self._done: set[tuple[str, ...]] = set()
+
+    def main(self, compose: str) -> None:
+        """Follow the stack's own Compose file."""
+        document = self._open(compose, None)
+        if document:
+            self._project(document, self._directory, self._directory, (compose,))
+
+    def _project(
+        self, document: Document, base: str, compose_base: str, chain: tuple[str, ...]
+    ) -> None:
+        """All of one file. ``compose_base`` is where Compose takes ``base`` to be for a few keys:
+        it forgets the levels between, so that from the third level on they may differ.
+        """
+        if (document.name, base, compose_base) in self._done:
+            return
+        self._done.add((document.name, base, compose_base))
+        data = document.data
+        for mention in mentions.of_project(data):
+            self._note(document, mention, base)
+        services = data.get("services")
+        for name, service in services.items() if isinstance(services, dict) else ():
+            if isinstance(service, dict):
+                self._service(document, name, service, base, chain)
+        for entry in mentions.includes(data):
+            self._include(document, entry, base, compose_base, chain)
+
+    def _include(
+        self,
+        document: Document,
+        entry: Include,
+        base: str,
+        compose_base: str,
+        chain: tuple[str, ...],
+    ) -> None:
+        files = [(self._note(document, mention, base), mention) for mention in entry.files]
+        values = [m for m in entry.env_files if m.name != "/dev/null"]
+        given = entry.directory or next(iter(values), None)
+        if given and base != compose_base:
+            self._refuse(
+                document,
+                given,
+                "Compose looks for it in the wrong directory in an include this deep",
+                "include the file from the stack's own Compose file",
+            )
+        directory = posixpath.dirname(files[0][0]) if files and files[0][0] is not None else None
+        if entry.directory:
+            directory = self._note(document, entry.directory, base)
+        for mention in values:
+            self._note(document, mention, base)
+        if directory is None:
+            return
+        if not entry.env_files:
+            # Nobody names it, and Compose reads it.
+            self.named.add(posixpath.join(directory, ".env"))
+        away = posixpath.relpath(f"/{directory}", f"/{base}")
+        seen = posixpath.normpath(posixpath.join(self._directory, away))
+        for path, mention in files:
+            if path is not None and (included := self._open(path, (document, mention))):
+                if self._ends((document, mention), included.name, chain):
+                    continue
+                self._project(included, directory, seen, (*chain, included.name))
+
+    def _service(
+        self,
+        document: Document,
+        name: object,
+        service: dict[Any, Any],
+        base: str,
+        chain: tuple[str, ...],
+    ) -> None:
+        """One service and what it extends in other files."""
+        at = ("services", str(name))
+        if service.get("provider") is not None:
+            self.faults.append(
+                Fault(
+                    f"{name}: provider: would run a program of the repository on the host",
+                    f"{document.name}:{document.line((*at, 'provider'))}",
+                    "run it in a container, with image:",
+                )
+            )
+        if service.get("build") is not None and not self._build:
+            self.faults.append(
+                Fault(
+                    f"{name}: build: is not allowed",
+                    f"{document.name}:{document.line((*at, 'build'))}",
+                    "push an image and name it by its digest, or allow it with build: allow in "
+                    "commitd.yaml",
+                )
+            )
+        for mention in mentions.of_service(service, at):
+            if mention.kind is not Kind.BUILD or self._build:
+                self._note(document, mention, base)
+        if not (extended := mentions.extends(service, at)):
+            return
+        file, wanted = extended
+        if file is None:
+            # In a file that is read as a whole, every service has its turn anyway.
+            if "#" in chain[-1]:
+                by = document, Mention(Kind.EXTENDS, wanted, at)
+                self._base(by, document, wanted, base, chain)
+            return
+        path = self._note(document, file, base)
+        if path is not None and (other := self._open(path, (document, file))):
+            self._base((document, file), other, wanted, posixpath.dirname(path), chain)
+
+    def _base(
+        self, by: _Place, other: Document, name: str, base: str, chain: tuple[str, ...]
+    ) -> None:
+        """The service ``name`` of ``other``, which the one at ``by`` extends."""
+        link = f"{other.name}#{name}"
+        if self._ends(by, link, chain) or (link, base) in self._done:
+            return
+        self._done.add((link, base))
+        services = other.data.get("services")
+        service = services.get(name) if isinstance(services, dict) else None
+        if isinstance(service, dict):
+            self._service(other, name, service, base, (*chain, link))
+
+    def _ends(self, by: _Place, link: str, chain: tuple[str, ...]) -> bool:
+        """Whether the way that led here must not be gone on, which is a fault."""
+        if link in chain:
+            way = " → ".join([*chain[chain.index(link) :], link][:5])
+            self._refuse(*by, f"goes in a circle: {way}", "take one of them out")
+        elif len(chain) >= MAX_LEVELS:
+            self._refuse(*by, f"more than {MAX_LEVELS} levels deep", "flatten it")
+        else:
+            return False
+        return True
+
+    def _open(self, path: str, by: _Place | None) -> Document | None:
+        """The Compose file at ``path``, unless there is a fault in it or it is one too many."""
+        real, _ = self._snapshot.resolve(path)
+        if real is None or real not in self._snapshot.tree:
+            return None
+        self._files.add(real)
+        size = sum(self._snapshot.tree[file].size for file in self._files)
+        if by and (len(self._files) > MAX_FILES or size > MAX_TOTAL_BYTES):
+            self._files.discard(real)
+            message = f"more than {MAX_FILES} Compose files, or {MAX_TOTAL_BYTES:,} bytes of them"
+            self._refuse(*by, message, "make the stack smaller")
+            return None
+        try:
+            document = self._snapshot.document(real)
+        except PermanentError as err:
+            self.faults.append(Fault(err.message, err.where or real, err.hint))
+            return None
+        if isinstance(document.data, dict):
+            return document
+        self.faults.append(Fault("not a Compose file", f"{real}:1", "write services: with a name"))
+        return None
+
+    def _note(self, document: Document, mention: Mention, base: str) -> str | None:
+        """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
+        kind, name = mention.kind, mention.name
+        if len(self.faults) >= _ENOUGH or (kind is Kind.BUILD and name.startswith(_NO_CONTEXT)):
+            return None
+        if kind in {*_COMPOSE, Kind.BUILD} and _REMOTE.match(name):
+            hint = "commit the file and name it by its path"
+            self._refuse(document, mention, f"{_shown(name)} is not in this repository", hint)
+            return None
+        known, variable = mentions.literal(name)
+        if known.startswith(("/", "~")):
+            if kind is not Kind.BIND and not (kind is Kind.ENV_FILE and known == "/dev/null"):
+                hint = "commit the file and name it by a relative path"
+                self._refuse(document, mention, f"{_shown(name)} is a path of the host", hint)
+            return None
+        if variable:
+            # What follows is known to Compose alone. All that it can be there, short of a value
+            # that climbs, counts as read.
+            known, slash, _ = known.rpartition("/")
+            if kind is Kind.BIND and not slash:
+                return None
+        path = posixpath.normpath(posixpath.join(base, known))
+        if path == ".." or path.startswith("../"):
+            hint = "keep the file in the repository"
+            if kind is Kind.BIND:
+                hint = "name data of the host by its absolute path"
+            self._refuse(document, mention, f"{_shown(name)} leaves the repository", hint)
+            return None
+        path = "" if path == "." else path
+        if kind is not Kind.DIRECTORY:
+            self.named.add(path)
+        if variable:
+            return None
+        return path if self._there(document, mention, path) else None
+
+    def _there(self, document: Document, mention: Mention, path: str) -> bool:
+        """Whether the tree has what is named, as what it has to be; if not it may be a fault."""
+        real, _ = self._snapshot.resolve(path)
+        place, _, last = path.rpartition("/")
+        if real is None and last.startswith(PLAINTEXT_PREFIX) and mention.kind not in _COMPOSE:
+            # The agent makes it of the secret beside it.
+            secret = posixpath.join(place, last.removeprefix(PLAINTEXT_PREFIX))
+            real, _ = self._snapshot.resolve(secret)
+            self.named.add(secret)
+        said = _shown(mention.name)
+        if real is None and mention.required:
+            near = [p.rpartition("/")[2] for p in self._snapshot.below(place)[:1000]]
+            close = difflib.get_close_matches(last, near, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "commit it, or take the name out"
+            if not close and mention.kind is Kind.ENV_FILE:
+                hint = "commit it, or write {path: …, required: false}"
+            self._refuse(document, mention, f"there is no {said} in the repository", hint)
+        elif real is not None and real not in self._snapshot.tree and mention.kind in _FILES_ONLY:
+            self._refuse(document, mention, f"{said} is a directory", "name a file in it")
+        elif real in self._snapshot.tree and mention.kind is Kind.DIRECTORY:
+            self._refuse(document, mention, f"{said} is no directory", "name a directory")
+        else:
+            return real is not None
+        return False
+
+    def _refuse(self, document: Document, mention: Mention, message: str, hint: str) -> None:
+        where = f"{document.name}:{document.line(mention.at)}"
+        self.faults.append(Fault(f"{mention.kind}: {message}", where, hint))
+
+
+def _shown(name: str) -> str:
+    return repr(name[:_SHOWN])

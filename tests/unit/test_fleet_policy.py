@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.domain import fleet
+from agent.domain.errors import PermanentError
+from agent.domain.fleet import Policy
+from tests.unit.test_layout import GOOD, read
+
+PATH = "global/commitd.yaml"
+HOST = "host/media/commitd.yaml"
+
+
+@pytest.mark.parametrize(
+    ("content", "build", "pins"),
+    [
+        (b"", None, None),
+        (b"allow: []", None, None),
+        (b"build: allow", "allow", None),
+        (b"build: refuse\npins: warn", "refuse", "warn"),
+        (b"pins: require", None, "require"),
+        (b"pins:", None, None),
+    ],
+)
+def test_what_a_file_does_not_say_stays_open(
+    content: bytes, build: str | None, pins: str | None
+) -> None:
+    assert fleet.read(content, PATH) == Policy((), build, pins)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message", "hint"),
+    [
+        (b"\nbuild: yes", 2, "build: cannot be True", "write allow or refuse"),
+        (b"pins: off", 1, "pins: cannot be False", "write require or warn"),
+        (b"pins: [warn]", 1, "pins: cannot be ['warn']", "write require or warn"),
+        (b"pin: warn", 1, "unknown key 'pin'", "did you mean 'pins'?"),
+    ],
+)
+def test_a_wrong_word_is_an_error_with_its_line(
+    content: bytes, line: int, message: str, hint: str
+) -> None:
+    with pytest.raises(PermanentError) as caught:
+        fleet.read(content, PATH)
+    assert caught.value.where == f"{PATH}:{line}"
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("ours", "hosts", "build", "pins"),
+    [
+        (None, None, "refuse", "require"),
+        ("build: allow\npins: warn", None, "allow", "warn"),
+        (None, "build: allow", "allow", "require"),
+        ("build: allow\npins: warn", "build: refuse", "refuse", "warn"),
+        ("pins: require", "pins: warn", "refuse", "warn"),
+    ],
+)
+def test_the_host_has_the_last_word(
+    ours: str | None, hosts: str | None, build: str, pins: str
+) -> None:
+    files = {**GOOD, **({PATH: ours} if ours else {}), **({HOST: hosts} if hosts else {})}
+    state = read(files)
+    assert (state.build, state.pins, state.list_faults) == (build, pins, ())
+    assert {stack.build for stack in state.stacks} == {build == "allow"}
+
+
+def test_rules_add_up() -> None:
+    allow = "allow: [{{name: {}}}]"
+    state = read({**GOOD, PATH: allow.format("a"), HOST: allow.format("b")})
+    assert [rule.where for rule in state.allow] == [f"{PATH}:1", f"{HOST}:1"]
+
+
+def test_of_a_policy_that_cannot_be_read_nothing_is_loosened() -> None:
+    state = read({**GOOD, PATH: "build: allow\npins: warn", HOST: "build: maybe"})
+    assert (state.build, state.pins) == ("refuse", "require")
+    assert [fault.where for fault in state.list_faults] == [f"{HOST}:1"]
