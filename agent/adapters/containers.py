@@ -93,6 +93,12 @@ def from_inspect(raw: Mapping[str, Any]) -> Container:
     )
 
 
+def volumes_of(raw: Mapping[str, Any]) -> list[str]:
+    """Names of the volumes mounted into an inspected container, anonymous ones included."""
+    mounts = raw.get("Mounts") or []
+    return sorted(m["Name"] for m in mounts if m.get("Type") == "volume" and m.get("Name"))
+
+
 def redacted(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth keeping of an inspect: no environment values, no arguments, no secret."""
     config, host = raw["Config"], raw["HostConfig"]
@@ -103,7 +109,11 @@ def redacted(raw: Mapping[str, Any]) -> dict[str, Any]:
         "Image": raw["Image"],
         "Config": {
             "Image": config["Image"],
-            "Labels": config.get("Labels"),
+            # Labels hold credentials too; those of Docker's own tools say whose it was.
+            "Labels": {
+                key: value if key.startswith("com.docker.") else ""
+                for key, value in (config.get("Labels") or {}).items()
+            },
             "Env": sorted({pair.partition("=")[0] for pair in config.get("Env") or []}),
             "StopSignal": config.get("StopSignal"),
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -49,6 +50,8 @@ CREATE TABLE suspensions (
   stack TEXT PRIMARY KEY, until REAL, reason TEXT NOT NULL, since TEXT NOT NULL
 ) STRICT;
 CREATE TABLE undone (id TEXT PRIMARY KEY, until REAL NOT NULL) STRICT;
+ALTER TABLE evicted ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
+UPDATE evicted SET over = 1 WHERE remove_at IS NULL;
 """
 _MIGRATIONS = (_SCHEMA, _ORDERS)
 """Each brings a file of the version before to the next; the first makes a new one."""
@@ -84,8 +87,9 @@ class Database:
             self._db.execute("PRAGMA busy_timeout = 10000")
             if read_only:
                 self._db.execute("PRAGMA query_only = 1")
+                self._refuse_other_versions()
             else:
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self._use_wal()
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._migrate()
             self._db.execute("SELECT key FROM meta LIMIT 1")
@@ -106,12 +110,34 @@ class Database:
                 hint="without it nothing is removed; move it aside to begin a new one",
             ) from None
 
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+    def _use_wal(self) -> None:
+        """Two that open a new file at once may meet here, where SQLite does not wait by itself."""
+        for last in (*[False] * 50, True):
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if last:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def _version(self) -> int:
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > len(_MIGRATIONS):
             raise sqlite3.DatabaseError(f"it is of a newer version of commitd ({version})")
-        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            with self._transaction() as db:
+        return version
+
+    def _refuse_other_versions(self) -> None:
+        if 0 < self._version() < len(_MIGRATIONS):
+            raise sqlite3.DatabaseError(
+                "it is of an older version of commitd; the agent brings it up to date at its start"
+            )
+
+    def _migrate(self) -> None:
+        with self._transaction() as db:  # the version is read in it, or two would do it twice
+            done = self._version()
+            for number, script in enumerate(_MIGRATIONS[done:], done + 1):
                 for statement in script.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {number}")

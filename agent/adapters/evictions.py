@@ -31,6 +31,9 @@ class Evicted:
 _SELECT = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
 
 
+_SHORTEST_ID = 4
+
+
 class Evictions(Database):
     """The part of the journal that is about evicted containers."""
 
@@ -48,9 +51,13 @@ class Evictions(Database):
             )
 
     def report(self, evicted: Evicted, inspect: Mapping[str, Any]) -> bool:
-        """Remember a container that is left alone; whether that is news."""
+        """Remember a container that is left alone; whether that is news.
+
+        What is known of one that was ended before stays: it is what brings it back as it was.
+        """
         known = self._rows(
-            "SELECT id FROM evicted WHERE id = ? AND action = ? AND reason = ?",
+            "SELECT id FROM evicted WHERE id = ? AND (NOT over AND action <> 'reported'"
+            " OR action = ? AND reason = ?)",
             (evicted.id, evicted.action, evicted.reason),
         )
         if not known:
@@ -59,8 +66,15 @@ class Evictions(Database):
         return not known
 
     def _keep(self, db: sqlite3.Connection, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
-        row = (*astuple(evicted), json.dumps(inspect))
-        db.execute("INSERT OR REPLACE INTO evicted VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        """A second eviction of the same container keeps what it was before the first."""
+        db.execute(
+            "INSERT INTO evicted VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET"
+            " name = iif(over OR action = 'reported', excluded.name, name),"
+            " inspect = iif(over OR action = 'reported', excluded.inspect, inspect),"
+            " image = excluded.image, action = excluded.action, reason = excluded.reason,"
+            " at = excluded.at, remove_at = excluded.remove_at, over = 0",
+            (*astuple(evicted), json.dumps(inspect)),
+        )
 
     def evicted(self, limit: int = 200) -> list[Evicted]:
         """Containers that were ended and are still kept or remembered, newest first."""
@@ -68,17 +82,19 @@ class Evictions(Database):
         return [Evicted(**dict(row)) for row in rows]
 
     def kept(self) -> list[Evicted]:
-        """Containers that are put aside and will be removed for good, the first ones first."""
-        rows = self._rows(f"{_SELECT} WHERE remove_at IS NOT NULL ORDER BY remove_at")
+        """Containers that were ended and are still there, those to be removed first at first."""
+        rows = self._rows(
+            f"{_SELECT} WHERE NOT over AND action IN ('removed', 'stopped')"
+            " ORDER BY remove_at IS NULL, remove_at"
+        )
         return [Evicted(**dict(row)) for row in rows]
 
     def find_evicted(self, word: str) -> list[Evicted]:
-        """Ended containers by the beginning of their ID, or by their name; newest first."""
-        rows = self._rows(
-            f"{_SELECT} WHERE (substr(id, 1, ?) = ? OR name = ?)"
-            " AND action IN ('removed', 'stopped') ORDER BY at DESC",
-            (len(word), word, word),
-        )
+        """Ended containers of that name, else those whose ID begins so; newest first."""
+        ended = f"{_SELECT} WHERE action IN ('removed', 'stopped') AND"
+        rows = self._rows(f"{ended} name = ? ORDER BY at DESC", (word,))
+        if not rows and len(word) >= _SHORTEST_ID:
+            rows = self._rows(f"{ended} substr(id, 1, ?) = ? ORDER BY at DESC", (len(word), word))
         return [Evicted(**dict(row)) for row in rows]
 
     def restart_policy(self, container_id: str) -> dict[str, Any]:
@@ -88,7 +104,9 @@ class Evictions(Database):
         policy: dict[str, Any] = inspect.get("HostConfig", {}).get("RestartPolicy") or {}
         return policy
 
-    def evicted_is_gone(self, container_id: str) -> None:
-        """It is kept no more: removed for good, or back where it was."""
+    def evicted_is_over(self, container_id: str) -> None:
+        """It is looked after no more: removed for good, or back where it was."""
         with self._write() as db:
-            db.execute("UPDATE evicted SET remove_at = NULL WHERE id = ?", (container_id,))
+            db.execute(
+                "UPDATE evicted SET remove_at = NULL, over = 1 WHERE id = ?", (container_id,)
+            )

@@ -175,20 +175,24 @@ class Journal(Evictions, Orders):
 
     # --- holds ---
 
-    def replace_holds(self, holds: Iterable[Hold]) -> list[Hold]:
-        """Make ``holds`` the current ones; returns those that are new or have a new detail."""
+    def keep_holds(self, holds: Iterable[Hold], *, drop_others: bool) -> list[Hold]:
+        """Remember ``holds``, with ``drop_others`` as all there are.
+
+        Returns those that are new or have a new detail.
+        """
         wanted = {(hold.subject, hold.reason.value): hold for hold in holds}
         known = {
             (row["subject"], row["reason"]): row["detail"]
             for row in self._rows("SELECT * FROM holds")
         }
         new = [hold for key, hold in wanted.items() if known.get(key) != hold.detail]
-        if known == {key: hold.detail for key, hold in wanted.items()}:
+        over = known.keys() - wanted.keys() if drop_others else set()
+        if not new and not over:
             return []
         with self._write() as db:
-            for key in known.keys() - wanted.keys():
+            for key in over:
                 db.execute("DELETE FROM holds WHERE subject = ? AND reason = ?", key)
-            for hold in wanted.values():
+            for hold in new:
                 db.execute(
                     "INSERT INTO holds VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                     " SET detail = excluded.detail, needs_person = excluded.needs_person",
@@ -249,6 +253,7 @@ class Journal(Evictions, Orders):
                 (iso(at - ACTIONS_KEPT),),
             )
             evicted = db.execute(
-                "DELETE FROM evicted WHERE remove_at IS NULL AND at < ?", (iso(at - EVICTED_KEPT),)
+                "DELETE FROM evicted WHERE (over OR action = 'reported') AND at < ?",
+                (iso(at - EVICTED_KEPT),),
             )
         return actions.rowcount + evicted.rowcount

@@ -6,12 +6,16 @@ behind or to be in two places. It holds among the processes of one network names
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.domain.errors import HeldError
+
+log = logging.getLogger("commitd")
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -23,22 +27,27 @@ def only_agent_of(engine_id: str) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as mark:
         try:
             mark.bind(name)
+            mark.listen(1)
         except OSError:
-            raise HeldError(
-                f"another agent works on this engine (process {_holder(name)})",
-                hint="its configuration has another state_dir; stop one of the two",
-            ) from None
-        mark.listen(1)
+            process, user = _holder(name)
+            if user == os.getuid():
+                raise HeldError(
+                    f"another agent works on this engine (process {process})",
+                    hint="its configuration has another state_dir; stop one of the two",
+                ) from None
+            # Any user may take a name; that is no agent, and no reason not to work.
+            log.warning("process %d of user %d holds the name of the lease", process, user)
         yield
 
 
-def _holder(name: str) -> str:
-    """The process that has the lease, as the kernel tells it."""
+def _holder(name: str) -> tuple[int, int]:
+    """Process and user that have the lease, as the kernel tells it; ours, if it does not."""
     with socket.socket(socket.AF_UNIX) as asking:
         try:
             asking.settimeout(1)
             asking.connect(name)
             raw = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         except OSError:
-            return "unknown"
-    return str(_CREDENTIALS.unpack(raw)[0])
+            return 0, os.getuid()
+    process, user, _ = _CREDENTIALS.unpack(raw)
+    return process, user

@@ -147,7 +147,7 @@ class Converger:
 
     async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
         project = removal.project
-        volumes = await self._engine.volumes(project)
+        volumes = await self._stacks.volumes(project)
         kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
@@ -159,7 +159,9 @@ class Converger:
             )
         )
         log.info("%s: taking it down: %s", project, removal.reason.value)
-        outcome, _ = await self._attempt(number, project, lambda: self._stacks.take_down(project))
+        outcome, _ = await self._attempt(
+            number, project, lambda: self._stacks.take_down(project, revision)
+        )
         if outcome.status is Status.SUCCEEDED:
             await anyio.to_thread.run_sync(self._journal.forget_release, project)
             if volumes:

@@ -33,7 +33,8 @@ log = logging.getLogger("commitd.evict")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _KEPT_NAME = re.compile(re.escape(KEPT_PREFIX) + r"(.+)-[0-9a-f]{12}")
 _OWN_STOP_TIMEOUT_S = 10
-_AT_A_TIME = 8
+_LOOKS, _ENDINGS = 8, 64
+"""At a time: a look is short, an end lasts as long as the container takes to stop."""
 _LONGEST_NAME = 200
 
 
@@ -58,7 +59,8 @@ class Evictor:
         self._busy: set[str] = set()
         self._recent: deque[float] = deque()
         self._counting = threading.Lock()
-        self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
+        self._looking = anyio.CapacityLimiter(_LOOKS)
+        self._ending = anyio.CapacityLimiter(_ENDINGS)
 
     def busy(self, container_id: str) -> bool:
         """Whether it is being ended right now."""
@@ -86,26 +88,27 @@ class Evictor:
         try:
             if patient and self._policy.grace > 0:
                 await anyio.sleep(self._policy.grace)
-            async with self._limiter:
-                return await self._look_and_end(container_id)
+            return await self._look_and_end(container_id)
         finally:
             self._busy.discard(container_id)
 
     async def _look_and_end(self, container_id: str) -> Hold | None:
         if self._many():
             return self._too_many(container_id[:12])  # without a look: a storm must stay cheap
-        raw = await self._engine.inspect(container_id)
+        async with self._looking:
+            raw = await self._engine.inspect(container_id)
         if raw is None:
             return None
         container = from_inspect(raw)
         if not container.alive:
             return None
-        if time.time() - _started(raw) < self._policy.grace:
+        if 0 <= time.time() - _started(raw) < self._policy.grace:
             return None
         # One trip to the journal, because all of it delays the end of a rogue.
         verdict = await anyio.to_thread.run_sync(self._decide, container, raw)
         if isinstance(verdict, _Ending):
-            await self._end(container, raw, verdict)
+            async with self._ending:  # many, because each may take its time to stop
+                await self._end(container, raw, verdict)
             return None
         return verdict
 
@@ -118,15 +121,12 @@ class Evictor:
         owner = ownership.classify(container, shield, self._shield.exemptions())
         if not isinstance(owner, ownership.Undeclared):
             return None
-        report_only = self._policy.mode == "report"
-        hold = plan.refusal(container, shield, self._shield.enrolled(), report_only)
+        hold = plan.refusal(container, shield, report_only=self._policy.mode == "report")
         if hold := hold or _irreversible(container, raw):
             self._report(container, raw, owner.reason, hold)
             return hold
-        with self._counting:
-            if self._many():
-                return self._too_many(container.name)
-            self._recent.append(time.monotonic())
+        if self._many(one_more=True):
+            return self._too_many(container.name)
         record = self._record(container, owner.reason)
         cause = Cause(f"container {container.id[:12]}", "running", record.action, shield.revision)
         number = self._journal.begin_eviction(record, redacted(raw), cause, shield.revision)
@@ -149,7 +149,10 @@ class Evictor:
         record, started = ending.record, time.monotonic()
         status, error = Status.CANCELLED, None
         own = raw["Config"].get("StopTimeout")
-        timeout_s = min(_OWN_STOP_TIMEOUT_S if own is None else own, self._policy.stop_timeout)
+        patience_s = _OWN_STOP_TIMEOUT_S if own is None else own
+        if patience_s < 0:  # the engine would wait for ever
+            patience_s = self._policy.stop_timeout
+        timeout_s = min(patience_s, self._policy.stop_timeout)
         try:
             if container.restart not in {"", "no"}:
                 await self._engine.set_restart(container.id, {"Name": "no"})
@@ -181,12 +184,19 @@ class Evictor:
         if self._journal.report(record, redacted(raw)):
             log.warning("%s %s, and is left running: %s", container.name, reason, hold.detail)
 
-    def _many(self) -> bool:
-        """A storm of undeclared containers is a mistake somewhere: say so, do not mow."""
+    def _many(self, *, one_more: bool = False) -> bool:
+        """A storm of undeclared containers is a mistake somewhere: say so, do not mow.
+
+        If there are not too many yet, count ``one_more``.
+        """
         now = time.monotonic()
-        while self._recent and now - self._recent[0] > 60:  # noqa: PLR2004  per minute
-            self._recent.popleft()
-        return len(self._recent) >= self._policy.per_minute
+        with self._counting:
+            while self._recent and now - self._recent[0] > 60:  # noqa: PLR2004  per minute
+                self._recent.popleft()
+            many = len(self._recent) >= self._policy.per_minute
+            if one_more and not many:
+                self._recent.append(now)
+        return many
 
     def _too_many(self, name: str) -> Hold:
         limit = self._policy.per_minute

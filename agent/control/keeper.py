@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 import anyio.to_thread
 
-from agent.adapters.containers import from_inspect
+from agent.adapters.containers import from_inspect, volumes_of
 from agent.adapters.engine import Engine
 from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Journal
@@ -17,6 +18,7 @@ from agent.control.shield import Shield
 from agent.domain import ownership
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError
+from agent.domain.model import Cause, Status
 
 log = logging.getLogger("commitd.keeper")
 
@@ -57,38 +59,75 @@ class Keeper:
         return (
             container is not None
             and not container.alive
-            and container.name.startswith(KEPT_PREFIX)
-            and (record.remove_at or 0) > time.time()
+            and (record.action == "stopped" or container.name.startswith(KEPT_PREFIX))
+            and not self._expired(record)
         )
+
+    def _expired(self, record: Evicted) -> bool:
+        return record.remove_at is not None and record.remove_at <= time.time()
 
     async def _look_after(self, record: Evicted) -> None:
         raw = await self._engine.inspect(record.id)
         if raw is None:
-            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, record.id)
+            await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
             return
         container = from_inspect(raw)
         shield = self._shield.protected
         exemptions = await anyio.to_thread.run_sync(self._shield.exemptions)
+        if exemptions.suspension(container.project) or container.id in exemptions.undone:
+            return
         owner = ownership.classify(container, shield, exemptions)
         if isinstance(owner, ownership.Declared):
-            await hand_back(self._engine, self._journal, record, container)
-            log.info("%s belongs here again: it is as it was", record.name)
-        elif isinstance(owner, ownership.Exempt) or container.alive or shield.doubt:
-            return  # out of our hands, or about to be evicted again
+            await self._record(record, container, "it belongs here again", self._hand_back)
+        elif container.alive or shield.doubt or record.action == "stopped":
+            return
         elif not container.name.startswith(KEPT_PREFIX):
             await self._engine.rename(record.id, kept_name(record))
-        elif (record.remove_at or 0) <= time.time():
-            await self._engine.remove(record.id)
-            await anyio.to_thread.run_sync(self._journal.evicted_is_gone, record.id)
+        elif self._expired(record):
+            await self._record(record, container, "its time was over", self._remove, raw)
+
+    async def _record(
+        self,
+        record: Evicted,
+        container: Container,
+        why: str,
+        work: Callable[[Evicted, Container], Awaitable[None]],
+        raw: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Do it between two lines in the journal; volumes that lose their container are named."""
+        causes = [Cause(f"volume {name}", "kept", "kept") for name in volumes_of(raw or {})]
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin("evict", record.name, why, cause=causes)
+        )
+        status, error = Status.CANCELLED, None
+        try:
+            await work(record, container)
+            status = Status.SUCCEEDED
+            log.info("%s (%s): %s", record.name, record.id[:12], why)
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            self._journal.finish(number, status, error=error)
+
+    async def _hand_back(self, record: Evicted, container: Container) -> None:
+        await hand_back(self._engine, self._journal, record, container)
+        await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+
+    async def _remove(self, record: Evicted, _: Container) -> None:
+        await self._engine.remove(record.id)
+        await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
 
 
 async def hand_back(
     engine: Engine, journal: Journal, record: Evicted, container: Container
 ) -> None:
-    """Make a kept container what it was, running or not. Raises :class:`CommitdError`."""
+    """Give an ended container its name and its restart policy back, running or not.
+
+    Raises :class:`CommitdError`.
+    """
+    if container.name.startswith(KEPT_PREFIX):
+        await engine.rename(record.id, record.name)
     policy = await anyio.to_thread.run_sync(journal.restart_policy, record.id)
     if policy.get("Name") not in {None, "", "no"}:
         await engine.set_restart(record.id, policy)
-    if container.name.startswith(KEPT_PREFIX):
-        await engine.rename(record.id, record.name)
-    await anyio.to_thread.run_sync(journal.evicted_is_gone, record.id)

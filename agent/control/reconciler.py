@@ -93,14 +93,13 @@ class Reconciler:
         self._basis = situation
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
-        await self._write_holds(holds, desired)
+        await self._write_holds(holds, desired, final=False)
         await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _spared(todo))
         doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, doubt=doubt)
         refused += await self._shrink(situation, outcomes)
-        if refused:
-            holds += _one_of_a_kind(refused)
-            await self._write_holds(holds, desired)
+        holds += _one_of_a_kind(refused)
+        await self._write_holds(holds, desired)
         if not exemptions.host:
             await self._p.keeper.tend(situation.containers)
         return _verdict(desired, followed.confirmed, outcomes, holds)
@@ -148,7 +147,8 @@ class Reconciler:
         """A suspended host keeps its commit, its files included."""
         if self._followed.desired is None:
             self._followed = await self._p.follower.stay()
-        return replace(self._followed, holds=(), doubt=None)
+        # Until the first full look after it: nobody asked the remotes all the while.
+        return replace(self._followed, holds=(), doubt="this host is suspended")
 
     async def _follow(self) -> Followed:
         """Where the remotes lead. Trouble on the way there puts what is declared in doubt."""
@@ -200,9 +200,11 @@ class Reconciler:
     async def _execute(
         self, todo: Plan, desired: DesiredState, *, doubt: bool
     ) -> tuple[list[Outcome], list[Hold]]:
-        """Evict and deploy side by side; take down only after that."""
+        """Evict and deploy side by side; take down only after that, but what makes room before."""
         outcomes: list[Outcome] = []
         refused: list[Hold] = []
+        first = [each for each in todo.removals if each.first]
+        outcomes += await self._p.converger.remove(first, desired.revision)
 
         async with anyio.create_task_group() as group:
             for eviction in todo.evictions:
@@ -212,8 +214,9 @@ class Reconciler:
                     todo.deploys, desired.revision, doubt=doubt
                 )
         up = {outcome.subject for outcome in outcomes if outcome.status is Status.SUCCEEDED}
-        ready = [r for r in todo.removals if r.after is None or r.after in up]
-        waiting = [r for r in todo.removals if r not in ready]
+        then = [each for each in todo.removals if not each.first]
+        ready = [each for each in then if each.after is None or each.after in up]
+        waiting = [each for each in then if each not in ready]
         refused += [removal.stays(r.project, r.after or "", desired.revision) for r in waiting]
         if ready:
             outcomes += await self._p.converger.remove(ready, desired.revision)
@@ -246,8 +249,13 @@ class Reconciler:
                 group.start_soon(self._evict, eviction, outcomes, refused)
         return refused
 
-    async def _write_holds(self, holds: list[Hold], desired: DesiredState | None) -> None:
-        new = await anyio.to_thread.run_sync(self._p.journal.replace_holds, holds)
+    async def _write_holds(
+        self, holds: list[Hold], desired: DesiredState | None, *, final: bool = True
+    ) -> None:
+        """Only the ``final`` ones of a cycle end those that are not there any more."""
+        new = await anyio.to_thread.run_sync(
+            lambda: self._p.journal.keep_holds(holds, drop_others=final)
+        )
         for hold in new:
             log.warning("held: %s: %s: %s", hold.subject, hold.reason.value, hold.detail)
             await anyio.to_thread.run_sync(self._record_hold, hold, desired)

@@ -26,7 +26,3 @@ class Shield:
     def exemptions(self) -> Exemptions:
         """What is taken out of the agent's hands now. Blocks."""
         return exemptions(self._journal, self._engine.helpers.ids())
-
-    def enrolled(self) -> bool:
-        """Whether a person agreed to removals here. Blocks."""
-        return self._journal.get("enrolled") is not None

@@ -10,11 +10,12 @@ from typing import TypeVar
 import anyio.to_thread
 
 from agent.adapters.compose import Compose, ModelService
+from agent.adapters.containers import volumes_of
 from agent.adapters.engine import Engine
 from agent.adapters.journal import Journal
 from agent.control.secrets import SecretKeeper
 from agent.domain import drift
-from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.model import Revision, Service, Stack, Status
 
@@ -92,9 +93,10 @@ class Stacks:
         for container, name in wrong:
             try:
                 await self._step(self._engine.rename(container.id, name))
-            except PermanentError as err:
-                raise TransientError(err.message, hint="something else has that name") from None
-            log.info("%s: %s is called %s again", project, container.name, name)
+            except PermanentError as err:  # it runs all the same, and shows as drift
+                log.warning("%s: %s is to be called %s: %s", project, container.name, name, err)
+            else:
+                log.info("%s: %s is called %s again", project, container.name, name)
         return await self._containers(project) if wrong else containers
 
     async def _drop_left(
@@ -110,14 +112,12 @@ class Stacks:
         left = {service.name for service in before.services} - model.keys() if before else set()
         for container in containers:
             if container.service in left and not container.one_off:
-                await self._step(self._drop(container, revision))
+                await self._step(self._drop(container, revision, "its service left the stack"))
                 log.info("%s: %s left its stack", stack.name, container.name)
 
-    async def _drop(self, container: Container, revision: Revision) -> None:
+    async def _drop(self, container: Container, revision: Revision, why: str) -> None:
         number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(
-                "evict", container.name, "its service left the stack", revision=revision.sha
-            )
+            lambda: self._journal.begin("evict", container.name, why, revision=revision.sha)
         )
         started = time.monotonic()
         status, error = Status.CANCELLED, None
@@ -133,12 +133,39 @@ class Stacks:
             duration_s = time.monotonic() - started
             self._journal.finish(number, status, duration_s=duration_s, error=error)
 
-    async def take_down(self, project: str) -> None:
-        """Take a project down, and look whether it is gone; its volumes stay."""
-        await self._step(self._compose.down(project))
-        left = [c.name for c in await self._containers(project) if c.alive]
-        if left:
-            raise TransientError(f"still running after compose down: {', '.join(left)}")
+    async def volumes(self, project: str) -> list[str]:
+        """All volumes of the project, also those without a name of their own."""
+        found = set(await self._engine.volumes(project))
+        for container in await self._containers(project):
+            found |= set(volumes_of(await self._engine.inspect(container.id) or {}))
+        return sorted(found)
+
+    async def take_down(self, project: str, revision: Revision) -> None:
+        """Take a project down, and look whether it is gone; its volumes stay.
+
+        Containers that merely claim to be of the project are left to be judged for themselves,
+        and with them its networks.
+        """
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        release, found = releases.get(project), await self._containers(project)
+        services = {service.name for service in release.services} if release else None
+        mine = [
+            c
+            for c in found
+            if (services is None or c.service in services)
+            and not (c.one_off or c.id in exempt or c.name.startswith(KEPT_PREFIX))
+        ]
+        if len(mine) == len(found):
+            await self._step(self._compose.down(project))
+        else:
+            others = ", ".join(c.name for c in found if c not in mine)
+            log.warning("%s: not of the stack, and left: %s", project, others)
+            for container in mine:
+                await self._step(self._drop(container, revision, "its stack left"))
+        still = {c.id for c in await self._containers(project) if c.alive}
+        if left := [c.name for c in mine if c.id in still]:
+            raise TransientError(f"still running after it was taken down: {', '.join(left)}")
 
 
 def _observed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import anyio
 import anyio.to_thread
 
 from agent.adapters.containers import from_inspect
@@ -12,7 +13,7 @@ from agent.adapters.engine import Engine
 from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Journal
 from agent.control.keeper import hand_back
-from agent.domain.container import Container
+from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.model import Cause, Status
 
@@ -25,10 +26,13 @@ class Brought:
     until: float
 
 
-async def undo(engine: Engine, journal: Journal, word: str, for_s: float) -> Brought:
+async def undo(
+    engine: Engine, journal: Journal, word: str, for_s: float, patience_s: float
+) -> Brought:
     """Bring back the container whose ID begins with ``word``, or that was called so.
 
-    For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's.
+    For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's. An
+    eviction of it that goes on is waited for up to ``patience_s``.
     Raises :class:`CommitdError` when there is no such container any more or it cannot start.
     """
     record, container = await _find(engine, journal, word)
@@ -42,8 +46,10 @@ async def undo(engine: Engine, journal: Journal, word: str, for_s: float) -> Bro
     number = await anyio.to_thread.run_sync(write_intent)
     status, error, started = Status.CANCELLED, None, time.monotonic()
     try:
+        container = await _ended(engine, record, container, patience_s)
         await hand_back(engine, journal, record, container)
         await engine.start(record.id)
+        await anyio.to_thread.run_sync(journal.evicted_is_over, record.id)
         status = Status.SUCCEEDED
     except CommitdError as err:
         status, error = Status.FAILED, str(err)
@@ -56,7 +62,7 @@ async def undo(engine: Engine, journal: Journal, word: str, for_s: float) -> Bro
 
 async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, Container]:
     """The newest eviction that ``word`` names and whose container is still there."""
-    records = await anyio.to_thread.run_sync(journal.find_evicted, word)
+    records = await anyio.to_thread.run_sync(journal.find_evicted, word) if word else []
     if not records:
         raise PermanentError(
             f"no container {word!r} was ended here", hint="commitd status lists them"
@@ -76,3 +82,20 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
         message = f"{word!r} names {len(found)} kept containers"
         raise PermanentError(message, hint=f"say which: {ids}")
     return found[0]
+
+
+async def _ended(
+    engine: Engine, record: Evicted, container: Container, patience_s: float
+) -> Container:
+    """The container once its eviction, which may still go on, is through.
+
+    One that is still running after the longest time an eviction takes, somebody has started.
+    """
+    with anyio.move_on_after(patience_s):
+        while container.alive or (
+            record.action == "removed" and not container.name.startswith(KEPT_PREFIX)
+        ):
+            await anyio.sleep(0.2)
+            if raw := await engine.inspect(record.id):
+                container = from_inspect(raw)
+    return container

@@ -48,7 +48,7 @@ def read(content: bytes, path: str) -> Policy:
     if not isinstance(data, dict):
         raise document.error((), "expected settings", "write allow: and a list of rules")
     _refuse_unknown(document, data, (), _KEYS)
-    rules = data.get("allow") or []
+    rules = [] if data.get("allow") is None else data["allow"]
     if not isinstance(rules, list):
         raise document.error(("allow",), "allow: must be a list of rules", _EXAMPLE)
     return Policy(
@@ -78,6 +78,8 @@ def _rule(document: documents.Document, rule: object, at: documents.Path) -> All
     for key, value in rule.items():
         if not isinstance(value, str) or not value.strip():
             raise document.error((*at, key), f"{key}: must be a word or a glob", "quote it")
+    if str(rule.get("label", "")).startswith("="):
+        raise document.error((*at, "label"), "label: has no key", "write KEY or KEY=VALUE")
     where = f"{document.name}:{document.line(at)}"
     if "preset" not in rule:
         return AllowRule(

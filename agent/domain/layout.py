@@ -203,7 +203,8 @@ def _stack(
     for path, oid in inputs:
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
     services = frozenset(str(service) for service in data.get("services") or {})
-    return Stack(name, found[0], environment, inputs, digest.hexdigest(), services, build)
+    more = bool(data.get("include"))
+    return Stack(name, found[0], environment, inputs, digest.hexdigest(), services, more, build)
 
 
 def _env_fault(files: Snapshot, path: str) -> Fault | None:

@@ -69,8 +69,9 @@ class Fault:
 class Stack:
     """A declared stack that can be read. ``digest`` names the whole of its inputs.
 
-    ``services`` are those that its own file names, those of inactive profiles included. ``build``
-    is whether the policy lets Compose build its images.
+    ``services`` are those that its own file names, those of inactive profiles included; it has
+    ``more`` when it includes other files, which may name others. ``build`` is whether the policy
+    lets Compose build its images.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stack:
     inputs: tuple[tuple[str, str], ...]
     digest: str
     services: frozenset[str] = frozenset()
+    more: bool = False
     build: bool = False
 
 
@@ -208,12 +210,16 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class RemoveStack:
-    """Take a whole project down; its volumes stay. The stack ``after`` must be up first."""
+    """Take a whole project down; its volumes stay.
+
+    The stack ``after`` must be up before; ``first``: it makes room for what is deployed.
+    """
 
     project: str
     reason: Reason
     causes: tuple[Cause, ...] = ()
     after: str | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +294,12 @@ class Protected:
 
     ``services`` maps a project to its services, or to None where any service may belong to it.
     ``allow`` are the rules of ``revision``, the commit that all this follows from. While ``doubt``
-    is set, nothing at all may be removed, for the reason it gives.
+    is set, nothing at all may be removed, for the reason it gives; unless ``enrolled``, nothing
+    that was here first.
     """
 
     services: Mapping[str, frozenset[str] | None]
     doubt: str | None = None
     allow: tuple[AllowRule, ...] = ()
     revision: str | None = None
+    enrolled: bool = False

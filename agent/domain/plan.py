@@ -117,7 +117,7 @@ def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold], list[Spar
             case ownership.Exempt(rule) if container.id not in situation.exemptions.helpers:
                 spared.append(Spare(container, rule))
             case ownership.Undeclared(reason):
-                hold = refusal(container, shield, situation.enrolled, situation.report_only)
+                hold = refusal(container, shield, report_only=situation.report_only)
                 if hold:
                     holds.append(hold)
                 else:
@@ -127,13 +127,11 @@ def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold], list[Spar
     return found, holds, spared
 
 
-def refusal(
-    container: Container, shield: Protected, enrolled: bool, report_only: bool
-) -> Hold | None:
+def refusal(container: Container, shield: Protected, *, report_only: bool) -> Hold | None:
     """Why an undeclared container is left running all the same, or None."""
     if shield.doubt:
         return Hold(container.name, Reason.LIST_IN_DOUBT, shield.doubt)
-    if not enrolled:
+    if not shield.enrolled:
         return Hold(
             container.name,
             Reason.NOT_ENROLLED,

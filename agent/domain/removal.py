@@ -29,20 +29,21 @@ def removals(
     """
     gone = applied(situation) - situation.desired.names
     found = labelled(situation)
-    leaving = sorted(n for n in gone | found if not situation.exemptions.suspension(n))
+    leaving = sorted(gone | found)
     if not leaving:
         return [], []
-    if doubt := doubt_about(situation):
-        return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
     renamed = _renamed(leaving, situation)
     total = len(applied(situation) | found)
     approved = _approved(situation)
-    if not approved and not _small(situation, leaving, len(renamed), total):
+    if not approved and not _small(situation, leaving, total):
         detail = (
             f"{len(leaving)} of {total} stacks would go down ({', '.join(leaving)}); "
             f"to let them, run: commitd approve {situation.desired.revision.short}"
         )
         return [], [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
+    leaving = [name for name in leaving if not situation.exemptions.suspension(name)]
+    if doubt := doubt_about(situation):
+        return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
     on_its_way = {deploy.stack.name for deploy in deploys}
     unread = next(
         (n for n in sorted(situation.desired.broken) if n not in situation.releases), None
@@ -58,14 +59,17 @@ def removals(
         elif successor and successor not in on_its_way:
             holds.append(stays(name, successor, situation.desired.revision))
         else:
-            todo.append(_removal(name, successor, situation.desired))
+            first = approved and name in renamed
+            todo.append(_removal(name, successor, situation.desired, first=first))
     return todo, holds
 
 
-def _removal(name: str, successor: str | None, desired: DesiredState) -> RemoveStack:
+def _removal(
+    name: str, successor: str | None, desired: DesiredState, *, first: bool
+) -> RemoveStack:
     path = f"host/{desired.host}/stacks.yaml"
     cause = Cause(path, name, successor, desired.revision.sha)
-    return RemoveStack(name, Reason.LEFT, (cause,), after=successor)
+    return RemoveStack(name, Reason.LEFT, (cause,), after=successor, first=first)
 
 
 def stays(name: str, successor: str, revision: Revision) -> Hold:
@@ -83,6 +87,7 @@ def _renamed(leaving: Iterable[str], situation: Situation) -> dict[str, str]:
     """Leaving stacks to the new ones that they seem to have become, each new one once.
 
     By most of their files; else, for the file itself may have changed too, by their services.
+    Being wrong only makes one wait for the other.
     """
     releases = situation.releases
     new = {stack.name: stack for stack in situation.desired.stacks if stack.name not in releases}
@@ -105,7 +110,29 @@ def _same_files(release: Release, stack: Stack) -> bool:
 
 def _same_services(release: Release, stack: Stack) -> bool:
     services = frozenset(service.name for service in release.services)
-    return bool(services) and services == stack.services
+    return bool(services) and not stack.more and services == stack.services
+
+
+def _only_renamed(leaving: Iterable[str], situation: Situation) -> int:
+    """How many of them go on under a new name of this very commit, their Compose file unchanged.
+
+    Also when the new one is up already and the old one's end was cut short.
+    """
+    desired, releases = situation.desired, situation.releases
+    new: list[tuple[str, str]] = []
+    for stack in desired.stacks:
+        release = releases.get(stack.name)
+        if release is None or release.revision == desired.revision.sha:
+            files = _own_files(stack.name, stack.inputs)
+            new += [each for each in files if each[0] == stack.compose.rpartition("/")[2]]
+    count = 0
+    for name in leaving:
+        files = _own_files(name, releases[name].inputs) if name in releases else set()
+        match = next((each for each in new if each in files), None)
+        if match:
+            new.remove(match)
+            count += 1
+    return count
 
 
 def _own_files(name: str, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -121,7 +148,7 @@ def _approved(situation: Situation) -> bool:
     )
 
 
-def _small(situation: Situation, leaving: Collection[str], renamed: int, total: int) -> bool:
+def _small(situation: Situation, leaving: Collection[str], total: int) -> bool:
     """One stack may always go unless it is the last; more only up to the limit.
 
     Those that are only renamed do not count. What was held as a cliff stays one, although stacks
@@ -129,5 +156,5 @@ def _small(situation: Situation, leaving: Collection[str], renamed: int, total: 
     """
     if situation.cliff and situation.cliff <= set(leaving):
         return False
-    going = len(leaving) - renamed
+    going = len(leaving) - _only_renamed(leaving, situation)
     return going == 0 or (going < total and going <= max(1, situation.teardown_limit * total))

@@ -119,7 +119,14 @@ def _sync(name: str, facts: Facts, mine: Iterable[Container]) -> tuple[str, str 
     if suspension := Exemptions(suspensions=facts.suspensions).suspension(name):
         return "suspended", plan.suspended(suspension, facts.host).detail
     declared = facts.declared or {}
-    held = next((hold for hold in facts.holds if hold["subject"] == name), None)
+    held = next(
+        (
+            hold
+            for hold in facts.holds
+            if hold["subject"] == name and hold["reason"] != Reason.SUSPENDED.value
+        ),
+        None,
+    )
     attempt = facts.attempts.get(name)
     release = facts.releases.get(name)
     digest = declared.get("stacks", {}).get(name)

@@ -58,13 +58,16 @@ def protected(situation: Situation) -> Protected:
     for name, release in situation.releases.items():
         stack = desired.get(name)
         mine = by_project.get(name, [])
-        if stack and stack.digest == release.digest and not drift.compare(release, mine):
+        if stack is None or stack.more:
+            continue
+        if stack.digest == release.digest and not drift.compare(release, mine):
             services[name] = stack.services | {service.name for service in release.services}
     return Protected(
         services,
         doubt_about(situation),
         situation.desired.allow,
         situation.desired.revision.sha,
+        situation.enrolled,
     )
 
 

@@ -10,6 +10,8 @@ from agent.domain.model import (
     Attempt,
     DesiredState,
     Fault,
+    Plan,
+    Reason,
     Release,
     Revision,
     Service,
@@ -17,9 +19,11 @@ from agent.domain.model import (
     Tree,
     TreeEntry,
 )
+from agent.domain.situation import Situation
 
 SHA = "1a2b3c4" + "0" * 33
 STACKS_DIR = "/var/lib/commitd/repo/stacks"
+NOW = 1000.0
 
 
 def revision(sha: str = SHA, trailers: Iterable[tuple[str, str]] = ()) -> Revision:
@@ -109,3 +113,52 @@ def desired(
         {name: Fault("is wrong", f"stacks/{name}") for name in broken},
         tuple(Fault(text, "host/media/stacks.yaml:1") for text in list_faults),
     )
+
+
+def situation(
+    stacks: Iterable[Stack] = (),
+    releases: Iterable[Release] = (),
+    containers: Iterable[Container] | None = None,
+    *,
+    trailers: Iterable[tuple[str, str]] = (),
+    broken: Iterable[str] = (),
+    list_faults: Iterable[str] = (),
+    enrolled: bool = True,
+    doubt: str | None = None,
+    attempts: Iterable[Attempt] = (),
+    approved: Iterable[str] = (),
+    cliff: Iterable[str] = (),
+    teardown_limit: float = 0.5,
+    report_only: bool = False,
+) -> Situation:
+    """Without ``containers``, all that was released runs."""
+    released = list(releases)
+    found = [c for r in released for c in running(r)] if containers is None else containers
+    return Situation(
+        desired=desired(
+            *stacks, broken=broken, list_faults=list_faults, commit=revision(trailers=trailers)
+        ),
+        containers=tuple(found),
+        releases={r.stack: r for r in released},
+        now=NOW,
+        stacks_dir=STACKS_DIR,
+        enrolled=enrolled,
+        doubt=doubt,
+        attempts={a.stack: a for a in attempts},
+        approved=frozenset(approved),
+        cliff=frozenset(cliff),
+        teardown_limit=teardown_limit,
+        report_only=report_only,
+    )
+
+
+def reasons(todo: Plan) -> dict[str, Reason]:
+    return {hold.subject: hold.reason for hold in todo.holds}
+
+
+def stacks(names: str) -> list[Stack]:
+    return [stack(name) for name in names]
+
+
+def releases(names: str) -> list[Release]:
+    return [release(name) for name in names]

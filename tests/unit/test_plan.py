@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -24,69 +24,22 @@ from agent.domain.model import (
 from agent.domain.plan import moved, plan, refusal
 from agent.domain.situation import Situation, protected
 from tests.unit.builders import (
+    NOW,
     SHA,
     STACKS_DIR,
     attempt,
     container,
     desired,
+    reasons,
     release,
+    releases,
     revision,
     running,
     service,
+    situation,
     stack,
+    stacks,
 )
-
-NOW = 1000.0
-
-
-def situation(
-    stacks: Iterable[Stack] = (),
-    releases: Iterable[Release] = (),
-    containers: Iterable[Container] | None = None,
-    *,
-    trailers: Iterable[tuple[str, str]] = (),
-    broken: Iterable[str] = (),
-    list_faults: Iterable[str] = (),
-    enrolled: bool = True,
-    doubt: str | None = None,
-    attempts: Iterable[Attempt] = (),
-    approved: Iterable[str] = (),
-    cliff: Iterable[str] = (),
-    teardown_limit: float = 0.5,
-    report_only: bool = False,
-) -> Situation:
-    """Without ``containers``, all that was released runs."""
-    released = list(releases)
-    found = [c for r in released for c in running(r)] if containers is None else containers
-    return Situation(
-        desired=desired(
-            *stacks, broken=broken, list_faults=list_faults, commit=revision(trailers=trailers)
-        ),
-        containers=tuple(found),
-        releases={r.stack: r for r in released},
-        now=NOW,
-        stacks_dir=STACKS_DIR,
-        enrolled=enrolled,
-        doubt=doubt,
-        attempts={a.stack: a for a in attempts},
-        approved=frozenset(approved),
-        cliff=frozenset(cliff),
-        teardown_limit=teardown_limit,
-        report_only=report_only,
-    )
-
-
-def reasons(todo: Plan) -> dict[str, Reason]:
-    return {hold.subject: hold.reason for hold in todo.holds}
-
-
-def stacks(names: str) -> list[Stack]:
-    return [stack(name) for name in names]
-
-
-def releases(names: str) -> list[Release]:
-    return [release(name) for name in names]
-
 
 # --- deploys ---
 
@@ -116,6 +69,14 @@ def test_a_broken_stack_keeps_running_and_others_go_on() -> None:
     assert [d.stack.name for d in todo.deploys] == ["b"]
     assert (todo.removals, todo.evictions) == ((), ())
     assert reasons(todo) == {"a": Reason.INVALID}
+
+
+@pytest.mark.parametrize("name", ["web", "miner"])
+def test_what_is_declared_but_cannot_be_read_is_protected_whoever_started_it(name: str) -> None:
+    found = [*running(release("b")), container("a-1", "a", name)]
+    now = situation(stacks("b"), releases("b"), found, broken=["a"])
+    assert protected(now).services["a"] is None
+    assert plan(now).empty
 
 
 def test_a_secret_that_does_not_decrypt_holds_only_its_stack() -> None:
@@ -348,9 +309,11 @@ def test_a_helper_is_left_alone() -> None:
 def test_while_a_stack_changes_any_service_may_belong_to_it(
     stack_now: Stack, applied: list[Release]
 ) -> None:
-    now = situation([stack_now], applied, [container("a-cache-1", "a", "cache")])
-    assert plan(now).evictions == ()
-    assert protected(now).services["a"] is None
+    stranger = container("a-cache-1", "a", "cache")
+    for found in ([stranger], [*running(release("a")), stranger]):
+        now = situation([stack_now], applied, found)
+        assert plan(now).evictions == ()
+        assert protected(now).services["a"] is None
 
 
 def test_a_stack_that_waits_to_go_is_protected_until_it_went() -> None:
@@ -613,7 +576,7 @@ def test_what_is_published_shields_all_that_the_plan_spares(basis: Situation) ->
     for found in basis.containers:
         owner = ownership.classify(found, shield, basis.exemptions)
         undeclared = isinstance(owner, ownership.Undeclared) and found.alive
-        refused = refusal(found, shield, basis.enrolled, basis.report_only)
+        refused = refusal(found, shield, report_only=basis.report_only)
         assert (found.id in evicted) is (undeclared and refused is None)
 
 

@@ -185,3 +185,114 @@ def test_stacks_and_services_come_in_the_order_of_their_names() -> None:
     document = report.status(facts(made, stacks=dict.fromkeys("bc", "d1")))
     assert [stack["name"] for stack in document["stacks"]] == ["a", "b", "c"]
     assert [s["name"] for s in document["stacks"][0]["services"]] == ["a", "z"]
+
+
+# --- suspensions ---
+
+SINCE = "2026-01-02T03:04:05"
+ON_WEB = Suspension("web", None, "disk swap", "2026-01-02T03:04:05Z")
+ON_HOST = Suspension(None, 0.0, "", "2026-01-02T03:04:06Z")
+WEB_DETAIL = "since 2026-01-02T03:04:05Z, until it is resumed: disk swap"
+HOST_DETAIL = "since 2026-01-02T03:04:06Z, until 1970-01-01T00:00:00+00:00"
+STALE = {
+    "subject": "web", "reason": "a person suspended it", "detail": "of the last cycle",
+    "since": "t", "needs_person": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        facts([WEB], suspensions=[ON_WEB]),
+        facts(suspensions=[ON_WEB]),
+        facts([WEB], [], suspensions=[ON_WEB]),
+        facts([WEB], stacks={}, suspensions=[ON_WEB]),
+        facts([WEB], stacks={}, broken={"web": "no file"}, suspensions=[ON_WEB]),
+        facts(attempts=[FAILED], suspensions=[ON_WEB]),
+        facts([WEB], holds=[HELD], suspensions=[ON_WEB]),
+        facts([WEB], holds=[STALE], suspensions=[ON_WEB]),
+    ],
+)
+def test_a_suspended_stack_says_just_that(given: Facts) -> None:
+    stack = report.status(given)["stacks"][0]
+    assert (stack["sync"], stack["reason"]) == ("suspended", WEB_DETAIL)
+
+
+def test_all_stacks_of_a_suspended_host_are_suspended() -> None:
+    made = [release("db"), WEB]
+    document = report.status(facts(made, stacks={"web": "d1"}, suspensions=[ON_HOST]))
+    assert [stack["sync"] for stack in document["stacks"]] == ["suspended"] * 2
+    assert {stack["reason"] for stack in document["stacks"]} == {HOST_DETAIL}
+    document = report.status(facts(made, stacks={"web": "d1"}, suspensions=[ON_WEB]))
+    assert [stack["sync"] for stack in document["stacks"]] == ["pending", "suspended"]
+
+
+def test_a_suspension_shows_among_the_holds_before_any_cycle_and_not_after_its_end() -> None:
+    document = report.status(facts([WEB], suspensions=[ON_HOST, ON_WEB]))
+    shown = {"reason": f"a person suspended it: {HOST_DETAIL}", "needs_person": False}
+    assert document["holds"] == [
+        {**shown, "subject": "media", "since": ON_HOST.since},
+        {
+            **shown,
+            "subject": "web",
+            "reason": f"a person suspended it: {WEB_DETAIL}",
+            "since": ON_WEB.since,
+        },
+    ]
+    # What the last cycle wrote about it is not said a second time, nor when it is over.
+    assert len(report.status(facts([WEB], holds=[STALE], suspensions=[ON_WEB]))["holds"]) == 1
+    assert report.status(facts([WEB], holds=[STALE, HELD]))["holds"] == [
+        {"subject": "web", "reason": "R: why", "since": "t", "needs_person": True}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (facts([WEB], suspensions=[ON_WEB]), "in sync with 1a2b3c4 (gitea); suspended: web"),
+        (facts([WEB], [], suspensions=[ON_WEB]), "in sync with 1a2b3c4 (gitea); suspended: web"),
+        (
+            facts([WEB], holds=[STALE], suspensions=[ON_WEB]),
+            "in sync with 1a2b3c4 (gitea); suspended: web",
+        ),
+        (facts([WEB], suspensions=[ON_HOST]), "suspended at 1a2b3c4 (gitea)"),
+        (facts([], suspensions=[ON_HOST, ON_WEB]), "suspended at 1a2b3c4 (gitea)"),
+        (
+            facts([WEB], holds=[HELD], suspensions=[ON_HOST]),
+            "at 1a2b3c4 (gitea); 1 waiting for a person",
+        ),
+        (
+            facts([WEB], stacks={"web": "d1", "db": "d1"}, suspensions=[ON_WEB]),
+            "at 1a2b3c4 (gitea); not in sync: db",
+        ),
+        (
+            facts(
+                [WEB, release("db")],
+                [container("db-web", "db", "web", health="unhealthy")],
+                stacks={"web": "d1", "db": "d1"},
+                suspensions=[ON_WEB],
+            ),
+            "at 1a2b3c4 (gitea); degraded: db",
+        ),
+        (
+            facts(
+                [WEB],
+                holds=[{**HELD, "subject": "rogue", "needs_person": False}],
+                suspensions=[ON_WEB],
+            ),
+            "at 1a2b3c4 (gitea); held: rogue",
+        ),
+        (
+            replace(facts([WEB], suspensions=[ON_HOST]), containers=None),
+            "the engine does not answer",
+        ),
+        (
+            replace(facts([WEB], suspensions=[ON_WEB]), remotes=(SILENT,)),
+            f"in sync with 1a2b3c4 (gitea); suspended: web (no remote answers since {SINCE})",
+        ),
+    ],
+)
+def test_the_verdict_names_what_is_suspended_and_what_else_is_wrong(
+    given: Facts, verdict: str
+) -> None:
+    assert report.status(given)["verdict"] == verdict

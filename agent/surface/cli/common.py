@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -51,10 +52,16 @@ def until(at: float | None) -> str:
     return f" until {datetime.fromtimestamp(at).astimezone().isoformat(timespec='seconds')}"
 
 
+def ignore_wakes() -> None:
+    """Who holds the host's lock is sent this signal; it must not end one that cannot listen yet."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def wake_agent(config: Config) -> None:
     """Have the agent, if one runs, act on an order now."""
     if agent := host.running_agent(config):
-        os.kill(agent, signal.SIGUSR1)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(agent, signal.SIGUSR1)
 
 
 def load(ctx: click.Context) -> Config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from agent.adapters import host
@@ -30,6 +32,11 @@ def command(ctx: click.Context, yes: bool) -> None:
     if journal.get("enrolled"):
         click.echo(f"This host is enrolled since {journal.get('enrolled')}.")
         return
+    if suspended := [each.stack or config.host for each in journal.suspensions(time.time())]:
+        raise HeldError(
+            f"{', '.join(suspended)} is suspended, so that what would go cannot be shown",
+            hint="commitd resume first",
+        )
     if journal.get("declared") is None:
         if not yes:
             _refuse_unless_empty(config)

@@ -26,6 +26,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     from agent.control import service
 
     common.set_up_logging(verbose=verbose)
+    common.ignore_wakes()
     verdict = anyio.run(service.once, common.load_for_work(ctx), backend="asyncio")
     click.echo(verdict.line)
     for reason in verdict.reasons:

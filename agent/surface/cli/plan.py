@@ -110,5 +110,7 @@ def show(todo: Plan, sha: str) -> None:
     for eviction in todo.evictions:
         container = eviction.container
         click.echo(f"end {container.name} ({container.image}): {eviction.reason}")
+    for spare in todo.spared:
+        click.echo(f"let be {spare.container.name} ({spare.container.image}): {spare.rule}")
     for hold in todo.holds:
         click.echo(f"held {hold.subject}: {hold.reason}: {hold.detail}")

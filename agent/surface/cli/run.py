@@ -23,6 +23,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     from agent.control import service
 
     common.set_up_logging(verbose=verbose)
+    common.ignore_wakes()
     config = common.load_for_work(ctx)
     daemon = service.Daemon(config, lambda: common.load_for_work(ctx))
     anyio.run(daemon.run, backend="asyncio")

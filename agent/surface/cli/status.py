@@ -25,6 +25,7 @@ _SIGNS = {
 }  # fmt: skip
 
 _UNDECLARED = 50
+_SHOWN = 10
 
 
 @click.command()
@@ -114,10 +115,16 @@ def show(document: dict[str, Any], *, agent: int | None) -> None:
                 for stack in document["stacks"]
             ],
         )
-    for item in document["undeclared"][:10]:
-        click.echo(
-            f"undeclared {item['name']} ({item['image']}): {item['action']}, {item['reason']}"
-        )
+    spared = [item for item in document["undeclared"] if item["action"] == "exempt"]
+    _list("undeclared", [item for item in document["undeclared"] if item not in spared])
+    _list("let be", spared)
+
+
+def _list(word: str, items: list[dict[str, str]]) -> None:
+    for item in items[:_SHOWN]:
+        click.echo(f"{word} {item['name']} ({item['image']}): {item['action']}, {item['reason']}")
+    if len(items) > _SHOWN:
+        click.echo(f"{word}: {len(items) - _SHOWN} more, see commitd status --json")
 
 
 def _answer(remote: Mapping[str, Any]) -> str:

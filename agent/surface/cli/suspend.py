@@ -15,6 +15,8 @@ from agent.domain.exempt import Suspension
 from agent.surface.cli import common
 from agent.surface.cli.status import list_containers
 
+_RECENT = 200
+
 
 @click.command()
 @click.argument("stack", required=False)
@@ -37,9 +39,9 @@ def command(ctx: click.Context, stack: str | None, for_s: float | None, reason: 
     journal.suspend(Suspension(stack, until, reason, utcnow()))
     common.wake_agent(config)
     click.echo(f"{stack or config.host} is suspended{common.until(until)}.")
-    going_on = journal.history(subject=stack, limit=1) if stack else journal.history(limit=1)
-    if going_on and going_on[0].status == "running":
-        click.echo(f"What has begun is still being finished: {going_on[0].action}.")
+    for entry in journal.history(limit=_RECENT):
+        if entry.status == "running" and stack in {None, entry.subject}:
+            click.echo(f"What has begun is still being finished: {entry.action} {entry.subject}.")
 
 
 def _check(stack: str, config: Config, journal: Journal) -> None:

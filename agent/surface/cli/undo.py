@@ -29,11 +29,16 @@ def command(ctx: click.Context, container: str, for_s: float) -> None:
     click.echo("To keep it, declare it as a stack or allow it in commitd.yaml.")
 
 
+_SLACK_S = 5.0
+
+
 async def _undo(config: Config, container: str, for_s: float) -> tuple[str, float]:
     from agent.adapters.engine import Engine
     from agent.control import undo
 
     journal = common.open_journal(config, read_only=False)
     async with Engine(host.docker_host(config)) as engine:
-        brought = await undo.undo(engine, journal, container, for_s)
+        brought = await undo.undo(
+            engine, journal, container, for_s, config.undeclared.stop_timeout + _SLACK_S
+        )
     return brought.name, brought.until
