@@ -26,7 +26,7 @@ CALL_TIMEOUT_S = 30.0
 REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
 _GONE_HELPERS = 64
-_WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause")
+_WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill")
 
 
 @dataclass(frozen=True, slots=True)

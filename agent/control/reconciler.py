@@ -135,6 +135,7 @@ class Reconciler:
             attempts=await anyio.to_thread.run_sync(journal.attempts),
             exemptions=await anyio.to_thread.run_sync(self._p.shield.exemptions),
             now=time.time(),
+            stopped=frozenset(self._p.shield.stopped),
         )
 
     async def _orders(self) -> Exemptions:
@@ -181,7 +182,8 @@ class Reconciler:
         found = await anyio.to_thread.run_sync(
             situation, self._p.config, journal, desired, listed, exemptions
         )
-        return replace(found, doubt=doubt, locked=locked)
+        stopped = frozenset(self._p.shield.stopped)
+        return replace(found, doubt=doubt, locked=locked, stopped=stopped)
 
     async def _unlock(
         self, desired: DesiredState, exemptions: Exemptions

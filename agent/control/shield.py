@@ -17,6 +17,8 @@ class Shield:
         self._journal = journal
         self.protected = Protected({}, "the first full look is not done yet")
         self.ready = False
+        self.stopped: set[str] = set()
+        """Containers that somebody was seen to stop: an end with 0 is no success of theirs."""
 
     def publish(self, protected: Protected) -> None:
         """From now on this counts."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, NUMBER, Container
 from agent.domain.model import Cause, Release, Service
 
 
-def compare(release: Release, containers: Iterable[Container]) -> tuple[Cause, ...]:
+def compare(
+    release: Release, containers: Iterable[Container], stopped: Collection[str] = ()
+) -> tuple[Cause, ...]:
     """What differs, service by service; empty when the release still stands.
 
+    ``stopped`` are the IDs of containers that somebody has stopped: those did not finish.
     ``containers`` are those of the release's project, running or not. Those of services that the
     release does not have are no drift: ending them, and keeping them for a while, is eviction.
     """
@@ -20,11 +23,14 @@ def compare(release: Release, containers: Iterable[Container]) -> tuple[Cause, .
             by_service.setdefault(container.service, []).append(container)
     causes: list[Cause] = []
     for service in release.services:
-        causes += _compare_service(release.stack, service, by_service.get(service.name, []))
+        found = by_service.get(service.name, [])
+        causes += _compare_service(release.stack, service, found, stopped)
     return tuple(causes)
 
 
-def _compare_service(stack: str, service: Service, found: list[Container]) -> list[Cause]:
+def _compare_service(
+    stack: str, service: Service, found: list[Container], stopped: Collection[str]
+) -> list[Cause]:
     subject = f"{stack}/{service.name}"
     current = [c for c in found if c.labels.get(CONFIG_HASH) == service.config_hash]
     causes = [
@@ -37,7 +43,7 @@ def _compare_service(stack: str, service: Service, found: list[Container]) -> li
     causes += [
         Cause(f"{subject} state", "running", _state(c))
         for c in current
-        if not settled(c, finishes=service.finishes)
+        if not settled(c, finishes=service.finishes and c.id not in stopped)
     ]
     causes += [
         Cause(f"{subject} name", name, c.name)

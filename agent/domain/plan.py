@@ -72,7 +72,7 @@ def _deploy(
     elif release.digest != stack.digest:
         causes = moved(release.inputs, stack.inputs, situation.desired.revision.sha)
         deploy = Deploy(stack, Reason.CHANGED, causes)
-    elif differences := drift.compare(release, containers):
+    elif differences := drift.compare(release, containers, situation.stopped):
         deploy = Deploy(stack, Reason.DRIFTED, differences)
     else:
         return None

@@ -19,10 +19,11 @@ class Situation:
     """All that a plan depends on, read once.
 
     ``desired`` is the state of the checked-out commit. ``doubt`` says why what is declared is
-    not fully known; then nothing is removed. ``locked`` maps stacks that must not be
-    deployed now to the reason and the detail (a secret that does not decrypt). ``cliff`` are the
-    stacks whose removal was held as a cliff the last time. ``now`` is in seconds since the
-    epoch, ``stacks_dir`` the absolute path of the checkout's ``stacks``.
+    not fully known; then nothing is removed. ``locked`` maps stacks that must not be deployed now
+    to the reason and the detail (a secret that does not decrypt). ``cliff`` are the stacks whose
+    removal was held as a cliff the last time. ``stopped`` are the IDs of containers that somebody
+    was seen to stop. ``now`` is in seconds since the epoch, ``stacks_dir`` the absolute path of the
+    checkout's ``stacks``.
     """
 
     desired: DesiredState
@@ -39,6 +40,7 @@ class Situation:
     teardown_limit: float = 0.5
     report_only: bool = False
     exemptions: Exemptions = field(default_factory=Exemptions)
+    stopped: frozenset[str] = frozenset()
 
 
 def protected(situation: Situation) -> Protected:
@@ -60,7 +62,7 @@ def protected(situation: Situation) -> Protected:
         mine = by_project.get(name, [])
         if stack is None or stack.more:
             continue
-        if stack.digest == release.digest and not drift.compare(release, mine):
+        if stack.digest == release.digest and not drift.compare(release, mine, situation.stopped):
             services[name] = stack.services | {service.name for service in release.services}
     return Protected(
         services,

@@ -51,8 +51,10 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
         path = fleet.workspace.path / "stacks" / stack / file
         return ["compose", "--project-name", stack, "--file", str(path), *words]
 
+    obedient = 'trap "exit 0" TERM; sleep 999 & wait'
     deeds: dict[str, list[str]] = {
         "stopped": ["stop", "--time", "0", "stopped-app-1"],
+        "ended": ["stop", "ended-app-1"],
         "killed": ["kill", "killed-app-1"],
         "removed": ["rm", "--force", "removed-app-1"],
         "renamed": ["rename", "renamed-app-1", "mine"],
@@ -65,6 +67,8 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
         "host/media/stacks.yaml": "".join(f"- {name}\n" for name in deeds),
         **{f"stacks/{name}/compose.yaml": fleet.compose(more=VOLUME) for name in deeds},
         "stacks/called/compose.yaml": fleet.compose(more="    container_name: solo\n"),
+        # Compose's own restart policy is none, and this process ends with 0 when it is told to.
+        "stacks/ended/compose.yaml": fleet.compose(more=f"    command: [sh, -c, '{obedient}']\n"),
         "stacks/recreated/other.yaml": fleet.compose(more="    hostname: mine\n" + VOLUME),
     }
     fleet.commit("first", files)
