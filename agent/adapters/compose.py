@@ -1,23 +1,28 @@
 """Docker Compose, run as its own binary on one project at a time.
 
 It gets a clean environment, explicit files and names, no prompt and no network loaders. Never
-``-v``, ``-y``, ``-V``, ``--force-recreate`` or ``--remove-orphans``: what it may take for an orphan
+``-v``, ``-y``, ``-V`` or ``--remove-orphans``: what it may take for an orphan
 can be a container that is kept, or that was there first.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.adapters import process
-from agent.domain import policy, redact
+from agent.domain import images, policy, redact
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
+from agent.domain.gate import Expected
+
+log = logging.getLogger("commitd.compose")
 
 OLDEST = (2, 24)
 MODEL_TIMEOUT_S = 60.0
@@ -33,15 +38,12 @@ _PLUGIN_DIRS = (
 _ERROR_CHARS = 500
 
 
-class ImageError(CommitdError):
-    """The registry does not have it, or not for us: asked again later, not at once."""
-
-
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """One stack as Compose is told about it: absolute paths, and the secret variables.
 
-    ``root`` is the repository's; ``build`` is whether policy lets Compose build images.
+    ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
+    what of images without a digest.
     """
 
     project: str
@@ -50,19 +52,10 @@ class Invocation:
     secrets: Mapping[str, str]
     root: Path
     build: bool = False
+    pins: str = "require"
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelService:
-    """One service of the resolved model."""
-
-    image: str
-    scale: int
-    finishes: bool
-    container_name: str | None = None
 
 
 class Compose:
@@ -73,7 +66,7 @@ class Compose:
         self._docker_host = docker_host
         self._timeout_s = timeout_s
 
-    async def model(self, stack: Invocation) -> dict[str, ModelService]:
+    async def model(self, stack: Invocation) -> dict[str, Expected]:
         """The services that ``stack`` resolves to, by name.
 
         Raises :class:`PermanentError` for what the host does not allow a stack to ask.
@@ -90,17 +83,28 @@ class Compose:
         model = json.loads(result.out)
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError("; ".join(refusals))
-        return {name: _service(raw) for name, raw in (model.get("services") or {}).items()}
-
-    async def pull(self, stack: Invocation) -> None:
-        """Fetch the images that are not here yet."""
-        own = ("--ignore-buildable",) if stack.build else ()
-        await self._stack(stack, "pull", "--quiet", "--policy", "missing", *own)
+        services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
+        if unpinned := images.unpinned(services):
+            if stack.pins == "require":
+                raise PermanentError("; ".join(unpinned), hint=f"commitd pin {stack.project}")
+            log.warning("%s: %s", stack.project, "; ".join(unpinned))
+        files = {
+            kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
+            for kind in ("configs", "secrets")
+        }
+        return {name: _service(raw, files) for name, raw in services.items()}
 
     async def up(self, stack: Invocation) -> None:
-        """Create, recreate and start what differs."""
+        """Create, recreate and start what differs, from images that are here."""
         build = "--build" if stack.build else "--no-build"
-        await self._stack(stack, "up", "--detach", "--quiet-pull", build)
+        await self._stack(stack, "up", "--detach", "--pull", "never", build)
+
+    async def recreate(self, stack: Invocation, service: str) -> None:
+        """Replace the containers of one service by equal ones; their volumes go over to them."""
+        await self._stack(
+            stack, "up", "--detach", "--pull", "never", "--no-build",
+            "--force-recreate", "--no-deps", service,
+        )  # fmt: skip
 
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
@@ -164,10 +168,12 @@ class Compose:
             "COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0",
             "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0",
             "COMPOSE_MENU": "0",
+            # A third of a short call is Go's garbage collection otherwise.
+            "GOGC": "400",
         }
 
 
-def _service(raw: Mapping[str, object]) -> ModelService:
+def _service(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, str | None]]) -> Expected:
     deploy = raw.get("deploy")
     deploy = deploy if isinstance(deploy, dict) else {}
     scale = raw.get("scale", deploy.get("replicas", 1))
@@ -177,20 +183,18 @@ def _service(raw: Mapping[str, object]) -> ModelService:
         restart = {"none": "no", "on-failure": "on-failure"}.get(
             str(policy.get("condition", "any")), "always"
         )
-    return ModelService(
+    mounts = [v["source"] for v in raw.get("volumes") or [] if v.get("type") == "bind"]
+    for kind, known in files.items():
+        mounts += [known.get(use["source"]) for use in raw.get(kind) or []]
+    return Expected(
         image=str(raw.get("image") or ""),
         scale=int(scale) if isinstance(scale, int | str) else 1,
         finishes=restart.partition(":")[0] in {"no", "on-failure"},
         container_name=str(raw["container_name"]) if raw.get("container_name") else None,
+        mounts=tuple(sorted({path for path in mounts if path})),
     )
 
 
-_NO_IMAGE = re.compile(
-    r"manifest unknown|not found: manifest|manifest for .* not found|no matching manifest"
-    r"|pull access denied|repository does not exist|unauthorized|denied: |toomanyrequests"
-    r"|failed to resolve ref[^\n]*: not found",
-    re.IGNORECASE,
-)
 _INVALID = re.compile(
     r"validating |yaml: |invalid |undefined |is not allowed|required variable|unsupported"
     r"|no such service|no configuration file|env file .* not found|couldn't find env file"
@@ -213,8 +217,6 @@ def _meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -
     lines = [line for line in raw.splitlines() if line.strip() and " level=warning " not in line]
     said = redact.text(" / ".join(lines[-3:]), secrets)[-_ERROR_CHARS:]
     message = said or f"Compose ended with {result.code}"
-    if not reading and _NO_IMAGE.search(raw):
-        return ImageError(message, hint="is the image pushed, and may this host pull it?")
     if reading and _INVALID.search(raw) and not _BUSY.search(raw):
         return PermanentError(message)
     return TransientError(message)

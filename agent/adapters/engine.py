@@ -23,6 +23,7 @@ from agent.domain.container import PROJECT, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 
 CALL_TIMEOUT_S = 30.0
+RESTART_S = 120.0
 REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
 _GONE_HELPERS = 64
@@ -142,6 +143,11 @@ class Engine:
         """Start a stopped container."""
         async with self.asking("start a container") as docker:
             await docker.containers.container(container_id).start()
+
+    async def restart(self, container_id: str) -> None:
+        """Stop the container with its own signal and time-out, and start it again."""
+        async with self.asking("restart a container", RESTART_S) as docker:
+            await docker.containers.container(container_id).restart()
 
     async def unpause(self, container_id: str) -> None:
         """Let a paused container go on."""

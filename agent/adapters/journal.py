@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.adapters.database import insert_action, iso, utcnow
 from agent.adapters.evictions import Evictions
 from agent.adapters.orders import Orders
-from agent.domain.model import Attempt, Cause, Hold, Release, Service, Status
+from agent.adapters.releases import Releases
+from agent.domain.model import Cause, Hold, Status
 
 ACTIONS_KEPT = timedelta(days=180)
 EVICTED_KEPT = timedelta(days=30)
@@ -40,7 +41,7 @@ class Entry:
     error: str | None
 
 
-class Journal(Evictions, Orders):
+class Journal(Releases, Evictions, Orders):
     """The journal of one host."""
 
     # --- actions ---
@@ -102,66 +103,6 @@ class Journal(Evictions, Orders):
             )
             for row in rows
         ]
-
-    # --- what was applied ---
-
-    def releases(self) -> dict[str, Release]:
-        """The last good release of each stack."""
-        return {
-            row["stack"]: Release(
-                stack=row["stack"],
-                digest=row["digest"],
-                revision=row["revision"],
-                inputs=tuple((path, oid) for path, oid in json.loads(row["inputs"])),
-                services=tuple(Service(**service) for service in json.loads(row["services"])),
-                at=row["at"],
-            )
-            for row in self._rows("SELECT * FROM releases")
-        }
-
-    def keep_release(self, release: Release) -> None:
-        """Remember what now runs; ends the failures of its stack."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    release.stack,
-                    release.digest,
-                    release.revision,
-                    json.dumps(release.inputs),
-                    json.dumps([asdict(service) for service in release.services]),
-                    release.at,
-                ),
-            )
-            db.execute("DELETE FROM attempts WHERE stack = ?", (release.stack,))
-
-    def forget_release(self, stack: str) -> None:
-        """The stack is gone."""
-        with self._write() as db:
-            db.execute("DELETE FROM releases WHERE stack = ?", (stack,))
-            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
-
-    def attempts(self) -> dict[str, Attempt]:
-        """Failures in a row by stack."""
-        return {
-            row["stack"]: Attempt(**{**dict(row), "permanent": bool(row["permanent"])})
-            for row in self._rows("SELECT * FROM attempts")
-        }
-
-    def keep_attempt(self, attempt: Attempt) -> None:
-        """Remember a failure."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    attempt.stack,
-                    attempt.digest,
-                    attempt.count,
-                    attempt.next_at,
-                    int(attempt.permanent),
-                    attempt.error,
-                ),
-            )
 
     def next_due(self, now: float) -> float | None:
         """When, in epoch seconds, the next wait, suspension or exemption is over by itself."""

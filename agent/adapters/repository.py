@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from agent.adapters import overlay
 from agent.adapters.git import Git, broken, fetch_error, remote_options
 from agent.domain import checkout
 from agent.domain.config import Remote
@@ -256,7 +257,8 @@ class Repository:
         if faults:
             return faults
         current: dict[str, TreeEntry] = {}
-        for known in (await self._commit(PENDING), await self.applied(), checked_out):
+        known_here = (await self._commit(PENDING), await self.applied(), await self._commit("HEAD"))
+        for known in (*known_here, checked_out):
             if known:
                 current |= await self.tree(known)
         on_disk = await anyio.to_thread.run_sync(self._on_disk, new)
@@ -264,13 +266,25 @@ class Repository:
         holding = await anyio.to_thread.run_sync(self._with_untracked, suspects, current)
         return checkout.collisions(new, current, on_disk, holding)
 
-    async def reset(self, sha: str) -> None:
-        """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first."""
+    async def overlaid(self, sha: str, overlays: Mapping[str, str]) -> str:
+        """The commit ``sha``, but with some stacks as they were: their names to older commits."""
+        return await overlay.commit(self._git, sha, overlays) if overlays else sha
+
+    async def checked_out(self) -> str | None:
+        """The commit whose files are in place: the applied one, or it with overlays."""
+        return await self._commit("HEAD")
+
+    async def reset(self, sha: str, overlays: Mapping[str, str] | None = None) -> None:
+        """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first.
+
+        The stacks in ``overlays`` are as in :meth:`overlaid`.
+        """
         if not _SHA.fullmatch(sha):
             raise PermanentError(f"{sha!r} is not a commit")
         self._drop_locks()
-        await self._git.check("update-ref", PENDING, sha)
-        await self._git.check("reset", "--hard", "--quiet", sha, "--")
+        target = await self.overlaid(sha, overlays or {})
+        await self._git.check("update-ref", PENDING, target)
+        await self._git.check("reset", "--hard", "--quiet", target, "--")
         await self._git.check("update-ref", APPLIED, sha)
         await self._git.check("update-ref", "-d", PENDING)
 

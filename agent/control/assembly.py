@@ -15,12 +15,18 @@ from agent.adapters.engine import Engine, Helpers
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
+from agent.control.attempts import Attempts
+from agent.control.bring_up import BringUp
 from agent.control.converge import Converger
+from agent.control.deploy import Tools
 from agent.control.evict import Evictor
 from agent.control.follower import Follower
+from agent.control.gate import Gate
 from agent.control.keeper import Keeper
+from agent.control.pull import Puller
 from agent.control.reconciler import Parts
 from agent.control.remotes import Remotes
+from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper, no_key
 from agent.control.shield import Shield
 from agent.control.stacks import Stacks
@@ -102,10 +108,20 @@ def _wire(
         partial(host.read_key, settings) if settings else no_key,
         repository.contents,
     )
-    shield = Shield(engine, journal)
-    evictor = Evictor(engine, journal, config.undeclared, shield)
     names = [remote.name for remote in config.remotes]
     remotes = Remotes(names, journal, config.runtime_dir)
+    stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
+    bring_up = BringUp(
+        stacks,
+        Gate(engine, config.converge.steady),
+        journal,
+        attempts,
+        heads=remotes.shown,
+        stopping=stopping,
+    )
+    restorer = Restorer(repository, journal, secrets, config.host)
+    shield = Shield(engine, journal)
+    evictor = Evictor(engine, journal, config.undeclared, shield)
     return Parts(
         config=config,
         repository=repository,
@@ -120,10 +136,9 @@ def _wire(
         engine=engine,
         journal=journal,
         secrets=secrets,
+        restorer=restorer,
         converger=Converger(
-            Stacks(program, engine, journal, secrets, pulse),
-            engine,
-            journal,
+            Tools(stacks, bring_up, Puller(engine, pulse), restorer, journal, attempts),
             parallel=config.converge.parallel,
             pulse=pulse,
             stopping=stopping,

@@ -13,6 +13,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.signatures import Verifier
 from agent.control.remotes import Remotes
+from agent.control.restore import overlays
 from agent.domain import layout, source
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError
@@ -219,7 +220,7 @@ class Follower:
         )
         started = time.monotonic()
         try:
-            await repository.reset(sha)
+            await repository.reset(sha, await self._overlays(desired))
         except CommitdError as err:
             self._journal.finish(number, Status.FAILED, error=str(err))
             raise
@@ -248,7 +249,7 @@ class Follower:
 
     async def _take(self, desired: DesiredState) -> None:
         self._current = replace(self._current, desired=desired)
-        tree = await self._repository.tree(desired.revision.sha)
+        tree = await self._repository.tree("HEAD")
         # Edits that were made while no agent ran are not in any signature yet.
         edited = await self._repository.local_edits()
         self._signature = {} if edited else await self._repository.signature(tree)
@@ -276,11 +277,15 @@ class Follower:
                     revision=sha,
                 )
             )
-            await repository.reset(sha)
+            await repository.reset(sha, await self._overlays(self._current.desired))
             self._journal.finish(number, Status.SUCCEEDED)
             log.warning("local edits were discarded: %s", ", ".join(edits))
-        self._signature = await repository.signature(await repository.tree(sha))
+        self._signature = await repository.signature(await repository.tree("HEAD"))
         return []
+
+    async def _overlays(self, desired: DesiredState) -> Mapping[str, str]:
+        """Stacks whose files are older than the commit, because it made them fail."""
+        return await anyio.to_thread.run_sync(overlays, self._journal, desired)
 
 
 def declared(desired: DesiredState) -> Mapping[str, object]:

@@ -24,6 +24,7 @@ from agent.control.follower import Followed, Follower
 from agent.control.gather import situation
 from agent.control.keeper import Keeper
 from agent.control.remotes import Remotes
+from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper
 from agent.control.shield import Shield
 from agent.domain import plan, removal
@@ -58,6 +59,7 @@ class Parts:
     engine: Engine
     journal: Journal
     secrets: SecretKeeper
+    restorer: Restorer
     converger: Converger
     evictor: Evictor
     keeper: Keeper
@@ -87,6 +89,8 @@ class Reconciler:
             await self._write_holds(holds, None)
             detail = "; ".join(hold.detail for hold in holds) or "no commit was ever fetched"
             return Verdict(f"nothing to enforce: {detail}", failed=True)
+        if not exemptions.host:
+            desired = await self._p.restorer.effective(desired)
         situation = await self._situation(desired, followed.doubt, exemptions)
         self._p.shield.publish(situations.protected(situation))
         todo = plan.plan(situation)
@@ -300,7 +304,8 @@ def _verdict(
 ) -> Verdict:
     failed = [o for o in outcomes if o.status is Status.FAILED]
     faulty = {Reason.INVALID, Reason.SECRET, Reason.FAILED, Reason.LIST_IN_DOUBT, Reason.TREE}
-    faulty |= {Reason.BACKOFF, Reason.FETCH, Reason.RATE}
+    faulty |= {Reason.BACKOFF, Reason.FETCH, Reason.RATE, Reason.ORDER, Reason.AFTER}
+    faulty |= {Reason.ROLLED_BACK}
     broken = sorted({hold.subject for hold in holds if hold.reason in faulty})
     waiting = [hold for hold in holds if hold.needs_person]
     revision = desired.revision.short + (f" ({remote})" if remote else "")

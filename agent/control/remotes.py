@@ -93,6 +93,10 @@ class Remotes:
                 heads.append(Head(name, seen.answer, error=seen.error, last=seen.head))
         return heads
 
+    def shown(self) -> tuple[tuple[str, str], ...]:
+        """The last commit that each remote showed."""
+        return tuple((name, seen.head) for name, seen in self._seen.items() if seen.head)
+
     def all_asked(self) -> bool:
         """Whether every remote was heard, or found silent, since the start."""
         return self._asked == set(self._seen)

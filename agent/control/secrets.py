@@ -18,7 +18,7 @@ from agent.adapters.sops import Decryptor, Sealed
 from agent.domain import dotenv
 from agent.domain.errors import CommitdError, ConfigError, PermanentError
 from agent.domain.layout import plaintext_path
-from agent.domain.model import DesiredState, Reason, Stack
+from agent.domain.model import DesiredState, EnvFile, Reason, Stack
 
 log = logging.getLogger("commitd.secrets")
 
@@ -73,7 +73,8 @@ class SecretKeeper:
             file.path: file.oid
             for stack in desired.stacks
             for file in stack.environment
-            if file.secret
+            # What a stack that was rolled back shares with others stays as it is for those.
+            if file.secret and (stack.name not in desired.rolled_back or _own(stack, file))
         }
         have = self._journal.plaintext()
         stale = await anyio.to_thread.run_sync(
@@ -177,18 +178,66 @@ class SecretKeeper:
             self._journal.forget_plaintext(path)
             log.info("deleted the plaintext of %s", path)
 
-    def invocation(self, stack: Stack) -> Invocation:
-        """All that Compose must be told to run ``stack``. Blocks; raises :class:`CommitdError`."""
+    async def put(self, stack: Stack) -> str | None:
+        """Have the plaintext of the stack's own secrets in place; the problem, if there is one."""
+        have = self._journal.plaintext()
+        own = {f.path: f.oid for f in stack.environment if f.secret and _own(stack, f)}
+        stale = [path for path, oid in own.items() if have.get(path) != oid]
+        failures = await self._decrypt(stale, own) if stale else {}
+        return next((failures[path] for path in stale if path in failures), None)
+
+    async def invocation(self, stack: Stack) -> Invocation:
+        """All that Compose must be told to run ``stack``. Raises :class:`CommitdError`.
+
+        Of a stack that was rolled back, env files which it shares with others are as they were:
+        plain ones from a copy, secret ones decrypted in memory.
+        """
+        older = {file.path: file.oid for file in stack.environment if self._outdated(file)}
+        contents = await self._contents(older) if older else {}
+        sealed = [
+            Sealed(f.path, contents[f.path])
+            for f in stack.environment
+            if f.secret and f.path in older
+        ]
+        opened: dict[str, bytes] = {}
+        if sealed and self._decryptor:
+            key = await anyio.to_thread.run_sync(self._read_key)
+            for file, result in zip(
+                sealed, await self._decryptor.decrypt(sealed, key), strict=True
+            ):
+                if isinstance(result, CommitdError):
+                    raise result
+                opened[file.path] = result
+        return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened)
+
+    def _outdated(self, file: EnvFile) -> bool:
+        """Whether what is in place is not the version that is asked for."""
+        if file.secret:
+            return self._journal.plaintext().get(file.path, file.oid) != file.oid
+        try:
+            content = (self._root / file.path).read_bytes()
+        except OSError:
+            return True
+        blob = b"blob %d\0" % len(content) + content
+        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() != file.oid
+
+    def _invocation(
+        self, stack: Stack, contents: Mapping[str, bytes], opened: Mapping[str, bytes]
+    ) -> Invocation:
         values: list[dotenv.Values] = []
         plain: list[Path] = []
         for file in stack.environment:
             try:
                 if file.secret:
-                    content = self._store.read(plaintext_path(file.path))
+                    content = opened.get(file.path)
+                    if content is None:
+                        content = self._store.read(plaintext_path(file.path))
                     secret = dotenv.decrypted_values(content)
                     values.append(dotenv.Values(file.path, secret=secret))
                 else:
                     plain.append(self._root / file.path)
+                    if file.path in contents:
+                        plain[-1] = self._copy(file, contents[file.path])
                     keys = dotenv.keys(plain[-1].read_text())
                     values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
             except (OSError, ValueError) as err:
@@ -201,7 +250,20 @@ class SecretKeeper:
             secrets=dotenv.secret_environment(values),
             root=self._root,
             build=stack.build,
+            pins=stack.pins,
         )
+
+    def _copy(self, file: EnvFile, content: bytes) -> Path:
+        """An older version of an env file, beside the checkout."""
+        directory = self._root.with_name("older")
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / f"{file.oid}.env"
+        path.write_bytes(content)
+        return path
+
+
+def _own(stack: Stack, file: EnvFile) -> bool:
+    return file.path.startswith(f"stacks/{stack.name}/")
 
 
 def no_key() -> bytes:

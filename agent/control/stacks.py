@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio.to_thread
 
-from agent.adapters.compose import Compose, ModelService
+from agent.adapters.compose import Compose, Invocation
 from agent.adapters.containers import volumes_of
 from agent.adapters.engine import Engine
 from agent.adapters.journal import Journal
@@ -17,6 +18,9 @@ from agent.control.secrets import SecretKeeper
 from agent.domain import drift
 from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.gate import Expected
+from agent.domain.images import pinned
+from agent.domain.layout import PLAINTEXT_PREFIX
 from agent.domain.model import Revision, Service, Stack, Status
 
 log = logging.getLogger("commitd.stacks")
@@ -25,6 +29,35 @@ _Result = TypeVar("_Result")
 
 STOP_S = 10
 """For a service that left to end by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A stack that was read and may be brought up."""
+
+    stack: Stack
+    invocation: Invocation
+    services: Mapping[str, Expected]
+
+    @property
+    def images(self) -> frozenset[str]:
+        """What must be on the engine before; images that Compose builds are not."""
+        found = {each.image for each in self.services.values() if each.scale and each.image}
+        return frozenset(found) if not self.stack.build else frozenset(filter(pinned, found))
+
+    def files(self, service: str) -> tuple[tuple[str, str], ...]:
+        """The repository's files that are mounted into the service, secrets by their ciphertext."""
+        root = f"{self.invocation.root}/"
+        mounts = [
+            path.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
+            for path in self.services[service].mounts
+            if path.startswith(root)
+        ]
+        return tuple(
+            (path, oid)
+            for path, oid in self.stack.inputs
+            if any(path == mount or path.startswith(f"{mount}/") for mount in mounts)
+        )
 
 
 class Stacks:
@@ -52,38 +85,51 @@ class Stacks:
         finally:
             self._pulse()
 
-    async def bring_up(
-        self, stack: Stack, revision: Revision, *, doubt: bool
-    ) -> tuple[Service, ...]:
-        """Pull, start, and look whether it is there: a return code of 0 is not enough.
+    async def prepare(self, stack: Stack) -> Ready:
+        """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
+        invocation = await self._secrets.invocation(stack)
+        return Ready(stack, invocation, await self._step(self._compose.model(invocation)))
+
+    async def start(self, ready: Ready, revision: Revision, *, doubt: bool) -> list[Container]:
+        """Bring it up from images that are here; the containers there are then.
 
         In ``doubt`` about what is declared, services that left the stack stay. Raises
         :class:`CommitdError`.
         """
-        invocation = await anyio.to_thread.run_sync(self._secrets.invocation, stack)
-        model = await self._step(self._compose.model(invocation))
-        await self._step(self._compose.pull(invocation))
-        await self._unpause(stack.name)
-        await self._step(self._compose.up(invocation))
-        containers = await self._named_right(stack.name, model)
+        project = ready.stack.name
+        await self._unpause(project)
+        await self._step(self._compose.up(ready.invocation))
+        containers = await self._named_right(project, ready.services)
         if not doubt:
-            await self._drop_left(stack, model, containers, revision)
-        return _observed(stack.name, model, containers)
+            await self._drop_left(ready.stack, ready.services, containers, revision)
+        return containers
 
-    async def _containers(self, project: str) -> list[Container]:
+    async def react(self, ready: Ready, service: str, containers: Iterable[Container]) -> None:
+        """What the stack wants for a service whose mounted files alone have changed."""
+        reaction = ready.stack.settings.reaction(service)
+        if reaction == "recreate":
+            await self._step(self._compose.recreate(ready.invocation, service))
+        for container in containers:
+            if container.service != service or container.one_off or not container.alive:
+                continue
+            if reaction == "restart":
+                await self._step(self._engine.restart(container.id))
+            elif reaction.startswith("signal:"):
+                await self._engine.signal(container.id, reaction.removeprefix("signal:"))
+
+    async def containers(self, project: str) -> list[Container]:
+        """All of the project, running or not."""
         return [c for c in await self._engine.containers() if c.project == project]
 
     async def _unpause(self, project: str) -> None:
         """Compose leaves a paused container as it is."""
-        for container in await self._containers(project):
+        for container in await self.containers(project):
             if container.state == "paused" and not container.one_off:
                 await self._step(self._engine.unpause(container.id))
 
-    async def _named_right(
-        self, project: str, model: Mapping[str, ModelService]
-    ) -> list[Container]:
+    async def _named_right(self, project: str, model: Mapping[str, Expected]) -> list[Container]:
         """The project's containers, after those got their names back that Compose leaves wrong."""
-        containers = await self._containers(project)
+        containers = await self.containers(project)
         wrong: list[tuple[Container, str]] = []
         for container in containers:
             service = model.get(container.service or "")
@@ -97,12 +143,12 @@ class Stacks:
                 log.warning("%s: %s is to be called %s: %s", project, container.name, name, err)
             else:
                 log.info("%s: %s is called %s again", project, container.name, name)
-        return await self._containers(project) if wrong else containers
+        return await self.containers(project) if wrong else containers
 
     async def _drop_left(
         self,
         stack: Stack,
-        model: Mapping[str, ModelService],
+        model: Mapping[str, Expected],
         containers: Iterable[Container],
         revision: Revision,
     ) -> None:
@@ -136,7 +182,7 @@ class Stacks:
     async def volumes(self, project: str) -> list[str]:
         """All volumes of the project, also those without a name of their own."""
         found = set(await self._engine.volumes(project))
-        for container in await self._containers(project):
+        for container in await self.containers(project):
             found |= set(volumes_of(await self._engine.inspect(container.id) or {}))
         return sorted(found)
 
@@ -148,7 +194,7 @@ class Stacks:
         """
         releases = await anyio.to_thread.run_sync(self._journal.releases)
         exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
-        release, found = releases.get(project), await self._containers(project)
+        release, found = releases.get(project), await self.containers(project)
         services = {service.name for service in release.services} if release else None
         mine = [
             c
@@ -163,38 +209,24 @@ class Stacks:
             log.warning("%s: not of the stack, and left: %s", project, others)
             for container in mine:
                 await self._step(self._drop(container, revision, "its stack left"))
-        still = {c.id for c in await self._containers(project) if c.alive}
+        still = {c.id for c in await self.containers(project) if c.alive}
         if left := [c.name for c in mine if c.id in still]:
             raise TransientError(f"still running after it was taken down: {', '.join(left)}")
 
 
-def _observed(
-    stack: str, model: dict[str, ModelService], containers: list[Container]
-) -> tuple[Service, ...]:
-    """The release as it runs. Raises :class:`TransientError` naming what is not as it should be."""
-    services: list[Service] = []
-    wrong: list[str] = []
-    for name, expected in sorted(model.items()):
-        found = [c for c in containers if c.service == name and not c.one_off]
-        if len(found) != expected.scale:
-            wrong.append(f"{name} has {len(found)} of {expected.scale} containers")
-        wrong += [
-            f"{c.name} is {c.state}" + ("" if c.exit_code is None else f" ({c.exit_code})")
-            for c in found
-            if not drift.settled(c, finishes=expected.finishes)
-        ]
-        if expected.scale and found:
-            config_hash = found[0].labels.get(CONFIG_HASH, "")
-            services.append(
-                Service(
-                    name,
-                    expected.image,
-                    expected.scale,
-                    config_hash,
-                    expected.finishes,
-                    expected.container_name,
-                )
-            )
-    if wrong:
-        raise TransientError(f"{stack} is not up: {'; '.join(wrong)}")
-    return tuple(services)
+def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ...]:
+    """The release as it stands, once it is well."""
+    hashes = {c.service: c.labels.get(CONFIG_HASH, "") for c in containers if not c.one_off}
+    return tuple(
+        Service(
+            name,
+            expected.image,
+            expected.scale,
+            hashes[name],
+            expected.finishes,
+            expected.container_name,
+            ready.files(name),
+        )
+        for name, expected in sorted(ready.services.items())
+        if expected.scale and name in hashes
+    )

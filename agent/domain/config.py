@@ -107,10 +107,11 @@ class Undeclared(_Section, frozen=True):
 
 
 class Converge(_Section, frozen=True):
-    """How many stacks at a time, and how long one may take."""
+    """How many stacks at a time, how long one may take, and how long is steady."""
 
     parallel: int = 4
     timeout: Seconds = Seconds(600)
+    steady: Seconds = Seconds(5)
 
 
 class Config(_Section, frozen=True):

@@ -14,11 +14,17 @@ CRASHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One service of the resolved model."""
+    """One service of the resolved model.
+
+    ``finishes`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
+    mounted into it, its file-based configs and secrets included.
+    """
 
     image: str
     scale: int
     finishes: bool
+    container_name: str | None = None
+    mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

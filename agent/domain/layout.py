@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from agent.domain import documents, dotenv, fleet, references, snapshot
+from agent.domain import documents, dotenv, fleet, references, settings, snapshot
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 from agent.domain.snapshot import Snapshot
@@ -71,7 +71,7 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
     stacks: list[Stack] = []
     broken: dict[str, Fault] = {}
     for name, where in entries.items():
-        found = shared_fault or _stack(files, name, where, shared, build=policy.build == "allow")
+        found = shared_fault or _stack(files, name, where, shared, policy)
         if isinstance(found, Fault):
             broken[name] = found
         else:
@@ -88,8 +88,6 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
         broken=broken,
         list_faults=(*list_faults, *missing, *policy_faults),
         allow=policy.allow,
-        pins=policy.pins or "require",
-        build=policy.build or "refuse",
     )
 
 
@@ -163,7 +161,7 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
 
 
 def _stack(
-    files: Snapshot, name: str, where: str, shared: list[str], *, build: bool
+    files: Snapshot, name: str, where: str, shared: list[str], policy: fleet.Policy
 ) -> Stack | Fault:
     """One declared stack, or the first thing that is wrong with it."""
     directory, tree = f"stacks/{name}", files.tree
@@ -189,6 +187,7 @@ def _stack(
     for path in own:
         if fault := _env_fault(files, path):
             return fault
+    build = policy.build == "allow"
     read = references.follow(files, found[0], build=build)
     if read.faults:
         return read.faults[0]
@@ -204,7 +203,22 @@ def _stack(
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
     services = frozenset(str(service) for service in data.get("services") or {})
     more = bool(data.get("include"))
-    return Stack(name, found[0], environment, inputs, digest.hexdigest(), services, more, build)
+    try:
+        chosen = settings.read(document, () if more else services)
+    except PermanentError as err:
+        return Fault(err.message, err.where or found[0], err.hint)
+    return Stack(
+        name,
+        found[0],
+        environment,
+        inputs,
+        digest.hexdigest(),
+        services,
+        more,
+        build,
+        policy.pins or "require",
+        chosen,
+    )
 
 
 def _env_fault(files: Snapshot, path: str) -> Fault | None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from agent.domain.container import Container
 from agent.domain.exempt import AllowRule
+from agent.domain.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Stack:
 
     ``services`` are those that its own file names, those of inactive profiles included; it has
     ``more`` when it includes other files, which may name others. ``build`` is whether the policy
-    lets Compose build its images.
+    lets Compose build its images, ``pins`` what of images without a digest (require, warn).
     """
 
     name: str
@@ -82,6 +83,8 @@ class Stack:
     services: frozenset[str] = frozenset()
     more: bool = False
     build: bool = False
+    pins: str = "require"
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,9 @@ class DesiredState:
 
     ``broken`` are stacks that are declared but cannot be read: what runs of them is protected.
     ``list_faults`` mean that the list itself, or what is allowed beside it, is in doubt: nothing
-    may be removed. ``allow`` lets containers be that no stack declares; ``pins`` (require or warn)
-    and ``build`` (refuse or allow) are the rest of the policy.
+    may be removed. ``rolled_back`` are stacks whose release of this commit was not healthy, and
+    why: in ``stacks`` they are as they were before. ``allow`` lets containers be that
+    no stack declares.
     """
 
     revision: Revision
@@ -99,9 +103,8 @@ class DesiredState:
     stacks: tuple[Stack, ...]
     broken: Mapping[str, Fault] = field(default_factory=dict)
     list_faults: tuple[Fault, ...] = ()
+    rolled_back: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[AllowRule, ...] = ()
-    pins: str = "require"
-    build: str = "refuse"
 
     @property
     def names(self) -> frozenset[str]:
@@ -115,7 +118,8 @@ class Service:
 
     ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
     is to end (no restart policy), so that an end with 0 is success and not drift.
-    ``container_name`` is what the file says, None where Compose makes the names.
+    ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
+    repository's files that are mounted into it, with their Git objects; None: not known.
     """
 
     name: str
@@ -124,11 +128,15 @@ class Service:
     config_hash: str
     finishes: bool
     container_name: str | None = None
+    files: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What was last applied of one stack: its inputs and what they led to."""
+    """What was last applied of one stack, and was well: its inputs and what they led to.
+
+    ``after`` are the stacks it needs: they are taken down after it.
+    """
 
     stack: str
     digest: str
@@ -136,6 +144,7 @@ class Release:
     inputs: tuple[tuple[str, str], ...]
     services: tuple[Service, ...]
     at: str
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,10 @@ class Reason(StrEnum):
     CHANGED = "its files changed"
     DRIFTED = "what runs is not what was deployed"
     LEFT = "no longer declared"
+    MOUNTED = "files that are mounted into it changed"
+    ORDER = "its order cannot be kept"
+    AFTER = "it comes after a stack that is not up"
+    ROLLED_BACK = "its new release was not healthy"
     RENAMED = "its new name is not up yet"
     SUSPENDED = "a person suspended it"
     NO_PROJECT = "belongs to no Compose project"

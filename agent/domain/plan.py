@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from agent.domain import drift, ownership, removal
+from agent.domain import drift, order, ownership, removal
 from agent.domain.container import Container
 from agent.domain.exempt import Suspension
 from agent.domain.model import Cause, Deploy, Evict, Hold, Plan, Protected, Reason, Spare, Stack
@@ -30,9 +30,18 @@ def plan(situation: Situation) -> Plan:
     holds += [suspended(each, situation.desired.host) for each in suspensions]
     if situation.exemptions.host:
         return Plan(holds=tuple(holds))
+    holds += [
+        Hold(name, Reason.ROLLED_BACK, detail)
+        for name, detail in sorted(situation.desired.rolled_back.items())
+    ]
+    disorder = order.faults(
+        {stack.name: stack.settings.after for stack in situation.desired.stacks},
+        situation.desired.names,
+    )
+    holds += [Hold(name, Reason.ORDER, detail) for name, detail in disorder.items()]
     deploys: list[Deploy] = []
     for stack in situation.desired.stacks:
-        if situation.exemptions.suspension(stack.name):
+        if stack.name in disorder or situation.exemptions.suspension(stack.name):
             continue
         match _deploy(stack, situation, by_project.get(stack.name, [])):
             case Deploy() as deploy:
@@ -41,6 +50,8 @@ def plan(situation: Situation) -> Plan:
                 holds.append(hold)
             case None:
                 pass
+    deploys, waiting = _in_order(deploys, situation, by_project)
+    holds += waiting
     removals, removal_holds = removal.removals(situation, deploys)
     undeclared, eviction_holds, spared = _evictions(situation)
     return Plan(
@@ -61,6 +72,38 @@ def suspended(suspension: Suspension, host: str) -> Hold:
     if suspension.reason:
         detail += f": {suspension.reason}"
     return Hold(suspension.stack or host, Reason.SUSPENDED, detail)
+
+
+def _in_order(
+    deploys: list[Deploy], situation: Situation, containers: Mapping[str, list[Container]]
+) -> tuple[list[Deploy], list[Hold]]:
+    """Those whose predecessors are up, or come up in the same plan; the others wait."""
+    holds: list[Hold] = []
+    found = list(deploys)
+    while True:
+        coming = {deploy.stack.name for deploy in found}
+        for deploy in found:
+            missing = next(
+                (
+                    name
+                    for name in deploy.stack.settings.after
+                    if name not in coming and not _up(name, situation, containers.get(name, []))
+                ),
+                None,
+            )
+            if missing:
+                holds.append(Hold(deploy.stack.name, Reason.AFTER, f"{missing} is not up"))
+                found.remove(deploy)
+                break  # others may wait for this one
+        else:
+            return found, holds
+
+
+def _up(name: str, situation: Situation, containers: list[Container]) -> bool:
+    release = situation.releases.get(name)
+    if release is None or drift.compare(release, containers, situation.stopped):
+        return False
+    return not any(c.health == "unhealthy" for c in containers)
 
 
 def _deploy(

@@ -16,6 +16,7 @@ from agent.domain.model import Attempt, Reason, Release
 class Facts:
     """All that a status is made of. ``containers`` is None when the engine does not answer.
 
+    ``rollbacks`` are stacks that went back to an older release: to the digest that failed, and why.
     ``declared``, ``attempted``, ``remotes``, ``holds`` and ``undeclared`` are as the journal
     keeps them.
     """
@@ -30,6 +31,7 @@ class Facts:
     holds: tuple[Mapping[str, Any], ...]
     undeclared: tuple[Mapping[str, Any], ...]
     suspensions: tuple[Suspension, ...]
+    rollbacks: Mapping[str, tuple[str, str]]
     containers: tuple[Container, ...] | None
 
 
@@ -132,6 +134,9 @@ def _sync(name: str, facts: Facts, mine: Iterable[Container]) -> tuple[str, str 
     digest = declared.get("stacks", {}).get(name)
     if name in declared.get("broken", {}):
         return "held", declared["broken"][name]
+    bad, why = facts.rollbacks.get(name, (None, ""))
+    if bad is not None and bad == digest:
+        return "failed", why
     if attempt and attempt.digest == digest and (release is None or release.digest != digest):
         return "failed", attempt.error
     if held:

@@ -54,6 +54,7 @@ class Host:
             },
             "docker": {"socket": box.engine.host},
             "undeclared": {"stop_timeout": "1s"},
+            "converge": {"steady": "200ms"},
             "state_dir": str(self.state),
             "runtime_dir": str(self.root / "run"),
             **settings,

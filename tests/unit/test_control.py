@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from agent.adapters.compose import Compose, ImageError, _meaning
+from agent.adapters import images
+from agent.adapters.compose import Compose, _meaning
 from agent.adapters.engine import Engine, Helpers
+from agent.adapters.images import ImageError
 from agent.adapters.journal import Journal
 from agent.adapters.process import Result
+from agent.adapters.repository import Repository
+from agent.control.attempts import Attempts
+from agent.control.bring_up import BringUp
 from agent.control.converge import Converger
+from agent.control.deploy import Tools
+from agent.control.gate import Gate
 from agent.control.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
+from agent.control.pull import Puller
 from agent.control.remotes import Remotes, last_answers
+from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper, no_key
 from agent.control.stacks import Stacks
 from agent.domain.errors import ConfigError, PermanentError, TransientError
@@ -68,7 +77,7 @@ def test_an_outage_of_registry_or_engine_is_never_for_good(said: str) -> None:
     ],
 )
 def test_an_image_that_is_not_there_is_told_apart(said: str) -> None:
-    assert isinstance(_meaning(Result(1, b"", said.encode()), (), reading=False), ImageError)
+    assert isinstance(images._meaning("r.example/x:1", said), ImageError)
 
 
 def test_only_a_file_that_compose_cannot_read_waits_for_a_change() -> None:
@@ -120,10 +129,20 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     engine = Engine("unix:///nowhere")
     compose = Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0)
     secrets = SecretKeeper(tmp_path, journal, None, no_key, _no_contents)
-    return Converger(
-        Stacks(compose, engine, journal, secrets, lambda: None),
-        engine,
+    repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
+    stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
+    bring_up = BringUp(
+        stacks,
+        Gate(engine, 0.1),
         journal,
+        attempts,
+        heads=lambda: (),
+        stopping=lambda: stopping,
+    )
+    restorer = Restorer(repository, journal, secrets, "media")
+    puller = Puller(engine, lambda: None)
+    return Converger(
+        Tools(stacks, bring_up, puller, restorer, journal, attempts),
         parallel=1,
         pulse=lambda: beats.append("beat"),
         stopping=lambda: stopping,
@@ -154,18 +173,12 @@ def test_a_journal_that_cannot_be_written_fails_the_stack_and_nothing_else(
     assert "the journal cannot be written" in str(outcomes[0].error)
 
 
-def test_the_outcome_survives_a_journal_that_cannot_take_it(
-    tmp_path: Path, journal: Journal
-) -> None:
-    converger = _converger(tmp_path, journal, [], stopping=False)
-
-    async def work() -> str:
-        journal._db.execute("PRAGMA query_only = 1")
-        return "done"
-
+def test_the_outcome_survives_a_journal_that_cannot_take_it(journal: Journal) -> None:
+    attempts = Attempts(journal)
     number = journal.begin("deploy", "one", "new")
-    outcome, result = anyio.run(converger._attempt, number, "one", work)
-    assert (outcome.status, result) == (Status.SUCCEEDED, "done")
+    journal._db.execute("PRAGMA query_only = 1")
+    anyio.run(attempts.finish, number, Outcome("one", Status.SUCCEEDED), 0.0)
+    assert journal.history()[0].status == "running"
 
 
 def test_a_stack_that_was_not_begun_when_the_agent_stops_is_left_alone(
@@ -178,12 +191,11 @@ def test_a_stack_that_was_not_begun_when_the_agent_stops_is_left_alone(
     assert journal.history() == []
 
 
-def test_failures_to_take_a_stack_down_come_later_and_later(
-    tmp_path: Path, journal: Journal
-) -> None:
-    converger = _converger(tmp_path, journal, [], stopping=False)
+def test_failures_to_take_a_stack_down_come_later_and_later(journal: Journal) -> None:
+    attempts = Attempts(journal)
     for count in (1, 2, 3):
-        converger._settle_removal("one", Outcome("one", Status.FAILED, "it hangs"))
+        before = journal.attempts().get("one")
+        attempts.keep_failure(before, "one", "", "it hangs", permanent=False)
         attempt = journal.attempts()["one"]
         assert (attempt.count, attempt.digest, attempt.permanent) == (count, "", False)
 

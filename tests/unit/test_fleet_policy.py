@@ -61,8 +61,8 @@ def test_the_host_has_the_last_word(
 ) -> None:
     files = {**GOOD, **({PATH: ours} if ours else {}), **({HOST: hosts} if hosts else {})}
     state = read(files)
-    assert (state.build, state.pins, state.list_faults) == (build, pins, ())
-    assert {stack.build for stack in state.stacks} == {build == "allow"}
+    assert state.list_faults == ()
+    assert {(stack.build, stack.pins) for stack in state.stacks} == {(build == "allow", pins)}
 
 
 def test_rules_add_up() -> None:
@@ -73,5 +73,5 @@ def test_rules_add_up() -> None:
 
 def test_of_a_policy_that_cannot_be_read_nothing_is_loosened() -> None:
     state = read({**GOOD, PATH: "build: allow\npins: warn", HOST: "build: maybe"})
-    assert (state.build, state.pins) == ("refuse", "require")
+    assert {(stack.build, stack.pins) for stack in state.stacks} == {(False, "require")}
     assert [fault.where for fault in state.list_faults] == [f"{HOST}:1"]

@@ -30,6 +30,7 @@ def facts(
     holds: Iterable[dict[str, Any]] = (),
     attempts: Iterable[Attempt] = (),
     suspensions: Iterable[Suspension] = (),
+    rollbacks: dict[str, tuple[str, str]] | None = None,
 ) -> Facts:
     """Without ``containers``, all that was released runs."""
     made = list(released)
@@ -49,6 +50,7 @@ def facts(
         holds=tuple(holds),
         undeclared=({"id": "1"},),
         suspensions=tuple(suspensions),
+        rollbacks=rollbacks or {},
         containers=tuple(found),
     )
 

@@ -78,7 +78,7 @@ class Commit:
             ),
             {name: Fault("is wrong", f"stacks/{name}") for name in self.broken},
             (Fault("is no name", f"host/{HOST}/stacks.yaml:1"),) if self.faulty else (),
-            (CI,) if self.allow else (),
+            allow=(CI,) if self.allow else (),
         )
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "suspend": "Take a stack or the host out of the agent's hands.",
     "resume": "Give it back.",
     "undo": "Bring back a container that was ended.",
+    "retry": "Try a stack again that failed.",
     "approve": "Accept a commit that waits for a person.",
     "sync": "Have the agent look at the remotes now.",
     "pin": "Pin the images of a clone by tag and digest.",

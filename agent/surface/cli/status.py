@@ -63,6 +63,7 @@ def build(config: Config) -> dict[str, Any]:
             holds=tuple(journal.holds()),
             undeclared=(*_evicted(journal), *(journal.get("exempt") or ())),
             suspensions=journal.suspensions(time.time()),
+            rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
             containers=list_containers(config),
         )
     )

@@ -1,0 +1,115 @@
+"""What the journal remembers of releases: the last good ones, failures, and rollbacks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
+from agent.adapters.database import Database
+from agent.domain.model import Attempt, Release, Service
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """A release that was not healthy: its ``digest``, the ``revision`` it went back to, and why."""
+
+    digest: str
+    revision: str
+    reason: str
+
+
+class Releases(Database):
+    """The part of the journal that is about releases."""
+
+    def releases(self) -> dict[str, Release]:
+        """The last good release of each stack."""
+        return {
+            row["stack"]: Release(
+                stack=row["stack"],
+                digest=row["digest"],
+                revision=row["revision"],
+                inputs=tuple((path, oid) for path, oid in json.loads(row["inputs"])),
+                services=tuple(_service(service) for service in json.loads(row["services"])),
+                at=row["at"],
+                after=tuple(json.loads(row["after"])),
+            )
+            for row in self._rows("SELECT * FROM releases")
+        }
+
+    def keep_release(self, release: Release) -> None:
+        """Remember what now runs; ends the failures of its stack."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    release.stack,
+                    release.digest,
+                    release.revision,
+                    json.dumps(release.inputs),
+                    json.dumps([asdict(service) for service in release.services]),
+                    release.at,
+                    json.dumps(release.after),
+                ),
+            )
+            db.execute("DELETE FROM attempts WHERE stack = ?", (release.stack,))
+
+    def forget_release(self, stack: str) -> None:
+        """The stack is gone."""
+        with self._write() as db:
+            db.execute("DELETE FROM releases WHERE stack = ?", (stack,))
+            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
+            db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+
+    def attempts(self) -> dict[str, Attempt]:
+        """Failures in a row by stack."""
+        return {
+            row["stack"]: Attempt(**{**dict(row), "permanent": bool(row["permanent"])})
+            for row in self._rows("SELECT * FROM attempts")
+        }
+
+    def keep_attempt(self, attempt: Attempt) -> None:
+        """Remember a failure."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    attempt.stack,
+                    attempt.digest,
+                    attempt.count,
+                    attempt.next_at,
+                    int(attempt.permanent),
+                    attempt.error,
+                ),
+            )
+
+    def retry(self, stack: str) -> bool:
+        """Forget the failures of a stack, a rolled back release among them; whether it had any."""
+        with self._write() as db:
+            failures = db.execute("DELETE FROM attempts WHERE stack = ?", (stack,)).rowcount
+            return db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,)).rowcount > 0 or (
+                failures > 0
+            )
+
+    def rollbacks(self) -> dict[str, Rollback]:
+        """Stacks that are back at an older release."""
+        rows = self._rows("SELECT * FROM rollbacks")
+        return {row["stack"]: Rollback(*tuple(row)[1:]) for row in rows}
+
+    def roll_back(self, stack: str, rollback: Rollback) -> None:
+        """The stack goes back to an older release, until its input changes."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO rollbacks VALUES (?, ?, ?, ?)", (stack, *astuple(rollback))
+            )
+
+    def end_rollback(self, stack: str) -> None:
+        """The input has changed."""
+        with self._write() as db:
+            db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+
+
+def _service(raw: dict[str, Any]) -> Service:
+    if raw.get("files") is not None:
+        raw["files"] = tuple((path, oid) for path, oid in raw["files"])
+    return Service(**raw)

@@ -1,0 +1,129 @@
+"""Starting one release, having mounted files noticed, and waiting until all of it is well."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.journal import Journal
+from agent.control.attempts import Attempts
+from agent.control.gate import Gate
+from agent.control.stacks import Ready, Stacks, observed
+from agent.domain.container import Container
+from agent.domain.errors import CommitdError, HeldError
+from agent.domain.model import Outcome, Reason, Revision, Service, Status
+from agent.domain.plan import moved
+
+log = logging.getLogger("commitd.deploy")
+
+Files = tuple[tuple[str, str], ...]
+STOPPING = "the agent is stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What all deploys of one plan share. ``seen`` are the commits that remotes showed before."""
+
+    revision: Revision
+    limiter: anyio.CapacityLimiter
+    seen: frozenset[tuple[str, str]]
+    doubt: bool
+
+
+class BringUp:
+    """``heads`` are the commits that remotes show; a new one ends the wait for a release's health.
+
+    Once ``stopping``, nothing is started any more.
+    """
+
+    def __init__(
+        self,
+        stacks: Stacks,
+        gate: Gate,
+        journal: Journal,
+        attempts: Attempts,
+        *,
+        heads: Callable[[], Collection[tuple[str, str]]],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._stacks = stacks
+        self._gate = gate
+        self._journal = journal
+        self._attempts = attempts
+        self.heads = heads
+        self.stopping = stopping
+
+    async def run(
+        self, ready: Ready, older: Mapping[str, Files | None], batch: Batch, *, doubt: bool
+    ) -> tuple[Service, ...]:
+        """The services as they stand once they are well.
+
+        ``older`` are the files that were mounted into each service before, as far as they are
+        known. Raises :class:`CommitdError`.
+        """
+        name = ready.stack.name
+        async with batch.limiter:
+            if self.stopping():
+                raise HeldError(STOPPING)
+            before = await self._stacks.containers(name)
+            after = await self._stacks.start(ready, batch.revision, doubt=doubt)
+            await self._react(ready, older, before, after, batch.revision)
+        containers = await self._gate.wait(
+            name,
+            ready.services,
+            timeout_s=ready.stack.settings.health_timeout,
+            superseded=lambda: bool(set(self.heads()) - batch.seen),
+            secrets=ready.invocation.secrets.values(),
+        )
+        return observed(ready, containers)
+
+    async def _react(
+        self,
+        ready: Ready,
+        older: Mapping[str, Files | None],
+        before: Iterable[Container],
+        after: Iterable[Container],
+        revision: Revision,
+    ) -> None:
+        """Compose sees no change of a file that is mounted, and leaves the old one in place."""
+        untouched = {container.id for container in before if container.alive}
+        for name in ready.services:
+            files, now = older.get(name), ready.files(name)
+            mine = [c for c in after if c.service == name and not c.one_off]
+            if files is not None and files != now and all(c.id in untouched for c in mine):
+                await self._react_to(ready, name, mine, files, revision)
+
+    async def _react_to(
+        self,
+        ready: Ready,
+        name: str,
+        containers: Iterable[Container],
+        older: Files,
+        revision: Revision,
+    ) -> None:
+        stack, reaction = ready.stack.name, ready.stack.settings.reaction(name)
+        log.info("%s: %s: %s: %s", stack, name, Reason.MOUNTED, reaction)
+        begin = partial(
+            self._journal.begin,
+            "restart",
+            stack,
+            f"{name}: {Reason.MOUNTED}: {reaction}",
+            cause=moved(older, ready.files(name), revision.sha),
+            revision=revision.sha,
+        )
+        number = await anyio.to_thread.run_sync(begin)
+        started, status, error = time.monotonic(), Status.CANCELLED, None
+        try:
+            await self._stacks.react(ready, name, containers)
+            status = Status.SKIPPED if reaction == "none" else Status.SUCCEEDED
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            await self._attempts.finish(number, Outcome(stack, status, error), started)

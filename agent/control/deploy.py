@@ -1,0 +1,281 @@
+"""Deploying the stacks of a plan: read all, pull all, bring each up in its order, or go back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.database import utcnow
+from agent.adapters.journal import Journal
+from agent.control.attempts import Attempts
+from agent.control.bring_up import STOPPING, Batch, BringUp, Files
+from agent.control.pull import Puller
+from agent.control.restore import Restorer
+from agent.control.stacks import Ready, Stacks
+from agent.domain import drift
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.images import pinned
+from agent.domain.model import (
+    Cause,
+    Deploy,
+    Outcome,
+    Reason,
+    Release,
+    Revision,
+    Service,
+    Stack,
+    Status,
+)
+
+log = logging.getLogger("commitd.deploy")
+
+
+@dataclass(slots=True)
+class _Run:
+    """One deploy on its way. ``touched`` once its containers may be others than before."""
+
+    deploy: Deploy
+    number: int
+    before: Release | None
+    batch: Batch
+    started: float
+    ready: Ready | None = None
+    touched: bool = False
+    outcome: Outcome | None = None
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def stack(self) -> Stack:
+        return self.deploy.stack
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is an older release that is not this one."""
+        return self.before is not None and self.before.digest != self.stack.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a deploy works with."""
+
+    stacks: Stacks
+    bring_up: BringUp
+    puller: Puller
+    restorer: Restorer
+    journal: Journal
+    attempts: Attempts
+
+
+class Deployer:
+    """Each stack on its own, in parallel, each failure its own.
+
+    ``done`` hears of each stack that is not worked on any more.
+    """
+
+    def __init__(self, tools: Tools, done: Callable[[str], None]) -> None:
+        self._t = tools
+        self._done = done
+
+    async def deploy(
+        self,
+        deploys: Iterable[Deploy],
+        revision: Revision,
+        limiter: anyio.CapacityLimiter,
+        *,
+        doubt: bool,
+    ) -> list[Outcome]:
+        """Bring all stacks to their declared state; never raises for one of them."""
+        if self._t.bring_up.stopping():
+            return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
+        batch = Batch(revision, limiter, frozenset(self._t.bring_up.heads()), doubt)
+        runs: dict[str, _Run] = {}
+        outcomes: list[Outcome] = []
+        try:
+            for deploy in deploys:
+                try:
+                    runs[deploy.stack.name] = await self._begin(deploy, batch)
+                except CommitdError as err:  # what cannot be written down is not done
+                    outcomes.append(Outcome(deploy.stack.name, Status.FAILED, str(err)))
+            await _each(runs, self._read)
+            await self._pull(runs)
+            await _each(runs, lambda run: self._carry_out(run, runs))
+        finally:
+            for run in runs.values():
+                if run.outcome is None:  # cut short: the agent ends
+                    cut = Outcome(run.stack.name, Status.CANCELLED, STOPPING)
+                    await self._t.attempts.finish(run.number, cut, run.started)
+        return [*outcomes, *(run.outcome for run in runs.values() if run.outcome)]
+
+    async def _begin(self, deploy: Deploy, batch: Batch) -> _Run:
+        stack, journal = deploy.stack, self._t.journal
+
+        def write() -> tuple[int, Release | None]:
+            before = journal.releases().get(stack.name)
+            number = journal.begin(
+                "restart" if deploy.reason is Reason.DRIFTED else "deploy",
+                stack.name,
+                deploy.reason.value,
+                cause=deploy.causes,
+                revision=batch.revision.sha,
+            )
+            return number, before
+
+        number, before = await anyio.to_thread.run_sync(write)
+        log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.value)
+        return _Run(deploy, number, before, batch, time.monotonic())
+
+    async def _read(self, run: _Run) -> None:
+        async with run.batch.limiter:
+            outcome, run.ready = await self._t.attempts.tries(
+                run.stack.name, lambda: self._t.stacks.prepare(run.stack)
+            )
+        if run.ready is None:
+            run.outcome = outcome
+
+    async def _pull(self, runs: dict[str, _Run]) -> None:
+        """All images of all stacks, before any container is touched.
+
+        Those of the releases before as well, while they run: else there would be no way back.
+        """
+        wanted = {name: run.ready.images for name, run in runs.items() if run.ready}
+        for name, error in (await self._t.puller.fetch(wanted)).items():
+            log.error("%s: %s", name, error)
+            permanent = isinstance(error, PermanentError)
+            runs[name].outcome = Outcome(name, Status.FAILED, str(error), permanent)
+        older = {
+            name: {s.image for s in run.before.services if pinned(s.image)}
+            for name, run in runs.items()
+            if run.before and run.changed and run.outcome is None
+        }
+        for name, error in (await self._t.puller.fetch(older)).items():
+            log.warning("%s: there is no way back: %s", name, error)
+
+    async def _carry_out(self, run: _Run, runs: dict[str, _Run]) -> None:
+        """From what is read and pulled to the end, whatever that is."""
+        name = run.stack.name
+        try:
+            services: tuple[Service, ...] | None = None
+            run.outcome = run.outcome or await self._wait_for_others(run, runs)
+            if run.outcome is None:
+                outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
+                run.outcome = outcome
+            await self._t.attempts.finish(run.number, run.outcome, run.started)
+            if services is not None:
+                await anyio.to_thread.run_sync(self._keep, run, services)
+            elif run.outcome.status is Status.FAILED:
+                await self._fail(run, run.outcome)
+        except Exception as err:
+            log.exception("%s: unexpected", name)
+            run.outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
+        finally:
+            run.ended.set()
+            self._done(name)
+
+    async def _wait_for_others(self, run: _Run, runs: dict[str, _Run]) -> Outcome | None:
+        """Those that must be up before; what came of this one if they are not."""
+        for needed in run.stack.settings.after:
+            if needed in runs:
+                await runs[needed].ended.wait()
+                there = runs[needed].outcome
+                if there is None or there.status is not Status.SUCCEEDED:
+                    return Outcome(run.stack.name, Status.HELD, f"{needed} did not come up")
+        return None
+
+    async def _up(self, run: _Run) -> tuple[Service, ...]:
+        if run.ready is None:
+            raise PermanentError("it was not read")
+        older: dict[str, Files | None] = {}
+        if run.before:
+            older = {service.name: service.files for service in run.before.services}
+        run.touched = True
+        return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
+
+    def _keep(self, run: _Run, services: tuple[Service, ...]) -> None:
+        """Remember the release; repairs in a row count towards a backoff. Blocks."""
+        stack, before = run.stack, run.before
+        same = before is not None and not run.changed
+        sha = before.revision if before and same else run.batch.revision.sha
+        failures = self._t.journal.attempts().get(stack.name)  # which the release ends
+        self._t.journal.keep_release(_release(stack, sha, services))
+        if run.deploy.reason is Reason.DRIFTED:
+            what = ", ".join(cause.path for cause in run.deploy.causes[:3])
+            error = f"it was put right and drifted again: {what}"
+            self._t.attempts.keep_failure(
+                failures, stack.name, stack.digest, error, permanent=False
+            )
+
+    # --- when it fails ---
+
+    async def _fail(self, run: _Run, outcome: Outcome) -> None:
+        """Go back to what was well, if there is such a thing; else remember the failure."""
+        stack, error = run.stack, outcome.error or "it failed"
+        back = None
+        if run.before and run.touched and run.changed and stack.settings.rollback:
+            containers = await self._t.stacks.containers(stack.name)
+            if drift.compare(run.before, containers):  # else it runs on as if nothing was tried
+                back = await self._roll_back(run, run.before, error)
+        if back:
+            run.outcome = replace(outcome, error=f"{error}; {back}")
+            return
+
+        def write() -> None:
+            failures = self._t.journal.attempts().get(stack.name)
+            self._t.attempts.keep_failure(
+                failures, stack.name, stack.digest, error, permanent=outcome.permanent
+            )
+
+        await anyio.to_thread.run_sync(write)
+
+    async def _roll_back(self, run: _Run, before: Release, error: str) -> str | None:
+        """Bring the last healthy release back; how that went, or None if there is no way back."""
+        name, started = run.stack.name, time.monotonic()
+        cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
+        number = await anyio.to_thread.run_sync(
+            lambda: self._t.journal.begin(
+                "rollback", name, error, cause=[cause], revision=before.revision
+            )
+        )
+        log.warning("%s: back to %s: %s", name, before.revision[:7], error)
+        restored: Stack | None = None
+
+        async def work() -> tuple[Service, ...]:
+            nonlocal restored
+            restored = await self._t.restorer.restore(before, run.stack, error)
+            ready = await self._t.stacks.prepare(restored)
+            for failure in (await self._t.puller.fetch({name: ready.images})).values():
+                raise failure
+            failed = run.ready
+            older = {each: failed.files(each) for each in failed.services} if failed else {}
+            return await self._t.bring_up.run(ready, older, run.batch, doubt=True)
+
+        outcome, services = await self._t.attempts.tries(name, work)
+        await self._t.attempts.finish(number, outcome, started)
+        if services is not None and restored is not None:
+            release = _release(restored, before.revision, services)
+            await anyio.to_thread.run_sync(self._t.journal.keep_release, release)
+            return f"it is back at {before.revision[:7]}"
+        return None if restored is None else f"and going back failed: {outcome.error}"
+
+
+async def _each(runs: dict[str, _Run], work: Callable[[_Run], Coroutine[Any, Any, None]]) -> None:
+    async with anyio.create_task_group() as group:
+        for run in runs.values():
+            group.start_soon(work, run)
+
+
+def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Release:
+    return Release(
+        stack.name,
+        stack.digest,
+        revision,
+        stack.inputs,
+        services,
+        utcnow(),
+        stack.settings.after,
+    )

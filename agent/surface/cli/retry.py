@@ -1,0 +1,31 @@
+"""``commitd retry``."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from agent.domain.errors import ConfigError
+from agent.surface.cli import common
+
+
+@click.command()
+@click.argument("stack")
+@click.pass_context
+def command(ctx: click.Context, stack: str) -> None:
+    """Try a stack again that failed for good or was rolled back, without a change of its files.
+
+    Example: commitd retry web
+    """
+    config = common.load(ctx)
+    journal = common.open_journal(config, read_only=False)
+    if not journal.retry(stack):
+        failed = sorted({*journal.attempts(), *journal.rollbacks()})
+        near = difflib.get_close_matches(stack, failed, 1)
+        raise ConfigError(
+            f"{stack} has not failed",
+            hint=f"did you mean {near[0]!r}?" if near else f"failed: {', '.join(failed) or 'none'}",
+        )
+    common.wake_agent(config)
+    click.echo(f"{stack} is tried again with the next cycle.")
