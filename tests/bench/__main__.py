@@ -15,7 +15,18 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.bench import eviction, failover, fleet_polling, idle, probe_cost, relist, storm
+from tests.bench import (
+    eviction,
+    failover,
+    first_deploy,
+    fleet_polling,
+    idle,
+    nothing_to_do,
+    one_of_fifty,
+    probe_cost,
+    relist,
+    storm,
+)
 from tests.bench.figures import Figure, load, table
 
 if TYPE_CHECKING:
@@ -30,10 +41,13 @@ _BENCHES: Mapping[str, Callable[[], list[Figure]]] = {
     "eviction": eviction.main,
     "storm": storm.main,
     "relist": relist.main,
+    "nothing_to_do": nothing_to_do.main,
+    "one_of_fifty": one_of_fifty.main,
+    "first_deploy": first_deploy.main,
 }
 _PATIENCE_S = 240
 """For one bench; what takes longer hangs."""
-_MORE_PATIENCE_S = {"eviction": 400, "storm": 540}
+_MORE_PATIENCE_S = {"eviction": 400, "storm": 540, "nothing_to_do": 400}
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Twenty stacks of one small service each, and the host that runs them, for benches."""
+"""Stacks of one small service each, and the host that runs them, for benches."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Stacks:
     def __init__(self, box: Sandbox, image: str) -> None:
         self._work = Workspace(box)
         self._turn = 0
-        self._compose = f"services:\n  app:\n    image: {image}\n    network_mode: none\n"
+        self._image = image
         self.names = [f"stack-{number:02}" for number in range(STACKS)]
         listed = "".join(f"- {name}\n" for name in [*self.names, STEADY])
         steady = f"stacks/{STEADY}/compose.yaml"
-        self._work.write({"host/media/stacks.yaml": listed, steady: self._compose})
+        self._work.write({"host/media/stacks.yaml": listed, steady: compose(image)})
 
     def change(self) -> str:
         """Declare them anew; the commit's short name."""
         self._turn += 1
-        compose = f"{self._compose}    environment: {{TURN: '{self._turn}'}}\n"
-        self._work.write({f"stacks/{name}/compose.yaml": compose for name in self.names})
+        changed = compose(self._image, self._turn)
+        self._work.write({f"stacks/{name}/compose.yaml": changed for name in self.names})
         sha = self._work.commit(f"turn {self._turn}")
         self._work.push()
         return sha[:7]
@@ -49,3 +49,19 @@ def host(box: Sandbox) -> Host:
     journal.put("enrolled", utcnow())
     journal.close()
     return made
+
+
+def declare(work: Workspace, image: str, count: int) -> list[str]:
+    """Write and commit as many equal stacks as that, and push them; their names."""
+    names = [f"stack-{number:03}" for number in range(count)]
+    work.write({"host/media/stacks.yaml": "".join(f"- {name}\n" for name in names)})
+    work.write({f"stacks/{name}/compose.yaml": compose(image) for name in names})
+    work.commit(f"{count} stacks")
+    work.push()
+    return names
+
+
+def compose(image: str, turn: int = 0) -> str:
+    """The file of one stack; another `turn` is another container."""
+    text = f"services:\n  app:\n    image: {image}\n    network_mode: none\n"
+    return f"{text}    environment: {{TURN: '{turn}'}}\n" if turn else text

@@ -63,7 +63,7 @@ def cached(directory: Path, recipe: str, make: Callable[[Path], Path]) -> Path:
     `make` gets an empty directory that is removed afterwards, and returns which directory below it
     is to be kept.
     """
-    target = directory / hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    target = directory / _name(recipe)
     if target.is_dir():
         return target
     directory.mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,16 @@ def cached(directory: Path, recipe: str, make: Callable[[Path], Path]) -> Path:
             with tempfile.TemporaryDirectory(prefix="new-", dir=directory) as scratch:
                 make(Path(scratch)).rename(target)
     return target
+
+
+def find(directory: Path, recipe: str) -> Path | None:
+    """Return what `cached` would, if it was made before."""
+    target = directory / _name(recipe)
+    return target if target.is_dir() else None
+
+
+def _name(recipe: str) -> str:
+    return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
 def debian() -> str:

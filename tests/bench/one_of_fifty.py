@@ -1,0 +1,126 @@
+"""How soon one changed stack of fifty runs, against `docker-compose up -d` of that stack by hand.
+
+The agent's time goes from the moment when it accepts the commit, as the journal tells it, to the
+`start` event of the new container; Compose's from the start of its process. Both take turns while
+the daemon runs, on equal stacks: the one by hand is nobody's, which the agent is told to report.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tests.bench import stacks
+from tests.bench.by_hand import ByHand, events
+from tests.bench.figures import Figure
+from tests.sandbox import Sandbox, Workspace
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.sandbox import Engine
+
+STACKS = 50
+CHANGED = "stack-025"
+HAND = "by-hand"
+ROUNDS = 9
+PAUSE_S = 1.5
+GOAL = 1.5
+
+
+def main() -> list[Figure]:
+    with Sandbox() as box:
+        image = box.images.build("idle", "1.0")
+        box.engine.pull(image)
+        work = Workspace(box)
+        stacks.declare(work, image, STACKS)
+        media = stacks.host(box)
+        media.config["undeclared"]["mode"] = "report"
+        media.write_config()
+        hand, file = ByHand(box), box.root / "by-hand.yaml"
+        file.write_text(stacks.compose(image))
+        hand.up(HAND, file)
+        shas, starts, takes = [], [], []
+        with media.running() as agent:
+            agent.says("in sync with", timeout_s=120)
+            for turn in range(1, ROUNDS + 1):
+                time.sleep(PAUSE_S)
+                work.write({f"stacks/{CHANGED}/compose.yaml": stacks.compose(image, turn)})
+                shas.append(work.commit(f"turn {turn}"))
+                pushed = time.time()
+                work.push()
+                agent.says(f"in sync with {shas[-1][:7]}")
+                starts.append(_moments(box.engine, pushed, CHANGED))
+                time.sleep(PAUSE_S)
+                file.write_text(stacks.compose(image, turn))
+                began = hand.up(HAND, file).began
+                created, started = _moments(box.engine, began, HAND)
+                takes.append((created - began, started - began))
+        told = media.json("history", "--limit", "200")
+    accepts, deploys, ends = zip(*(_entries(told, sha) for sha in shas), strict=True)
+    agent_s = statistics.median(_gaps(accepts, [started for _, started in starts]))
+    hand_s = statistics.median(took for _, took in takes)
+    worst = max(_gaps(accepts, [started for _, started in starts]))
+    steps = {
+        "deploy begins": _gaps(accepts, deploys),
+        "container created": _gaps(deploys, [created for created, _ in starts]),
+        "started": [started - created for created, started in starts],
+        "deploy ends": _gaps([started for _, started in starts], ends),
+    }
+    return [
+        Figure(
+            what=f"one stack of {STACKS} changed: accepted to started",
+            measured=f"median {agent_s:.2f} s, worst {worst:.2f} s, n {ROUNDS}",
+            against=(
+                f"docker-compose up -d: median {hand_s:.2f} s, "
+                f"worst {max(took for _, took in takes):.2f} s"
+            ),
+            ratio=f"{agent_s / hand_s:.2f}",
+            goal=f"{GOAL:g}",
+            met=agent_s / hand_s <= GOAL,
+        ),
+        Figure(
+            what="  step by step, ms",
+            measured=", ".join(
+                f"{name} {statistics.median(gaps) * 1e3:.0f}" for name, gaps in steps.items()
+            ),
+            against=(
+                f"container created {statistics.median(made for made, _ in takes) * 1e3:.0f}, "
+                f"started {statistics.median(took - made for made, took in takes) * 1e3:.0f}"
+            ),
+        ),
+    ]
+
+
+def _moments(engine: Engine, since: float, project: str) -> tuple[float, float]:
+    """When its new container was created, and when it was started."""
+    found: dict[str, float] = {}
+
+    def look() -> bool:
+        told = events(engine, since, "create", "start")
+        found.update({kind: at for kind, name, at in told if name == project})
+        return len(found) == 2
+
+    wait_until(look, what=f"a container of {project} to start")
+    return found["create"], found["start"]
+
+
+def _entries(told: Sequence[dict[str, Any]], sha: str) -> tuple[float, float, float]:
+    """When this commit was accepted, when its deploy began, and when that ended."""
+    mine = {entry["action"]: entry for entry in told if entry["revision"] == sha}
+    accept, deploy = mine["accept"], mine["deploy"]
+    if deploy["subject"] != CHANGED or deploy["status"] != "succeeded":
+        raise AssertionError(f"something else was deployed, or nothing: {deploy}")
+    began = _seconds(deploy["at"])
+    return _seconds(accept["at"]), began, began + float(deploy["duration_s"])
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
+
+
+def _gaps(begins: Sequence[float], ends: Sequence[float]) -> list[float]:
+    return [end - begin for begin, end in zip(begins, ends, strict=True)]
