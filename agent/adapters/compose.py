@@ -82,12 +82,13 @@ class Compose:
         )
         model = json.loads(result.out)
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
-            raise PermanentError("; ".join(refusals))
+            raise PermanentError(redact.text("; ".join(refusals), stack.secrets.values()))
         services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
         if unpinned := images.unpinned(services):
+            said = redact.text("; ".join(unpinned), stack.secrets.values())
             if stack.pins == "require":
-                raise PermanentError("; ".join(unpinned), hint=f"commitd pin {stack.project}")
-            log.warning("%s: %s", stack.project, "; ".join(unpinned))
+                raise PermanentError(said, hint=f"commitd pin {stack.project}")
+            log.warning("%s: %s", stack.project, said)
         files = {
             kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
             for kind in ("configs", "secrets")

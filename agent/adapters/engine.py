@@ -198,24 +198,26 @@ class Engine:
     ) -> None:
         """Hand each container event, or those of one project, to ``handle`` until the stream ends.
 
-        Then raise. The stream replays from shortly before the connection, because the engine
+        Then raise. The stream of all replays from shortly before the connection, because the engine
         answers before it subscribes. ``connected`` is called when the engine answered; list then,
         not before. What cannot be read is dropped, or ends the stream: the relist is the
         guarantee, the stream the speed.
         """
         async with self.asking("ask the time") as docker:
-            info = await docker.system.info()
-        now = datetime.fromisoformat(info["SystemTime"]).timestamp()
-        since = f"{now - REPLAY_S:.3f}"
-        filters = {"type": ["container"], "event": list(_WATCHED)}
-        if project is not None:
-            filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
+            if project is None:
+                info = await docker.system.info()
+                now = datetime.fromisoformat(info["SystemTime"]).timestamp()
+                params: dict[str, Any] = {"since": f"{now - REPLAY_S:.3f}"}
+                filters = {"type": ["container"], "event": list(_WATCHED)}
+            else:
+                params = {}
+                filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
         events = DockerEvents(docker)  # type: ignore[no-untyped-call]
         subscriber = events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
 
         async def run() -> None:
             async with self.asking("watch", None):
-                await events.run(filters=json.dumps(filters), since=since)
+                await events.run(filters=json.dumps(filters), **params)
 
         try:
             async with anyio.create_task_group() as group:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,16 @@ class Journal(Releases, Evictions, Orders):
         """Write down what is about to be done; its number."""
         with self._write() as db:
             return insert_action(db, action, subject, reason, cause=cause, revision=revision)
+
+    def add_causes(self, number: int, causes: Iterable[Cause]) -> None:
+        """Write down more of why it is done, known only after it was begun."""
+        more = [asdict(cause) for cause in causes]
+        with self._write() as db:
+            row = db.execute("SELECT cause FROM actions WHERE id = ?", (number,)).fetchone()
+            known = json.loads(row["cause"]) if row else []
+            db.execute(
+                "UPDATE actions SET cause = ? WHERE id = ?", (json.dumps([*known, *more]), number)
+            )
 
     def finish(
         self,

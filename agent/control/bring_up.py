@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +32,7 @@ class Batch:
 
     revision: Revision
     limiter: anyio.CapacityLimiter
-    seen: frozenset[tuple[str, str]]
+    seen: frozenset[str]
     doubt: bool
 
 
@@ -49,7 +49,7 @@ class BringUp:
         journal: Journal,
         attempts: Attempts,
         *,
-        heads: Callable[[], Collection[tuple[str, str]]],
+        heads: Callable[[], frozenset[str]],
         stopping: Callable[[], bool],
     ) -> None:
         self._stacks = stacks
@@ -78,7 +78,7 @@ class BringUp:
             name,
             ready.services,
             timeout_s=ready.stack.settings.health_timeout,
-            superseded=lambda: bool(set(self.heads()) - batch.seen),
+            superseded=lambda: bool(self.heads() - batch.seen - {batch.revision.sha}),
             secrets=ready.invocation.secrets.values(),
         )
         return observed(ready, containers)

@@ -93,7 +93,7 @@ class Deployer:
         """Bring all stacks to their declared state; never raises for one of them."""
         if self._t.bring_up.stopping():
             return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
-        batch = Batch(revision, limiter, frozenset(self._t.bring_up.heads()), doubt)
+        batch = Batch(revision, limiter, self._t.bring_up.heads(), doubt)
         runs: dict[str, _Run] = {}
         outcomes: list[Outcome] = []
         try:
@@ -137,6 +137,8 @@ class Deployer:
             )
         if run.ready is None:
             run.outcome = outcome
+        elif causes := _images(run.ready, run.before, run.batch.revision):
+            await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
 
     async def _pull(self, runs: dict[str, _Run]) -> None:
         """All images of all stacks, before any container is touched.
@@ -267,6 +269,16 @@ async def _each(runs: dict[str, _Run], work: Callable[[_Run], Coroutine[Any, Any
     async with anyio.create_task_group() as group:
         for run in runs.values():
             group.start_soon(work, run)
+
+
+def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Cause]:
+    """The images that are others than those of the release before."""
+    older = {service.name: service.image for service in before.services} if before else {}
+    return [
+        Cause(f"{ready.stack.name}/{name} image", older[name], service.image, revision.sha)
+        for name, service in sorted(ready.services.items())
+        if name in older and older[name] != service.image
+    ]
 
 
 def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Release:

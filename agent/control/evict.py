@@ -59,6 +59,7 @@ class Evictor:
         self._busy: set[str] = set()
         self._recent: deque[float] = deque()
         self._counting = threading.Lock()
+        self._irreversible: dict[str, Hold] = {}
         self._looking = anyio.CapacityLimiter(_LOOKS)
         self._ending = anyio.CapacityLimiter(_ENDINGS)
 
@@ -93,8 +94,8 @@ class Evictor:
             self._busy.discard(container_id)
 
     async def _look_and_end(self, container_id: str) -> Hold | None:
-        if self._many():
-            return self._too_many(container_id[:12])  # without a look: a storm must stay cheap
+        if self._many():  # without a look: a storm must stay cheap
+            return self._irreversible.get(container_id) or self._too_many(container_id[:12])
         async with self._looking:
             raw = await self._engine.inspect(container_id)
         if raw is None:
@@ -123,6 +124,8 @@ class Evictor:
             return None
         hold = plan.refusal(container, shield, report_only=self._policy.mode == "report")
         if hold := hold or _irreversible(container, raw):
+            if hold.reason is Reason.VOLUMES:
+                self._irreversible[container.id] = hold
             self._report(container, raw, owner.reason, hold)
             return hold
         if self._many(one_more=True):
@@ -157,11 +160,11 @@ class Evictor:
             if container.restart not in {"", "no"}:
                 await self._engine.set_restart(container.id, {"Name": "no"})
             await self._engine.stop(container.id, int(timeout_s))
-            if record.remove_at is not None:
+            if record.remove_at is not None and container.name != kept_name(record):
                 await self._engine.rename(container.id, kept_name(record))
             status = Status.SUCCEEDED
             log.warning(
-                "%s (%s) is %s: it %s", record.name, record.image, record.action, record.reason
+                "%s (%s) is %s: %s", record.name, record.image, record.action, record.reason
             )
         except CommitdError as err:
             status, error = Status.FAILED, str(err)
@@ -182,7 +185,7 @@ class Evictor:
             container.id, container.name, container.image, "reported", reason.value, utcnow()
         )
         if self._journal.report(record, redacted(raw)):
-            log.warning("%s %s, and is left running: %s", container.name, reason, hold.detail)
+            log.warning("%s is left running: %s: %s", container.name, reason, hold.detail)
 
     def _many(self, *, one_more: bool = False) -> bool:
         """A storm of undeclared containers is a mistake somewhere: say so, do not mow.
@@ -200,7 +203,7 @@ class Evictor:
 
     def _too_many(self, name: str) -> Hold:
         limit = self._policy.per_minute
-        return Hold(name, Reason.RATE, f"{limit} containers were ended within a minute")
+        return Hold(name, Reason.RATE, f"{limit} or more were ended within a minute")
 
 
 def kept_name(record: Evicted) -> str:

@@ -12,8 +12,8 @@ import anyio.to_thread
 from agent.adapters.journal import Journal
 from agent.adapters.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.signatures import Verifier
+from agent.control.older import overlays
 from agent.control.remotes import Remotes
-from agent.control.restore import overlays
 from agent.domain import layout, source
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError

@@ -102,7 +102,8 @@ class Reconciler:
         doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, doubt=doubt)
         refused += await self._shrink(situation, outcomes)
-        holds += _one_of_a_kind(refused)
+        known = {(hold.subject, hold.reason) for hold in holds}
+        holds += [h for h in _one_of_a_kind(refused) if (h.subject, h.reason) not in known]
         await self._write_holds(holds, desired)
         if not exemptions.host:
             await self._p.keeper.tend(situation.containers)
@@ -249,9 +250,9 @@ class Reconciler:
             return []
         now = await self._look_again(before)
         self._p.shield.publish(situations.protected(now))
-        refused: list[Hold] = []
+        undeclared, refused = plan.evictions(now)
         async with anyio.create_task_group() as group:
-            for eviction in plan.evictions(now):
+            for eviction in undeclared:
                 group.start_soon(self._evict, eviction, outcomes, refused)
         return refused
 

@@ -93,9 +93,9 @@ class Remotes:
                 heads.append(Head(name, seen.answer, error=seen.error, last=seen.head))
         return heads
 
-    def shown(self) -> tuple[tuple[str, str], ...]:
-        """The last commit that each remote showed."""
-        return tuple((name, seen.head) for name, seen in self._seen.items() if seen.head)
+    def shown(self) -> frozenset[str]:
+        """The commits that remotes showed last."""
+        return frozenset(seen.head for seen in self._seen.values() if seen.head)
 
     def all_asked(self) -> bool:
         """Whether every remote was heard, or found silent, since the start."""

@@ -11,20 +11,10 @@ import anyio.to_thread
 from agent.adapters.journal import Journal
 from agent.adapters.releases import Rollback
 from agent.adapters.repository import Repository
+from agent.control.older import overlays, stack_at, substituted
 from agent.control.secrets import SecretKeeper
-from agent.domain import layout
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.model import DesiredState, Fault, Release, Stack
-
-
-def overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
-    """Stacks whose files stay as they were while their input is the one that failed. Blocks."""
-    digests = {stack.name: stack.digest for stack in desired.stacks}
-    return {
-        name: rollback.revision
-        for name, rollback in journal.rollbacks().items()
-        if digests.get(name) == rollback.digest
-    }
 
 
 class Restorer:
@@ -38,7 +28,7 @@ class Restorer:
         self._secrets = secrets
         self._host = host
         self._lock = anyio.Lock()
-        self._older: dict[tuple[str, str], Stack] = {}
+        self._effective: tuple[tuple[DesiredState, dict[str, str]], DesiredState] | None = None
         self._desired: DesiredState | None = None
         self._in_place: tuple[str, dict[str, str]] | None = None
 
@@ -53,25 +43,20 @@ class Restorer:
         for name in rollbacks.keys() - standing.keys():
             if name in {stack.name for stack in desired.stacks}:
                 await anyio.to_thread.run_sync(self._journal.end_rollback, name)
-        older: dict[str, Stack] = {}
-        why: dict[str, str] = {}
-        lost: dict[str, Fault] = {}
-        for name, revision in standing.items():
-            why[name] = f"{rollbacks[name].reason}; it is back at {revision[:7]}"
-            try:
-                older[name] = await self._stack(name, revision)
-                await self._check_out(standing)
-            except CommitdError as err:  # what runs of it is left as it is, and protected
-                lost[name] = Fault(f"it cannot be kept at {revision[:7]}: {err}", f"stacks/{name}")
-        if not standing:
+        if self._effective and self._effective[0] == (desired, standing):
+            return self._effective[1]
+        try:
             await self._check_out(standing)
-            return desired
-        return replace(
-            desired,
-            stacks=tuple(older.get(s.name, s) for s in desired.stacks if s.name not in lost),
-            broken={**desired.broken, **lost},
-            rolled_back={name: reason for name, reason in why.items() if name not in lost},
-        )
+        except CommitdError as err:
+            fault = Fault(f"its older files cannot be put in place: {err}", "stacks")
+            return replace(
+                desired,
+                stacks=tuple(s for s in desired.stacks if s.name not in standing),
+                broken={**desired.broken, **dict.fromkeys(standing, fault)},
+            )
+        found = await substituted(desired, self._journal, self._repository)
+        self._effective = (desired, standing), found
+        return found
 
     async def restore(self, release: Release, failed: Stack, why: str) -> Stack:
         """Put the files of ``release`` in place of those of ``failed``; the stack it was.
@@ -79,7 +64,7 @@ class Restorer:
         Raises :class:`CommitdError` when they are not to be had, or not without losing data.
         """
         name = release.stack
-        older = await self._stack(name, release.revision)
+        older = await stack_at(self._repository, self._host, name, release.revision)
         if older.digest != release.digest:
             raise PermanentError(f"its files at {release.revision[:7]} are not those that ran")
         async with self._lock:
@@ -108,19 +93,3 @@ class Restorer:
                 raise PermanentError(f"its files cannot be put back: {faults[0]}")
             await repository.reset(applied, standing)
         self._in_place = (applied, dict(standing))
-
-    async def _stack(self, name: str, revision: str) -> Stack:
-        """A stack as it was at an older commit."""
-        if (name, revision) not in self._older:
-            try:
-                tree = await self._repository.tree(revision)
-                contents = await self._repository.contents(layout.wanted(tree, self._host))
-                about = await self._repository.revision(revision)
-                desired = layout.read(tree, contents, about, self._host)
-            except CommitdError as err:
-                raise PermanentError(f"{revision[:7]} cannot be read any more: {err}") from None
-            found = next((stack for stack in desired.stacks if stack.name == name), None)
-            if found is None:
-                raise PermanentError(f"{name} cannot be read at {revision[:7]}")
-            self._older = {**self._older, (name, revision): found}
-        return self._older[name, revision]

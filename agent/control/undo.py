@@ -46,7 +46,9 @@ async def undo(
     number = await anyio.to_thread.run_sync(write_intent)
     status, error, started = Status.CANCELLED, None, time.monotonic()
     try:
-        container = await _ended(engine, record, container, patience_s)
+        ending = await anyio.to_thread.run_sync(_going_on, journal, record)
+        if ending:
+            container = await _ended(engine, record, container, patience_s)
         await hand_back(engine, journal, record, container)
         await engine.start(record.id)
         await anyio.to_thread.run_sync(journal.evicted_is_over, record.id)
@@ -82,6 +84,11 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
         message = f"{word!r} names {len(found)} kept containers"
         raise PermanentError(message, hint=f"say which: {ids}")
     return found[0]
+
+
+def _going_on(journal: Journal, record: Evicted) -> bool:
+    entries = journal.history(subject=record.name)
+    return any(entry.action == "evict" and entry.status == "running" for entry in entries)
 
 
 async def _ended(

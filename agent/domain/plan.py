@@ -143,9 +143,9 @@ def moved(
     )
 
 
-def evictions(situation: Situation) -> tuple[Evict, ...]:
-    """Only what is to be ended; for a look after the stacks are up."""
-    return tuple(_evictions(situation)[0])
+def evictions(situation: Situation) -> tuple[list[Evict], list[Hold]]:
+    """Only what is to be ended, and what is not; for a look after the stacks are up."""
+    return _evictions(situation)[:2]
 
 
 def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold], list[Spare]]:

@@ -151,6 +151,28 @@ def rogue(story: Story) -> None:
     story.check(any("commitd-evicted-miner" in name for name in names), "it can be brought back")
     entry = next(e for e in story.host.json("history") if e["action"] == "evict")
     story.say(f"why: {entry['subject']}: {entry['reason']}")
+    story.say(story.host.commitd("undo", "miner", "--for", "1s").stdout.splitlines()[0])
+    with story.seen("it was brought back, and is ended again when its time is over") as until:
+        until(lambda: "miner" not in story.running())
+
+
+def bad_release(story: Story) -> None:
+    story.step("A bad release of photos: it crashes, and the last healthy one comes back")
+    story.commit("photos 2.0.0", dict(story.example.photos_at("2.0.0")))
+    with story.seen("it was tried, and 1.5.0 is back") as until:
+        story.workspace.push()
+        until(lambda: _latest(story, "photos") == ("rollback", "succeeded"))
+    entry = story.host.json("history", "photos")[0]
+    story.say(f"why: {entry['reason']}")
+    sha = story.commit("photos 1.5.0 again", dict(story.example.photos_at("1.5.0")))
+    with story.seen("a commit takes it back, and the host is in sync") as until:
+        story.workspace.push()
+        until(lambda: story.synced_at(sha))
+
+
+def _latest(story: Story, stack: str) -> tuple[str, str]:
+    entry = story.host.json("history", stack)[0]
+    return entry["action"], entry["status"]
 
 
 def failover(story: Story) -> None:
@@ -214,7 +236,8 @@ def main() -> int:
         with story.host.running() as agent:
             try:
                 for part in (
-                    first_deploy, one_change, secret_change, rogue, failover, removal, local_edit,
+                    first_deploy, one_change, secret_change, rogue, bad_release, failover,
+                    removal, local_edit,
                 ):  # fmt: skip
                     part(story)
                 print("\ncommitd status:\n")

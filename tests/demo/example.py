@@ -22,6 +22,9 @@ class Example:
             )
             for version in ("1.4.0", "1.5.0")
         }
+        self.photos["2.0.0"] = box.images.build(
+            "photos", "2.0.0", command="echo 'cannot read the library'; exit 1"
+        )
         page: dict[str, str | bytes] = {"srv/index.html": "here\n"}
         self.proxy = box.images.build("proxy", "3.2.1", command=serve, files=page)
         self.notes = box.images.build("notes", "0.9.4", command=serve, files=page)

@@ -133,7 +133,7 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
     fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
     plan = host.json("plan", "--rev", sha[:10])
-    assert list(plan) == ["revision", "deploys", "removals", "evictions", "holds"]
+    assert list(plan) == ["revision", "deploys", "removals", "evictions", "exempt", "holds"]
     assert plan["revision"] == sha
     assert [deploy.keys() for deploy in plan["deploys"]] == [{"stack", "reason", "cause"}] * 2
     [one, three] = plan["deploys"]

@@ -222,7 +222,7 @@ def test_what_is_said_to_be_read_is_what_compose_reads(
 
 
 def _stack(root: Path, *env_files: Path) -> Invocation:
-    return Invocation("web", root / MAIN, env_files, {}, root)
+    return Invocation("web", root / MAIN, env_files, {}, root, pins="warn")
 
 
 @pytest.mark.parametrize("name", TREES)

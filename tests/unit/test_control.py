@@ -136,7 +136,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         Gate(engine, 0.1),
         journal,
         attempts,
-        heads=lambda: (),
+        heads=frozenset,
         stopping=lambda: stopping,
     )
     restorer = Restorer(repository, journal, secrets, "media")

@@ -9,7 +9,7 @@ import click
 
 from agent.adapters import containers, host
 from agent.adapters.repository import Repository
-from agent.control import gather
+from agent.control import gather, older
 from agent.domain import layout
 from agent.domain import plan as planning
 from agent.domain.config import Config
@@ -45,6 +45,7 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     tree = await repository.tree(sha)
     contents = await repository.contents(layout.wanted(tree, config.host))
     desired = layout.read(tree, contents, await repository.revision(sha), config.host)
+    desired = await older.substituted(desired, journal, repository)
     listed = containers.list_now(host.docker_host(config))
     spared = gather.exemptions(journal, journal.helpers())
     found = gather.situation(config, journal, desired, listed, spared)

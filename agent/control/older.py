@@ -1,0 +1,65 @@
+"""Stacks as they were at older commits, where their newer releases have failed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio.to_thread
+
+from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository
+from agent.domain import layout
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.model import DesiredState, Fault, Stack
+
+
+def overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
+    """Stacks whose files stay as they were while their input is the one that failed. Blocks."""
+    digests = {stack.name: stack.digest for stack in desired.stacks}
+    return {
+        name: rollback.revision
+        for name, rollback in journal.rollbacks().items()
+        if digests.get(name) == rollback.digest
+    }
+
+
+async def substituted(
+    desired: DesiredState, journal: Journal, repository: Repository
+) -> DesiredState:
+    """``desired``, but with older stacks where newer ones failed; changes nothing.
+
+    One whose files are not to be had any more is broken: what runs of it is left as it is.
+    """
+    standing = await anyio.to_thread.run_sync(overlays, journal, desired)
+    if not standing:
+        return desired
+    rollbacks = await anyio.to_thread.run_sync(journal.rollbacks)
+    older: dict[str, Stack] = {}
+    lost: dict[str, Fault] = {}
+    for name, revision in standing.items():
+        try:
+            older[name] = await stack_at(repository, desired.host, name, revision)
+        except CommitdError as err:
+            lost[name] = Fault(f"it cannot be kept at {revision[:7]}: {err}", f"stacks/{name}")
+    return replace(
+        desired,
+        stacks=tuple(older.get(s.name, s) for s in desired.stacks if s.name not in lost),
+        broken={**desired.broken, **lost},
+        rolled_back={
+            name: f"{rollbacks[name].reason}; it is back at {standing[name][:7]}" for name in older
+        },
+    )
+
+
+async def stack_at(repository: Repository, host: str, name: str, revision: str) -> Stack:
+    """A stack as it was at an older commit. Raises :class:`PermanentError`."""
+    try:
+        tree = await repository.tree(revision)
+        contents = await repository.contents(layout.wanted(tree, host))
+        desired = layout.read(tree, contents, await repository.revision(revision), host)
+    except CommitdError as err:
+        raise PermanentError(f"{revision[:7]} cannot be read any more: {err}") from None
+    found = next((stack for stack in desired.stacks if stack.name == name), None)
+    if found is None:
+        raise PermanentError(f"{name} cannot be read at {revision[:7]}")
+    return found
