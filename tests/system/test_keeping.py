@@ -227,7 +227,7 @@ def test_more_than_so_many_a_minute_are_left_and_that_is_said_once(fleet: Fleet)
         status = host.json("status")
     assert "one-app-1" in fleet.running()
     assert [hold["subject"] for hold in status["holds"]] == ["undeclared"]
-    assert "2 containers were ended within a minute" in status["holds"][0]["reason"]
+    assert "2 or more were ended within a minute" in status["holds"][0]["reason"]
     assert status["verdict"].endswith("held: undeclared")
     assert len(_entries(host, "hold", "undeclared")) == 1
 
