@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -84,6 +85,14 @@ def open_journal(config: Config, *, read_only: bool = True) -> Journal:
 def print_json(data: Any) -> None:
     """Indented for people, complete for programs."""
     click.echo(json.dumps(data, indent=2))
+
+
+_LONG = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
+
+
+def short(value: str | None) -> str:
+    """A value as people read it: hashes and digests cut to twelve characters."""
+    return _LONG.sub(r"\1", value) if value else "none"
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

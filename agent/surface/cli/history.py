@@ -50,4 +50,4 @@ def command(ctx: click.Context, stack: str | None, limit: int, as_json: bool) ->
 
 def _cause(cause: object) -> str:
     path, before, after = (getattr(cause, name) for name in ("path", "before", "after"))
-    return f"{path} {(before or 'none')[:12]} → {(after or 'none')[:12]}"
+    return f"{path} {common.short(before)} → {common.short(after)}"

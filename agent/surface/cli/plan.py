@@ -103,7 +103,7 @@ def show(todo: Plan, sha: str) -> None:
     for deploy in todo.deploys:
         click.echo(f"deploy {deploy.stack.name}: {deploy.reason}")
         for cause in deploy.causes:
-            before, after = (cause.before or "none")[:12], (cause.after or "none")[:12]
+            before, after = common.short(cause.before), common.short(cause.after)
             click.echo(f"    {cause.path}: {before} → {after}")
     for removal in todo.removals:
         after = f" once {removal.after} is up" if removal.after else ""
