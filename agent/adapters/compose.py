@@ -84,6 +84,9 @@ class Compose:
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError(redact.text("; ".join(refusals), stack.secrets.values()))
         services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
+        if noted := policy.notable(services):
+            said = redact.text("; ".join(noted), stack.secrets.values())
+            log.info("%s: allowed, and worth knowing: %s", stack.project, said)
         if unpinned := images.unpinned(services):
             said = redact.text("; ".join(unpinned), stack.secrets.values())
             if stack.pins == "require":
