@@ -87,7 +87,8 @@ class Compose:
         if noted := policy.notable(services):
             said = redact.text("; ".join(noted), stack.secrets.values())
             log.info("%s: allowed, and worth knowing: %s", stack.project, said)
-        if unpinned := images.unpinned(services):
+        pulled = {n: s for n, s in services.items() if not (stack.build and s.get("build"))}
+        if unpinned := images.unpinned(pulled):
             said = redact.text("; ".join(unpinned), stack.secrets.values())
             if stack.pins == "require":
                 raise PermanentError(said, hint=f"commitd pin {stack.project}")
@@ -206,6 +207,8 @@ _INVALID = re.compile(
     r"|parsing |unexpected ",
     re.IGNORECASE,
 )
+_NOT_WELL = re.compile(r"dependency failed to start|didn't complete successfully")
+"""A service of the stack that others wait for is at fault."""
 _BUSY = re.compile(
     r"connection refused|timeout|EOF|temporar|i/o|reset by peer|is the docker daemon"
 )
@@ -221,6 +224,8 @@ def _meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -
     lines = [line for line in raw.splitlines() if line.strip() and " level=warning " not in line]
     said = redact.text(" / ".join(lines[-3:]), secrets)[-_ERROR_CHARS:]
     message = said or f"Compose ended with {result.code}"
+    if not reading and _NOT_WELL.search(raw):
+        return PermanentError(message)
     if reading and _INVALID.search(raw) and not _BUSY.search(raw):
         return PermanentError(message)
     return TransientError(message)

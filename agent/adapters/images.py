@@ -17,15 +17,18 @@ STALLED_S = 120.0
 """Without a word from the engine for so long, a pull has stalled."""
 
 _BUSY = re.compile(
-    r"toomanyrequests|too many requests|429|50[0234]|timeout|timed out|EOF|reset by peer"
-    r"|connection refused|no such host|i/o|temporar|unavailable|TLS handshake|received unexpected"
-    r"|context (?:canceled|deadline)",
+    r"timeout|timed out|EOF|reset by peer|connection refused|no such host|i/o|temporar"
+    r"|TLS handshake|received unexpected|context (?:canceled|deadline)",
     re.IGNORECASE,
 )
-_LIMITED = re.compile(r"toomanyrequests|too many requests|429", re.IGNORECASE)
+_LIMITED = re.compile(
+    r"toomanyrequests|too many requests|\b429\b|\b50[0234]\b|unavailable|bad gateway", re.IGNORECASE
+)
+_NO_CODES = re.compile(r"sha256:[0-9a-f]+|:\d+(?=/)|:[\w.-]+(?=@|\s|\"|$)")
+"""Digits of digests, ports and tags, which say nothing of how a registry answered."""
 _ABSENT = re.compile(
     r"manifest unknown|not found|no such image|no matching manifest|unauthorized|denied"
-    r"|authentication required|repository does not exist",
+    r"|authentication required|no basic auth credentials|repository does not exist",
     re.IGNORECASE,
 )
 
@@ -101,6 +104,7 @@ def _auth(login: Login | None, registry: str) -> dict[str, Any] | None:
 
 def _meaning(reference: str, said: str) -> CommitdError:
     message = f"{reference} cannot be pulled: {said.strip()[:300]}"
+    said = _NO_CODES.sub("", said.replace(reference, ""))
     if _LIMITED.search(said):
         return RegistryBusyError(message)
     if _ABSENT.search(said) and not _BUSY.search(said):

@@ -33,6 +33,7 @@ class Releases(Database):
                 services=tuple(_service(service) for service in json.loads(row["services"])),
                 at=row["at"],
                 after=tuple(json.loads(row["after"])),
+                disturbed=bool(row["disturbed"]),
             )
             for row in self._rows("SELECT * FROM releases")
         }
@@ -41,7 +42,7 @@ class Releases(Database):
         """Remember what now runs; ends the failures of its stack."""
         with self._write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     release.stack,
                     release.digest,
@@ -53,6 +54,11 @@ class Releases(Database):
                 ),
             )
             db.execute("DELETE FROM attempts WHERE stack = ?", (release.stack,))
+
+    def disturb(self, stack: str) -> None:
+        """Its containers are about to be touched; until it is kept again nobody is sure of them."""
+        with self._write() as db:
+            db.execute("UPDATE releases SET disturbed = 1 WHERE stack = ?", (stack,))
 
     def forget_release(self, stack: str) -> None:
         """The stack is gone."""

@@ -64,24 +64,33 @@ class BringUp:
     ) -> tuple[Service, ...]:
         """The services as they stand once they are well.
 
-        ``older`` are the files that were mounted into each service before, as far as they are
-        known. Raises :class:`CommitdError`.
+        ``older`` are the files that were mounted into each service before; None: nobody knows.
+        Raises :class:`CommitdError`.
         """
         name = ready.stack.name
         async with batch.limiter:
             if self.stopping():
                 raise HeldError(STOPPING)
             before = await self._stacks.containers(name)
+            # From here on until it is well, nobody knows what is mounted.
+            await anyio.to_thread.run_sync(self._journal.disturb, name)
             after = await self._stacks.start(ready, batch.revision, doubt=doubt)
             await self._react(ready, older, before, after, batch.revision)
         containers = await self._gate.wait(
             name,
             ready.services,
             timeout_s=ready.stack.settings.health_timeout,
-            superseded=lambda: bool(self.heads() - batch.seen - {batch.revision.sha}),
+            until=partial(self._over, batch),
             secrets=ready.invocation.secrets.values(),
         )
         return observed(ready, containers)
+
+    def _over(self, batch: Batch) -> str | None:
+        """Why nobody waits any more for the health of these releases."""
+        if self.stopping():
+            return STOPPING
+        newer = self.heads() - batch.seen - {batch.revision.sha}
+        return "a newer commit is there" if newer else None
 
     async def _react(
         self,
@@ -94,10 +103,10 @@ class BringUp:
         """Compose sees no change of a file that is mounted, and leaves the old one in place."""
         untouched = {container.id for container in before if container.alive}
         for name in ready.services:
-            files, now = older.get(name), ready.files(name)
-            mine = [c for c in after if c.service == name and not c.one_off]
-            if files is not None and files != now and all(c.id in untouched for c in mine):
-                await self._react_to(ready, name, mine, files, revision)
+            files, now = older.get(name, ()), ready.files(name)
+            mine = [c for c in after if c.service == name and c.id in untouched and not c.one_off]
+            if mine and now and files != now:
+                await self._react_to(ready, name, mine, files or (), revision)
 
     async def _react_to(
         self,

@@ -83,6 +83,8 @@ class Converger:
             return []
         releases = await anyio.to_thread.run_sync(self._journal.releases)
         needs = {name: releases[name].after if name in releases else () for name in by_name}
+        if order.faults(needs, by_name.keys() | {n for many in needs.values() for n in many}):
+            needs = dict.fromkeys(by_name, ())  # in a circle nobody could be first
         outcomes: dict[str, Outcome] = {}
         ended = {name: anyio.Event() for name in by_name}
         self.busy |= by_name.keys()

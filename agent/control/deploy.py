@@ -18,7 +18,6 @@ from agent.control.bring_up import STOPPING, Batch, BringUp, Files
 from agent.control.pull import Puller
 from agent.control.restore import Restorer
 from agent.control.stacks import Ready, Stacks
-from agent.domain import drift
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (
@@ -34,6 +33,9 @@ from agent.domain.model import (
 )
 
 log = logging.getLogger("commitd.deploy")
+
+_IN_PASSING = 2
+"""As many rounds may fail in passing before the last healthy release comes back."""
 
 
 @dataclass(slots=True)
@@ -194,7 +196,8 @@ class Deployer:
             raise PermanentError("it was not read")
         older: dict[str, Files | None] = {}
         if run.before:
-            older = {service.name: service.files for service in run.before.services}
+            known = not run.before.disturbed
+            older = {s.name: s.files if known else None for s in run.before.services}
         run.touched = True
         return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
 
@@ -217,17 +220,18 @@ class Deployer:
     async def _fail(self, run: _Run, outcome: Outcome) -> None:
         """Go back to what was well, if there is such a thing; else remember the failure."""
         stack, error = run.stack, outcome.error or "it failed"
+        failures = (await anyio.to_thread.run_sync(self._t.journal.attempts)).get(stack.name)
+        again = failures.count if failures and failures.digest == stack.digest else 0
+        # What fails in passing is no fault of the release, unless it goes on failing.
+        lasting = outcome.permanent or again >= _IN_PASSING
         back = None
-        if run.before and run.touched and run.changed and stack.settings.rollback:
-            containers = await self._t.stacks.containers(stack.name)
-            if drift.compare(run.before, containers):  # else it runs on as if nothing was tried
-                back = await self._roll_back(run, run.before, error)
+        if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
+            back = await self._roll_back(run, run.before, error)
         if back:
             run.outcome = replace(outcome, error=f"{error}; {back}")
             return
 
         def write() -> None:
-            failures = self._t.journal.attempts().get(stack.name)
             self._t.attempts.keep_failure(
                 failures, stack.name, stack.digest, error, permanent=outcome.permanent
             )
@@ -261,7 +265,7 @@ class Deployer:
         if services is not None and restored is not None:
             release = _release(restored, before.revision, services)
             await anyio.to_thread.run_sync(self._t.journal.keep_release, release)
-            return f"it is back at {before.revision[:7]}"
+            return f"it is back at {before.revision[:7]}" + _but(restored, run.stack, services)
         return None if restored is None else f"and going back failed: {outcome.error}"
 
 
@@ -269,6 +273,14 @@ async def _each(runs: dict[str, _Run], work: Callable[[_Run], Coroutine[Any, Any
     async with anyio.create_task_group() as group:
         for run in runs.values():
             group.start_soon(work, run)
+
+
+def _but(older: Stack, newer: Stack, services: Iterable[Service]) -> str:
+    """Files that are mounted and that others use too: those stay as they are in the new commit."""
+    place, now = f"stacks/{older.name}/", dict(newer.inputs)
+    mounted = {pair for service in services for pair in service.files or ()}
+    new = sorted(p for p, oid in mounted if not p.startswith(place) and now.get(p, oid) != oid)
+    return f", but for what it shares: {', '.join(new)}" if new else ""
 
 
 def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Cause]:

@@ -14,7 +14,7 @@ from agent.adapters.containers import from_inspect
 from agent.adapters.engine import Engine
 from agent.domain import gate, redact
 from agent.domain.container import Container
-from agent.domain.errors import CommitdError, HeldError, PermanentError
+from agent.domain.errors import CommitdError, HeldError, PermanentError, TransientError
 from agent.domain.gate import Expected, Finding, Sight
 
 log = logging.getLogger("commitd.gate")
@@ -41,14 +41,14 @@ class Gate:
         expected: Mapping[str, Expected],
         *,
         timeout_s: float,
-        superseded: Callable[[], bool],
+        until: Callable[[], str | None],
         secrets: Iterable[str],
     ) -> list[Container]:
         """The containers once all is well.
 
         Raises :class:`NotWellError`, with the last words of the container that is to blame, once
-        waiting does not help or ``timeout_s`` are over; :class:`HeldError` when it is
-        ``superseded`` by a newer commit.
+        waiting does not help or ``timeout_s`` are over; :class:`HeldError` as soon as ``until``
+        says why nobody waits any more.
         """
         changed = anyio.Event()
         findings: list[Finding] = []
@@ -57,26 +57,30 @@ class Gate:
         def note(_: object) -> None:
             changed.set()
 
-        newer = False
+        over: str | None = None
+        looked = False
         before = {s.container.id: s.restarts for s in await self._look(project, {})}
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._listen, project, note)
                 with anyio.move_on_after(timeout_s):
-                    while not newer:
+                    while over is None:
                         changed = anyio.Event()
                         sights = await self._look(project, before)
                         findings = gate.judge(expected, sights, self._steady_s)
+                        looked = True
                         if not findings or findings[0].final:
                             break
                         with anyio.move_on_after(self._pause_s(sights)):
                             await changed.wait()
-                        newer = superseded()
+                        over = until()
                 group.cancel_scope.cancel()
         except* CommitdError as errors:
             raise errors.exceptions[0] from None
-        if newer:
-            raise HeldError(f"a newer commit is there, while {findings[0]}")
+        if over:
+            raise HeldError(f"{over}, while {findings[0]}")
+        if not looked:
+            raise TransientError("the engine did not show it in time")
         if findings:
             raise await self._verdict(findings, timeout_s, secrets)
         return [sight.container for sight in sights]

@@ -304,6 +304,7 @@ def _verdict(
     holds: list[Hold],
 ) -> Verdict:
     failed = [o for o in outcomes if o.status is Status.FAILED]
+    cut = [o for o in outcomes if o.status in {Status.HELD, Status.CANCELLED}]
     faulty = {Reason.INVALID, Reason.SECRET, Reason.FAILED, Reason.LIST_IN_DOUBT, Reason.TREE}
     faulty |= {Reason.BACKOFF, Reason.FETCH, Reason.RATE, Reason.ORDER, Reason.AFTER}
     faulty |= {Reason.ROLLED_BACK}
@@ -313,6 +314,8 @@ def _verdict(
     parts = []
     if failed:
         parts.append(f"failed: {', '.join(o.subject for o in failed)}")
+    if cut:
+        parts.append(f"not finished: {', '.join(o.subject for o in cut)}")
     if broken:
         parts.append(f"held: {', '.join(broken)}")
     if waiting:
@@ -326,5 +329,6 @@ def _verdict(
     else:
         line = f"at {revision}; {'; '.join(parts)}{suspended}"
     reasons = [f"failed: {o.subject}: {o.error}" for o in failed]
+    reasons += [f"not finished: {o.subject}: {o.error}" for o in cut]
     reasons += [f"held: {hold.subject}: {hold.reason.value}: {hold.detail}" for hold in holds]
-    return Verdict(line, bool(failed or broken), bool(waiting), tuple(reasons))
+    return Verdict(line, bool(failed or broken or cut), bool(waiting), tuple(reasons))

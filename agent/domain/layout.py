@@ -201,6 +201,8 @@ def _stack(
     digest = hashlib.sha256()
     for path, oid in inputs:
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
+    for said in (policy.build, policy.pins):  # what was refused under one may go under another
+        digest.update(f"{said}\n".encode() if said else b"")
     services = frozenset(str(service) for service in data.get("services") or {})
     more = bool(data.get("include"))
     try:

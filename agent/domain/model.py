@@ -135,7 +135,8 @@ class Service:
 class Release:
     """What was last applied of one stack, and was well: its inputs and what they led to.
 
-    ``after`` are the stacks it needs: they are taken down after it.
+    ``after`` are the stacks it needs: they are taken down after it. It is ``disturbed`` when its
+    containers were touched since, and nobody saw them well again.
     """
 
     stack: str
@@ -145,6 +146,7 @@ class Release:
     services: tuple[Service, ...]
     at: str
     after: tuple[str, ...] = ()
+    disturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def removals(
         attempt = situation.attempts.get(name)
         # A new stack that cannot be read may be the new name of any of them.
         successor = None if approved else renamed.get(name, unread)
-        if attempt and name in situation.releases and waits(attempt, situation.now):
+        if attempt and not attempt.digest and waits(attempt, situation.now):
             holds.append(Hold(name, Reason.BACKOFF, attempt.error))
         elif successor and successor not in on_its_way:
             holds.append(stays(name, successor, situation.desired.revision))

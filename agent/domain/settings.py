@@ -56,6 +56,8 @@ def read(document: documents.Document, services: Collection[str]) -> Settings:
         health_timeout = HEALTH_TIMEOUT_S if timeout is None else float(config.duration(timeout))
     except ValueError as err:
         raise document.error((*at, "health_timeout"), str(err)) from None
+    if health_timeout < 1:
+        raise document.error((*at, "health_timeout"), "health_timeout must be at least 1s")
     rollback = data.get("rollback", True)
     if not isinstance(rollback, bool):
         raise document.error((*at, "rollback"), "rollback must be true or false")
@@ -90,14 +92,19 @@ def _on_change(
             raise document.error(
                 (*at, service), f"there is no service {service!r}", _nearest(str(service), services)
             )
-        text = str(reaction or "none")
+        text = (
+            "none" if reaction is None else str(reaction)
+        )  # YAML reads null where people mean none
         if text not in _REACTIONS and not _SIGNAL.fullmatch(text):
             raise document.error(
                 (*at, service),
                 f"{text!r} is no reaction",
                 "write restart, recreate, signal:HUP or none",
             )
-    return {str(service): str(reaction or "none") for service, reaction in found.items()}
+    return {
+        str(service): "none" if reaction is None else str(reaction)
+        for service, reaction in found.items()
+    }
 
 
 def _nearest(word: str, known: Collection[str]) -> str:

@@ -62,7 +62,8 @@ def protected(situation: Situation) -> Protected:
         mine = by_project.get(name, [])
         if stack is None or stack.more:
             continue
-        if stack.digest == release.digest and not drift.compare(release, mine, situation.stopped):
+        stands = stack.digest == release.digest and not release.disturbed
+        if stands and not drift.compare(release, mine, situation.stopped):
             services[name] = stack.services | {service.name for service in release.services}
     return Protected(
         services,

@@ -140,7 +140,9 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     assert (one["stack"], three["stack"]) == ("one", "three")
     assert [cause["path"] for cause in one["cause"]] == ["stacks/one/compose.yaml"]
     assert one["cause"][0].keys() == {"path", "from", "to", "commit"}
-    assert plan["removals"] == [{"stack": "two", "reason": "no longer declared"}]
+    assert plan["removals"] == [
+        {"stack": "two", "reason": "no longer declared", "after": "three"}  # its services are alike
+    ]
     [eviction] = plan["evictions"]
     assert eviction.keys() == {"id", "name", "image", "reason"}
     assert eviction["name"] == "rogue"

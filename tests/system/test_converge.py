@@ -51,7 +51,10 @@ def test_a_commit_touches_only_the_stack_it_changes(fleet: Fleet) -> None:
     assert after["one-app-1"] != before["one-app-1"]
     newest = host.json("history", "one")[0]
     assert newest["action"] == "deploy"
-    assert [cause["path"] for cause in newest["cause"]] == ["stacks/one/compose.yaml"]
+    assert [cause["path"] for cause in newest["cause"]] == [
+        "stacks/one/compose.yaml",
+        "one/app image",
+    ]
 
 
 def _counting_compose(host: Host, fleet: Fleet, tmp_path: Path) -> Path:

@@ -1,135 +1,200 @@
-"""Deployed means healthy: what comes up and is not well goes back to what was."""
+"""Success is observed: each way of not being well is named, and what is well in the end is well."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import pytest
+import signal
+from typing import TYPE_CHECKING, Any
 
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
 STACK = "stacks/web/compose.yaml"
-LIST = {"host/media/stacks.yaml": "- web\n- other\n"}
 
 
-def compose(image: str, *lines: str, settings: str = "") -> str:
-    more = "".join(f"    {line}\n" for line in lines)
-    head = f"x-commitd: {{{settings}}}\n" if settings else ""
-    return f"{head}services:\n  app:\n    image: {image}\n{more}"
+def _check(test: str, *, retries: int = 1) -> str:
+    return f"    healthcheck: {{test: [CMD, {test}], interval: 200ms, retries: {retries}}}\n"
 
 
-@pytest.fixture
-def host(fleet: Fleet) -> Host:
-    """A host where web 1.0 and another stack run, with a file, a value and a secret."""
-    fleet.commit(
-        "first",
-        {
-            **LIST,
-            STACK: compose(
-                fleet.idle,
-                "environment: {V: '${V}', G: '${G}', S: '${S}'}",
-                "volumes: [./conf:/conf:ro, data:/data]",
-            )
-            + "volumes: {data: {}}\n",
-            "stacks/web/conf/a.txt": "one\n",
-            "stacks/web/v.env": "V=1\n",
-            "global/g.env": "G=1\n",
-            "stacks/web/s.secret.env": fleet.box.encrypt("S=first\n"),
-            "stacks/other/compose.yaml": fleet.compose(),
-        },
-    )
+def _files(stacks: Mapping[str, str]) -> dict[str, str | bytes | None]:
+    return {
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in stacks),
+        **{f"stacks/{name}/compose.yaml": content for name, content in stacks.items()},
+    }
+
+
+def _errors(host: Host) -> dict[str, Any]:
+    """By stack; None: all is well."""
+    entries = [entry for entry in host.json("history") if entry["action"] == "deploy"]
+    return {entry["subject"]: entry["error"] for entry in reversed(entries)}
+
+
+def test_each_way_of_not_being_well_is_named_with_the_last_words(fleet: Fleet) -> None:
+    """First releases, with nothing to go back to: they stay, are called failed, and wait."""
+    says = "echo token=$$S; "
+    stacks = {
+        "sick": fleet.compose(more=_check("'false'")),
+        "loop": fleet.compose(more="    command: [sh, -c, 'echo so long; exit 4']\n")
+        + "    restart: always\n",
+        "ends": fleet.compose(
+            more=f"    command: [sh, -c, '{says} exit 3']\n    environment: {{S: '${{S}}'}}\n"
+        ),
+        "late": "x-commitd: {health_timeout: 1s}\n"
+        + fleet.compose(more=_check("'false'", retries=100)),
+        "well": fleet.compose(),
+    }
+    secret = fleet.box.encrypt("S=zq8xhidden\n")
+    fleet.commit("first", {**_files(stacks), "stacks/ends/s.secret.env": secret})
     host = fleet.host()
-    assert host.once().returncode == 0
-    return host
-
-
-def test_a_release_that_is_not_well_goes_back_to_the_last_one_that_was(
-    fleet: Fleet, host: Host
-) -> None:
-    good = fleet.environment("web-app-1")
-    bad = fleet.commit(
-        "bad",
-        {
-            STACK: compose(
-                fleet.idle,
-                "command: [sh, -c, 'echo it says $$S; exit 3']",
-                "environment: {V: '${V}', G: '${G}', S: '${S}'}",
-                "volumes: [./conf:/conf:ro, data:/data]",
-            )
-            + "volumes: {data: {}}\n",
-            "stacks/web/conf/a.txt": "two\n",
-            "stacks/web/v.env": "V=2\n",
-            "global/g.env": "G=2\n",
-            "stacks/web/s.secret.env": fleet.box.encrypt("S=zq8xhidden\n"),
-            "stacks/other/compose.yaml": fleet.compose(more="    hostname: changed\n"),
-        },
-    )
     result = host.once()
     assert result.returncode == 1
-    assert "has ended with 3" in result.stdout
-    assert "it says" in result.stdout
-    assert "zq8xhidden" not in result.stdout + result.stderr
-    assert fleet.environment("web-app-1") == good
-    assert fleet.box.engine.run("exec", "web-app-1", "cat", "/conf/a.txt") == "one\n"
-    assert fleet.box.engine.inspect("other-app-1")["Config"]["Hostname"] == "changed"
-    assert [e["action"] for e in host.json("history", "web")][:2] == ["rollback", "deploy"]
-    assert host.json("status")["stacks"][1]["sync"] == "failed"
-    before = fleet.running()
-    result = host.once()
-    assert result.returncode == 1
-    assert "its new release was not healthy" in result.stdout
-    assert fleet.running() == before
-    assert host.json("history")[0]["action"] != "deploy"
-    # It drifts: what is put right is the release that is back, not the bad one.
-    fleet.box.engine.run("rm", "--force", "web-app-1")
-    host.once()
-    assert fleet.environment("web-app-1") == good
-    # Another commit that does not touch it changes nothing; edits are discarded, not the overlay.
-    fleet.commit("elsewhere", {"stacks/other/compose.yaml": fleet.compose()})
-    host.once()
-    assert fleet.environment("web-app-1") == good
-    assert (host.repo / "stacks/web/conf/a.txt").read_text() == "one\n"
-    fleet.commit(
-        "mended",
-        {
-            STACK: compose(
-                fleet.idle,
-                "environment: {V: '${V}', G: '${G}', S: '${S}'}",
-                "volumes: [./conf:/conf:ro, data:/data]",
-            )
-            + "volumes: {data: {}}\n",
-        },
-    )
-    result = host.once()
-    assert result.returncode == 0, result.stdout
-    now = fleet.environment("web-app-1")
-    assert (now["V"], now["G"], now["S"]) == ("2", "2", "zq8xhidden")
-    assert fleet.box.engine.run("exec", "web-app-1", "cat", "/conf/a.txt") == "two\n"
-    assert host.json("status")["verdict"].startswith("in sync")
-    assert len(bad) == 40
-
-
-def test_a_bad_release_is_tried_again_when_a_person_says_so(fleet: Fleet, host: Host) -> None:
-    fleet.commit(
-        "bad",
-        {
-            STACK: compose(
-                fleet.idle,
-                "command: [test, -e, /data/go]",
-                "volumes: [data:/data]",
-                "restart: always",
-            )
-            + "volumes: {data: {}}\n"
-        },
-    )
-    assert "crashes again and again" in host.once().stdout
-    fleet.box.engine.run("exec", "web-app-1", "touch", "/data/go")
-    assert host.commitd("retry", "wep").returncode == 2
-    assert host.commitd("retry", "web").returncode == 0
-    # The condition is met now, but the command ends, and with `restart: always` that is a crash.
+    errors = _errors(host)
+    assert errors["sick"] == "sick-app-1 is unhealthy"
+    assert errors["loop"].startswith("loop-app-1 crashes again and again (")
+    assert "its last words: so long" in errors["loop"]
+    assert errors["ends"].startswith("ends-app-1 has ended with 3; its last words: token=")
+    assert errors["late"] == "late-app-1 is not healthy yet after 1 s"
+    assert errors["well"] is None
+    for name in stacks.keys() - {"well"}:
+        assert errors[name] in result.stdout
+    assert "zq8xhidden" not in result.stdout + result.stderr + str(errors)
+    synced = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
+    assert synced == {name: "synced" if name == "well" else "failed" for name in stacks}
+    before = {c["Id"] for c in fleet.box.engine.containers()}
+    done = [entry for entry in host.json("history") if entry["action"] != "hold"]
     assert host.once().returncode == 1
-    wait_until(lambda: "web-app-1" in fleet.running(), what="web to be back")
+    assert {c["Id"] for c in fleet.box.engine.containers()} == before
+    assert [entry for entry in host.json("history") if entry["action"] != "hold"] == done
+    mended = fleet.compose(more="    hostname: mended\n")
+    fleet.commit("mended", {"stacks/ends/compose.yaml": mended})
+    host.once()
+    assert fleet.box.engine.inspect("ends-app-1")["State"]["Running"]
+    assert _errors(host)["ends"] is None
+
+
+def test_what_becomes_well_in_time_and_what_is_meant_to_end_are_no_failures(fleet: Fleet) -> None:
+    """An init container that ends with 0 is done; the same with 3 is the failure of its stack."""
+
+    def init(code: int) -> str:
+        return fleet.compose(
+            service="init", more=f"    command: [sh, -c, 'echo says init; exit {code}']\n"
+        ) + (
+            f"  app:\n    image: {fleet.idle}\n"
+            "    depends_on: {init: {condition: service_completed_successfully}}\n"
+        )
+
+    slow = "    command: [sh, -c, 'sleep 1.5; touch /ok; exec tail -f /dev/null']\n"
+    stacks = {
+        "slow": fleet.compose(more=slow + _check("test, -e, /ok", retries=100)),
+        "init": init(0),
+        "jobs": fleet.compose(more="    command: ['true']\n    scale: 2\n"),
+        "wrong": init(3),
+    }
+    fleet.commit("first", _files(stacks))
+    host = fleet.host()
+    result = host.once()
+    assert result.returncode == 1
+    errors = _errors(host)
+    assert {name for name, error in errors.items() if error} == {"wrong"}
+    assert "3" in errors["wrong"]
+    assert "init" in errors["wrong"]
+    assert fleet.running().keys() == {"slow-app-1", "init-app-1"}
+    before = fleet.running()
+    host.once()
+    assert fleet.running() == before
+    assert {name for name, error in _errors(host).items() if error} == {"wrong"}
+
+
+def test_the_last_words_of_an_init_container_that_failed_are_in_the_error(fleet: Fleet) -> None:
+    stack = fleet.compose(
+        service="init", more="    command: [sh, -c, 'echo no such table; exit 3']\n"
+    ) + (
+        f"  app:\n    image: {fleet.idle}\n"
+        "    depends_on: {init: {condition: service_completed_successfully}}\n"
+    )
+    fleet.commit("first", _files({"web": stack}))
+    result = fleet.host().once()
+    assert "no such table" in result.stdout
+
+
+def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet) -> None:
+    fleet.commit("first", _files({"web": fleet.compose()}))
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("in sync with")
+        never = "x-commitd: {health_timeout: 100m}\n" + fleet.compose(
+            more=_check("'false'", retries=1000000)
+        )
+        fleet.commit("never", {STACK: never})
+        wait_until(
+            lambda: (
+                "web-app-1" in fleet.running()
+                and "Healthcheck" in fleet.box.engine.inspect("web-app-1")["Config"]
+            ),
+            what="the bad release to be waited for",
+        )
+        sha = fleet.commit("good", {STACK: fleet.compose(more="    hostname: good\n")})
+        agent.says(f"in sync with {sha[:7]}", timeout_s=40)
+    assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "good"
+    assert [e["status"] for e in host.json("history", "web") if e["action"] == "deploy"] == [
+        "succeeded",
+        "cancelled",
+        "succeeded",
+    ]
+
+
+def test_the_same_commit_at_another_remote_does_not_end_the_wait(fleet: Fleet) -> None:
+    """A mirror is always a little behind."""
+    fleet.commit("first", _files({"web": fleet.compose()}))
+    host = fleet.connected()
+    with host.running() as agent:
+        agent.says("in sync with")
+        fleet.workspace.write({STACK: fleet.compose(more=_check("test, -e, /ok", retries=1000))})
+        sha = fleet.workspace.commit("slow")
+        fleet.workspace.push(fleet.box.gitea)
+        wait_until(
+            lambda: (
+                "web-app-1" in fleet.running()
+                and "Healthcheck" in fleet.box.engine.inspect("web-app-1")["Config"]
+            ),
+            what="the new release to be waited for",
+        )
+        fleet.workspace.push(fleet.box.github)
+
+        def shown() -> bool:
+            remotes = host.json("status")["remotes"]
+            return all(remote["head"] == sha for remote in remotes)
+
+        wait_until(shown, what="the agent to see the mirror's head")
+        fleet.box.engine.run("exec", "web-app-1", "touch", "/ok")
+        agent.says(f"in sync with {sha[:7]}")
+    assert {e["status"] for e in host.json("history", "web")} == {"succeeded"}
+
+
+def test_no_time_at_all_is_not_enough_to_be_called_well(fleet: Fleet) -> None:
+    ends = fleet.compose(more="    command: ['false']\n")
+    fleet.commit("first", _files({"web": "x-commitd: {health_timeout: 0s}\n" + ends}))
+    assert fleet.host().once().returncode == 1
+
+
+def test_sigterm_ends_the_wait_for_health(fleet: Fleet) -> None:
+    never = "x-commitd: {health_timeout: 100m}\n" + fleet.compose(
+        more=_check("'false'", retries=1000000)
+    )
+    fleet.commit("never", _files({"web": never}))
+    host = fleet.host()
+    with host.running() as agent:
+        wait_until(lambda: "web-app-1" in fleet.running(), what="the release to be waited for")
+        before = fleet.running()
+        agent.send(signal.SIGTERM)
+        try:
+            assert agent.process.wait(timeout=10) == 0
+        finally:
+            agent.process.kill()
+        assert "Traceback" not in agent.log
+    assert fleet.running() == before
+    assert host.json("history", "web")[0]["status"] == "cancelled"

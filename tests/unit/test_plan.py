@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.domain import ownership
 from agent.domain.container import SWARM_TASK, WORKING_DIR, Container
-from agent.domain.exempt import Exemptions
+from agent.domain.exempt import Exemptions, Suspension
 from agent.domain.model import (
     Attempt,
     Cause,
@@ -22,6 +22,7 @@ from agent.domain.model import (
     Stack,
 )
 from agent.domain.plan import moved, plan, refusal
+from agent.domain.settings import Settings
 from agent.domain.situation import Situation, protected
 from tests.unit.builders import (
     NOW,
@@ -590,3 +591,103 @@ def test_the_causes_of_a_deploy_come_in_the_order_of_names() -> None:
     ]
     assert found[0] == found[1]
     assert [cause.after for cause in found[0]] == ["exited 1", "exited 2"]
+
+
+# --- order ---
+
+
+def after(name: str, *needed: str, digest: str = "d1") -> Stack:
+    return replace(stack(name, digest), settings=Settings(after=needed))
+
+
+def test_stacks_that_come_up_together_are_planned_together_and_carry_their_order() -> None:
+    todo = plan(situation([after("b", "a"), after("c", "b"), stack("a")]))
+    assert [deploy.stack.name for deploy in todo.deploys] == ["a", "b", "c"]
+    assert todo.holds == ()
+
+
+def test_stacks_that_wait_for_themselves_are_held_and_nobody_else_by_that() -> None:
+    todo = plan(situation([after("a", "b"), after("b", "a"), after("d", "d"), stack("c")]))
+    assert [deploy.stack.name for deploy in todo.deploys] == ["c"]
+    assert reasons(todo) == {"a": Reason.ORDER, "b": Reason.ORDER, "d": Reason.ORDER}
+    assert {hold.subject: hold.detail for hold in todo.holds}["a"] == (
+        "it waits for itself, through a and b"
+    )
+
+
+def test_a_name_that_is_not_here_holds_its_stack_and_who_comes_after_that() -> None:
+    todo = plan(situation([after("a", "z"), after("b", "a"), stack("c")]))
+    assert [deploy.stack.name for deploy in todo.deploys] == ["c"]
+    assert reasons(todo) == {"a": Reason.ORDER, "b": Reason.AFTER}
+
+
+def test_who_comes_after_a_cycle_waits_for_it() -> None:
+    todo = plan(situation([after("a", "b"), after("b", "a"), after("c", "a")]))
+    assert reasons(todo) == {"a": Reason.ORDER, "b": Reason.ORDER, "c": Reason.AFTER}
+
+
+def test_a_cycle_of_stacks_that_run_leaves_them_running() -> None:
+    todo = plan(situation([after("a", "b", digest="d2"), after("b", "a")], releases("ab")))
+    assert todo.empty
+    assert reasons(todo) == {"a": Reason.ORDER, "b": Reason.ORDER}
+
+
+@pytest.mark.parametrize(
+    ("needed", "up"),
+    [
+        (running(release("a")), True),
+        ([container("a-web-0", "a", "web", health="healthy")], True),
+        ([container("a-web-0", "a", "web", health="unhealthy")], False),
+        ([container("a-web-0", "a", "web", state="exited", exit_code=1)], False),
+        ([], False),
+    ],
+)
+def test_who_comes_after_a_stack_that_is_held_waits_until_that_is_up(
+    needed: list[Container], up: bool
+) -> None:
+    """`a` is suspended, so that nobody brings it up."""
+    exemptions = Exemptions(suspensions=(Suspension("a", None, "", "t"),))
+    now = situation([stack("a"), after("b", "a")], releases("a"), needed)
+    todo = plan(replace(now, exemptions=exemptions))
+    assert [deploy.stack.name for deploy in todo.deploys] == (["b"] if up else [])
+    assert reasons(todo).get("b") == (None if up else Reason.AFTER)
+
+
+def test_who_comes_after_a_stack_that_never_came_up_waits_with_its_whole_chain() -> None:
+    failed = attempt("a", permanent=True)
+    chain = [after("b", "a"), after("c", "b"), after("d", "c"), stack("e")]
+    todo = plan(situation([stack("a"), *chain], attempts=[failed]))
+    assert [deploy.stack.name for deploy in todo.deploys] == ["e"]
+    assert reasons(todo) == {
+        "a": Reason.FAILED,
+        **dict.fromkeys("bcd", Reason.AFTER),
+    }
+    assert {h.subject: h.detail for h in todo.holds}["c"] == "b is not up"
+
+
+def test_who_comes_after_a_stack_that_cannot_be_read_waits_unless_that_is_up() -> None:
+    todo = plan(situation([after("b", "a")], broken=["a"]))
+    assert reasons(todo) == {"a": Reason.INVALID, "b": Reason.AFTER}
+    todo = plan(situation([after("b", "a")], releases("a"), broken=["a"]))
+    assert [deploy.stack.name for deploy in todo.deploys] == ["b"]
+
+
+def test_who_stands_is_not_touched_when_its_predecessor_falls() -> None:
+    now = situation([stack("a"), after("b", "a")], releases("ab"), running(release("b")))
+    todo = plan(now)
+    assert [(deploy.stack.name, deploy.reason) for deploy in todo.deploys] == [
+        ("a", Reason.DRIFTED)
+    ]
+    assert todo.holds == ()
+
+
+def test_a_stack_that_was_rolled_back_is_said_so_and_kept_at_the_older_release() -> None:
+    now = situation(stacks("ab"), releases("ab"))
+    back = replace(now.desired, rolled_back={"a": "it crashed; it is back at 1a2b3c4"})
+    todo = plan(replace(now, desired=back))
+    assert todo.empty
+    assert [(h.subject, h.reason, h.detail) for h in todo.holds] == [
+        ("a", Reason.ROLLED_BACK, "it crashed; it is back at 1a2b3c4")
+    ]
+    drifted = plan(replace(now, desired=back, containers=tuple(running(release("b")))))
+    assert [(d.stack, d.reason) for d in drifted.deploys] == [(stack("a"), Reason.DRIFTED)]

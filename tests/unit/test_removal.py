@@ -218,3 +218,9 @@ def test_a_removal_that_failed_waits_for_its_next_try(next_at: float, goes: bool
     todo = plan(situation(stacks("z"), [old("a"), release("z")], attempts=failed))
     assert bool(todo.removals) is goes
     assert reasons(todo) == ({} if goes else {"a": Reason.BACKOFF})
+
+
+def test_a_deploy_that_failed_keeps_no_stack_from_going() -> None:
+    failed = [attempt("a", "d9", next_at=NOW + 300, permanent=True)]
+    todo = plan(situation(stacks("z"), [old("a"), release("z")], attempts=failed))
+    assert [removal.project for removal in todo.removals] == ["a"]

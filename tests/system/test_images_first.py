@@ -1,0 +1,205 @@
+"""All images are here before the first container is touched; registries are asked politely."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.engine_proxy import EngineProxy
+from tests.sandbox.process import run, wait_until
+from tests.system import registries
+from tests.system.registries import BASIC, NGINX, OUTSIDE, PASSWORD, USER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sandbox import Sandbox
+    from tests.sandbox.engine_proxy import Request
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+NOWHERE = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 64}"
+
+
+@pytest.fixture(scope="module")
+def place(box: Sandbox) -> Path:
+    return Path(tempfile.mkdtemp(prefix="registries-", dir=box.root))
+
+
+@pytest.fixture(scope="module")
+def basic(box: Sandbox, place: Path) -> Iterator[None]:
+    daemon = registries.with_basic(place, box.root / "registry" / "data")
+    daemon.start()
+    yield
+    daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def nginx(place: Path) -> Iterator[Path]:
+    """What it was asked."""
+    run(["ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"])
+    certificate, key = registries.certificate(place, "outside", f"IP:{OUTSIDE}")
+    daemon = registries.nginx(place, 5001, certificate, key)
+    daemon.start()
+    yield place / "access.log"
+    daemon.stop()
+
+
+def _files(one: str, two: str) -> dict[str, str | bytes | None]:
+    return {
+        "host/media/stacks.yaml": "- one\n- two\n",
+        "stacks/one/compose.yaml": one,
+        "stacks/two/compose.yaml": two,
+    }
+
+
+@pytest.fixture
+def host(fleet: Fleet) -> Host:
+    """A host where two stacks run."""
+    fleet.commit("first", _files(fleet.compose(), fleet.compose()))
+    host = fleet.host()
+    assert host.once().returncode == 0
+    return host
+
+
+def _fresh(fleet: Fleet, tag: str) -> str:
+    """The pinned reference of an image that the engine does not have."""
+    return fleet.box.images.build("fresh", tag, files={"/tag": tag})
+
+
+def test_no_container_is_touched_before_all_pulls_are_done(fleet: Fleet, host: Host) -> None:
+    """A pull that fails costs its stack the change, and nobody their containers."""
+    before = fleet.running()
+    fresh = _fresh(fleet, "1")
+    asked: list[str] = []
+
+    def note(_: int, request: Request) -> None:
+        asked.append(request.kind)
+
+    fleet.commit("both", _files(fleet.compose(NOWHERE), fleet.compose(fresh)))
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "images-proxy.sock") as proxy:
+        host.config["docker"] = {"socket": proxy.host}
+        host.write_config()
+        proxy.on_effect(note)
+        result = host.once()
+    assert result.returncode == 1
+    assert "nowhere" in result.stdout
+    pulls = [i for i, kind in enumerate(asked) if kind == "POST /images/create"]
+    assert len(pulls) >= 2
+    assert max(pulls) < min(i for i, kind in enumerate(asked) if "/containers" in kind)
+    after = fleet.running()
+    assert after["one-app-1"] == before["one-app-1"]
+    assert fleet.box.engine.inspect("two-app-1")["Config"]["Image"] == fresh
+    stacks = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
+    assert stacks == {"one": "failed", "two": "synced"}
+
+
+def test_what_is_here_is_not_asked_for_again(fleet: Fleet, host: Host) -> None:
+    fleet.box.registry.stop()
+    before = fleet.running()
+    fleet.commit("name", _files(fleet.compose(), fleet.compose(more="    hostname: new\n")))
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert fleet.running()["one-app-1"] == before["one-app-1"]
+    assert fleet.box.engine.inspect("two-app-1")["Config"]["Hostname"] == "new"
+
+
+def test_a_deploy_that_failed_looks_failed_and_is_tried_again(fleet: Fleet, host: Host) -> None:
+    before = fleet.running()
+    fresh = _fresh(fleet, "2")
+    fleet.box.registry.stop()
+    with host.running() as agent:
+        agent.says("in sync with")
+        fleet.commit("new", _files(fleet.compose(fresh), fleet.compose()))
+        agent.says("failed: one")
+        assert fleet.running() == before
+        assert {s["name"]: s["sync"] for s in host.json("status")["stacks"]}["one"] == "failed"
+        fleet.box.registry.start()
+        wait_until(
+            lambda: fleet.box.engine.inspect("one-app-1")["Config"]["Image"] == fresh,
+            what="the new image to run",
+            seconds=40,
+        )
+    assert fleet.running()["two-app-1"] == before["two-app-1"]
+
+
+def test_a_busy_registry_is_left_alone_for_a_while(fleet: Fleet, host: Host, nginx: Path) -> None:
+    before = fleet.running()
+    busy = f"127.0.0.1:{NGINX}/busy/fresh"
+    one, two = (_fresh(fleet, tag).partition("@")[2] for tag in ("3", "4"))
+
+    def asked() -> int:
+        return nginx.read_text().count("/v2/busy/fresh")
+
+    with host.running() as agent:
+        agent.says("in sync with")
+        fleet.commit("one", _files(fleet.compose(f"{busy}:3@{one}"), fleet.compose()))
+        agent.says("failed: one")
+        assert " 429 " in nginx.read_text()
+        questions = asked()
+        fleet.commit("two", _files(fleet.compose(), fleet.compose(f"{busy}:4@{two}")))
+        agent.says(f"127.0.0.1:{NGINX} asked to be left alone for a while")
+        assert asked() == questions
+        assert fleet.running() == before
+        assert agent.process.poll() is None
+
+
+def test_what_a_digest_happens_to_spell_says_nothing_about_its_registry(fleet: Fleet) -> None:
+    missing = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 61}429"
+    fresh = _fresh(fleet, "5")
+    fleet.commit("first", _files(fleet.compose(missing), fleet.compose()))
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("failed: one")
+        sha = fleet.commit("next", {"stacks/two/compose.yaml": fleet.compose(fresh)})
+        agent.says(f"at {sha[:7]}")
+        assert fleet.box.engine.inspect("two-app-1")["Config"]["Image"] == fresh
+
+
+@pytest.mark.usefixtures("basic")
+def test_the_login_of_docker_is_used_for_pulls(fleet: Fleet, host: Host, tmp_path: Path) -> None:
+    registry = f"127.0.0.1:{BASIC}"
+    private = _fresh(fleet, "6").replace("127.0.0.1:5000", registry)
+    fleet.commit("private", _files(fleet.compose(private), fleet.compose()))
+    result = host.once()
+    assert result.returncode == 1
+    assert "no basic auth credentials" in result.stdout
+    login = {"username": USER, "password": PASSWORD}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: login}}))
+    host.commitd("retry", "one", check=True)
+    with host.running(DOCKER_CONFIG=str(tmp_path)) as agent:
+        agent.says("in sync with")
+        assert PASSWORD not in agent.log
+    assert fleet.box.engine.inspect("one-app-1")["Config"]["Image"] == private
+
+
+def test_an_image_that_is_not_pinned_is_refused_unless_policy_lets_it_through(
+    fleet: Fleet, host: Host
+) -> None:
+    before = fleet.running()
+    loose = fleet.idle.partition("@")[0]
+    fleet.commit("loose", _files(fleet.compose(loose), fleet.compose()))
+    result = host.once()
+    assert result.returncode == 1
+    assert f"{loose} is not pinned by tag and digest (commitd pin one)" in result.stdout
+    assert fleet.running() == before
+    host.commitd("retry", "one", check=True)
+    fleet.commit("policy", {"global/commitd.yaml": "pins: warn\n"})
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert "is not pinned" in result.stderr
+    assert fleet.box.engine.inspect("one-app-1")["Config"]["Image"] == loose
+    assert fleet.running()["two-app-1"] == before["two-app-1"]
+
+
+def test_what_a_policy_refused_is_tried_again_when_that_changes(fleet: Fleet) -> None:
+    loose = fleet.idle.partition("@")[0]
+    fleet.commit("loose", _files(fleet.compose(loose), fleet.compose()))
+    host = fleet.host()
+    assert host.once().returncode == 1
+    fleet.commit("policy", {"global/commitd.yaml": "pins: warn\n"})
+    assert host.once().returncode == 0

@@ -1,0 +1,199 @@
+"""A file that is mounted has changed: the service notices, in the way that its stack wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+STACK = "stacks/web/compose.yaml"
+LIST = {"host/media/stacks.yaml": "- web\n"}
+
+
+def _start(fleet: Fleet, files: dict[str, str | bytes | None]) -> Host:
+    """A host where the stack runs."""
+    host = fleet.host()
+    _deploy(fleet, host, {**LIST, **files})
+    return host
+
+
+def _deploy(fleet: Fleet, host: Host, files: dict[str, str | bytes | None]) -> str:
+    sha = fleet.commit("change", files)
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    return sha
+
+
+def _began(fleet: Fleet, container: str = "web-app-1") -> tuple[str, str]:
+    """Differs after a restart; the ID, which is the first, only after a recreation."""
+    details = fleet.box.engine.inspect(container)
+    return details["Id"], details["State"]["StartedAt"]
+
+
+def _sees(fleet: Fleet, container: str = "web-app-1", path: str = "/x") -> str:
+    return fleet.box.engine.run("exec", container, "cat", path)
+
+
+def _entries(host: Host, action: str) -> list[dict[str, Any]]:
+    """Newest first."""
+    return [entry for entry in host.json("history", "web") if entry["action"] == action]
+
+
+def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet: Fleet) -> None:
+    """Nothing else is, and history says which file moved from what to what, in which commit."""
+    image = f"    image: {fleet.idle}\n"
+    mounts = {
+        "file": "    volumes: [./a.conf:/x:ro]\n",
+        "directory": "    volumes: [./conf:/d:ro]\n",
+        "config": "    configs: [{source: c, target: /x}]\n",
+        "secret": "    secrets: [{source: s, target: /x}]\n",
+        "plaintext": "    volumes: [./.decrypted.t.secret.env:/x:ro]\n",
+        "outside": "    volumes: [../../global/motd:/x:ro]\n",
+        "other": "    volumes: [./other.conf:/x:ro]\n",
+        "none": "",
+    }
+    compose = "services:\n" + "".join(f"  {n}:\n{image}{more}" for n, more in mounts.items())
+    compose += "configs: {c: {file: ./c.conf}}\nsecrets: {s: {file: ./.decrypted.t.secret.env}}\n"
+    sources = {
+        "file": "stacks/web/a.conf",
+        "directory": "stacks/web/conf/deep/x",
+        "config": "stacks/web/c.conf",
+        "secret": "stacks/web/t.secret.env",
+        "plaintext": "stacks/web/t.secret.env",
+        "outside": "global/motd",
+    }
+
+    def inputs(word: str) -> dict[str, str | bytes | None]:
+        secret = fleet.box.encrypt(f"T={word}\n")
+        return {path: secret if "secret" in path else f"T={word}\n" for path in {*sources.values()}}
+
+    host = _start(fleet, {STACK: compose, "stacks/web/other.conf": "one", **inputs("one")})
+    before = {name: _began(fleet, f"web-{name}-1") for name in mounts}
+    sha = _deploy(fleet, host, inputs("two"))
+    after = {name: _began(fleet, f"web-{name}-1") for name in mounts}
+    assert {name for name in mounts if before[name] == after[name]} == {"other", "none"}
+    assert {name: began[0] for name, began in after.items()} == {
+        name: began[0] for name, began in before.items()
+    }
+    for name in sources:
+        path = "/d/deep/x" if name == "directory" else "/x"
+        assert _sees(fleet, f"web-{name}-1", path) == "T=two\n", name
+    causes = {e["reason"].partition(":")[0]: e["cause"] for e in _entries(host, "restart")}
+    assert {name: [c["path"] for c in found] for name, found in causes.items()} == {
+        name: [path] for name, path in sources.items()
+    }
+    for [cause] in causes.values():
+        assert cause["commit"] == sha
+        assert None not in (cause["from"], cause["to"])
+        assert cause["from"] != cause["to"]
+    assert {c["path"] for c in _entries(host, "deploy")[0]["cause"]} == {*sources.values()}
+    assert host.once().returncode == 0
+    assert {name: _began(fleet, f"web-{name}-1") for name in mounts} == after
+    assert len(_entries(host, "restart")) == len(sources)
+
+
+def test_a_signal_is_delivered_without_a_restart_and_once(fleet: Fleet) -> None:
+    more = (
+        "    command: [sh, -c, \"trap 'echo got HUP' HUP; while :; do sleep 0.1; done\"]\n"
+        "    volumes: [./conf:/conf]\n"
+    )
+    settings = "x-commitd: {on_change: {app: signal:HUP}}\n"
+    host = _start(fleet, {STACK: settings + fleet.compose(more=more), "stacks/web/conf/x": "one"})
+    before = _began(fleet)
+    _deploy(fleet, host, {"stacks/web/conf/x": "two"})
+    assert _sees(fleet, path="/conf/x") == "two"
+
+    def heard() -> int:
+        return fleet.box.engine.run("logs", "web-app-1").count("got HUP")
+
+    wait_until(lambda: heard() == 1, what="the signal to be heard")
+    assert host.once().returncode == 0
+    assert heard() == 1
+    assert _began(fleet) == before
+    assert [entry["status"] for entry in _entries(host, "restart")] == ["succeeded"]
+
+
+def test_a_recreation_gives_a_new_container_with_the_anonymous_volume_of_the_old(
+    fleet: Fleet,
+) -> None:
+    more = "    volumes: [./a.conf:/x:ro, /anonymous]\n"
+    settings = "x-commitd: {on_change: {app: recreate}}\n"
+    host = _start(fleet, {STACK: settings + fleet.compose(more=more), "stacks/web/a.conf": "one"})
+    fleet.box.engine.run("exec", "web-app-1", "touch", "/anonymous/precious")
+    before = _began(fleet)
+    _deploy(fleet, host, {"stacks/web/a.conf": "two"})
+    after = _began(fleet)
+    assert after[0] != before[0]
+    assert _sees(fleet) == "two"
+    assert "precious" in fleet.box.engine.run("exec", "web-app-1", "ls", "/anonymous")
+    assert host.once().returncode == 0
+    assert _began(fleet) == after
+
+
+def test_who_wants_nothing_is_left_alone_and_that_is_not_called_a_restart_that_was_done(
+    fleet: Fleet,
+) -> None:
+    more = "    volumes: [./a.conf:/x:ro]\n"
+    settings = "x-commitd: {on_change: {app: none}}\n"
+    host = _start(fleet, {STACK: settings + fleet.compose(more=more), "stacks/web/a.conf": "one"})
+    before = _began(fleet)
+    sha = _deploy(fleet, host, {"stacks/web/a.conf": "two"})
+    assert _began(fleet) == before
+    [entry] = _entries(host, "restart")
+    assert entry["status"] == "skipped"
+    assert [(c["path"], c["commit"]) for c in entry["cause"]] == [("stacks/web/a.conf", sha)]
+    assert host.once().returncode == 0
+    assert len(_entries(host, "restart")) == 1
+
+
+def test_what_compose_sees_is_left_to_compose_and_words_cause_nothing(fleet: Fleet) -> None:
+    """A changed value recreates once; a comment, an order of keys and a note touch nothing."""
+    more = "    environment: {V: '${V}'}\n    volumes: [./a.conf:/x:ro]\n"
+    other = f"  other:\n    image: {fleet.idle}\n"
+    files = {"stacks/web/v.env": "V=1\n", "stacks/web/a.conf": "one"}
+    host = _start(fleet, {STACK: fleet.compose(more=more) + other, **files})
+    untouched = _began(fleet, "web-other-1")
+    _deploy(fleet, host, {"stacks/web/v.env": "V=2\n", "stacks/web/a.conf": "two"})
+    assert fleet.environment("web-app-1")["V"] == "2"
+    assert _sees(fleet) == "two"
+    assert _entries(host, "restart") == []
+    began = _began(fleet)
+    turned = f"# words\nservices:\n{other}  app:  # more words\n{more}    image: {fleet.idle}\n"
+    _deploy(fleet, host, {STACK: turned, "stacks/web/README.md": "words"})
+    assert _began(fleet) == began
+    assert _began(fleet, "web-other-1") == untouched
+    done = len(host.json("history", "web"))
+    assert host.once().returncode == 0
+    assert len(host.json("history", "web")) == done  # it settles
+    assert _entries(host, "restart") == []
+
+
+def test_a_changed_secret_reaches_who_uses_it_as_plaintext_and_nobody_else(fleet: Fleet) -> None:
+    compose = (
+        fleet.compose(more="    environment: {S: '${S}'}\n")
+        + f"  file:\n    image: {fleet.idle}\n    env_file: .decrypted.s.secret.env\n"
+        + f"  other:\n    image: {fleet.idle}\n"
+    )
+    first = fleet.box.encrypt("S=first\n")
+    host = _start(fleet, {STACK: compose, "stacks/web/s.secret.env": first})
+    other = _began(fleet, "web-other-1")
+    _deploy(fleet, host, {"stacks/web/s.secret.env": fleet.box.encrypt("S=second\n")})
+    assert fleet.environment("web-app-1")["S"] == "second"
+    assert fleet.environment("web-file-1")["S"] == "second"
+    assert _began(fleet, "web-other-1") == other
+    shown = fleet.running()
+    assert "ENC[" not in str([fleet.environment(name) for name in shown])
+    assert host.once().returncode == 0
+    assert fleet.running() == shown
+
+
+def test_every_replica_sees_the_file_also_when_their_number_changes(fleet: Fleet) -> None:
+    more = "    volumes: [./a.conf:/x:ro]\n"
+    host = _start(fleet, {STACK: fleet.compose(more=more), "stacks/web/a.conf": "one"})
+    files = {STACK: fleet.compose(more=more + "    scale: 2\n"), "stacks/web/a.conf": "two"}
+    _deploy(fleet, host, {**files})
+    assert [_sees(fleet, f"web-app-{number}") for number in (2, 1)] == ["two", "two"]

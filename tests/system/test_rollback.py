@@ -1,0 +1,407 @@
+"""What comes up and is not well goes back to what was, in every respect, and stays there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.engine_proxy import EngineProxy
+from tests.sandbox.process import wait_until
+from tests.system.test_engine_faults import _kill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sandbox.engine_proxy import Request
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+STACK = "stacks/web/compose.yaml"
+LIST = {"host/media/stacks.yaml": "- web\n- other\n"}
+
+
+def compose(image: str, *lines: str, settings: str = "") -> str:
+    more = "".join(f"    {line}\n" for line in lines)
+    head = f"x-commitd: {{{settings}}}\n" if settings else ""
+    return f"{head}services:\n  app:\n    image: {image}\n{more}"
+
+
+@pytest.fixture
+def host(fleet: Fleet) -> Host:
+    """A host where web 1.0 and another stack run, with a file, a value and a secret."""
+    fleet.commit(
+        "first",
+        {
+            **LIST,
+            STACK: compose(
+                fleet.idle,
+                "environment: {V: '${V}', G: '${G}', S: '${S}'}",
+                "volumes: [./conf:/conf:ro, data:/data]",
+            )
+            + "volumes: {data: {}}\n",
+            "stacks/web/conf/a.txt": "one\n",
+            "stacks/web/v.env": "V=1\n",
+            "global/g.env": "G=1\n",
+            "stacks/web/s.secret.env": fleet.box.encrypt("S=first\n"),
+            "stacks/other/compose.yaml": fleet.compose(),
+        },
+    )
+    host = fleet.host()
+    assert host.once().returncode == 0
+    return host
+
+
+def test_a_release_that_is_not_well_goes_back_to_the_last_one_that_was(
+    fleet: Fleet, host: Host
+) -> None:
+    good = fleet.environment("web-app-1")
+    bad = fleet.commit(
+        "bad",
+        {
+            STACK: compose(
+                fleet.idle,
+                "command: [sh, -c, 'echo it says $$S; exit 3']",
+                "environment: {V: '${V}', G: '${G}', S: '${S}'}",
+                "volumes: [./conf:/conf:ro, data:/data]",
+            )
+            + "volumes: {data: {}}\n",
+            "stacks/web/conf/a.txt": "two\n",
+            "stacks/web/v.env": "V=2\n",
+            "global/g.env": "G=2\n",
+            "stacks/web/s.secret.env": fleet.box.encrypt("S=zq8xhidden\n"),
+            "stacks/other/compose.yaml": fleet.compose(more="    hostname: changed\n"),
+        },
+    )
+    result = host.once()
+    assert result.returncode == 1
+    assert "has ended with 3" in result.stdout
+    assert "it says" in result.stdout
+    assert "zq8xhidden" not in result.stdout + result.stderr
+    assert fleet.environment("web-app-1") == good
+    assert fleet.box.engine.run("exec", "web-app-1", "cat", "/conf/a.txt") == "one\n"
+    assert fleet.box.engine.inspect("other-app-1")["Config"]["Hostname"] == "changed"
+    assert [e["action"] for e in host.json("history", "web")][:2] == ["rollback", "deploy"]
+    assert host.json("status")["stacks"][1]["sync"] == "failed"
+    before = fleet.running()
+    result = host.once()
+    assert result.returncode == 1
+    assert "its new release was not healthy" in result.stdout
+    assert fleet.running() == before
+    assert host.json("history")[0]["action"] != "deploy"
+    # It drifts: what is put right is the release that is back, not the bad one.
+    fleet.box.engine.run("rm", "--force", "web-app-1")
+    host.once()
+    assert fleet.environment("web-app-1") == good
+    # Another commit that does not touch it changes nothing; edits are discarded, not the overlay.
+    fleet.commit("elsewhere", {"stacks/other/compose.yaml": fleet.compose()})
+    host.once()
+    assert fleet.environment("web-app-1") == good
+    assert (host.repo / "stacks/web/conf/a.txt").read_text() == "one\n"
+    fleet.commit(
+        "mended",
+        {
+            STACK: compose(
+                fleet.idle,
+                "environment: {V: '${V}', G: '${G}', S: '${S}'}",
+                "volumes: [./conf:/conf:ro, data:/data]",
+            )
+            + "volumes: {data: {}}\n",
+        },
+    )
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    now = fleet.environment("web-app-1")
+    assert (now["V"], now["G"], now["S"]) == ("2", "2", "zq8xhidden")
+    assert fleet.box.engine.run("exec", "web-app-1", "cat", "/conf/a.txt") == "two\n"
+    assert host.json("status")["verdict"].startswith("in sync")
+    assert len(bad) == 40
+
+
+def test_a_bad_release_is_tried_again_when_a_person_says_so(fleet: Fleet, host: Host) -> None:
+    fleet.commit(
+        "bad",
+        {
+            STACK: compose(
+                fleet.idle,
+                "command: [test, -e, /data/go]",
+                "volumes: [data:/data]",
+                "restart: always",
+            )
+            + "volumes: {data: {}}\n"
+        },
+    )
+    assert "crashes again and again" in host.once().stdout
+    fleet.box.engine.run("exec", "web-app-1", "touch", "/data/go")
+    assert host.commitd("retry", "wep").returncode == 2
+    assert host.commitd("retry", "web").returncode == 0
+    # The condition is met now, but the command ends, and with `restart: always` that is a crash.
+    assert host.once().returncode == 1
+    wait_until(lambda: "web-app-1" in fleet.running(), what="web to be back")
+
+
+# --- what else may happen -------------------------------------------------------------------------
+
+ALONE = {"host/media/stacks.yaml": "- web\n"}
+MOUNT = "    volumes: [./a.conf:/x:ro]\n"
+
+
+def _up(fleet: Fleet, files: dict[str, str | bytes | None]) -> Host:
+    fleet.commit("good", {**ALONE, **files})
+    host = fleet.host()
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    return host
+
+
+def _sees(fleet: Fleet) -> str:
+    return fleet.box.engine.run("exec", "web-app-1", "cat", "/x")
+
+
+def test_who_wants_no_rollback_keeps_the_failed_release_to_look_at(fleet: Fleet) -> None:
+    host = _up(fleet, {STACK: compose(fleet.idle)})
+    check = "healthcheck: {test: [CMD, 'false'], interval: 200ms, retries: 1}"
+    fleet.commit("bad", {STACK: compose(fleet.idle, check, settings="rollback: false")})
+    result = host.once()
+    assert result.returncode == 1
+    assert "web-app-1 is unhealthy" in result.stdout
+    failed = fleet.running()
+    assert "Healthcheck" in fleet.box.engine.inspect("web-app-1")["Config"]
+    result = host.once()
+    assert result.returncode == 1
+    assert "waits for a change" in result.stdout
+    assert fleet.running() == failed
+    assert "rollback" not in {entry["action"] for entry in host.json("history")}
+
+
+def test_going_back_to_what_is_not_well_either_is_not_called_recovered(fleet: Fleet) -> None:
+    data = ("volumes: [data:/data]",)
+    end = "volumes: {data: {}}\n"
+    good = "command: [sh, -c, 'test -e /data/broken && exit 5; exec tail -f /dev/null']"
+    host = _up(fleet, {STACK: compose(fleet.idle, good, *data) + end})
+    bad = "command: [sh, -c, 'touch /data/broken; exit 3']"
+    fleet.commit("bad", {STACK: compose(fleet.idle, bad, *data) + end})
+    result = host.once()
+    assert result.returncode == 1
+    assert "has ended with 3; and going back failed: web-app-1 has ended with 5" in result.stdout
+    assert "it is back" not in result.stdout
+    newest = host.json("history", "web")[0]
+    assert (newest["action"], newest["status"]) == ("rollback", "failed")
+    assert host.json("status")["stacks"][0]["sync"] != "synced"
+    assert host.once().returncode == 1
+
+
+def test_the_image_to_go_back_to_is_here_before_it_is_needed(fleet: Fleet) -> None:
+    """Somebody has cleaned up images; what comes back is the old one, not the failing one."""
+    host = _up(fleet, {STACK: compose(fleet.web)})
+    fleet.box.engine.api("DELETE", f"/images/{fleet.web}?force=1")
+    fleet.commit("bad", {STACK: compose(fleet.web2, "command: ['false']")})
+    result = host.once()
+    assert "it is back at" in result.stdout
+    shown = fleet.box.engine.inspect("web-app-1")
+    assert shown["Config"]["Image"] == fleet.web
+    assert shown["State"]["Running"]
+    assert fleet.box.engine.run("exec", "web-app-1", "cat", "/www/index.html") == "v1"
+    newest = host.json("history", "web")[0]
+    assert (newest["action"], newest["status"]) == ("rollback", "succeeded")
+
+
+def test_a_service_that_only_the_failed_release_had_goes_with_it(fleet: Fleet) -> None:
+    host = _up(fleet, {STACK: compose(fleet.idle) + f"  old:\n    image: {fleet.idle}\n"})
+    extra = f"  extra:\n    image: {fleet.idle}\n"
+    fleet.commit("bad", {STACK: compose(fleet.idle, "command: ['false']") + extra})
+    assert "it is back at" in host.once().stdout
+    host.once()
+    assert fleet.running().keys() == {"web-app-1", "web-old-1"}
+
+
+# --- what only moved a mounted file ---------------------------------------------------------------
+
+SEES_GOOD = "healthcheck: {test: [CMD, grep, -q, good, /x], interval: 200ms, retries: %s}"
+
+
+@pytest.mark.parametrize("how", ["unhealthy", "crash loop"])
+def test_a_mounted_file_that_makes_a_service_ill_goes_back(fleet: Fleet, how: str) -> None:
+    """Compose's hash is the same, and the container is there: the file is what differs."""
+    lines = [SEES_GOOD % 1]
+    if how == "crash loop":
+        run = "grep -q good /x || exit 4; exec tail -f /dev/null"
+        lines = [f"command: [sh, -c, '{run}']", "restart: always"]
+    body = compose(fleet.idle, *lines) + MOUNT
+    host = _up(fleet, {STACK: body, "stacks/web/a.conf": "good"})
+    fleet.commit("bad", {"stacks/web/a.conf": "bad"})
+    result = host.once()
+    assert result.returncode == 1
+    assert "it is back at" in result.stdout
+    assert _sees(fleet) == "good"
+
+
+def test_a_mounted_file_of_another_directory_goes_back_as_well(fleet: Fleet) -> None:
+    mount = "    volumes: [../../global/motd:/x:ro]\n"
+    host = _up(fleet, {STACK: compose(fleet.idle) + mount, "global/motd": "good"})
+    bad = compose(fleet.idle, "command: ['false']") + mount
+    fleet.commit("bad", {STACK: bad, "global/motd": "bad"})
+    assert "it is back at" in host.once().stdout
+    assert _sees(fleet) == "good"
+
+
+def test_a_mounted_file_that_is_taken_back_while_its_service_is_waited_for_is_mounted_again(
+    fleet: Fleet,
+) -> None:
+    body = compose(fleet.idle, SEES_GOOD % 1000) + MOUNT
+    host = _up(fleet, {STACK: body, "stacks/web/a.conf": "good"})
+    with host.running() as agent:
+        agent.says("in sync with")
+        fleet.commit("bad", {"stacks/web/a.conf": "bad"})
+        agent.says("files that are mounted into it changed")
+        wait_until(lambda: _sees(fleet) == "bad", what="the bad file to be mounted")
+        sha = fleet.commit("reverted", {"stacks/web/a.conf": "good"})
+        agent.says(f"in sync with {sha[:7]}")
+        assert _sees(fleet) == "good"
+
+
+# --- the agent's death ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(fleet: Fleet) -> Iterator[EngineProxy]:
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "rollback-proxy.sock") as proxy:
+        yield proxy
+
+
+def _die_at(host: Host, proxy: EngineProxy, kind: str, nth: int, *, after: bool) -> None:
+    """Kill the agent at the `nth` effect of its kind, before or `after` the engine heard of it."""
+    started, killed = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def hook(_: int, request: Request) -> None:
+        started.wait()
+        if not killed.is_set():
+            seen.append(request.kind)
+            if seen.count(kind) < nth or request.kind != kind:
+                return
+            _kill(agent)
+            killed.set()
+        raise ConnectionAbortedError  # also for what was on its way already
+
+    proxy.on_effect(hook, after=after)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "agent", "once"],
+        env=host.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    )
+    started.set()
+    agent.wait(timeout=60)
+    proxy.on_effect(None)
+    assert killed.is_set(), seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "nth", "after"),
+    [
+        ("POST /containers/create", 1, False),
+        ("POST /containers/*/start", 1, True),
+        ("POST /containers/create", 2, True),
+        ("POST /containers/*/start", 2, False),
+    ],
+    ids=["deploy begins", "deploy started", "rollback created", "rollback starts"],
+)
+def test_an_agent_killed_in_a_deploy_or_in_a_rollback_is_continued_by_the_next(
+    fleet: Fleet, proxy: EngineProxy, kind: str, nth: int, after: bool
+) -> None:
+    """What was healthy runs in the end, with all its files, and the bad input is remembered."""
+    good = compose(fleet.idle, "environment: {V: '${V}'}") + MOUNT
+    bad = compose(fleet.idle, "environment: {V: '${V}'}", "command: [sh, -c, exit 3]") + MOUNT
+    host = _up(fleet, {STACK: good, "stacks/web/v.env": "V=1\n", "stacks/web/a.conf": "good"})
+    host.config["docker"] = {"socket": proxy.host}
+    host.write_config()
+    fleet.commit("bad", {STACK: bad, "stacks/web/v.env": "V=2\n", "stacks/web/a.conf": "bad"})
+    _die_at(host, proxy, kind, nth, after=after)
+    assert host.once().returncode == 1
+    settled = fleet.running()
+    result = host.once()
+    assert "its new release was not healthy" in result.stdout
+    assert fleet.running() == settled
+    assert settled.keys() == {"web-app-1"}
+    assert fleet.environment("web-app-1")["V"] == "1"
+    assert _sees(fleet) == "good"
+    fleet.commit("mended", {STACK: good})
+    assert host.once().returncode == 0
+    assert fleet.environment("web-app-1")["V"] == "2"
+    assert _sees(fleet) == "bad"
+
+
+def test_an_agent_killed_after_a_mounted_file_went_in_forgets_no_revert(
+    fleet: Fleet, proxy: EngineProxy
+) -> None:
+    host = _up(fleet, {STACK: compose(fleet.idle) + MOUNT, "stacks/web/a.conf": "good"})
+    host.config["docker"] = {"socket": proxy.host}
+    host.write_config()
+    fleet.commit("other", {"stacks/web/a.conf": "bad"})
+    _die_at(host, proxy, "POST /containers/*/restart", 1, after=True)
+    wait_until(lambda: "web-app-1" in fleet.running(), what="the container to run")
+    fleet.commit("reverted", {"stacks/web/a.conf": "good"})
+    assert host.once().returncode == 0
+    assert _sees(fleet) == "good"
+
+
+# --- the engine's troubles are not the release's --------------------------------------------------
+
+
+def test_an_engine_that_dies_in_a_deploy_blames_no_release(
+    fleet: Fleet, proxy: EngineProxy
+) -> None:
+    host = _up(fleet, {STACK: compose(fleet.idle)})
+    host.config["docker"] = {"socket": proxy.host}
+    host.write_config()
+    dead = threading.Event()
+
+    def die(_: int, request: Request) -> None:
+        if request.kind == "POST /containers/*/start" and not dead.is_set():
+            dead.set()
+            fleet.box.engine.kill()
+
+    with host.running() as agent:
+        agent.says("in sync with")
+        proxy.on_effect(die)
+        sha = fleet.commit("new", {STACK: compose(fleet.idle, "hostname: new")})
+        assert dead.wait(30)
+        agent.says("ERROR")
+        fleet.box.engine.start()
+        agent.says(f"in sync with {sha[:7]}")
+        assert "Traceback" not in agent.log
+    assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "new"
+
+
+def test_an_engine_that_stumbles_a_few_times_blames_no_release(
+    fleet: Fleet, proxy: EngineProxy
+) -> None:
+    """What fails in passing is tried again later, without a person."""
+    host = _up(fleet, {STACK: compose(fleet.idle)})
+    host.config["docker"] = {"socket": proxy.host}
+    host.write_config()
+    left = ["first", "second", "third"]
+
+    def stumble(_: int, request: Request) -> None:
+        if request.kind == "POST /containers/*/start" and left:
+            left.pop()
+            raise ConnectionAbortedError
+
+    with host.running() as agent:
+        agent.says("in sync with")
+        proxy.on_effect(stumble)
+        sha = fleet.commit("new", {STACK: compose(fleet.idle, "hostname: new")})
+        wait_until(
+            lambda: f"in sync with {sha[:7]}" in agent.log or "back to" in agent.log,
+            what="the end of it",
+            seconds=40,
+        )
+        assert "back to" not in agent.log
+    assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "new"

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.domain.gate import CRASHES, Expected, Finding, Sight, Trouble, judge
+from tests.unit.builders import container
+
+STEADY_S = 10.0
+DIGEST = f"sha256:{'0' * 64}"
+PINNED = f"registry:5000/app:1@{DIGEST}"
+SERVICE = Expected(PINNED, 1, finishes=False)
+JOB = replace(SERVICE, finishes=True)
+
+
+def sight(
+    service: str = "app",
+    number: int = 1,
+    *,
+    state: str = "running",
+    image: str = PINNED,
+    exit_code: int | None = None,
+    health: str | None = None,
+    restarts: int = 0,
+    up_s: float = STEADY_S,
+) -> Sight:
+    name = f"web-{service}-{number}"
+    found = container(name, "web", service, state=state, exit_code=exit_code, health=health)
+    return Sight(replace(found, image=image), restarts, up_s if state == "running" else 0.0)
+
+
+def judged(service: Expected, *sights: Sight) -> list[Finding]:
+    return judge({"app": service}, sights, STEADY_S)
+
+
+@pytest.mark.parametrize(
+    ("service", "seen", "trouble", "final"),
+    [
+        (SERVICE, sight(), None, False),
+        (SERVICE, sight(up_s=STEADY_S - 0.1), Trouble.YOUNG, False),
+        (SERVICE, sight(health="healthy", up_s=0.1), None, False),
+        (SERVICE, sight(health="starting"), Trouble.STARTING, False),
+        (SERVICE, sight(health="unhealthy"), Trouble.UNHEALTHY, True),
+        (SERVICE, sight(restarts=CRASHES - 1), None, False),
+        (SERVICE, sight(restarts=CRASHES), Trouble.CRASH_LOOP, True),
+        (SERVICE, sight(state="restarting", restarts=CRASHES), Trouble.CRASH_LOOP, True),
+        (SERVICE, sight(state="restarting", restarts=1), Trouble.STOPPED, False),
+        (SERVICE, sight(state="created"), Trouble.STOPPED, False),
+        (SERVICE, sight(state="paused"), Trouble.STOPPED, False),
+        (SERVICE, sight(state="exited", exit_code=0), Trouble.EXITED, True),
+        (SERVICE, sight(state="exited", exit_code=137), Trouble.EXITED, True),
+        (JOB, sight(state="exited", exit_code=0), None, False),
+        (JOB, sight(state="exited", exit_code=0, health="unhealthy"), None, False),
+        (JOB, sight(state="exited", exit_code=3), Trouble.EXITED, True),
+        (JOB, sight(), None, False),
+        (JOB, sight(up_s=0.1), Trouble.YOUNG, False),
+        (SERVICE, sight(image=f"registry:5000/app@{DIGEST}"), None, False),
+        (SERVICE, sight(image=f"other/name:2@{DIGEST}"), None, False),
+        (SERVICE, sight(image="registry:5000/app:1"), Trouble.IMAGE, True),
+        (SERVICE, sight(image=f"registry:5000/app:1@sha256:{'1' * 64}"), Trouble.IMAGE, True),
+        (replace(SERVICE, image="app:1"), sight(image="app:1"), None, False),
+        (replace(SERVICE, image="app:1"), sight(image="app:2"), Trouble.IMAGE, True),
+        (replace(SERVICE, image=""), sight(image="built"), None, False),
+    ],
+)
+def test_each_state_of_a_container_has_its_own_name(
+    service: Expected, seen: Sight, trouble: Trouble | None, final: bool
+) -> None:
+    found = [(finding.trouble, finding.final) for finding in judged(service, seen)]
+    assert found == ([] if trouble is None else [(trouble, final)])
+
+
+@pytest.mark.parametrize(
+    ("scale", "there", "says"),
+    [
+        (1, 0, "app is missing (0 of 1 containers)"),
+        (2, 1, "app is missing (1 of 2 containers)"),
+        (1, 2, "app is missing (2 of 1 containers)"),
+        (0, 1, "app is missing (1 of 0 containers)"),
+        (0, 0, None),
+        (3, 3, None),
+    ],
+)
+def test_there_are_as_many_containers_as_the_file_says(
+    scale: int, there: int, says: str | None
+) -> None:
+    found = judged(replace(SERVICE, scale=scale), *(sight(number=i) for i in range(there)))
+    assert [str(finding) for finding in found] == ([says] if says else [])
+    assert not any(finding.final for finding in found)
+
+
+def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
+    expected = {"a": SERVICE, "b": SERVICE, "c": SERVICE, "d": SERVICE}
+    found = judge(
+        expected,
+        [
+            sight("a", health="starting"),
+            sight("b", state="exited", exit_code=3),
+            sight("d", health="unhealthy"),
+        ],
+        STEADY_S,
+    )
+    assert [str(finding) for finding in found] == [
+        "web-b-1 has ended with 3",
+        "web-d-1 is unhealthy",
+        "c is missing (0 of 1 containers)",
+        "web-a-1 is not healthy yet",
+    ]
+
+
+def test_of_two_containers_of_a_service_the_bad_one_is_named() -> None:
+    [finding] = judged(replace(SERVICE, scale=2), sight(), sight(number=2, restarts=CRASHES))
+    assert str(finding) == f"web-app-2 crashes again and again ({CRASHES} times)"
+    assert finding.container is not None
+    assert finding.container.name == "web-app-2"
+
+
+def test_containers_of_services_that_are_not_expected_are_not_judged() -> None:
+    assert judged(SERVICE, sight(), sight("left", state="exited", exit_code=1)) == []
+
+
+def test_a_stack_without_services_is_well() -> None:
+    assert judge({}, [], STEADY_S) == []
