@@ -62,12 +62,12 @@ class HttpProbe(Warm):
         try:
             said = await self._said(self._session)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as err:
-            known = web.failure(err)
+            known = web.failure(err, CONNECT_S)
             if kept and not isinstance(err, aiohttp.ClientConnectorError):
                 raise StaleError(known) from None
             raise UnreachableError(known) from None
         except (aiohttp.ClientError, ValueError) as err:
-            raise UnreachableError(web.failure(err)) from None
+            raise UnreachableError(web.failure(err, CONNECT_S)) from None
         self._proven = True
         return said
 

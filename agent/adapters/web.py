@@ -30,8 +30,11 @@ def retry_after(response: aiohttp.ClientResponse) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
 
 
-def failure(err: Exception) -> str:
-    """What happened, in our words: the library's may hold what was sent."""
+def failure(err: Exception, connect_s: float = CONNECT_S) -> str:
+    """What happened, in our words: the library's may hold what was sent.
+
+    ``connect_s`` is how long a connection was waited for.
+    """
     match err:
         case aiohttp.ClientConnectorCertificateError():
             cause = err.certificate_error
@@ -42,7 +45,7 @@ def failure(err: Exception) -> str:
         case aiohttp.ClientConnectorSSLError():
             return "the server does not speak TLS as it should"
         case aiohttp.ConnectionTimeoutError():
-            return f"no connection within {CONNECT_S:g} s"
+            return f"no connection within {connect_s:g} s"
         case aiohttp.ClientConnectorError():
             return f"cannot connect: {reason(err.os_error) or 'the connection broke'}"
         case aiohttp.ClientPayloadError():

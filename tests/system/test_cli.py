@@ -148,7 +148,11 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     assert eviction["name"] == "rogue"
     assert plan["holds"] == []
     shown = host.commitd("plan", "--rev", sha).stdout
-    for line in ("deploy one: its files changed", "take down two: ", "end rogue ("):
+    for line in (
+        "deploy one: its files changed",
+        "take down two once three is up: ",
+        "end rogue (",
+    ):
         assert line in shown
     assert host.json("plan")["revision"] == good
     assert fleet.running() == before

@@ -317,6 +317,7 @@ def test_stop_lets_compose_finish_what_it_has_begun(service: Service, slow_stack
     wait_until(lambda: _compose_runs(service), what="Compose to run")
     service.systemctl("stop", _UNIT)
     assert service.show("ActiveState", "Result") == ("inactive", "success")
+    assert len(slow_stack.running()) == 1, service.log
     (identifier,) = slow_stack.running().values()
     details = slow_stack.box.engine.inspect(identifier)
     assert ":2@" in details["Config"]["Image"]
