@@ -52,13 +52,15 @@ CREATE TABLE suspensions (
 CREATE TABLE undone (id TEXT PRIMARY KEY, until REAL NOT NULL) STRICT;
 ALTER TABLE evicted ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
 UPDATE evicted SET over = 1 WHERE remove_at IS NULL;
+"""
+_ROLLBACKS = """
 ALTER TABLE releases ADD COLUMN after TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE releases ADD COLUMN disturbed INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE rollbacks (
   stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL, reason TEXT NOT NULL
 ) STRICT;
 """
-_MIGRATIONS = (_SCHEMA, _ORDERS)
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS)
 """Each brings a file of the version before to the next; the first makes a new one."""
 
 

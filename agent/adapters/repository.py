@@ -83,7 +83,7 @@ class Repository:
     def _drop_locks(self) -> None:
         """The agent holds the host's lock and runs one Git at a time: no live Git owns these."""
         git_dir = self.root / ".git"
-        for name in ("index", "HEAD", APPLIED, PENDING):
+        for name in ("index", "overlay.index", "HEAD", APPLIED, PENDING):
             (git_dir / f"{name}.lock").unlink(missing_ok=True)
 
     async def _whole(self) -> bool:

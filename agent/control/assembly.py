@@ -119,6 +119,7 @@ def _wire(
         heads=remotes.shown,
         stopping=stopping,
     )
+    puller = Puller(engine, pulse, config.converge.timeout)
     restorer = Restorer(repository, journal, secrets, config.host)
     shield = Shield(engine, journal)
     evictor = Evictor(engine, journal, config.undeclared, shield)
@@ -138,7 +139,7 @@ def _wire(
         secrets=secrets,
         restorer=restorer,
         converger=Converger(
-            Tools(stacks, bring_up, Puller(engine, pulse), restorer, journal, attempts),
+            Tools(stacks, bring_up, puller, restorer, journal, attempts),
             parallel=config.converge.parallel,
             pulse=pulse,
             stopping=stopping,

@@ -65,6 +65,7 @@ class BringUp:
         """The services as they stand once they are well.
 
         ``older`` are the files that were mounted into each service before; None: nobody knows.
+        Services that left the stack are ended then, but not in ``doubt`` about what is declared.
         Raises :class:`CommitdError`.
         """
         name = ready.stack.name
@@ -74,7 +75,7 @@ class BringUp:
             before = await self._stacks.containers(name)
             # From here on until it is well, nobody knows what is mounted.
             await anyio.to_thread.run_sync(self._journal.disturb, name)
-            after = await self._stacks.start(ready, batch.revision, doubt=doubt)
+            after = await self._stacks.start(ready)
             await self._react(ready, older, before, after, batch.revision)
         containers = await self._gate.wait(
             name,
@@ -83,6 +84,8 @@ class BringUp:
             until=partial(self._over, batch),
             secrets=ready.invocation.secrets.values(),
         )
+        if not doubt:
+            await self._stacks.drop_left(ready, batch.revision)
         return observed(ready, containers)
 
     def _over(self, batch: Batch) -> str | None:

@@ -37,6 +37,7 @@ class Converger:
         self._journal: Journal = tools.journal
         self._attempts: Attempts = tools.attempts
         self._deployer = Deployer(tools, self._done)
+        self._heads = tools.bring_up.heads
         self._pulse = pulse
         self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)
@@ -49,17 +50,24 @@ class Converger:
         self._pulse()
 
     async def deploy(
-        self, deploys: Collection[Deploy], revision: Revision, *, doubt: bool
+        self,
+        deploys: Collection[Deploy],
+        revision: Revision,
+        *,
+        seen: frozenset[str],
+        doubt: bool,
     ) -> list[Outcome]:
         """Bring all stacks to their declared state; never raises for one of them.
 
-        In ``doubt`` about what is declared, services that left their stack stay: nothing is ended.
+        ``seen`` are the commits that the remotes showed when this was decided. In ``doubt`` about
+        what is declared, services that left their stack stay: nothing is ended.
         """
-        return await self._deploy(deploys, revision, self._limiter, doubt=doubt)
+        return await self._deploy(deploys, revision, self._limiter, seen=seen, doubt=doubt)
 
     async def repair(self, deploys: Collection[Deploy], revision: Revision) -> list[Outcome]:
         """Put right what drifted while others take their time: not behind them in the queue."""
-        return await self._deploy(deploys, revision, self._repairs, doubt=True)
+        heads = self._heads()
+        return await self._deploy(deploys, revision, self._repairs, seen=heads, doubt=True)
 
     async def _deploy(
         self,
@@ -67,12 +75,13 @@ class Converger:
         revision: Revision,
         limiter: anyio.CapacityLimiter,
         *,
+        seen: frozenset[str],
         doubt: bool,
     ) -> list[Outcome]:
         names = {deploy.stack.name for deploy in deploys}
         self.busy |= names
         try:
-            return await self._deployer.deploy(deploys, revision, limiter, doubt=doubt)
+            return await self._deployer.deploy(deploys, revision, limiter, seen=seen, doubt=doubt)
         finally:
             self.busy -= names
 

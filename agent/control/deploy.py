@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,12 +91,16 @@ class Deployer:
         revision: Revision,
         limiter: anyio.CapacityLimiter,
         *,
+        seen: frozenset[str],
         doubt: bool,
     ) -> list[Outcome]:
-        """Bring all stacks to their declared state; never raises for one of them."""
+        """Bring all stacks to their declared state; never raises for one of them.
+
+        ``seen`` are the commits that the remotes showed when this was decided.
+        """
         if self._t.bring_up.stopping():
             return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
-        batch = Batch(revision, limiter, self._t.bring_up.heads(), doubt)
+        batch = Batch(revision, limiter, seen, doubt)
         runs: dict[str, _Run] = {}
         outcomes: list[Outcome] = []
         try:
@@ -140,7 +145,8 @@ class Deployer:
         if run.ready is None:
             run.outcome = outcome
         elif causes := _images(run.ready, run.before, run.batch.revision):
-            await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
+            with suppress(CommitdError):  # it would only say more of why
+                await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
 
     async def _pull(self, runs: dict[str, _Run]) -> None:
         """All images of all stacks, before any container is touched.
@@ -228,8 +234,9 @@ class Deployer:
         if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
             back = await self._roll_back(run, run.before, error)
         if back:
-            run.outcome = replace(outcome, error=f"{error}; {back}")
-            return
+            run.outcome = replace(outcome, error=f"{error}; {back[1]}")
+            if back[0]:
+                return
 
         def write() -> None:
             self._t.attempts.keep_failure(
@@ -238,8 +245,8 @@ class Deployer:
 
         await anyio.to_thread.run_sync(write)
 
-    async def _roll_back(self, run: _Run, before: Release, error: str) -> str | None:
-        """Bring the last healthy release back; how that went, or None if there is no way back."""
+    async def _roll_back(self, run: _Run, before: Release, error: str) -> tuple[bool, str]:
+        """Bring the last healthy release back; whether there was a way, and how it went."""
         name, started = run.stack.name, time.monotonic()
         cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
         number = await anyio.to_thread.run_sync(
@@ -265,22 +272,16 @@ class Deployer:
         if services is not None and restored is not None:
             release = _release(restored, before.revision, services)
             await anyio.to_thread.run_sync(self._t.journal.keep_release, release)
-            return f"it is back at {before.revision[:7]}" + _but(restored, run.stack, services)
-        return None if restored is None else f"and going back failed: {outcome.error}"
+            return True, f"it is back at {before.revision[:7]}"
+        if restored is None:
+            return False, f"and there is no way back: {outcome.error}"
+        return True, f"and going back failed: {outcome.error}"
 
 
 async def _each(runs: dict[str, _Run], work: Callable[[_Run], Coroutine[Any, Any, None]]) -> None:
     async with anyio.create_task_group() as group:
         for run in runs.values():
             group.start_soon(work, run)
-
-
-def _but(older: Stack, newer: Stack, services: Iterable[Service]) -> str:
-    """Files that are mounted and that others use too: those stay as they are in the new commit."""
-    place, now = f"stacks/{older.name}/", dict(newer.inputs)
-    mounted = {pair for service in services for pair in service.files or ()}
-    new = sorted(p for p, oid in mounted if not p.startswith(place) and now.get(p, oid) != oid)
-    return f", but for what it shares: {', '.join(new)}" if new else ""
 
 
 def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Cause]:

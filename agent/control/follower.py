@@ -220,7 +220,7 @@ class Follower:
         )
         started = time.monotonic()
         try:
-            await repository.reset(sha, await self._overlays(desired))
+            await self._check_out(sha, desired)
         except CommitdError as err:
             self._journal.finish(number, Status.FAILED, error=str(err))
             raise
@@ -277,15 +277,25 @@ class Follower:
                     revision=sha,
                 )
             )
-            await repository.reset(sha, await self._overlays(self._current.desired))
+            await self._check_out(sha, self._current.desired)
             self._journal.finish(number, Status.SUCCEEDED)
             log.warning("local edits were discarded: %s", ", ".join(edits))
         self._signature = await repository.signature(await repository.tree("HEAD"))
         return []
 
-    async def _overlays(self, desired: DesiredState) -> Mapping[str, str]:
-        """Stacks whose files are older than the commit, because it made them fail."""
-        return await anyio.to_thread.run_sync(overlays, self._journal, desired)
+    async def _check_out(self, sha: str, desired: DesiredState) -> None:
+        """The commit's files, but older ones of stacks which that commit made fail.
+
+        Trouble with those is theirs alone.
+        """
+        older = await anyio.to_thread.run_sync(overlays, self._journal, desired)
+        try:
+            await self._repository.reset(sha, older)
+        except CommitdError as err:
+            if not older:
+                raise
+            log.warning("older files cannot be kept in place: %s", err)
+            await self._repository.reset(sha)
 
 
 def declared(desired: DesiredState) -> Mapping[str, object]:

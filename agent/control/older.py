@@ -46,7 +46,7 @@ async def substituted(
         stacks=tuple(older.get(s.name, s) for s in desired.stacks if s.name not in lost),
         broken={**desired.broken, **lost},
         rolled_back={
-            name: f"{rollbacks[name].reason}; it is back at {standing[name][:7]}" for name in older
+            name: f"{rollbacks[name].reason}; back to {standing[name][:7]}" for name in older
         },
     )
 

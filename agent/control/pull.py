@@ -33,8 +33,9 @@ _SAY_EVERY_S = 10.0
 class Puller:
     """What is here is not asked for. A registry that is busy is left alone for a while."""
 
-    def __init__(self, engine: Engine, pulse: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, pulse: Callable[[], None], timeout_s: float) -> None:
         self._engine = engine
+        self._timeout_s = timeout_s
         self._pulse = pulse
         self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
         self._pauses: dict[str, tuple[int, float]] = {}
@@ -47,9 +48,17 @@ class Puller:
         async def one(reference: str) -> None:
             try:
                 async with self._limiter:
-                    await self._have(reference, logins)
+                    with anyio.fail_after(self._timeout_s):
+                        await self._have(reference, logins)
+            except TimeoutError:
+                failures[reference] = TransientError(
+                    f"{reference} was not there after {self._timeout_s:g} s"
+                )
             except CommitdError as err:
                 failures[reference] = err
+            except Exception as err:
+                log.exception("%s: unexpected", reference)
+                failures[reference] = TransientError(f"unexpected {type(err).__name__}")
             self._pulse()
 
         async with anyio.create_task_group() as group:

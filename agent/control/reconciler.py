@@ -32,7 +32,7 @@ from agent.domain import situation as situations
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.exempt import Exemptions
-from agent.domain.model import DesiredState, Evict, Hold, Outcome, Plan, Reason, Status
+from agent.domain.model import Deploy, DesiredState, Evict, Hold, Outcome, Plan, Reason, Status
 from agent.domain.situation import Situation
 
 log = logging.getLogger("commitd")
@@ -81,6 +81,7 @@ class Reconciler:
         or clone fail.
         """
         self._basis = None
+        seen = self._p.remotes.shown()
         exemptions = await self._orders()
         followed = await (self._stay() if exemptions.host else self._follow())
         holds = list(followed.holds)
@@ -100,7 +101,7 @@ class Reconciler:
         await self._write_holds(holds, desired, final=False)
         await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _spared(todo))
         doubt = situations.doubt_about(situation) is not None
-        outcomes, refused = await self._execute(todo, desired, doubt=doubt)
+        outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
         refused += await self._shrink(situation, outcomes)
         known = {(hold.subject, hold.reason) for hold in holds}
         holds += [h for h in _one_of_a_kind(refused) if (h.subject, h.reason) not in known]
@@ -205,7 +206,7 @@ class Reconciler:
     # --- converge ---
 
     async def _execute(
-        self, todo: Plan, desired: DesiredState, *, doubt: bool
+        self, todo: Plan, desired: DesiredState, seen: frozenset[str], *, doubt: bool
     ) -> tuple[list[Outcome], list[Hold]]:
         """Evict and deploy side by side; take down only after that, but what makes room before."""
         outcomes: list[Outcome] = []
@@ -213,13 +214,20 @@ class Reconciler:
         first = [each for each in todo.removals if each.first]
         outcomes += await self._p.converger.remove(first, desired.revision)
 
+        async def deploy(deploys: list[Deploy]) -> None:
+            outcomes.extend(
+                await self._p.converger.deploy(deploys, desired.revision, seen=seen, doubt=doubt)
+            )
+
         async with anyio.create_task_group() as group:
             for eviction in todo.evictions:
                 group.start_soon(self._evict, eviction, outcomes, refused)
-            if todo.deploys:
-                outcomes += await self._p.converger.deploy(
-                    todo.deploys, desired.revision, doubt=doubt
-                )
+            # What drifted does not wait for the images of what changed.
+            drifted = [each for each in todo.deploys if each.reason is Reason.DRIFTED]
+            others = [each for each in todo.deploys if each.reason is not Reason.DRIFTED]
+            for some in (drifted, others):
+                if some:
+                    group.start_soon(deploy, some)
         up = {outcome.subject for outcome in outcomes if outcome.status is Status.SUCCEEDED}
         then = [each for each in todo.removals if not each.first]
         ready = [each for each in then if each.after is None or each.after in up]

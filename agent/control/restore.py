@@ -67,6 +67,10 @@ class Restorer:
         older = await stack_at(self._repository, self._host, name, release.revision)
         if older.digest != release.digest:
             raise PermanentError(f"its files at {release.revision[:7]} are not those that ran")
+        if others := _not_its_own(older, failed):
+            raise PermanentError(
+                f"it reads {', '.join(others)}, which others may read too and which stays as it is"
+            )
         async with self._lock:
             rollback = Rollback(failed.digest, release.revision, why)
             await anyio.to_thread.run_sync(self._journal.roll_back, name, rollback)
@@ -93,3 +97,14 @@ class Restorer:
                 raise PermanentError(f"its files cannot be put back: {faults[0]}")
             await repository.reset(applied, standing)
         self._in_place = (applied, dict(standing))
+
+
+def _not_its_own(older: Stack, failed: Stack) -> list[str]:
+    """Files outside of the stack's directory that differ, but env files: those are kept aside."""
+    place, env = f"stacks/{older.name}/", {file.path for file in older.environment}
+    before, after = (
+        {path: oid for path, oid in stack.inputs if not path.startswith(place)}
+        for stack in (older, failed)
+    )
+    paths = (before.keys() | after.keys()) - env
+    return sorted(path for path in paths if before.get(path) != after.get(path))

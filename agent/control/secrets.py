@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,8 @@ class SecretKeeper:
         )
         self._failures = {path: self._failures[path] for path in stale if path in self._failures}
         failures = await self._decrypt(stale, needed) if stale else {}
-        await self._forget(have, needed, kept)
+        named = {file.path for stack in desired.stacks for file in stack.environment}
+        await self._forget(have, {*needed, *named}, kept)
         return {
             stack.name: (Reason.SECRET, failures[file.path])
             for stack in desired.stacks
@@ -164,9 +166,9 @@ class SecretKeeper:
         return None
 
     async def _forget(
-        self, have: Mapping[str, str], needed: Mapping[str, str], kept: frozenset[str]
+        self, have: Mapping[str, str], needed: Collection[str], kept: frozenset[str]
     ) -> None:
-        for path in have.keys() - needed.keys():
+        for path in have.keys() - set(needed):
             place, name = path.split("/")[:2]
             if place == "stacks" and name in kept:
                 continue
@@ -213,7 +215,7 @@ class SecretKeeper:
     def _outdated(self, file: EnvFile) -> bool:
         """Whether what is in place is not the version that is asked for."""
         if file.secret:
-            return self._journal.plaintext().get(file.path, file.oid) != file.oid
+            return self._journal.plaintext().get(file.path) != file.oid
         try:
             content = (self._root / file.path).read_bytes()
         except OSError:
@@ -258,7 +260,10 @@ class SecretKeeper:
         directory = self._root.with_name("older")
         directory.mkdir(mode=0o700, exist_ok=True)
         path = directory / f"{file.oid}.env"
-        path.write_bytes(content)
+        if not path.exists():
+            temporary = path.with_suffix(f".{secrets.token_hex(4)}")
+            temporary.write_bytes(content)
+            temporary.rename(path)
         return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.images import pinned
 from agent.domain.layout import PLAINTEXT_PREFIX
-from agent.domain.model import Revision, Service, Stack, Status
+from agent.domain.model import Cause, Revision, Service, Stack, Status
 
 log = logging.getLogger("commitd.stacks")
 
@@ -48,11 +49,12 @@ class Ready:
     def files(self, service: str) -> tuple[tuple[str, str], ...]:
         """The repository's files that are mounted into the service, secrets by their ciphertext."""
         root = f"{self.invocation.root}/"
-        mounts = [
-            path.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
+        mounts = {
+            place.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
             for path in self.services[service].mounts
-            if path.startswith(root)
-        ]
+            for place in (path, os.path.realpath(path))  # by a link inside the repository
+            if place.startswith(root)
+        }
         return tuple(
             (path, oid)
             for path, oid in self.stack.inputs
@@ -90,19 +92,14 @@ class Stacks:
         invocation = await self._secrets.invocation(stack)
         return Ready(stack, invocation, await self._step(self._compose.model(invocation)))
 
-    async def start(self, ready: Ready, revision: Revision, *, doubt: bool) -> list[Container]:
+    async def start(self, ready: Ready) -> list[Container]:
         """Bring it up from images that are here; the containers there are then.
 
-        In ``doubt`` about what is declared, services that left the stack stay. Raises
-        :class:`CommitdError`.
+        Raises :class:`CommitdError`.
         """
-        project = ready.stack.name
-        await self._unpause(project)
+        await self._unpause(ready.stack.name)
         await self._step(self._compose.up(ready.invocation))
-        containers = await self._named_right(project, ready.services)
-        if not doubt:
-            await self._drop_left(ready.stack, ready.services, containers, revision)
-        return containers
+        return await self._named_right(ready.stack.name, ready.services)
 
     async def react(self, ready: Ready, service: str, containers: Iterable[Container]) -> None:
         """What the stack wants for a service whose mounted files alone have changed."""
@@ -145,25 +142,27 @@ class Stacks:
                 log.info("%s: %s is called %s again", project, container.name, name)
         return await self.containers(project) if wrong else containers
 
-    async def _drop_left(
-        self,
-        stack: Stack,
-        model: Mapping[str, Expected],
-        containers: Iterable[Container],
-        revision: Revision,
-    ) -> None:
-        """End the services that the last release had and this one has not; volumes stay."""
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
-        before = releases.get(stack.name)
-        left = {service.name for service in before.services} - model.keys() if before else set()
-        for container in containers:
+    async def drop_left(self, ready: Ready, revision: Revision) -> None:
+        """End the services that the last release had and this one, which is well, has not.
+
+        Their volumes stay. Raises :class:`CommitdError`.
+        """
+        stack = ready.stack
+        before = (await anyio.to_thread.run_sync(self._journal.releases)).get(stack.name)
+        older = {service.name for service in before.services} if before else set()
+        left = older - ready.services.keys()
+        for container in await self.containers(stack.name) if left else ():
             if container.service in left and not container.one_off:
                 await self._step(self._drop(container, revision, "its service left the stack"))
                 log.info("%s: %s left its stack", stack.name, container.name)
 
     async def _drop(self, container: Container, revision: Revision, why: str) -> None:
+        volumes = volumes_of(await self._engine.inspect(container.id) or {})
+        kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
         number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin("evict", container.name, why, revision=revision.sha)
+            lambda: self._journal.begin(
+                "evict", container.name, why, cause=kept, revision=revision.sha
+            )
         )
         started = time.monotonic()
         status, error = Status.CANCELLED, None

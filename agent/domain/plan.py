@@ -83,6 +83,8 @@ def _in_order(
     while True:
         coming = {deploy.stack.name for deploy in found}
         for deploy in found:
+            if deploy.reason is Reason.DRIFTED:
+                continue  # it was up already
             missing = next(
                 (
                     name

@@ -156,6 +156,8 @@ def _health(release: Release | None, mine: list[Container]) -> str:
     if not mine:
         return "missing"
     expected = {service.name: service for service in release.services} if release else {}
+    if expected:  # what a failed release has left behind does not make this one ill
+        mine = [c for c in mine if c.service in expected or c.alive]
     finishing = {service.name for service in expected.values() if service.finishes}
     if any(
         c.health == "unhealthy"

@@ -240,13 +240,14 @@ def test_a_mounted_file_that_makes_a_service_ill_goes_back(fleet: Fleet, how: st
     assert _sees(fleet) == "good"
 
 
-def test_a_mounted_file_of_another_directory_goes_back_as_well(fleet: Fleet) -> None:
+def test_what_is_not_the_stacks_own_is_not_turned_back_and_that_is_said(fleet: Fleet) -> None:
     mount = "    volumes: [../../global/motd:/x:ro]\n"
     host = _up(fleet, {STACK: compose(fleet.idle) + mount, "global/motd": "good"})
     bad = compose(fleet.idle, "command: ['false']") + mount
     fleet.commit("bad", {STACK: bad, "global/motd": "bad"})
-    assert "it is back at" in host.once().stdout
-    assert _sees(fleet) == "good"
+    said = host.once().stdout
+    assert "there is no way back: it reads global/motd, which others may read too" in said
+    assert "it is back at" not in said
 
 
 def test_a_mounted_file_that_is_taken_back_while_its_service_is_waited_for_is_mounted_again(

@@ -140,7 +140,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         stopping=lambda: stopping,
     )
     restorer = Restorer(repository, journal, secrets, "media")
-    puller = Puller(engine, lambda: None)
+    puller = Puller(engine, lambda: None, 1.0)
     return Converger(
         Tools(stacks, bring_up, puller, restorer, journal, attempts),
         parallel=1,
@@ -168,7 +168,9 @@ def test_a_journal_that_cannot_be_written_fails_the_stack_and_nothing_else(
     converger = _converger(tmp_path, journal, [], stopping=False)
     journal._db.execute("PRAGMA query_only = 1")
     deploys = [Deploy(builders.stack(name), Reason.NEW) for name in ("one", "two")]
-    outcomes = anyio.run(partial(converger.deploy, doubt=False), deploys, builders.revision())
+    outcomes = anyio.run(
+        partial(converger.deploy, seen=frozenset(), doubt=False), deploys, builders.revision()
+    )
     assert [o.status for o in outcomes] == [Status.FAILED, Status.FAILED]
     assert "the journal cannot be written" in str(outcomes[0].error)
 
@@ -186,7 +188,9 @@ def test_a_stack_that_was_not_begun_when_the_agent_stops_is_left_alone(
 ) -> None:
     converger = _converger(tmp_path, journal, [], stopping=True)
     deploys = [Deploy(builders.stack("one"), Reason.NEW)]
-    [outcome] = anyio.run(partial(converger.deploy, doubt=False), deploys, builders.revision())
+    [outcome] = anyio.run(
+        partial(converger.deploy, seen=frozenset(), doubt=False), deploys, builders.revision()
+    )
     assert (outcome.status, outcome.error) == (Status.CANCELLED, "the agent is stopping")
     assert journal.history() == []
 
