@@ -106,13 +106,14 @@ class Engine:
             answer = await docker.system.info()
         return str(answer["ID"])
 
-    async def containers(self) -> tuple[Container, ...]:
-        """All containers, running or not, in one call."""
+    async def containers(self, project: str | None = None) -> tuple[Container, ...]:
+        """All containers, or those of one project, running or not, in one call."""
+        params = {"all": "1"}
+        if project is not None:
+            params["filters"] = json.dumps({"label": [f"{PROJECT}={project}"]})
         async with self.asking("list the containers") as docker:
             # Its own listing makes an object of each, which costs more than all the rest.
-            found = await docker._query_json(  # noqa: SLF001
-                "containers/json", params={"all": "1"}
-            )
+            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
         return tuple(containers.from_listing(raw) for raw in found)
 
     async def inspect(self, container_id: str) -> dict[str, Any] | None:

@@ -98,8 +98,7 @@ class Gate:
             log.debug("%s: %s", project, err)
 
     async def _look(self, project: str, before: Mapping[str, int]) -> list[Sight]:
-        listed = await self._engine.containers()
-        mine = [c for c in listed if c.project == project and not c.one_off]
+        mine = [c for c in await self._engine.containers(project) if not c.one_off]
         raws = [await self._engine.inspect(container.id) for container in mine]
         return [_sight(raw, before) for raw in raws if raw]
 

@@ -116,7 +116,7 @@ class Stacks:
 
     async def containers(self, project: str) -> list[Container]:
         """All of the project, running or not."""
-        return [c for c in await self._engine.containers() if c.project == project]
+        return list(await self._engine.containers(project))
 
     async def _unpause(self, project: str) -> None:
         """Compose leaves a paused container as it is."""
