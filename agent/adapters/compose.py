@@ -26,7 +26,7 @@ log = logging.getLogger("commitd.compose")
 
 OLDEST = (2, 24)
 MODEL_TIMEOUT_S = 60.0
-NICE = 5
+NICE = 10
 """Many at once must not keep the agent from ending a rogue."""
 MODEL_MEMORY = 4 * 1024**3
 _PLUGIN_DIRS = (

@@ -67,9 +67,8 @@ async def run(
         if limit is not None:
             with suppress(ProcessLookupError):
                 resource.prlimit(process.pid, kind, (limit, limit))
-    if nice:
-        with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+    with suppress(ProcessLookupError, PermissionError):  # the agent itself may stand before all
+        os.setpriority(os.PRIO_PROCESS, process.pid, nice)
     out, err_out = bytearray(), bytearray()
     finished = False
     try:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 import click
 
 from agent.surface.cli import common
+
+_NICE = -5
 
 
 @click.command()
@@ -24,6 +29,8 @@ def command(ctx: click.Context, verbose: bool) -> None:
 
     common.set_up_logging(verbose=verbose)
     common.ignore_wakes()
+    with contextlib.suppress(OSError):  # a rogue is to be ended at once, however busy the host is
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     config = common.load_for_work(ctx)
     daemon = service.Daemon(config, lambda: common.load_for_work(ctx))
     anyio.run(daemon.run, backend="asyncio")
