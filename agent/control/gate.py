@@ -19,7 +19,7 @@ from agent.domain.gate import Expected, Finding, Sight
 
 log = logging.getLogger("commitd.gate")
 
-_LOOK_ANYWAY_S = 1.0
+_LOOK_ANYWAY_S = 2.0
 """Without any event: a newer commit is no event of the engine."""
 _LOG_LINES, _LOG_CHARS = 5, 400
 

@@ -28,7 +28,7 @@ SAFE_POINT_S = 45.0
 START_S = 300.0
 """What a cycle may take beside a step of converging: fetch, decrypt, list."""
 SLACK_S = 30.0
-REPAIR_PAUSE_S = 1.0
+REPAIR_PAUSE_S = 2.0
 """Between two looks for drift during one cycle: every event of it asks for one."""
 
 _DONE = "the cycle is done"
