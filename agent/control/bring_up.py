@@ -16,7 +16,7 @@ from agent.control.attempts import Attempts
 from agent.control.gate import Gate
 from agent.control.stacks import Ready, Stacks, observed
 from agent.domain.container import Container
-from agent.domain.errors import CommitdError, HeldError
+from agent.domain.errors import CommitdError, HeldError, PermanentError
 from agent.domain.model import Outcome, Reason, Revision, Service, Status
 from agent.domain.plan import moved
 
@@ -75,7 +75,11 @@ class BringUp:
             before = await self._stacks.containers(name)
             # From here on until it is well, nobody knows what is mounted.
             await anyio.to_thread.run_sync(self._journal.disturb, name)
-            after = await self._stacks.start(ready)
+            try:
+                after = await self._stacks.start(ready)
+            except PermanentError as err:
+                values = ready.invocation.secrets.values()
+                raise await self._gate.explain(name, ready.services, err, values) from None
             await self._react(ready, older, before, after, batch.revision)
         containers = await self._gate.wait(
             name,

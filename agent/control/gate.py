@@ -85,6 +85,18 @@ class Gate:
             raise await self._verdict(findings, timeout_s, secrets)
         return [sight.container for sight in sights]
 
+    async def explain(
+        self,
+        project: str,
+        expected: Mapping[str, Expected],
+        error: PermanentError,
+        secrets: Iterable[str],
+    ) -> PermanentError:
+        """What Compose says of a start that failed, in terms of the container that is to blame."""
+        sights = await self._look(project, {})
+        final = [each for each in gate.judge(expected, sights, 0.0) if each.final]
+        return await self._verdict(final, 0.0, secrets) if final else error
+
     def _pause_s(self, sights: Sequence[Sight]) -> float:
         """Until the next look, if nothing happens."""
         young = [self._steady_s - s.up_s for s in sights if 0 < s.up_s < self._steady_s]

@@ -310,7 +310,7 @@ def test_an_agent_that_works_is_left_alone_by_the_watchdog(
 
 
 def test_stop_lets_compose_finish_what_it_has_begun(service: Service, slow_stack: Fleet) -> None:
-    service.systemctl("start", _UNIT)
+    service.start()
     head = slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
     began = f"slow: deploying {head[:7]}"
     wait_until(lambda: began in service.log, what="the deployment to begin")
@@ -325,14 +325,15 @@ def test_stop_lets_compose_finish_what_it_has_begun(service: Service, slow_stack
 
 
 def _compose_runs(service: Service) -> bool:
+    """Whether it brings something up: it reads the files before."""
     (group,) = service.show("ControlGroup")
-    names = service.machine.run(
+    words = service.machine.run(
         "sh",
         "-c",
-        f"cat $(sed 's|.*|/proc/&/comm|' /sys/fs/cgroup{group}/cgroup.procs)",
+        f"cat $(sed 's|.*|/proc/&/cmdline|' /sys/fs/cgroup{group}/cgroup.procs) | tr '\\0' ' '",
         check=False,
     ).stdout
-    return "docker-compose" in names
+    return " up --detach" in words
 
 
 def test_a_killed_agent_is_started_again_as_often_as_it_takes(
