@@ -119,6 +119,7 @@ class Reconciler:
         if basis is None:
             return
         try:
+            await self._p.remotes.save()  # or status would not know of them for as long
             todo = plan.plan(await self._look_again(basis))
             drifted = [
                 deploy

@@ -146,7 +146,7 @@ def bearer(box: Sandbox, place: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def nginx(place: Path) -> Iterator[Path]:
     """The certificate to trust."""
-    run(["ip", "address", "add", f"{OUTSIDE}/32", "dev", "lo"])
+    run(["ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"])
     certificate, key = registries.certificate(place, "outside", f"IP:{OUTSIDE}")
     daemon = registries.nginx(place, 5001, certificate, key)
     daemon.start()
