@@ -28,6 +28,7 @@ SAFE_POINT_S = 45.0
 START_S = 300.0
 """What a cycle may take beside a step of converging: fetch, decrypt, list."""
 SLACK_S = 30.0
+REPAIR_EVERY_S = 5.0
 REPAIR_PAUSE_S = 2.0
 """Between two looks for drift during one cycle: every event of it asks for one."""
 
@@ -186,7 +187,8 @@ class Daemon:
         """A cycle may wait long for one stack; what drifts elsewhere does not wait with it."""
         woken = False
         while not done.is_set():
-            woken = await self._wake[1].receive() != _DONE or woken
+            with anyio.move_on_after(REPAIR_EVERY_S):  # what failed once is due again some time
+                woken = await self._wake[1].receive() != _DONE or woken
             if not done.is_set():
                 await reconciler.repair()
                 with anyio.move_on_after(REPAIR_PAUSE_S):
