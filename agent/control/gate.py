@@ -15,12 +15,14 @@ from agent.adapters.engine import Engine
 from agent.domain import gate, redact
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, HeldError, PermanentError, TransientError
-from agent.domain.gate import Expected, Finding, Sight
+from agent.domain.gate import Expected, Finding, Sight, Trouble
 
 log = logging.getLogger("commitd.gate")
 
 _LOOK_ANYWAY_S = 2.0
 """Without any event: a newer commit is no event of the engine."""
+_KILLED = {137, 143}
+"""Ended from outside, perhaps with the engine: no fault of the release, unless it happens again."""
 _LOG_LINES, _LOG_CHARS = 5, 400
 
 
@@ -47,7 +49,7 @@ class Gate:
         """The containers once all is well.
 
         Raises :class:`NotWellError`, with the last words of the container that is to blame, once
-        waiting does not help or ``timeout_s`` are over; :class:`HeldError` as soon as ``until``
+        waiting does not help or ``timeout_s`` are over (:class:`TransientError` if it was killed); :class:`HeldError` as soon as ``until``
         says why nobody waits any more.
         """
         changed = anyio.Event()
@@ -91,7 +93,7 @@ class Gate:
         expected: Mapping[str, Expected],
         error: PermanentError,
         secrets: Iterable[str],
-    ) -> PermanentError:
+    ) -> CommitdError:
         """What Compose says of a start that failed, in terms of the container that is to blame."""
         sights = await self._look(project, {})
         final = [each for each in gate.judge(expected, sights, 0.0) if each.final]
@@ -116,7 +118,7 @@ class Gate:
 
     async def _verdict(
         self, findings: Sequence[Finding], timeout_s: float, secrets: Iterable[str]
-    ) -> NotWellError:
+    ) -> CommitdError:
         worst = findings[0]
         message = "; ".join(str(finding) for finding in findings[:3])
         if not worst.final:
@@ -129,6 +131,8 @@ class Gate:
             if lines := [line.strip() for line in words.splitlines() if line.strip()]:
                 said = redact.text(" / ".join(lines), secrets)[-_LOG_CHARS:]
                 message += f"; its last words: {said}"
+            if worst.trouble is Trouble.EXITED and worst.container.exit_code in _KILLED:
+                return TransientError(message)
         return NotWellError(message)
 
 
