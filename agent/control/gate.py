@@ -49,8 +49,8 @@ class Gate:
         """The containers once all is well.
 
         Raises :class:`NotWellError`, with the last words of the container that is to blame, once
-        waiting does not help or ``timeout_s`` are over (:class:`TransientError` if it was killed); :class:`HeldError` as soon as ``until``
-        says why nobody waits any more.
+        waiting does not help or ``timeout_s`` are over, but :class:`TransientError` if somebody
+        killed it; :class:`HeldError` as soon as ``until`` says why nobody waits any more.
         """
         changed = anyio.Event()
         findings: list[Finding] = []
