@@ -94,12 +94,6 @@ class Engine:
             if self._client is not None:
                 await self._client.close()
 
-    async def version(self) -> str:
-        """The engine's version; the cheapest sign of life."""
-        async with self.asking("ask the version") as docker:
-            answer = await docker.version()
-        return str(answer["Version"])
-
     async def identity(self) -> str:
         """What tells this engine from any other, also after it was restarted."""
         async with self.asking("ask who it is") as docker:
