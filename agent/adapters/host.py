@@ -64,19 +64,46 @@ def check_files(config: Config) -> None:
 def read_key(secrets: Secrets) -> bytes:
     """The host's age identity. Raises :class:`ConfigError`; never shows a byte of it."""
     path = _key_path(secrets)
+    if not is_credential(secrets) and not path.exists():
+        raise ConfigError(
+            "secrets.age_key: there is no such file",
+            where=str(path),
+            hint="commitd enroll makes a key",
+        )
     _check_readable(path, "secrets.age_key")
-    if not secrets.age_key.startswith(_CREDENTIAL):
+    if not is_credential(secrets):
         _check_private(path)
     key = path.read_bytes()
     if _KEY_MARK not in key:
         raise ConfigError(
-            "this is not an age identity", where=str(path), hint="age-keygen makes one"
+            "this is not an age identity",
+            where=str(path),
+            hint="put the right file there; or move it away, and commitd enroll makes a key",
         )
     return key
 
 
+def is_credential(secrets: Secrets) -> bool:
+    """Whether systemd hands the key to the service, instead of a file that is always there."""
+    return secrets.age_key.startswith(_CREDENTIAL)
+
+
+def ensure_key(secrets: Secrets) -> bool:
+    """Have a key where the configuration names a file; whether it was made just now.
+
+    Raises :class:`ConfigError`. Nothing is ever written over, and no credential is made.
+    """
+    from agent.adapters import age_key  # noqa: PLC0415  its library is needed nowhere else
+
+    path = _key_path(secrets)
+    if is_credential(secrets) or path.exists() or path.is_symlink():
+        return False
+    age_key.make(path)
+    return True
+
+
 def _key_path(secrets: Secrets) -> Path:
-    if not secrets.age_key.startswith(_CREDENTIAL):
+    if not is_credential(secrets):
         return Path(secrets.age_key)
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
@@ -104,7 +131,7 @@ def _check_private(path: Path) -> None:
         raise ConfigError(
             f"others may read this secret file (mode {mode:04o})",
             where=str(path),
-            hint="chmod 600 it",
+            hint=f"chmod 600 {path}",
         )
 
 

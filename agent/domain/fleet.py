@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.domain import documents
 from agent.domain.exempt import PRESETS, AllowRule, Pattern
 
-_KEYS = ("allow", "build", "pins")
+_KEYS = ("allow", "build", "pins", "recipients")
 _RULE_KEYS = ("preset", "name", "image", "label")
 _EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob"
 
@@ -22,16 +22,23 @@ class Policy:
     """One file, or all that apply together; None where nothing is said.
 
     ``build`` is allow or refuse: may a stack's ``build:`` be carried out? ``pins`` is require or
-    warn: what of an image that is not named by its digest?
+    warn: what of an image that is not named by its digest? ``recipients`` is require or warn: what
+    of a host that can read a secret it does not need? A host deploys all the same; checks judge it.
     """
 
     allow: tuple[AllowRule, ...] = ()
     build: str | None = None
     pins: str | None = None
+    recipients: str | None = None
 
     def under(self, host: Policy) -> Policy:
         """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
-        return Policy((*self.allow, *host.allow), host.build or self.build, host.pins or self.pins)
+        return Policy(
+            (*self.allow, *host.allow),
+            host.build or self.build,
+            host.pins or self.pins,
+            host.recipients or self.recipients,
+        )
 
 
 def path_for(host: str) -> str:
@@ -55,6 +62,7 @@ def read(content: bytes, path: str) -> Policy:
         tuple(_rule(document, rule, ("allow", i)) for i, rule in enumerate(rules)),
         _word(document, data, "build", ("allow", "refuse")),
         _word(document, data, "pins", ("require", "warn")),
+        _word(document, data, "recipients", ("require", "warn")),
     )
 
 

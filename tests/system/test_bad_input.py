@@ -567,7 +567,7 @@ BAD_FILES: dict[str, tuple[Callable[[Host, Path], object], str]] = {
     ),
     "no age identity": (
         lambda host, at: host.config["secrets"].update(age_key=_only(at, "CaNaRy")),
-        "age-keygen makes one",
+        "commitd enroll makes a key",
     ),
     "a credential without systemd": (
         lambda host, _: host.config["secrets"].update(age_key="credential:age.key"),

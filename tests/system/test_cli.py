@@ -216,7 +216,7 @@ def test_a_template_is_enrolled_without_being_asked(fleet: Fleet) -> None:
     host = fleet.host(enrolled=False)
     result = host.commitd("enroll", "--yes")
     assert result.returncode == 0
-    assert result.stdout == "media is enrolled.\n"
+    assert result.stdout.endswith(f"{fleet.box.age.recipient}\nmedia is enrolled.\n")
 
 
 def test_only_a_commit_that_is_known_can_be_approved(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import click
@@ -9,7 +10,7 @@ import click
 from agent.adapters import host
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
-from agent.domain.config import Config
+from agent.domain.config import Config, Secrets
 from agent.domain.errors import HeldError, UnreachableError
 from agent.domain.model import Reason
 from agent.surface.cli import common
@@ -20,17 +21,22 @@ from agent.surface.cli.status import list_containers
 @click.option("-y", "--yes", is_flag=True, help="Agree without being asked: for templates.")
 @click.pass_context
 def command(ctx: click.Context, yes: bool) -> None:
-    """Show what would be removed from this host, and agree to it.
+    """Make this host's key, show what would be removed from it, and agree to that.
 
-    Until then whatever Git does not declare is reported and left alone.
+    If there is no age key where the configuration wants one, it is made; its public half is
+    printed, to be committed. Until the host is enrolled, whatever Git does not declare is reported
+    and left alone.
 
     Example: commitd enroll --yes
     """
     config = common.load(ctx)
     host.prepare_directories(config)
     journal = common.open_journal(config, read_only=False)
-    if journal.get("enrolled"):
-        click.echo(f"This host is enrolled since {journal.get('enrolled')}.")
+    if since := journal.get("enrolled"):
+        click.echo(f"This host is enrolled since {since}.")
+    if config.secrets:
+        _say_key(config, config.secrets)
+    if since:
         return
     if suspended := [each.stack or config.host for each in journal.suspensions(time.time())]:
         raise HeldError(
@@ -47,6 +53,27 @@ def command(ctx: click.Context, yes: bool) -> None:
     journal.put("enrolled", utcnow())
     click.echo(f"{config.host} is enrolled.")
     common.wake_agent(config)
+
+
+def _say_key(config: Config, secrets: Secrets) -> None:
+    """Have a key, and say what to commit. Raises :class:`ConfigError`, for one open to others."""
+    from agent.adapters import age_key
+    from agent.domain.readers import host_key_path
+
+    place = host_key_path(config.host)
+    if host.is_credential(secrets) and "CREDENTIALS_DIRECTORY" not in os.environ:
+        click.echo(f"The age key is a systemd credential: commit its public half as {place}.")
+        return
+    made = host.ensure_key(secrets)
+    known = age_key.recipients(host.read_key(secrets))
+    if made:
+        click.echo(f"Made an age key: {secrets.age_key}. It stays on this host.")
+    if known:
+        click.echo(f"The public half of its age key, to be committed as {place}:")
+        for recipient in known:
+            click.echo(recipient)
+    else:
+        click.echo(f"Commit the public half of the age key as {place} (age-keygen -y prints it).")
 
 
 def _refuse_unless_empty(config: Config) -> None:

@@ -1,0 +1,161 @@
+"""Who can read which secret against who has to: proved from the repository alone, without any key.
+
+Which keys can read a file stands in the file. A key that is no host's is a person's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from agent.domain import fleet, sealed, sops_rules
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Finding, Level
+from agent.domain.readers import PERSONS_PATH, Repository, host_key_path
+
+RULE, PLAIN_RULE, KEY_RULE = "recipients", "plain-secret", "host-key"
+
+_SHOWN = 16
+
+
+def judge(files: Mapping[str, bytes]) -> list[Finding]:
+    """What is wrong with the secrets of a repository, given its files by path.
+
+    Needed are all files of ``global/``, ``host/`` and ``stacks/``; links may be left out.
+    """
+    repository = Repository(files)
+    found = [
+        *_host_keys(repository),
+        *(finding for path in repository.secrets for finding in _secret(repository, path)),
+        *_rules(repository),
+    ]
+    _ = repository.persons  # looked at even where nothing is to be read
+    problems = dict.fromkeys((p.where or "", p.message, p.hint) for p in repository.problems)
+    return [*(Finding(Level.ERROR, KEY_RULE, *problem) for problem in problems), *found]
+
+
+def _host_keys(repository: Repository) -> Iterator[Finding]:
+    owners: dict[str, str] = {}
+    broken = {(p.where or "").rpartition(":")[0] for p in repository.problems}
+    for host in repository.hosts:
+        path = host_key_path(host)
+        own = repository.host_keys.get(host)
+        to_read = [p for p, hosts in repository.readers.items() if host in hosts]
+        if not own and to_read and path not in broken:
+            yield Finding(
+                _strictness(repository, host),
+                KEY_RULE,
+                path,
+                f"{host} has secrets to read ({to_read[0]}{_more(to_read)}) but no public key",
+                f"commit what commitd enroll prints on {host} as {path}",
+            )
+        for key, line in (own or {}).items():
+            if (other := owners.setdefault(key, host)) != host:
+                yield Finding(
+                    Level.ERROR,
+                    KEY_RULE,
+                    f"{path}:{line}",
+                    f"{host} has the same key as {other}, so each can read what is the other's",
+                    "give each host a key of its own: commitd enroll makes one",
+                )
+
+
+def _secret(repository: Repository, path: str) -> Iterator[Finding]:
+    content = repository.files[path]
+    try:
+        file = sealed.read(content, path)
+    except PermanentError as err:
+        yield Finding(Level.ERROR, PLAIN_RULE, err.where or path, err.message, err.hint)
+        return
+    if file is None:
+        yield Finding(
+            Level.ERROR,
+            PLAIN_RULE,
+            path,
+            "the file is called secret but is not encrypted",
+            f"sops encrypt -i {path}; what has been pushed in the clear must be changed",
+        )
+        return
+    for name, line in file.plain:
+        yield Finding(
+            Level.ERROR,
+            PLAIN_RULE,
+            f"{path}:{line}",
+            f"{name} stands here in the clear: it was not written by sops",
+            f"take it out, set it with sops edit {path}, and change it if it was pushed",
+        )
+    if file.groups > 1:
+        yield Finding(
+            Level.ERROR,
+            RULE,
+            path,
+            f"keys of {file.groups} groups must come together; a host has only its own",
+            "set shamir_threshold: 1 in .sops.yaml, then sops updatekeys",
+        )
+    yield from _match(repository, path, file.recipients)
+
+
+def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> Iterator[Finding]:
+    """Each host against each file: needs it and cannot, can and needs it not."""
+    content = repository.files[path]
+    for host, own in repository.host_keys.items():
+        can = [key for key in own if key in recipients]
+        if host in repository.readers[path]:
+            if not can:
+                yield Finding(
+                    Level.ERROR,
+                    RULE,
+                    path,
+                    f"{host} needs this file and cannot read it: {_some(own)} is no recipient",
+                    "commitd secrets recipients --write --update",
+                )
+        elif can and repository.stacks[host] is not None:
+            yield Finding(
+                _strictness(repository, host),
+                RULE,
+                f"{path}:{sealed.line_of(content, can[0])}",
+                f"{host} can read this file and does not need it",
+                "commitd secrets recipients --write --update, then change the values",
+            )
+
+    if absent := [key for key in repository.persons if key not in recipients]:
+        yield Finding(
+            Level.WARNING,
+            RULE,
+            path,
+            f"{_some(absent)}{_more(absent)} of {PERSONS_PATH} cannot read this file",
+            "commitd secrets recipients --write --update",
+        )
+
+
+def _rules(repository: Repository) -> Iterator[Finding]:
+    """Whether new secrets would be encrypted for the right keys."""
+    before = repository.files.get(sops_rules.PATH)
+    if before is None or sops_rules.BEGIN.encode() not in before:
+        return
+    hint = "commitd secrets recipients --write"
+    try:
+        if sops_rules.write(before, repository) != before:
+            message = "the rules are not those that follow from who runs what"
+            yield Finding(Level.WARNING, RULE, sops_rules.PATH, message, hint)
+    except PermanentError as err:
+        where = err.where or sops_rules.PATH
+        yield Finding(Level.WARNING, RULE, where, err.message, err.hint)
+
+
+def _strictness(repository: Repository, host: str) -> Level:
+    """What policy makes of a host that can read too much; one that is unreadable says nothing."""
+    policy = fleet.Policy()
+    for path in (fleet.FLEET_PATH, fleet.path_for(host)):
+        try:
+            policy = policy.under(fleet.read(repository.files.get(path, b""), path))
+        except PermanentError:
+            continue
+    return Level.ERROR if policy.recipients == "require" else Level.WARNING
+
+
+def _more(paths: list[str]) -> str:
+    return f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+
+
+def _some(own: Iterable[str]) -> str:
+    return f"{next(iter(own))[:_SHOWN]}…"
