@@ -1,4 +1,4 @@
-"""A person's clone of the repository: the Compose files in it, read, and replaced whole."""
+"""A person's clone of the repository: its files, read, and replaced whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from agent.domain import sops_rules
 from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.layout import COMPOSE_NAMES
 
 _STACKS = "stacks"
+_PLACES = ("global", "host", _STACKS)
 
 
 class Clone:
@@ -48,6 +50,26 @@ class Clone:
         paths = [f"{_STACKS}/{stack}/{name}" for name in COMPOSE_NAMES]
         return [path for path in paths if (self.root / path).exists()]
 
+    def files(self) -> list[str]:
+        """Paths of all files in the directories that matter, and ``.sops.yaml``; no links.
+
+        Raises :class:`PermanentError`.
+        """
+        found = [sops_rules.PATH] if (self.root / sops_rules.PATH).is_file() else []
+
+        def fail(err: OSError) -> None:
+            raise _failed("read", err, os.path.relpath(err.filename or self.root, self.root))
+
+        for place in filter(lambda name: (self.root / name).is_dir(), _PLACES):
+            for directory, _, names in os.walk(self.root / place, onerror=fail):
+                here = Path(directory)
+                found += [
+                    (here / name).relative_to(self.root).as_posix()
+                    for name in names
+                    if not (here / name).is_symlink()
+                ]
+        return sorted(found)
+
     def true_path(self, path: str) -> str:
         """The path of the file itself where ``path`` is a link.
 
@@ -72,21 +94,22 @@ class Clone:
             raise _failed("read", err, path) from None
 
     def replace(self, path: str, content: bytes) -> None:
-        """Put ``content`` in the place of a file that is there: whole or not at all, mode kept.
+        """Put ``content`` in the place of a file, if there is one: whole or not at all, mode kept.
 
         Raises :class:`PermanentError`; the old file then stays.
         """
         target = self.root / path
         try:
-            before = target.stat()
+            before = target.stat() if target.exists() else None
             handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
             temporary = Path(name)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(content)
-                    with suppress(PermissionError):  # it stays ours, as with any editor
-                        os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                    os.fchmod(file.fileno(), before.st_mode & 0o7777)
+                    if before:
+                        with suppress(PermissionError):  # it stays ours, as with any editor
+                            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                    os.fchmod(file.fileno(), before.st_mode & 0o7777 if before else 0o644)
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(target)

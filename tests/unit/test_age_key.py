@@ -36,7 +36,7 @@ def test_a_changed_character_is_noticed(data: bytes, draw: st.DataObject) -> Non
 
 @pytest.mark.parametrize("text", ["", "age1", "1qqqqqqqq", "Age1qqqqqqq", "age1bbbbbbb", "no one"])
 def test_what_is_no_bech32_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="this is not|mixed"):
+    with pytest.raises(ValueError, match=r"this is not|mixed"):
         bech32.decode(text)
 
 

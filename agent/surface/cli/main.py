@@ -25,6 +25,7 @@ VERBS = {
     "approve": "Accept a commit that waits for a person.",
     "sync": "Have the agent look at the remotes now.",
     "pin": "Pin the images of a clone by tag and digest.",
+    "secrets": "Keep secrets readable by those who need them.",
     "version": "Show the versions of the agent and its tools.",
 }
 """One line each, here rather than in the modules: --help imports none of them."""
