@@ -71,6 +71,11 @@ def _say(found: Recipients, text: str, *, written: bool, quiet: bool) -> None:
         click.echo(text, nl=False)
         if not found.current():
             click.echo("commitd: .sops.yaml is not so; --write writes it", err=True)
+    if not found.repository.persons:
+        click.echo(
+            "commitd: warning: nobody's key is in global/age.pub, so only hosts could read secrets",
+            err=True,
+        )
     for host in found.keyless():
         click.echo(
             f"commitd: warning: {host} needs secrets and has no host/{host}/age.pub "
