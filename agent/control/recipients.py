@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.adapters.clone import Clone
 from agent.adapters.sops_edit import SopsEditor
-from agent.domain import sealed, sops_rules
+from agent.domain import sops_file, sops_rules
 from agent.domain.errors import CommitdError, HeldError, PermanentError
 from agent.domain.readers import PERSONS_PATH, Repository, host_key_path, is_secret
 from agent.domain.snapshot import YAML_SUFFIXES
@@ -81,7 +81,7 @@ class Recipients:
 
     def _custody(self, path: str, content: bytes) -> Custody:
         try:
-            file = sealed.read(content, path)
+            file = sops_file.read(content, path)
         except CommitdError as err:
             return Custody(path, problem=err)
         if file is None:

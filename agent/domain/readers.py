@@ -6,7 +6,6 @@ that the Compose files of these stacks name elsewhere. Persons need all.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
 
 PERSONS_PATH = "global/age.pub"
 
-_SECRET_NAME = "*.secret.*"  # noqa: S105  a file name
+_SECRET_NAME = re.compile(r"[^/]*\.secret\.[A-Za-z0-9_+-]+")
 _KEY = re.compile(r"age1[a-z0-9]{20,}|ssh-(?:ed25519|rsa) [A-Za-z0-9+/=]+")
 _PRIVATE = "AGE-SECRET-KEY-"
 
@@ -33,7 +32,7 @@ def host_key_path(host: str) -> str:
 def is_secret(path: str) -> bool:
     """Whether the file is called secret."""
     name = path.rpartition("/")[2]
-    return fnmatch.fnmatchcase(name, _SECRET_NAME) and not name.startswith(PLAINTEXT_PREFIX)
+    return bool(_SECRET_NAME.fullmatch(name)) and not name.startswith(PLAINTEXT_PREFIX)
 
 
 def keys(content: bytes, path: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from agent.domain import fleet, sealed, sops_rules
+from agent.domain import fleet, sops_file, sops_rules
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.readers import PERSONS_PATH, Repository, host_key_path
@@ -62,7 +62,7 @@ def _host_keys(repository: Repository) -> Iterator[Finding]:
 def _secret(repository: Repository, path: str) -> Iterator[Finding]:
     content = repository.files[path]
     try:
-        file = sealed.read(content, path)
+        file = sops_file.read(content, path)
     except PermanentError as err:
         yield Finding(Level.ERROR, PLAIN_RULE, err.where or path, err.message, err.hint)
         return
@@ -112,7 +112,7 @@ def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> It
             yield Finding(
                 _strictness(repository, host),
                 RULE,
-                f"{path}:{sealed.line_of(content, can[0])}",
+                f"{path}:{sops_file.line_of(content, can[0])}",
                 f"{host} can read this file and does not need it",
                 "commitd secrets recipients --write --update, then change the values",
             )

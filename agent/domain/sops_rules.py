@@ -59,7 +59,7 @@ def rules(repository: Repository) -> list[tuple[str, tuple[str, ...]]]:
         alike.setdefault(wanted, []).append(place)
     found = [(f"^{_any(paths)}$", wanted) for wanted, paths in special.items()]
     found += [
-        (rf"^{_any(places)}/(.*/)?[^/]*\.secret\.[^/]*$", wanted)
+        (rf"^{_any(places)}/(.*/)?[^/]*\.secret\.[A-Za-z0-9_+-]+$", wanted)
         for wanted, places in alike.items()
     ]
     return [(pattern, wanted) for pattern, wanted in found if wanted]

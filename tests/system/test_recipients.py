@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.domain import recipients, sealed
+from agent.domain import recipients, sops_file
 
 if TYPE_CHECKING:
     from tests.sandbox import AgeKey, Sandbox
@@ -65,7 +65,7 @@ class Operator:
 
     def readers(self, path: str) -> set[str]:
         """The recipients of a file."""
-        file = sealed.read((self.clone / path).read_bytes(), path)
+        file = sops_file.read((self.clone / path).read_bytes(), path)
         assert file is not None
         return set(file.recipients)
 
@@ -84,12 +84,12 @@ def test_each_kind_of_file_tells_for_whom_it_is(
     box: Sandbox, kind: Kind, name: str, text: str | bytes
 ) -> None:
     keys = [box.age.recipient, box.new_age_key().recipient]
-    file = sealed.read(box.encrypt(text, keys, kind), name)
+    file = sops_file.read(box.encrypt(text, keys, kind), name)
     assert file is not None
     assert set(file.recipients) == set(keys)
     assert (file.groups, file.plain) == (1, ())
     plain = text if isinstance(text, bytes) else text.encode()
-    assert sealed.read(plain, name) is None
+    assert sops_file.read(plain, name) is None
 
 
 def test_files_are_for_those_who_need_them(fleet: Fleet) -> None:

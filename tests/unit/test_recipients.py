@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from agent.domain import fleet, recipients, sealed, sops_rules
+from agent.domain import fleet, recipients, sops_file, sops_rules
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Level
 from agent.domain.readers import Repository, is_secret, keys
@@ -179,6 +179,7 @@ def test_policy_says_how_bad_it_is_to_read_too_much(changes: Mapping[str, str], 
         ("global/x.secret.yaml", True),
         ("stacks/a/.decrypted.x.secret.env", False),
         ("stacks/a/secret.env", False),
+        ("stacks/a/x.secret.env.example", False),
         ("stacks/a.secret.d/x.env", False),
     ],
 )
@@ -210,7 +211,7 @@ def test_keys_have_lines_and_remarks() -> None:
 def test_values_that_sops_did_not_write_are_seen(
     text: str, path: str, expected: tuple[tuple[str, int], ...]
 ) -> None:
-    file = sealed.read(text.encode(), path)
+    file = sops_file.read(text.encode(), path)
     assert file is not None
     assert file.plain == expected
 
@@ -224,15 +225,15 @@ def test_values_that_sops_did_not_write_are_seen(
     ],
 )  # fmt: skip
 def test_a_file_without_metadata_is_not_encrypted(text: str, path: str) -> None:
-    assert sealed.read(text.encode(), path) is None
-    assert sealed.read(b"\xff" + text.encode(), "a.pem") is None
+    assert sops_file.read(text.encode(), path) is None
+    assert sops_file.read(b"\xff" + text.encode(), "a.pem") is None
 
 
 def test_a_group_is_enough_where_the_file_says_so() -> None:
     groups = [{"age": [{"recipient": key, "enc": ""}]} for key in (MEDIA, ADA)]
     for own, needed in (({}, 2), ({"shamir_threshold": 1}, 1)):
         text = json.dumps({"sops": {"mac": "m", "key_groups": groups, **own}})
-        assert sealed.read(text.encode(), "a.json") == sealed.Sealed((MEDIA, ADA), needed)
+        assert sops_file.read(text.encode(), "a.json") == sops_file.Sealed((MEDIA, ADA), needed)
 
 
 # --- .sops.yaml ---
