@@ -132,6 +132,11 @@ class Config(_Section, frozen=True):
     runtime_dir: Path = Path("/run/commitd")
 
 
+def is_host_name(name: str) -> bool:
+    """Whether a host can be called that."""
+    return bool(_HOST.fullmatch(name))
+
+
 def parse(content: bytes, name: str, *, hostname: str) -> Config:
     """Read the file ``name``; ``hostname`` stands in for a missing ``host``.
 
@@ -232,7 +237,7 @@ def _check(config: Config, document: documents.Document) -> None:
     def wrong(path: documents.Path, message: str, hint: str | None = None) -> ConfigError:
         return ConfigError(message, where=f"{document.name}:{document.line(path)}", hint=hint)
 
-    if not _HOST.fullmatch(config.host):
+    if not is_host_name(config.host):
         raise wrong(("host",), f"{config.host!r} cannot be the name of a host")
     if not _BRANCH.fullmatch(config.branch) or ".." in config.branch or "//" in config.branch:
         raise wrong(("branch",), f"{config.branch!r} cannot be the name of a branch")

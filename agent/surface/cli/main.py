@@ -24,6 +24,7 @@ VERBS = {
     "retry": "Try a stack again that failed.",
     "approve": "Accept a commit that waits for a person.",
     "sync": "Have the agent look at the remotes now.",
+    "init": "Start a repository of stacks, with its review.",
     "pin": "Pin the images of a clone by tag and digest.",
     "secrets": "Keep secrets readable by those who need them.",
     "version": "Show the versions of the agent and its tools.",
