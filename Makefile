@@ -10,7 +10,7 @@ PREFIX ?= /opt/commitd
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
 	@echo "make test     unit tests, then system tests on a private engine (root)"
-	@echo "make templates  have Renovate read what commitd init writes (fetches 400 MB the first time)"
+	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root)"
 	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root)"
