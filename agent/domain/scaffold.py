@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from agent.domain import readers, sops_rules
 from agent.domain.config import is_host_name
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, PermanentError
 
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _URL = re.compile(r"[A-Za-z0-9:/._~\[\]-]+")
-_RECIPIENT = re.compile(r"age1[0-9a-z]{20,}")
 _LEFT = re.compile(r"@[A-Z]+@")
 
 _OF_A_HOST = "host/"
@@ -68,8 +68,8 @@ def render(
     """Paths in the repository to contents.
 
     ``templates`` are named as they lie beside the code: ``dot-`` for a leading dot, and ``host/``
-    for a file that every host gets. ``people`` are the ``age1…`` of those who edit secrets. Without
-    a ``source`` the review fails, and says where to put it. Raises :class:`ConfigError`.
+    for a file that every host gets. ``people`` are the public keys of those who edit secrets.
+    Without a ``source`` the review fails, and says where to put it. Raises :class:`ConfigError`.
     """
     for host in hosts:
         if not is_host_name(host):
@@ -79,15 +79,10 @@ def render(
                 hint="letters, digits, '.', '_' and '-'",
             )
     for person in people:
-        if not _RECIPIENT.fullmatch(person):
-            # It may be the private half of a key, so it is not shown.
-            raise ConfigError(
-                "this is not a public age key", where="--age", hint="age1…, from age-keygen -y FILE"
-            )
+        _check_person(person)
     words = {
         "SOURCE": source.url if source else "",
         "REVISION": source.revision if source else "",
-        "RULES": _rules(people),
         "PEOPLE": "\n".join(people),
     }
     files: dict[str, str] = {}
@@ -101,6 +96,8 @@ def render(
                 files[path] = _fill(text, {**words, "HOST": host})
         else:
             files[re.sub(r"(^|/)dot-", r"\1.", name)] = _fill(text, words)
+    whole = readers.Repository({path: text.encode() for path, text in files.items()})
+    files[sops_rules.PATH] = sops_rules.write(whole.files[sops_rules.PATH], whole).decode()
     return files
 
 
@@ -108,9 +105,13 @@ def _fill(text: str, words: Mapping[str, str]) -> str:
     return _LEFT.sub(lambda match: words[match[0].strip("@")], text)
 
 
-def _rules(people: Sequence[str]) -> str:
-    """All secrets for these people, until the hosts have keys."""
-    if not people:
-        return ""
-    keys = "".join(f"        - {person}\n" for person in people)
-    return f"  - path_regex: '\\.secret\\.[^/]*$'\n    key_groups:\n      - age:\n{keys}"
+def _check_person(key: str) -> None:
+    """It may be the private half of a key, so it is not shown."""
+    try:
+        found = readers.keys(key.encode(), "--age")
+    except PermanentError as err:
+        raise ConfigError(err.message, where="--age", hint=err.hint) from None
+    if len(found) != 1 or "\n" in key:
+        raise ConfigError(
+            "this is not one public age key", where="--age", hint="age1…, from age-keygen -y FILE"
+        )

@@ -90,6 +90,12 @@ def test_every_image_is_pinned(made: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "Every image is pinned (1).\n")
 
 
+def test_its_rules_for_sops_are_those_that_follow_from_it(made: Path) -> None:
+    result = commitd("secrets", "recipients", cwd=made)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"- {PERSON}  # a person" in (made / ".sops.yaml").read_text()
+
+
 def test_nothing_is_left_to_be_filled_in(made: Path) -> None:
     for path, content in files_of(made).items():
         assert not re.search(rb"@[A-Z]+@", content), path
@@ -220,7 +226,9 @@ def test_a_second_time_nothing_is_to_be_done(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (("--host", "../up"), "--host: '../up' cannot be the name of a host"),
-        (("--age", "AGE-SECRET-KEY-1QQQ"), "--age: this is not a public age key"),
+        (("--age", "AGE-SECRET-KEY-1QQQ"), "--age: this is the private half of a key"),
+        (("--age", "ada@example.com"), "--age: this is no age recipient"),
+        (("--age", f"{PERSON}\n{PERSON}"), "--age: this is not one public age key"),
         (("--source", "https://git.example.com/commitd@main"), "a whole commit ID"),
     ],
 )

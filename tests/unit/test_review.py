@@ -24,9 +24,10 @@ MARK = "<!-- commitd diff -->\n"
 
 @pytest.fixture(scope="module")
 def jobs() -> dict[str, Any]:
-    template = files("agent.surface") / "templates/dot-github/workflows/review.yml"
+    place = files("agent.surface") / "templates"
+    names = ("dot-github/workflows/review.yml", "dot-sops.yaml")
     made = scaffold.render(
-        {"dot-github/workflows/review.yml": template.read_text(encoding="utf-8")}, hosts=["media"]
+        {name: (place / name).read_text(encoding="utf-8") for name in names}, hosts=["media"]
     )
     found: dict[str, Any] = yaml.safe_load(made[".github/workflows/review.yml"])["jobs"]
     return found
