@@ -47,7 +47,7 @@ class Source:
             why = "does not end in @ and a whole commit ID: a branch or a tag can be moved"
         elif parts.scheme != "https" or not parts.hostname or not parts.path.strip("/"):
             why = "is not an https:// address of a Git repository"
-        elif parts.username is not None or not _URL.fullmatch(url):
+        elif not _URL.fullmatch(url):
             why = "has more in it than https://HOST/PATH: a login would be readable by everybody"
         if why:
             raise ConfigError(

@@ -166,29 +166,48 @@ def test_the_review_is_pinned_has_no_secret_and_hardly_a_permission(made: Path, 
         "scan": {},
     }
     steps = [step for job in jobs.values() for step in job["steps"]]
-    used = [step["uses"] for step in steps if "uses" in step]
-    assert len(used) == 1
-    assert re.fullmatch(r"actions/checkout@[0-9a-f]{40}", used[0])
+    (checkout,) = [step for step in steps if "uses" in step]
+    assert re.fullmatch(r"actions/checkout@[0-9a-f]{40}", checkout["uses"])
+    assert checkout["with"]["persist-credentials"] is False
     assert re.fullmatch(
         r"aquasec/trivy:[0-9.]+@sha256:[0-9a-f]{64}", jobs["scan"]["container"]["image"]
     )
     assert all("${{" not in step.get("run", "") for step in steps)
 
 
-@pytest.mark.parametrize("path", WORKFLOWS)
-def test_zizmor_finds_nothing_in_the_review(made: Path, path: str) -> None:
-    zizmor = shutil.which("zizmor", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert zizmor
+def zizmor(workflow: Path) -> list[str]:
+    """The kinds of its findings."""
+    program = shutil.which("zizmor", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert program
     result = subprocess.run(
-        [zizmor, "--offline", "--no-progress", "--format", "json", path],
-        cwd=made,
+        [
+            program,
+            "--offline",
+            "--persona",
+            "pedantic",
+            "--no-exit-codes",
+            "--format",
+            "json",
+            workflow,
+        ],
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
         timeout=60,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert json.loads(result.stdout) == []
+    return [finding["ident"] for finding in json.loads(result.stdout)]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS)
+def test_zizmor_finds_nothing_in_the_review_and_would_find_something(
+    made: Path, tmp_path: Path, path: str
+) -> None:
+    assert zizmor(made / path) == []
+    worse = tmp_path / path
+    worse.parent.mkdir(parents=True)
+    text = re.sub(r"@sha256:\w+", "", (made / path).read_text())
+    worse.write_text(text.replace("permissions: {}\n\nconc", "permissions: write-all\n\nconc"))
+    assert {"excessive-permissions", "unpinned-images"} <= set(zizmor(worse))
 
 
 # --- what it refuses ---
