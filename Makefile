@@ -94,8 +94,8 @@ install:
 	install -d -m 700 /etc/commitd
 	sed 's|/opt/commitd|$(PREFIX)|' systemd/commitd.service > /etc/systemd/system/commitd.service
 	-systemctl daemon-reload
-	@echo "next: write /etc/commitd/config.yaml, then commitd once, commitd enroll,"
-	@echo "      systemctl enable --now commitd"
+	@echo "next: write /etc/commitd/config.yaml, then commitd enroll (makes the age key),"
+	@echo "      commitd once, systemctl enable --now commitd"
 
 clean:
 	rm -rf $(VENV) .sandbox build *.egg-info .mypy_cache .ruff_cache .pytest_cache

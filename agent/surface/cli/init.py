@@ -85,4 +85,4 @@ def _steps(
         yield f"say where CI gets commitd: {directory}/.github/workflows/review.yml, or .gitea/…"
     yield f"cd {directory} && git init --initial-branch main && git add --all && git commit"
     yield "push it to a private repository, and read its README.md"
-    yield "on each host: /etc/commitd/config.yaml, then commitd once and commitd enroll"
+    yield "on each host: /etc/commitd/config.yaml, then commitd enroll and commitd once"
