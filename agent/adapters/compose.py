@@ -36,6 +36,7 @@ _PLUGIN_DIRS = (
     "/usr/libexec/docker/cli-plugins",
 )
 _ERROR_CHARS = 500
+_UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,17 @@ class Invocation:
         return f"Invocation({self.project!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """``model`` is what ``docker compose config`` prints, with every ``$`` of a value doubled.
+
+    ``unset`` are the variables that its files, env files included, take from nowhere.
+    """
+
+    model: Mapping[str, Any]
+    unset: frozenset[str]
+
+
 class Compose:
     """The program at ``binary``, talking to the engine at ``docker_host``."""
 
@@ -66,10 +78,10 @@ class Compose:
         self._docker_host = docker_host
         self._timeout_s = timeout_s
 
-    async def model(self, stack: Invocation) -> dict[str, Expected]:
-        """The services that ``stack`` resolves to, by name.
+    async def resolve(self, stack: Invocation) -> Resolved:
+        """What ``stack`` means once its files are read and combined; needs no engine.
 
-        Raises :class:`PermanentError` for what the host does not allow a stack to ask.
+        Nothing is judged here. Raises :class:`CommitdError`.
         """
         result = await self._stack(
             stack,
@@ -80,7 +92,15 @@ class Compose:
             memory=MODEL_MEMORY,
             reading=True,
         )
-        model = json.loads(result.out)
+        said = result.err.decode(errors="replace")
+        return Resolved(json.loads(result.out), frozenset(_UNSET.findall(said)))
+
+    async def model(self, stack: Invocation) -> dict[str, Expected]:
+        """The services that ``stack`` resolves to, by name.
+
+        Raises :class:`PermanentError` for what the host does not allow a stack to ask.
+        """
+        model = (await self.resolve(stack)).model
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError(redact.text("; ".join(refusals), stack.secrets.values()))
         services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
@@ -93,11 +113,7 @@ class Compose:
             if stack.pins == "require":
                 raise PermanentError(said, hint=f"commitd pin {stack.project}")
             log.warning("%s: %s", stack.project, said)
-        files = {
-            kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
-            for kind in ("configs", "secrets")
-        }
-        return {name: _service(raw, files) for name, raw in services.items()}
+        return expected(model)
 
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
@@ -176,6 +192,15 @@ class Compose:
             # A third of a short call is Go's garbage collection otherwise.
             "GOGC": "400",
         }
+
+
+def expected(model: Mapping[str, Any]) -> dict[str, Expected]:
+    """What the engine must show of each service of a resolved model, by name."""
+    files = {
+        kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
+        for kind in ("configs", "secrets")
+    }
+    return {name: _service(raw, files) for name, raw in (model.get("services") or {}).items()}
 
 
 def _service(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, str | None]]) -> Expected:

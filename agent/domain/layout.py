@@ -60,28 +60,38 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
     ``contents`` maps the paths of :func:`wanted` to bytes. Raises :class:`PermanentError` when
     the host or its list cannot be read at all; what is wrong with single stacks is in the result.
     """
-    files = Snapshot(tree, contents)
+    return survey(Snapshot(tree, contents), revision, host)[0]
+
+
+def survey(
+    files: Snapshot, revision: Revision, host: str
+) -> tuple[DesiredState, tuple[Fault, ...]]:
+    """The same, and every fault in what the host reads, where the agent needs only the first.
+
+    Raises as :func:`read` does.
+    """
+    tree = files.tree
     entries, list_faults = _read_list(files, host)
     policy, policy_faults = _policy(files, host)
     fleets, hosts = _env_paths(files, "global"), _env_paths(files, f"host/{host}")
     shared = [*fleets, *hosts]
-    shared_fault = next(
-        (fault for path in (*hosts, *fleets) if (fault := _env_fault(files, path))), None
-    )
+    shared_faults = [fault for path in (*hosts, *fleets) for fault in _env_faults(files, path)]
     stacks: list[Stack] = []
     broken: dict[str, Fault] = {}
+    faults = [*list_faults, *policy_faults, *shared_faults]
     for name, where in entries.items():
-        found = shared_fault or _stack(files, name, where, shared, policy)
-        if isinstance(found, Fault):
-            broken[name] = found
-        else:
-            stacks.append(found)
+        stack, own_faults = _stack(files, name, where, shared, policy)
+        faults += own_faults
+        if in_the_way := [*shared_faults, *own_faults]:
+            broken[name] = in_the_way[0]
+        elif stack:
+            stacks.append(stack)
     missing = [
         _no_directory(name, where, tree)
         for name, where in entries.items()
         if not files.holds(f"stacks/{name}")
     ]
-    return DesiredState(
+    desired = DesiredState(
         revision=revision,
         host=host,
         stacks=tuple(sorted(stacks, key=lambda stack: stack.name)),
@@ -89,6 +99,27 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
         list_faults=(*list_faults, *missing, *policy_faults),
         allow=policy.allow,
     )
+    return desired, tuple(dict.fromkeys(faults))
+
+
+def alone(files: Snapshot, name: str) -> tuple[Stack | None, tuple[Fault, ...]]:
+    """The stack ``name`` as it is on no host: with the fleet's values and policy, and its faults.
+
+    None when it cannot be read. Faults of the fleet's own files are not among these.
+    """
+    policy, _ = _policy(files, "")
+    stack, faults = _stack(files, name, f"stacks/{name}", _env_paths(files, "global"), policy)
+    return stack, tuple(dict.fromkeys(faults))
+
+
+def hosts(tree: Tree) -> list[str]:
+    """Names of all hosts, sorted."""
+    return _directories(tree, "host")
+
+
+def stacks(tree: Tree) -> list[str]:
+    """Names of all directories of stacks, sorted."""
+    return _directories(tree, "stacks")
 
 
 def _policy(files: Snapshot, host: str) -> tuple[fleet.Policy, list[Fault]]:
@@ -104,7 +135,7 @@ def _policy(files: Snapshot, host: str) -> tuple[fleet.Policy, list[Fault]]:
         try:
             policy = policy.under(fleet.read(files.content(path), path))
         except PermanentError as err:
-            faults.append(Fault(err.message, err.where or path, err.hint))
+            faults.append(Fault(err.message, err.where or path, err.hint, "settings"))
     return (fleet.Policy(policy.allow) if faults else policy), faults
 
 
@@ -162,35 +193,29 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
 
 def _stack(
     files: Snapshot, name: str, where: str, shared: list[str], policy: fleet.Policy
-) -> Stack | Fault:
-    """One declared stack, or the first thing that is wrong with it."""
+) -> tuple[Stack | None, list[Fault]]:
+    """One declared stack, None if it cannot be read, and all that is wrong with it."""
     directory, tree = f"stacks/{name}", files.tree
     if not files.holds(directory):
-        return _no_directory(name, where, tree)
-    found = [f"{directory}/{n}" for n in COMPOSE_NAMES if f"{directory}/{n}" in tree]
-    if not found:
-        return Fault("no Compose file", directory, f"add {directory}/compose.yaml")
-    if len(found) > 1:
-        return Fault(f"{len(found)} Compose files: {', '.join(found)}", directory, "keep one")
-    if not files.regular(found[0]):
-        return Fault("the Compose file is not a regular file", found[0], "commit the file itself")
-    try:
-        document = files.document(found[0])
-    except PermanentError as err:
-        return Fault(err.message, err.where or found[0], err.hint)
-    data = document.data
-    if not isinstance(data, dict) or not (data.get("services") or data.get("include")):
-        return Fault("declares no services", f"{found[0]}:{document.line(())}", "add services:")
-    if not isinstance(data.get("services", {}), dict):
-        return Fault("services: must be a mapping", f"{found[0]}:{document.line(('services',))}")
+        return None, [_no_directory(name, where, tree)]
     own = _env_paths(files, directory)
-    for path in own:
-        if fault := _env_fault(files, path):
-            return fault
+    faults = [fault for path in own for fault in _env_faults(files, path)]
+    document = _compose_document(files, directory)
+    if isinstance(document, Fault):
+        return None, [document, *faults]
+    data, compose = document.data, document.name
+    if not isinstance(data.get("services", {}), dict):
+        where = f"{compose}:{document.line(('services',))}"
+        return None, [Fault("services: must be a mapping", where), *faults]
     build = policy.build == "allow"
-    read = references.follow(files, found[0], build=build)
-    if read.faults:
-        return read.faults[0]
+    read = references.follow(files, compose, build=build)
+    faults += read.faults
+    services = frozenset(str(service) for service in data.get("services") or {})
+    more = bool(data.get("include"))
+    chosen, errors = settings.survey(document, () if more else services)
+    faults += [Fault(err.message, err.where or compose, err.hint, "settings") for err in errors]
+    if faults:
+        return None, faults
     environment = tuple(
         EnvFile(path, tree[path].oid, path.endswith(SECRET_SUFFIX)) for path in (*shared, *own)
     )
@@ -203,15 +228,9 @@ def _stack(
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
     for said in (policy.build, policy.pins):  # what was refused under one may go under another
         digest.update(f"{said}\n".encode() if said else b"")
-    services = frozenset(str(service) for service in data.get("services") or {})
-    more = bool(data.get("include"))
-    try:
-        chosen = settings.read(document, () if more else services)
-    except PermanentError as err:
-        return Fault(err.message, err.where or found[0], err.hint)
-    return Stack(
+    stack = Stack(
         name,
-        found[0],
+        compose,
         environment,
         inputs,
         digest.hexdigest(),
@@ -221,27 +240,51 @@ def _stack(
         policy.pins or "require",
         chosen,
     )
+    return stack, []
 
 
-def _env_fault(files: Snapshot, path: str) -> Fault | None:
+def _compose_document(files: Snapshot, directory: str) -> documents.Document | Fault:
+    """The one Compose file of a stack, which declares something."""
+    found = [f"{directory}/{n}" for n in COMPOSE_NAMES if f"{directory}/{n}" in files.tree]
+    if not found:
+        return Fault("no Compose file", directory, f"add {directory}/compose.yaml")
+    if len(found) > 1:
+        return Fault(f"{len(found)} Compose files: {', '.join(found)}", directory, "keep one")
+    if not files.regular(found[0]):
+        return Fault("the Compose file is not a regular file", found[0], "commit the file itself")
+    try:
+        document = files.document(found[0])
+    except PermanentError as err:
+        return Fault(err.message, err.where or found[0], err.hint, "syntax")
+    data = document.data
+    if not isinstance(data, dict) or not (data.get("services") or data.get("include")):
+        return Fault("declares no services", f"{found[0]}:{document.line(())}", "add services:")
+    return document
+
+
+def _env_faults(files: Snapshot, path: str) -> list[Fault]:
     """What is wrong with an env file, seen without decrypting anything."""
     if not files.regular(path):
         # Neither the check of its keys nor the digest would see what a link leads to.
-        return Fault("the env file is not a regular file", path, "commit the file itself")
+        what, hint = "the env file is not a regular file", "commit the file itself"
+        return [Fault(what, path, hint, "env-file")]
     try:
         text = files.content(path).decode()
     except UnicodeDecodeError:
-        return Fault("the file is not UTF-8", path, "save it as UTF-8")
+        return [Fault("the file is not UTF-8", path, "save it as UTF-8", "env-file")]
     except PermanentError as err:
-        return Fault(err.message, path, err.hint)
+        return [Fault(err.message, path, err.hint, "env-file")]
     secret = path.endswith(SECRET_SUFFIX)
     found = dotenv.keys(text)
-    for key, line in found:
-        if problem := dotenv.refused(key, secret=secret):
-            return Fault(problem, f"{path}:{line}", "take it out of the file")
+    faults = [
+        Fault(problem, f"{path}:{line}", "take it out of the file", "env-file")
+        for key, line in found
+        if (problem := dotenv.refused(key, secret=secret))
+    ]
     if secret and not any(key == "sops_mac" for key, _ in found):
-        return Fault("the file is called secret but is not encrypted", path, "sops encrypt -i it")
-    return None
+        what = "the file is called secret but is not encrypted"
+        faults.append(Fault(what, path, "sops encrypt -i it", "plain-secret"))
+    return faults
 
 
 def _env_paths(files: Snapshot, directory: str) -> list[str]:

@@ -147,6 +147,7 @@ class _Walk:
                     f"{name}: provider: would run a program of the repository on the host",
                     f"{document.name}:{document.line((*at, 'provider'))}",
                     "run it in a container, with image:",
+                    "policy",
                 )
             )
         if service.get("build") is not None and not self._build:
@@ -156,6 +157,7 @@ class _Walk:
                     f"{document.name}:{document.line((*at, 'build'))}",
                     "push an image and name it by its digest, or allow it with build: allow in "
                     "commitd.yaml",
+                    "policy",
                 )
             )
         for mention in mentions.of_service(service, at):
@@ -213,7 +215,7 @@ class _Walk:
         try:
             document = self._snapshot.document(real)
         except PermanentError as err:
-            self.faults.append(Fault(err.message, err.where or real, err.hint))
+            self.faults.append(Fault(err.message, err.where or real, err.hint, "syntax"))
             return None
         if isinstance(document.data, dict):
             return document
@@ -282,7 +284,7 @@ class _Walk:
 
     def _refuse(self, document: Document, mention: Mention, message: str, hint: str) -> None:
         where = f"{document.name}:{document.line(mention.at)}"
-        self.faults.append(Fault(f"{mention.kind}: {message}", where, hint))
+        self.faults.append(Fault(f"{mention.kind}: {message}", where, hint, "paths"))
 
 
 def _shown(name: str) -> str:

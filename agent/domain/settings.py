@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from agent.domain import config, documents
+from agent.domain.errors import PermanentError
 
 KEY = "x-commitd"
 HEALTH_TIMEOUT_S = 120.0
@@ -42,69 +43,85 @@ def read(document: documents.Document, services: Collection[str]) -> Settings:
 
     ``services`` are those the file names, or empty when it includes others.
     """
+    settings, errors = survey(document, services)
+    if errors:
+        raise errors[0]
+    return settings
+
+
+def survey(
+    document: documents.Document, services: Collection[str]
+) -> tuple[Settings, list[PermanentError]]:
+    """The same, with all errors instead of the first; what is wrong keeps its default."""
     data = document.data.get(KEY)
     if data is None:
-        return Settings()
+        return Settings(), []
     at: documents.Path = (KEY,)
     if not isinstance(data, dict):
-        raise document.error(at, f"{KEY} must be a mapping", f"known keys: {', '.join(_KEYS)}")
-    for key in data:
-        if key not in _KEYS:
-            raise document.error((*at, key), f"unknown key {key!r}", _nearest(str(key), _KEYS))
+        hint = f"known keys: {', '.join(_KEYS)}"
+        return Settings(), [document.error(at, f"{KEY} must be a mapping", hint)]
+    errors = [
+        document.error((*at, key), f"unknown key {key!r}", _nearest(str(key), _KEYS))
+        for key in data
+        if key not in _KEYS
+    ]
     timeout = data.get("health_timeout")
+    health_timeout = HEALTH_TIMEOUT_S
     try:
         health_timeout = HEALTH_TIMEOUT_S if timeout is None else float(config.duration(timeout))
+        if health_timeout < 1:
+            message = "health_timeout must be at least 1s"
+            errors.append(document.error((*at, "health_timeout"), message))
     except ValueError as err:
-        raise document.error((*at, "health_timeout"), str(err)) from None
-    if health_timeout < 1:
-        raise document.error((*at, "health_timeout"), "health_timeout must be at least 1s")
+        errors.append(document.error((*at, "health_timeout"), str(err)))
     rollback = data.get("rollback", True)
     if not isinstance(rollback, bool):
-        raise document.error((*at, "rollback"), "rollback must be true or false")
-    return Settings(
-        _after(document, data.get("after")),
-        health_timeout,
-        rollback,
-        _on_change(document, data.get("on_change"), services),
-    )
+        errors.append(document.error((*at, "rollback"), "rollback must be true or false"))
+    after, wrong_names = _after(document, data.get("after"))
+    on_change, wrong_reactions = _on_change(document, data.get("on_change"), services)
+    found = Settings(after, health_timeout, rollback is True, on_change)
+    return found, [*errors, *wrong_names, *wrong_reactions]
 
 
-def _after(document: documents.Document, names: object) -> tuple[str, ...]:
+def _after(
+    document: documents.Document, names: object
+) -> tuple[tuple[str, ...], list[PermanentError]]:
     at = (KEY, "after")
     found = [] if names is None else names
     if not isinstance(found, list):
-        raise document.error(at, "after must be a list of stacks", "write after: [traefik]")
-    for i, name in enumerate(found):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise document.error((*at, i), f"{name!r} cannot be the name of a stack")
-    return tuple(dict.fromkeys(found))
+        hint = "write after: [traefik]"
+        return (), [document.error(at, "after must be a list of stacks", hint)]
+    good = [name for name in found if isinstance(name, str) and _NAME.fullmatch(name)]
+    errors = [
+        document.error((*at, i), f"{name!r} cannot be the name of a stack")
+        for i, name in enumerate(found)
+        if name not in good
+    ]
+    return tuple(dict.fromkeys(good)), errors
 
 
 def _on_change(
     document: documents.Document, reactions: object, services: Collection[str]
-) -> dict[str, str]:
+) -> tuple[dict[str, str], list[PermanentError]]:
     at = (KEY, "on_change")
     found = {} if reactions is None else reactions
     if not isinstance(found, dict):
-        raise document.error(at, "on_change must map services", "write on_change: {web: restart}")
+        hint = "write on_change: {web: restart}"
+        return {}, [document.error(at, "on_change must map services", hint)]
+    errors: list[PermanentError] = []
+    result: dict[str, str] = {}
     for service, reaction in found.items():
         if services and service not in services:
-            raise document.error(
-                (*at, service), f"there is no service {service!r}", _nearest(str(service), services)
-            )
-        text = (
-            "none" if reaction is None else str(reaction)
-        )  # YAML reads null where people mean none
-        if text not in _REACTIONS and not _SIGNAL.fullmatch(text):
-            raise document.error(
-                (*at, service),
-                f"{text!r} is no reaction",
-                "write restart, recreate, signal:HUP or none",
-            )
-    return {
-        str(service): "none" if reaction is None else str(reaction)
-        for service, reaction in found.items()
-    }
+            hint = _nearest(str(service), services)
+            errors.append(document.error((*at, service), f"there is no service {service!r}", hint))
+        # YAML reads null where people mean none.
+        text = "none" if reaction is None else str(reaction)
+        if text in _REACTIONS or _SIGNAL.fullmatch(text):
+            result[str(service)] = text
+        else:
+            hint = "write restart, recreate, signal:HUP or none"
+            errors.append(document.error((*at, service), f"{text!r} is no reaction", hint))
+    return result, errors
 
 
 def _nearest(word: str, known: Collection[str]) -> str:

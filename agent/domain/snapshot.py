@@ -14,6 +14,7 @@ from agent.domain.model import Tree
 PLAINTEXT_PREFIX = ".decrypted."
 REGULAR = frozenset({"100644", "100755"})
 SYMLINK = "120000"
+GITLINK = "160000"
 YAML_SUFFIXES = (".yaml", ".yml")
 MAX_LINK = 4096
 """Bytes of a symlink's target, as Linux has it."""

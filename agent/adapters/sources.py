@@ -1,0 +1,122 @@
+"""The repository as a person has it: a clone's files as they are on disk, or one of its commits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.git import Git, broken
+from agent.adapters.repository import Repository
+from agent.domain.errors import ConfigError, PermanentError
+from agent.domain.model import Revision, Tree, TreeEntry
+from agent.domain.snapshot import GITLINK, SYMLINK
+
+ON_DISK = Revision("", "", "", "the working tree")
+_CHUNK = 1024 * 1024
+_NOBODY = Path("/nonexistent")
+"""Nothing here talks to a remote that asks for a password."""
+
+Wanted = Callable[[Tree], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tree, the contents that were asked for by path, and the commit (``ON_DISK``: none)."""
+
+    tree: Tree
+    contents: Mapping[str, bytes]
+    revision: Revision
+
+
+async def on_disk(root: Path, wanted: Wanted) -> Source:
+    """The files in ``root`` with all edits, but those that Git ignores.
+
+    Raises :class:`PermanentError`. A directory without ``.git`` is taken as it is.
+    """
+    if (root / ".git").exists():
+        git = Git(root, _NOBODY)
+        words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
+        result = await git.run(*words)
+        if result.code != 0:
+            raise broken("the clone cannot be read", result)
+        names = set(result.out.decode(errors="replace").split("\0")) - {""}
+    else:
+        names = await anyio.to_thread.run_sync(_walk, root)
+    return await anyio.to_thread.run_sync(_read, root, names, wanted)
+
+
+async def at(root: Path, rev: str, wanted: Wanted) -> Source:
+    """The commit that ``rev`` names in the clone in ``root``. Raises :class:`CommitdError`."""
+    if not (root / ".git").exists():
+        raise ConfigError("this is no clone of a Git repository", where=str(root))
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    result = await Git(root, _NOBODY).run(*words)
+    if result.code != 0:
+        raise ConfigError(
+            f"there is no commit {rev!r} in this clone",
+            hint="fetch it first; in CI check out the whole history (fetch-depth: 0)",
+        )
+    sha = result.out.decode().strip()
+    repository = Repository(root, "", _NOBODY)
+    tree = await repository.tree(sha)
+    contents = await repository.contents(wanted(tree))
+    return Source(tree, contents, await repository.revision(sha))
+
+
+def _walk(root: Path) -> set[str]:
+    found: set[str] = set()
+    for base, directories, files in os.walk(root):
+        directories[:] = [name for name in directories if name != ".git"]
+        links = [name for name in directories if Path(base, name).is_symlink()]
+        found |= {Path(base, name).relative_to(root).as_posix() for name in (*files, *links)}
+    return found
+
+
+def _read(root: Path, names: set[str], wanted: Wanted) -> Source:
+    try:
+        entries = {name: entry for name in names if (entry := _entry(root, name))}
+        tree = {name: entries[name] for name in sorted(entries)}
+        contents = {path: _bytes(root / path) for path in wanted(tree)}
+    except OSError as err:
+        where = os.path.relpath(err.filename, root) if err.filename else str(root)
+        raise PermanentError(f"it cannot be read: {err.strerror}", where=where) from None
+    return Source(tree, contents, ON_DISK)
+
+
+def _entry(root: Path, name: str) -> TreeEntry | None:
+    """As Git would commit the path; None for what was deleted."""
+    path = root / name
+    try:
+        info = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISDIR(info.st_mode):
+        return TreeEntry(name, GITLINK, "", 0)  # another repository in this one
+    if stat.S_ISLNK(info.st_mode):
+        mode = SYMLINK
+    elif stat.S_ISREG(info.st_mode):
+        mode = "100755" if info.st_mode & stat.S_IXUSR else "100644"
+    else:
+        return None  # nothing that Git could commit
+    return TreeEntry(name, mode, _oid(path, info), info.st_size)
+
+
+def _oid(path: Path, info: os.stat_result) -> str:
+    digest = hashlib.sha1(b"blob %d\0" % info.st_size, usedforsecurity=False)
+    if stat.S_ISLNK(info.st_mode):
+        digest.update(_bytes(path))
+    else:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    return os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()

@@ -1,0 +1,96 @@
+"""A repository resolved without a host: no engine, no key, no remote.
+
+    Source ──census──▶ who runs what ──Compose──▶ a model for each stack on each host
+
+Env files are read as they are; of secrets there are only the names (see ``placeholders``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from agent.adapters.compose import Compose, Invocation, Resolved
+from agent.domain import dotenv, placeholders
+from agent.domain.census import Census
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.model import Stack
+
+Place = tuple[str, str]
+"""A host (``census.NOWHERE``: none) and a stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Of some places; in ``failed`` what Compose had to say instead of a model.
+
+    Paths in them begin with ``root``, which stands for the repository.
+    """
+
+    root: Path
+    found: Mapping[Place, Resolved]
+    failed: Mapping[Place, CommitdError]
+
+
+async def resolve(
+    census: Census, root: Path, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
+) -> Models:
+    """The models of the stacks at ``places``, whose files are laid out in ``root``.
+
+    ``parallel`` is how many Compose processes may run at once. A stack that has the same values
+    on several hosts is resolved once.
+    """
+    same: dict[tuple[object, ...], list[Place]] = {}
+    stacks: dict[tuple[object, ...], Stack] = {}
+    for host, stack in places:
+        # The order of the files decides, and the kind: neither is in their contents.
+        key: tuple[object, ...] = (
+            stack.name,
+            *((file.oid, file.secret) for file in stack.environment),
+        )
+        same.setdefault(key, []).append((host, stack.name))
+        stacks[key] = stack
+    found: dict[Place, Resolved] = {}
+    failed: dict[Place, CommitdError] = {}
+    limiter = anyio.CapacityLimiter(parallel)
+
+    async def one(key: tuple[object, ...]) -> None:
+        async with limiter:
+            try:
+                answer = await compose.resolve(invocation(census, root, stacks[key]))
+            except CommitdError as err:
+                failed.update(dict.fromkeys(same[key], err))
+            else:
+                found.update(dict.fromkeys(same[key], answer))
+
+    async with anyio.create_task_group() as group:
+        for key in same:
+            group.start_soon(one, key)
+    return Models(root, found, failed)
+
+
+def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
+    """How Compose is called for ``stack``. Raises :class:`PermanentError`."""
+    values: list[dotenv.Values] = []
+    for file in stack.environment:
+        content = census.contents.get(file.path)
+        if content is None:
+            raise PermanentError("the file is too large to be read", where=file.path)
+        if file.secret:
+            names = placeholders.values(content, file.path)
+            values.append(dotenv.Values(file.path, secret=names))
+        else:
+            keys = dotenv.keys(content.decode())  # the layout refuses what is not UTF-8
+            values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
+    return Invocation(
+        project=stack.name,
+        file=root / stack.compose,
+        env_files=tuple(root / file.path for file in stack.environment if not file.secret),
+        secrets=dotenv.secret_environment(values),
+        root=root,
+        build=stack.build,
+        pins=stack.pins,
+    )

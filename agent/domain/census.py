@@ -1,0 +1,114 @@
+"""The whole repository at once: what each host shall run, what no host runs, and every fault.
+
+A host reads only what is its own. This is for people and CI, who look at all of them before a
+commit gets there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.domain import checkout, documents, layout
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Finding, Level
+from agent.domain.model import DesiredState, Fault, Revision, Stack, Tree
+from agent.domain.snapshot import GITLINK, SYMLINK, Snapshot
+
+NOWHERE = ""
+"""Stands for a host in the place of stacks that no host runs."""
+
+MAX_BYTES = 48 * 1024 * 1024
+"""Of all files that are read; of more, the largest are not."""
+_STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """``hosts`` are those whose list can be read, by name; ``unused`` the stacks that no host runs.
+
+    ``files`` holds everything that was read.
+    """
+
+    files: Snapshot
+    contents: Mapping[str, bytes]
+    hosts: Mapping[str, DesiredState]
+    unused: tuple[Stack, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def placed(self) -> list[tuple[str, Stack]]:
+        """Every readable stack with each host that runs it, or with NOWHERE; sorted."""
+        found = [(host, stack) for host, state in self.hosts.items() for stack in state.stacks]
+        found += [(NOWHERE, stack) for stack in self.unused]
+        return sorted(found, key=lambda each: (each[1].name, each[0]))
+
+
+def wanted(tree: Tree) -> dict[str, str]:
+    """Paths and Git objects of the files that :func:`take` looks at: all but what is large."""
+    needed: dict[str, str] = {}
+    total = 0
+    for entry in sorted(tree.values(), key=lambda entry: (entry.size, entry.path)):
+        total += entry.size
+        if entry.size > documents.MAX_BYTES or total > MAX_BYTES:
+            break
+        if entry.mode != GITLINK:
+            needed[entry.path] = entry.oid
+    return needed
+
+
+def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Census:
+    """Read everything. ``contents`` maps the paths of :func:`wanted` to bytes."""
+    links = {
+        path: contents[path].decode(errors="replace")
+        for path, entry in tree.items()
+        if entry.mode == SYMLINK and path in contents
+    }
+    found = [_finding(fault, "checkout") for fault in checkout.faults(tree, links)]
+    hosts: dict[str, DesiredState] = {}
+    for host in layout.hosts(tree):
+        # Just what the agent there would have at hand.
+        needed = layout.wanted(tree, host)
+        own = Snapshot(tree, {p: contents[p] for p in needed if p in contents})
+        try:
+            hosts[host], faults = layout.survey(own, revision, host)
+        except PermanentError as err:
+            found.append(
+                Finding(Level.ERROR, "layout", err.where or f"host/{host}", err.message, err.hint)
+            )
+        else:
+            found += map(_finding, faults)
+    files = Snapshot(tree, contents)
+    used = {name for state in hosts.values() for name in state.names}
+    unused: list[Stack] = []
+    for name in layout.stacks(tree):
+        if name in used:
+            continue
+        found.append(_unused(name))
+        stack, faults = layout.alone(files, name)
+        found += map(_finding, faults)
+        unused += [stack] if stack else []
+    return Census(files, contents, hosts, tuple(unused), tuple(dict.fromkeys(found)))
+
+
+def _finding(fault: Fault, rule: str | None = None) -> Finding:
+    return Finding(Level.ERROR, rule or fault.rule, fault.where, fault.message, fault.hint)
+
+
+def _unused(name: str) -> Finding:
+    if not _STACK_NAME.fullmatch(name):
+        return Finding(
+            Level.ERROR,
+            "layout",
+            f"stacks/{name}",
+            f"{name!r} cannot be the name of a stack",
+            "lower-case letters, digits, - and _",
+        )
+    return Finding(
+        Level.WARNING,
+        "unused",
+        f"stacks/{name}",
+        f"no host runs the stack {name!r}",
+        "add it to a host's stacks.yaml, or git rm it",
+    )
