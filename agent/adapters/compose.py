@@ -92,8 +92,12 @@ class Compose:
             memory=MODEL_MEMORY,
             reading=True,
         )
+        try:
+            model = json.loads(result.out)
+        except ValueError:
+            raise TransientError(f"{self._binary} printed no model") from None
         said = result.err.decode(errors="replace")
-        return Resolved(json.loads(result.out), frozenset(_UNSET.findall(said)))
+        return Resolved(model, frozenset(_UNSET.findall(said)))
 
     async def model(self, stack: Invocation) -> dict[str, Expected]:
         """The services that ``stack`` resolves to, by name.

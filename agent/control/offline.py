@@ -15,7 +15,7 @@ import anyio
 
 from agent.adapters.compose import Compose, Invocation, Resolved
 from agent.domain import dotenv, placeholders
-from agent.domain.census import Census
+from agent.domain.census import Census, plain
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.model import Stack
 
@@ -88,7 +88,7 @@ def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
     return Invocation(
         project=stack.name,
         file=root / stack.compose,
-        env_files=tuple(root / file.path for file in stack.environment if not file.secret),
+        env_files=tuple(root / path for path in plain(stack)),
         secrets=dotenv.secret_environment(values),
         root=root,
         build=stack.build,

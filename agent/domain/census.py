@@ -86,6 +86,8 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         if name in used:
             continue
         found.append(_unused(name))
+        if not _STACK_NAME.fullmatch(name):
+            continue
         stack, faults = layout.alone(files, name)
         found += map(_finding, faults)
         unused += [stack] if stack else []
@@ -112,3 +114,8 @@ def _unused(name: str) -> Finding:
         f"no host runs the stack {name!r}",
         "add it to a host's stacks.yaml, or git rm it",
     )
+
+
+def plain(stack: Stack) -> list[str]:
+    """Paths of the env files that are no secrets."""
+    return [file.path for file in stack.environment if not file.secret]

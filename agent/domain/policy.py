@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
@@ -44,25 +45,44 @@ def refusals(model: Mapping[str, Any], root: str, *, build: bool = False) -> lis
     return found
 
 
-def notable(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What ``services`` of a model get of the host beyond a container's walls; allowed, sorted."""
-    found: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a service gets of the host beyond a container's walls, and the key that says so."""
+
+    service: str
+    key: str
+    what: str
+
+
+def asks(services: Mapping[str, Mapping[str, Any]]) -> list[Ask]:
+    """All that ``services`` of a model ask in this way; allowed, sorted by service."""
+    found: list[Ask] = []
     for name, service in sorted(services.items()):
         if service.get("privileged"):
-            found.append(f"{name}: privileged")
+            found.append(Ask(name, "privileged", "privileged"))
         if service.get("use_api_socket"):
-            found.append(f"{name}: use_api_socket, the engine's socket and credentials")
+            what = "use_api_socket, the engine's socket and credentials"
+            found.append(Ask(name, "use_api_socket", what))
         found += [
-            f"{name}: mounts the engine's socket {source}"
+            Ask(name, "volumes", f"mounts the engine's socket {source}")
             for mount in service.get("volumes") or []
             if isinstance(mount, Mapping)
             and mount.get("type") == "bind"
             and (source := str(mount.get("source", ""))).endswith(_SOCKETS)
         ]
-        found += [f"{name}: {key}: host" for key in _HOST_SPACES if service.get(key) == "host"]
-        found += [f"{name}: cap_add {added}" for added in sorted(service.get("cap_add") or [])]
-        found += [f"{name}: device {_device(each)}" for each in service.get("devices") or []]
+        found += [
+            Ask(name, key, f"{key}: host") for key in _HOST_SPACES if service.get(key) == "host"
+        ]
+        added = sorted(service.get("cap_add") or [])
+        found += [Ask(name, "cap_add", f"cap_add {each}") for each in added]
+        devices = service.get("devices") or []
+        found += [Ask(name, "devices", f"device {_device(each)}") for each in devices]
     return found
+
+
+def notable(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The same in words."""
+    return [f"{ask.service}: {ask.what}" for ask in asks(services)]
 
 
 def _contexts(build: Mapping[str, Any]) -> list[str]:

@@ -38,10 +38,16 @@ _Place = tuple[Document, Mention]
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Paths of the tree outside the stack's directory, and what is refused, as it was found."""
+    """Paths of the tree outside the stack's directory, and what is refused, as it was found.
+
+    ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what
+    they name for values, wherever it is.
+    """
 
     paths: frozenset[str]
     faults: tuple[Fault, ...] = ()
+    compose: tuple[str, ...] = ()
+    env_files: frozenset[str] = frozenset()
 
 
 def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> References:
@@ -55,6 +61,8 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
     return References(
         frozenset(path for path in found if not path.startswith(own)),
         tuple(dict.fromkeys(walk.faults)),
+        tuple(walk.files),
+        frozenset(walk.env_files),
     )
 
 
@@ -67,7 +75,8 @@ class _Walk:
         self._snapshot = snapshot
         self._directory = directory
         self._build = build
-        self._files: set[str] = set()
+        self.files: dict[str, None] = {}
+        self.env_files: set[str] = set()
         self._done: set[tuple[str, ...]] = set()
 
     def main(self, compose: str) -> None:
@@ -205,10 +214,10 @@ class _Walk:
         real, _ = self._snapshot.resolve(path)
         if real is None or real not in self._snapshot.tree:
             return None
-        self._files.add(real)
-        size = sum(self._snapshot.tree[file].size for file in self._files)
-        if by and (len(self._files) > MAX_FILES or size > MAX_TOTAL_BYTES):
-            self._files.discard(real)
+        self.files[real] = None
+        size = sum(self._snapshot.tree[file].size for file in self.files)
+        if by and (len(self.files) > MAX_FILES or size > MAX_TOTAL_BYTES):
+            del self.files[real]
             message = f"more than {MAX_FILES} Compose files, or {MAX_TOTAL_BYTES:,} bytes of them"
             self._refuse(*by, message, "make the stack smaller")
             return None
@@ -255,6 +264,8 @@ class _Walk:
             self.named.add(path)
         if variable:
             return None
+        if kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
+            self.env_files.add(path)
         return path if self._there(document, mention, path) else None
 
     def _there(self, document: Document, mention: Mention, path: str) -> bool:

@@ -25,6 +25,7 @@ VERBS = {
     "approve": "Accept a commit that waits for a person.",
     "sync": "Have the agent look at the remotes now.",
     "init": "Start a repository of stacks, with its review.",
+    "check": "Check a clone before it is merged.",
     "pin": "Pin the images of a clone by tag and digest.",
     "secrets": "Keep secrets readable by those who need them.",
     "version": "Show the versions of the agent and its tools.",

@@ -1,0 +1,28 @@
+"""What ``commitd check`` judges beyond the layout: one file a job, each pure."""
+
+from __future__ import annotations
+
+RULES = {
+    "layout": "files and names are where and what the layout says",
+    "syntax": "YAML that can be read",
+    "checkout": "a commit that can be checked out safely",
+    "settings": "x-commitd and commitd.yaml hold what they may hold",
+    "env-file": "env files that can be read, without keys that change how Compose works",
+    "plain-secret": "what is called secret is encrypted",
+    "paths": "Compose files name only files of the repository",
+    "policy": "nothing of the repository runs on the host",
+    "privileges": "what reaches beyond a container's walls is known",
+    "pins": "every image is pinned by tag and digest",
+    "compose": "Compose can resolve the stack",
+    "variable": "every variable has a value",
+    "dollar": "no value loses what stands behind a dollar sign",
+    "raw": "decrypted files are read verbatim",
+    "ports": "no port of a host is published twice",
+    "container-name": "no container name is taken twice on a host",
+    "external": "somebody makes each external network and volume",
+    "after": "the order of stacks can be kept",
+    "unused": "every stack runs somewhere",
+    "data-in-tree": "containers write nothing into the checkout",
+    "no-compose": "Docker Compose is there to resolve the stacks",
+}
+"""Each rule, and what holds where it finds nothing."""

@@ -1,0 +1,185 @@
+"""What the stacks of one host take from each other: ports, names, networks, volumes, order."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from agent.domain import order
+from agent.domain.checks.places import Places
+from agent.domain.finding import Finding, Level
+from agent.domain.model import DesiredState
+
+Model = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """One stack of the host: its name, its model, and where its files say what."""
+
+    stack: str
+    model: Model
+    places: Places
+
+    @property
+    def services(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Its active services by name."""
+        return sorted((self.model.get("services") or {}).items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    here: Here
+    service: str
+    ip: str
+    port: int
+    protocol: str
+
+    def clashes(self, other: _Binding) -> bool:
+        return (self.port, self.protocol) == (other.port, other.protocol) and _meet(
+            self.ip, other.ip
+        )
+
+
+def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """Ports that two services publish on the same address, each with the stack that is second."""
+    clashes: dict[tuple[str, str, str, str, str], list[_Binding]] = {}
+    by_port: dict[tuple[int, str], list[_Binding]] = {}
+    for binding in (found for here in stacks for found in _bindings(here)):
+        by_port.setdefault((binding.port, binding.protocol), []).append(binding)
+    for bound in by_port.values():
+        for first, second in combinations(bound, 2):
+            if first.clashes(second):
+                pair = (first.here.stack, first.service, second.here.stack, second.service)
+                clashes.setdefault((*pair, second.protocol), []).extend((first, second))
+    for (one, service, other, its, protocol), found in sorted(clashes.items()):
+        first, second = found[0], found[1]
+        taken = ranges({binding.port for binding in found})
+        yield (
+            other,
+            Finding(
+                Level.ERROR,
+                "ports",
+                _port_place(second),
+                f"{its}: the port {taken}/{protocol} is published by {one}/{service} as well "
+                f"({_port_place(first)})",
+                "publish one of them on another port or address",
+            ),
+        )
+
+
+def _bindings(here: Here) -> Iterator[_Binding]:
+    for name, service in here.services:
+        if service.get("network_mode") == "host":
+            continue  # Docker drops its ports
+        for port in service.get("ports") or []:
+            published = str(port.get("published") or "")
+            # Of a range for one target the engine takes what is free.
+            if published.isdigit() and int(published):
+                ip, protocol = str(port.get("host_ip") or ""), str(port.get("protocol") or "tcp")
+                yield _Binding(here, name, ip, int(published), protocol)
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two addresses to listen on have one in common; an empty one is all."""
+    if one == other or "" in {one, other}:
+        return True
+    try:
+        first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    except ValueError:
+        return False
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
+
+
+def _port_place(binding: _Binding) -> str:
+    """The entry of ``ports:`` that has the port in it, if it is written out."""
+    at = ("services", binding.service, "ports")
+    for name, service, document in binding.here.places.services():
+        entries = service.get("ports") if name == binding.service else None
+        for i, entry in enumerate(entries if isinstance(entries, list) else []):
+            text = str(entry.get("published", "")) if isinstance(entry, dict) else str(entry)
+            host = text.partition("/")[0].rpartition(":")[0].rpartition(":")[2] or text
+            low, _, high = host.partition("-")
+            if low.isdigit() and int(low) <= binding.port <= int(high if high.isdigit() else low):
+                return f"{document.name}:{document.line((*at, i))}"
+    return binding.here.places.of(*at)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """As people write them: ``80, 8000-8010``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
+
+
+def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """Names of containers that two services want; the engine has each only once."""
+    taken: dict[str, str] = {}
+    for here in stacks:
+        for name, service in here.services:
+            if not (wanted := service.get("container_name")):
+                continue
+            subject = f"{here.stack}/{name}"
+            if (first := taken.setdefault(str(wanted), subject)) != subject:
+                yield (
+                    here.stack,
+                    Finding(
+                        Level.ERROR,
+                        "container-name",
+                        here.places.of("services", name, "container_name"),
+                        f"{name}: the name {wanted!r} is that of {first} as well",
+                        "take container_name: out of one of them",
+                    ),
+                )
+
+
+def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """External networks and volumes that no stack of the host makes."""
+    stacks = list(stacks)
+    for kind, word in (("networks", "network"), ("volumes", "volume")):
+        made = {
+            str((value or {}).get("name", key))
+            for here in stacks
+            for key, value in (here.model.get(kind) or {}).items()
+            if not (value or {}).get("external")
+        }
+        for here in stacks:
+            for key, value in sorted((here.model.get(kind) or {}).items()):
+                name = str((value or {}).get("name", key))
+                if (value or {}).get("external") and name not in made:
+                    yield (
+                        here.stack,
+                        Finding(
+                            Level.WARNING,
+                            "external",
+                            here.places.of(kind, key),
+                            f"no stack here makes the external {word} {name!r}",
+                            f"declare it with name: {name} in one stack, or make it on the host "
+                            f"with docker {word} create {name}",
+                        ),
+                    )
+
+
+def disorder(state: DesiredState, places: Mapping[str, Places]) -> Iterator[tuple[str, Finding]]:
+    """Orders that cannot be kept on this host."""
+    after = {stack.name: stack.settings.after for stack in state.stacks}
+    for name, detail in order.faults(after, state.names).items():
+        yield (
+            name,
+            Finding(
+                Level.ERROR,
+                "after",
+                places[name].of("x-commitd", "after"),
+                detail.replace("this host", state.host),
+                "change after: in x-commitd, or what the host runs",
+            ),
+        )

@@ -1,0 +1,94 @@
+"""Where a stack's files say what its model says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from agent.domain import census, references
+from agent.domain.documents import Document, Path
+from agent.domain.errors import PermanentError
+from agent.domain.model import Stack
+from agent.domain.snapshot import YAML_SUFFIXES, Snapshot
+
+_SINGLE = re.compile(r"=\s*'[^']*'")
+"""A value of an env file in which Compose looks for no variable."""
+
+
+class Places:
+    """Of one stack. Its own Compose file comes first, then those it includes and extends."""
+
+    def __init__(self, files: Snapshot, stack: Stack) -> None:
+        self._files = files
+        read = references.follow(files, stack.compose, build=stack.build)
+        self.documents: list[Document] = []
+        for path in read.compose:
+            try:
+                self.documents.append(files.document(path))
+            except PermanentError:  # a fault that was found before
+                continue
+        plain = census.plain(stack)
+        # Compose reads the .env beside what is included, whoever names it.
+        plain += [path for path in sorted(read.paths) if path.rpartition("/")[2] == ".env"]
+        self.env_files = list(dict.fromkeys([*plain, *sorted(read.env_files)]))
+
+    def of(self, *path: str | int) -> str:
+        """``file:line`` of the value at ``path``, or of its nearest parent that is there."""
+        for length in range(len(path), 0, -1):
+            for document in self.documents:
+                if path[:length] in document.lines:
+                    return f"{document.name}:{document.lines[path[:length]]}"
+        return f"{self.documents[0].name}:1"
+
+    def has(self, *path: str | int) -> bool:
+        """Whether one of the files says something there."""
+        return any(path in document.lines for document in self.documents)
+
+    def services(self) -> Iterator[tuple[str, dict[Any, Any], Document]]:
+        """Each service as one file writes it."""
+        for document in self.documents:
+            services = document.data.get("services")
+            for name, service in services.items() if isinstance(services, dict) else ():
+                if isinstance(service, dict):
+                    yield str(name), service, document
+
+    def strings(self) -> Iterator[tuple[str, str]]:
+        """Every text value of the Compose files with its ``file:line``."""
+        for document in self.documents:
+            for path, text in _strings(document.data, ()):
+                yield f"{document.name}:{document.line(path)}", text
+
+    def mentions(self, variable: str) -> list[str]:
+        """``file:line`` wherever the variable is used in a Compose file or an env file."""
+        use = re.compile(rf"(?<!\$)(?:\$\$)*\$\{{?{re.escape(variable)}(?!\w)")
+        found: list[str] = []
+        for path in [*(document.name for document in self.documents), *self.env_files]:
+            try:
+                text = self._files.content(path).decode(errors="replace")
+            except (PermanentError, KeyError):
+                continue
+            quoted = not path.endswith(YAML_SUFFIXES)
+            found += [
+                f"{path}:{number}"
+                for number, line in enumerate(text.split("\n"), 1)
+                if use.search(_SINGLE.sub("", line) if quoted else line)
+                and not line.lstrip().startswith("#")
+            ]
+        return found
+
+
+def is_yaml(where: str) -> bool:
+    """Whether ``file:line`` is in a YAML file."""
+    return where.rpartition(":")[0].endswith(YAML_SUFFIXES)
+
+
+def _strings(data: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _strings(value, (*path, key))
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from _strings(value, (*path, i))

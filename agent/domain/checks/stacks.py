@@ -1,0 +1,120 @@
+"""What one stack asks of the host that runs it, seen on its model."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.domain import images, policy
+from agent.domain.checks.places import Places
+from agent.domain.errors import CommitdError
+from agent.domain.finding import Finding, Level
+from agent.domain.model import Stack
+from agent.domain.settings import KEY
+
+Model = Mapping[str, Any]
+
+_PATH = re.compile(r"\b(?:services|networks|volumes|configs|secrets|include)(?:\.[\w-]+)+")
+_SERVICE = re.compile(r'service "([^"]+)"')
+_VARIABLE = re.compile(r"required variable (\w+)")
+
+
+def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
+    """All of it; ``root`` is the absolute path that stands for the repository in ``model``."""
+    yield from _refused(stack, model, root, places)
+    yield from _privileges(model, places)
+    yield from pins(stack, model, places)
+    yield from _data(model, root, places)
+    yield from _reactions(stack, model, places)
+
+
+def written(places: Places) -> Model:
+    """What can be said of the model without Compose: the images that are written out."""
+    services = {
+        name: {"image": service["image"]}
+        for name, service, _ in places.services()
+        if isinstance(service.get("image"), str) and "$" not in service["image"]
+    }
+    return {"services": services}
+
+
+def _refused(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
+    for message in policy.refusals(model, root, build=stack.build):
+        kind, _, rest = message.partition(": ")
+        at = (kind, rest.partition(": ")[0]) if kind in {"configs", "secrets"} else None
+        where = places.of(*at) if at else places.of("services", kind)
+        yield Finding(Level.ERROR, "policy", where, message.replace(f"{root}/", ""))
+
+
+def _privileges(model: Model, places: Places) -> Iterator[Finding]:
+    for ask in policy.asks(model.get("services") or {}):
+        where = places.of("services", ask.service, ask.key)
+        yield Finding(Level.WARNING, "privileges", where, f"{ask.service}: {ask.what}")
+
+
+def pins(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
+    """Images that are not named by tag and digest; those that Compose builds are let be."""
+    for name, service in sorted((model.get("services") or {}).items()):
+        image = str(service.get("image") or "")
+        if not image or images.pinned(image) or (stack.build and service.get("build")):
+            continue
+        level = Level.ERROR if stack.pins == "require" else Level.WARNING
+        where = places.of("services", name, "image")
+        message = f"{name}: {image} is not pinned by tag and digest"
+        yield Finding(level, "pins", where, message, f"commitd pin {stack.name}")
+
+
+def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
+    for name, service in sorted((model.get("services") or {}).items()):
+        for mount in service.get("volumes") or []:
+            source = str(mount.get("source") or "")
+            inside = posixpath.relpath(source, root) if source.startswith(f"{root}/") else None
+            if mount.get("type") == "bind" and inside and not mount.get("read_only"):
+                yield Finding(
+                    Level.WARNING,
+                    "data-in-tree",
+                    _mount_place(name, str(mount.get("target")), places),
+                    f"{name}: can write to {inside}, inside the checkout",
+                    "mount files of the repository with :ro; keep data in a volume, or at an "
+                    "absolute path",
+                )
+
+
+def _mount_place(name: str, target: str, places: Places) -> str:
+    for service_name, service, document in places.services():
+        mounts = service.get("volumes") if service_name == name else None
+        for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
+            written = mount.get("target") if isinstance(mount, dict) else mount
+            if isinstance(written, str) and target in written.split(":"):
+                return f"{document.name}:{document.line(('services', name, 'volumes', i))}"
+    return places.of("services", name, "volumes")
+
+
+def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
+    """``on_change:`` of stacks that include others, whose services only Compose knows."""
+    known = {*(model.get("services") or {}), *(name for name, _, _ in places.services())}
+    for service in sorted(set(stack.settings.on_change) - known):
+        yield Finding(
+            Level.ERROR,
+            "settings",
+            places.of(KEY, "on_change", service),
+            f"there is no service {service!r}",
+            f"there are {', '.join(sorted(known))}",
+        )
+
+
+def unresolved(error: CommitdError, root: str, places: Places) -> Finding:
+    """What Compose had to say instead of a model, as near to its line as its words lead."""
+    said = error.message.replace(f"{root}/", "")
+    if variable := _VARIABLE.search(said):
+        where = (places.mentions(variable[1]) or [places.of("services")])[0]
+        return Finding(Level.ERROR, "variable", where, said, "set it in an env file")
+    if path := _PATH.search(said):
+        where = places.of(*path[0].split("."))
+    elif service := _SERVICE.search(said):
+        where = places.of("services", service[1])
+    else:
+        where = error.where or places.of("services")
+    return Finding(Level.ERROR, "compose", where, said, error.hint)

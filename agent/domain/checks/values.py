@@ -1,0 +1,84 @@
+"""Values that are not what they look like: variables without one, and dollar signs."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+
+from agent.domain.checks.places import Places, is_yaml
+from agent.domain.finding import Finding, Level
+from agent.domain.mentions import Kind, of_service
+from agent.domain.snapshot import PLAINTEXT_PREFIX
+
+_LONE = re.compile(r"(?<!\$)(?:\$\$)*\$(?![$A-Za-z_{])")
+"""A dollar sign that Compose takes for the beginning of a variable which has no name."""
+_CUT = re.compile(r"""^\s*(?:export\s+)?[\w.]+\s*=\s*(?!["'\s])[^\n]*?\s\#(?=\S)""", re.MULTILINE)
+
+
+def unset(variables: Iterable[str], places: Places) -> Iterator[Finding]:
+    """``variables`` are what Compose found no value for."""
+    for name in sorted(variables):
+        for where in places.mentions(name) or [places.of("services")]:
+            if is_yaml(where):
+                yield Finding(
+                    Level.ERROR,
+                    "variable",
+                    where,
+                    f"nobody sets {name}, so that it is empty",
+                    f"set it in an env file; ${{{name}:-}} if it may be empty, or $${name} if "
+                    "the dollar sign is meant",
+                )
+            else:
+                yield Finding(
+                    Level.ERROR,
+                    "dollar",
+                    where,
+                    f"Compose takes ${name} for a variable, which nobody sets: the value loses it",
+                    "put the value in single quotes",
+                )
+
+
+def lone_dollars(places: Places) -> Iterator[Finding]:
+    """Dollar signs in Compose files that are no variables, which Compose refuses."""
+    for where, text in places.strings():
+        if _LONE.search(text):
+            yield Finding(
+                Level.ERROR,
+                "dollar",
+                where,
+                "a dollar sign that begins no variable, which Compose refuses",
+                "write $$",
+            )
+
+
+def cut_values(path: str, text: str) -> Iterator[Finding]:
+    """Values of a plain env file that Compose ends where a word begins with ``#``."""
+    for match in _CUT.finditer(text):
+        yield Finding(
+            Level.WARNING,
+            "dollar",
+            f"{path}:{text.count(chr(10), 0, match.end()) + 1}",
+            "the value ends before #, where Compose takes the rest for a comment",
+            "put the value in quotes; a comment has a space behind its #",
+        )
+
+
+def not_raw(places: Places) -> Iterator[Finding]:
+    """Decrypted files that Compose would parse: quotes, ``$`` and ``#`` in them change values."""
+    for name, service, document in places.services():
+        for mention in of_service(service, ("services", name)):
+            file = posixpath.basename(mention.name)
+            if mention.kind is not Kind.ENV_FILE or not file.startswith(PLAINTEXT_PREFIX):
+                continue
+            entry = service["env_file"]
+            entry = entry[mention.at[3]] if isinstance(entry, list) else entry  # type: ignore[index]
+            if not isinstance(entry, dict) or entry.get("format") != "raw":
+                yield Finding(
+                    Level.WARNING,
+                    "raw",
+                    f"{document.name}:{document.line(mention.at)}",
+                    f"Compose changes values with quotes, $ or # in {file}",
+                    f"write {{path: {file}, format: raw}} (Compose 2.30), or name the variables "
+                    "under environment:",
+                )

@@ -1,0 +1,48 @@
+"""``commitd check``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.surface.cli import common
+
+
+@click.command()
+@click.argument(
+    "start",
+    metavar="[PATH]",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    help="How findings are printed; github is for the log of a workflow [text].",
+)
+@common.as_json
+def command(start: Path, form: str, *, as_json: bool) -> None:
+    """Check a clone of the repository before it is merged.
+
+    Looks at every file of every host, uncommitted edits included, and has Docker Compose resolve
+    each stack with the values of each host that runs it. Needs no engine, no key and no
+    configuration of a host. Ends with 1 when there are errors; warnings are only said.
+
+    Example: commitd check --format github
+    """
+    import anyio
+
+    from agent.adapters.clone import Clone
+    from agent.control import check
+    from agent.surface import findings
+
+    root = Clone.around(start).root
+    if sys.stderr.isatty():
+        click.echo("resolving the stacks …", err=True)
+    report = anyio.run(check.check, root, backend="asyncio")
+    click.echo(findings.FORMATS["json" if as_json else form](report))
+    sys.exit(1 if report.errors else 0)

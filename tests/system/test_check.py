@@ -1,0 +1,446 @@
+"""`commitd check` in real clones, with the real Compose and no engine to be found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from agent.control import check
+from agent.domain.checks import RULES
+from tests.sandbox.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.sandbox import Sandbox
+
+PIN = f"1.0@sha256:{'0' * 64}"
+IMAGE = f"example.com/app:{PIN}"
+
+GOOD: Mapping[str, str] = {
+    "global/common.env": "TZ=Europe/Berlin\n",
+    "host/media/stacks.yaml": "- proxy\n- web\n",
+    "host/media/host.env": "DOMAIN=media.example.com\n",
+    "host/nas/stacks.yaml": "- web\n- proxy\n",
+    "host/nas/host.env": "DOMAIN=nas.example.com\n",
+    "stacks/proxy/compose.yaml": (
+        "services:\n"
+        "  proxy:\n"
+        f"    image: {IMAGE}\n"
+        "    ports: ['80:80', '127.0.0.1:9000:9000']\n"
+        "    networks: [edge]\n"
+        "networks: {edge: {name: edge}}\n"
+    ),
+    "stacks/web/compose.yaml": (
+        "x-commitd: {after: [proxy]}\n"
+        "services:\n"
+        "  web:\n"
+        f"    image: {IMAGE}\n"
+        "    environment: {TZ: '${TZ}', DOMAIN: '${DOMAIN}', LEVEL: '${LEVEL:-info}'}\n"
+        "    command: ['sh', '-c', 'echo $$HOME']\n"
+        "    ports: ['127.0.0.2:9000:9000']\n"
+        "    volumes: [./web.conf:/etc/web.conf:ro, data:/data]\n"
+        "    networks: [edge]\n"
+        "networks: {edge: {external: true}}\n"
+        "volumes: {data: {}}\n"
+    ),
+    "stacks/web/web.conf": "listen 8080\n",
+}
+
+
+class Clone:
+    """A person's clone on a machine with Compose and no engine."""
+
+    def __init__(self, box: Sandbox, files: Mapping[str, str | bytes]) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="clone-", dir=box.root))
+        self.path = [str(box.compose.parent), "/usr/bin", "/bin"]
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.write(files)
+
+    def git(self, *words: str) -> None:
+        who = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+        run(["git", *words], env=who, cwd=self.root)
+
+    def write(self, files: Mapping[str, str | bytes]) -> None:
+        for name, content in files.items():
+            file = self.root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def check(self, *words: str, code: int = 0, says: str = "") -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", "agent", "check", *words],
+            cwd=self.root,
+            env={
+                "PATH": os.pathsep.join(self.path),
+                "HOME": str(self.root),
+                "DOCKER_HOST": "unix:///nobody/is/here.sock",
+                "LC_ALL": "C.UTF-8",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert result.returncode == code, result.stdout + result.stderr
+        assert says in result.stderr
+        assert bool(says) == bool(result.stderr)
+        return result.stdout
+
+    def findings(self, code: int = 1) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.check("--json", code=code))["findings"]
+        return found
+
+    def rules(self, code: int = 1) -> set[tuple[str, str]]:
+        """Each rule that was broken, and where."""
+        return {(f["rule"], _where(f)) for f in self.findings(code)}
+
+
+def _where(finding: Mapping[str, Any]) -> str:
+    return str(finding["file"]) + (f":{finding['line']}" if finding["line"] else "")
+
+
+def test_a_good_repository_gives_nothing(box: Sandbox) -> None:
+    clone = Clone(box, GOOD)
+    assert clone.check() == "Nothing to complain about: 2 hosts, 2 stacks.\n"
+    assert list(clone.root.glob("**/.decrypted*")) == []
+
+
+FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
+    "the list": (
+        {"host/media/stacks.yaml": "- proxy\n- web\n- Web\n- web\n- wbe\n"},
+        {
+            ("layout", "host/media/stacks.yaml:3"),
+            ("layout", "host/media/stacks.yaml:4"),
+            ("layout", "host/media/stacks.yaml:5"),
+        },
+    ),
+    "a host without a list": (
+        {"host/new/host.env": "A=1\n"},
+        {("layout", "host/new/stacks.yaml")},
+    ),
+    "all of one env file": (
+        {"host/nas/bad.env": "COMPOSE_FILE=x\nA=1\nCOMPOSE_PROFILES=y\n"},
+        {("env-file", "host/nas/bad.env:1"), ("env-file", "host/nas/bad.env:3")},
+    ),
+    "dollars in env files": (
+        {
+            "host/nas/bad.env": "A=1\nHASH=$2y$10$abcdefgh\nFINE='$2y$10$abcdefgh'\nNOTE=a #b\n",
+            "stacks/web/app.conf": "TOKEN=x$tail\n",
+            "stacks/web/compose.yaml": GOOD["stacks/web/compose.yaml"].replace(
+                "    networks", "    env_file: app.conf\n    networks"
+            ),
+        },
+        {
+            ("dollar", "host/nas/bad.env:2"),
+            ("dollar", "host/nas/bad.env:4"),
+            ("dollar", "stacks/web/app.conf:1"),
+        },
+    ),
+    "settings": (
+        {
+            "host/nas/commitd.yaml": "pins: require\npin: warn\n",
+            "stacks/web/compose.yaml": (
+                "x-commitd:\n"
+                "  after: [proxy, Proxy]\n"
+                "  helth_timeout: 2m\n"
+                "  on_change: {wbe: restart, web: reload}\n"
+                f"services:\n  web:\n    image: {IMAGE}\n"
+            ),
+        },
+        {
+            ("settings", "host/nas/commitd.yaml:2"),
+            ("settings", "stacks/web/compose.yaml:2"),
+            ("settings", "stacks/web/compose.yaml:3"),
+            ("settings", "stacks/web/compose.yaml:4"),
+        },
+    ),
+    "what a stack may not do": (
+        {
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    env_file: /etc/passwd\n"
+                "    volumes: [../../../data:/data]\n"
+                "  tool:\n"
+                "    provider: {type: ./tool}\n"
+                "  built:\n"
+                "    build: .\n"
+                "include: [https://example.com/x.git]\n"
+            ),
+        },
+        {
+            ("paths", "stacks/web/compose.yaml:4"),
+            ("paths", "stacks/web/compose.yaml:5"),
+            ("policy", "stacks/web/compose.yaml:7"),
+            ("policy", "stacks/web/compose.yaml:9"),
+            ("paths", "stacks/web/compose.yaml:10"),
+        },
+    ),
+    "what only the model shows": (
+        {
+            "host/nas/etc.env": "PLACE=/etc/passwd\n",
+            "host/media/etc.env": "PLACE=./web.conf\n",
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                "    image: nginx\n"
+                "    privileged: true\n"
+                "    network_mode: host\n"
+                "    configs: [c]\n"
+                "    volumes:\n"
+                "      - /var/run/docker.sock:/s:ro\n"
+                "      - ./web.conf:/etc/web.conf\n"
+                "      - ./data:/data\n"
+                "configs:\n"
+                "  c: {file: '${PLACE}'}\n"
+            ),
+        },
+        {
+            ("pins", "stacks/web/compose.yaml:3"),
+            ("privileges", "stacks/web/compose.yaml:4"),
+            ("privileges", "stacks/web/compose.yaml:5"),
+            ("privileges", "stacks/web/compose.yaml:7"),
+            ("data-in-tree", "stacks/web/compose.yaml:9"),
+            ("data-in-tree", "stacks/web/compose.yaml:10"),
+            ("policy", "stacks/web/compose.yaml:12"),
+        },
+    ),
+    "variables": (
+        {
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    environment:\n"
+                "      # ${NOT_THIS}\n"
+                "      A: ${NOBODY}\n"
+                "      B: ${NOBODY:-some}\n"
+                "      C: pa$word\n"
+                "      D: ${TZ}\n"
+            ),
+        },
+        {
+            ("variable", "stacks/web/compose.yaml:6"),
+            ("variable", "stacks/web/compose.yaml:7"),
+            ("variable", "stacks/web/compose.yaml:8"),
+        },
+    ),
+    "dollars in Compose files": (
+        {
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    environment:\n"
+                "      A: $2y$10$$abc\n"
+                "    command: [sh, -c, 'echo $(date) $$?']\n"
+            ),
+        },
+        {("dollar", "stacks/web/compose.yaml:5"), ("dollar", "stacks/web/compose.yaml:6")},
+    ),
+    "a required variable": (
+        {
+            "stacks/web/compose.yaml": (
+                "services:\n  web:\n"
+                f"    image: {IMAGE}\n    environment:\n      A: ${{NEEDED:?say it}}\n"
+            ),
+        },
+        {("variable", "stacks/web/compose.yaml:5")},
+    ),
+    "what Compose refuses": (
+        {
+            "stacks/web/compose.yaml": (
+                f"services:\n  web:\n    image: {IMAGE}\n    restrat: always\n"
+            ),
+            "stacks/proxy/compose.yaml": (
+                f"services:\n  proxy:\n    image: {IMAGE}\n    networks: [edge]\n"
+            ),
+        },
+        {("compose", "stacks/web/compose.yaml:2"), ("compose", "stacks/proxy/compose.yaml:2")},
+    ),
+    "ports and names of one host": (
+        {
+            "host/media/stacks.yaml": "- proxy\n- web\n- blog\n",
+            "stacks/blog/compose.yaml": (
+                "services:\n"
+                "  blog:\n"
+                f"    image: {IMAGE}\n"
+                "    container_name: front\n"
+                "    ports:\n"
+                "      - 8080:8080\n"
+                "      - 127.0.0.3:9000:9000\n"
+                "      - 79-81:79-81\n"
+            ),
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    container_name: front\n"
+                "    ports:\n"
+                "      - 53:53/udp\n"
+                "      - target: 9000\n"
+                "        published: 9000\n"
+            ),
+        },
+        {
+            ("container-name", "stacks/web/compose.yaml:4"),
+            ("ports", "stacks/proxy/compose.yaml:4"),
+            ("ports", "stacks/web/compose.yaml:7"),
+        },
+    ),
+    "what nobody makes": (
+        {
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    networks: [edge, lost]\n"
+                "    volumes: [old:/data]\n"
+                "networks:\n"
+                "  edge: {external: true}\n"
+                "  lost: {external: true}\n"
+                "volumes:\n"
+                "  old: {external: true, name: web_old}\n"
+            )
+        },
+        {("external", "stacks/web/compose.yaml:8"), ("external", "stacks/web/compose.yaml:10")},
+    ),
+    "the order": (
+        {
+            "host/media/stacks.yaml": "- web\n",
+            "stacks/proxy/compose.yaml": "x-commitd:\n  after: [web]\n"
+            + GOOD["stacks/proxy/compose.yaml"],
+        },
+        {
+            ("after", "stacks/web/compose.yaml:1"),
+            ("after", "stacks/proxy/compose.yaml:2"),
+            ("external", "stacks/web/compose.yaml:10"),
+        },
+    ),
+    "what nobody runs": (
+        {
+            "stacks/idle/compose.yaml": (
+                "services:\n  a:\n    image: nginx\n    environment: ['A=${UNKNOWN}']\n"
+            ),
+            "stacks/Odd/compose.yaml": f"services:\n  a:\n    image: {IMAGE}\n",
+        },
+        {
+            ("unused", "stacks/idle"),
+            ("pins", "stacks/idle/compose.yaml:3"),
+            ("layout", "stacks/Odd"),
+        },
+    ),
+    "syntax": (
+        {"stacks/web/compose.yaml": "services:\n  web:\n\timage: x\n", ".gitmodules": "x"},
+        {("syntax", "stacks/web/compose.yaml:3"), ("checkout", ".gitmodules")},
+    ),
+    "decrypted files that are parsed": (
+        {
+            "stacks/web/a.secret.env": "KEY=ENC[AES256_GCM,data:x,type:str]\nsops_mac=ENC[x]\n",
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    environment: {A: '${KEY}'}\n"
+                "    env_file:\n"
+                "      - .decrypted.a.secret.env\n"
+                "      - {path: .decrypted.a.secret.env, format: raw}\n"
+            ),
+        },
+        {("raw", "stacks/web/compose.yaml:6")},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_fault_is_found_with_its_line_and_nothing_else_is(
+    box: Sandbox, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, expected = FAULTS[what]
+    clone = Clone(box, {**GOOD, **files})
+    monkeypatch.setenv("PATH", os.pathsep.join(clone.path))
+    report = anyio.run(check.check, clone.root)
+    assert {(f.rule, f.where) for f in report.findings} == expected
+    assert len(set(report.findings)) == len(report.findings)
+    for finding in report.findings:
+        assert "/tmp" not in finding.message
+    assert set(RULES) >= {f.rule for f in report.findings}
+
+
+def test_what_is_found_on_some_hosts_alone_names_them(box: Sandbox) -> None:
+    clone = Clone(box, {**GOOD, "host/nas/host.env": "OTHER=nas.example.com\n"})
+    assert (
+        clone.check(code=1)
+        .splitlines()[0]
+        .startswith(
+            "stacks/web/compose.yaml:5: error: nobody sets DOMAIN, so that it is empty (on nas) ("
+        )
+    )
+
+
+def test_edits_count_and_what_git_ignores_does_not(box: Sandbox) -> None:
+    clone = Clone(box, {**GOOD, ".gitignore": "/stacks/scratch/\n"})
+    clone.git("add", "--all")
+    clone.write({"stacks/scratch/compose.yaml": "no", "host/nas/stacks.yaml": "- web\n- wbe\n"})
+    (clone.root / "stacks/proxy/compose.yaml").unlink()
+    assert clone.rules() >= {
+        ("layout", "host/nas/stacks.yaml:2"),
+        ("layout", "host/media/stacks.yaml:1"),
+    }
+    assert "scratch" not in clone.check(code=1)
+
+
+def test_secrets_count_by_name_and_no_key_is_needed(box: Sandbox) -> None:
+    secret = box.encrypt("PASSWORD=hunter2\nPORT=x\n", [box.age.recipient])
+    clone = Clone(
+        box,
+        {
+            **GOOD,
+            "stacks/web/db.secret.env": secret,
+            "stacks/web/compose.yaml": (
+                f"services:\n  web:\n    image: {IMAGE}\n    ports: ['${{PORT}}:80']\n"
+                "    environment: {PASSWORD: '${PASSWORD}', OTHER: '${PASSWORT:-}'}\n"
+                "    env_file: [{path: .decrypted.db.secret.env, format: raw}]\n"
+            ),
+        },
+    )
+    clone.check()
+    assert list(clone.root.glob("**/.decrypted*")) == []
+
+
+def test_without_compose_the_files_alone_are_judged(box: Sandbox) -> None:
+    compose = GOOD["stacks/web/compose.yaml"].replace(IMAGE, "nginx")
+    clone = Clone(box, {**GOOD, "stacks/web/compose.yaml": compose})
+    clone.path = ["/usr/bin", "/bin"]
+    assert clone.rules() == {("pins", "stacks/web/compose.yaml:4"), ("no-compose", ".")}
+
+
+def test_findings_show_beside_a_pull_request(box: Sandbox) -> None:
+    clone = Clone(box, {**GOOD, "host/nas/stacks.yaml": "- web\n- a,b: 100%\n"})
+    assert clone.check("--format", "github", code=1).splitlines()[0] == (
+        "::error file=host/nas/stacks.yaml,line=2,title=commitd layout::"
+        "{'a,b': '100%25'} cannot be the name of a stack "
+        "(lower-case letters, digits, - and _; quote it if it looks like a number)"
+    )
+    (result, *_) = json.loads(clone.check("--format", "sarif", code=1))["runs"][0]["results"]
+    assert (result["ruleId"], result["level"]) == ("layout", "error")
+    assert result["locations"][0]["physicalLocation"] == {
+        "artifactLocation": {"uri": "host/nas/stacks.yaml"},
+        "region": {"startLine": 2},
+    }
+
+
+def test_a_directory_that_is_no_repository_of_stacks_is_a_usage_error(box: Sandbox) -> None:
+    clone = Clone(box, {"README.md": "x"})
+    clone.check(code=2, says="there is no directory stacks/")
