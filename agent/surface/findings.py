@@ -22,10 +22,10 @@ def as_text(report: Report) -> str:
 
 def summary(report: Report) -> str:
     """What was looked at and how it stands, in one line."""
-    seen = f"{_count(report.hosts, 'host')}, {_count(report.stacks, 'stack')}"
+    seen = f"{count(report.hosts, 'host')}, {count(report.stacks, 'stack')}"
     if not report.findings:
         return f"Nothing to complain about: {seen}."
-    errors, warnings = _count(report.errors, "error"), _count(report.warnings, "warning")
+    errors, warnings = count(report.errors, "error"), count(report.warnings, "warning")
     return f"{errors}, {warnings} ({seen})."
 
 
@@ -101,5 +101,6 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _count(number: int, word: str) -> str:
+def count(number: int, word: str) -> str:
+    """``1 host``, ``2 hosts``."""
     return f"{number} {word}" + ("" if number == 1 else "s")

@@ -4,109 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
 from agent.control import check
 from agent.domain.checks import RULES
-from tests.sandbox.process import run
+from tests.system.clones import GOOD, IMAGE, Clone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.sandbox import Sandbox
-
-PIN = f"1.0@sha256:{'0' * 64}"
-IMAGE = f"example.com/app:{PIN}"
-
-GOOD: Mapping[str, str] = {
-    "global/common.env": "TZ=Europe/Berlin\n",
-    "host/media/stacks.yaml": "- proxy\n- web\n",
-    "host/media/host.env": "DOMAIN=media.example.com\n",
-    "host/nas/stacks.yaml": "- web\n- proxy\n",
-    "host/nas/host.env": "DOMAIN=nas.example.com\n",
-    "stacks/proxy/compose.yaml": (
-        "services:\n"
-        "  proxy:\n"
-        f"    image: {IMAGE}\n"
-        "    ports: ['80:80', '127.0.0.1:9000:9000']\n"
-        "    networks: [edge]\n"
-        "networks: {edge: {name: edge}}\n"
-    ),
-    "stacks/web/compose.yaml": (
-        "x-commitd: {after: [proxy]}\n"
-        "services:\n"
-        "  web:\n"
-        f"    image: {IMAGE}\n"
-        "    environment: {TZ: '${TZ}', DOMAIN: '${DOMAIN}', LEVEL: '${LEVEL:-info}'}\n"
-        "    command: ['sh', '-c', 'echo $$HOME']\n"
-        "    ports: ['127.0.0.2:9000:9000']\n"
-        "    volumes: [./web.conf:/etc/web.conf:ro, data:/data]\n"
-        "    networks: [edge]\n"
-        "networks: {edge: {external: true}}\n"
-        "volumes: {data: {}}\n"
-    ),
-    "stacks/web/web.conf": "listen 8080\n",
-}
-
-
-class Clone:
-    """A person's clone on a machine with Compose and no engine."""
-
-    def __init__(self, box: Sandbox, files: Mapping[str, str | bytes]) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="clone-", dir=box.root))
-        self.path = [str(box.compose.parent), "/usr/bin", "/bin"]
-        self.git("init", "--quiet", "--initial-branch=main")
-        self.write(files)
-
-    def git(self, *words: str) -> None:
-        who = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
-        run(["git", *words], env=who, cwd=self.root)
-
-    def write(self, files: Mapping[str, str | bytes]) -> None:
-        for name, content in files.items():
-            file = self.root / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def check(self, *words: str, code: int = 0, says: str = "") -> str:
-        result = subprocess.run(
-            [sys.executable, "-m", "agent", "check", *words],
-            cwd=self.root,
-            env={
-                "PATH": os.pathsep.join(self.path),
-                "HOME": str(self.root),
-                "DOCKER_HOST": "unix:///nobody/is/here.sock",
-                "LC_ALL": "C.UTF-8",
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert result.returncode == code, result.stdout + result.stderr
-        assert says in result.stderr
-        assert bool(says) == bool(result.stderr)
-        return result.stdout
-
-    def findings(self, code: int = 1) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.check("--json", code=code))["findings"]
-        return found
-
-    def rules(self, code: int = 1) -> set[tuple[str, str]]:
-        """Each rule that was broken, and where."""
-        return {(f["rule"], _where(f)) for f in self.findings(code)}
-
-
-def _where(finding: Mapping[str, Any]) -> str:
-    return str(finding["file"]) + (f":{finding['line']}" if finding["line"] else "")
 
 
 def test_a_good_repository_gives_nothing(box: Sandbox) -> None:

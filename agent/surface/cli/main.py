@@ -26,6 +26,7 @@ VERBS = {
     "sync": "Have the agent look at the remotes now.",
     "init": "Start a repository of stacks, with its review.",
     "check": "Check a clone before it is merged.",
+    "diff": "Show what a change would do to each host.",
     "pin": "Pin the images of a clone by tag and digest.",
     "secrets": "Keep secrets readable by those who need them.",
     "version": "Show the versions of the agent and its tools.",

@@ -1,0 +1,50 @@
+"""``commitd diff``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.surface.cli import common
+
+
+@click.command()
+@click.argument("base")
+@click.argument("head")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    help="How the changes are printed; markdown is for a comment on a pull request [text].",
+)
+@common.as_json
+@click.option(
+    "--dir",
+    "start",
+    metavar="DIR",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The clone, or a directory in it [the current one].",
+)
+def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> None:
+    """Show what going from commit BASE to HEAD would do to each host.
+
+    Which services would be recreated, restarted or removed and why: images, ports, mounts, and
+    names of variables, but no values. Needs no engine, no key and no configuration of a host.
+
+    Example: commitd diff origin/main HEAD --format markdown
+    """
+    import anyio
+
+    from agent.adapters.clone import Clone
+    from agent.control import compare
+    from agent.surface import changes
+
+    root = Clone.around(start).root
+    if sys.stderr.isatty():
+        click.echo("resolving the stacks …", err=True)
+    found = anyio.run(compare.compare, root, base, head, backend="asyncio")
+    click.echo(changes.FORMATS["json" if as_json else form](found))
