@@ -14,7 +14,7 @@ from agent.adapters.compose import Compose
 from agent.adapters.sources import Source
 from agent.control import offline
 from agent.control.offline import Models
-from agent.domain import census
+from agent.domain import census, recipients
 from agent.domain.census import NOWHERE, Census
 from agent.domain.checks import hosts, merge, stacks, values
 from agent.domain.checks.hosts import Here
@@ -58,9 +58,15 @@ async def check(root: Path) -> Report:
     program, problems = await program_here()
     models = await resolved(source, found, program) if program else None
     per_stack = await anyio.to_thread.run_sync(_judge, found, models)
-    findings = merge.arranged([*found.findings, *problems, *per_stack])
+    secrets = await anyio.to_thread.run_sync(recipients.judge, _files(found))
+    findings = merge.arranged([*found.findings, *problems, *secrets, *per_stack])
     names = {stack.name for _, stack in found.placed}
     return Report(findings, len(found.hosts), len(names))
+
+
+def _files(found: Census) -> dict[str, bytes]:
+    """All but links."""
+    return {path: found.contents[path] for path in found.contents if found.files.regular(path)}
 
 
 async def program_here() -> tuple[Compose | None, list[Finding]]:

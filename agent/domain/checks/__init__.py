@@ -9,6 +9,8 @@ RULES = {
     "settings": "x-commitd and commitd.yaml hold what they may hold",
     "env-file": "env files that can be read, without keys that change how Compose works",
     "plain-secret": "what is called secret is encrypted",
+    "recipients": "who needs a secret can read it, and nobody else",
+    "host-key": "each host that has secrets to read has a public key of its own",
     "paths": "Compose files name only files of the repository",
     "policy": "nothing of the repository runs on the host",
     "privileges": "what reaches beyond a container's walls is known",

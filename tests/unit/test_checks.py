@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.domain import census, placeholders
+from agent.domain.checks import RULES, hosts, merge, values
+from agent.domain.checks.hosts import Here
+from agent.domain.checks.places import Places
+from agent.domain.finding import Finding, Level
+from agent.domain.snapshot import Snapshot
+from tests.unit.builders import revision, tree
+
+GUIDE = Path(__file__).parents[2] / "docs/how-to/check-before-merge.md"
+SEALED = b"A=ENC[AES256_GCM,data:a]\n#ENC[x]\nB=ENC[AES256_GCM,data:b]\nsops_mac=ENC[x]\n"
+
+
+def here(stack: str, *ports: Mapping[str, Any], **service: Any) -> Here:
+    """A stack whose only service publishes these."""
+    content = f"services:\n  app:\n    image: x\n    ports: {[p['published'] for p in ports]}\n"
+    path = f"stacks/{stack}/compose.yaml"
+    entries = tree({path: content})
+    taken = census.take(entries, {path: content.encode()}, revision())
+    (found,) = taken.unused
+    model = {"services": {"app": {**service, "ports": list(ports)}}}
+    return Here(stack, model, Places(Snapshot(entries, taken.contents), found))
+
+
+def port(published: str, ip: str = "", protocol: str = "tcp") -> dict[str, str]:
+    return {"published": published, "host_ip": ip, "protocol": protocol}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        (port("80"), port("80"), True),
+        (port("80"), port("81"), False),
+        (port("53", protocol="udp"), port("53"), False),
+        (port("80", "127.0.0.1"), port("80"), True),
+        (port("80", "127.0.0.1"), port("80", "0.0.0.0"), True),  # noqa: S104  an address
+        (port("80", "127.0.0.1"), port("80", "127.0.0.2"), False),
+        (port("80", "127.0.0.1"), port("80", "::"), False),
+        (port("80", "::1"), port("80", "::"), True),
+        (port("80-90"), port("80"), False),
+        (port(""), port(""), False),
+    ],
+)
+def test_a_port_clashes_where_the_engine_could_not_bind_it(
+    one: Mapping[str, Any], other: Mapping[str, Any], clash: bool
+) -> None:
+    found = list(hosts.ports([here("a", one), here("b", other)]))
+    assert [stack for stack, _ in found] == (["b"] if clash else [])
+
+
+def test_many_ports_of_two_services_are_one_finding() -> None:
+    ports = [port(str(number)) for number in (80, 8000, 8001, 8002)]
+    ((_, finding),) = hosts.ports([here("a", *ports), here("b", *ports)])
+    assert "the port 80, 8000-8002/tcp is published by a/app as well" in finding.message
+
+
+def test_a_service_in_the_network_of_the_host_publishes_nothing() -> None:
+    assert not list(
+        hosts.ports([here("a", port("80"), network_mode="host"), here("b", port("80"))])
+    )
+
+
+def finding(where: str = "a:1", level: Level = Level.ERROR) -> Finding:
+    return Finding(level, "layout", where, "it is wrong")
+
+
+def test_a_finding_stands_once_and_names_hosts_only_if_they_differ() -> None:
+    runs = {"web": frozenset({"media", "nas"})}
+    both = [(host, "web", finding("a:10")) for host in ("media", "nas")]
+    found = merge.merge([*both, ("nas", "web", finding("a:9"))], runs)
+    assert [(f.where, f.message) for f in found] == [
+        ("a:9", "it is wrong (on nas)"),
+        ("a:10", "it is wrong"),
+    ]
+
+
+def test_a_placeholder_follows_from_its_own_ciphertext_alone() -> None:
+    before = placeholders.values(SEALED, "a.secret.env")
+    after = placeholders.values(SEALED.replace(b"data:a", b"data:c"), "a.secret.env")
+    assert set(before) == {"A", "B"}
+    assert before["B"] == after["B"]
+    assert before["A"] != after["A"]
+    assert all(value.isdigit() for value in before.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("A=b #c\n", [1]),
+        ("A=b # c\n", []),
+        ("A='b #c'\nB=d\n", []),
+        ("A=b#c\n", []),
+        ("# A=b #c\nB=\nC=d e #f\n", [3]),
+        ("A= #b\n", []),
+    ],
+)
+def test_a_value_that_ends_before_a_hash_is_found(text: str, lines: list[int]) -> None:
+    found = [merge.place(f.where)[1] for f in values.cut_values("a.env", text)]
+    assert found == lines
+
+
+def test_every_rule_is_in_the_guide_and_no_other() -> None:
+    rows = [line.split("|") for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
+    assert [row[1].strip(" `") for row in rows] != []
+    assert {row[1].strip(" `") for row in rows} == set(RULES)
