@@ -7,9 +7,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from agent.domain import documents
+from agent.domain.errors import PermanentError
 from agent.domain.exempt import PRESETS, AllowRule, Pattern
 
 _KEYS = ("allow", "build", "pins", "recipients")
+_WORDS = {
+    "build": ("allow", "refuse"),
+    "pins": ("require", "warn"),
+    "recipients": ("require", "warn"),
+}
 _RULE_KEYS = ("preset", "name", "image", "label")
 _EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob"
 
@@ -48,22 +54,43 @@ def path_for(host: str) -> str:
 
 def read(content: bytes, path: str) -> Policy:
     """The policy of one file. Raises :class:`PermanentError` with ``file:line``."""
-    document = documents.load(content, path)
+    policy, errors = survey(content, path)
+    if errors:
+        raise errors[0]
+    return policy
+
+
+def survey(content: bytes, path: str) -> tuple[Policy, list[PermanentError]]:
+    """The same, with all errors instead of the first; what is wrong is left out."""
+    try:
+        document = documents.load(content, path)
+    except PermanentError as err:
+        return Policy(), [err]
     data = document.data
     if data is None:
-        return Policy()
+        return Policy(), []
     if not isinstance(data, dict):
-        raise document.error((), "expected settings", "write allow: and a list of rules")
-    _refuse_unknown(document, data, (), _KEYS)
+        return Policy(), [
+            document.error((), "expected settings", "write allow: and a list of rules")
+        ]
+    errors = [_unknown(document, key, (), _KEYS) for key in data if key not in _KEYS]
     rules = [] if data.get("allow") is None else data["allow"]
     if not isinstance(rules, list):
-        raise document.error(("allow",), "allow: must be a list of rules", _EXAMPLE)
-    return Policy(
-        tuple(_rule(document, rule, ("allow", i)) for i, rule in enumerate(rules)),
-        _word(document, data, "build", ("allow", "refuse")),
-        _word(document, data, "pins", ("require", "warn")),
-        _word(document, data, "recipients", ("require", "warn")),
-    )
+        errors.append(document.error(("allow",), "allow: must be a list of rules", _EXAMPLE))
+        rules = []
+    allow: list[AllowRule] = []
+    for i, rule in enumerate(rules):
+        try:
+            allow.append(_rule(document, rule, ("allow", i)))
+        except PermanentError as err:
+            errors.append(err)
+    words: dict[str, str | None] = {}
+    for key, known in _WORDS.items():
+        try:
+            words[key] = _word(document, data, key, known)
+        except PermanentError as err:
+            errors.append(err)
+    return Policy(tuple(allow), **words), errors
 
 
 def _word(
@@ -82,7 +109,9 @@ def _word(
 def _rule(document: documents.Document, rule: object, at: documents.Path) -> AllowRule:
     if not isinstance(rule, dict) or not rule:
         raise document.error(at, "a rule must be a mapping", _EXAMPLE)
-    _refuse_unknown(document, rule, at, _RULE_KEYS)
+    for key in rule:
+        if key not in _RULE_KEYS:
+            raise _unknown(document, key, at, _RULE_KEYS)
     for key, value in rule.items():
         if not isinstance(value, str) or not value.strip():
             raise document.error((*at, key), f"{key}: must be a word or a glob", "quote it")
@@ -111,16 +140,11 @@ def _label(text: str | None) -> tuple[str, str] | None:
     return key, value if equals else "*"
 
 
-def _refuse_unknown(
-    document: documents.Document,
-    found: Iterable[object],
-    at: documents.Path,
-    known: Collection[str],
-) -> None:
-    for key in found:
-        if key not in known:
-            place = (*at, key) if isinstance(key, str) else at
-            raise document.error(place, f"unknown key {key!r}", _nearest(str(key), known))
+def _unknown(
+    document: documents.Document, key: object, at: documents.Path, known: Collection[str]
+) -> PermanentError:
+    place = (*at, key) if isinstance(key, str) else at
+    return document.error(place, f"unknown key {key!r}", _nearest(str(key), known))
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

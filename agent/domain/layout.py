@@ -123,7 +123,7 @@ def stacks(tree: Tree) -> list[str]:
 
 
 def _policy(files: Snapshot, host: str) -> tuple[fleet.Policy, list[Fault]]:
-    """The fleet's policy under this host's. One fault a file; then only ``allow`` is believed."""
+    """The fleet's policy under this host's. With faults only ``allow`` is believed."""
     policy = fleet.Policy()
     faults: list[Fault] = []
     for path in (fleet.FLEET_PATH, fleet.path_for(host)):
@@ -133,9 +133,11 @@ def _policy(files: Snapshot, host: str) -> tuple[fleet.Policy, list[Fault]]:
             faults.append(Fault("the policy is not a regular file", path, "commit the file itself"))
             continue
         try:
-            policy = policy.under(fleet.read(files.content(path), path))
+            own, errors = fleet.survey(files.content(path), path)
         except PermanentError as err:
-            faults.append(Fault(err.message, err.where or path, err.hint, "settings"))
+            own, errors = fleet.Policy(), [err]
+        policy = policy if errors else policy.under(own)
+        faults += [Fault(e.message, e.where or path, e.hint, "settings") for e in errors]
     return (fleet.Policy(policy.allow) if faults else policy), faults
 
 
