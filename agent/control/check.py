@@ -20,7 +20,7 @@ from agent.domain.checks import hosts, merge, stacks, values
 from agent.domain.checks.hosts import Here
 from agent.domain.checks.merge import Found
 from agent.domain.checks.places import Places
-from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.errors import ConfigError
 from agent.domain.finding import Finding, Level
 from agent.domain.model import Stack
 
@@ -109,16 +109,16 @@ def _each_stack(found: Census, models: Models | None) -> Iterator[Found]:
 
 def _one(found: Census, models: Models | None, host: str, stack: Stack) -> Iterator[Finding]:
     places = Places(found.files, stack)
-    lone = list(values.lone_dollars(places))
-    yield from lone
+    yield from values.lone_dollars(places)
     yield from values.not_raw(places)
     place = (host, stack.name)
     if models is None:
+        yield from values.nameless(places)
         yield from stacks.pins(stack, stacks.written(places), places)
     elif place in models.failed:
-        error: CommitdError = models.failed[place]
-        if not (lone and "interpolation" in error.message):  # said already, with its line
-            yield stacks.unresolved(error, str(models.root), places)
+        error = models.failed[place]
+        nameless = values.nameless(places) if "interpolation" in error.message else []
+        yield from nameless or [stacks.unresolved(error, str(models.root), places)]
         yield from stacks.pins(stack, stacks.written(places), places)
     else:
         answer = models.found[place]

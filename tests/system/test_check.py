@@ -158,8 +158,24 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
                 "      A: $2y$10$$abc\n"
                 "    command: [sh, -c, 'echo $(date) $$?']\n"
             ),
+            "stacks/proxy/compose.yaml": (
+                "services:\n"
+                "  proxy:\n"
+                f"    image: {IMAGE}\n"
+                "    environment:\n"
+                "      A: ${1}\n"
+                "      B: $${fine}\n"
+                "      C: a${-b}\n"
+                "    networks: [edge]\n"
+                "networks: {edge: {name: edge}}\n"
+            ),
         },
-        {("dollar", "stacks/web/compose.yaml:5"), ("dollar", "stacks/web/compose.yaml:6")},
+        {
+            ("dollar", "stacks/web/compose.yaml:5"),
+            ("dollar", "stacks/web/compose.yaml:6"),
+            ("dollar", "stacks/proxy/compose.yaml:5"),
+            ("dollar", "stacks/proxy/compose.yaml:7"),
+        },
     ),
     "a required variable": (
         {

@@ -12,7 +12,9 @@ from agent.domain.mentions import Kind, of_service
 from agent.domain.snapshot import PLAINTEXT_PREFIX
 
 _LONE = re.compile(r"(?<!\$)(?:\$\$)*\$(?![$A-Za-z_{])")
-"""A dollar sign that Compose takes for the beginning of a variable which has no name."""
+"""A dollar sign that begins no variable; Compose takes it as it is."""
+_NAMELESS = re.compile(r"(?<!\$)(?:\$\$)*\$\{(?![A-Za-z_])")
+"""One that would begin a variable, had it a name; Compose refuses it."""
 _CUT = re.compile(r"""^\s*(?:export\s+)?[\w.]+\s*=\s*(?!["'\s])[^\n]*?\s\#(?=\S)""", re.MULTILINE)
 
 
@@ -40,16 +42,21 @@ def unset(variables: Iterable[str], places: Places) -> Iterator[Finding]:
 
 
 def lone_dollars(places: Places) -> Iterator[Finding]:
-    """Dollar signs in Compose files that are no variables, which Compose refuses."""
+    """Dollar signs in Compose files that stand for themselves until a letter follows."""
     for where, text in places.strings():
         if _LONE.search(text):
             yield Finding(
-                Level.ERROR,
-                "dollar",
-                where,
-                "a dollar sign that begins no variable, which Compose refuses",
-                "write $$",
+                Level.WARNING, "dollar", where, "a dollar sign that begins no variable", "write $$"
             )
+
+
+def nameless(places: Places) -> list[Finding]:
+    """Variables without a name in Compose files, which Compose refuses one at a time."""
+    return [
+        Finding(Level.ERROR, "dollar", where, "${ begins a variable that has no name", "write $${")
+        for where, text in places.strings()
+        if _NAMELESS.search(text)
+    ]
 
 
 def cut_values(path: str, text: str) -> Iterator[Finding]:
