@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -110,8 +110,10 @@ def _hosts(before: _Commit, after: _Commit, plans: Mapping[str, Plan]) -> list[H
             }
             old, new = before.census.hosts.get(host), after.census.hosts[host]
             moved = _moved(before, after, host)
-            if change := comparison.of_host(old, new, plans[host], sides, moved):
-                found.append(change)
+            change = comparison.of_host(old, new, plans[host], sides, moved)
+            if change and old is None and host in layout.hosts(before.source.tree):
+                change = replace(change, note="its list of stacks could not be read before")
+            found += [change] if change else []
         elif host in before.census.hosts:
             why = "its list of stacks cannot be read" if host in present else "it is gone"
             found.append(HostChange(host, (), f"{why}: the agent there changes nothing any more"))

@@ -79,7 +79,10 @@ def of_host(
     ``sides`` has the stacks that are deployed; ``moved`` says of stacks where they come from or go
     to.
     """
-    stacks = [_deploy(deploy, sides[deploy.stack.name], moved) for deploy in todo.deploys]
+    stacks = [
+        _deploy(deploy, sides[deploy.stack.name], _why(deploy, before, moved))
+        for deploy in todo.deploys
+    ]
     for removal in todo.removals:
         reason = f"{removal.reason}{moved.get(removal.project, '')}"
         stacks.append(StackChange(removal.project, "remove", reason))
@@ -92,15 +95,21 @@ def of_host(
     return HostChange(after.host, tuple(sorted(stacks, key=lambda s: (s.name, s.action))), note)
 
 
-def _deploy(deploy: Deploy, sides: Sides, moved: Mapping[str, str]) -> StackChange:
+def _why(deploy: Deploy, before: DesiredState | None, moved: Mapping[str, str]) -> str:
     name = deploy.stack.name
-    reason = deploy.reason.value
+    if before and name in before.broken:
+        return "it could not be read before"
     if deploy.reason is Reason.NEW:
-        reason = f"new here{moved.get(name, '')}"
+        return f"new here{moved.get(name, '')}"
+    if deploy.reason is Reason.CHANGED and not deploy.causes:
+        return "what it may do changed (commitd.yaml)"
+    return deploy.reason.value
+
+
+def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
+    name = deploy.stack.name
     before, after = sides
     inputs = tuple(cause.path for cause in deploy.causes)
-    if deploy.reason is Reason.CHANGED and not inputs:
-        reason = "what it may do changed (commitd.yaml)"
     problem = next((side for side in sides if isinstance(side, str)), None)
     if isinstance(before, str) or not isinstance(after, Side):
         return StackChange(name, "deploy", reason, inputs, problem=problem)

@@ -39,11 +39,13 @@ def as_markdown(found: Comparison) -> str:
     together: dict[StackChange, list[str]] = {}
     for host in found.hosts:
         for stack in host.stacks:
-            together.setdefault(stack, []).append(host.name)
+            together.setdefault(stack, []).append(_plain(host.name))
     lines = [f"### commitd: {_title(found)}"]
     if found.warning:
         lines += ["", f"> {_plain(found.warning)}"]
-    if notes := [f"- **{host.name}**: {_plain(host.note)}" for host in found.hosts if host.note]:
+    if notes := [
+        f"- **{_plain(host.name)}**: {_plain(host.note)}" for host in found.hosts if host.note
+    ]:
         lines += ["", *notes]
     if together:
         lines += ["", "| stack | on | what happens |", "|---|---|---|"]
@@ -54,7 +56,7 @@ def as_markdown(found: Comparison) -> str:
     details: list[str] = []
     for stack, hosts in together.items():
         if items := _details(stack):
-            details += ["", f"**{stack.name}** on {', '.join(hosts)}", ""]
+            details += ["", f"**{_plain(stack.name)}** on {', '.join(hosts)}", ""]
             details += [f"{_indent(item)}- {_plain(item.strip())}" for item in items]
     end = ["", f"<sub>{short(found.base)} → {short(found.head)}</sub>"]
     if details:

@@ -133,6 +133,11 @@ def test_what_would_wait_for_a_person_is_said(box: Sandbox) -> None:
     assert {stack["action"] for stack in found.values()} == {"hold"}
     assert "commitd approve" in found["media", "web"]["reason"]
     assert f"{WEB}:1: declares no services" in found["nas", "web"]["reason"]
+    clone.write({WEB: GOOD[WEB]})
+    clone.commit("mended")
+    mended = changes(clone)
+    assert set(mended) == {("nas", "web")}
+    assert mended["nas", "web"]["reason"] == "it could not be read before"
 
 
 def test_a_comment_is_short_and_equal_hosts_share_a_line(box: Sandbox) -> None:
