@@ -113,12 +113,12 @@ def _one(found: Census, models: Models | None, host: str, stack: Stack) -> Itera
     yield from values.not_raw(places)
     place = (host, stack.name)
     if models is None:
-        yield from values.nameless(places)
+        yield from values.malformed(places)
         yield from stacks.pins(stack, stacks.written(places), places)
     elif place in models.failed:
         error = models.failed[place]
-        nameless = values.nameless(places) if "interpolation" in error.message else []
-        yield from nameless or [stacks.unresolved(error, str(models.root), places)]
+        malformed = values.malformed(places) if "interpolation" in error.message else []
+        yield from malformed or [stacks.unresolved(error, str(models.root), places)]
         yield from stacks.pins(stack, stacks.written(places), places)
     else:
         answer = models.found[place]

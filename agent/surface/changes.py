@@ -172,7 +172,7 @@ def _indent(item: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('`', '')}`"
+    return f"`{text.replace('`', '').replace('|', chr(92) + '|')}`"
 
 
 def _plain(text: str) -> str:

@@ -56,6 +56,10 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ("dollar", "stacks/web/app.conf:1"),
         },
     ),
+    "quotes in env files": (
+        {"host/nas/bad.env": "A=1\nhunter2 @x=3\n"},
+        {("env-file", "host/nas/bad.env:2")},
+    ),
     "settings": (
         {
             "host/nas/commitd.yaml": "pins: maybe\npin: warn\nallow:\n  - {preset: ci-runner}\n",
@@ -165,7 +169,8 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
                 "    environment:\n"
                 "      A: ${1}\n"
                 "      B: $${fine}\n"
-                "      C: a${-b}\n"
+                "      C: ${TZ!UTC}\n"
+                "      D: ${TZ:-a${TZ}}\n"
                 "    networks: [edge]\n"
                 "networks: {edge: {name: edge}}\n"
             ),

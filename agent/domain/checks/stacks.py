@@ -18,6 +18,7 @@ Model = Mapping[str, Any]
 
 _PATH = re.compile(r"\b(?:services|networks|volumes|configs|secrets|include)(?:\.[\w-]+)+")
 _SERVICE = re.compile(r'service "([^"]+)"')
+_ENV_FILE = re.compile(r"failed to read (\S+): line (\d+): (.*)", re.DOTALL)
 _VARIABLE = re.compile(r"required variable (\w+)")
 
 
@@ -108,6 +109,8 @@ def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
 def unresolved(error: CommitdError, root: str, places: Places) -> Finding:
     """What Compose had to say instead of a model, as near to its line as its words lead."""
     said = error.message.replace(f"{root}/", "")
+    if line := _ENV_FILE.search(said):
+        return Finding(Level.ERROR, "env-file", f"{line[1]}:{line[2]}", line[3], "mind the quotes")
     if variable := _VARIABLE.search(said):
         where = (places.mentions(variable[1]) or [places.of("services")])[0]
         return Finding(Level.ERROR, "variable", where, said, "set it in an env file")

@@ -13,8 +13,8 @@ from agent.domain.snapshot import PLAINTEXT_PREFIX
 
 _LONE = re.compile(r"(?<!\$)(?:\$\$)*\$(?![$A-Za-z_{])")
 """A dollar sign that begins no variable; Compose takes it as it is."""
-_NAMELESS = re.compile(r"(?<!\$)(?:\$\$)*\$\{(?![A-Za-z_])")
-"""One that would begin a variable, had it a name; Compose refuses it."""
+_MALFORMED = re.compile(r"(?<!\$)(?:\$\$)*\$\{(?![A-Za-z_]\w*(?:\}|:?[-?+]))", re.ASCII)
+"""One that begins what is no variable to Compose, which refuses it."""
 _CUT = re.compile(r"""^\s*(?:export\s+)?[\w.]+\s*=\s*(?!["'\s])[^\n]*?\s\#(?=\S)""", re.MULTILINE)
 
 
@@ -50,12 +50,18 @@ def lone_dollars(places: Places) -> Iterator[Finding]:
             )
 
 
-def nameless(places: Places) -> list[Finding]:
-    """Variables without a name in Compose files, which Compose refuses one at a time."""
+def malformed(places: Places) -> list[Finding]:
+    """Variables in Compose files that are none, which Compose refuses one at a time."""
     return [
-        Finding(Level.ERROR, "dollar", where, "${ begins a variable that has no name", "write $${")
+        Finding(
+            Level.ERROR,
+            "dollar",
+            where,
+            "${ begins what is no variable",
+            "write ${NAME} or ${NAME:-default}, or $${ for the characters themselves",
+        )
         for where, text in places.strings()
-        if _NAMELESS.search(text)
+        if _MALFORMED.search(text)
     ]
 
 
