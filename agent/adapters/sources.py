@@ -45,7 +45,7 @@ async def on_disk(root: Path, wanted: Wanted) -> Source:
         result = await git.run(*words)
         if result.code != 0:
             raise broken("the clone cannot be read", result)
-        names = set(result.out.decode(errors="replace").split("\0")) - {""}
+        names = set(os.fsdecode(result.out).split("\0")) - {""}
     else:
         names = await anyio.to_thread.run_sync(_walk, root)
     return await anyio.to_thread.run_sync(_read, root, names, wanted)
@@ -80,9 +80,11 @@ def _walk(root: Path) -> set[str]:
 
 def _read(root: Path, names: set[str], wanted: Wanted) -> Source:
     try:
-        entries = {name: entry for name in names if (entry := _entry(root, name))}
-        tree = {name: entries[name] for name in sorted(entries)}
-        contents = {path: _bytes(root / path) for path in wanted(tree)}
+        found = sorted((e for name in names if (e := _entry(root, name))), key=lambda e: e.path)
+        tree = {entry.path: entry for entry in found}
+        # A name that is no UTF-8 is a fault for whoever looks at the tree.
+        here = [path for path in wanted(tree) if path in names]
+        contents = {path: _bytes(root / path) for path in here}
     except OSError as err:
         where = os.path.relpath(err.filename, root) if err.filename else str(root)
         raise PermanentError(f"it cannot be read: {err.strerror}", where=where) from None
@@ -92,19 +94,20 @@ def _read(root: Path, names: set[str], wanted: Wanted) -> Source:
 def _entry(root: Path, name: str) -> TreeEntry | None:
     """As Git would commit the path; None for what was deleted."""
     path = root / name
+    shown = os.fsencode(name).decode(errors="replace")
     try:
         info = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(info.st_mode):
-        return TreeEntry(name, GITLINK, "", 0)  # another repository in this one
+        return TreeEntry(shown, GITLINK, "", 0)  # another repository in this one
     if stat.S_ISLNK(info.st_mode):
         mode = SYMLINK
     elif stat.S_ISREG(info.st_mode):
         mode = "100755" if info.st_mode & stat.S_IXUSR else "100644"
     else:
         return None  # nothing that Git could commit
-    return TreeEntry(name, mode, _oid(path, info), info.st_size)
+    return TreeEntry(shown, mode, _oid(path, info), info.st_size)
 
 
 def _oid(path: Path, info: os.stat_result) -> str:

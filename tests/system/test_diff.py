@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.sandbox.process import run
 from tests.system.clones import GOOD, IMAGE, Clone
 
@@ -91,13 +89,16 @@ def test_of_a_secret_file_only_the_service_whose_value_changed_is_touched(box: S
     assert (service["name"], service["environment"]["changed"]) == ("two", ["PASSWORD"])
 
 
-@pytest.mark.parametrize("reaction", ["restart", "signal:HUP", "none", "recreate"])
-def test_a_mounted_file_shows_what_on_change_says(box: Sandbox, reaction: str) -> None:
-    settings = f"x-commitd: {{on_change: {{web: '{reaction}'}}}}\n"
-    compose = settings + GOOD[WEB].partition("\n")[2]
+def test_a_mounted_file_shows_what_on_change_says(box: Sandbox) -> None:
+    reactions = {"a": "restart", "b": "signal:HUP", "c": "none", "d": "recreate"}
+    settings = ", ".join(f"{name}: '{reaction}'" for name, reaction in reactions.items())
+    compose = f"x-commitd: {{on_change: {{{settings}}}}}\nservices:\n" + "".join(
+        f"  {name}:\n    image: {IMAGE}\n    volumes: [./web.conf:/x:ro]\n" for name in reactions
+    )
     clone = committed(box, {WEB: compose}, {"stacks/web/web.conf": "listen 9090\n"})
-    (service,) = changes(clone)["media", "web"]["services"]
-    assert (service["action"], service["files"]) == (reaction, ["stacks/web/web.conf"])
+    services = changes(clone)["media", "web"]["services"]
+    assert {service["name"]: service["action"] for service in services} == reactions
+    assert {tuple(service["files"]) for service in services} == {("stacks/web/web.conf",)}
 
 
 def test_stacks_and_services_come_go_and_move(box: Sandbox) -> None:
