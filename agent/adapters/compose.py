@@ -119,6 +119,15 @@ class Compose:
             log.warning("%s: %s", stack.project, said)
         return expected(model)
 
+    async def hashes(self, stack: Invocation) -> dict[str, str]:
+        """The config hash of each service, as Compose labels its containers with."""
+        result = await self._stack(
+            stack, "config", "--hash", "*",
+            timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY, reading=True,
+        )  # fmt: skip
+        pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
+
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
         build = "--build" if stack.build else "--no-build"

@@ -89,6 +89,17 @@ class Evictions(Database):
         )
         return [Evicted(**dict(row)) for row in rows]
 
+    def remembered(self, word: str) -> list[Evicted]:
+        """All of that name or ID, ended or only reported; newest first.
+
+        If there is none, those whose ID begins so.
+        """
+        rows = self._rows(f"{_SELECT} WHERE ? IN (name, id) ORDER BY at DESC", (word,))
+        if not rows and len(word) >= _SHORTEST_ID:
+            begins = f"{_SELECT} WHERE substr(id, 1, ?) = ? ORDER BY at DESC"
+            rows = self._rows(begins, (len(word), word))
+        return [Evicted(**dict(row)) for row in rows]
+
     def find_evicted(self, word: str) -> list[Evicted]:
         """Ended containers of that name, else those whose ID begins so; newest first."""
         ended = f"{_SELECT} WHERE action IN ('removed', 'stopped') AND"

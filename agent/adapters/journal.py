@@ -8,7 +8,8 @@ call them from a worker thread where latency matters.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,6 +40,15 @@ class Entry:
     attempts: int
     duration_s: float | None
     error: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"cause": [cause.as_json() for cause in self.cause]}
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    causes = tuple(Cause(**cause) for cause in json.loads(row["cause"]))
+    return Entry(**{**dict(row), "status": row["status"] or "running", "cause": causes})
 
 
 class Journal(Releases, Evictions, Orders):
@@ -95,24 +105,51 @@ class Journal(Releases, Evictions, Orders):
             ).rowcount
 
     def history(
-        self, *, subject: str | None = None, limit: int = 50, after: int = 0
+        self,
+        *,
+        subject: str | None = None,
+        limit: int = 50,
+        after: int = 0,
+        actions: Collection[str] = (),
+        since: str | None = None,
+        until: str | None = None,
+        commit: str = "",
     ) -> list[Entry]:
-        """Actions, newest first; those still going on have the status ``running``."""
+        """Actions, newest first; those still going on have the status ``running``.
+
+        ``after`` is the number of an action; ``since`` (included) and ``until`` (not included) are
+        ISO 8601 in UTC; ``commit`` is how the SHA of their revision begins. Unless ``actions`` are
+        named, all kinds.
+        """
         rows = self._rows(
             "SELECT * FROM actions WHERE id > ? AND (? IS NULL OR subject = ?)"
+            " AND (? IS NULL OR at >= ?) AND (? IS NULL OR at < ?)"
+            " AND (? = '' OR substr(revision, 1, ?) = ?)"
+            " AND (? = '[]' OR action IN (SELECT value FROM json_each(?)))"
             " ORDER BY id DESC LIMIT ?",
-            (after, subject, subject, limit),
+            (
+                after, subject, subject, since, since, until, until, commit, len(commit), commit,
+                kinds := json.dumps(sorted(actions)), kinds, limit,
+            ),
+        )  # fmt: skip
+        return [_entry(row) for row in rows]
+
+    def entries(self, numbers: Iterable[int]) -> list[Entry]:
+        """These actions as they are now, oldest first."""
+        found = [self._rows("SELECT * FROM actions WHERE id = ?", (n,)) for n in sorted(numbers)]
+        return [_entry(row) for rows in found for row in rows]
+
+    def subjects(self) -> frozenset[str]:
+        """Stacks and containers that something was ever done with, as far as is remembered."""
+        rows = self._rows(
+            "SELECT DISTINCT subject FROM actions WHERE action NOT IN ('hold', 'accept')"
         )
-        return [
-            Entry(
-                **{
-                    **dict(row),
-                    "status": row["status"] or "running",
-                    "cause": tuple(Cause(**cause) for cause in json.loads(row["cause"])),
-                }
-            )
-            for row in rows
-        ]
+        return frozenset(row["subject"] for row in rows)
+
+    def changed_at(self) -> str | None:
+        """When something was last done here that was no hold, ISO 8601; None: never."""
+        rows = self._rows("SELECT at FROM actions WHERE action <> 'hold' ORDER BY id DESC LIMIT 1")
+        return rows[0]["at"] if rows else None
 
     def next_due(self, now: float) -> float | None:
         """When, in epoch seconds, the next wait, suspension or exemption is over by itself."""

@@ -122,6 +122,14 @@ def stacks(tree: Tree) -> list[str]:
     return _directories(tree, "stacks")
 
 
+def listed(tree: Tree, contents: Mapping[str, bytes], host: str) -> dict[str, str]:
+    """The names on the host's list, each with the ``file:line`` where it stands.
+
+    Raises :class:`PermanentError` as :func:`read` does.
+    """
+    return _read_list(Snapshot(tree, contents), host)[0]
+
+
 def _policy(files: Snapshot, host: str) -> tuple[fleet.Policy, list[Fault]]:
     """The fleet's policy under this host's. With faults only ``allow`` is believed."""
     policy = fleet.Policy()

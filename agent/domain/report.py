@@ -17,6 +17,7 @@ class Facts:
     """All that a status is made of. ``containers`` is None when the engine does not answer.
 
     ``rollbacks`` are stacks that went back to an older release: to the digest that failed, and why.
+    ``changed_at`` is when something was last done here (ISO 8601).
     ``declared``, ``attempted``, ``remotes``, ``holds`` and ``undeclared`` are as the journal
     keeps them.
     """
@@ -33,6 +34,7 @@ class Facts:
     suspensions: tuple[Suspension, ...]
     rollbacks: Mapping[str, tuple[str, str]]
     containers: tuple[Container, ...] | None
+    changed_at: str | None = None
 
 
 def status(facts: Facts) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def status(facts: Facts) -> dict[str, Any]:
         "host": facts.host,
         "enrolled": facts.enrolled,
         "verdict": _verdict(facts, stacks, applied, remote) + _silence(facts),
+        "since": facts.changed_at,
         "revision": {
             "applied": applied,
             "attempted": attempted.get("sha"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests import schemas
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
@@ -96,11 +97,14 @@ class Host:
         return self.commitd("once")
 
     def json(self, *words: str) -> Any:
-        """The JSON answer of a verb."""
+        """The JSON answer of a verb, checked against its published schema."""
         result = self.commitd(*words, "--json")
         if result.returncode != 0:
             raise AssertionError(f"commitd {' '.join(words)}: {result.stderr}")
-        return json.loads(result.stdout)
+        answer = json.loads(result.stdout)
+        if schemas.published(words[0]) and (faults := schemas.faults(answer, words[0])):
+            raise AssertionError(f"commitd {' '.join(words)} breaks its word: {faults}")
+        return answer
 
     def enroll(self) -> None:
         """Agree to removals."""

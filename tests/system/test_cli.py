@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -55,7 +56,8 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert host.once().returncode == 1
     status = host.json("status")
     assert list(status) == [
-        "host", "enrolled", "verdict", "revision", "remotes", "stacks", "undeclared", "holds"
+        "host", "enrolled", "verdict", "since", "revision", "remotes", "stacks", "undeclared",
+        "holds",
     ]  # fmt: skip
     assert (status["host"], status["enrolled"]) == ("media", True)
     assert sha[:7] in status["verdict"]
@@ -111,8 +113,16 @@ def test_history_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert {entry["subject"] for entry in host.json("history", "one")} == {"one"}
     assert host.json("history", "one", "-n", "1") == [deploy]
     assert len(host.json("history", "-n", "2")) == 2
+    [accepted] = host.json("history", "--action", "accept", "--commit", second[:9])
+    assert accepted["subject"] == "media"
+    assert host.json("history", "--commit", first, "--until", "0s") != []
+    assert host.json("history", "--since", "2100-01-01") == []
+    assert host.json("history", "--until", "2026-01-01") == []
     assert host.json("history", "nobody") == []
     assert "Nothing was done with nobody yet." in host.commitd("history", "nobody").stdout
+    assert "Did you mean 'one'?" in host.commitd("history", "oen").stdout
+    for option, word in (("--since", "lately"), ("--commit", "HEAD"), ("--action", "reboot")):
+        _refused(host.commitd("history", option, word), 2, word)
     for wrong in ("0", "-1", "many"):
         _refused(host.commitd("history", "-n", wrong), 2, wrong)
     shown = host.commitd("history", "one").stdout
@@ -126,23 +136,31 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Nothing to do at ")
     fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
-    changed = {"stacks/one/compose.yaml": fleet.compose(more="    init: true\n")}
+    two_services = fleet.compose(more="    init: true\n") + f"  side: {{image: '{fleet.web}'}}\n"
+    changed = {"stacks/one/compose.yaml": two_services}
     good = fleet.workspace.git("rev-parse", "HEAD")
     sha = fleet.commit("more", {LIST: "- one\n- three\n", **changed, **_files(fleet, "three")})
     before = fleet.running()
     clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
     fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
     plan = host.json("plan", "--rev", sha[:10])
-    assert list(plan) == ["revision", "deploys", "removals", "evictions", "exempt", "holds"]
     assert plan["revision"] == sha
-    assert [deploy.keys() for deploy in plan["deploys"]] == [{"stack", "reason", "cause"}] * 2
     [one, three] = plan["deploys"]
     assert (one["stack"], three["stack"]) == ("one", "three")
     assert [cause["path"] for cause in one["cause"]] == ["stacks/one/compose.yaml"]
     assert one["cause"][0].keys() == {"path", "from", "to", "commit"}
-    assert plan["removals"] == [
-        {"stack": "two", "reason": "no longer declared", "after": "three"}  # its services are alike
+    started = {"action": "start", "reason": "it is new"}
+    assert one["services"] == [
+        {"name": "app", "action": "recreate", "reason": "its settings change", "image": None},
+        {"name": "side", **started, "image": {"from": None, "to": fleet.web}},
     ]
+    assert three["services"] == [
+        {"name": "app", **started, "image": {"from": None, "to": fleet.idle}}
+    ]
+    assert (one["unknown"], three["unknown"]) == (None, None)
+    [removal] = plan["removals"]  # the services of `three` are those of `two`
+    assert (removal["stack"], removal["after"], removal["services"]) == ("two", "three", ["app"])
+    assert plan["unchanged"] == []
     [eviction] = plan["evictions"]
     assert eviction.keys() == {"id", "name", "image", "reason"}
     assert eviction["name"] == "rogue"
@@ -150,11 +168,13 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     shown = host.commitd("plan", "--rev", sha).stdout
     for line in (
         "deploy one: its files changed",
+        "    recreate app: its settings change",
         "take down two once three is up: ",
         "end rogue (",
     ):
         assert line in shown
-    assert host.json("plan")["revision"] == good
+    assert (unchanged := host.json("plan"))["revision"] == good
+    assert unchanged["unchanged"] == ["one", "two"]
     assert fleet.running() == before
     assert host.json("status")["revision"]["applied"] == good
     _refused(host.commitd("plan", "--rev", "nowhere"), 1, "no commit 'nowhere'", "commitd once")
@@ -327,7 +347,7 @@ def test_status_says_since_when_a_remote_is_down_and_how_far_it_is_behind(fleet:
     host.once()
     shown = host.commitd("status").stdout
     down = (
-        r"^remote github: down since \d{4}-\d\d-\d\dT[\d:]{8}: .+; [0-9a-f]{7} behind by 1 commit$"
+        r"^remote github: down since \d{4}-\d\d-\d\d [\d:]{8}: .+; [0-9a-f]{7} behind by 1 commit$"
     )
     assert re.search(down, shown, re.MULTILINE)
     assert "no remote answers" not in shown
@@ -387,9 +407,13 @@ def test_colour_is_for_terminals_and_width_is_respected(fleet: Fleet) -> None:
             assert re.search(r"\bone\b", narrow.stdout)
             assert re.search(r"\btwo\b", narrow.stdout)
             assert "…" not in narrow.stdout
-    table = _run(host, "status", COLUMNS="40").stdout.partition("Stack")[2].splitlines()
-    assert max(map(len, table)) <= 80
-    assert any("✓ synced   ✓ healthy" in line and "app running" in line for line in table)
+    wide = _run(host, "status", COLUMNS="80").stdout.splitlines()
+    assert any("✓ synced   ✓ healthy" in line and "app running" in line for line in wide)
+    for limit in (40, 80):
+        for words in (["status"], ["history"], ["why", "one"]):
+            shown = COLOUR.sub("", _at_a_terminal(host, *words, COLUMNS=str(limit)))
+            assert max(map(len, shown.splitlines())) <= limit, shown
+            assert "one" in shown
 
 
 def _run(host: Host, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -409,17 +433,78 @@ def _run(host: Host, *words: str, **environment: str) -> subprocess.CompletedPro
 def test_any_locale_will_do(fleet: Fleet, language: str) -> None:
     fleet.commit("Übergrößen → 東京", {LIST: "- one\n", **_files(fleet, "one")})
     host = fleet.host(remotes=[fleet.box.gitea])
-    for words in (("once",), ("status",), ("status", "--json"), ("history",), ("plan",)):
+    whys = (("why", "one"), ("why", "one", "--json"))
+    for words in (("once",), ("status",), ("status", "--json"), ("history",), ("plan",), *whys):
         result = _run(host, *words, LC_ALL=language)
         assert result.returncode == 0, result.stderr
         assert "Traceback" not in result.stderr
+        assert language == "C.UTF-8" or result.stdout.isascii()
+    table = _run(host, "status", LC_ALL=language).stdout
+    assert ("✓ synced" if language == "C.UTF-8" else "+ synced") in table
     assert json.loads(_run(host, "status", "--json").stdout)["revision"]["subject"] == (
         "Übergrößen → 東京"
     )
 
 
+def test_a_terminal_of_an_older_script_gets_what_it_can_show(fleet: Fleet) -> None:
+    fleet.commit("Größe → 東京", {LIST: "- one\n", **_files(fleet, "one")})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    assert host.once().returncode == 0
+    shown = _run(host, "status", PYTHONIOENCODING="latin-1")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert r"Gr\xf6\xdfe -> \u6771\u4eac" in shown.stdout
+
+
+def test_a_shell_completes_verbs_and_the_names_of_stacks(fleet: Fleet) -> None:
+    host = _synced(fleet)
+
+    def complete(*words: str) -> list[str]:
+        asked = {"COMP_WORDS": "\n".join(("commitd", *words)), "COMP_CWORD": str(len(words))}
+        result = _run(host, _COMMITD_COMPLETE="bash_complete", **asked)
+        assert (result.returncode, result.stderr) == (0, "")
+        return [line.partition(",")[2] for line in result.stdout.split()]
+
+    assert complete("st") == ["status"]
+    assert set(complete("")) == set(VERBS)
+    for verb in ("why", "history", "suspend", "retry"):
+        assert complete(verb, "o") == ["one"]
+    assert complete("--config", str(host.config_path), "why", "t") == ["two"]
+    assert complete("nonsense", "x") == []
+    for shell in ("bash", "zsh", "fish"):
+        assert "_COMMITD_COMPLETE" in host.commitd("completion", shell).stdout
+    host.config_path.unlink()
+    assert complete("why", "o") == []
+
+
+def test_history_is_followed_while_it_is_made(fleet: Fleet) -> None:
+    host = _synced(fleet)
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", "history", "one", "--follow", "--json"],
+        env=host.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as follower:
+        assert follower.stdout
+        assert json.loads(follower.stdout.readline())["reason"] == "declared and not there yet"
+        sha = fleet.commit("more", {"stacks/one/compose.yaml": fleet.compose(fleet.web)})
+        assert host.once().returncode == 0
+        statuses: list[str] = []
+        while statuses[-1:] != ["succeeded"]:
+            entry = json.loads(follower.stdout.readline())
+            assert (entry["subject"], entry["revision"]) == ("one", sha)
+            statuses.append(entry["status"])
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(timeout=30) == 0
+
+
 @pytest.mark.parametrize(
-    "words", [["status"], ["status", "--json"], ["history"], ["plan"], ["--help"], ["version"]],
+    "words",
+    [
+        ["status"], ["status", "--json"], ["history"], ["history", "-f"], ["plan"], ["--help"],
+        ["version"],
+    ],
     ids=" ".join,
 )  # fmt: skip
 def test_a_reader_that_has_gone_is_no_reason_for_a_traceback(

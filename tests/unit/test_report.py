@@ -52,6 +52,7 @@ def facts(
         suspensions=tuple(suspensions),
         rollbacks=rollbacks or {},
         containers=tuple(found),
+        changed_at="2026-01-02T03:04:05.000Z",
     )
 
 
@@ -64,6 +65,7 @@ def test_the_document_has_the_promised_shape() -> None:
         "host": "media",
         "enrolled": True,
         "verdict": "at 1a2b3c4 (gitea); 1 waiting for a person",
+        "since": "2026-01-02T03:04:05.000Z",
         "revision": {
             "applied": SHA, "attempted": "f" * 40, "remote": "gitea", "author": "Ada",
             "committed_at": "t", "subject": "s",

@@ -7,10 +7,9 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,8 +20,6 @@ from agent.adapters.journal import Journal
 from agent.domain.config import Config, duration
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_NARROWEST, _UNKNOWN_WIDTH = 80, 100
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
 
@@ -93,29 +90,6 @@ _LONG = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 def short(value: str | None) -> str:
     """A value as people read it: hashes and digests cut to twelve characters."""
     return _LONG.sub(r"\1", value) if value else "none"
-
-
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table that fits the terminal, at least 80 columns: no value is ever cut off."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
-
-
-def console() -> Any:
-    """Standard output; colour only on a terminal and never against NO_COLOR."""
-    from rich.console import Console
-
-    size = shutil.get_terminal_size((_UNKNOWN_WIDTH, 0))
-    width = max(size.columns, _NARROWEST)
-    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
-    return Console(highlight=False, width=width, markup=False, color_system=colours)
 
 
 def set_up_logging(*, verbose: bool = False) -> None:

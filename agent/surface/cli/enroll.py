@@ -10,11 +10,11 @@ import click
 from agent.adapters import host
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
+from agent.control.overview import list_containers
 from agent.domain.config import Config, Secrets
 from agent.domain.errors import HeldError, UnreachableError
 from agent.domain.model import Reason
 from agent.surface.cli import common
-from agent.surface.cli.status import list_containers
 
 
 @click.command()

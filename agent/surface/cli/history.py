@@ -2,52 +2,148 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import difflib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
-from agent.surface.cli import common
+from agent.adapters.database import iso
+from agent.adapters.journal import Entry, Journal
+from agent.domain.config import duration
+from agent.surface.cli import common, complete, terminal
+
+ACTIONS = ("deploy", "restart", "rollback", "remove-stack", "evict", "hold", "accept")
+_LOOK_S = 1.0
+_ALL = 1_000_000
+_CAUSES = 5
+
+
+class _Moment(click.ParamType[str]):
+    """A time, or how long ago; ISO 8601 in UTC once parsed."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text = str(value)
+        try:
+            return iso(datetime.now(UTC) - timedelta(seconds=duration(text)))
+        except (ValueError, OverflowError):
+            pass
+        try:
+            return iso(datetime.fromisoformat(text).astimezone(UTC))
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is neither how long ago (2h) nor a date (2026-01-31)", param, ctx)
+
+
+def _sha(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    if value and not re.fullmatch(r"[0-9a-f]{4,64}", value):
+        raise click.BadParameter(f"{value!r} is not the beginning of a commit's SHA", ctx, param)
+    return value or ""
 
 
 @click.command()
-@click.argument("stack", required=False)
+@click.argument("stack", required=False, shell_complete=complete.subjects)
 @click.option(
     "-n", "--limit", type=click.IntRange(1), default=30, show_default=True, help="How many at most."
 )
+@click.option(
+    "--action", "actions", multiple=True, type=click.Choice(ACTIONS), help="Only these; repeat it."
+)
+@click.option("--since", type=_Moment(), metavar="TIME", help="2h ago, or since 2026-01-31T08:00.")
+@click.option("--until", type=_Moment(), metavar="TIME", help="The same for the end.")
+@click.option("--commit", metavar="SHA", callback=_sha, help="Only what was done for this commit.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is done from now on.")
 @common.as_json
 @click.pass_context
-def command(ctx: click.Context, stack: str | None, limit: int, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    stack: str | None,
+    *,
+    limit: int,
+    as_json: bool,
+    follow: bool,
+    actions: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    commit: str,
+) -> None:
     """Show what was done, and why, newest first.
 
-    Example: commitd history web -n 5
+    STACK may be a container that was ended, too. With --follow the newest comes last, and each
+    action again when it has ended; with --json these are lines of one object each.
+
+    Example: commitd history web --since 2h --action deploy
     """
     journal = common.open_journal(common.load(ctx))
-    entries = journal.history(subject=stack, limit=limit)
-    if as_json:
-        common.print_json(
-            [asdict(e) | {"cause": [cause.as_json() for cause in e.cause]} for e in entries]
-        )
-        return
-    if not entries:
-        click.echo(f"Nothing was done{f' with {stack}' if stack else ''} yet.")
-        return
-    common.print_table(
-        ("When", "What", "Subject", "How it ended", "Why"),
-        [
-            (
-                entry.at[:19].replace("T", " "),
-                entry.action,
-                entry.subject,
-                entry.status,
-                "; ".join(
-                    [entry.reason, *[_cause(c) for c in entry.cause[:3]], entry.error or ""]
-                ).rstrip("; "),
-            )
-            for entry in entries
-        ],
-    )
+    wanted: dict[str, Any] = {"subject": stack, "actions": actions, "commit": commit}
+    wanted |= {"since": since, "until": until}
+    entries = journal.history(limit=limit, **wanted)
+    if follow:
+        _follow(journal, entries, wanted, as_json=as_json)
+    elif as_json:
+        common.print_json([entry.as_json() for entry in entries])
+    elif not entries:
+        _nothing(journal, stack, narrowed=bool(actions or since or until or commit))
+    else:
+        for entry in entries:
+            show(entry.as_json())
 
 
-def _cause(cause: object) -> str:
-    path, before, after = (getattr(cause, name) for name in ("path", "before", "after"))
-    return f"{path} {common.short(before)} → {common.short(after)}"
+def _nothing(journal: Journal, stack: str | None, *, narrowed: bool) -> None:
+    if narrowed:
+        click.echo("Nothing like that was done.")
+        return
+    text = f"Nothing was done{f' with {stack}' if stack else ''} yet."
+    near = difflib.get_close_matches(stack or "", journal.subjects(), 1)
+    click.echo(text + (f" Did you mean {near[0]!r}?" if near else ""))
+
+
+def _follow(
+    journal: Journal, begun: Iterable[Entry], wanted: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Until somebody presses Ctrl-C, or nobody reads any more."""
+    new, going_on, last = sorted(begun, key=lambda entry: entry.id), set[int](), 0
+    if not new:
+        last = max((entry.id for entry in journal.history(limit=1)), default=0)
+    try:
+        while True:
+            for entry in new:
+                if as_json:
+                    click.echo(json.dumps(entry.as_json()))
+                else:
+                    show(entry.as_json())
+                last = max(last, entry.id)
+                going_on.discard(entry.id)
+                if entry.status == "running":
+                    going_on.add(entry.id)
+            time.sleep(_LOOK_S)
+            new = [each for each in journal.entries(going_on) if each.status != "running"]
+            new += reversed(journal.history(limit=_ALL, after=last, **wanted))
+    except KeyboardInterrupt:
+        return
+
+
+def show(entry: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
+    """One action for people: how it ended, why, and what moved; ``notes`` on that by path."""
+    ended = terminal.state(entry["status"])
+    took = f" in {entry['duration_s']:.1f} s" if entry["duration_s"] else ""
+    commit = f" at {entry['revision'][:7]}" if entry["revision"] else ""
+    when = terminal.clock(entry["at"])
+    terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}")
+    terminal.say(entry["reason"], 4)
+    causes = entry["cause"]
+    for cause in causes[:_CAUSES]:
+        before, after = common.short(cause["from"]), common.short(cause["to"])
+        note = (notes or {}).get(cause["path"], "")
+        terminal.say(f"{cause['path']}: {before} → {after}{note and f' — {note}'}", 4)
+    if len(causes) > _CAUSES:
+        terminal.say(f"and {len(causes) - _CAUSES} more, see --json", 4)
+    if entry["error"]:
+        terminal.say(entry["error"], 4)

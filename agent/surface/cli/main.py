@@ -8,8 +8,10 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from agent.domain.errors import CommitdError, ConfigError, HeldError
+from agent.surface.cli import terminal
 
 VERBS = {
     "run": "Work as a service until told to stop.",
@@ -17,6 +19,7 @@ VERBS = {
     "plan": "Show what the next cycle would do, and do nothing.",
     "status": "Show what runs here and whether it is what Git says.",
     "history": "Show what was done, and why.",
+    "why": "Say why a stack or a container runs here.",
     "enroll": "Agree to the removal of what Git does not declare.",
     "suspend": "Take a stack or the host out of the agent's hands.",
     "resume": "Give it back.",
@@ -29,6 +32,7 @@ VERBS = {
     "diff": "Show what a change would do to each host.",
     "pin": "Pin the images of a clone by tag and digest.",
     "secrets": "Keep secrets readable by those who need them.",
+    "completion": "Print what a shell needs to complete names.",
     "version": "Show the versions of the agent and its tools.",
 }
 """One line each, here rather than in the modules: --help imports none of them."""
@@ -55,7 +59,8 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest verb for a mistyped one."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        mistyped = args and args[0] not in VERBS and not args[0].startswith("-")
+        if mistyped and not ctx.resilient_parsing:  # which is how completion looks at half a line
             near = difflib.get_close_matches(args[0], VERBS, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"There is no verb {args[0]!r}.{hint}", ctx)
@@ -66,8 +71,19 @@ class Verbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs that begin so, without importing them; options as click does."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(verb, help=line)
+            for verb, line in VERBS.items()
+            if verb.startswith(incomplete)
+        ]
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; errors of ours become one line on standard error and an exit code."""
+        terminal.prepare()
         try:
             return super().main(*args, **kwargs)
         except ConfigError as err:
@@ -94,3 +110,4 @@ def cli(ctx: click.Context, config: str | None) -> None:
     Example: commitd status
     """
     ctx.obj = config
+    ctx.color = terminal.coloured()

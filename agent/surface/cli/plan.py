@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from agent.adapters import containers, host
+from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
-from agent.control import gather, older
+from agent.control import gather, older, remotes
 from agent.domain import layout
 from agent.domain import plan as planning
 from agent.domain.config import Config
-from agent.domain.model import Plan
-from agent.surface.cli import common
+from agent.domain.container import Container
+from agent.domain.effects import Sight
+from agent.domain.model import Plan, Reason
+from agent.domain.source import Relation
+from agent.surface.cli import common, terminal
 
 
 @click.command()
-@click.option("--rev", metavar="R", help="Plan for this commit instead of the applied one.")
+@click.option(
+    "--rev", metavar="R", help="Plan for this commit: a SHA, or a remote's name for its head."
+)
 @common.as_json
 @click.pass_context
 def command(ctx: click.Context, rev: str | None, as_json: bool) -> None:
-    """Show what the next cycle would do and why, and do nothing.
+    """Show what the next cycle would do and why, for each stack and service, and do nothing.
+
+    For the applied commit, or for any other that was fetched.
 
     Example: commitd plan --rev 1a2b3c4
     """
@@ -30,11 +39,38 @@ def command(ctx: click.Context, rev: str | None, as_json: bool) -> None:
 
     config = common.load(ctx)
     todo, sha = anyio.run(look, config, rev, backend="asyncio")
+    journal = common.open_journal(config)
+    sights: Mapping[str, Sight] = {}
+    if todo.deploys:
+        if sys.stderr.isatty():
+            click.echo(f"reading the files of {len(todo.deploys)} stacks …", err=True)
+        sights = anyio.run(_preview, config, journal, todo, sha, backend="asyncio")
+    data = {"revision": sha, **as_data(todo, sights, journal)}
     if as_json:
-        common.print_json({"revision": sha, **as_data(todo)})
+        common.print_json(data)
     else:
-        show(todo, sha)
-    sys.exit(0)
+        show(data, _newer(config, journal, sha))
+
+
+async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> dict[str, Sight]:
+    from agent.adapters import compose
+    from agent.adapters.git import Git
+    from agent.control.preview import Preview
+
+    program = await compose.find(host.docker_host(config), config.converge.timeout)
+    root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
+    repository = Repository(root, config.branch, askpass)
+    preview = Preview(repository, Git(root, askpass), config.host, journal, program)
+    back = [hold.subject for hold in todo.holds if hold.reason is Reason.ROLLED_BACK]
+    return await preview.look(todo.deploys, sha, back)
+
+
+def _newer(config: Config, journal: Journal, sha: str) -> list[str]:
+    """Remotes that show another commit than the one that is planned for."""
+    names = [remote.name for remote in config.remotes]
+    seen = remotes.last_answers(journal, names, config.runtime_dir).values()
+    ahead = (each for each in seen if each.relation in {Relation.AHEAD, Relation.UNKNOWN})
+    return [each.name for each in ahead if each.head and each.head != sha]
 
 
 async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
@@ -52,39 +88,41 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     return planning.plan(found), sha
 
 
-def as_data(todo: Plan) -> dict[str, Any]:
+def as_data(todo: Plan, sights: Mapping[str, Sight], journal: Journal) -> dict[str, Any]:
     """The plan for programs."""
+    releases = journal.releases()
+    busy = {d.stack.name for d in todo.deploys} | {r.project for r in todo.removals}
+    busy |= {hold.subject for hold in todo.holds}
     return {
         "deploys": [
             {
                 "stack": deploy.stack.name,
                 "reason": deploy.reason.value,
                 "cause": [cause.as_json() for cause in deploy.causes],
+                "services": [effect.as_json() for effect in sights[deploy.stack.name].services],
+                "unknown": sights[deploy.stack.name].unknown,
             }
             for deploy in todo.deploys
         ],
         "removals": [
-            {"stack": removal.project, "reason": removal.reason.value, "after": removal.after}
+            {
+                "stack": removal.project,
+                "reason": removal.reason.value,
+                "after": removal.after,
+                "services": [
+                    service.name
+                    for release in (releases.get(removal.project),)
+                    if release
+                    for service in release.services
+                ],
+            }
             for removal in todo.removals
         ],
+        "unchanged": sorted(releases.keys() - busy),
         "evictions": [
-            {
-                "id": eviction.container.id,
-                "name": eviction.container.name,
-                "image": eviction.container.image,
-                "reason": eviction.reason.value,
-            }
-            for eviction in todo.evictions
+            _undeclared(eviction.container, eviction.reason.value) for eviction in todo.evictions
         ],
-        "exempt": [
-            {
-                "id": spare.container.id,
-                "name": spare.container.name,
-                "image": spare.container.image,
-                "reason": spare.rule,
-            }
-            for spare in todo.spared
-        ],
+        "exempt": [_undeclared(spare.container, spare.rule) for spare in todo.spared],
         "holds": [
             {
                 "subject": hold.subject,
@@ -96,22 +134,50 @@ def as_data(todo: Plan) -> dict[str, Any]:
     }
 
 
-def show(todo: Plan, sha: str) -> None:
+def _undeclared(container: Container, reason: str) -> dict[str, str]:
+    return {
+        "id": container.id,
+        "name": container.name,
+        "image": container.image,
+        "reason": reason,
+    }
+
+
+def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
     """The plan for people."""
-    if todo.empty:
-        click.echo(f"Nothing to do at {sha[:7]}.")
-    for deploy in todo.deploys:
-        click.echo(f"deploy {deploy.stack.name}: {deploy.reason}")
-        for cause in deploy.causes:
-            before, after = common.short(cause.before), common.short(cause.after)
-            click.echo(f"    {cause.path}: {before} → {after}")
-    for removal in todo.removals:
-        after = f" once {removal.after} is up" if removal.after else ""
-        click.echo(f"take down {removal.project}{after}: {removal.reason} (volumes stay)")
-    for eviction in todo.evictions:
-        container = eviction.container
-        click.echo(f"end {container.name} ({container.image}): {eviction.reason}")
-    for spare in todo.spared:
-        click.echo(f"let be {spare.container.name} ({spare.container.image}): {spare.rule}")
-    for hold in todo.holds:
-        click.echo(f"held {hold.subject}: {hold.reason}: {hold.detail}")
+    sha = data["revision"]
+    if not (data["deploys"] or data["removals"] or data["evictions"]):
+        terminal.say(f"Nothing to do at {sha[:7]}.")
+    for hold in data["holds"]:
+        sign = "! waits for you:" if hold["needs_person"] else "‖ held"
+        terminal.say(f"{sign} {hold['subject']}: {hold['reason']}")
+    for deploy in data["deploys"]:
+        terminal.say(f"deploy {deploy['stack']}: {deploy['reason']}")
+        for cause in deploy["cause"]:
+            before, after = common.short(cause["from"]), common.short(cause["to"])
+            terminal.say(f"{cause['path']}: {before} → {after}", 4)
+        for service in deploy["services"]:
+            terminal.say(_service(service), 4)
+        if deploy["unknown"]:
+            terminal.say(f"not known: {deploy['unknown']}", 4)
+    for removal in data["removals"]:
+        after = f" once {removal['after']} is up" if removal["after"] else ""
+        terminal.say(f"take down {removal['stack']}{after}: {removal['reason']} (volumes stay)")
+        for service in removal["services"]:
+            terminal.say(f"remove {service}", 4)
+    for each in data["evictions"]:
+        terminal.say(f"end {each['name']} ({each['image']}): {each['reason']}")
+    for each in data["exempt"]:
+        terminal.say(f"let be {each['name']} ({each['image']}): {each['reason']}")
+    for name in newer:
+        terminal.say(f"{name} shows another commit: commitd plan --rev {name}, once it is fetched")
+
+
+def _service(service: Mapping[str, Any]) -> str:
+    if service["action"] == "none":
+        return f"leave {service['name']} as it is"
+    text = f"{service['action']} {service['name']}: {service['reason']}"
+    image = service["image"]
+    if image and image["from"] and image["to"]:
+        text += f": {common.short(image['from'])} → {common.short(image['to'])}"
+    return text

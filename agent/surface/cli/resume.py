@@ -8,11 +8,11 @@ import click
 
 from agent.domain.errors import ConfigError
 from agent.domain.model import Status
-from agent.surface.cli import common
+from agent.surface.cli import common, complete
 
 
 @click.command()
-@click.argument("stack", required=False)
+@click.argument("stack", required=False, shell_complete=complete.stacks)
 @click.pass_context
 def command(ctx: click.Context, stack: str | None) -> None:
     """Give a suspended stack, or without STACK the whole host, back to the agent.

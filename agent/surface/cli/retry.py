@@ -7,11 +7,11 @@ import difflib
 import click
 
 from agent.domain.errors import ConfigError
-from agent.surface.cli import common
+from agent.surface.cli import common, complete
 
 
 @click.command()
-@click.argument("stack")
+@click.argument("stack", shell_complete=complete.stacks)
 @click.pass_context
 def command(ctx: click.Context, stack: str) -> None:
     """Try a stack again that failed for good or was rolled back, without a change of its files.

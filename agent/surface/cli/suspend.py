@@ -9,17 +9,17 @@ import click
 
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
+from agent.control.overview import list_containers
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 from agent.domain.exempt import Suspension
-from agent.surface.cli import common
-from agent.surface.cli.status import list_containers
+from agent.surface.cli import common, complete
 
 _RECENT = 200
 
 
 @click.command()
-@click.argument("stack", required=False)
+@click.argument("stack", required=False, shell_complete=complete.stacks)
 @common.for_option(help="When it ends by itself; without this, commitd resume ends it.")
 @click.option("--reason", default="", help="Why; commitd status shows it.")
 @click.pass_context

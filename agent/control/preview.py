@@ -1,0 +1,153 @@
+"""What the deploys of a plan would do to their services, found out without touching anything."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.compose import Compose, Invocation
+from agent.adapters.export import export
+from agent.adapters.git import Git
+from agent.adapters.journal import Journal
+from agent.adapters.plaintext import PlaintextStore
+from agent.adapters.repository import Repository
+from agent.control.older import stack_at
+from agent.control.stacks import Ready
+from agent.domain import dotenv, effects
+from agent.domain.effects import Sight
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.layout import plaintext_path
+from agent.domain.model import Deploy, Reason, Release, Stack
+
+_AT_A_TIME = 4
+
+
+class Preview:
+    """Resolves stacks as they were and as they will be, each in a copy at one and the same path.
+
+    Their config hashes can be compared then: paths are part of them. Secret files are those that
+    are decrypted on this host now, by links; nothing is decrypted for a look.
+    """
+
+    def __init__(
+        self, repository: Repository, git: Git, host: str, journal: Journal, compose: Compose
+    ) -> None:
+        self._repository = repository
+        self._git = git
+        self._host = host
+        self._compose = compose
+        self._releases = journal.releases()
+        self._rollbacks = journal.rollbacks()
+        self._plaintext = journal.plaintext()
+        self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
+
+    async def look(
+        self, deploys: Iterable[Deploy], revision: str, rolled_back: Iterable[str]
+    ) -> dict[str, Sight]:
+        """What happens to the services of each stack at ``revision``; never raises for one."""
+        found: dict[str, Sight] = {}
+        back = {name: self._rollbacks[name].revision for name in rolled_back}
+
+        async def one(deploy: Deploy) -> None:
+            name = deploy.stack.name
+            async with self._limiter:
+                found[name] = await self._sight(deploy, back.get(name, revision))
+
+        async with anyio.create_task_group() as group:
+            for deploy in deploys:
+                group.start_soon(one, deploy)
+        return found
+
+    async def _sight(self, deploy: Deploy, sha: str) -> Sight:
+        stack, release = deploy.stack, self._releases.get(deploy.stack.name)
+        if deploy.reason is Reason.DRIFTED and release:
+            cut = "its last deploy was cut short" if release.disturbed else None
+            return Sight(tuple(effects.drifted(deploy, release)), cut)
+        before, unknown = None, self._undecrypted(stack, release)
+        with tempfile.TemporaryDirectory(prefix="commitd-plan-") as scratch:
+            root = Path(scratch, "repo")
+            if release:
+                try:
+                    before = await self._before(release, root)
+                except CommitdError as err:
+                    unknown = f"how it was at {release.revision[:7]} cannot be told: {err}"
+                shutil.rmtree(root, ignore_errors=True)
+            try:
+                after = await self._after(stack, sha, root)
+            except CommitdError as err:
+                return Sight(unknown=unknown or f"its files cannot be resolved: {err}")
+        if release is None:
+            return Sight(tuple(effects.begun(after)), unknown)
+        return Sight(tuple(effects.changed(release, before, after, stack.settings)), unknown)
+
+    def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
+        """That a secret is another than the one whose plaintext is here, or was deployed."""
+        old = dict(release.inputs) if release else self._plaintext
+        for file in stack.environment:
+            if file.secret and not self._plaintext.get(file.path) == file.oid == old.get(file.path):
+                return f"{file.path} changed: services that use its values are recreated as well"
+        return None
+
+    async def _before(self, release: Release, root: Path) -> Mapping[str, str]:
+        """The config hashes of the release that is there."""
+        old = await stack_at(self._repository, self._host, release.stack, release.revision)
+        return await self._compose.hashes(await self._written(old, release.revision, root))
+
+    async def _after(self, stack: Stack, sha: str, root: Path) -> effects.Model:
+        invocation = await self._written(stack, sha, root)
+        services = await self._compose.model(invocation)
+        ready = Ready(stack, invocation, services)
+        return effects.Model(
+            services,
+            await self._compose.hashes(invocation),
+            {name: ready.files(name) for name in services},
+        )
+
+    async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:
+        """The stack's files below ``root``, and how Compose is told of them.
+
+        Raises :class:`CommitdError`.
+        """
+        await export(self._git, sha, (path for path, _ in stack.inputs), root)
+        await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
+        try:
+            plain, secrets = self._environment(stack, root)
+        except (OSError, ValueError) as err:
+            reason = err.strerror if isinstance(err, OSError) else str(err)
+            raise PermanentError(f"its env files cannot be read: {reason}") from None
+        return Invocation(
+            project=stack.name,
+            file=root / stack.compose,
+            env_files=plain,
+            secrets=secrets,
+            root=root,
+            build=stack.build,
+            pins=stack.pins,
+        )
+
+    def _link_plaintext(self, stack: Stack, root: Path) -> None:
+        """For Compose files that name it: links, so that no second copy is ever left behind."""
+        for path, _ in stack.inputs:
+            there = self._git.root / plaintext_path(path)
+            if there.is_file():
+                (root / plaintext_path(path)).symlink_to(there)
+
+    def _environment(self, stack: Stack, root: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
+        """The plain env files below ``root``, and the values of the secret ones."""
+        values: list[dotenv.Values] = []
+        plain: list[Path] = []
+        store = PlaintextStore(self._git.root)
+        for file in stack.environment:
+            if not file.secret:
+                plain.append(root / file.path)
+                keys = dotenv.keys(plain[-1].read_text())
+                values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
+            elif store.exists(plaintext_path(file.path)):
+                secret = dotenv.decrypted_values(store.read(plaintext_path(file.path)))
+                values.append(dotenv.Values(file.path, secret=secret))
+        return tuple(plain), dotenv.secret_environment(values)

@@ -1,0 +1,41 @@
+"""Names for the shell's completion, from the journal; silent where there is none."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from agent.adapters.journal import Journal
+from agent.domain.errors import CommitdError
+
+
+def stacks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001  click's signature
+    """Stacks that this host declares or runs."""
+    journal = _journal(ctx)
+    return _items(_stacks(journal) if journal else (), incomplete)
+
+
+def subjects(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001  click's signature
+    """These, and whatever else something was done with: containers that were ended."""
+    journal = _journal(ctx)
+    return _items({*_stacks(journal), *journal.subjects()} if journal else (), incomplete)
+
+
+def _stacks(journal: Journal) -> set[str]:
+    declared = journal.get("declared") or {}
+    return {*declared.get("stacks", {}), *declared.get("broken", {}), *journal.releases()}
+
+
+def _items(names: set[str] | tuple[()], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _journal(ctx: click.Context) -> Journal | None:
+    from agent.adapters import host
+    from agent.surface.cli import common
+
+    try:
+        option = ctx.find_root().params.get("config")
+        return common.open_journal(host.load_config(host.config_path(option)))
+    except CommitdError:
+        return None

@@ -1,0 +1,113 @@
+"""``commitd why``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from agent.control import overview
+from agent.domain.model import Revision
+from agent.domain.why import Answer, ServiceFacts
+from agent.surface.cli import common, complete, history, terminal
+
+
+@click.command()
+@click.argument("name", metavar="STACK|CONTAINER", shell_complete=complete.subjects)
+@common.as_json
+@click.pass_context
+def command(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Say why a stack or a container runs here, or why it does not.
+
+    Which line of which file declares it, by which commit, and what was last done with it. A
+    container is named by its name or the beginning of its ID. Answers also while the agent or
+    Docker is stopped.
+
+    Example: commitd why web
+    """
+    import anyio
+
+    answer, kept = anyio.run(_ask, ctx, name, backend="asyncio")
+    if as_json:
+        common.print_json(answer.as_json())
+    else:
+        show(answer, kept=kept)
+
+
+async def _ask(ctx: click.Context, name: str) -> tuple[Answer, bool]:
+    """The answer, and whether a container that was ended can still be brought back."""
+    from agent.adapters.blame import Blame
+    from agent.adapters.repository import Repository
+    from agent.control import explain
+
+    config = common.load(ctx)
+    journal = common.open_journal(config)
+    root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
+    declared = await explain.read(config, journal, Repository(root, config.branch, askpass))
+    sha = declared.desired.revision.sha if declared.desired else None
+    explainer = explain.Explainer(
+        config,
+        journal,
+        declared,
+        blame=Blame(root, askpass, sha) if sha else None,
+        containers=overview.list_containers(config),
+        stacks=overview.status(config, journal)["stacks"],
+    )
+    answer = await explainer.explain(name)
+    kept = {each.id for each in journal.kept()}
+    return answer, answer.ended is not None and answer.ended.id in kept
+
+
+def show(answer: Answer, *, kept: bool) -> None:
+    """The answer for people."""
+    terminal.say(answer.because)
+    for place in (answer.rule[1] if answer.rule else None, answer.declared):
+        if place and place.commit:
+            terminal.say(f"that line is there since {_commit(place.commit)}", 2)
+    if answer.left and answer.left.commit:
+        terminal.say(f"it left {answer.left.where} with {_commit(answer.left.commit)}", 2)
+    if answer.state:
+        _state(answer.state)
+    for service in answer.services:
+        _service(service)
+    if answer.container and not answer.services:
+        container = answer.container
+        terminal.say(
+            f"container {container.id[:12]} {container.name}: {container.state}, {container.image}",
+            2,
+        )
+    if answer.ended:
+        ended = answer.ended
+        until = f", kept until {terminal.clock(ended.kept_until)}" if ended.kept_until else ""
+        terminal.say(f"{ended.action} {terminal.clock(ended.at)}: {ended.reason}{until}", 2)
+        if kept:
+            terminal.say(f"to bring it back: commitd undo {ended.id[:12]}", 2)
+    if answer.last:
+        click.echo("The last thing that was done:")
+        last = dict(answer.last)
+        notes = {path: f"by {_commit(commit)}" for path, commit in answer.touched.items()}
+        history.show(last, notes)
+
+
+def _state(state: Any) -> None:
+    revision = f", release of {state['revision'][:7]}" if state["revision"] else ""
+    sync, health = terminal.state(state["sync"]), terminal.state(state["health"])
+    terminal.say(f"{sync}, {health}{revision}", 2)
+
+
+def _service(service: ServiceFacts) -> None:
+    where = service.origin.where if service.origin else "not in any file of the applied commit"
+    terminal.say(f"{service.name}: {service.image or 'not deployed yet'}", 2)
+    terminal.say(f"{where}{_by(service.origin.commit) if service.origin else ''}", 6)
+    for container in service.containers:
+        health = f", {container.health}" if container.health else ""
+        terminal.say(f"{container.id[:12]} {container.name}: {container.state}{health}", 6)
+
+
+def _by(commit: Revision | None) -> str:
+    return f", since {_commit(commit)}" if commit else ""
+
+
+def _commit(commit: Revision) -> str:
+    when = terminal.clock(commit.committed_at)
+    return f'{commit.short} "{commit.subject}" — {commit.author}, {when}'
