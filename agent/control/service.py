@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import anyio
 import anyio.to_thread
@@ -61,8 +62,15 @@ async def _one_cycle(parts: Parts) -> Verdict:
 class Daemon:
     """The agent as a service. Signals: TERM and INT end it, HUP reloads, USR1 looks now."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reload: Callable[[], Config],
+        beside: Callable[[Config], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
+        """``beside`` goes on beside the work, for as long as the host's lock is held."""
         self._config = config
+        self._beside = beside
         self._before: Config | None = None
         self._reload = reload
         self._reload_wanted = False
@@ -98,9 +106,10 @@ class Daemon:
     async def _run_with_one_config(self) -> None:
         self._reload_wanted = False
         self._pulse()
-        async with assemble(
-            self._config, pulse=self._pulse, stopping=lambda: self._stopping
-        ) as parts:
+        async with (
+            assemble(self._config, pulse=self._pulse, stopping=lambda: self._stopping) as parts,
+            self._beside(self._config),
+        ):
             if engine_id := await self._await_engine(parts):
                 with lease.only_agent_of(engine_id):
                     await self._work(parts)

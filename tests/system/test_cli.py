@@ -408,7 +408,7 @@ def test_colour_is_for_terminals_and_width_is_respected(fleet: Fleet) -> None:
             assert re.search(r"\btwo\b", narrow.stdout)
             assert "…" not in narrow.stdout
     wide = _run(host, "status", COLUMNS="80").stdout.splitlines()
-    assert any("✓ synced   ✓ healthy" in line and "app running" in line for line in wide)
+    assert any("✓ synced  ✓ healthy" in line and "app running" in line for line in wide)
     for limit in (40, 80):
         for words in (["status"], ["history"], ["why", "one"]):
             shown = COLOUR.sub("", _at_a_terminal(host, *words, COLUMNS=str(limit)))

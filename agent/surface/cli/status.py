@@ -73,7 +73,7 @@ def show(document: dict[str, Any], *, agent: int | None) -> None:
             ],
         )
     for stack in document["stacks"]:
-        if stack["reason"] and stack["sync"] != "suspended":
+        if stack["reason"] and stack["sync"] != "suspended" and stack["reason"] not in verdict:
             terminal.say(f"{stack['name']}: {stack['reason']}")
     spared = [item for item in document["undeclared"] if item["action"] == "exempt"]
     _list("undeclared", [item for item in document["undeclared"] if item not in spared])

@@ -7,16 +7,18 @@ import os
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
 UNKNOWN_WIDTH = 100
 """Columns where there is no terminal to ask."""
-_NARROW, _NARROWEST = 72, 20
-"""Below the first, columns would be too thin to read: rows become lines."""
+_NARROWEST = 20
+_THINNEST = 16
+"""Of the last column of a table."""
+_GAP = "  "
 
 SIGNS = {
     "synced": "✓", "healthy": "✓", "succeeded": "✓", "pending": "…", "progressing": "…",
@@ -93,50 +95,52 @@ def say(text: str, indent: int = 0) -> None:
 
     Lines after the first stand deeper. Elsewhere it stays one line, for grep and its like.
     """
-    before = " " * indent
-    shown = before + text
+    shown = " " * indent + text
     if sys.stdout.isatty():
-        shown = textwrap.fill(
-            text,
-            width(),
-            initial_indent=before,
-            subsequent_indent=f"{before}    ",
-            break_on_hyphens=False,
-        )
+        shown = _wrapped(text, indent)
     click.secho(shown, fg=_COLOURS.get(text[:1]))
 
 
+def _wrapped(text: str, indent: int) -> str:
+    before = " " * indent
+    return textwrap.fill(
+        text,
+        width(),
+        initial_indent=before,
+        subsequent_indent=f"{before}    ",
+        break_on_hyphens=False,
+    )
+
+
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table that fits the width: no value is ever cut off.
+    """A table that fits the width: no value is ever cut off, the last column wraps.
 
-    On a narrow terminal, one wrapped line for each row.
+    Where that column would be too thin to read, one wrapped line for each row.
     """
-    if width() < _NARROW:
-        for row in rows:
-            first, *others = textwrap.wrap(
-                "  ".join(cell for cell in row if cell),
-                width(),
-                subsequent_indent="  ",
-                break_on_hyphens=False,
-            )
-            for line in (first, *others):
-                click.echo(line)
+    table = [tuple(headings), *map(tuple, rows)]
+    widths = [max(map(_cells, column)) for column in list(zip(*table, strict=True))[:-1]]
+    left = width() - sum(widths) - len(_GAP) * len(widths)
+    if left < _THINNEST:
+        for row in table[1:]:
+            click.echo(_wrapped(_GAP.join(cell for cell in row if cell), 0))
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+    indent = " " * (sum(widths) + len(_GAP) * len(widths))
+    for number, row in enumerate(table):
+        cells = [
+            cell + " " * (wide - _cells(cell)) for cell, wide in zip(row, widths, strict=False)
+        ]
+        last, *more = textwrap.wrap(row[-1], left, break_on_hyphens=False) or [""]
+        shown = _GAP.join([*map(_painted, cells), last]).rstrip()
+        click.echo(shown if number else click.style(shown, bold=True))
+        for line in more:
+            click.echo(indent + line)
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, _COLOURS.get(cell[:1], "")) for cell in row))
-    console().print(table)
+
+def _painted(cell: str) -> str:
+    colour = _COLOURS.get(cell[:1])
+    return click.style(cell, fg=colour) if colour else cell
 
 
-def console() -> Any:
-    """Standard output; colour only on a terminal and never against NO_COLOR."""
-    from rich.console import Console
-
-    colours: Any = "auto" if coloured() is None else None
-    return Console(highlight=False, width=width(), markup=False, color_system=colours)
+def _cells(text: str) -> int:
+    """Columns that the text takes: characters of East Asia take two."""
+    return len(text) + sum(unicodedata.east_asian_width(character) in "WF" for character in text)

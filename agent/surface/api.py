@@ -1,0 +1,87 @@
+"""The agent's API on a Unix socket, for root alone: what the host knows, as JSON; it only tells.
+
+``GET /v1/status`` is the document of ``commitd status --json``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from aiohttp import web
+
+from agent.adapters.journal import Journal
+from agent.control import overview
+from agent.domain.config import Config
+from agent.domain.errors import CommitdError
+
+log = logging.getLogger("commitd.api")
+
+SOCKET = "commitd.sock"
+_AT_A_TIME = 2
+"""Looks at the engine for those who ask."""
+_BACKLOG = 16
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[None]:
+    """Answer while the block runs. What goes wrong here is logged, and stops no deploy."""
+    path = config.runtime_dir / SOCKET
+    runner = web.AppRunner(_application(config), access_log=None, shutdown_timeout=1)
+    try:
+        await runner.setup()
+        await web.SockSite(runner, _bind(path), backlog=_BACKLOG).start()
+    except OSError as err:
+        log.warning("there is no API on %s: %s", path, err)
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await runner.cleanup()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _bind(path: Path) -> socket.socket:
+    """The socket at ``path``, 0600 from its first moment; replaces what a killed agent left."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _application(config: Config) -> web.Application:
+    limiter = anyio.CapacityLimiter(_AT_A_TIME)
+
+    def look() -> web.Response:
+        journal = Journal(config.state_dir / "journal.db", read_only=True)
+        try:
+            return web.json_response(overview.status(config, journal))
+        finally:
+            journal.close()
+
+    async def status(_: web.Request) -> web.Response:
+        try:
+            return await anyio.to_thread.run_sync(look, limiter=limiter)
+        except CommitdError as err:
+            return web.json_response({"error": str(err)}, status=503)
+
+    application = web.Application()
+    application.router.add_get("/v1/status", status)
+    return application
