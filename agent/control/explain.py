@@ -16,6 +16,7 @@ from agent.domain import layout, ownership, plan, situation, why
 from agent.domain.config import Config
 from agent.domain.container import SWARM_TASK, Container
 from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.exempt import Exemptions
 from agent.domain.model import DesiredState, Release
 from agent.domain.why import Answer, Origin
 
@@ -196,7 +197,7 @@ class Explainer:
             if isinstance(owner, ownership.Declared):
                 return await self._of_stack(answer, container)
             if isinstance(owner, ownership.Exempt):
-                return await self._let_be(answer, container, owner.rule)
+                return await self._let_be(answer, container, owner.rule, spared)
             because = f"nobody declared {container.name}: {owner.reason.value}"
             report_only = self._config.undeclared.mode == "report"
             hold = plan.refusal(container, shield, report_only=report_only)
@@ -219,8 +220,12 @@ class Explainer:
         because = f"{container.name} is of the service {service} of {stack}{where}"
         return replace(answer, because=because)
 
-    async def _let_be(self, answer: Answer, container: Container, rule: str) -> Answer:
+    async def _let_be(
+        self, answer: Answer, container: Container, rule: str, spared: Exemptions
+    ) -> Answer:
         place, because = None, f"no stack declares {container.name}; it is left alone: {rule}"
+        if paused := spared.suspension(container.project):
+            because += f" {plan.suspended(paused, self._config.host).detail}"
         allow = self._declared.desired.allow if self._declared.desired else ()
         if allowed := next((r for r in allow if rule.endswith(r.where)), None):
             place = await self._at(allowed.where)

@@ -180,6 +180,40 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     _refused(host.commitd("plan", "--rev", "nowhere"), 1, "no commit 'nowhere'", "commitd once")
 
 
+def test_plan_tells_mounted_files_from_settings_and_says_what_a_secret_hides(fleet: Fleet) -> None:
+    def encrypted(text: str) -> bytes:
+        return fleet.box.encrypt(text, [fleet.box.age.recipient])
+
+    site = "    volumes: ['./site.conf:/site.conf:ro']\n    environment: {WORD: '${WORD}'}\n"
+    db = f"  db: {{image: '{fleet.idle}', env_file: .decrypted.db.secret.env}}\n"
+    secret = "stacks/one/db.secret.env"
+    files = {
+        LIST: "- one\n",
+        "global/all.env": "WORD=mum\n",
+        "stacks/one/site.conf": "v1\n",
+        "stacks/one/compose.yaml": fleet.compose(fleet.web, more=site) + db,
+    }
+    fleet.commit("first", {**files, secret: encrypted("PASSWORD=first\n")})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    assert host.once().returncode == 0
+
+    def planned(changed: dict[str, str | bytes | None]) -> tuple[dict[str, str], str | None]:
+        """What a commit with these changes would do, without its being applied."""
+        sha = fleet.commit("more", changed)
+        clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+        fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
+        [deploy] = host.json("plan", "--rev", sha)["deploys"]
+        return {s["name"]: s["action"] for s in deploy["services"]}, deploy["unknown"]
+
+    assert planned({"stacks/one/site.conf": "v2\n"}) == ({"app": "restart", "db": "none"}, None)
+    assert planned({"global/all.env": "WORD=dad\n"}) == ({"app": "recreate", "db": "none"}, None)
+    services, unknown = planned({secret: encrypted("PASSWORD=second\n")})
+    assert services == {"app": "recreate", "db": "none"}
+    assert unknown == f"{secret} changed: services that use its values are recreated as well"
+    _, unknown = planned({"stacks/one/compose.yaml": fleet.compose("idle:1")})
+    assert "commitd pin one" in (unknown or "")
+
+
 def test_version_names_the_programs_that_are_used(box: Sandbox) -> None:
     host = Host(box)
     versions = host.json("version")
