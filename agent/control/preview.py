@@ -80,7 +80,8 @@ class Preview:
             try:
                 after = await self._after(stack, sha, root)
             except CommitdError as err:
-                return Sight(unknown=unknown or f"its files cannot be resolved: {err}")
+                refused = f"its files cannot be resolved: {err}"
+                return Sight(unknown="; ".join(filter(None, (refused, unknown))))
         if release is None:
             return Sight(tuple(effects.begun(after)), unknown)
         return Sight(tuple(effects.changed(release, before, after, stack.settings)), unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from dataclasses import dataclass
 
@@ -66,8 +67,11 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
     """The newest eviction that ``word`` names and whose container is still there."""
     records = await anyio.to_thread.run_sync(journal.find_evicted, word) if word else []
     if not records:
+        kept = await anyio.to_thread.run_sync(journal.kept)
+        near = difflib.get_close_matches(word, {record.name for record in kept}, 1)
         raise PermanentError(
-            f"no container {word!r} was ended here", hint="commitd status lists them"
+            f"no container {word!r} was ended here",
+            hint=f"did you mean {near[0]!r}?" if near else "commitd status lists them",
         )
     found = [
         (record, from_inspect(raw))

@@ -103,6 +103,7 @@ def test_what_nobody_declared_leads_to_what_was_done_and_to_the_rule(
     assert (ended["action"], rogue["last"]["action"]) == ("removed", "evict")
     assert rogue["container"]["name"].startswith("commitd-evicted-rogue-")
     assert f"commitd undo {ended['id'][:12]}" in host.commitd("why", ended["id"][:8]).stdout
+    assert "did you mean 'rogue'?" in host.commitd("undo", "rouge").stderr
     assert host.commitd("undo", "rogue", "--for", "1h").returncode == 0
     back = host.json("why", "rogue")
     assert back["rule"]["says"] == "it was brought back by commitd undo"

@@ -21,6 +21,12 @@ def subjects(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return _items({*_stacks(journal), *journal.subjects()} if journal else (), incomplete)
 
 
+def kept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001  click's signature
+    """Containers that were ended and can be brought back."""
+    journal = _journal(ctx)
+    return _items({record.name for record in journal.kept()} if journal else (), incomplete)
+
+
 def _stacks(journal: Journal) -> set[str]:
     declared = journal.get("declared") or {}
     return {*declared.get("stacks", {}), *declared.get("broken", {}), *journal.releases()}

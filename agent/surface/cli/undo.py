@@ -6,11 +6,11 @@ import click
 
 from agent.adapters import host
 from agent.domain.config import Config
-from agent.surface.cli import common
+from agent.surface.cli import common, complete
 
 
 @click.command()
-@click.argument("container", metavar="ID")
+@click.argument("container", metavar="ID", shell_complete=complete.kept)
 @common.for_option(default="1h", help="How long it is left alone then.")
 @click.pass_context
 def command(ctx: click.Context, container: str, for_s: float) -> None:
