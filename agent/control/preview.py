@@ -14,7 +14,6 @@ from agent.adapters.compose import Compose, Invocation
 from agent.adapters.export import export
 from agent.adapters.git import Git
 from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.repository import Repository
 from agent.control.older import stack_at
 from agent.control.stacks import Ready
@@ -89,9 +88,10 @@ class Preview:
     def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
         """That a secret is another than the one whose plaintext is here, or was deployed."""
         old = dict(release.inputs) if release else self._plaintext
-        for file in stack.environment:
-            if file.secret and not self._plaintext.get(file.path) == file.oid == old.get(file.path):
-                return f"{file.path} changed: services that use its values are recreated as well"
+        secret = {file.path for file in stack.environment if file.secret} | set(self._plaintext)
+        for path, oid in stack.inputs:
+            if path in secret and not self._plaintext.get(path) == oid == old.get(path):
+                return f"{path} changed: services that use its values are recreated as well"
         return None
 
     async def _before(self, release: Release, root: Path) -> Mapping[str, str]:
@@ -142,13 +142,12 @@ class Preview:
         """The plain env files below ``root``, and the values of the secret ones."""
         values: list[dotenv.Values] = []
         plain: list[Path] = []
-        store = PlaintextStore(self._git.root)
         for file in stack.environment:
             if not file.secret:
                 plain.append(root / file.path)
                 keys = dotenv.keys(plain[-1].read_text())
                 values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
-            elif store.exists(plaintext_path(file.path)):
-                secret = dotenv.decrypted_values(store.read(plaintext_path(file.path)))
+            elif (there := root / plaintext_path(file.path)).exists():
+                secret = dotenv.decrypted_values(there.read_bytes())
                 values.append(dotenv.Values(file.path, secret=secret))
         return tuple(plain), dotenv.secret_environment(values)
