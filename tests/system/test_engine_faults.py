@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.sandbox import EngineError
 from tests.sandbox.engine_proxy import EngineProxy
-from tests.sandbox.process import descendants, wait_until
+from tests.sandbox.process import wait_until
+from tests.system.killing import at, once_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.sandbox.engine_proxy import EventMode, Request
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
-
-    _Fatal = Callable[[int, Request], bool]
+    from tests.system.killing import Fatal
 
 _VOLUME = "    volumes: [data:/data]\n"
 _VOLUMES = "volumes: {data: {}}\n"
@@ -176,7 +171,7 @@ class _Story:
         self._declare()
         assert self._host.once().returncode == 0
 
-    def tell(self, fatal: _Fatal | None = None, *, after: bool = False) -> list[Request]:
+    def tell(self, fatal: Fatal | None = None, *, after: bool = False) -> list[Request]:
         """Play one round. The agent is killed at the first `fatal` effect, and the next goes on.
 
         Returns the effects up to there. What is declared and all volumes must have survived.
@@ -187,7 +182,7 @@ class _Story:
         self._declare()
         with contextlib.suppress(EngineError):  # so that it has to be pulled
             engine.api("DELETE", f"/images/{self._image}")
-        effects = self._once_until(fatal, after=after)
+        effects = once_until(self._host, self._proxy, fatal, after=after)
         where = f"{'after' if after else 'before'} the last of {[*map(str, effects)]}"
         assert "one" in self._projects(), where
         codes = [self._host.once().returncode]
@@ -222,60 +217,12 @@ class _Story:
         """Of each container, running or not."""
         return [_project(container) for container in self._fleet.box.engine.containers()]
 
-    def _once_until(self, fatal: _Fatal | None, *, after: bool) -> list[Request]:
-        effects: list[Request] = []
-        started, killed = threading.Event(), threading.Event()
-
-        def hook(number: int, request: Request) -> None:
-            started.wait()
-            if not killed.is_set():
-                effects.append(request)
-                if not (fatal and fatal(number, request)):
-                    return
-                _kill(agent)
-                killed.set()
-            raise ConnectionAbortedError  # also for what was on its way already
-
-        self._proxy.on_effect(hook, after=after)
-        agent = subprocess.Popen(
-            [sys.executable, "-m", "agent", "once"],
-            env=self._host.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[2],
-        )
-        started.set()
-        agent.wait(timeout=110)
-        self._proxy.on_effect(None)
-        assert killed.is_set() == bool(fatal), effects
-        return effects
-
 
 def _project(container: Mapping[str, Any]) -> str:
     return str(container["Labels"].get("com.docker.compose.project", ""))
 
 
-def _kill(agent: subprocess.Popen[bytes]) -> None:
-    """As systemd does it with the agent's unit: whatever the agent has started goes with it."""
-    stat = Path(f"/proc/{agent.pid}/stat")
-    agent.send_signal(signal.SIGSTOP)  # or it could start one more meanwhile
-    wait_until(lambda: ") T " in stat.read_text(), what="the agent to stop")
-    children = descendants(agent.pid)
-    for pid in (agent.pid, *children):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in children),
-        what="the agent's children to be gone",
-    )
-
-
-def _at(wanted: int) -> _Fatal:
-    return lambda number, _: number == wanted
-
-
-def _first(kind: tuple[str, str]) -> _Fatal:
+def _first(kind: tuple[str, str]) -> Fatal:
     return lambda _, request: (request.client, request.kind) == kind
 
 
@@ -289,8 +236,8 @@ def test_an_agent_killed_between_any_two_effects_is_continued_by_the_next(
     if pytestconfig.getoption("--every-effect"):
         for number, effect in enumerate(effects, 1):
             if effect.client == client:
-                story.tell(_at(number))
-                story.tell(_at(number), after=True)
+                story.tell(at(number))
+                story.tell(at(number), after=True)
         return
     *kinds, last = dict.fromkeys((e.client, e.kind) for e in effects if e.client == client)
     for kind in (*kinds, last):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +10,7 @@ import pytest
 from tests.sandbox import SandboxError
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
-from tests.system.test_engine_faults import _kill
+from tests.system.killing import nth, once_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,71 +280,6 @@ def proxy(fleet: Fleet) -> Iterator[EngineProxy]:
         yield proxy
 
 
-def _die_at(host: Host, proxy: EngineProxy, kind: str, nth: int, *, after: bool) -> None:
-    """Kill the agent at the `nth` effect of its kind, before or `after` the engine heard of it."""
-    started, killed = threading.Event(), threading.Event()
-    seen: list[str] = []
-
-    def hook(_: int, request: Request) -> None:
-        started.wait()
-        if not killed.is_set():
-            seen.append(request.kind)
-            if seen.count(kind) < nth or request.kind != kind:
-                return
-            _kill(agent)
-            killed.set()
-        raise ConnectionAbortedError  # also for what was on its way already
-
-    proxy.on_effect(hook, after=after)
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "agent", "once"],
-        env=host.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )
-    started.set()
-    agent.wait(timeout=60)
-    proxy.on_effect(None)
-    assert killed.is_set(), seen
-
-
-@pytest.mark.parametrize(
-    ("kind", "nth", "after"),
-    [
-        ("POST /containers/create", 1, False),
-        ("POST /containers/*/start", 1, True),
-        ("POST /containers/create", 2, True),
-        ("POST /containers/*/start", 2, False),
-    ],
-    ids=["deploy begins", "deploy started", "rollback created", "rollback starts"],
-)
-def test_an_agent_killed_in_a_deploy_or_in_a_rollback_is_continued_by_the_next(
-    fleet: Fleet, proxy: EngineProxy, kind: str, nth: int, after: bool
-) -> None:
-    """What was healthy runs in the end, with all its files, and the bad input is remembered."""
-    good = compose(fleet.idle, "environment: {V: '${V}'}") + MOUNT
-    bad = compose(fleet.idle, "environment: {V: '${V}'}", "command: [sh, -c, exit 3]") + MOUNT
-    host = _up(fleet, {STACK: good, "stacks/web/v.env": "V=1\n", "stacks/web/a.conf": "good"})
-    host.config["docker"] = {"socket": proxy.host}
-    host.write_config()
-    fleet.commit("bad", {STACK: bad, "stacks/web/v.env": "V=2\n", "stacks/web/a.conf": "bad"})
-    _die_at(host, proxy, kind, nth, after=after)
-    assert host.once().returncode == 1
-    settled = fleet.running()
-    result = host.once()
-    assert "its new release was not healthy" in result.stdout
-    assert fleet.running() == settled
-    assert settled.keys() == {"web-app-1"}
-    assert fleet.environment("web-app-1")["V"] == "1"
-    assert _sees(fleet) == "good"
-    fleet.commit("mended", {STACK: good})
-    assert host.once().returncode == 0
-    assert fleet.environment("web-app-1")["V"] == "2"
-    assert _sees(fleet) == "bad"
-
-
 def test_an_agent_killed_after_a_mounted_file_went_in_forgets_no_revert(
     fleet: Fleet, proxy: EngineProxy
 ) -> None:
@@ -355,7 +287,7 @@ def test_an_agent_killed_after_a_mounted_file_went_in_forgets_no_revert(
     host.config["docker"] = {"socket": proxy.host}
     host.write_config()
     fleet.commit("other", {"stacks/web/a.conf": "bad"})
-    _die_at(host, proxy, "POST /containers/*/restart", 1, after=True)
+    once_until(host, proxy, nth("POST /containers/*/restart"), after=True)
     wait_until(lambda: "web-app-1" in fleet.running(), what="the container to run")
     fleet.commit("reverted", {"stacks/web/a.conf": "good"})
     assert host.once().returncode == 0

@@ -1,0 +1,89 @@
+"""Killing the agent at an effect of one cycle, before or after the engine heard of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.sandbox.process import descendants, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sandbox.engine_proxy import EngineProxy, Request
+    from tests.sandbox.host import Host
+
+    Fatal = Callable[[int, Request], bool]
+
+
+def once_until(
+    host: Host, proxy: EngineProxy, fatal: Fatal | None, *, after: bool = False
+) -> list[Request]:
+    """One cycle, ended by SIGKILL at the first `fatal` effect; the effects up to there.
+
+    The host reaches its engine by `proxy`. Fails if there was no such effect.
+    """
+    effects: list[Request] = []
+    started, killed = threading.Event(), threading.Event()
+
+    def hook(number: int, request: Request) -> None:
+        started.wait()
+        if not killed.is_set():
+            effects.append(request)
+            if not (fatal and fatal(number, request)):
+                return
+            kill(agent)
+            killed.set()
+        raise ConnectionAbortedError  # also for what was on its way already
+
+    proxy.on_effect(hook, after=after)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "agent", "once"],
+        env=host.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    )
+    started.set()
+    agent.wait(timeout=110)
+    proxy.on_effect(None)
+    assert killed.is_set() == bool(fatal), effects
+    return effects
+
+
+def kill(agent: subprocess.Popen[bytes]) -> None:
+    """As systemd does it with the agent's unit: whatever the agent has started goes with it."""
+    stat = Path(f"/proc/{agent.pid}/stat")
+    agent.send_signal(signal.SIGSTOP)  # or it could start one more meanwhile
+    wait_until(lambda: ") T " in stat.read_text(), what="the agent to stop")
+    children = descendants(agent.pid)
+    for pid in (agent.pid, *children):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in children),
+        what="the agent's children to be gone",
+    )
+
+
+def at(wanted: int) -> Fatal:
+    """The effect with this number, counted from 1."""
+    return lambda number, _: number == wanted
+
+
+def nth(kind: str, count: int = 1) -> Fatal:
+    """The effect of this kind that is the `count`-th of its kind."""
+    seen: list[str] = []
+
+    def fatal(_: int, request: Request) -> bool:
+        seen.append(request.kind)
+        return request.kind == kind and seen.count(kind) == count
+
+    return fatal

@@ -1,0 +1,146 @@
+"""An agent that is killed anywhere in a deploy that fails, or in its rollback, costs nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.sandbox import EngineError
+from tests.sandbox.engine_proxy import EngineProxy
+from tests.system.killing import at, nth, once_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sandbox.engine_proxy import Request
+    from tests.system.conftest import Fleet
+    from tests.system.killing import Fatal
+
+_CYCLES = 3  # that the next agent has at most
+_BACK = "held: web: its new release was not healthy"
+_STACK = "stacks/web/compose.yaml"
+
+
+@pytest.fixture
+def proxy(fleet: Fleet) -> Iterator[EngineProxy]:
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "killed-proxy.sock") as proxy:
+        yield proxy
+
+
+class _Story:
+    """Rounds of the same: each commits another release that ends at once.
+
+    What was well has a service whose settings and image change, one of which only a mounted file
+    does, a value, a secret and a volume; the bad release has one service more.
+    """
+
+    def __init__(self, fleet: Fleet, proxy: EngineProxy) -> None:
+        self._fleet = fleet
+        self._proxy = proxy
+        self._host = fleet.host()
+        self._round = 0
+        fleet.commit(
+            "good",
+            {
+                "host/media/stacks.yaml": "- web\n- other\n",
+                _STACK: self._compose(fleet.web),
+                "stacks/other/compose.yaml": fleet.compose(),
+                **self._values("good"),
+            },
+        )
+        assert self._host.once().returncode == 0
+        fleet.box.engine.run("exec", "web-app-1", "touch", "/data/precious")
+        self._host.config["docker"] = {"socket": proxy.host}
+        self._host.write_config()
+        self._other = fleet.running()["other-app-1"]
+
+    def tell(self, fatal: Fatal | None = None, *, after: bool = False) -> list[Request]:
+        """Play one round. The agent is killed at the first `fatal` effect, and the next goes on.
+
+        Returns the effects up to there. In the end all of what was well must run, and stay.
+        """
+        self._round += 1
+        self._commit_bad()
+        effects = once_until(self._host, self._proxy, fatal, after=after)
+        where = f"{'after' if after else 'before'} the last of {[*map(str, effects)]}"
+        said = [self._host.once().stdout]
+        while _BACK not in said[-1] and len(said) < _CYCLES:
+            said.append(self._host.once().stdout)
+        assert _BACK in said[-1], f"{said} {where}"
+        self._well("good", where)
+        before = self._fleet.running(), self._done()
+        assert self._host.once().returncode == 1
+        assert (self._fleet.running(), self._done()) == before, where
+        return effects
+
+    def mend(self) -> None:
+        """What is good again replaces what is back."""
+        self._fleet.commit("mended", {_STACK: self._compose(self._fleet.web)})
+        assert self._host.once().returncode == 0
+        self._well(f"bad {self._round}", "mended")
+
+    def _well(self, word: str, where: str) -> None:
+        fleet, engine = self._fleet, self._fleet.box.engine
+        running = fleet.running()
+        assert running.keys() == {"web-app-1", "web-side-1", "other-app-1"}, where
+        assert running["other-app-1"] == self._other, where
+        values = fleet.environment("web-app-1")
+        assert (values["V"], values["S"]) == (word, word), where
+        assert engine.inspect("web-app-1")["Config"]["Image"] == fleet.web, where
+        assert engine.run("exec", "web-side-1", "cat", "/x") == word, where
+        assert "precious" in engine.run("exec", "web-app-1", "ls", "/data"), where
+
+    def _commit_bad(self) -> None:
+        fleet = self._fleet
+        bad = self._compose(fleet.web2, "    command: [sh, -c, exit 3]\n")
+        fleet.commit(
+            f"bad {self._round}",
+            {
+                _STACK: f"{bad}  extra:\n    image: {fleet.idle}\n",
+                **self._values(f"bad {self._round}"),
+            },
+        )
+        with contextlib.suppress(EngineError):  # so that it has to be pulled
+            fleet.box.engine.api("DELETE", f"/images/{fleet.web2}")
+
+    def _compose(self, image: str, more: str = "") -> str:
+        return (
+            "volumes: {data: {}}\n"
+            "services:\n"
+            f"  side:\n    image: {self._fleet.idle}\n    volumes: [./a.conf:/x:ro]\n"
+            f"  app:\n    image: {image}\n    volumes: [data:/data]\n"
+            "    environment: {V: '${V}', S: '${S}'}\n" + more
+        )
+
+    def _values(self, word: str) -> dict[str, str | bytes | None]:
+        return {
+            "stacks/web/v.env": f"V={word}\n",
+            "stacks/web/a.conf": word,
+            "stacks/web/s.secret.env": self._fleet.box.encrypt(f"S={word}\n"),
+        }
+
+    def _done(self) -> list[dict[str, Any]]:
+        return [entry for entry in self._host.json("history") if entry["action"] != "hold"]
+
+
+@pytest.mark.timeout(900)  # rounds of some seconds each
+@pytest.mark.parametrize("client", ["python", "compose"])
+def test_an_agent_killed_between_any_two_effects_of_a_rollback_is_continued_by_the_next(
+    fleet: Fleet, proxy: EngineProxy, pytestconfig: pytest.Config, client: str
+) -> None:
+    """What was healthy runs in the end, with all its files, and the bad input is remembered."""
+    story = _Story(fleet, proxy)
+    if pytestconfig.getoption("--every-effect"):
+        for number, effect in enumerate(story.tell(), 1):
+            if effect.client == client:
+                story.tell(at(number))
+                story.tell(at(number), after=True)
+    elif client == "python":
+        story.tell(nth("POST /containers/*/restart", 2), after=True)  # the file is turned back
+    else:
+        story.tell(nth("POST /containers/create"))
+        story.tell(nth("POST /containers/*/start"), after=True)
+        story.tell(nth("DELETE /containers/*", 2), after=True)  # the old one is not there yet
+    story.mend()
