@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from agent.adapters import process
 from agent.domain import images, policy, redact
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.gate import Expected
+from agent.domain.image_strings import Mention
 
 log = logging.getLogger("commitd.compose")
 
@@ -44,7 +45,7 @@ class Invocation:
     """One stack as Compose is told about it: absolute paths, and the secret variables.
 
     ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
-    what of images without a digest.
+    what of images without a digest; ``images`` is where the files name those, by service.
     """
 
     project: str
@@ -54,6 +55,7 @@ class Invocation:
     root: Path
     build: bool = False
     pins: str = "require"
+    images: Mapping[str, Mention] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
@@ -112,10 +114,10 @@ class Compose:
             said = redact.text("; ".join(noted), stack.secrets.values())
             log.info("%s: allowed, and worth knowing: %s", stack.project, said)
         pulled = {n: s for n, s in services.items() if not (stack.build and s.get("build"))}
-        if unpinned := images.unpinned(pulled):
-            said = redact.text("; ".join(unpinned), stack.secrets.values())
+        if unpinned := images.unpinned(pulled, stack.images, stack.project):
+            said = redact.text(str(unpinned), stack.secrets.values())
             if stack.pins == "require":
-                raise PermanentError(said, hint=f"commitd pin {stack.project}")
+                raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
         return expected(model)
 

@@ -253,6 +253,7 @@ class SecretKeeper:
             root=self._root,
             build=stack.build,
             pins=stack.pins,
+            images=stack.images,
         )
 
     def _copy(self, file: EnvFile, content: bytes) -> Path:

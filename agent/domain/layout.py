@@ -249,6 +249,7 @@ def _stack(
         build,
         policy.pins or "require",
         chosen,
+        read.images,
     )
     return stack, []
 

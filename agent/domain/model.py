@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from agent.domain.container import Container
 from agent.domain.exempt import AllowRule
+from agent.domain.image_strings import Mention
 from agent.domain.settings import Settings
 
 
@@ -76,7 +77,8 @@ class Stack:
 
     ``services`` are those that its own file names, those of inactive profiles included; it has
     ``more`` when it includes other files, which may name others. ``build`` is whether the policy
-    lets Compose build its images, ``pins`` what of images without a digest (require, warn).
+    lets Compose build its images, ``pins`` what of images without a digest (require, warn);
+    ``images`` is where its files name those, by service.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Stack:
     build: bool = False
     pins: str = "require"
     settings: Settings = field(default_factory=Settings)
+    images: Mapping[str, Mention] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import documents, mentions
+from agent.domain import documents, image_strings, mentions
 from agent.domain.documents import Document
 from agent.domain.errors import PermanentError
 from agent.domain.mentions import Include, Kind, Mention
@@ -42,12 +43,14 @@ class References:
 
     ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what
     they name for values, wherever it is.
+    ``images`` are those of the services by name, as the file has them that decides.
     """
 
     paths: frozenset[str]
     faults: tuple[Fault, ...] = ()
     compose: tuple[str, ...] = ()
     env_files: frozenset[str] = frozenset()
+    images: Mapping[str, image_strings.Mention] = field(default_factory=dict)
 
 
 def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> References:
@@ -63,6 +66,7 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
         tuple(dict.fromkeys(walk.faults)),
         tuple(walk.files),
         frozenset(walk.env_files),
+        walk.images(),
     )
 
 
@@ -78,12 +82,28 @@ class _Walk:
         self.files: dict[str, None] = {}
         self.env_files: set[str] = set()
         self._done: set[tuple[str, ...]] = set()
+        self._images: dict[str, image_strings.Mention] = {}
+        self._links: dict[str, str] = {}
+        self._top: dict[str, str] = {}
 
     def main(self, compose: str) -> None:
         """Follow the stack's own Compose file."""
         document = self._open(compose, None)
         if document:
             self._project(document, self._directory, self._directory, (compose,))
+
+    def images(self) -> dict[str, image_strings.Mention]:
+        """Of each service its own, else that of the one it extends."""
+        found: dict[str, image_strings.Mention] = {}
+        for name, first in self._top.items():
+            link: str | None = first
+            for _ in range(MAX_LEVELS):
+                if link is None or link in self._images:
+                    break
+                link = self._links.get(link)
+            if link in self._images:
+                found[name] = self._images[link]
+        return found
 
     def _project(
         self, document: Document, base: str, compose_base: str, chain: tuple[str, ...]
@@ -100,6 +120,8 @@ class _Walk:
         services = data.get("services")
         for name, service in services.items() if isinstance(services, dict) else ():
             if isinstance(service, dict):
+                if {"image", "extends"} & service.keys():  # or an older file says it
+                    self._top[str(name)] = f"{document.name}#{name}"
                 self._service(document, name, service, base, chain)
         for entry in mentions.includes(data):
             self._include(document, entry, base, compose_base, chain)
@@ -150,6 +172,10 @@ class _Walk:
     ) -> None:
         """One service and what it extends in other files."""
         at = ("services", str(name))
+        here = f"{document.name}#{name}"
+        if isinstance(image := service.get("image"), str):
+            where = f"{document.name}:{document.line((*at, 'image'))}"
+            self._images[here] = image_strings.Mention(image, where)
         if service.get("provider") is not None:
             self.faults.append(
                 Fault(
@@ -175,6 +201,7 @@ class _Walk:
         if not (extended := mentions.extends(service, at)):
             return
         file, wanted = extended
+        self._links[here] = f"{document.name}#{wanted}"
         if file is None:
             # In a file that is read as a whole, every service has its turn anyway.
             if "#" in chain[-1]:
@@ -183,6 +210,7 @@ class _Walk:
             return
         path = self._note(document, file, base)
         if path is not None and (other := self._open(path, (document, file))):
+            self._links[here] = f"{other.name}#{wanted}"
             self._base((document, file), other, wanted, posixpath.dirname(path), chain)
 
     def _base(

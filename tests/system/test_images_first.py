@@ -185,7 +185,9 @@ def test_an_image_that_is_not_pinned_is_refused_unless_policy_lets_it_through(
     fleet.commit("loose", _files(fleet.compose(loose), fleet.compose()))
     result = host.once()
     assert result.returncode == 1
-    assert f"{loose} is not pinned by tag and digest (commitd pin one)" in result.stdout
+    assert (
+        f"stacks/one/compose.yaml:3: app: {loose} is not pinned by tag and digest (commitd pin one)"
+    ) in result.stdout
     assert fleet.running() == before
     host.commitd("retry", "one", check=True)
     fleet.commit("policy", {"global/commitd.yaml": "pins: warn\n"})

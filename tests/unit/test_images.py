@@ -89,10 +89,17 @@ def test_unpinned_says_which_services_of_a_configuration() -> None:
         "good": {"image": f"nginx:1.27@{DIGEST}"},
         "app": {"image": f"nginx@{DIGEST}", "build": {}},
     }
-    assert images.unpinned(services) == [
-        f"app: nginx@{DIGEST} is not pinned by tag and digest",
-        "web: nginx:1.27 is not pinned by tag and digest",
-    ]
+    mentions = {
+        "app": Mention("nginx:${TAG}", "c.yaml:7"),
+        "web": Mention("nginx:1.27", "b.yaml:3"),
+    }
+    assert str(images.unpinned(services, mentions, "site")) == (
+        f"c.yaml:7: app: nginx@{DIGEST} is not pinned by tag and digest; "
+        "b.yaml:3: web: nginx:1.27 is not pinned by tag and digest "
+        "(write the reference itself here, name:tag, where Renovate sees it too; then commitd pin; "
+        "commitd pin site)"
+    )
+    assert images.unpinned({"good": services["good"]}, {}, "site") is None
 
 
 @pytest.mark.parametrize(
