@@ -12,7 +12,7 @@ import anyio.to_thread
 from agent.adapters.journal import Journal
 from agent.adapters.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.signatures import Verifier
-from agent.control.older import overlays
+from agent.control.older import fitting, overlays
 from agent.control.remotes import Remotes
 from agent.domain import layout, source
 from agent.domain.config import Config, Remote
@@ -289,13 +289,10 @@ class Follower:
         Trouble with those is theirs alone.
         """
         older = await anyio.to_thread.run_sync(overlays, self._journal, desired)
-        try:
-            await self._repository.reset(sha, older)
-        except CommitdError as err:
-            if not older:
-                raise
-            log.warning("older files cannot be kept in place: %s", err)
-            await self._repository.reset(sha)
+        there, lost = await fitting(self._repository, sha, older)
+        for fault in lost.values():
+            log.warning("%s", fault)
+        await self._repository.reset(sha, there)
 
 
 def declared(desired: DesiredState) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import anyio.to_thread
@@ -21,6 +22,36 @@ def overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
         for name, rollback in journal.rollbacks().items()
         if digests.get(name) == rollback.digest
     }
+
+
+async def fitting(
+    repository: Repository, sha: str, standing: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, Fault]]:
+    """Which of ``standing`` can be checked out over ``sha``, and what is wrong with the others.
+
+    The older files may lie where the host has data now.
+    """
+    if not await _problem(repository, sha, standing):
+        return dict(standing), {}
+    there: dict[str, str] = {}
+    lost: dict[str, Fault] = {}
+    for name, revision in standing.items():
+        if problem := await _problem(repository, sha, {**there, name: revision}):
+            message = f"its older files cannot be put in place: {problem}"
+            lost[name] = Fault(message, f"stacks/{name}")
+        else:
+            there[name] = revision
+    return there, lost
+
+
+async def _problem(repository: Repository, sha: str, standing: Mapping[str, str]) -> str | None:
+    if not standing:
+        return None
+    try:
+        faults = await repository.look(await repository.overlaid(sha, standing))
+    except CommitdError as err:
+        return str(err)
+    return str(faults[0]) if faults else None
 
 
 async def substituted(

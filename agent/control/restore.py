@@ -11,9 +11,9 @@ import anyio.to_thread
 from agent.adapters.journal import Journal
 from agent.adapters.releases import Rollback
 from agent.adapters.repository import Repository
-from agent.control.older import overlays, stack_at, substituted
+from agent.control.older import fitting, overlays, stack_at, substituted
 from agent.control.secrets import SecretKeeper
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, Fault, Release, Stack
 
 
@@ -45,17 +45,15 @@ class Restorer:
                 await anyio.to_thread.run_sync(self._journal.end_rollback, name)
         if self._effective and self._effective[0] == (desired, standing):
             return self._effective[1]
-        try:
-            await self._check_out(standing)
-        except CommitdError as err:
-            fault = Fault(f"its older files cannot be put in place: {err}", "stacks")
-            return replace(
-                desired,
-                stacks=tuple(s for s in desired.stacks if s.name not in standing),
-                broken={**desired.broken, **dict.fromkeys(standing, fault)},
-            )
-        found = await substituted(desired, self._journal, self._repository)
-        self._effective = (desired, standing), found
+        lost = await self._check_out(standing)
+        readable = replace(
+            desired,
+            stacks=tuple(stack for stack in desired.stacks if stack.name not in lost),
+            broken={**desired.broken, **lost},
+        )
+        found = await substituted(readable, self._journal, self._repository)
+        if not lost:
+            self._effective = (desired, standing), found
         return found
 
     async def restore(self, release: Release, failed: Stack, why: str) -> Stack:
@@ -72,31 +70,37 @@ class Restorer:
                 f"it reads {', '.join(others)}, which others may read too and which stays as it is"
             )
         async with self._lock:
+            # First what may fail: until then nothing has changed that the next cycle would miss.
+            if locked := await self._secrets.put(older):
+                raise PermanentError(f"its secrets as they were cannot be decrypted: {locked}")
             rollback = Rollback(failed.digest, release.revision, why)
             await anyio.to_thread.run_sync(self._journal.roll_back, name, rollback)
             if self._desired is None:
                 raise PermanentError("nothing is declared")
             standing = await anyio.to_thread.run_sync(overlays, self._journal, self._desired)
-            await self._check_out(standing)
-            locked = await self._secrets.put(older)
-        if locked:
-            raise PermanentError(f"its secrets as they were cannot be decrypted: {locked}")
+            if lost := (await self._check_out(standing)).get(name):
+                raise PermanentError(lost.message)
         return older
 
-    async def _check_out(self, standing: Mapping[str, str]) -> None:
-        """Bring the checkout in line, if it is not."""
+    async def _check_out(self, standing: Mapping[str, str]) -> dict[str, Fault]:
+        """Bring the checkout in line, if it is not; the stacks whose older files cannot be there.
+
+        Raises :class:`CommitdError`, because others would find files of a rollback that is over.
+        """
         repository = self._repository
         if self._desired is None or self._in_place == (self._desired.revision.sha, standing):
-            return
+            return {}
         applied = await repository.applied()
         if applied is None:
-            return
-        target = await repository.overlaid(applied, standing)
-        if target != await repository.checked_out():
-            if faults := await repository.look(target):
+            return {}
+        there, lost = await fitting(repository, applied, standing)
+        if await repository.overlaid(applied, there) != await repository.checked_out():
+            if not there and (faults := await repository.look(applied)):
                 raise PermanentError(f"its files cannot be put back: {faults[0]}")
-            await repository.reset(applied, standing)
-        self._in_place = (applied, dict(standing))
+            await repository.reset(applied, there)
+        if not lost:
+            self._in_place = (applied, dict(standing))
+        return lost
 
 
 def _not_its_own(older: Stack, failed: Stack) -> list[str]:

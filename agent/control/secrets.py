@@ -63,6 +63,7 @@ class SecretKeeper:
         self._read_key = read_key
         self._contents = contents
         self._failures: dict[str, _Failure] = {}
+        self._copies = root.with_name("older")
 
     async def refresh(self, desired: DesiredState, kept: frozenset[str]) -> Locked:
         """Bring the plaintext in line with ``desired``; which stacks must wait, and why.
@@ -89,6 +90,7 @@ class SecretKeeper:
         failures = await self._decrypt(stale, needed) if stale else {}
         named = {file.path for stack in desired.stacks for file in stack.environment}
         await self._forget(have, {*needed, *named}, kept)
+        await anyio.to_thread.run_sync(self._drop_copies, desired)
         return {
             stack.name: (Reason.SECRET, failures[file.path])
             for stack in desired.stacks
@@ -181,12 +183,21 @@ class SecretKeeper:
             log.info("deleted the plaintext of %s", path)
 
     async def put(self, stack: Stack) -> str | None:
-        """Have the plaintext of the stack's own secrets in place; the problem, if there is one."""
+        """Have the plaintext of the stack's own secrets in place; the problem, if there is one.
+
+        Those that it shares with others are tried as well, and nothing is kept of them.
+        """
         have = self._journal.plaintext()
         own = {f.path: f.oid for f in stack.environment if f.secret and _own(stack, f)}
         stale = [path for path, oid in own.items() if have.get(path) != oid]
         failures = await self._decrypt(stale, own) if stale else {}
-        return next((failures[path] for path in stale if path in failures), None)
+        if locked := [failures[path] for path in stale if path in failures]:
+            return locked[0]
+        try:
+            await self._opened(stack)
+        except CommitdError as err:
+            return str(err)
+        return None
 
     async def invocation(self, stack: Stack) -> Invocation:
         """All that Compose must be told to run ``stack``. Raises :class:`CommitdError`.
@@ -194,23 +205,25 @@ class SecretKeeper:
         Of a stack that was rolled back, env files which it shares with others are as they were:
         plain ones from a copy, secret ones decrypted in memory.
         """
-        older = {file.path: file.oid for file in stack.environment if self._outdated(file)}
+        older = {f.path: f.oid for f in stack.environment if not f.secret and self._outdated(f)}
         contents = await self._contents(older) if older else {}
-        sealed = [
-            Sealed(f.path, contents[f.path])
-            for f in stack.environment
-            if f.secret and f.path in older
-        ]
-        opened: dict[str, bytes] = {}
-        if sealed and self._decryptor:
-            key = await anyio.to_thread.run_sync(self._read_key)
-            for file, result in zip(
-                sealed, await self._decryptor.decrypt(sealed, key), strict=True
-            ):
-                if isinstance(result, CommitdError):
-                    raise result
-                opened[file.path] = result
+        opened = await self._opened(stack)
         return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened)
+
+    async def _opened(self, stack: Stack) -> dict[str, bytes]:
+        """Secrets of which another version is in place, for others; raises the first problem."""
+        older = {f.path: f.oid for f in stack.environment if f.secret and self._outdated(f)}
+        if not older or self._decryptor is None:
+            return {}
+        contents = await self._contents(older)
+        key = await anyio.to_thread.run_sync(self._read_key)
+        sealed = [Sealed(path, contents[path]) for path in older]
+        opened: dict[str, bytes] = {}
+        for path, result in zip(older, await self._decryptor.decrypt(sealed, key), strict=True):
+            if isinstance(result, CommitdError):
+                raise result
+            opened[path] = result
+        return opened
 
     def _outdated(self, file: EnvFile) -> bool:
         """Whether what is in place is not the version that is asked for."""
@@ -258,14 +271,21 @@ class SecretKeeper:
 
     def _copy(self, file: EnvFile, content: bytes) -> Path:
         """An older version of an env file, beside the checkout."""
-        directory = self._root.with_name("older")
-        directory.mkdir(mode=0o700, exist_ok=True)
-        path = directory / f"{file.oid}.env"
+        self._copies.mkdir(mode=0o700, exist_ok=True)
+        path = self._copies / f"{file.oid}.env"
         if not path.exists():
             temporary = path.with_suffix(f".{secrets.token_hex(4)}")
             temporary.write_bytes(content)
             temporary.rename(path)
         return path
+
+    def _drop_copies(self, desired: DesiredState) -> None:
+        """What no rollback needs any more; who is missed here makes it anew."""
+        back = [stack for stack in desired.stacks if stack.name in desired.rolled_back]
+        kept = {f"{file.oid}.env" for stack in back for file in stack.environment}
+        for path in self._copies.glob("*"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _own(stack: Stack, file: EnvFile) -> bool:

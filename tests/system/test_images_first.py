@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.sandbox import Sandbox
     from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
+    from tests.sandbox.proxy import Mode
     from tests.system.conftest import Fleet
 
 NOWHERE = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 64}"
@@ -96,6 +98,30 @@ def test_no_container_is_touched_before_all_pulls_are_done(fleet: Fleet, host: H
     assert fleet.box.engine.inspect("two-app-1")["Config"]["Image"] == fresh
     stacks = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
     assert stacks == {"one": "failed", "two": "synced"}
+
+
+@pytest.mark.parametrize("mode", [("drip", 2000), ("blackhole", 0)], ids=["trickles", "is silent"])
+def test_a_registry_that_hangs_in_a_pull_costs_its_stack_the_change_and_nobody_else(
+    fleet: Fleet, host: Host, mode: tuple[Mode, int]
+) -> None:
+    """After converge.timeout the others go on; when it answers again, so does the one."""
+    before = fleet.running()
+    tag = f"hangs-{mode[0]}"
+    big = fleet.box.images.build("fresh", tag, files={"/blob": os.urandom(1_000_000)})
+    host.config["converge"]["timeout"] = "4s"
+    host.write_config()
+    fleet.commit("new", _files(fleet.compose(big), fleet.compose(more="    hostname: new\n")))
+    fleet.box.registry.proxy.mode(*mode)
+    result = host.once()
+    assert result.returncode == 1
+    assert f"{big} was not there after 4 s" in result.stdout
+    assert fleet.running()["one-app-1"] == before["one-app-1"]
+    assert fleet.box.engine.inspect("two-app-1")["Config"]["Hostname"] == "new"
+    fleet.box.registry.proxy.mode("pass")
+    host.commitd("retry", "one", check=True)
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert fleet.box.engine.inspect("one-app-1")["Config"]["Image"] == big
 
 
 def test_what_is_here_is_not_asked_for_again(fleet: Fleet, host: Host) -> None:

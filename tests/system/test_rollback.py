@@ -256,6 +256,84 @@ def test_what_is_not_the_stacks_own_is_not_turned_back_and_that_is_said(fleet: F
     assert "it is back at" not in said
 
 
+def test_older_secrets_that_cannot_be_decrypted_any_more_leave_no_way_back_and_that_is_said(
+    fleet: Fleet,
+) -> None:
+    """The key has changed. What has failed stays, with its own files, until a commit mends it."""
+    uses = compose(fleet.idle, "environment: {G: '${G}', S: '${S}'}", "restart: always") + MOUNT
+    stranger = fleet.box.new_age_key()
+
+    def files(word: str, *recipients: str) -> dict[str, str | bytes | None]:
+        names = {"stacks/web/s.secret.env": "S", "global/g.secret.env": "G"}
+        sealed = {p: fleet.box.encrypt(f"{n}={word}\n", recipients) for p, n in names.items()}
+        return {"stacks/web/a.conf": word, **sealed}
+
+    host = _up(fleet, {STACK: uses, **files("one", fleet.box.age.recipient)})
+    host.config["secrets"]["age_key"] = str(stranger.private)
+    host.write_config()
+    bad = f"{uses}    command: [sh, -c, 'exit 3']\n"
+    fleet.commit("bad", {STACK: bad, **files("two", stranger.recipient)})
+    result = host.once()
+    assert result.returncode == 1
+    assert "there is no way back: its secrets as they were cannot be decrypted" in result.stdout
+    for word in ("one", "two"):
+        assert f"={word}" not in result.stdout + result.stderr
+    for _ in range(2):
+        shown = fleet.box.engine.inspect("web-app-1")
+        assert shown["Config"]["Cmd"] == ["sh", "-c", "exit 3"]
+        assert (host.repo / "stacks/web/a.conf").read_text() == "two"
+        assert (host.repo / "stacks/web/.decrypted.s.secret.env").read_text() == "S=two\n"
+        assert "it failed and waits for a change: web-app-1 crashes" in host.once().stdout
+    fleet.commit("mended", {STACK: uses})
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    values = fleet.environment("web-app-1")
+    assert (values["G"], values["S"], _sees(fleet)) == ("two", "two", "two")
+
+
+def test_older_files_that_cannot_be_put_back_cost_no_other_stack_its_own(fleet: Fleet) -> None:
+    """Data lies in the way of the one; copies that no rollback needs any more are gone."""
+    good = compose(fleet.idle, "environment: {G: '${G}'}", "volumes: [./f:/x:ro]")
+    bad = compose(fleet.idle, "command: ['false']")
+    names = ("one", "two")
+    fleet.commit(
+        "good",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n",
+            "global/g.env": "G=1\n",
+            **{f"stacks/{name}/compose.yaml": good for name in names},
+            **{f"stacks/{name}/f": "x" for name in names},
+        },
+    )
+    host = fleet.host()
+    assert host.once().returncode == 0
+    files = {f"stacks/{name}/compose.yaml": bad for name in names}
+    gone = {f"stacks/{name}/f": None for name in names}
+    fleet.commit("bad", {**files, **gone, "global/g.env": "G=2\n"})
+    assert host.once().stdout.count("it is back at") == 2
+    before = fleet.running()
+    copies = host.state / "older"
+    assert len([*copies.iterdir()]) == 1
+    (copies / "stale.env").touch()
+    (host.repo / "stacks/one/f").unlink()
+    (host.repo / "stacks/one/f/data").mkdir(parents=True)
+    (host.repo / "stacks/one/f/data/precious").touch()
+    fleet.commit("elsewhere", {"README.md": "words"})
+    result = host.once()
+    assert (host.repo / "stacks/one/f/data/precious").exists()
+    assert "one: its files are invalid: stacks/one: its older files cannot be" in result.stdout
+    assert (host.repo / "stacks/two/f").read_text() == "x"
+    assert fleet.running() == before
+    assert len([*copies.iterdir()]) == 1
+    fleet.box.engine.run("rm", "--force", "two-app-1")
+    host.once()
+    assert fleet.environment("two-app-1")["G"] == "1"
+    fleet.commit("mended", {f"stacks/{name}/compose.yaml": fleet.compose() for name in names})
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert [*copies.iterdir()] == []
+
+
 def test_a_mounted_file_that_is_taken_back_while_its_service_is_waited_for_is_mounted_again(
     fleet: Fleet,
 ) -> None:
