@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters import process
-from agent.domain import images, policy, redact
+from agent.domain import images, inline, policy, redact
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.image_strings import Mention
@@ -40,6 +40,10 @@ _ERROR_CHARS = 500
 _UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
 
 
+class StillWaitingError(TransientError):
+    """Services wait for others that did not become well in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """One stack as Compose is told about it: absolute paths, and the secret variables.
@@ -59,6 +63,12 @@ class Invocation:
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
+
+    def value(self, name: str) -> str:
+        """What the variable depends on: a secret's value, or lines of plain files. Blocks."""
+        if name in self.secrets:
+            return self.secrets[name]
+        return "\n".join(inline.passage(path.read_text(), name) for path in self.env_files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,12 @@ class Compose:
             if stack.pins == "require":
                 raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
-        return expected(model)
+        files = {
+            kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
+            for kind in ("configs", "secrets")
+        }
+        inlined = {name: inline.digest(raw, model, stack.value) for name, raw in services.items()}
+        return {name: _service(raw, files, inlined[name]) for name, raw in services.items()}
 
     async def hashes(self, stack: Invocation) -> dict[str, str]:
         """The config hash of each service, as Compose labels its containers with."""
@@ -132,8 +147,22 @@ class Compose:
 
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
-        build = "--build" if stack.build else "--no-build"
-        await self._stack(stack, "up", "--detach", "--pull", "never", build)
+        await self._stack(stack, "up", "--detach", "--pull", "never", _build(stack))
+
+    async def create(self, stack: Invocation) -> None:
+        """The first half of :meth:`up`: nothing is started yet."""
+        await self._stack(stack, "up", "--no-start", "--pull", "never", _build(stack))
+
+    async def start(self, stack: Invocation, timeout_s: float) -> None:
+        """The second half, in which services wait for each other.
+
+        Raises :class:`StillWaitingError` after ``timeout_s``; what was started runs on.
+        """
+        words = ("up", "--detach", "--pull", "never", "--no-build")
+        try:
+            await self._stack(stack, *words, timeout_s=timeout_s)
+        except process.OverdueError as err:
+            raise StillWaitingError(err.message) from None
 
     async def recreate(self, stack: Invocation, service: str) -> None:
         """Replace the containers of one service by equal ones; their volumes go over to them."""
@@ -209,16 +238,13 @@ class Compose:
         }
 
 
-def expected(model: Mapping[str, Any]) -> dict[str, Expected]:
-    """What the engine must show of each service of a resolved model, by name."""
-    files = {
-        kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
-        for kind in ("configs", "secrets")
-    }
-    return {name: _service(raw, files) for name, raw in (model.get("services") or {}).items()}
+def _build(stack: Invocation) -> str:
+    return "--build" if stack.build else "--no-build"
 
 
-def _service(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, str | None]]) -> Expected:
+def _service(
+    raw: Mapping[str, Any], files: Mapping[str, Mapping[str, str | None]], inlined: str
+) -> Expected:
     deploy = raw.get("deploy")
     deploy = deploy if isinstance(deploy, dict) else {}
     scale = raw.get("scale", deploy.get("replicas", 1))
@@ -237,6 +263,11 @@ def _service(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, str | None
         finishes=restart.partition(":")[0] in {"no", "on-failure"},
         container_name=str(raw["container_name"]) if raw.get("container_name") else None,
         mounts=tuple(sorted({path for path in mounts if path})),
+        waits=any(
+            needed.get("condition") in {"service_healthy", "service_completed_successfully"}
+            for needed in (raw.get("depends_on") or {}).values()
+        ),
+        inline=inlined,
     )
 
 

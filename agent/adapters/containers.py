@@ -19,6 +19,7 @@ from agent.domain.errors import UnreachableError
 TIMEOUT_S = 10.0
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
+_YOUNG = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
 _HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
 
 
@@ -74,6 +75,7 @@ def from_listing(raw: Any) -> Container:
         health=health[1] if health else None,
         created=int(raw["Created"]),
         network=(raw.get("HostConfig") or {}).get("NetworkMode"),
+        young=bool(_YOUNG.match(status)),
     )
 
 

@@ -21,6 +21,10 @@ GRACE_S = 10.0
 """Between SIGTERM and SIGKILL."""
 
 
+class OverdueError(TransientError):
+    """The time of a child was up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a child ended; a negative code is the signal that ended it."""
@@ -83,7 +87,7 @@ async def run(
                 await process.wait()
             finished = True
         if scope.cancelled_caught:
-            raise TransientError(f"{name} did not end within {timeout_s:g} s")
+            raise OverdueError(f"{name} did not end within {timeout_s:g} s")
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process, finished=finished)

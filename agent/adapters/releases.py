@@ -59,6 +59,16 @@ class Releases(Database):
         """Its containers are about to be touched; until it is kept again nobody is sure of them."""
         with self._write() as db:
             db.execute("UPDATE releases SET disturbed = 1 WHERE stack = ?", (stack,))
+            db.execute("DELETE FROM meta WHERE key = ?", (_started(stack),))
+
+    def keep_started(self, stack: str, digest: str) -> None:
+        """All containers of the stack are of this input now, and have its files mounted."""
+        self.put(_started(stack), digest)
+
+    def started(self, stack: str) -> str | None:
+        """The input that all containers of the stack are of, well or not; None: nobody knows."""
+        digest: str | None = self.get(_started(stack))
+        return digest
 
     def forget_release(self, stack: str) -> None:
         """The stack is gone."""
@@ -66,6 +76,7 @@ class Releases(Database):
             db.execute("DELETE FROM releases WHERE stack = ?", (stack,))
             db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
             db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+            db.execute("DELETE FROM meta WHERE key = ?", (_started(stack),))
 
     def attempts(self) -> dict[str, Attempt]:
         """Failures in a row by stack."""
@@ -113,6 +124,10 @@ class Releases(Database):
         """The input has changed."""
         with self._write() as db:
             db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+
+
+def _started(stack: str) -> str:
+    return f"started/{stack}"
 
 
 def _service(raw: dict[str, Any]) -> Service:

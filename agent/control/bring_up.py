@@ -11,6 +11,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
+from agent.adapters.compose import StillWaitingError
 from agent.adapters.journal import Journal
 from agent.control.attempts import Attempts
 from agent.control.gate import Gate
@@ -77,10 +78,13 @@ class BringUp:
             await anyio.to_thread.run_sync(self._journal.disturb, name)
             try:
                 after = await self._stacks.start(ready)
-            except PermanentError as err:
+            except (PermanentError, StillWaitingError) as err:
                 values = ready.invocation.secrets.values()
-                raise await self._gate.explain(name, ready.services, err, values) from None
+                limit_s = ready.stack.settings.health_timeout
+                raise await self._gate.explain(name, ready.services, err, values, limit_s) from None
             await self._react(ready, older, before, after, batch.revision)
+            digest = ready.stack.digest
+            await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
         containers = await self._gate.wait(
             name,
             ready.services,
@@ -123,7 +127,7 @@ class BringUp:
         older: Files,
         revision: Revision,
     ) -> None:
-        stack, reaction = ready.stack.name, ready.stack.settings.reaction(name)
+        stack, reaction = ready.stack.name, ready.reaction(name, older)
         log.info("%s: %s: %s: %s", stack, name, Reason.MOUNTED, reaction)
         begin = partial(
             self._journal.begin,
@@ -136,7 +140,7 @@ class BringUp:
         number = await anyio.to_thread.run_sync(begin)
         started, status, error = time.monotonic(), Status.CANCELLED, None
         try:
-            await self._stacks.react(ready, name, containers)
+            await self._stacks.react(ready, name, containers, reaction)
             status = Status.SKIPPED if reaction == "none" else Status.SUCCEEDED
         except CommitdError as err:
             status, error = Status.FAILED, str(err)

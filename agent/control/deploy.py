@@ -201,7 +201,11 @@ class Deployer:
         if run.ready is None:
             raise PermanentError("it was not read")
         older: dict[str, Files | None] = {}
-        if run.before:
+        if await anyio.to_thread.run_sync(self._t.journal.started, run.stack.name) == (
+            run.stack.digest
+        ):
+            older = {name: run.ready.files(name) for name in run.ready.services}
+        elif run.before:
             known = not run.before.disturbed
             older = {s.name: s.files if known else None for s in run.before.services}
         run.touched = True

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from agent.adapters.compose import StillWaitingError
 from agent.adapters.containers import from_inspect
 from agent.adapters.engine import Engine
 from agent.domain import gate, redact
@@ -91,13 +92,18 @@ class Gate:
         self,
         project: str,
         expected: Mapping[str, Expected],
-        error: PermanentError,
+        error: CommitdError,
         secrets: Iterable[str],
+        timeout_s: float,
     ) -> CommitdError:
-        """What Compose says of a start that failed, in terms of the container that is to blame."""
-        sights = await self._look(project, {})
-        final = [each for each in gate.judge(expected, sights, 0.0) if each.final]
-        return await self._verdict(final, 0.0, secrets) if final else error
+        """What Compose says of a start that failed, in terms of the container that is to blame.
+
+        One that took longer than ``timeout_s`` may be the fault of one that only is not well yet.
+        """
+        findings = gate.judge(expected, await self._look(project, {}), 0.0)
+        if not isinstance(error, StillWaitingError):
+            findings = [each for each in findings if each.final]
+        return await self._verdict(findings, timeout_s, secrets) if findings else error
 
     def _pause_s(self, sights: Sequence[Sight]) -> float:
         """Until the next look, if nothing happens."""

@@ -27,6 +27,8 @@ def situation(
     spared: Exemptions,
 ) -> Situation:
     """What the journal knows, beside what is declared and what runs. Blocks."""
+    attempts = journal.attempts()
+    failed = {name: attempt.digest for name, attempt in attempts.items() if attempt.permanent}
     return Situation(
         desired=desired,
         containers=tuple(containers),
@@ -34,7 +36,8 @@ def situation(
         now=time.time(),
         stacks_dir=str(config.state_dir / "repo" / "stacks"),
         enrolled=journal.get("enrolled") is not None,
-        attempts=journal.attempts(),
+        attempts=attempts,
+        started=frozenset(n for n, digest in failed.items() if journal.started(n) == digest),
         approved=journal.approved(),
         cliff=frozenset(
             hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF.value

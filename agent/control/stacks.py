@@ -47,7 +47,10 @@ class Ready:
         return frozenset(found) if not self.stack.build else frozenset(filter(pinned, found))
 
     def files(self, service: str) -> tuple[tuple[str, str], ...]:
-        """The repository's files that are mounted into the service, secrets by their ciphertext."""
+        """The repository's files that are mounted into the service, secrets by their ciphertext.
+
+        One entry more stands for what Compose writes into it.
+        """
         root = f"{self.invocation.root}/"
         mounts = {
             place.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
@@ -55,11 +58,25 @@ class Ready:
             for place in (path, os.path.realpath(path))  # by a link inside the repository
             if place.startswith(root)
         }
-        return tuple(
+        found = tuple(
             (path, oid)
             for path, oid in self.stack.inputs
             if any(path == mount or path.startswith(f"{mount}/") for mount in mounts)
         )
+        return (*found, *self._written(service))
+
+    def _written(self, service: str) -> tuple[tuple[str, str], ...]:
+        inline = self.services[service].inline
+        return ((f"{self.stack.name}/{service} configs", inline[:12]),) if inline else ()
+
+    def reaction(self, service: str, older: Iterable[tuple[str, str]]) -> str:
+        """What the stack wants for a service whose mounted files alone have changed.
+
+        What Compose writes into a container goes only into a new one.
+        """
+        if set(self._written(service)) - set(older):
+            return "recreate"
+        return self.stack.settings.reaction(service)
 
 
 class Stacks:
@@ -95,15 +112,23 @@ class Stacks:
     async def start(self, ready: Ready) -> list[Container]:
         """Bring it up from images that are here; the containers there are then.
 
-        Raises :class:`CommitdError`.
+        Where services wait for each other, for ``health_timeout`` at most, then
+        :class:`StillWaitingError`. Raises :class:`CommitdError`.
         """
         await self._unpause(ready.stack.name)
-        await self._step(self._compose.up(ready.invocation))
+        if any(service.waits for service in ready.services.values()):
+            # Only the waiting may be cut short: a container that was half recreated is gone.
+            await self._step(self._compose.create(ready.invocation))
+            limit_s = ready.stack.settings.health_timeout
+            await self._step(self._compose.start(ready.invocation, limit_s))
+        else:
+            await self._step(self._compose.up(ready.invocation))
         return await self._named_right(ready.stack.name, ready.services)
 
-    async def react(self, ready: Ready, service: str, containers: Iterable[Container]) -> None:
-        """What the stack wants for a service whose mounted files alone have changed."""
-        reaction = ready.stack.settings.reaction(service)
+    async def react(
+        self, ready: Ready, service: str, containers: Iterable[Container], reaction: str
+    ) -> None:
+        """Have a service notice that its mounted files have changed."""
         if reaction == "recreate":
             await self._step(self._compose.recreate(ready.invocation, service))
         for container in containers:

@@ -26,7 +26,8 @@ _TEMPORARY_NAME = re.compile(r"[0-9a-f]{12}_.+")
 class Container:
     """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
 
-    ``network`` is the one it was started with; an event does not tell it.
+    ``network`` is the one it was started with; an event does not tell it. It is ``young`` while a
+    listing says that it has run for less than a minute.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Container:
     created: int = 0
     restart: str | None = None
     network: str | None = None
+    young: bool = False
 
     @property
     def project(self) -> str | None:

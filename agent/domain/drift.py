@@ -72,6 +72,23 @@ def settled(container: Container, *, finishes: bool) -> bool:
     return finishes and container.state == "exited" and container.exit_code == 0
 
 
+def looks_well(containers: Iterable[Container]) -> bool:
+    """Whether a closer look may find a release well that was not in time.
+
+    ``containers`` are those of its project. Without a health check, what runs for less than a
+    minute may be about to crash once more.
+    """
+    mine = [
+        c for c in containers if c.service and not (c.one_off or c.name.startswith(KEPT_PREFIX))
+    ]
+    return bool(mine) and all(
+        settled(c, finishes=True)
+        and c.state != "restarting"
+        and (c.health == "healthy" or (c.health is None and not c.young))
+        for c in mine
+    )
+
+
 def _state(container: Container) -> str:
     if container.exit_code is None:
         return container.state

@@ -17,7 +17,9 @@ class Expected:
     """One service of the resolved model.
 
     ``finishes`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
-    mounted into it, its file-based configs and secrets included.
+    mounted into it, its file-based configs and secrets included. ``waits`` when Compose starts it
+    only once another service is healthy, or has ended well. ``inline`` stands for the configs and
+    secrets that Compose writes into it; empty: none.
     """
 
     image: str
@@ -25,6 +27,8 @@ class Expected:
     finishes: bool
     container_name: str | None = None
     mounts: tuple[str, ...] = ()
+    waits: bool = False
+    inline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,12 @@ def judge(
             findings.append(Finding(Trouble.MISSING, name, final=False, detail=detail))
         looks = (_look(sight, service, steady_s) for sight in found)
         findings += [finding for finding in looks if finding]
-    return sorted(findings, key=lambda finding: (not finding.final, finding.subject))
+    return sorted(findings, key=lambda each: (not each.final, _waits(each), each.subject))
+
+
+def _waits(finding: Finding) -> bool:
+    """Whether it was never started: then it waits for others, which are to blame."""
+    return finding.container is not None and finding.container.state == "created"
 
 
 def _look(sight: Sight, service: Expected, steady_s: float) -> Finding | None:

@@ -174,6 +174,7 @@ class Reason(StrEnum):
     NEW = "declared and not there yet"
     CHANGED = "its files changed"
     DRIFTED = "what runs is not what was deployed"
+    LATE = "it failed, and looks well by now"
     LEFT = "no longer declared"
     MOUNTED = "files that are mounted into it changed"
     ORDER = "its order cannot be kept"

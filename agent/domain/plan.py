@@ -130,6 +130,9 @@ def _deploy(
     attempt = situation.attempts.get(stack.name)
     if attempt and attempt.digest == stack.digest:
         if attempt.permanent and deploy.reason is not Reason.DRIFTED:
+            late = stack.name in situation.started and drift.looks_well(containers)
+            if late and not waits(attempt, situation.now):
+                return Deploy(stack, Reason.LATE, deploy.causes)
             return Hold(stack.name, Reason.FAILED, attempt.error)
         if waits(attempt, situation.now):
             return Hold(stack.name, Reason.BACKOFF, attempt.error)

@@ -22,8 +22,9 @@ class Situation:
     not fully known; then nothing is removed. ``locked`` maps stacks that must not be deployed now
     to the reason and the detail (a secret that does not decrypt). ``cliff`` are the stacks whose
     removal was held as a cliff the last time. ``stopped`` are the IDs of containers that somebody
-    was seen to stop. ``now`` is in seconds since the epoch, ``stacks_dir`` the absolute path of the
-    checkout's ``stacks``.
+    was seen to stop. ``started`` are the stacks that failed for good, but only after all of their
+    containers were there. ``now`` is in seconds since the epoch, ``stacks_dir`` the absolute path
+    of the checkout's ``stacks``.
     """
 
     desired: DesiredState
@@ -41,6 +42,7 @@ class Situation:
     report_only: bool = False
     exemptions: Exemptions = field(default_factory=Exemptions)
     stopped: frozenset[str] = frozenset()
+    started: frozenset[str] = frozenset()
 
 
 def protected(situation: Situation) -> Protected:

@@ -121,6 +121,57 @@ def test_the_last_words_of_an_init_container_that_failed_are_in_the_error(fleet:
     assert "no such table" in result.stdout
 
 
+def test_a_release_that_becomes_well_late_is_kept_as_it_is(fleet: Fleet) -> None:
+    """Nobody has to say retry; what runs is not touched, and is asked about no second time."""
+    more = "    volumes: [./a.conf:/x:ro]\n" + _check("test, -e, /ok", retries=1000000)
+    late = "x-commitd: {health_timeout: 1s}\n" + fleet.compose(more=more)
+    fleet.commit("late", {**_files({"web": late}), "stacks/web/a.conf": "x"})
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("web-app-1 is not healthy yet after 1 s")
+        before = fleet.box.engine.inspect("web-app-1")
+        fleet.box.engine.run("exec", "web-app-1", "touch", "/ok")
+        agent.says("in sync with")
+        after = fleet.box.engine.inspect("web-app-1")
+    assert (after["Id"], after["State"]["StartedAt"]) == (
+        before["Id"], before["State"]["StartedAt"],
+    )  # fmt: skip
+    done = [(e["action"], e["status"], e["reason"]) for e in host.json("history", "web")]
+    assert [entry for entry in done if entry[0] != "hold"] == [
+        ("deploy", "succeeded", "it failed, and looks well by now"),
+        ("deploy", "failed", "declared and not there yet"),
+    ]
+    assert host.json("status")["stacks"][0]["sync"] == "synced"
+
+
+def test_services_that_wait_for_one_that_never_is_healthy_wait_no_longer_than_the_gate(
+    fleet: Fleet,
+) -> None:
+    good = fleet.compose(service="db") + f"  app: {{image: '{fleet.idle}', depends_on: [db]}}\n"
+    fleet.commit("good", _files({"web": good}))
+    host = fleet.host()
+    assert host.once().returncode == 0
+    stuck = (
+        "x-commitd: {health_timeout: 2s}\n"
+        + fleet.compose(
+            service="db",
+            more="    command: [sh, -c, 'echo no disk; exec tail -f /dev/null']\n"
+            + _check("'false'", retries=1000000),
+        )
+        + f"  app:\n    image: {fleet.idle}\n    hostname: new\n"
+        + "    depends_on: {db: {condition: service_healthy}}\n"
+    )
+    fleet.commit("stuck", {STACK: stuck})
+    result = host.once()
+    assert result.returncode == 1
+    assert "web-db-1 is not healthy yet; web-app-1 does not run (created) after 2 s" in (
+        result.stdout
+    )
+    assert "its last words: no disk; it is back at" in result.stdout
+    assert fleet.running().keys() == {"web-app-1", "web-db-1"}
+    assert fleet.box.engine.inspect("web-db-1")["Config"].get("Healthcheck") is None
+
+
 def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet) -> None:
     fleet.commit("first", _files({"web": fleet.compose()}))
     host = fleet.host()

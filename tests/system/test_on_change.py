@@ -172,6 +172,50 @@ def test_what_compose_sees_is_left_to_compose_and_words_cause_nothing(fleet: Fle
     assert _entries(host, "restart") == []
 
 
+def test_a_change_of_any_kind_is_in_its_container_before_it_is_called_deployed(
+    fleet: Fleet,
+) -> None:
+    """It is once recreated, and never again."""
+    kinds = {
+        "value": "environment: {V: '${V}'}",
+        "envfile": "env_file: e.list",
+        "label": "labels: {l: %s}",
+        "command": "command: [sh, -c, 'exec tail -f /dev/null', %s]",
+        "hostname": "hostname: %s",
+        "check": "healthcheck: {test: [CMD, test, %s], interval: 1s}",
+        "inline": "configs: [{source: c, target: /x}]",
+        "variable": "configs: [{source: v, target: /x}]",
+        "secret": "secrets: [{source: s, target: /x}]",
+        "other": "environment: {V: constant}",
+    }
+
+    def files(word: str) -> dict[str, str | bytes | None]:
+        services = "".join(
+            f"  {name}:\n    image: {fleet.idle}\n    {line.replace('%s', word)}\n"
+            for name, line in kinds.items()
+        )
+        return {
+            STACK: f"configs: {{c: {{content: {word}}}, v: {{environment: V}}}}\n"
+            f"secrets: {{s: {{environment: S}}}}\nservices:\n{services}",
+            "stacks/web/v.env": f"V={word}\n",
+            "stacks/web/s.secret.env": fleet.box.encrypt(f"S={word}\n"),
+            "stacks/web/e.list": f"E={word}\n",
+        }
+
+    host = _start(fleet, files("alpha"))
+    before = {name: _began(fleet, f"web-{name}-1") for name in kinds}
+    _deploy(fleet, host, files("omega"))
+    after = {name: _began(fleet, f"web-{name}-1") for name in kinds}
+    assert {name for name in kinds if before[name] == after[name]} == {"other"}
+    written = {"inline", "variable", "secret"}
+    for name in kinds.keys() - {*written, "other"}:
+        shown = str(fleet.box.engine.inspect(f"web-{name}-1")["Config"])
+        assert ("omega" in shown, "alpha" in shown) == (True, False), name
+    assert {_sees(fleet, f"web-{name}-1") for name in written} == {"omega"}
+    assert host.once().returncode == 0
+    assert {name: _began(fleet, f"web-{name}-1") for name in kinds} == after
+
+
 def test_a_changed_secret_reaches_who_uses_it_as_plaintext_and_nobody_else(fleet: Fleet) -> None:
     compose = (
         fleet.compose(more="    environment: {S: '${S}'}\n")

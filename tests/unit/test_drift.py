@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.domain import drift
@@ -80,6 +82,26 @@ def test_a_service_with_other_settings_is_drift() -> None:
         ("web/db settings", "hash-of-db", "by hand"),
         ("web/db containers", "1", "0"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "well"),
+    [
+        ([], False),
+        ([container("a", "p", "s")], True),
+        ([replace(container("a", "p", "s"), young=True)], False),
+        ([replace(container("a", "p", "s", health="healthy"), young=True)], True),
+        ([container("a", "p", "s", health="starting")], False),
+        ([container("a", "p", "s", state="restarting")], False),
+        ([container("a", "p", "s", state="created")], False),
+        ([container("a", "p", "s"), container("b", "p", "i", state="exited", exit_code=0)], True),
+        ([container("a", "p", "s"), container("b", "p", "i", state="exited", exit_code=1)], False),
+    ],
+)
+def test_what_may_be_well_after_all_is_steady_or_healthy(
+    found: list[Container], well: bool
+) -> None:
+    assert drift.looks_well(found) is well
 
 
 def test_a_release_of_which_nothing_runs_names_every_service() -> None:

@@ -91,12 +91,14 @@ def test_there_are_as_many_containers_as_the_file_says(
 
 
 def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
-    expected = {"a": SERVICE, "b": SERVICE, "c": SERVICE, "d": SERVICE}
+    """Who was never started waits for others."""
+    expected = dict.fromkeys(("a", "aa", "b", "c", "d"), SERVICE)
     found = judge(
         expected,
         [
             sight("a", health="starting"),
             sight("b", state="exited", exit_code=3),
+            sight("aa", state="created"),
             sight("d", health="unhealthy"),
         ],
         STEADY_S,
@@ -106,6 +108,7 @@ def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
         "web-d-1 is unhealthy",
         "c is missing (0 of 1 containers)",
         "web-a-1 is not healthy yet",
+        "web-aa-1 does not run (created)",
     ]
 
 

@@ -109,6 +109,25 @@ def test_what_failed_waits_for_time_or_for_a_change(
     assert bool(todo.deploys) is (expected is None)
 
 
+def test_what_failed_and_looks_well_by_now_is_looked_at_again_at_the_pace_of_the_backoff() -> None:
+    """If all that ran was of the input that failed; else it is what was there before."""
+    there = [container("a-web-1", "a", "web", health="healthy")]
+    failed = attempt("a", permanent=True, next_at=NOW)
+    basis = replace(situation(stacks("a"), [], there, attempts=[failed]), started=frozenset("a"))
+    [deploy] = plan(basis).deploys
+    assert deploy.reason is Reason.LATE
+    sick = container("a-web-1", "a", "web", health="unhealthy")
+    early = attempt("a", permanent=True, next_at=NOW + 1)
+    for other in (
+        replace(basis, started=frozenset()),
+        replace(basis, containers=(sick,)),
+        replace(basis, containers=()),
+        replace(basis, attempts={"a": early}),
+    ):
+        assert reasons(plan(other)) == {"a": Reason.FAILED}
+        assert plan(other).deploys == ()
+
+
 # --- removals and cliffs ---
 
 
