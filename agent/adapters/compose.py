@@ -22,6 +22,7 @@ from agent.domain import images, inline, policy, redact
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.image_strings import Mention
+from agent.domain.mentions import Variable
 
 log = logging.getLogger("commitd.compose")
 
@@ -49,7 +50,8 @@ class Invocation:
     """One stack as Compose is told about it: absolute paths, and the secret variables.
 
     ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
-    what of images without a digest; ``images`` is where the files name those, by service.
+    what of images without a digest; ``images`` is where the files name those, by service, and
+    ``variables`` what they name with a variable in it.
     """
 
     project: str
@@ -60,6 +62,7 @@ class Invocation:
     build: bool = False
     pins: str = "require"
     images: Mapping[str, Mention] = field(default_factory=dict)
+    variables: tuple[Variable, ...] = ()
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
@@ -95,27 +98,15 @@ class Compose:
 
         Nothing is judged here. Raises :class:`CommitdError`.
         """
-        result = await self._stack(
-            stack,
-            "config",
-            "--format",
-            "json",
-            timeout_s=MODEL_TIMEOUT_S,
-            memory=MODEL_MEMORY,
-            reading=True,
-        )
-        try:
-            model = json.loads(result.out)
-        except ValueError:
-            raise TransientError(f"{self._binary} printed no model") from None
-        said = result.err.decode(errors="replace")
-        return Resolved(model, frozenset(_UNSET.findall(said)))
+        return await self._config(stack)
 
     async def model(self, stack: Invocation) -> dict[str, Expected]:
         """The services that ``stack`` resolves to, by name.
 
         Raises :class:`PermanentError` for what the host does not allow a stack to ask.
         """
+        if stack.variables and (found := await self._climbing(stack)):
+            raise PermanentError("; ".join(found))
         model = (await self.resolve(stack)).model
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError(redact.text("; ".join(refusals), stack.secrets.values()))
@@ -144,6 +135,34 @@ class Compose:
         )  # fmt: skip
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
+
+    async def _climbing(self, stack: Invocation) -> list[str]:
+        """Names of files that lead elsewhere than seemed, once Compose has put values in."""
+        labels = {str(i): variable.name for i, variable in enumerate(stack.variables)}
+        content = {"services": {"names": {"image": "none", "labels": labels}}}
+        resolved = await self._config(stack, json.dumps(content).encode())
+        finished = resolved.model["services"]["names"]["labels"]
+        names = [finished[key].replace("$$", "$") for key in labels]
+        return policy.climbing(stack.variables, names)
+
+    async def _config(self, stack: Invocation, instead: bytes = b"") -> Resolved:
+        """What the stack's file resolves to, or the text ``instead``."""
+        result = await self._stack(
+            stack,
+            "config",
+            "--format",
+            "json",
+            timeout_s=MODEL_TIMEOUT_S,
+            memory=MODEL_MEMORY,
+            reading=True,
+            instead=instead,
+        )
+        try:
+            model = json.loads(result.out)
+        except ValueError:
+            raise TransientError(f"{self._binary} printed no model") from None
+        said = result.err.decode(errors="replace")
+        return Resolved(model, frozenset(_UNSET.findall(said)))
 
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
@@ -183,8 +202,10 @@ class Compose:
         timeout_s: float | None = None,
         memory: int | None = None,
         reading: bool = False,
+        instead: bytes = b"",
     ) -> process.Result:
-        argv = ["--project-name", stack.project, "--file", str(stack.file)]
+        file = "-" if instead else str(stack.file)
+        argv = ["--project-name", stack.project, "--file", file]
         argv += ["--project-directory", str(stack.file.parent)]
         for path in stack.env_files or (Path("/dev/null"),):
             argv += ["--env-file", str(path)]
@@ -197,6 +218,7 @@ class Compose:
             reading=reading,
             # An include of an included file takes some relative names from where Compose runs.
             cwd=stack.file.parent,
+            stdin=instead,
         )
 
     async def _run(
@@ -209,6 +231,7 @@ class Compose:
         memory: int | None = None,
         reading: bool = False,
         cwd: Path = Path("/"),
+        stdin: bytes = b"",
     ) -> process.Result:
         result = await process.run(
             [str(self._binary), "--ansi", "never", "--progress", "quiet", *words],
@@ -217,6 +240,7 @@ class Compose:
             max_memory=memory,
             nice=NICE,
             cwd=cwd,
+            stdin=stdin,
         )
         if result.code != 0:
             raise _meaning(result, secrets, reading=reading)

@@ -32,6 +32,7 @@ from agent.domain.model import (
     Stack,
     Status,
 )
+from agent.domain.plan import moved
 
 log = logging.getLogger("commitd.deploy")
 
@@ -255,7 +256,11 @@ class Deployer:
         cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
         number = await anyio.to_thread.run_sync(
             lambda: self._t.journal.begin(
-                "rollback", name, error, cause=[cause], revision=before.revision
+                "rollback",
+                name,
+                error,
+                cause=[cause, *moved(run.stack.inputs, before.inputs, before.revision)],
+                revision=before.revision,
             )
         )
         log.warning("%s: back to %s: %s", name, before.revision[:7], error)

@@ -267,6 +267,7 @@ class SecretKeeper:
             build=stack.build,
             pins=stack.pins,
             images=stack.images,
+            variables=stack.variables,
         )
 
     def _copy(self, file: EnvFile, content: bytes) -> Path:

@@ -250,6 +250,7 @@ def _stack(
         policy.pins or "require",
         chosen,
         read.images,
+        read.variables,
     )
     return stack, []
 

@@ -36,6 +36,21 @@ class Mention:
 
 
 @dataclass(frozen=True, slots=True)
+class Variable:
+    """A name that only Compose can finish, at ``where`` (``file:line``).
+
+    It is relative to ``base``; what is below ``within`` counts as read. Both are directories of the
+    repository.
+    """
+
+    kind: Kind
+    name: str
+    base: str
+    within: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Include:
     """One entry of ``include:``; the first file is the main one, the others override it."""
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from agent.domain.container import Container
 from agent.domain.exempt import AllowRule
 from agent.domain.image_strings import Mention
+from agent.domain.mentions import Variable
 from agent.domain.settings import Settings
 
 
@@ -78,7 +79,8 @@ class Stack:
     ``services`` are those that its own file names, those of inactive profiles included; it has
     ``more`` when it includes other files, which may name others. ``build`` is whether the policy
     lets Compose build its images, ``pins`` what of images without a digest (require, warn);
-    ``images`` is where its files name those, by service.
+    ``images`` is where its files name those, by service; ``variables`` are names of files that
+    only Compose can finish.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Stack:
     pins: str = "require"
     settings: Settings = field(default_factory=Settings)
     images: Mapping[str, Mention] = field(default_factory=dict)
+    variables: tuple[Variable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

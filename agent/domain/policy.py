@@ -8,9 +8,11 @@ repository's instructions with the engine's rights. The files of the repository 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from agent.domain.mentions import Variable
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
 _NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
@@ -52,6 +54,24 @@ class Ask:
     service: str
     key: str
     what: str
+
+
+def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[str]:
+    """Why files must not be read whose ``names`` Compose has finished; one for each variable.
+
+    No message has the value of a variable in it.
+    """
+    found: list[str] = []
+    for variable, name in zip(variables, names, strict=True):
+        path = posixpath.normpath(posixpath.join(variable.base, name))
+        place = variable.within
+        away = name.startswith(("/", "~")) or f"{path}/".startswith("../")
+        if away or (place and not _inside(path, place)):
+            found.append(
+                f"{variable.where}: {variable.kind}: {variable.name!r} leads out of "
+                f"{place or 'the repository'}; write the directory before the variable"
+            )
+    return found
 
 
 def asks(services: Mapping[str, Mapping[str, Any]]) -> list[Ask]:

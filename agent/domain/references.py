@@ -18,7 +18,7 @@ from typing import Any
 from agent.domain import documents, image_strings, mentions
 from agent.domain.documents import Document
 from agent.domain.errors import PermanentError
-from agent.domain.mentions import Include, Kind, Mention
+from agent.domain.mentions import Include, Kind, Mention, Variable
 from agent.domain.model import Fault
 from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
 
@@ -42,8 +42,9 @@ class References:
     """Paths of the tree outside the stack's directory, and what is refused, as it was found.
 
     ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what
-    they name for values, wherever it is.
-    ``images`` are those of the services by name, as the file has them that decides.
+    they name for values, wherever it is. ``images`` are those of the services by name, as the file
+    has them that decides; ``variables`` are the names of files that are to be judged once Compose
+    has finished them.
     """
 
     paths: frozenset[str]
@@ -51,6 +52,7 @@ class References:
     compose: tuple[str, ...] = ()
     env_files: frozenset[str] = frozenset()
     images: Mapping[str, image_strings.Mention] = field(default_factory=dict)
+    variables: tuple[Variable, ...] = ()
 
 
 def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> References:
@@ -67,6 +69,7 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
         tuple(walk.files),
         frozenset(walk.env_files),
         walk.images(),
+        tuple(dict.fromkeys(walk.variables)),
     )
 
 
@@ -76,6 +79,7 @@ class _Walk:
     def __init__(self, snapshot: Snapshot, directory: str, *, build: bool) -> None:
         self.named: set[str] = set()
         self.faults: list[Fault] = []
+        self.variables: list[Variable] = []
         self._snapshot = snapshot
         self._directory = directory
         self._build = build
@@ -291,6 +295,9 @@ class _Walk:
         if kind is not Kind.DIRECTORY:
             self.named.add(path)
         if variable:
+            if kind in {*_FILES_ONLY, Kind.DIRECTORY}:
+                where = f"{document.name}:{document.line(mention.at)}"
+                self.variables.append(Variable(kind, name, base, path, where))
             return None
         if kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
             self.env_files.add(path)

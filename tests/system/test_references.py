@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -245,6 +246,34 @@ def test_a_variable_does_not_lead_out_of_the_repository(
     stack = _stack(tmp_path, tmp_path / "values.env")
     with pytest.raises(PermanentError, match="is not in the repository"):
         anyio.run(Compose(box.compose, "unix:///nowhere", 60).model, stack)
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [("a", False), ("../../global/a", True), ("/etc/a", True), ("../../../../a", True)],
+)
+def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
+    box: Sandbox, value: str, refused: bool, tmp_path: Path
+) -> None:
+    compose = "include: ['parts/${WHICH}.yaml']\nservices: {web: {image: web, env_file: '$WHICH'}}"
+    files = {MAIN: compose, "stacks/web/parts/a.yaml": "services: {part: {image: a}}",
+             "stacks/web/a": "A=1", "values.env": f"WHICH={value}"}  # fmt: skip
+    for path, content in files.items():
+        _write(tmp_path, path, content)
+    contents = {path: content.encode() for path, content in files.items()}
+    variables = references.follow(Snapshot(_tree(files), contents), MAIN).variables
+    stack = replace(_stack(tmp_path, tmp_path / "values.env"), variables=variables)
+    program = Compose(box.compose, "unix:///nowhere", 60)
+    if not refused:
+        assert anyio.run(program.model, stack).keys() == {"web", "part"}
+        return
+    with pytest.raises(PermanentError) as caught:
+        anyio.run(program.model, stack)
+    said = str(caught.value)
+    assert f"{MAIN}:2: env_file: '$WHICH' leads out of stacks/web" in said
+    climbs = f"{MAIN}:1: include: 'parts/${{WHICH}}.yaml' leads out of stacks/web/parts" in said
+    assert climbs is value.startswith("..")
+    assert value not in said
 
 
 def test_where_building_is_allowed_a_change_of_what_it_is_built_from_is_deployed(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agent.domain import policy
+from agent.domain.mentions import Kind, Variable
 
 ROOT = "/var/lib/commitd/repo"
 
@@ -76,3 +77,29 @@ def test_what_reaches_the_host_is_listed() -> None:
         "b: network_mode: host",
         "b: pid: host",
     ]
+
+
+@pytest.mark.parametrize(
+    ("within", "name", "fine"),
+    [
+        ("stacks/web", "a.env", True),
+        ("stacks/web", "conf/../a.env", True),
+        ("stacks/web", "../website/a.env", False),
+        ("stacks/web", "../../global/a.env", False),
+        ("global", "../../global/x/a.env", True),
+        ("", "../../a.env", True),
+        ("", "../../../a.env", False),
+        ("", "../../..", False),
+        ("", "/etc/passwd", False),
+        ("stacks/web", "~/a.env", False),
+    ],
+)
+def test_a_finished_name_stays_where_it_counts_as_read(within: str, name: str, fine: bool) -> None:
+    variable = Variable(Kind.ENV_FILE, "${V}", "stacks/web", within, "stacks/web/compose.yaml:3")
+    said = policy.climbing([variable], [name])
+    place = within or "the repository"
+    refusal = (
+        f"stacks/web/compose.yaml:3: env_file: '${{V}}' leads out of {place}; "
+        "write the directory before the variable"
+    )
+    assert said == ([] if fine else [refusal])
