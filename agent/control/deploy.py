@@ -219,7 +219,12 @@ class Deployer:
         sha = before.revision if before and same else run.batch.revision.sha
         failures = self._t.journal.attempts().get(stack.name)  # which the release ends
         self._t.journal.keep_release(_release(stack, sha, services))
-        if run.deploy.reason is Reason.DRIFTED:
+        if run.deploy.reason is not Reason.DRIFTED:
+            return
+        if before and before.disturbed:  # what was cut short goes on: that is no new drift
+            if failures:
+                self._t.journal.keep_attempt(failures)
+        else:
             what = ", ".join(cause.path for cause in run.deploy.causes[:3])
             error = f"it was put right and drifted again: {what}"
             self._t.attempts.keep_failure(
