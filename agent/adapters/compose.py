@@ -105,7 +105,7 @@ class Compose:
 
         Raises :class:`PermanentError` for what the host does not allow a stack to ask.
         """
-        if stack.variables and (found := await self._climbing(stack)):
+        if stack.variables and (found := await self.climbing(stack)):
             raise PermanentError("; ".join(found))
         model = (await self.resolve(stack)).model
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
@@ -136,8 +136,11 @@ class Compose:
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
 
-    async def _climbing(self, stack: Invocation) -> list[str]:
-        """Names of files that lead elsewhere than seemed, once Compose has put values in."""
+    async def climbing(self, stack: Invocation) -> list[str]:
+        """Names of files that lead elsewhere than seemed, once Compose has put values in.
+
+        One message each, with ``file:line`` in front. Raises :class:`CommitdError`.
+        """
         labels = {str(i): variable.name for i, variable in enumerate(stack.variables)}
         content = {"services": {"names": {"image": "none", "labels": labels}}}
         resolved = await self._config(stack, json.dumps(content).encode())

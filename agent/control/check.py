@@ -115,6 +115,9 @@ def _one(found: Census, models: Models | None, host: str, stack: Stack) -> Itera
     if models is None:
         yield from values.malformed(places)
         yield from stacks.pins(stack, stacks.written(places), places)
+    elif place in models.climbing:
+        yield from stacks.elsewhere(models.climbing[place])
+        yield from stacks.pins(stack, stacks.written(places), places)
     elif place in models.failed:
         error = models.failed[place]
         malformed = values.malformed(places) if "interpolation" in error.message else []

@@ -27,12 +27,14 @@ Place = tuple[str, str]
 class Models:
     """Of some places; in ``failed`` what Compose had to say instead of a model.
 
+    ``climbing`` are stacks whose variables name files elsewhere: Compose was not let read them.
     Paths in them begin with ``root``, which stands for the repository.
     """
 
     root: Path
     found: Mapping[Place, Resolved]
     failed: Mapping[Place, CommitdError]
+    climbing: Mapping[Place, list[str]]
 
 
 async def resolve(
@@ -55,21 +57,27 @@ async def resolve(
         stacks[key] = stack
     found: dict[Place, Resolved] = {}
     failed: dict[Place, CommitdError] = {}
+    climbing: dict[Place, list[str]] = {}
     limiter = anyio.CapacityLimiter(parallel)
 
     async def one(key: tuple[object, ...]) -> None:
         async with limiter:
             try:
-                answer = await compose.resolve(invocation(census, root, stacks[key]))
+                call = invocation(census, root, stacks[key])
+                if call.variables and (elsewhere := await compose.climbing(call)):
+                    climbing.update(dict.fromkeys(same[key], elsewhere))
+                    error = PermanentError("; ".join(elsewhere))
+                    failed.update(dict.fromkeys(same[key], error))
+                else:
+                    answer = await compose.resolve(call)
+                    found.update(dict.fromkeys(same[key], answer))
             except CommitdError as err:
                 failed.update(dict.fromkeys(same[key], err))
-            else:
-                found.update(dict.fromkeys(same[key], answer))
 
     async with anyio.create_task_group() as group:
         for key in same:
             group.start_soon(one, key)
-    return Models(root, found, failed)
+    return Models(root, found, failed, climbing)
 
 
 def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
@@ -93,4 +101,5 @@ def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
         root=root,
         build=stack.build,
         pins=stack.pins,
+        variables=stack.variables,
     )

@@ -103,6 +103,20 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ("paths", "stacks/web/compose.yaml:10"),
         },
     ),
+    "a variable that climbs": (
+        {
+            "host/nas/etc.env": "PLACE=../../../../etc\n",
+            "host/media/etc.env": "PLACE=web\n",
+            "stacks/web/web.env": "A=1\n",
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    env_file: [{path: './${PLACE}.env', required: false}]\n"
+            ),
+        },
+        {("paths", "stacks/web/compose.yaml:4")},
+    ),
     "what only the model shows": (
         {
             "host/nas/etc.env": "PLACE=/etc/passwd\n",

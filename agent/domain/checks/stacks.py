@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agent.domain import images, policy
@@ -104,6 +104,13 @@ def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
             f"there is no service {service!r}",
             f"there are {', '.join(sorted(known))}",
         )
+
+
+def elsewhere(messages: Iterable[str]) -> Iterator[Finding]:
+    """Files that a variable puts outside of the repository; ``file:line`` is in front of each."""
+    for message in messages:
+        where, _, said = message.partition(": ")
+        yield Finding(Level.ERROR, "paths", where, said)
 
 
 def unresolved(error: CommitdError, root: str, places: Places) -> Finding:
