@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from tests.sandbox import linux, world
 from tests.sandbox.encryption import AgeKey, Encryption, Kind
 from tests.sandbox.engine import Engine, EngineError
+from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.gitservers import GitServer, HttpsGitServer, SshGitServer
 from tests.sandbox.images import Images
 from tests.sandbox.process import SandboxError
@@ -77,6 +78,7 @@ class Sandbox:
         self.github = HttpsGitServer(self.root / "github")
         self._encryption = Encryption(self.root / "age", self.sops)
         self.age = self.new_age_key()
+        self.forkserver: ForkServer | None = None  # who opens one here has agents start quickly
 
     def __enter__(self) -> Self:
         servers = (self.engine, self.registry, self.gitea, self.github)
@@ -124,6 +126,8 @@ class Sandbox:
         return self._encryption.encrypt(plaintext, recipients or [self.age.recipient], kind)
 
     def _stop(self) -> None:
+        if self.forkserver is not None:
+            self.forkserver.stop()
         for server in (self.github, self.gitea, self.registry, self.engine):
             server.stop()
         linux.unmount_below(self.root)  # a killed dockerd leaves its data directory mounted

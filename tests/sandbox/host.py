@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests import schemas
+from tests.sandbox import agent
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
@@ -81,16 +81,14 @@ class Host:
         self, *words: str, stdin: str = "", check: bool = False, timeout_s: float = 110
     ) -> subprocess.CompletedProcess[str]:
         """Run one verb to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "agent", *words],
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=check,
-            timeout=timeout_s,
-            cwd=Path(__file__).parents[2],
-        )
+        result = agent.run(self.box, words, env=self.environment, stdin=stdin, timeout_s=timeout_s)
+        if check:
+            result.check_returncode()
+        return result
+
+    def start(self, *words: str) -> agent.Process:
+        """Start one verb whose words nobody reads."""
+        return agent.start(self.box, words, env=self.environment)
 
     def once(self) -> subprocess.CompletedProcess[str]:
         """One cycle."""
@@ -110,30 +108,29 @@ class Host:
         """Agree to removals."""
         self.commitd("enroll", "--yes", check=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def running(self, **environment: str) -> Iterator[RunningAgent]:
         """The daemon, ended when the block ends."""
         log = self.root / "agent.log"
         with log.open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--verbose"],
+            process = agent.start(
+                self.box,
+                ("run", "--verbose"),
                 env=self.environment | environment,
-                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                cwd=Path(__file__).parents[2],
             )
-        agent = RunningAgent(process, log)
+        running = RunningAgent(process, log)
         try:
-            yield agent
+            yield running
         finally:
-            agent.end()
+            running.end()
 
 
 class RunningAgent:
     """A daemon and its log."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: agent.Process, log: Path) -> None:
         self.process = process
         self._log = log
 

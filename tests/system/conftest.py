@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import fcntl
+import itertools
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
 from tests.sandbox import Sandbox, Workspace
+from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
 
 if TYPE_CHECKING:
@@ -16,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--shard", metavar="I/N", help="run every Nth test, beginning with the Ith")
+    parser.addoption(
+        "--take-from",
+        type=Path,
+        metavar="FILE",
+        help="run the tests that no other process with the same FILE (empty at first) has taken",
+    )
     parser.addoption(
         "--every-effect",
         action="store_true",
@@ -24,19 +34,58 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Worlds do not clash, so halves of the suite can run side by side."""
-    if shard := config.getoption("--shard"):
-        index, count = map(int, shard.split("/"))
-        config.hook.pytest_deselected(
-            items=[item for i, item in enumerate(items) if i % count != index - 1]
-        )
-        items[:] = items[index - 1 :: count]
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Worlds do not clash, so several can share the tests: each takes the next when it is done."""
+    if not (path := session.config.getoption("--take-from")) or session.testsfailed:
+        return None
+    upcoming = itertools.chain(_taken(session.items, path), [None])
+    for item, following in itertools.pairwise(upcoming):
+        if item is not None:
+            session.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+    return True
+
+
+def _taken(items: list[pytest.Item], path: Path) -> Iterator[pytest.Item]:
+    """What falls to this process; a module whose tests share fixtures of theirs stays together."""
+    parts: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        parts.setdefault(_part(item), []).append(item)
+    # What takes longest goes first, or all would wait for it in the end.
+    order = sorted(parts.values(), key=_longest, reverse=True)
+    with path.open("ab") as taken:
+        while (number := _next_number(taken)) < len(order):
+            yield from order[number]
+
+
+def _part(item: pytest.Item) -> str:
+    names = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    whole_module = any(definition[-1].scope == "module" for definition in names)
+    return item.nodeid.partition("::")[0] if whole_module else item.nodeid
+
+
+def _longest(part: list[pytest.Item]) -> tuple[float, int]:
+    marks = (item.get_closest_marker("timeout") for item in part)
+    return max(mark.args[0] if mark else 0.0 for mark in marks), len(part)
+
+
+def _next_number(taken: IO[bytes]) -> int:
+    """Each number is given out once: a process appends a byte under a lock."""
+    fcntl.flock(taken, fcntl.LOCK_EX)
+    number = os.fstat(taken.fileno()).st_size
+    taken.write(b".")
+    taken.flush()
+    fcntl.flock(taken, fcntl.LOCK_UN)
+    return number
 
 
 @pytest.fixture(scope="session")
 def box() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
+        sandbox.forkserver = ForkServer()
         yield sandbox
 
 

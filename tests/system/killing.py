@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from tests.sandbox.process import descendants, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.sandbox.agent import Process
     from tests.sandbox.engine_proxy import EngineProxy, Request
     from tests.sandbox.host import Host
 
@@ -43,14 +42,7 @@ def once_until(
         raise ConnectionAbortedError  # also for what was on its way already
 
     proxy.on_effect(hook, after=after)
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "agent", "once"],
-        env=host.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )
+    agent = host.start("once")
     started.set()
     agent.wait(timeout=110)
     proxy.on_effect(None)
@@ -58,7 +50,7 @@ def once_until(
     return effects
 
 
-def kill(agent: subprocess.Popen[bytes]) -> None:
+def kill(agent: Process) -> None:
     """As systemd does it with the agent's unit: whatever the agent has started goes with it."""
     stat = Path(f"/proc/{agent.pid}/stat")
     agent.send_signal(signal.SIGSTOP)  # or it could start one more meanwhile

@@ -7,13 +7,13 @@ import http.client
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox import agent
 from tests.sandbox.process import run
 from tests.system import registries
 from tests.system.registries import (
@@ -39,7 +39,8 @@ DIGEST = "sha256:" + "0" * 64
 class Clone:
     """A directory with stacks, and a person at a shell in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, box: Sandbox, root: Path) -> None:
+        self._box = box
         self.root = root
         self.docker = root / "docker"
         self.docker.mkdir()
@@ -66,14 +67,8 @@ class Clone:
         (self.docker / "config.json").write_text(json.dumps(config))
 
     def pin(self, *words: str, cwd: str = ".") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "agent", "pin", *words],
-            cwd=self.root / cwd,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
+        return agent.run(
+            self._box, ("pin", *words), cwd=self.root / cwd, env=self.environment, timeout_s=100
         )
 
     def pinned(self, *images: str) -> str:
@@ -104,7 +99,7 @@ class Clone:
 def clone(box: Sandbox) -> Iterator[Clone]:
     (root := Path(tempfile.mkdtemp(prefix="clone-", dir=box.root))).joinpath("stacks").mkdir()
     box.images.build("idle", "latest")
-    yield Clone(root)
+    yield Clone(box, root)
     box.registry.start()
 
 
