@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox import EngineError, Sandbox, SandboxError, Workspace
+from tests.sandbox import EngineError, Sandbox, SandboxError, Workspace, agent
+from tests.sandbox.forkserver import ROOT
+from tests.sandbox.host import Host
 from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
@@ -178,6 +180,46 @@ def test_exit_codes_pass_through() -> None:
     for script, code in (("exit 7", 7), ("kill -9 $$", 128 + 9)):
         command = [sys.executable, "-m", "tests.sandbox", "exec", "--", "sh", "-c", script]
         assert subprocess.run(command, check=False).returncode == code
+
+
+# --- the agent's processes ------------------------------------------------------------------------
+
+
+def test_an_agent_that_is_forked_is_as_one_that_is_started(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same words, same environment, same directory: same answers and exit codes."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": "/", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+    (tmp_path / "config.yaml").write_text("host: Ü\nhost: twice\n")
+
+    def answers() -> list[tuple[int, str, str]]:
+        results = [
+            agent.run(box, words, env=env | more, cwd=tmp_path, stdin="y\n")
+            for words in (["--help"], ["statsu"], ["--config", "config.yaml", "status"])
+            for more in ({}, {"COLUMNS": "40"})
+        ]
+        return [(result.returncode, result.stdout, result.stderr) for result in results]
+
+    assert box.forkserver is not None
+    forked = answers()
+    monkeypatch.setattr(box, "forkserver", None)
+    assert forked == answers()
+    assert {code for code, _, _ in forked} == {0, 2}
+
+
+def test_a_forked_agent_takes_signals_and_is_waited_for(box: Sandbox) -> None:
+    box.engine.stop()
+    with Host(box).running() as first:
+        first.says("waiting for the engine")
+        assert first.process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            first.process.wait(timeout=0)
+        first.process.kill()
+        assert first.process.wait(timeout=20) == -signal.SIGKILL
+        assert first.process.poll() == -signal.SIGKILL
+    with Host(box).running() as second:
+        second.says("waiting for the engine")
+        assert second.end() == 0
 
 
 # --- engine, registry, images ---------------------------------------------------------------------
