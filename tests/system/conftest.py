@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
-import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from agent.adapters.journal import Journal
 from tests.sandbox import Sandbox, Workspace
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
+from tests.system import taking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +37,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Worlds do not clash, so several can share the tests: each takes the next when it is done."""
     if not (path := session.config.getoption("--take-from")) or session.testsfailed:
         return None
-    upcoming = itertools.chain(_taken(session.items, path), [None])
+    upcoming = itertools.chain(taking.taken(session.items, path), [None])
     for item, following in itertools.pairwise(upcoming):
         if item is not None:
             session.ihook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -47,39 +46,6 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
     return True
-
-
-def _taken(items: list[pytest.Item], path: Path) -> Iterator[pytest.Item]:
-    """What falls to this process; a module whose tests share fixtures of theirs stays together."""
-    parts: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        parts.setdefault(_part(item), []).append(item)
-    # What takes longest goes first, or all would wait for it in the end.
-    order = sorted(parts.values(), key=_longest, reverse=True)
-    with path.open("ab") as taken:
-        while (number := _next_number(taken)) < len(order):
-            yield from order[number]
-
-
-def _part(item: pytest.Item) -> str:
-    names = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-    whole_module = any(definition[-1].scope == "module" for definition in names)
-    return item.nodeid.partition("::")[0] if whole_module else item.nodeid
-
-
-def _longest(part: list[pytest.Item]) -> tuple[float, int]:
-    marks = (item.get_closest_marker("timeout") for item in part)
-    return max(mark.args[0] if mark else 0.0 for mark in marks), len(part)
-
-
-def _next_number(taken: IO[bytes]) -> int:
-    """Each number is given out once: a process appends a byte under a lock."""
-    fcntl.flock(taken, fcntl.LOCK_EX)
-    number = os.fstat(taken.fileno()).st_size
-    taken.write(b".")
-    taken.flush()
-    fcntl.flock(taken, fcntl.LOCK_UN)
-    return number
 
 
 @pytest.fixture(scope="session")
