@@ -35,7 +35,7 @@ unit: $(READY)
 
 # Worlds side by side, because much of a test's time is waiting; each takes the next test when it has
 # done one. What the others say comes at the end.
-SYSTEM := timeout 1h $(BIN)/python -m tests.sandbox exec -- \
+SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec -- \
           $(BIN)/python -m pytest tests/system --take-from .sandbox/taken
 
 system: $(READY)

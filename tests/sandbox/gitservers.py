@@ -29,6 +29,7 @@ class GitServer(ABC):
         self.root = root
         self.path = root / REPOSITORY
         run(["git", "init", "--quiet", "--bare", "--initial-branch=main", self.path])
+        run(["git", "--git-dir", self.path, "config", "receive.autogc", "false"])
         self._daemons = self._configure()
         self.proxy = Proxy(port, backend_port)
 

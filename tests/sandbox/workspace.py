@@ -27,6 +27,7 @@ class Workspace:
         self.path = Path(tempfile.mkdtemp(prefix="workspace-", dir=box.root))
         self._commits = 0
         self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "maintenance.auto", "false")  # a process for nothing at each commit
 
     def git(self, *arguments: str | Path) -> str:
         """Run git in the work tree with nobody's settings; returns stdout without the last newline.
