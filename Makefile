@@ -33,15 +33,16 @@ test: unit system
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit
 
-# Worlds side by side, because much of a test's time is waiting; each takes the next test when it has
-# done one. What the others say comes at the end.
+# Worlds side by side, one more than there are processors, because much of a test's time is waiting;
+# each takes the next test when it has done one. What the others say comes at the end.
+WORLDS := $(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6)))
 SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec -- \
           $(BIN)/python -m pytest tests/system --take-from .sandbox/taken
 
 system: $(READY)
 	@$(BIN)/python -m tests.sandbox exec -- true
-	@: > .sandbox/taken; others=; \
-	for n in 1 2; do $(SYSTEM) > .sandbox/world-$$n.log 2>&1 & others="$$others $$!"; done; \
+	@rm -f .sandbox/world-*.log; : > .sandbox/taken; others=; \
+	for n in $$(seq 2 $(WORLDS)); do $(SYSTEM) > .sandbox/world-$$n.log 2>&1 & others="$$others $$!"; done; \
 	$(SYSTEM); failed=$$?; \
 	for other in $$others; do wait $$other || failed=1; done; \
 	cat .sandbox/world-*.log; exit $$failed
