@@ -8,6 +8,7 @@ Inside `python -m tests.sandbox exec -- COMMAND…`:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -107,7 +108,7 @@ class Sandbox:
         finally:
             self._stop()
 
-    @property
+    @functools.cached_property
     def sops_sha256(self) -> str:
         """The checksum of the sops binary, in hexadecimal."""
         return hashlib.sha256(self.sops.read_bytes()).hexdigest()

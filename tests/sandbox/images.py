@@ -65,6 +65,7 @@ class Images:
         self._registry = registry
         self._busybox = busybox
         self._sops = sops
+        self._tags: dict[tuple[str, str], tuple[bytes, str]] = {}
 
     def build(
         self,
@@ -136,6 +137,9 @@ class Images:
                 "history": [{"created": _CREATED, "created_by": "sandbox"} for _ in layers],
             }
         )
+        before, reference = self._tags.get((name, tag), (b"", ""))
+        if config == before:  # it names the layers: the tag is what it is to be
+            return reference
         manifest = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
@@ -143,7 +147,9 @@ class Images:
             "layers": [self._push(name, layer.packed, _LAYER) for layer in layers],
         }
         digest = self._registry.push_manifest(name, tag, _json(manifest), _MANIFEST)
-        return f"{self._registry.address}/{name}:{tag}@{digest}"
+        reference = f"{self._registry.address}/{name}:{tag}@{digest}"
+        self._tags[name, tag] = (config, reference)
+        return reference
 
     def _push(self, repository: str, content: bytes, media_type: str) -> dict[str, str | int]:
         digest = self._registry.push_blob(repository, content)
