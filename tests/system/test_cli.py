@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.surface.cli.main import VERBS
+from tests.sandbox import agent
 from tests.sandbox.host import Host
 
 if TYPE_CHECKING:
@@ -348,8 +349,8 @@ def test_a_look_is_answered_while_the_agent_is_stopped_and_the_engine_down(fleet
     shown = host.commitd("status").stdout
     assert "The agent is not running: systemctl start commitd" in shown
     assert "in sync with" in shown
-    with host.running() as agent:
-        agent.says("in sync with")
+    with host.running() as running:
+        running.says("in sync with")
         assert "not running" not in host.commitd("status").stdout
     fleet.box.engine.stop()
     result = host.commitd("status")
@@ -394,12 +395,12 @@ def test_status_says_since_when_a_remote_is_down_and_how_far_it_is_behind(fleet:
 def test_a_second_agent_is_refused_with_the_process_of_the_first(fleet: Fleet) -> None:
     fleet.commit("first", {LIST: "[]\n"})
     host = fleet.host(remotes=[fleet.box.gitea])
-    with host.running() as agent:
-        agent.says("in sync with")
+    with host.running() as first:
+        first.says("in sync with")
         for verb in ("once", "run"):
             result = host.commitd(verb)
-            _refused(result, 3, f"(process {agent.process.pid})", "systemctl stop commitd")
-        assert agent.process.poll() is None
+            _refused(result, 3, f"(process {first.process.pid})", "systemctl stop commitd")
+        assert first.process.poll() is None
     assert host.once().returncode == 0
 
 
@@ -409,19 +410,14 @@ def test_a_second_agent_is_refused_with_the_process_of_the_first(fleet: Fleet) -
 def _at_a_terminal(host: Host, *words: str, **environment: str) -> str:
     """What a verb shows on a terminal."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "agent", *words],
-        env={**host.environment, "TERM": "xterm-256color", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=Path(__file__).parents[2],
-    ):
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # how Linux says that the other end is closed
-            while chunk := os.read(ours, 65536):
-                shown += chunk
+    env = {**host.environment, "TERM": "xterm-256color", **environment}
+    with os.fdopen(theirs, "wb", buffering=0) as terminal:
+        process = agent.start(host.box, words, env=env, stdout=terminal, stderr=terminal)
+    shown = b""
+    with suppress(OSError):  # how Linux says that the other end is closed
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    process.wait()
     os.close(ours)
     return shown.decode()
 
@@ -436,7 +432,7 @@ def test_colour_is_for_terminals_and_width_is_respected(fleet: Fleet) -> None:
         assert not COLOUR.search(_at_a_terminal(host, verb, NO_COLOR="1"))
         assert not COLOUR.search(_at_a_terminal(host, verb, TERM="dumb"))
         for columns in ("40", "", "wide", "0", "-1"):
-            narrow = _run(host, verb, COLUMNS=columns)
+            narrow = agent.run(host.box, [verb], env={**host.environment, "COLUMNS": columns})
             assert (narrow.returncode, narrow.stderr) == (0, "")
             assert re.search(r"\bone\b", narrow.stdout)
             assert re.search(r"\btwo\b", narrow.stdout)
