@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.sandbox import agent
 from tests.sandbox.process import run
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ class Clone:
     """A person's clone on a machine with Compose and no engine."""
 
     def __init__(self, box: Sandbox, files: Mapping[str, str | bytes]) -> None:
+        self._box = box
         self.root = Path(tempfile.mkdtemp(prefix="clone-", dir=box.root))
         self.path = [str(box.compose.parent), "/usr/bin", "/bin"]
         self.git("init", "--quiet", "--initial-branch=main")
@@ -82,8 +82,9 @@ class Clone:
 
     def run(self, *words: str, code: int = 0, says: str = "") -> str:
         """Run one verb; what it prints. Standard error is to hold ``says``, or nothing."""
-        result = subprocess.run(
-            [sys.executable, "-m", "agent", *words],
+        result = agent.run(
+            self._box,
+            words,
             cwd=self.root,
             env={
                 "PATH": os.pathsep.join(self.path),
@@ -92,10 +93,7 @@ class Clone:
                 "LC_ALL": "C.UTF-8",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
             },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
+            timeout_s=100,
         )
         assert result.returncode == code, result.stdout + result.stderr
         assert says in result.stderr
