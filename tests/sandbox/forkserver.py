@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 _MAIN = "from tests.sandbox import forkserver; forkserver.main()"
 _REQUEST_BYTES = 100_000
-_IMPORTED_LATE = ("rich.box", "rich.console", "rich.table", "encodings.idna")
 
 
 class Forked:
@@ -111,8 +110,6 @@ def _serve(control: socket.socket) -> None:
     for module in pkgutil.walk_packages([str(ROOT / "agent")], "agent."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in _IMPORTED_LATE:
-        importlib.import_module(name)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the processes between need no burial
     while True:
