@@ -106,7 +106,8 @@ class Watcher:
         names = self._canaries.within((process / "environ").read_bytes())
         if not names:
             return
-        name = Path(words.split(b"\0")[0].decode(errors="replace")).name
+        # Read last: while a program begins or ends it has no arguments, but its own name.
+        name = (process / "comm").read_text().strip()
         inside = (process / "ns/pid").stat().st_ino != self._outside
         if name == self._compose and not inside and names <= {"used", "unused"}:
             self.compose += 1  # the one child that needs them
