@@ -23,12 +23,12 @@ def judge(files: Mapping[str, bytes]) -> list[Finding]:
     Needed are all files of ``global/``, ``host/`` and ``stacks/``; links may be left out.
     """
     repository = Repository(files)
+    _ = repository.host_keys, repository.persons  # what is wrong with them is known from here on
     found = [
         *_host_keys(repository),
         *(finding for path in repository.secrets for finding in _secret(repository, path)),
         *_rules(repository),
     ]
-    _ = repository.persons  # looked at even where nothing is to be read
     problems = dict.fromkeys((p.where or "", p.message, p.hint) for p in repository.problems)
     return [*(Finding(Level.ERROR, KEY_RULE, *problem) for problem in problems), *found]
 
@@ -130,7 +130,7 @@ def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> It
 def _rules(repository: Repository) -> Iterator[Finding]:
     """Whether new secrets would be encrypted for the right keys."""
     before = repository.files.get(sops_rules.PATH)
-    if before is None or sops_rules.BEGIN.encode() not in before:
+    if repository.problems or before is None or sops_rules.BEGIN.encode() not in before:
         return
     hint = "commitd secrets recipients --write"
     try:

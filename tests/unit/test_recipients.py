@@ -310,6 +310,12 @@ def test_rules_that_are_out_of_date_are_found() -> None:
     ]
 
 
+def test_a_key_that_cannot_be_read_is_said_once() -> None:
+    text = rules(GOOD).decode()
+    findings = found({sops_rules.PATH: text, "host/edge/age.pub": "AGE-SECRET-KEY-1HUNTER2"})
+    assert [where for _, where, _ in findings] == ["host/edge/age.pub:1"]
+
+
 def test_findings_name_their_rule() -> None:
     files = {"host/a/stacks.yaml": b"[]", "global/x.secret.env": b"A=1", "global/age.pub": b"x"}
     levels = {finding.rule: finding.level for finding in recipients.judge(files)}
