@@ -51,7 +51,7 @@ class Invocation:
 
     ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
     what of images without a digest; ``images`` is where the files name those, by service, and
-    ``variables`` what they name with a variable in it.
+    ``variables`` what they name with a variable in it. ``hidden`` must not show in any message.
     """
 
     project: str
@@ -63,6 +63,7 @@ class Invocation:
     pins: str = "require"
     images: Mapping[str, Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
@@ -109,14 +110,14 @@ class Compose:
             raise PermanentError("; ".join(found))
         model = (await self.resolve(stack)).model
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
-            raise PermanentError(redact.text("; ".join(refusals), stack.secrets.values()))
+            raise PermanentError(redact.text("; ".join(refusals), stack.hidden))
         services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
         if noted := policy.notable(services):
-            said = redact.text("; ".join(noted), stack.secrets.values())
+            said = redact.text("; ".join(noted), stack.hidden)
             log.info("%s: allowed, and worth knowing: %s", stack.project, said)
         pulled = {n: s for n, s in services.items() if not (stack.build and s.get("build"))}
         if unpinned := images.unpinned(pulled, stack.images, stack.project):
-            said = redact.text(str(unpinned), stack.secrets.values())
+            said = redact.text(str(unpinned), stack.hidden)
             if stack.pins == "require":
                 raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
@@ -215,7 +216,7 @@ class Compose:
         return await self._run(
             [*argv, *words],
             self._environment(stack.secrets),
-            tuple(stack.secrets.values()),
+            stack.hidden,
             timeout_s=timeout_s,
             memory=memory,
             reading=reading,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -205,10 +205,10 @@ class Journal(Releases, Evictions, Orders):
         """Secret files that are decrypted: path of the ciphertext to its Git object."""
         return {row["path"]: row["oid"] for row in self._rows("SELECT * FROM plaintext")}
 
-    def keep_plaintext(self, path: str, oid: str) -> None:
-        """The plaintext of this ciphertext is in place."""
+    def keep_plaintext(self, oids: Mapping[str, str]) -> None:
+        """The plaintext of these ciphertexts is in place, by path; "" where nobody knows."""
         with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO plaintext VALUES (?, ?)", (path, oid))
+            db.executemany("INSERT OR REPLACE INTO plaintext VALUES (?, ?)", oids.items())
 
     def forget_plaintext(self, path: str) -> None:
         """The plaintext is gone."""

@@ -22,6 +22,7 @@ from agent.adapters import images, process
 from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.helpers import run_helper
+from agent.domain import sealed
 from agent.domain.config import Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
@@ -46,10 +47,15 @@ _HINT = {
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An encrypted file, by its path in the repository."""
+    """An encrypted file, by its path in the repository, which says what format it has."""
 
     path: str
     ciphertext: bytes
+
+    @property
+    def kind(self) -> str:
+        """What SOPS calls its format."""
+        return sealed.sops_type(self.path)
 
 
 Opened = bytes | CommitdError
@@ -85,7 +91,14 @@ class BinarySops:
             os.write(write_end, key)
             os.close(write_end)
             result = await process.run(
-                [str(self.binary), "decrypt", "--input-type", "dotenv", "--output-type", "dotenv"],
+                [
+                    str(self.binary),
+                    "decrypt",
+                    "--input-type",
+                    file.kind,
+                    "--output-type",
+                    file.kind,
+                ],
                 env={
                     "PATH": os.defpath,
                     "HOME": "/nonexistent",
@@ -118,15 +131,16 @@ class BinarySops:
 _SCRIPT = """
 read -r count; read -r key
 while [ "$count" -gt 0 ]; do
-  read -r file
+  read -r kind file
   printf %s "$file" | base64 -d >/tmp/in
   printf %s "$key" | base64 -d | SOPS_AGE_KEY_FILE=/dev/stdin sops decrypt \
-    --input-type dotenv --output-type dotenv /tmp/in >/tmp/out 2>/dev/null
+    --input-type "$kind" --output-type "$kind" /tmp/in >/tmp/out 2>/dev/null
   printf '%s ' "$?"; base64 /tmp/out | tr -d '\\n'; echo
   count=$((count - 1))
 done
 """
-"""Reads a count, the key and the files, each a line of base64; answers a line each: code, base64.
+"""Reads a count, the key and the files: a line of base64 each, a file's after what SOPS calls its
+format. Answers a line each: code, base64.
 
 The whole batch needs one container. Everything passes through the attached pipes and a tmpfs;
 the shell's ``printf`` is a builtin, so nothing shows in the arguments of any process.
@@ -157,7 +171,7 @@ class ContainerSops:
 
     async def _decrypt_batch(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         lines = [str(len(files)).encode(), base64.b64encode(key)]
-        lines += [base64.b64encode(file.ciphertext) for file in files]
+        lines += [f"{file.kind} ".encode() + base64.b64encode(file.ciphertext) for file in files]
         code, out = await run_helper(
             self.engine,
             self.image,

@@ -13,6 +13,7 @@ from functools import partial
 from agent.adapters import compose, host, process, sops
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.journal import Journal
+from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
 from agent.control.attempts import Attempts
@@ -101,8 +102,9 @@ def _wire(
     stopping: Callable[[], bool],
 ) -> Parts:
     settings = config.secrets
+    volatile = settings is not None and settings.store == "runtime"
     secrets = SecretKeeper(
-        repository.root,
+        PlaintextStore(repository.root, config.runtime_dir / "secrets", volatile=volatile),
         journal,
         sops.decryptor(settings.sops, engine) if settings else None,
         partial(host.read_key, settings) if settings else no_key,

@@ -79,9 +79,9 @@ class BringUp:
             try:
                 after = await self._stacks.start(ready)
             except (PermanentError, StillWaitingError) as err:
-                values = ready.invocation.secrets.values()
+                hidden = ready.invocation.hidden
                 limit_s = ready.stack.settings.health_timeout
-                raise await self._gate.explain(name, ready.services, err, values, limit_s) from None
+                raise await self._gate.explain(name, ready.services, err, hidden, limit_s) from None
             await self._react(ready, older, before, after, batch.revision)
             digest = ready.stack.digest
             await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
@@ -90,7 +90,7 @@ class BringUp:
             ready.services,
             timeout_s=ready.stack.settings.health_timeout,
             until=partial(self._over, batch),
-            secrets=ready.invocation.secrets.values(),
+            secrets=ready.invocation.hidden,
         )
         if not doubt:
             await self._stacks.drop_left(ready, batch.revision)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,10 @@ import anyio.to_thread
 
 from agent.adapters.compose import Invocation
 from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
-from agent.adapters.sops import Decryptor, Sealed
-from agent.domain import dotenv
+from agent.adapters.plaintext import Owner, PlaintextStore
+from agent.adapters.sops import Decryptor, Opened, Sealed
+from agent.control.failures import Failures
+from agent.domain import dotenv, sealed
 from agent.domain.errors import CommitdError, ConfigError, PermanentError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import DesiredState, EnvFile, Reason, Stack
@@ -27,43 +27,37 @@ Locked = dict[str, tuple[Reason, str]]
 """Stacks that must not be deployed, with the reason and its detail."""
 
 
-FIRST_BACKOFF_S = 5.0
-LONGEST_BACKOFF_S = 300.0
-
-
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """What came of one ciphertext under one key, how often in a row, and when to try again."""
+class _Wanted:
+    """The plaintext of which Git object, and whose; ``variables`` for Compose, or just a file."""
 
     oid: str
-    key_digest: bytes
-    message: str
-    count: int
-    next_at: float
+    owner: Owner | None
+    variables: bool
 
 
 class SecretKeeper:
-    """Decrypts what changed or is missing; deletes what nobody needs any more.
+    """Decrypts what changed or is missing into ``store``; deletes what nobody needs any more.
 
     What failed is tried again later and later, but at once when it or the key has changed.
     """
 
     def __init__(
         self,
-        root: Path,
+        store: PlaintextStore,
         journal: Journal,
         decryptor: Decryptor | None,
         read_key: Callable[[], bytes],
         contents: Callable[[Mapping[str, str]], Awaitable[dict[str, bytes]]],
     ) -> None:
-        self._root = root
-        self._store = PlaintextStore(root)
+        self._root = store.root
+        self._store = store
         self._journal = journal
         self._decryptor = decryptor
         self._read_key = read_key
         self._contents = contents
-        self._failures: dict[str, _Failure] = {}
-        self._copies = root.with_name("older")
+        self._failures = Failures()
+        self._copies = store.root.with_name("older")
 
     async def refresh(self, desired: DesiredState, kept: frozenset[str]) -> Locked:
         """Bring the plaintext in line with ``desired``; which stacks must wait, and why.
@@ -72,107 +66,111 @@ class SecretKeeper:
         their plaintext stays.
         """
         needed = {
-            file.path: file.oid
+            path: wanted
             for stack in desired.stacks
-            for file in stack.environment
+            for path, wanted in _wanted(stack).items()
             # What a stack that was rolled back shares with others stays as it is for those.
-            if file.secret and (stack.name not in desired.rolled_back or _own(stack, file))
+            if stack.name not in desired.rolled_back or stack.owns(path) or not wanted.variables
         }
         have = self._journal.plaintext()
-        stale = await anyio.to_thread.run_sync(
-            lambda: [
-                path
-                for path, oid in needed.items()
-                if have.get(path) != oid or not self._store.exists(plaintext_path(path))
-            ]
-        )
-        self._failures = {path: self._failures[path] for path in stale if path in self._failures}
-        failures = await self._decrypt(stale, needed) if stale else {}
-        named = {file.path for stack in desired.stacks for file in stack.environment}
+        stale = await anyio.to_thread.run_sync(self._stale, needed, have)
+        self._failures.forget_all_but(stale)
+        failures = await self._decrypt(stale) if stale else {}
+        named = {path for stack in desired.stacks for path in stack.secrets}
         await self._forget(have, {*needed, *named}, kept)
         await anyio.to_thread.run_sync(self._drop_copies, desired)
         return {
-            stack.name: (Reason.SECRET, failures[file.path])
+            stack.name: (Reason.SECRET, failures[path])
             for stack in desired.stacks
-            for file in stack.environment
-            if file.path in failures
+            for path in stack.secrets
+            if path in failures
         }
 
-    async def _decrypt(self, paths: Sequence[str], oids: Mapping[str, str]) -> dict[str, str]:
-        """Decrypt ``paths``; the reason for each that failed."""
+    def _stale(self, needed: Mapping[str, _Wanted], have: Mapping[str, str]) -> dict[str, _Wanted]:
+        return {
+            path: wanted
+            for path, wanted in needed.items()
+            if have.get(path) != wanted.oid
+            or not self._store.present(plaintext_path(path), wanted.owner)
+        }
+
+    async def _decrypt(self, stale: Mapping[str, _Wanted]) -> dict[str, str]:
+        """Decrypt what is ``stale``; the reason for each that failed."""
         if self._decryptor is None:
             message = "the host's configuration has no secrets: section"
-            return dict.fromkeys(paths, message)
+            return dict.fromkeys(stale, message)
         try:
             key = await anyio.to_thread.run_sync(self._read_key)
         except CommitdError as err:
             log.warning("secrets cannot be decrypted: %s", err)
-            return dict.fromkeys(paths, str(err))
+            return dict.fromkeys(stale, str(err))
         digest = hashlib.sha256(key).digest()
-        due = {path: oids[path] for path in paths if not self._waits(path, oids[path], digest)}
+        due = {
+            path: w for path, w in stale.items() if not self._failures.waits(path, w.oid, digest)
+        }
         for path, problem in (await self._try(due, self._decryptor, key)).items():
-            self._remember(path, due[path], digest, problem)
-        return {path: failure.message for path, failure in self._failures.items()}
+            self._failures.remember(path, due[path].oid, digest, problem)
+        return self._failures.messages
 
     async def _try(
-        self, due: Mapping[str, str], decryptor: Decryptor, key: bytes
+        self, due: Mapping[str, _Wanted], decryptor: Decryptor, key: bytes
     ) -> dict[str, str | None]:
         """Decrypt the Git objects ``due`` by path; the problem of each, or None."""
         if not due:
             return {}
         try:
-            contents = await self._contents(due)
+            contents = await self._contents({path: wanted.oid for path, wanted in due.items()})
             results = await decryptor.decrypt([Sealed(p, contents[p]) for p in due], key)
+            opened = dict(zip(due, results, strict=True))
+            problems = await anyio.to_thread.run_sync(self._keep, due, opened)
         except CommitdError as err:
             log.warning("secrets cannot be decrypted: %s", err)
             return dict.fromkeys(due, str(err))
-        problems: dict[str, str | None] = {}
-        for path, result in zip(due, results, strict=True):
-            if isinstance(result, CommitdError):
-                problems[path] = str(result)
+        for path, problem in problems.items():
+            if problem:
+                log.warning("%s is not decrypted: %s", path, problem)
             else:
-                problems[path] = await anyio.to_thread.run_sync(self._keep, path, due[path], result)
-            if problems[path]:
-                log.warning("%s is not decrypted: %s", path, problems[path])
+                log.info("decrypted %s", path)
         return problems
 
-    def _waits(self, path: str, oid: str, key_digest: bytes) -> bool:
-        """Whether this very thing failed a short while ago."""
-        failure = self._failures.get(path)
-        if failure and (failure.oid, failure.key_digest) != (oid, key_digest):
-            del self._failures[path]
-            return False
-        return failure is not None and time.monotonic() < failure.next_at
+    def _keep(
+        self, due: Mapping[str, _Wanted], opened: Mapping[str, Opened]
+    ) -> dict[str, str | None]:
+        """Write what is usable; the problem of each, or None."""
+        problems = {path: _unusable(path, due[path], opened[path]) for path in due}
+        before = self._journal.plaintext()
+        # Cut short from here on, nobody knows what is in place: it is decrypted again, and what
+        # nobody needs any more is deleted all the same.
+        usable = {
+            path: o for path, o in opened.items() if isinstance(o, bytes) and not problems[path]
+        }
+        self._journal.keep_plaintext(dict.fromkeys(usable, ""))
+        for path, content in usable.items():
+            problems[path] = self._write(path, content, due[path].owner)
+        self._journal.keep_plaintext(
+            {path: before.get(path, "") if problems[path] else due[path].oid for path in usable}
+        )
+        return problems
 
-    def _remember(self, path: str, oid: str, key_digest: bytes, problem: str | None) -> None:
-        before = self._failures.pop(path, None)
-        if problem:
-            count = before.count + 1 if before else 1
-            wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(count - 1, 10))
-            next_at = time.monotonic() + wait_s
-            self._failures[path] = _Failure(oid, key_digest, problem, count, next_at)
-
-    def _keep(self, path: str, oid: str, plaintext: bytes) -> str | None:
-        """Write one plaintext if it is usable; the problem otherwise."""
+    def _write(self, path: str, content: bytes, owner: Owner | None) -> str | None:
         try:
-            for key in dotenv.decrypted_values(plaintext):
-                if problem := dotenv.refused(key, secret=True):
-                    return f"{path}: {problem}"
-            self._store.write(plaintext_path(path), plaintext)
-        except (ValueError, PermanentError) as err:
+            self._store.write(plaintext_path(path), content, owner)
+        except PermanentError as err:
             return f"{path}: {err}"
         except OSError as err:
             return f"{path}: the plaintext cannot be written: {err.strerror}"
-        self._journal.keep_plaintext(path, oid)
-        log.info("decrypted %s", path)
         return None
 
     async def _forget(
         self, have: Mapping[str, str], needed: Collection[str], kept: frozenset[str]
     ) -> None:
-        for path in have.keys() - set(needed):
-            place, name = path.split("/")[:2]
-            if place == "stacks" and name in kept:
+        left = have.keys() - set(needed)
+        if not left:
+            return
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        up = {path for name in kept & releases.keys() for path, _ in releases[name].inputs}
+        for path in left - up:
+            if any(path.startswith(f"stacks/{name}/") for name in kept):
                 continue
             try:
                 await anyio.to_thread.run_sync(self._store.delete, plaintext_path(path))
@@ -188,9 +186,9 @@ class SecretKeeper:
         Those that it shares with others are tried as well, and nothing is kept of them.
         """
         have = self._journal.plaintext()
-        own = {f.path: f.oid for f in stack.environment if f.secret and _own(stack, f)}
-        stale = [path for path, oid in own.items() if have.get(path) != oid]
-        failures = await self._decrypt(stale, own) if stale else {}
+        own = {path: wanted for path, wanted in _wanted(stack).items() if stack.owns(path)}
+        stale = await anyio.to_thread.run_sync(self._stale, own, have)
+        failures = await self._decrypt(stale) if stale else {}
         if locked := [failures[path] for path in stale if path in failures]:
             return locked[0]
         try:
@@ -217,9 +215,9 @@ class SecretKeeper:
             return {}
         contents = await self._contents(older)
         key = await anyio.to_thread.run_sync(self._read_key)
-        sealed = [Sealed(path, contents[path]) for path in older]
+        due = [Sealed(path, contents[path]) for path in older]
         opened: dict[str, bytes] = {}
-        for path, result in zip(older, await self._decryptor.decrypt(sealed, key), strict=True):
+        for path, result in zip(older, await self._decryptor.decrypt(due, key), strict=True):
             if isinstance(result, CommitdError):
                 raise result
             opened[path] = result
@@ -237,32 +235,36 @@ class SecretKeeper:
         return hashlib.sha1(blob, usedforsecurity=False).hexdigest() != file.oid
 
     def _invocation(
-        self, stack: Stack, contents: Mapping[str, bytes], opened: Mapping[str, bytes]
+        self, stack: Stack, contents: Mapping[str, bytes], opened: dict[str, bytes]
     ) -> Invocation:
         values: list[dotenv.Values] = []
         plain: list[Path] = []
-        for file in stack.environment:
-            try:
+        path = ""
+        try:
+            for path in stack.secrets.keys() - opened.keys():
+                opened[path] = self._store.read(plaintext_path(path))
+            for file in stack.environment:
+                path = file.path
                 if file.secret:
-                    content = opened.get(file.path)
-                    if content is None:
-                        content = self._store.read(plaintext_path(file.path))
-                    secret = dotenv.decrypted_values(content)
-                    values.append(dotenv.Values(file.path, secret=secret))
+                    secret = dotenv.decrypted_values(opened[path])
+                    values.append(dotenv.Values(path, secret=secret))
                 else:
-                    plain.append(self._root / file.path)
-                    if file.path in contents:
-                        plain[-1] = self._copy(file, contents[file.path])
+                    plain.append(self._root / path)
+                    if path in contents:
+                        plain[-1] = self._copy(file, contents[path])
                     keys = dotenv.keys(plain[-1].read_text())
-                    values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
-            except (OSError, ValueError) as err:
-                reason = err.strerror if isinstance(err, OSError) else str(err)
-                raise PermanentError(f"cannot be read: {reason}", where=file.path) from None
+                    values.append(dotenv.Values(path, frozenset(key for key, _ in keys)))
+        except (OSError, ValueError) as err:
+            reason = err.strerror if isinstance(err, OSError) else str(err)
+            raise PermanentError(f"cannot be read: {reason}", where=path) from None
+        for path, raw in sorted(stack.env_files):
+            _warn_of_changes(stack.name, path, opened.get(path, b""), raw=raw)
         return Invocation(
             project=stack.name,
             file=self._root / stack.compose,
             env_files=tuple(plain),
             secrets=dotenv.secret_environment(values),
+            hidden=tuple({w: None for p, c in opened.items() for w in sealed.words(p, c)}),
             root=self._root,
             build=stack.build,
             pins=stack.pins,
@@ -289,8 +291,44 @@ class SecretKeeper:
                 path.unlink(missing_ok=True)
 
 
-def _own(stack: Stack, file: EnvFile) -> bool:
-    return file.path.startswith(f"stacks/{stack.name}/")
+def _wanted(stack: Stack) -> dict[str, _Wanted]:
+    variables = {file.path for file in stack.environment}
+    return {
+        path: _Wanted(oid, stack.owner(path), path in variables)
+        for path, oid in stack.secrets.items()
+    }
+
+
+def _unusable(path: str, wanted: _Wanted, opened: Opened) -> str | None:
+    """Why the plaintext must not be used, or None."""
+    if isinstance(opened, CommitdError):
+        return str(opened)
+    if wanted.variables:
+        try:
+            keys = dotenv.decrypted_values(opened)
+        except ValueError as err:
+            return f"{path}: {err}"
+        for key in keys:
+            if problem := dotenv.refused(key, secret=True):
+                return f"{path}: {problem}"
+    return None
+
+
+def _warn_of_changes(stack: str, path: str, plaintext: bytes, *, raw: bool) -> None:
+    """Say whose values ``env_file:`` does not take verbatim."""
+    try:
+        changed = dotenv.changed_by_compose(plaintext, raw=raw)
+    except ValueError:
+        return  # no such file at all, which Compose says
+    if changed:
+        remedy = "take carriage returns and white space in keys out" if raw else "add format: raw"
+        log.warning(
+            "%s: env_file: %s: Compose changes the values of %s, or refuses them; %s",
+            stack,
+            plaintext_path(path),
+            ", ".join(changed),
+            remedy,
+        )
 
 
 def no_key() -> bytes:

@@ -84,10 +84,11 @@ class Sops(_Section, frozen=True):
 
 
 class Secrets(_Section, frozen=True):
-    """The host's key and the program that uses it."""
+    """The host's key, the program that uses it, and in which directory the plaintext is kept."""
 
     sops: Sops
     age_key: str = "/etc/commitd/age.key"
+    store: Literal["state", "runtime"] = "state"
 
 
 class Docker(_Section, frozen=True):

@@ -7,6 +7,7 @@ the keys: Compose itself parses the plain files. What SOPS writes is one pair a 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,13 @@ _EXPORT = re.compile(r"export\s+")
 _KEY_END = re.compile(r"[=:\n]")
 _BLANK = " \t\v\f\r\x85\xa0"
 """What Compose takes for white space within a line."""
+
+_TRAILING = (
+    _BLANK + "\n\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+)
+"""What Compose cuts off the end of a value: white space as Unicode has it."""
+_EXPANDED = re.compile(r"\$[$A-Za-z_{]")
+_MAX_RAW_LINE = 64 * 1024
 
 _COMPOSE_OWN = "COMPOSE_"
 _CHILD_OWN = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_", "LD_")
@@ -98,6 +106,39 @@ def decrypted_values(plaintext: bytes) -> dict[str, str]:
             raise ValueError(f"line {number} of the plaintext cannot be a variable")
         values[key] = value
     return values
+
+
+def changed_by_compose(plaintext: bytes, *, raw: bool = False) -> list[str]:
+    """The keys of a dotenv file whose values do not survive ``env_file:``, in order.
+
+    ``raw`` is with ``format: raw``. Else Compose strips quotes and white space, cuts at `` #``
+    and expands ``$``; it may also refuse the file for such a value. Raises ValueError as
+    :func:`decrypted_values`, and never shows a value.
+    """
+    values = decrypted_values(plaintext)
+    if raw:
+        return [key for key, value in values.items() if _changed_raw(key, value)]
+    seen = {key for key, _ in keys(plaintext.decode())}
+    return [key for key, value in values.items() if key not in seen or _changed(key, value)]
+
+
+def _changed(key: str, value: str) -> bool:
+    return (
+        not all(c in "_.-[]" or unicodedata.category(c)[0] in "LN" for c in key)
+        or value[:1] in {*_BLANK, "'", '"'}
+        or value[-1:] in {*_TRAILING}
+        or " #" in value
+        or _EXPANDED.search(value) is not None
+    )
+
+
+def _changed_raw(key: str, value: str) -> bool:
+    return (
+        any(c in " \t\ufeff" for c in key)
+        or key[:1].isspace()
+        or value.endswith("\r")
+        or len(f"{key}={value}".encode()) >= _MAX_RAW_LINE
+    )
 
 
 def refused(key: str, *, secret: bool) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import posixpath
 import re
 from collections.abc import Mapping
 
-from agent.domain import documents, dotenv, fleet, references, settings, snapshot
+from agent.domain import documents, dotenv, fleet, references, sealed, settings, snapshot
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 from agent.domain.snapshot import Snapshot
@@ -24,7 +25,7 @@ _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 def plaintext_path(path: str) -> str:
     """Where the plaintext of the secret file ``path`` goes: beside it, hidden from Git."""
     directory, _, name = path.rpartition("/")
-    return f"{directory}/{PLAINTEXT_PREFIX}{name}"
+    return posixpath.join(directory, f"{PLAINTEXT_PREFIX}{name}")
 
 
 def wanted(tree: Tree, host: str) -> dict[str, str]:
@@ -80,7 +81,7 @@ def survey(
     broken: dict[str, Fault] = {}
     faults = [*list_faults, *policy_faults, *shared_faults]
     for name, where in entries.items():
-        stack, own_faults = _stack(files, name, where, shared, policy)
+        stack, own_faults = _stack(files, name, where, shared, policy, host=host)
         faults += own_faults
         if in_the_way := [*shared_faults, *own_faults]:
             broken[name] = in_the_way[0]
@@ -108,7 +109,8 @@ def alone(files: Snapshot, name: str) -> tuple[Stack | None, tuple[Fault, ...]]:
     None when it cannot be read. Faults of the fleet's own files are not among these.
     """
     policy, _ = _policy(files, "")
-    stack, faults = _stack(files, name, f"stacks/{name}", _env_paths(files, "global"), policy)
+    shared = _env_paths(files, "global")
+    stack, faults = _stack(files, name, f"stacks/{name}", shared, policy, host="")
     return stack, tuple(dict.fromkeys(faults))
 
 
@@ -202,7 +204,7 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
 
 
 def _stack(
-    files: Snapshot, name: str, where: str, shared: list[str], policy: fleet.Policy
+    files: Snapshot, name: str, where: str, shared: list[str], policy: fleet.Policy, *, host: str
 ) -> tuple[Stack | None, list[Fault]]:
     """One declared stack, None if it cannot be read, and all that is wrong with it."""
     directory, tree = f"stacks/{name}", files.tree
@@ -251,8 +253,10 @@ def _stack(
         chosen,
         read.images,
         read.variables,
+        env_files=read.secret_env_files,
     )
-    return stack, []
+    stack, wrong = sealed.with_secrets(stack, files, read.secrets, host)
+    return (None if wrong else stack), wrong
 
 
 def _compose_document(files: Snapshot, directory: str) -> documents.Document | Fault:

@@ -27,12 +27,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One name of a file, and the path in the document where it stands."""
+    """One name of a file, and the path in the document where it stands.
+
+    ``raw`` is an env file that Compose takes line by line, without a grammar of its own.
+    """
 
     kind: Kind
     name: str
     at: Path
     required: bool = True
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,8 @@ def _env_files(value: Any, at: Path) -> Iterator[Mention]:
             yield Mention(Kind.ENV_FILE, entry, here)
         elif isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
             required = str(entry.get("required", True)).lower() != "false"
-            yield Mention(Kind.ENV_FILE, entry["path"], (*here, "path"), required)
+            raw = entry.get("format") == "raw"
+            yield Mention(Kind.ENV_FILE, entry["path"], (*here, "path"), required, raw)
 
 
 def _build(value: Any, at: Path) -> Iterator[Mention]:

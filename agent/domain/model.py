@@ -80,7 +80,8 @@ class Stack:
     ``more`` when it includes other files, which may name others. ``build`` is whether the policy
     lets Compose build its images, ``pins`` what of images without a digest (require, warn);
     ``images`` is where its files name those, by service; ``variables`` are names of files that
-    only Compose can finish.
+    only Compose can finish. ``sealed`` are the secrets that are files and no variables,
+    ``env_files`` the secret files that ``env_file:`` names, and whether with ``format: raw``.
     """
 
     name: str
@@ -95,6 +96,24 @@ class Stack:
     settings: Settings = field(default_factory=Settings)
     images: Mapping[str, Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
+    sealed: tuple[tuple[str, str], ...] = ()
+    env_files: frozenset[tuple[str, bool]] = frozenset()
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """All that is decrypted for it: paths to Git objects."""
+        values = {file.path: file.oid for file in self.environment if file.secret}
+        return {**values, **dict(self.sealed)}
+
+    def owns(self, path: str) -> bool:
+        """Whether the file is in its own directory."""
+        return path.startswith(f"stacks/{self.name}/")
+
+    def owner(self, secret: str) -> tuple[int, int] | None:
+        """Whom the plaintext of a secret file shall belong to (user, group); None: to the agent."""
+        place = f"stacks/{self.name}/"
+        own = secret.startswith(place)
+        return self.settings.owner(secret.removeprefix(place)) if own else None
 
 
 @dataclass(frozen=True, slots=True)

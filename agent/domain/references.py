@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import documents, image_strings, mentions
+from agent.domain import documents, image_strings, mentions, sealed
 from agent.domain.documents import Document
 from agent.domain.errors import PermanentError
 from agent.domain.mentions import Include, Kind, Mention, Variable
@@ -44,7 +44,8 @@ class References:
     ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what
     they name for values, wherever it is. ``images`` are those of the services by name, as the file
     has them that decides; ``variables`` are the names of files that are to be judged once Compose
-    has finished them.
+    has finished them. ``secrets`` are the secret files whose plaintext is named,
+    ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format.
     """
 
     paths: frozenset[str]
@@ -53,6 +54,8 @@ class References:
     env_files: frozenset[str] = frozenset()
     images: Mapping[str, image_strings.Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
+    secrets: frozenset[str] = frozenset()
+    secret_env_files: frozenset[tuple[str, bool]] = frozenset()
 
 
 def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> References:
@@ -70,6 +73,8 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
         frozenset(walk.env_files),
         walk.images(),
         tuple(dict.fromkeys(walk.variables)),
+        frozenset(walk.secrets),
+        frozenset(walk.secret_env_files),
     )
 
 
@@ -78,6 +83,8 @@ class _Walk:
 
     def __init__(self, snapshot: Snapshot, directory: str, *, build: bool) -> None:
         self.named: set[str] = set()
+        self.secrets: set[str] = set()
+        self.secret_env_files: set[tuple[str, bool]] = set()
         self.faults: list[Fault] = []
         self.variables: list[Variable] = []
         self._snapshot = snapshot
@@ -307,11 +314,15 @@ class _Walk:
         """Whether the tree has what is named, as what it has to be; if not it may be a fault."""
         real, _ = self._snapshot.resolve(path)
         place, _, last = path.rpartition("/")
-        if real is None and last.startswith(PLAINTEXT_PREFIX) and mention.kind not in _COMPOSE:
+        secret = posixpath.join(place, last.removeprefix(PLAINTEXT_PREFIX))
+        decrypted = last.startswith(PLAINTEXT_PREFIX) and sealed.is_secret(secret)
+        if real is None and decrypted and mention.kind not in _COMPOSE:
             # The agent makes it of the secret beside it.
-            secret = posixpath.join(place, last.removeprefix(PLAINTEXT_PREFIX))
             real, _ = self._snapshot.resolve(secret)
             self.named.add(secret)
+            self.secrets.update({secret, real or secret})
+            if mention.kind is Kind.ENV_FILE:
+                self.secret_env_files.add((secret, mention.raw))
         said = _shown(mention.name)
         if real is None and mention.required:
             near = [p.rpartition("/")[2] for p in self._snapshot.below(place)[:1000]]

@@ -13,10 +13,13 @@ from agent.domain.errors import PermanentError
 KEY = "x-commitd"
 HEALTH_TIMEOUT_S = 120.0
 
-_KEYS = ("after", "health_timeout", "rollback", "on_change")
+_KEYS = ("after", "health_timeout", "rollback", "on_change", "secret_owner")
 _REACTIONS = ("restart", "recreate", "none")
 _SIGNAL = re.compile(r"signal:[A-Z0-9]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_OWNER = re.compile(r"(\d{1,9}):(\d{1,9})")
+ALL = ""
+"""In ``secret_owner``: all of the stack's secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +28,24 @@ class Settings:
 
     ``after`` are stacks of the same host that must be healthy first. ``health_timeout`` is in
     seconds. ``on_change`` maps a service to what happens when only files changed that are mounted
-    into it: restart (the default), recreate, ``signal:NAME`` or none.
+    into it: restart (the default), recreate, ``signal:NAME`` or none. ``secret_owner`` maps secret
+    files, by their paths in the stack's directory, to the user and the group on the host that
+    their plaintext belongs to; ``""`` stands for all others.
     """
 
     after: tuple[str, ...] = ()
     health_timeout: float = HEALTH_TIMEOUT_S
     rollback: bool = True
     on_change: Mapping[str, str] = field(default_factory=dict)
+    secret_owner: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def reaction(self, service: str) -> str:
         """What a service gets when only its mounted files changed."""
         return self.on_change.get(service, "restart")
+
+    def owner(self, secret: str) -> tuple[int, int] | None:
+        """Whom the plaintext of a secret file shall belong to; None: to the agent."""
+        return self.secret_owner.get(secret, self.secret_owner.get(ALL))
 
 
 def read(document: documents.Document, services: Collection[str]) -> Settings:
@@ -79,8 +89,9 @@ def survey(
         errors.append(document.error((*at, "rollback"), "rollback must be true or false"))
     after, wrong_names = _after(document, data.get("after"))
     on_change, wrong_reactions = _on_change(document, data.get("on_change"), services)
-    found = Settings(after, health_timeout, rollback is True, on_change)
-    return found, [*errors, *wrong_names, *wrong_reactions]
+    owners, wrong_owners = _secret_owner(document, data.get("secret_owner"))
+    found = Settings(after, health_timeout, rollback is True, on_change, owners)
+    return found, [*errors, *wrong_names, *wrong_reactions, *wrong_owners]
 
 
 def _after(
@@ -122,6 +133,23 @@ def _on_change(
             hint = "write restart, recreate, signal:HUP or none"
             errors.append(document.error((*at, service), f"{text!r} is no reaction", hint))
     return result, errors
+
+
+def _secret_owner(
+    document: documents.Document, owners: object
+) -> tuple[dict[str, tuple[int, int]], list[PermanentError]]:
+    at: documents.Path = (KEY, "secret_owner")
+    found: dict[str, tuple[int, int]] = {}
+    errors: list[PermanentError] = []
+    named = owners if isinstance(owners, dict) else {} if owners is None else {ALL: owners}
+    for name, owner in named.items():
+        if isinstance(owner, str) and (match := _OWNER.fullmatch(owner)):
+            found[str(name)] = int(match[1]), int(match[2])
+        else:
+            place = (*at, name) if isinstance(owners, dict) else at
+            message, hint = "expected a numeric user and group", 'write secret_owner: "1000:1000"'
+            errors.append(document.error(place, message, hint))
+    return found, errors
 
 
 def _nearest(word: str, known: Collection[str]) -> str:

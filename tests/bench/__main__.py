@@ -25,6 +25,7 @@ from tests.bench import (
     one_of_fifty,
     probe_cost,
     relist,
+    secrets,
     storm,
 )
 from tests.bench.figures import Figure, load, table
@@ -44,6 +45,7 @@ _BENCHES: Mapping[str, Callable[[], list[Figure]]] = {
     "nothing_to_do": nothing_to_do.main,
     "one_of_fifty": one_of_fifty.main,
     "first_deploy": first_deploy.main,
+    "secrets": secrets.main,
 }
 _PATIENCE_S = 240
 """For one bench; what takes longer hangs."""

@@ -124,3 +124,12 @@ def fleet(box: Sandbox) -> Iterator[Fleet]:
     box.engine.thaw()
     box.engine.start()
     box.engine.remove_everything()
+
+
+@pytest.fixture(params=["binary", "container"])
+def sops(request: pytest.FixtureRequest, fleet: Fleet) -> dict[str, Any]:
+    """The `secrets` section of the configuration, for both ways of running SOPS."""
+    key = {"age_key": str(fleet.box.age.private)}
+    if request.param == "binary":
+        return key | {"sops": {"binary": str(fleet.box.sops), "sha256": fleet.box.sops_sha256}}
+    return key | {"sops": {"image": fleet.box.images.sops}}

@@ -17,9 +17,10 @@ import pytest
 
 from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Journal
+from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.sops import BinarySops
-from agent.control import secrets
-from agent.control.secrets import SecretKeeper
+from agent.control.failures import FIRST_BACKOFF_S
+from agent.control.secrets import SecretKeeper, no_key
 from agent.domain.model import DesiredState, EnvFile, Status
 from tests.unit import builders
 
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
 CANARY = "canary-Z9 $x # \"y\" 'z' =="
-
-
-@pytest.fixture(params=["binary", "container"])
-def sops(request: pytest.FixtureRequest, fleet: Fleet) -> dict[str, Any]:
-    """The `secrets` section of the configuration, for both ways of running SOPS."""
-    key = {"age_key": str(fleet.box.age.private)}
-    if request.param == "binary":
-        return key | {"sops": {"binary": str(fleet.box.sops), "sha256": fleet.box.sops_sha256}}
-    return key | {"sops": {"image": fleet.box.images.sops}}
 
 
 def _encrypt(fleet: Fleet, text: str) -> bytes:
@@ -161,6 +153,16 @@ def test_a_binary_that_is_not_the_pinned_one_never_runs(fleet: Fleet) -> None:
     assert fleet.running() == {}
 
 
+def test_an_image_with_another_digest_never_runs(fleet: Fleet) -> None:
+    fleet.commit("first", _files(fleet))
+    image = f"{fleet.box.images.sops.partition('@')[0]}@sha256:{'0' * 64}"
+    host = fleet.host(secrets={"age_key": str(fleet.box.age.private), "sops": {"image": image}})
+    result = host.once()
+    assert result.returncode == 1
+    assert f"{image}: " in result.stderr
+    assert fleet.running() == {}
+
+
 def test_secrets_may_not_steer_compose_itself(fleet: Fleet) -> None:
     files = _files(fleet)
     files["stacks/one/db.secret.env"] = _encrypt(fleet, "DOCKER_HOST=tcp://elsewhere\n")
@@ -257,7 +259,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
         return builders.desired(replace(builders.stack("web"), environment=(file,)))
 
     keeper = SecretKeeper(
-        tmp_path,
+        PlaintextStore(tmp_path, tmp_path / "run"),
         Journal(tmp_path / "journal.db"),
         BinarySops(fleet.box.sops, fleet.box.sops_sha256),
         read_key,
@@ -270,7 +272,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
         assert "it is not a SOPS file" in first["web"][1]
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad"]
-        await anyio.sleep(secrets.FIRST_BACKOFF_S)
+        await anyio.sleep(FIRST_BACKOFF_S)
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad", "bad"]
@@ -289,7 +291,7 @@ def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
     tmp_path: Path, instead: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal(tmp_path / "journal.db")
-    journal.keep_plaintext("stacks/gone/db.secret.env", "oid")
+    journal.keep_plaintext({"stacks/gone/db.secret.env": "oid"})
     place = tmp_path / "stacks/gone"
     place.parent.mkdir()
     if instead == "a file":
@@ -298,7 +300,8 @@ def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
         place.symlink_to(tmp_path)
     else:
         (place / ".decrypted.db.secret.env").mkdir(parents=True)
-    keeper = SecretKeeper(tmp_path, journal, None, secrets.no_key, _nothing)
+    store = PlaintextStore(tmp_path, tmp_path / "run")
+    keeper = SecretKeeper(store, journal, None, no_key, _nothing)
     with caplog.at_level(logging.WARNING):
         assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
     kept = instead == "a directory"

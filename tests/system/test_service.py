@@ -418,7 +418,7 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     (pid,) = service.show("MainPID")
     status = service.machine.run("cat", f"/proc/{pid}/status").stdout
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert int(fields["CapBnd"], 16) == 1 << 1  # CAP_DAC_OVERRIDE
+    assert int(fields["CapBnd"], 16) == 1 << 1 | 1 << 0  # CAP_DAC_OVERRIDE, CAP_CHOWN
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
     for place in (_STATE, "/run/commitd", "/tmp", "/var/tmp"):
         assert service.inside(f"touch {place}/x && rm {place}/x && echo yes") == "yes"

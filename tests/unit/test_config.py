@@ -73,6 +73,7 @@ history: follow
 signatures: {{require: all, allowed_signers: /a, gpg_keyring: /g}}
 secrets:
   age_key: credential:age.key
+  store: runtime
   sops: {{image: "ghcr.io/getsops/sops:v3@sha256:{DIGEST}"}}
 docker: {{socket: unix:///run/docker.sock}}
 undeclared: {{mode: stop, grace: 1s, stop_timeout: 2s, keep: 2d, per_minute: 3}}
@@ -86,6 +87,7 @@ runtime_dir: /r
     assert read.remotes[1].poll == config.Seconds(60)
     assert read.secrets
     assert read.secrets.age_key == "credential:age.key"
+    assert read.secrets.store == "runtime"
     assert read.undeclared.keep == config.Seconds(2 * 86400)
     assert read.teardown_limit == config.Share(0.25)
     assert read.converge.timeout == config.Seconds(3600)

@@ -14,6 +14,7 @@ from agent.adapters.compose import Compose, _meaning
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.images import ImageError
 from agent.adapters.journal import Journal
+from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.process import Result
 from agent.adapters.repository import Repository
 from agent.control.attempts import Attempts
@@ -128,7 +129,8 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     """One whose engine and Compose are not there."""
     engine = Engine("unix:///nowhere")
     compose = Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0)
-    secrets = SecretKeeper(tmp_path, journal, None, no_key, _no_contents)
+    store = PlaintextStore(tmp_path, tmp_path / "run")
+    secrets = SecretKeeper(store, journal, None, no_key, _no_contents)
     repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
     stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
     bring_up = BringUp(

@@ -149,3 +149,32 @@ def test_the_strongest_file_that_sets_a_key_wins(files: list[tuple[bool, dict[st
         winner.update(pairs if secret else dict.fromkeys(pairs))
     expected = {key: value for key, value in winner.items() if value is not None}
     assert dotenv.secret_environment(values) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a b", "#b", "a#b", "a\t#b", "a'b", 'a"b', "\\n", "a\\", "=", "é", "a: b", "$", "a$",
+     "$1", "$-", "$ a", "{$}", "\u2003a", "\ufeffa", "a\x1c"],
+)  # fmt: skip
+def test_a_value_that_env_file_takes_as_it_is_is_not_complained_of(value: str) -> None:
+    assert dotenv.changed_by_compose(f"A={value}\n".encode()) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [" a", "a ", "a\t", "a\r", "a\xa0", "\xa0a", "a\x85", "a\u2003", "a\x0b", "a #b", "'a'",
+     '"a"', "'", '"', '"a"b', "$$", "a$$b", "$2y$10$abc", "$x",
+     "a\\$b", "${X}", "${X:-a}", "${", "${}", "${1}"],
+)  # fmt: skip
+def test_a_value_that_env_file_changes_or_refuses_is_named_by_its_key(value: str) -> None:
+    assert dotenv.changed_by_compose(f"A=1\nB={value}\nC=2\n".encode())[:1] == ["B"]
+    ends_with_cr = value.endswith("\r")
+    raw = dotenv.changed_by_compose(f"A=1\nB={value}\nC=2\n".encode(), raw=True)
+    assert raw == (["B"] if ends_with_cr else [])
+
+
+def test_keys_that_are_lost_in_env_file_are_named_too() -> None:
+    text = "A='x\nB=1\nC=y'\nD=2\nE F=1\n"
+    assert dotenv.changed_by_compose(text.encode()) == ["A", "B", "C", "E F"]
+    assert dotenv.changed_by_compose(b"A=1\r\nB C=2\n", raw=True) == ["A", "B C"]
+    assert dotenv.changed_by_compose(b"A=" + b"x" * 70_000, raw=True) == ["A"]

@@ -273,6 +273,7 @@ def test_only_what_this_host_needs_is_read() -> None:
     [
         ("stacks/web/a.secret.env", "stacks/web/.decrypted.a.secret.env"),
         ("global/z.secret.env", "global/.decrypted.z.secret.env"),
+        ("z.secret.key", ".decrypted.z.secret.key"),
     ],
 )
 def test_plaintext_goes_beside_the_secret_out_of_gits_sight(secret: str, plain: str) -> None:

@@ -303,11 +303,22 @@ def test_a_link_to_nowhere_is_not_there(target: str) -> None:
 
 
 def test_a_decrypted_file_stands_for_its_secret() -> None:
-    name = "../../global/.decrypted.tls.secret.env"
-    files = {MAIN: service(f"env_file: [{name}, .decrypted.x.secret.env]"),
-             "global/tls.secret.env": SEALED, "stacks/web/x.secret.env": SEALED}  # fmt: skip
-    assert paths(files) == {"global/tls.secret.env"}
-    assert follow({**files, MAIN: f"include: [{name}]"}).faults != ()
+    tls, x = "global/tls.secret.env", "stacks/web/x.secret.env"
+    raw = "{path: .decrypted.x.secret.env, format: raw}"
+    files = {MAIN: service(f"env_file: [../../global/.decrypted.tls.secret.env, {raw}]"),
+             tls: SEALED, x: SEALED}  # fmt: skip
+    found = follow(files)
+    assert found.paths == {tls}
+    assert found.faults == ()
+    assert found.secrets == {tls, x}
+    assert found.secret_env_files == {(tls, False), (x, True)}
+    include = f"include: [../../{tls.replace('/', '/.decrypted.')}]"
+    assert "there is no" in follow({**files, MAIN: include}).faults[0].message
+
+
+def test_only_a_secret_has_plaintext_beside_it() -> None:
+    files = {MAIN: service("env_file: .decrypted.x.env"), "stacks/web/x.env": "A=1"}
+    assert "there is no '.decrypted.x.env'" in follow(files).faults[0].message
 
 
 @pytest.mark.parametrize(

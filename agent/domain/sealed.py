@@ -1,0 +1,101 @@
+"""Secret files: which they are, which a stack needs, and what in them nobody may see."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import yaml
+
+from agent.domain import documents, dotenv, settings
+from agent.domain.model import Fault, Stack
+from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
+
+_NAME = re.compile(r"[^/]*\.secret\.[A-Za-z0-9_+-]+")
+_TYPES = {"env": "dotenv", "yaml": "yaml", "yml": "yaml", "json": "json", "ini": "ini"}
+_SHOWN_OF = 64 * 1024
+"""Bytes up to which a file's words are looked for in what tools print."""
+_MOST = 2000
+
+
+def is_secret(path: str) -> bool:
+    """Whether the file is called ``NAME.secret.EXT``. The plaintext beside it is not."""
+    name = path.rpartition("/")[2]
+    return bool(_NAME.fullmatch(name)) and not name.startswith(PLAINTEXT_PREFIX)
+
+
+def sops_type(path: str) -> str:
+    """What SOPS calls the format: by the last part of the name, as its own command line does."""
+    return _TYPES.get(path.rpartition(".")[2], "binary")
+
+
+def with_secrets(
+    stack: Stack, files: Snapshot, named: Collection[str], host: str
+) -> tuple[Stack, list[Fault]]:
+    """``stack`` with all its secrets that are files, and all that is wrong with them.
+
+    Of other stacks and other hosts only those in ``named`` are decrypted here, not all that lies
+    in a directory which the stack names.
+    """
+    own = f"stacks/{stack.name}/"
+    ours = ("global/", f"host/{host}/", own)
+    values = {file.path for file in stack.environment}
+    found = {
+        path: oid
+        for path, oid in stack.inputs
+        if is_secret(path)
+        and path not in values
+        and (path in named or path.startswith(ours) or not path.startswith(("stacks/", "host/")))
+    }
+    faults: list[Fault] = []
+    for path in found:
+        if not files.regular(path):
+            message = "the secret is not a regular file"
+            faults.append(Fault(message, path, "commit the file itself"))
+        elif files.tree[path].size > documents.MAX_BYTES:
+            message = f"the secret is longer than the limit of {documents.MAX_BYTES:,} bytes"
+            faults.append(Fault(message, path, "keep data out of the repository"))
+    secrets = [p.removeprefix(own) for p in (*values, *found) if p.startswith(own) and is_secret(p)]
+    for name in stack.settings.secret_owner:
+        if name != settings.ALL and name not in secrets:
+            near = difflib.get_close_matches(name, secrets, 1)
+            line = files.document(stack.compose).line((settings.KEY, "secret_owner", name))
+            message = f"secret_owner: the stack has no secret {name!r}"
+            hint = f"did you mean {near[0]!r}?" if near else "name it relative to the Compose file"
+            faults.append(Fault(message, f"{stack.compose}:{line}", hint, "settings"))
+    return replace(stack, sealed=tuple(found.items())), faults
+
+
+def words(path: str, plaintext: bytes) -> list[str]:
+    """What of a secret file must not show in any text: values, not the names they go by.
+
+    Of what is no text, or too long to be searched for, nothing.
+    """
+    if len(plaintext) > _SHOWN_OF:
+        return []
+    try:
+        text = plaintext.decode()
+        if path.endswith(".env"):
+            return list(dotenv.decrypted_values(plaintext).values())
+        if sops_type(path) in {"yaml", "json"}:
+            return list(islice(_leaves(yaml.safe_load(text)), _MOST))
+    except (ValueError, yaml.YAMLError, RecursionError):
+        text = plaintext.decode(errors="ignore")
+    if path.endswith(".ini"):
+        return [line.partition("=")[2].strip() for line in text.splitlines()]
+    return text.splitlines()
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)

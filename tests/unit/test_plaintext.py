@@ -1,0 +1,159 @@
+"""Plaintext on disk: whole or not at all, private, in its place, and never through a symlink."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.adapters.plaintext import PlaintextStore
+from agent.domain.errors import PermanentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "stacks/web/.decrypted.db.secret.env"
+
+
+@pytest.fixture(params=["state", "runtime"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> PlaintextStore:
+    (tmp_path / "repo/stacks/web").mkdir(parents=True)
+    volatile = request.param == "runtime"
+    return PlaintextStore(tmp_path / "repo", tmp_path / "run", volatile=volatile)
+
+
+def _files(tmp_path: Path) -> dict[str, bytes]:
+    """Everything below the checkout and the runtime directory; links as what they lead to."""
+    return {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes()
+        for path in sorted(tmp_path.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_on_a_disk_that_is_full_at_any_byte_the_old_plaintext_stays(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    old, new = b"A=old\n", b"A=new and longer\n"
+    store.write(NAME, old)
+    before = _files(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in range(len(new)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                store.write(NAME, new)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert _files(tmp_path) == before
+        assert store.read(NAME) == old
+    store.write(NAME, new)
+    assert store.read(NAME) == (tmp_path / "repo" / NAME).read_bytes() == new
+
+
+def test_what_a_killed_agent_left_of_a_file_goes_with_the_next_write_or_the_file(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    store.write(NAME, b"A=1\n")
+    place = (tmp_path / "repo" / NAME).resolve()
+    left = place.with_name(f"{place.name}.tmp")
+    left.write_bytes(b"A=ha")
+    store.write(NAME, b"A=2\n")
+    assert not left.exists()
+    left.write_bytes(b"A=ha")
+    store.delete(NAME)
+    assert _files(tmp_path) == {}
+
+
+def test_only_its_owner_reads_the_plaintext_and_so_it_stays(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    store.write(NAME, b"A=1\n")
+    path = tmp_path / "repo" / NAME
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    assert store.present(NAME)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for directory in (tmp_path / "run").rglob("*"):
+        assert not directory.is_dir() or stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_the_plaintext_belongs_to_whom_it_is_given(store: PlaintextStore, tmp_path: Path) -> None:
+    path = tmp_path / "repo" / NAME
+
+    def owner() -> tuple[int, int]:
+        return path.stat().st_uid, path.stat().st_gid
+
+    store.write(NAME, b"A=1\n", (1000, 1001))
+    assert owner() == (1000, 1001)
+    inode = path.stat().st_ino
+    assert store.present(NAME, (33, 34))
+    assert owner() == (33, 34)
+    assert path.stat().st_ino == inode  # who has mounted it sees that
+    assert store.present(NAME)
+    assert owner() == (os.geteuid(), os.getegid())
+
+
+def test_a_symlink_is_replaced_and_never_followed(store: PlaintextStore, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    path = tmp_path / "repo" / NAME
+    path.symlink_to(victim)
+    assert not store.present(NAME)
+    store.write(NAME, b"A=1\n")
+    assert store.present(NAME)
+    assert path.read_bytes() == b"A=1\n"
+    path.unlink()
+    path.symlink_to(victim)
+    store.delete(NAME)
+    assert victim.read_bytes() == b"precious"
+    assert not path.is_symlink()
+
+
+def test_nothing_is_written_behind_a_directory_that_is_a_symlink(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "repo/stacks/link").symlink_to(elsewhere)
+    name = "stacks/link/.decrypted.db.secret.env"
+    with pytest.raises(PermanentError, match="cannot be written"):
+        store.write(name, b"A=1\n")
+    (elsewhere / ".decrypted.db.secret.env").write_bytes(b"not ours")
+    store.delete(name)
+    assert not store.present(name)
+    assert list(elsewhere.iterdir()) == [elsewhere / ".decrypted.db.secret.env"]
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+def test_another_store_takes_over_and_leaves_no_second_plaintext(
+    tmp_path: Path, *, volatile: bool
+) -> None:
+    (tmp_path / "repo/stacks/web").mkdir(parents=True)
+    first, second = (
+        PlaintextStore(tmp_path / "repo", tmp_path / "run", volatile=each)
+        for each in (volatile, not volatile)
+    )
+    first.write(NAME, b"A=1\n")
+    assert not second.present(NAME)
+    second.write(NAME, b"A=1\n")
+    assert second.present(NAME)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert files == [tmp_path / ("repo" if volatile else "run") / NAME]
+    second.delete(NAME)
+    assert _files(tmp_path) == {}
+    assert not (tmp_path / "repo" / NAME).is_symlink()
+
+
+def test_in_a_runtime_directory_that_was_emptied_it_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "repo/stacks/web").mkdir(parents=True)
+    store = PlaintextStore(tmp_path / "repo", tmp_path / "run", volatile=True)
+    store.write(NAME, b"A=1\n")
+    (tmp_path / "run" / NAME).unlink()
+    assert not store.present(NAME)
+    with pytest.raises(FileNotFoundError):
+        store.read(NAME)
