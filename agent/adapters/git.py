@@ -17,6 +17,8 @@ from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, TransientError, UnreachableError
 
 LOCAL_TIMEOUT_S = 120.0
+_UMASK = 0o022
+"""Containers that do not run as root mount what is checked out; the state directory is closed."""
 
 _CLOSED = (
     "core.hooksPath=/dev/null",
@@ -81,6 +83,7 @@ class Git:
             timeout_s=timeout_s,
             max_output=max_output,
             max_file=max_file,
+            umask=_UMASK,
         )
 
     def remote_env(self, remote: Remote) -> dict[str, str]:

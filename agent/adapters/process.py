@@ -46,14 +46,15 @@ async def run(
     max_file: int | None = None,
     pass_fds: Sequence[int] = (),
     nice: int = 0,
+    umask: int = -1,
 ) -> Result:
     """Run ``argv`` with exactly ``env`` and return how it ended, whatever its code.
 
-    ``nice`` is how far it steps back behind the agent; ``max_memory`` limits the address space and
-    ``max_file`` any file it writes, in bytes. On cancellation and on time-out the whole process
-    group gets SIGTERM, and after ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when
-    the time is up, the output is longer than ``max_output`` bytes or the program cannot start;
-    no message holds arguments or output.
+    ``nice`` is how far it steps back behind the agent; ``umask`` -1 is the agent's own.
+    ``max_memory`` limits the address space and ``max_file`` any file it writes, in bytes. On
+    cancellation and on time-out the whole process group gets SIGTERM, and after ``GRACE_S``
+    SIGKILL. Raises :class:`TransientError` when the time is up, the output is longer than
+    ``max_output`` bytes or the program cannot start; no message holds arguments or output.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119  a word for messages
     try:
@@ -64,6 +65,7 @@ async def run(
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=pass_fds,
+            umask=umask,
         )
     except OSError as err:
         raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
