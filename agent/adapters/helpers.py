@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,13 @@ HELPER_LABEL = "io.commitd.helper"
 
 
 async def run_helper(
-    engine: Engine, image: str, argv: list[str], *, stdin: bytes, timeout_s: float
+    engine: Engine,
+    image: str,
+    argv: list[str],
+    *,
+    stdin: bytes,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
     """Run a throw-away container with nothing but pipes; its exit code and standard output.
 
@@ -27,6 +34,7 @@ async def run_helper(
         "Image": image,
         "Entrypoint": argv[:1],
         "Cmd": argv[1:],
+        "Env": [f"{name}={value}" for name, value in (env or {}).items()],
         "User": "65534:65534",
         "Labels": {HELPER_LABEL: "sops"},
         "OpenStdin": True,
@@ -41,7 +49,7 @@ async def run_helper(
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": {"Type": "none"},
             "PidsLimit": 64,
-            "Memory": 256 * 1024 * 1024,
+            "Memory": 512 * 1024 * 1024,
             "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
             "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"},  # noqa: S108
         },

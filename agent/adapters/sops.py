@@ -30,6 +30,9 @@ TIMEOUT_S = 60.0
 BATCH_TIMEOUT_S = 120.0
 """What all files together may take; those that were not reached are tried in a later cycle."""
 _PARALLEL = os.cpu_count() or 1
+_MOST_IN_CONTAINER = 4
+_GO = {"GOMAXPROCS": "1", "GOGC": "off", "GOMEMLIMIT": "64MiB"}
+"""A third of what SOPS takes for a small file is Go's garbage collection."""
 
 _MEANING = {
     1: "it is not a SOPS file: its metadata is missing",
@@ -103,6 +106,7 @@ class BinarySops:
                     "PATH": os.defpath,
                     "HOME": "/nonexistent",
                     "SOPS_AGE_KEY_FILE": f"/dev/fd/{read_end}",
+                    **_GO,
                 },
                 stdin=file.ciphertext,
                 timeout_s=TIMEOUT_S,
@@ -129,18 +133,32 @@ class BinarySops:
 
 
 _SCRIPT = """
-read -r count; read -r key
-while [ "$count" -gt 0 ]; do
-  read -r kind file
-  printf %s "$file" | base64 -d >/tmp/in
-  printf %s "$key" | base64 -d | SOPS_AGE_KEY_FILE=/dev/stdin sops decrypt \
-    --input-type "$kind" --output-type "$kind" /tmp/in >/tmp/out 2>/dev/null
-  printf '%s ' "$?"; base64 /tmp/out | tr -d '\\n'; echo
-  count=$((count - 1))
+one() {
+  printf %s "$3" | base64 -d >/tmp/in.$1
+  printf '%s\\n' $key | SOPS_AGE_KEY_FILE=/dev/stdin sops decrypt \
+    --input-type "$2" --output-type "$2" /tmp/in.$1 >/tmp/out.$1 2>/dev/null
+  echo "$?" >/tmp/code.$1
+}
+read -r count; read -r at_once; read -r key
+done=0
+while [ "$done" -lt "$count" ]; do
+  group=0
+  while [ "$group" -lt "$at_once" ] && [ $((done + group)) -lt "$count" ]; do
+    read -r kind file
+    one "$group" "$kind" "$file" </dev/null &
+    group=$((group + 1))
+  done
+  wait
+  n=0
+  while [ "$n" -lt "$group" ]; do
+    read -r code </tmp/code.$n; printf '%s ' "$code"; base64 -w 0 /tmp/out.$n; echo
+    n=$((n + 1))
+  done
+  done=$((done + group))
 done
 """
-"""Reads a count, the key and the files: a line of base64 each, a file's after what SOPS calls its
-format. Answers a line each: code, base64.
+"""Reads a count, how many to decrypt at once, the identities in one line, and the files: a line of
+base64 each, after what SOPS calls its format. Answers a line for each: code, base64.
 
 The whole batch needs one container. Everything passes through the attached pipes and a tmpfs;
 the shell's ``printf`` is a builtin, so nothing shows in the arguments of any process.
@@ -170,13 +188,18 @@ class ContainerSops:
         return await _each(files, alone)
 
     async def _decrypt_batch(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
-        lines = [str(len(files)).encode(), base64.b64encode(key)]
+        at_once = min(2 * _PARALLEL, _MOST_IN_CONTAINER)
+        identities = b" ".join(
+            line for line in map(bytes.strip, key.splitlines()) if line[:1] != b"#"
+        )
+        lines = [b"%d" % len(files), b"%d" % at_once, identities]
         lines += [f"{file.kind} ".encode() + base64.b64encode(file.ciphertext) for file in files]
         code, out = await run_helper(
             self.engine,
             self.image,
             ["sh", "-c", _SCRIPT],
             stdin=b"\n".join(lines) + b"\n",
+            env=_GO,
             timeout_s=TIMEOUT_S + len(files),
         )
         answers = out.splitlines()

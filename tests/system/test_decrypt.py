@@ -216,7 +216,7 @@ def test_a_file_that_sops_cannot_cope_with_blocks_only_its_stack(fleet: Fleet) -
 
 # Real SOPS, behind a program that garbles the answer of the whole container for this key's file.
 GARBLE = """#!/bin/sh
-grep -q FLOOD= /tmp/in && echo >/proc/1/fd/1
+grep -q FLOOD= /tmp/in.* && echo >/proc/1/fd/1
 exec /usr/local/bin/real-sops "$@"
 """
 

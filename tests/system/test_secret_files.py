@@ -252,7 +252,7 @@ async def _both(box: Sandbox, files: Sequence[Sealed]) -> list[list[Opened]]:
 
 _LOOK = """
 id -u; grep -E '^(CapEff|NoNewPrivs):' /proc/self/status; ls /sys/class/net
-touch /x 2>/dev/null && echo writable; cat >/tmp/in; echo "$SOPS_AGE_KEY_FILE"; env | grep -c AGE
+touch /x 2>/dev/null && echo writable; read -r line; echo "$SOPS_AGE_KEY_FILE"; env | grep -c AGE
 """
 
 
@@ -375,3 +375,26 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
         assert refresh(big="old", web="new") == {}
     finally:
         linux.unmount_below(root)
+
+
+def test_no_part_of_a_secret_file_shows_in_what_compose_or_a_container_says_of_it(
+    fleet: Fleet,
+) -> None:
+    says = "    command: [sh, -c, 'cat /key; exit 3']\n"
+    says += "    volumes: [./.decrypted.t.secret.yaml:/key]\n"
+    named = "    env_file: deep/.decrypted.v.secret.env\n"
+    files: dict[str, str | bytes] = {
+        "stacks/says/t.secret.yaml": fleet.box.encrypt("a: {b: [canary-of-yaml]}\n", kind="yaml"),
+        "stacks/named/deep/v.secret.env": fleet.box.encrypt("V=${canary-of-env\n"),
+        "stacks/says/compose.yaml": "x-commitd: {health_timeout: 20s}\n" + fleet.compose(more=says),
+        "stacks/named/compose.yaml": fleet.compose(more=named),
+    }
+    fleet.commit("first", {"host/media/stacks.yaml": "- says\n- named\n", **files})
+    host = fleet.host()
+    result = host.once()
+    assert result.returncode == 1
+    said = result.stdout + result.stderr + str(host.json("history")) + str(host.json("status"))
+    assert "its last words" in said
+    assert "Invalid template" in said
+    assert "the values of V, or refuses them" in said
+    assert "canary" not in said

@@ -1,0 +1,81 @@
+"""What of the plaintext goes, and what stays: without SOPS, for nothing is decrypted here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from agent.adapters.journal import Journal
+from agent.adapters.plaintext import PlaintextStore
+from agent.control.secrets import SecretKeeper, no_key
+from agent.domain.layout import plaintext_path
+from agent.domain.model import EnvFile, Reason
+from tests.unit import builders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+SHARED = "global/ca.secret.pem"
+UNUSED = "global/old.secret.pem"
+WEB, GONE = "stacks/web/db.secret.env", "stacks/gone/tls.secret.key"
+
+
+async def _nothing(_: Mapping[str, str]) -> dict[str, bytes]:
+    return {}
+
+
+def _keeper(root: Path, paths: Iterable[str]) -> tuple[SecretKeeper, Journal]:
+    """One whose plaintext of ``paths`` is in place."""
+    store, journal = PlaintextStore(root, root / "run"), Journal(root / "journal.db")
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        store.write(plaintext_path(path), b"A=1\n")
+        journal.keep_plaintext({path: f"oid of {path}"})
+    return SecretKeeper(store, journal, None, no_key, _nothing), journal
+
+
+def _left(root: Path, paths: Iterable[str]) -> set[str]:
+    return {path for path in paths if (root / plaintext_path(path)).exists()}
+
+
+def test_plaintext_that_nobody_needs_is_deleted_by_the_list_of_what_was_written(
+    tmp_path: Path,
+) -> None:
+    paths = (SHARED, UNUSED, WEB, GONE)
+    keeper, journal = _keeper(tmp_path, paths)
+    strangers = tmp_path / "stacks/web/.decrypted.somebodys.secret.env"
+    strangers.touch()
+    file = EnvFile(WEB, f"oid of {WEB}", secret=True)
+    web = replace(
+        builders.stack("web"), environment=(file,), sealed=((SHARED, f"oid of {SHARED}"),)
+    )
+    assert anyio.run(keeper.refresh, builders.desired(web), frozenset()) == {}
+    assert _left(tmp_path, paths) == {SHARED, WEB}
+    assert journal.plaintext().keys() == {SHARED, WEB}
+    assert strangers.exists()
+
+
+def test_what_a_stack_has_mounted_that_is_still_up_stays(tmp_path: Path) -> None:
+    """Its own directory's, and what it shares by the release that runs."""
+    paths = (SHARED, UNUSED, GONE)
+    keeper, journal = _keeper(tmp_path, paths)
+    release = builders.release("gone")
+    journal.keep_release(replace(release, inputs=(*release.inputs, (SHARED, "oid"))))
+    assert anyio.run(keeper.refresh, builders.desired(), frozenset({"gone"})) == {}
+    assert _left(tmp_path, paths) == {SHARED, GONE}
+    assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
+    assert _left(tmp_path, paths) == set()
+
+
+def test_a_write_that_was_cut_short_is_not_believed(tmp_path: Path) -> None:
+    keeper, journal = _keeper(tmp_path, [WEB])
+    journal.keep_plaintext({WEB: ""})
+    web = replace(builders.stack("web"), environment=(EnvFile(WEB, "oid", secret=True),))
+    locked = anyio.run(keeper.refresh, builders.desired(web), frozenset())
+    assert locked["web"][0] is Reason.SECRET  # it is to be decrypted anew, and SOPS is not here
+    assert _left(tmp_path, [WEB]) == {WEB}
+    assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
+    assert _left(tmp_path, [WEB]) == set()
