@@ -9,7 +9,8 @@ from agent.adapters.clone import Clone
 from agent.adapters.sops_edit import SopsEditor
 from agent.domain import sops_file, sops_rules
 from agent.domain.errors import CommitdError, HeldError, PermanentError
-from agent.domain.readers import PERSONS_PATH, Repository, host_key_path, is_secret
+from agent.domain.readers import PERSONS_PATH, Repository, host_key_path
+from agent.domain.sealed import is_secret
 from agent.domain.snapshot import YAML_SUFFIXES
 
 _READ = (*YAML_SUFFIXES, "age.pub")

@@ -15,11 +15,11 @@ from agent.domain import documents, references
 from agent.domain.errors import PermanentError
 from agent.domain.layout import COMPOSE_NAMES
 from agent.domain.model import TreeEntry
-from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
+from agent.domain.sealed import is_secret
+from agent.domain.snapshot import Snapshot
 
 PERSONS_PATH = "global/age.pub"
 
-_SECRET_NAME = re.compile(r"[^/]*\.secret\.[A-Za-z0-9_+-]+")
 _KEY = re.compile(r"age1[a-z0-9]{20,}|ssh-(?:ed25519|rsa) [A-Za-z0-9+/=]+")
 _PRIVATE = "AGE-SECRET-KEY-"
 
@@ -27,12 +27,6 @@ _PRIVATE = "AGE-SECRET-KEY-"
 def host_key_path(host: str) -> str:
     """Where the public key of ``host`` is."""
     return f"host/{host}/age.pub"
-
-
-def is_secret(path: str) -> bool:
-    """Whether the file is called secret."""
-    name = path.rpartition("/")[2]
-    return bool(_SECRET_NAME.fullmatch(name)) and not name.startswith(PLAINTEXT_PREFIX)
 
 
 def keys(content: bytes, path: str) -> dict[str, int]:

@@ -10,7 +10,8 @@ import yaml
 from agent.domain import fleet, recipients, sops_file, sops_rules
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Level
-from agent.domain.readers import Repository, is_secret, keys
+from agent.domain.readers import Repository, keys
+from agent.domain.sealed import is_secret
 
 MEDIA, EDGE, ADA, OLD = (f"age1{letter * 58}" for letter in "mexl")
 COMPOSE = "services:\n  app:\n    image: a:1@sha256:0\n"
