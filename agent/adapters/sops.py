@@ -7,7 +7,6 @@ code is translated.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -151,7 +150,7 @@ while [ "$done" -lt "$count" ]; do
   wait
   n=0
   while [ "$n" -lt "$group" ]; do
-    read -r code </tmp/code.$n; printf '%s ' "$code"; base64 -w 0 /tmp/out.$n; echo
+    code=; read -r code </tmp/code.$n; printf '%s ' "$code"; base64 -w 0 /tmp/out.$n; echo
     n=$((n + 1))
   done
   done=$((done + group))
@@ -237,11 +236,11 @@ async def _each(
 
 def _answer(file: Sealed, line: bytes) -> Opened:
     code, _, encoded = line.partition(b" ")
-    if code != b"0":
-        return _failure(file, int(code))
     try:
+        if int(code) != 0:
+            return _failure(file, int(code))
         return base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:  # of either
         return PermanentError("the SOPS container garbled it", where=file.path)
 
 
