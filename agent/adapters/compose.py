@@ -194,6 +194,19 @@ class Compose:
             "--force-recreate", "--no-deps", service,
         )  # fmt: skip
 
+    async def rehearse(self, stack: Invocation, images: Mapping[str, str]) -> list[str]:
+        """The lines of what :meth:`up` would do if ``images`` were the services' images.
+
+        Touches nothing.
+        """
+        names = {name: {"image": image} for name, image in images.items()}
+        result = await self._stack(
+            stack, "--dry-run", "up", "--detach", "--pull", "never", "--no-build",
+            timeout_s=MODEL_TIMEOUT_S,
+            more=json.dumps({"services": names}).encode(),
+        )  # fmt: skip
+        return result.err.decode(errors="replace").splitlines()
+
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
         # From "/", so that no file of anybody's is found; the labels tell Compose all it needs.
@@ -207,9 +220,11 @@ class Compose:
         memory: int | None = None,
         reading: bool = False,
         instead: bytes = b"",
+        more: bytes = b"",
     ) -> process.Result:
-        file = "-" if instead else str(stack.file)
-        argv = ["--project-name", stack.project, "--file", file]
+        """``instead`` is a Compose file in place of the stack's own, ``more`` one over it."""
+        argv = ["--project-name", stack.project, "--file", "-" if instead else str(stack.file)]
+        argv += ["--file", "-"] if more else []
         argv += ["--project-directory", str(stack.file.parent)]
         for path in stack.env_files or (Path("/dev/null"),):
             argv += ["--env-file", str(path)]
@@ -222,7 +237,7 @@ class Compose:
             reading=reading,
             # An include of an included file takes some relative names from where Compose runs.
             cwd=stack.file.parent,
-            stdin=instead,
+            stdin=instead or more,
         )
 
     async def _run(
@@ -237,8 +252,9 @@ class Compose:
         cwd: Path = Path("/"),
         stdin: bytes = b"",
     ) -> process.Result:
+        progress = "plain" if "--dry-run" in words else "quiet"
         result = await process.run(
-            [str(self._binary), "--ansi", "never", "--progress", "quiet", *words],
+            [str(self._binary), "--ansi", "never", "--progress", progress, *words],
             env=env,
             timeout_s=timeout_s or self._timeout_s,
             max_memory=memory,

@@ -43,12 +43,17 @@ class RegistryBusyError(TransientError):
 
 async def present(engine: Engine, reference: str) -> bool:
     """Whether the engine has exactly this image."""
+    return await identity(engine, reference) is not None
+
+
+async def identity(engine: Engine, reference: str) -> str | None:
+    """The engine's ID of the image that ``reference`` names now, or None."""
     try:
         async with engine.asking("inspect an image") as docker:
-            await docker.images.inspect(reference)
+            found = await docker.images.inspect(reference)
     except AbsentError:
-        return False
-    return True
+        return None
+    return str(found["Id"])
 
 
 async def pull(

@@ -16,6 +16,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
+from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import BringUp
 from agent.control.converge import Converger
@@ -141,7 +142,7 @@ def _wire(
         secrets=secrets,
         restorer=restorer,
         converger=Converger(
-            Tools(stacks, bring_up, puller, restorer, journal, attempts),
+            Tools(stacks, bring_up, puller, restorer, Adopter(program, engine), journal, attempts),
             parallel=config.converge.parallel,
             pulse=pulse,
             stopping=stopping,

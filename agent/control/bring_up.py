@@ -85,16 +85,26 @@ class BringUp:
             await self._react(ready, older, before, after, batch.revision)
             digest = ready.stack.digest
             await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
-        containers = await self._gate.wait(
-            name,
+        containers = await self._well(ready, batch)
+        if not doubt:
+            await self._stacks.drop_left(ready, batch.revision)
+        return observed(ready, containers)
+
+    async def take_over(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:
+        """The same for a stack that is up already: nothing is started, all of it is looked at.
+
+        ``there`` is the stack as its containers call its images.
+        """
+        return observed(ready, await self._well(there, batch))
+
+    async def _well(self, ready: Ready, batch: Batch) -> list[Container]:
+        return await self._gate.wait(
+            ready.stack.name,
             ready.services,
             timeout_s=ready.stack.settings.health_timeout,
             until=partial(self._over, batch),
             secrets=ready.invocation.hidden,
         )
-        if not doubt:
-            await self._stacks.drop_left(ready, batch.revision)
-        return observed(ready, containers)
 
     def _over(self, batch: Batch) -> str | None:
         """Why nobody waits any more for the health of these releases."""

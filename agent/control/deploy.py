@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
+from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import STOPPING, Batch, BringUp, Files
 from agent.control.pull import Puller
@@ -72,6 +73,7 @@ class Tools:
     bring_up: BringUp
     puller: Puller
     restorer: Restorer
+    adopter: Adopter
     journal: Journal
     attempts: Attempts
 
@@ -201,6 +203,8 @@ class Deployer:
     async def _up(self, run: _Run) -> tuple[Service, ...]:
         if run.ready is None:
             raise PermanentError("it was not read")
+        if run.before is None and (there := await self._there(run, run.ready)):
+            return await self._t.bring_up.take_over(run.ready, there, run.batch)
         older: dict[str, Files | None] = {}
         if await anyio.to_thread.run_sync(self._t.journal.started, run.stack.name) == (
             run.stack.digest
@@ -211,6 +215,25 @@ class Deployer:
             older = {s.name: s.files if known else None for s in run.before.services}
         run.touched = True
         return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
+
+    async def _there(self, run: _Run, ready: Ready) -> Ready | None:
+        """The stack as its containers call its images, if all of it is there as declared."""
+        name = run.stack.name
+        if name in await anyio.to_thread.run_sync(self._t.journal.attempts):
+            return None  # a try that failed may have left anything
+        try:
+            async with run.batch.limiter:
+                called, why = await self._t.adopter.look(ready)
+        except CommitdError as err:  # bringing it up is always right
+            called, why = ready, str(err)
+        if why:
+            log.info("%s: it is brought up: %s", name, why)
+            return None
+        log.info("%s: it runs already as it is declared: nothing is recreated", name)
+        cause = Cause(f"{name} containers", "there", "taken over", run.batch.revision.sha)
+        with suppress(CommitdError):  # it would only say more of why
+            await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, [cause])
+        return called
 
     def _keep(self, run: _Run, services: tuple[Service, ...]) -> None:
         """Remember the release; repairs in a row count towards a backoff. Blocks."""

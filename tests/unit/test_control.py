@@ -17,6 +17,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.process import Result
 from agent.adapters.repository import Repository
+from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import BringUp
 from agent.control.converge import Converger
@@ -144,7 +145,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     restorer = Restorer(repository, journal, secrets, "media")
     puller = Puller(engine, lambda: None, 1.0)
     return Converger(
-        Tools(stacks, bring_up, puller, restorer, journal, attempts),
+        Tools(stacks, bring_up, puller, restorer, Adopter(compose, engine), journal, attempts),
         parallel=1,
         pulse=lambda: beats.append("beat"),
         stopping=lambda: stopping,
