@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from contextlib import suppress
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from agent.domain import sops_rules
 from agent.domain.errors import ConfigError, PermanentError
-from agent.domain.layout import COMPOSE_NAMES
+from agent.domain.layout import COMPOSE_NAMES, PLAINTEXT_PREFIX, SECRET_SUFFIX
+from agent.domain.model import TreeEntry
 
 _STACKS = "stacks"
 _PLACES = ("global", "host", _STACKS)
@@ -93,6 +95,66 @@ class Clone:
         except OSError as err:
             raise _failed("read", err, path) from None
 
+    def has(self, path: str) -> bool:
+        """Whether anything is there, be it a link to nowhere."""
+        return os.path.lexists(self.root / path)
+
+    def everything(self) -> tuple[dict[str, TreeEntry], dict[str, bytes]]:
+        """The files as Git would have them, those included that it ignores, and their bytes.
+
+        Without plaintext. Raises :class:`PermanentError`.
+        """
+        tree: dict[str, TreeEntry] = {}
+        contents: dict[str, bytes] = {}
+        for base, directories, names in os.walk(self.root):
+            directories[:] = sorted(set(directories) - {".git"})
+            links = [each for each in directories if Path(base, each).is_symlink()]
+            for name in (*names, *links):
+                place = Path(base, name)
+                path = place.relative_to(self.root).as_posix()
+                link = place.is_symlink()
+                if name.startswith(PLAINTEXT_PREFIX) or not (link or place.is_file()):
+                    continue
+                try:
+                    content = str(place.readlink()).encode() if link else place.read_bytes()
+                except OSError as err:
+                    raise _failed("read", err, path) from None
+                mode = "120000" if link else "100644"
+                tree[path] = TreeEntry(path, mode, blob_id(content), len(content))
+                contents[path] = content
+        return tree, contents
+
+    def around_stacks(self, host: str) -> dict[str, bytes]:
+        """What decides on every stack of ``host``: policy and plain values, by path.
+
+        Secrets are left out. Raises :class:`PermanentError`.
+        """
+        found: dict[str, bytes] = {}
+        for place in ("global", f"host/{host}"):
+            directory = self.root / place
+            for name in sorted(p.name for p in directory.iterdir()) if directory.is_dir() else ():
+                if name == "commitd.yaml" or (
+                    name.endswith(".env") and not name.endswith(SECRET_SUFFIX)
+                ):
+                    found[f"{place}/{name}"] = self.read(f"{place}/{name}")
+        return found
+
+    def create(self, path: str, content: bytes, *, private: bool = False) -> None:
+        """Write a file that is not there yet, with its directories.
+
+        ``private``: for its owner alone. Raises :class:`PermanentError`.
+        """
+        target = self.root / path
+        try:
+            if not target.parent.resolve().is_relative_to(self.root):
+                raise PermanentError("a link leads out of the repository", where=path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(target, flags, 0o600 if private else 0o644), "wb") as file:
+                file.write(content)
+        except OSError as err:
+            raise _failed("written", err, path) from None
+
     def replace(self, path: str, content: bytes) -> None:
         """Put ``content`` in the place of a file, if there is one: whole or not at all, mode kept.
 
@@ -118,6 +180,11 @@ class Clone:
                 raise
         except OSError as err:
             raise _failed("written", err, path) from None
+
+
+def blob_id(content: bytes) -> str:
+    """What Git calls a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _failed(what: str, err: OSError, path: str) -> PermanentError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from agent.adapters import containers, host
+from agent.adapters.clone import Clone
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.control import gather, older, remotes
@@ -16,28 +19,46 @@ from agent.domain import layout
 from agent.domain import plan as planning
 from agent.domain.config import Config
 from agent.domain.container import Container
-from agent.domain.effects import Sight
-from agent.domain.model import Plan, Reason
+from agent.domain.effects import Effect, Sight
+from agent.domain.model import Plan, Reason, Release, Revision, Stack, Tree
+from agent.domain.situation import Situation
 from agent.domain.source import Relation
 from agent.surface.cli import common, terminal
+
+Differences = Mapping[str, str | None]
+"""Stacks without a release of which something is there: how that differs from what they declare."""
 
 
 @click.command()
 @click.option(
     "--rev", metavar="R", help="Plan for this commit: a SHA, or a remote's name for its head."
 )
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Plan for the files of a clone as they are, committed or not.",
+)
 @common.as_json
 @click.pass_context
-def command(ctx: click.Context, rev: str | None, as_json: bool) -> None:
+def command(ctx: click.Context, rev: str | None, directory: Path | None, *, as_json: bool) -> None:
     """Show what the next cycle would do and why, for each stack and service, and do nothing.
 
-    For the applied commit, or for any other that was fetched.
+    For the applied commit, or for any other that was fetched. Of a stack that is new to the agent
+    and runs already, it says whether anything of it would be recreated.
 
     Example: commitd plan --rev 1a2b3c4
     """
     import anyio
 
     config = common.load(ctx)
+    if rev and directory:
+        raise click.UsageError("--rev or --dir, not both")
+    if directory:
+        data = anyio.run(_of_directory, config, directory, backend="asyncio")
+        common.print_json(data) if as_json else show(data, ())
+        return
     todo, sha = anyio.run(look, config, rev, backend="asyncio")
     journal = common.open_journal(config)
     sights: Mapping[str, Sight] = {}
@@ -45,11 +66,70 @@ def command(ctx: click.Context, rev: str | None, as_json: bool) -> None:
         if sys.stderr.isatty():
             click.echo(f"reading the files of {len(todo.deploys)} stacks …", err=True)
         sights = anyio.run(_preview, config, journal, todo, sha, backend="asyncio")
-    data = {"revision": sha, **as_data(todo, sights, journal)}
+    differences = anyio.run(_of_commit, config, todo, sha, backend="asyncio")
+    data = {"revision": sha, **as_data(todo, sights, journal.releases(), differences)}
     if as_json:
         common.print_json(data)
     else:
         show(data, _newer(config, journal, sha))
+
+
+async def _of_directory(config: Config, directory: Path) -> dict[str, Any]:
+    """What would be done if the files of a clone were the commit."""
+    tree, contents = Clone(directory).everything()
+    desired = layout.read(tree, contents, Revision("0" * 40, "", "", ""), config.host)
+    listed = containers.list_now(host.docker_host(config))
+    if (config.state_dir / "journal.db").exists():
+        journal = common.open_journal(config)
+        spared = gather.exemptions(journal, journal.helpers())
+        found = gather.situation(config, journal, desired, listed, spared)
+    else:  # where no agent has ever worked
+        found = Situation(
+            desired, listed, {}, time.time(), str(config.state_dir / "repo" / "stacks")
+        )
+    todo = planning.plan(found)
+    differences = await _differences(config, _new(todo, listed), tree, contents)
+    unseen = Sight(unknown="what happens to each service, before it is committed and fetched")
+    sights = {deploy.stack.name: unseen for deploy in todo.deploys}
+    return {"revision": None, **as_data(todo, sights, found.releases, differences)}
+
+
+async def _of_commit(config: Config, todo: Plan, sha: str) -> Differences:
+    new = _new(todo, containers.list_now(host.docker_host(config)))
+    if not new:
+        return {}
+    repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+    inputs = {path: oid for stack in new for path, oid in stack.inputs}
+    tree, contents = await repository.tree(sha), await repository.contents(inputs)
+    return await _differences(config, new, tree, contents)
+
+
+def _new(todo: Plan, listed: Iterable[Container]) -> list[Stack]:
+    """The stacks without a release of which something is there."""
+    there = {container.project for container in listed}
+    return [
+        deploy.stack
+        for deploy in todo.deploys
+        if deploy.reason is Reason.NEW and deploy.stack.name in there
+    ]
+
+
+async def _differences(
+    config: Config, stacks: list[Stack], tree: Tree, contents: Mapping[str, bytes]
+) -> Differences:
+    if not stacks:
+        return {}
+    from agent.adapters import compose
+    from agent.adapters.engine import Engine
+    from agent.control.adopt import Adopter
+    from agent.control.rehearse import open_secrets, rehearse
+
+    docker_host = host.docker_host(config)
+    program = await compose.find(docker_host, config.converge.timeout)
+    async with Engine(docker_host) as engine:
+        opened = await open_secrets(config, engine, stacks, contents)
+        adopter = Adopter(program, engine)
+        return await rehearse(program, adopter, stacks, tree=tree, contents=contents, opened=opened)
 
 
 async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> dict[str, Sight]:
@@ -88,9 +168,15 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     return planning.plan(found), sha
 
 
-def as_data(todo: Plan, sights: Mapping[str, Sight], journal: Journal) -> dict[str, Any]:
+def as_data(
+    todo: Plan,
+    sights: Mapping[str, Sight],
+    releases: Mapping[str, Release],
+    differences: Differences,
+) -> dict[str, Any]:
     """The plan for programs."""
-    releases = journal.releases()
+    there = {name for name, why in differences.items() if why is None}
+    seen = {**sights, **{name: _untouched(sights[name]) for name in there}}
     busy = {d.stack.name for d in todo.deploys} | {r.project for r in todo.removals}
     busy |= {hold.subject for hold in todo.holds}
     return {
@@ -99,8 +185,10 @@ def as_data(todo: Plan, sights: Mapping[str, Sight], journal: Journal) -> dict[s
                 "stack": deploy.stack.name,
                 "reason": deploy.reason.value,
                 "cause": [cause.as_json() for cause in deploy.causes],
-                "services": [effect.as_json() for effect in sights[deploy.stack.name].services],
-                "unknown": sights[deploy.stack.name].unknown,
+                "services": [effect.as_json() for effect in seen[deploy.stack.name].services],
+                "unknown": seen[deploy.stack.name].unknown,
+                "runs_already": deploy.stack.name in there,
+                "differs": differences.get(deploy.stack.name),
             }
             for deploy in todo.deploys
         ],
@@ -134,6 +222,10 @@ def as_data(todo: Plan, sights: Mapping[str, Sight], journal: Journal) -> dict[s
     }
 
 
+def _untouched(sight: Sight) -> Sight:
+    return Sight(tuple(Effect(each.service, "none") for each in sight.services))
+
+
 def _undeclared(container: Container, reason: str) -> dict[str, str]:
     return {
         "id": container.id,
@@ -145,9 +237,9 @@ def _undeclared(container: Container, reason: str) -> dict[str, str]:
 
 def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
     """The plan for people."""
-    sha = data["revision"]
+    where = f" at {data['revision'][:7]}" if data["revision"] else ""
     if not (data["deploys"] or data["removals"] or data["evictions"]):
-        terminal.say(f"Nothing to do at {sha[:7]}.")
+        terminal.say(f"Nothing to do{where}.")
     for hold in data["holds"]:
         sign = "! waits for you:" if hold["needs_person"] else "‖ held"
         terminal.say(f"{sign} {hold['subject']}: {hold['reason']}")
@@ -156,6 +248,10 @@ def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
         for cause in deploy["cause"]:
             before, after = common.short(cause["from"]), common.short(cause["to"])
             terminal.say(f"{cause['path']}: {before} → {after}", 4)
+        if deploy["runs_already"]:
+            terminal.say("it already runs: nothing is recreated", 4)
+        elif deploy["differs"]:
+            terminal.say(f"it runs, but not as declared: {deploy['differs']}", 4)
         for service in deploy["services"]:
             terminal.say(_service(service), 4)
         if deploy["unknown"]:
