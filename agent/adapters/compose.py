@@ -194,6 +194,27 @@ class Compose:
             "--force-recreate", "--no-deps", service,
         )  # fmt: skip
 
+    async def read(self, *words: str, cwd: Path, stdin: bytes = b"") -> dict[str, Any]:
+        """What ``config`` says of files that a person keeps, which ``words`` name.
+
+        Raises :class:`CommitdError` without Compose's own words: they can quote a secret.
+        """
+        result = await process.run(
+            [str(self._binary), "--ansi", "never", *words, "--format", "json"],
+            env=self._environment({}),
+            timeout_s=MODEL_TIMEOUT_S,
+            cwd=cwd,
+            stdin=stdin,
+        )
+        if result.code != 0:
+            raise PermanentError(
+                "Compose cannot read its files",
+                where=str(cwd),
+                hint="docker compose config says why",
+            )
+        found: dict[str, Any] = json.loads(result.out)
+        return found
+
     async def rehearse(self, stack: Invocation, images: Mapping[str, str]) -> list[str]:
         """The lines of what :meth:`up` would do if ``images`` were the services' images.
 

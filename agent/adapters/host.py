@@ -135,9 +135,10 @@ def _check_private(path: Path) -> None:
         )
 
 
-def docker_host(config: Config) -> str:
+def docker_host(config: Config | None) -> str:
     """Where the engine listens, as a ``unix://`` address."""
-    address = config.docker.socket or os.environ.get("DOCKER_HOST") or "unix:///run/docker.sock"
+    configured = config.docker.socket if config else None
+    address = configured or os.environ.get("DOCKER_HOST") or "unix:///run/docker.sock"
     if not address.startswith("unix://"):
         raise ConfigError(
             f"DOCKER_HOST is {address!r}", hint="the agent only manages the engine of its own host"

@@ -56,6 +56,16 @@ async def identity(engine: Engine, reference: str) -> str | None:
     return str(found["Id"])
 
 
+async def digests(engine: Engine, image_id: str) -> list[str]:
+    """The ``name@sha256:…`` under which registries have this image; none: it was made here."""
+    try:
+        async with engine.asking("inspect an image") as docker:
+            found = await docker.images.inspect(image_id)
+    except AbsentError:
+        return []
+    return sorted(found.get("RepoDigests") or [])
+
+
 async def pull(
     engine: Engine, reference: str, logins: DockerConfig, said: Callable[[str], None]
 ) -> None:

@@ -83,7 +83,7 @@ class BinarySops:
 
     async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         """See :class:`Decryptor`; as many at a time as there are cores."""
-        await anyio.to_thread.run_sync(self._verify)
+        await anyio.to_thread.run_sync(self.verify)
         return await _each(files, lambda file: self._decrypt_one(file, key))
 
     async def _decrypt_one(self, file: Sealed, key: bytes) -> Opened:
@@ -115,7 +115,8 @@ class BinarySops:
             os.close(read_end)
         return result.out if result.code == 0 else _failure(file, result.code)
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
+        """Look whether the binary is the pinned one. Blocks; raises :class:`ConfigError`."""
         try:
             with self.binary.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()

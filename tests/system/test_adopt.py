@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.process import run
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
 _LIST = "host/media/stacks.yaml"
+_PASSWORD = "it's $ecret #1"
+_QUOTED = '"' + _PASSWORD.replace("$", "\\$") + '"'
+_TOKEN = "t0ken-of-tools"
 
 
 def _births(fleet: Fleet) -> dict[str, tuple[str, str]]:
@@ -49,3 +59,126 @@ def test_without_its_journal_the_agent_restarts_nothing(fleet: Fleet) -> None:
     after = _births(fleet)
     assert after["web-app-1"][0] == before["web-app-1"][0]
     assert after["web-app-1"][1] > before["web-app-1"][1]
+
+
+@pytest.fixture
+def by_hand(fleet: Fleet) -> Path:
+    """Two projects that a person has started; the directory with their own directories."""
+    root = Path(tempfile.mkdtemp(prefix="srv-", dir=fleet.box.root))
+    tag = fleet.idle.partition("@")[0]
+    files = {
+        "web/compose.yaml": (
+            "# the shop\nservices:\n  app:\n"
+            f"    image: {tag}  # from our registry\n"
+            "    environment: {PASSWORD: '${DB_PASSWORD}', GREETING: '${GREETING}'}\n"
+            "    volumes: ['./data:/data', state:/state]\n"
+            "  side: {image: " + tag + ", network_mode: 'service:app', restart: always}\n"
+            "volumes: {state: {}}\n"
+        ),
+        "web/.env": f"# ours\nGREETING='good morning'\nDB_PASSWORD={_QUOTED}\n",
+        "web/data/keep.txt": "mine",
+        "tools/docker-compose.yml": (
+            f"services:\n  app:\n    image: '{tag}'\n    env_file: [tools.env, plain.env]\n"
+            f"    environment:\n      - HOOK=https://bot:{_TOKEN}@example.com/\n"
+            "    stop_grace_period: 0s\n"
+        ),
+        "tools/docker-compose.override.yml": "services: {app: {labels: {over: ridden}}}\n",
+        "tools/tools.env": f'API_TOKEN="{_TOKEN}"\nLEVEL=info\n',
+        "tools/plain.env": "COLOUR=blue\n",
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    for project in ("web", "tools"):
+        run(
+            [fleet.box.compose, "up", "--detach"],
+            env={"DOCKER_HOST": fleet.box.engine.host},
+            cwd=root / project,
+        )
+    return root
+
+
+def test_what_a_person_started_is_adopted_and_nothing_is_recreated(
+    fleet: Fleet, by_hand: Path
+) -> None:
+    before = _births(fleet)
+    assert len(before) == 3
+    host = fleet.host(enrolled=False)
+    clone = fleet.workspace.path
+    result = host.commitd("adopt", str(clone), "--age", fleet.box.age.recipient, "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert _PASSWORD not in result.stdout + result.stderr
+    assert _TOKEN not in result.stdout + result.stderr
+    told = {each["name"]: each for each in json.loads(result.stdout)["projects"]}
+    assert {name: each["status"] for name, each in told.items()} == {
+        "web": "proven",
+        "tools": "proven",
+    }
+    assert set(told["web"]["secret"]) == {"DB_PASSWORD"}
+    assert {"API_TOKEN", "HOOK"} <= set(told["tools"]["secret"])
+    written = [p for p in clone.rglob("*") if p.is_file() and ".git/" not in str(p)]
+    for path in written:
+        content = path.read_text()
+        assert _PASSWORD not in content, path
+        assert _TOKEN not in content, path
+    text = (clone / "stacks/web/compose.yaml").read_text()
+    assert f"image: {fleet.idle}  # from our registry" in text
+    assert text.startswith("# the shop\n")
+    assert f"{by_hand}/web/data:/data" in text
+
+    assert {
+        d["stack"]: d["runs_already"] for d in host.json("plan", "--dir", str(clone))["deploys"]
+    } == {
+        "web": True,
+        "tools": True,
+    }
+    again = host.commitd("adopt", str(clone), "web")
+    assert again.returncode == 1
+    assert "stacks/web: it is there already" in again.stdout
+
+    fleet.commit("as it runs", {})
+    assert host.once().returncode == 0
+    host.enroll()
+    assert host.once().returncode == 0
+    assert _births(fleet) == before
+    status = host.json("status")
+    assert {s["name"]: s["sync"] for s in status["stacks"]} == {"web": "synced", "tools": "synced"}
+
+    fleet.commit("a change", {"stacks/web/.env": "GREETING='good evening'\n"})
+    assert host.once().returncode == 0
+    after = _births(fleet)
+    assert after["tools-app-1"] == before["tools-app-1"]
+    assert after["web-app-1"] != before["web-app-1"]
+    given = fleet.environment("web-app-1")
+    assert (given["PASSWORD"], given["GREETING"]) == (_PASSWORD, "good evening")
+    mounts = {m["Destination"]: m["Source"] for m in _mounts(fleet, "web-app-1")}
+    assert mounts["/data"] == f"{by_hand}/web/data"
+    assert "web_state" in mounts["/state"]
+
+
+def test_what_nobody_can_encrypt_is_kept_from_git(
+    fleet: Fleet, by_hand: Path, tmp_path: Path
+) -> None:
+    run(["git", "init", "--quiet", tmp_path])
+    result = fleet.host().commitd("adopt", str(tmp_path), "web")
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "web: adopted; it already runs: nothing is recreated" in result.stdout
+    plain = tmp_path / "stacks/web/web.secret.env.plain"
+    assert plain.read_text() == f"DB_PASSWORD={_PASSWORD}\n"
+    assert plain.stat().st_mode & 0o777 == 0o600
+    assert f"--filename-override stacks/web/web.secret.env {plain.relative_to(tmp_path)}" in (
+        result.stdout
+    )
+    listed = run(["git", "ls-files", "--others", "--exclude-standard"], cwd=tmp_path).decode()
+    assert listed.splitlines() == [
+        ".gitignore",
+        "host/media/stacks.yaml",
+        "stacks/web/.env",
+        "stacks/web/compose.yaml",
+    ]
+    assert (by_hand / "web/.env").read_text().count("DB_PASSWORD") == 1
+
+
+def _mounts(fleet: Fleet, name: str) -> list[dict[str, str]]:
+    mounts: list[dict[str, str]] = fleet.box.engine.inspect(name)["Mounts"]
+    return mounts

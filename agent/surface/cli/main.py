@@ -28,6 +28,7 @@ VERBS = {
     "approve": "Accept a commit that waits for a person.",
     "sync": "Have the agent look at the remotes now.",
     "init": "Start a repository of stacks, with its review.",
+    "adopt": "Write the Compose projects that run here into a repository.",
     "check": "Check a clone before it is merged.",
     "diff": "Show what a change would do to each host.",
     "pin": "Pin the images of a clone by tag and digest.",

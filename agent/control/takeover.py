@@ -1,0 +1,223 @@
+"""Writing the projects that run on a host into a repository, and proving that nothing changes."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters import origins
+from agent.adapters.clone import Clone, blob_id
+from agent.adapters.compose import Compose
+from agent.adapters.engine import Engine
+from agent.adapters.origins import Project
+from agent.adapters.seal import seal
+from agent.control.adopt import Adopter
+from agent.control.rehearse import rehearse
+from agent.domain import conversion, documents, layout
+from agent.domain.container import Container
+from agent.domain.conversion import Converted
+from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.layout import SECRET_SUFFIX
+from agent.domain.model import DesiredState, Revision, TreeEntry
+
+PLAIN_SUFFIX = ".plain"
+"""Of secrets that nobody could encrypt here. Git ignores them."""
+IGNORED = f"*{SECRET_SUFFIX}{PLAIN_SUFFIX}"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SEALED = b"sops_mac=x\n"
+"""Stands for a file that will be encrypted."""
+_NOBODY = Revision("0" * 40, "", "", "")
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of one project.
+
+    ``refused`` is why nothing was written; ``changes`` what its first deploy would do to what
+    runs, None: nothing. ``plain`` are secrets that are still to be encrypted.
+    """
+
+    name: str
+    files: list[str] = field(default_factory=list)
+    pinned: dict[str, str] = field(default_factory=dict)
+    secret: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refused: str | None = None
+    changes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """How secrets are encrypted; without ``recipients`` by the rules of ``.sops.yaml``."""
+
+    sops: Path
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A project that fits into the layout."""
+
+    taken: Taken
+    converted: Converted
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """As they will be committed, with something in the place of each secret."""
+        return {**self.converted.files, **dict.fromkeys(self.converted.secrets, _SEALED)}
+
+
+class Takeover:
+    """For ``host``, into the clone."""
+
+    def __init__(
+        self, clone: Clone, host: str, compose: Compose, engine: Engine, sealing: Sealing | None
+    ) -> None:
+        self._clone = clone
+        self._host = host
+        self._compose = compose
+        self._engine = engine
+        self._sealing = sealing
+
+    async def run(self, names: Sequence[str]) -> tuple[list[Taken], list[Container]]:
+        """Take these projects, or all; and the running containers that belong to none.
+
+        Raises :class:`CommitdError` for what is wrong with all of it.
+        """
+        projects, loose = await origins.find(self._engine)
+        known = [project.name for project in projects]
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "docker compose ls lists them"
+                raise ConfigError(f"no project {name!r} runs here", hint=hint)
+        found = [await self._draft(p) for p in projects if not names or p.name in names]
+        drafts = {each.taken.name: each for each in found if isinstance(each, Draft)}
+        listing = self._listing(drafts)
+        await self._prove(drafts, listing)
+        for draft in drafts.values():
+            if draft.taken.refused is None:
+                await self._write(draft)
+        if any(draft.taken.files for draft in drafts.values()):
+            await anyio.to_thread.run_sync(self._write_lists, drafts)
+        return [each.taken if isinstance(each, Draft) else each for each in found], loose
+
+    async def _draft(self, project: Project) -> Draft | Taken:
+        taken = Taken(project.name)
+        try:
+            if not _NAME.fullmatch(project.name):
+                raise ConfigError("its name cannot be that of a stack")
+            if self._clone.has(f"stacks/{project.name}"):
+                raise ConfigError("it is there already", where=f"stacks/{project.name}")
+            origin = await origins.read(self._compose, self._engine, project)
+            converted = conversion.convert(origin)
+        except CommitdError as err:
+            taken.refused = str(err)
+            return taken
+        taken.pinned = dict(origin.pins)
+        taken.secret = list(converted.moved)
+        taken.notes = list(converted.notes)
+        return Draft(taken, converted)
+
+    # --- the proof ---
+
+    async def _prove(self, drafts: Mapping[str, Draft], listing: bytes) -> None:
+        """Read the result as the agent will, and ask whether all of it is there already."""
+        contents = self._clone.around_stacks(self._host)
+        contents[f"host/{self._host}/stacks.yaml"] = listing
+        opened: dict[str, bytes] = {}
+        for draft in drafts.values():
+            contents |= draft.files
+            opened |= {path: draft.converted.plaintext(path) for path in draft.converted.secrets}
+        tree = {path: _entry(path, content) for path, content in contents.items()}
+        desired: DesiredState = layout.read(tree, contents, _NOBODY, self._host)
+        for name, fault in desired.broken.items():
+            if name in drafts:
+                drafts[name].taken.refused = str(fault)
+        mine = [stack for stack in desired.stacks if stack.name in drafts]
+        adopter = Adopter(self._compose, self._engine)
+        found = await rehearse(
+            self._compose, adopter, mine, tree=tree, contents=contents, opened=opened
+        )
+        for name, why in found.items():
+            drafts[name].taken.changes = why
+
+    # --- what is written ---
+
+    async def _write(self, draft: Draft) -> None:
+        taken, converted = draft.taken, draft.converted
+        try:
+            sealed: dict[str, bytes] = {}
+            for path in converted.secrets if self._sealing else ():
+                sealed[path] = await self._seal(path, converted.plaintext(path))
+            for path, content in {**converted.files, **sealed}.items():
+                await anyio.to_thread.run_sync(self._clone.create, path, content)
+                taken.files.append(path)
+            for path in converted.secrets.keys() - sealed.keys():
+                self._ignore()
+                plain = f"{path}{PLAIN_SUFFIX}"
+                self._clone.create(plain, converted.plaintext(path), private=True)
+                taken.plain.append(plain)
+        except CommitdError as err:
+            taken.refused = str(err)
+
+    async def _seal(self, path: str, plaintext: bytes) -> bytes:
+        if self._sealing is None:
+            raise ConfigError("there is nobody to encrypt for")
+        return await seal(
+            self._sealing.sops, plaintext, path, self._sealing.recipients, self._clone.root
+        )
+
+    def _ignore(self) -> None:
+        """Have Git ignore what is not encrypted, before it is there."""
+        path = ".gitignore"
+        if not self._clone.has(path):
+            self._clone.create(path, f"{IGNORED}\n".encode())
+            return
+        content = self._clone.read(path)
+        if IGNORED.encode() not in content.splitlines():
+            self._clone.replace(path, _ended(content) + f"{IGNORED}\n".encode())
+
+    def _listing(self, drafts: Iterable[str]) -> bytes:
+        """The host's list with these stacks at its end. Raises :class:`ConfigError`."""
+        path = f"host/{self._host}/stacks.yaml"
+        before = self._clone.read(path) if self._clone.has(path) else b""
+        data = documents.load(before, path).data or []
+        listed = data if isinstance(data, list) else None
+        new = [name for name in drafts if listed is None or name not in listed]
+        content = _ended(before) if listed else b""
+        content += "".join(f"- {name}\n" for name in new).encode()
+        try:
+            whole = documents.load(content or b"[]", path).data
+        except CommitdError:
+            whole = None
+        if listed is None or (whole or []) != [*listed, *new]:
+            raise ConfigError(
+                "stacks cannot be added to this list",
+                where=path,
+                hint="write it as lines of the form '- name'",
+            )
+        return content or b"[]\n"
+
+    def _write_lists(self, drafts: Mapping[str, Draft]) -> None:
+        path = f"host/{self._host}/stacks.yaml"
+        content = self._listing([n for n, d in drafts.items() if d.taken.refused is None])
+        if self._clone.has(path):
+            self._clone.replace(path, content)
+        else:
+            self._clone.create(path, content)
+
+
+def _ended(content: bytes) -> bytes:
+    return content + b"\n" if content and not content.endswith(b"\n") else content
+
+
+def _entry(path: str, content: bytes) -> TreeEntry:
+    return TreeEntry(path, "100644", blob_id(content), len(content))

@@ -1,0 +1,330 @@
+"""A Compose project as a person runs it, rewritten to fit the repository's layout.
+
+Nothing that decides on a container's configuration may change by it but the names of images: data
+stays where it is, by its absolute path; values stay what they are, but those that look secret move
+into a file that will be encrypted.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.domain import documents, dotenv, yaml_edit
+from agent.domain.documents import Document, Path
+from agent.domain.errors import PermanentError
+from agent.domain.layout import SECRET_SUFFIX, plaintext_path
+from agent.domain.secrecy import looks_secret, with_credentials
+
+_VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)|([A-Za-z_]\w*))", re.ASCII)
+_SIMPLE = re.compile(r"[^\s'\"$#\\`]*")
+"""Values that mean the same in every reading of an env file."""
+_NO_WORD = re.compile(r"\W+", re.ASCII)
+_OWN = "COMPOSE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """An env file of the project: its bytes, and its values as Compose reads them."""
+
+    content: bytes
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A project as it was started.
+
+    ``content`` is the one Compose file, or all of them merged; ``name`` is how errors call it.
+    ``environment`` is what each service gets, as Compose resolves it. ``interpolation`` and
+    ``env_files`` are its files of values by absolute path; ``pins`` maps images as the file
+    has them to pinned ones.
+    """
+
+    project: str
+    name: str
+    directory: str
+    home: str
+    content: bytes
+    environment: Mapping[str, Mapping[str, str | None]]
+    interpolation: Mapping[str, Values]
+    env_files: Mapping[str, Values]
+    pins: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Converted:
+    """What belongs into the repository, by path; ``secrets`` are still to be encrypted.
+
+    ``moved`` names the values that went into secrets, ``notes`` say what a person should look at.
+    Never shown as a whole: it holds the secrets.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict, repr=False)
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    moved: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def plaintext(self, path: str) -> bytes:
+        """One secret file as SOPS gets it: a pair a line, verbatim."""
+        return "".join(f"{key}={value}\n" for key, value in self.secrets[path].items()).encode()
+
+
+def env_files(content: bytes, name: str, directory: str) -> dict[str, bool]:
+    """The files that ``env_file:`` names, by absolute path, and whether they are read raw."""
+    document = documents.load(content, name)
+    return {place: raw for _, place, _, raw in _env_files(document, directory)}
+
+
+def convert(origin: Origin) -> Converted:
+    """Raises :class:`PermanentError` with a place for what does not fit into the layout."""
+    return _Conversion(origin).run()
+
+
+class _Conversion:
+    def __init__(self, origin: Origin) -> None:
+        self._o = origin
+        self._document = documents.load(origin.content, origin.name)
+        self._base = f"stacks/{origin.project}"
+        self._wanted: dict[Path, str] = {}
+        self._used: set[str] = set()
+        self._found = Converted()
+        self._main = f"{self._base}/{origin.project}{SECRET_SUFFIX}"
+
+    def run(self) -> Converted:
+        services = self._document.data.get("services")
+        if not isinstance(services, dict):
+            raise self._document.error((), "declares no services")
+        self._refuse()
+        self._used = self._used_for_secrets()
+        self._named_values()
+        self._interpolated()
+        for name, service in services.items():
+            if isinstance(service, dict):
+                self._image(str(name), service)
+                self._mounts(str(name), service)
+                self._literals(str(name))
+        content = yaml_edit.rewrite(self._o.content, self._o.name, self._wanted)
+        self._found.files[f"{self._base}/compose.yaml"] = content
+        self._look_for_more(documents.load(content, f"{self._base}/compose.yaml"))
+        return self._found
+
+    def _refuse(self) -> None:
+        """What would need another container, or a place that the layout does not have."""
+        for kind in ("configs", "secrets"):
+            for name, entry in (self._document.data.get(kind) or {}).items():
+                if isinstance(entry, dict) and entry.get("file"):
+                    raise self._document.error(
+                        (kind, name, "file"),
+                        f"{kind}: {name} is a file beside the Compose file",
+                        "mount it as a volume, or add this stack by hand",
+                    )
+        for name, service in self._document.data["services"].items():
+            for key in ("build", "label_file"):
+                if isinstance(service, dict) and key in service:
+                    hint = "push the image and name it" if key == "build" else "write labels out"
+                    raise self._document.error(
+                        ("services", name, key), f"{name}: {key}: cannot be adopted", hint
+                    )
+
+    def _image(self, name: str, service: Mapping[str, Any]) -> None:
+        image = service.get("image")
+        if isinstance(image, str) and image in self._o.pins:
+            self._wanted["services", name, "image"] = self._o.pins[image]
+
+    def _mounts(self, name: str, service: Mapping[str, Any]) -> None:
+        """Data stays where it is."""
+        volumes = service.get("volumes")
+        for i, volume in enumerate(volumes if isinstance(volumes, list) else ()):
+            at: Path = ("services", name, "volumes", i)
+            if isinstance(volume, str):
+                source, colon, rest = volume.partition(":")
+                if colon and source.startswith((".", "~")):
+                    self._wanted[at] = f"{self._absolute(source)}:{rest}"
+            elif isinstance(volume, dict) and volume.get("type") == "bind":
+                path = volume.get("source")
+                if isinstance(path, str) and not path.startswith(("/", "$")):
+                    self._wanted[*at, "source"] = self._absolute(path)
+
+    def _absolute(self, path: str) -> str:
+        if path == "~" or path.startswith("~/"):
+            return posixpath.normpath(self._o.home + path[1:])
+        return posixpath.normpath(posixpath.join(self._o.directory, path))
+
+    # --- values ---
+
+    def _named_values(self) -> None:
+        """The files that ``env_file:`` names: beside the Compose file, as a whole."""
+        placed: dict[str, str] = {}
+        for at, place, required, raw in _env_files(self._document, self._o.directory):
+            values = self._o.env_files.get(place)
+            if values is None:
+                if required:
+                    raise self._document.error(at, f"{place} is not there")
+                continue
+            if place not in placed:
+                placed[place] = self._place(place, values, set(placed.values()))
+            if not placed[place].endswith(SECRET_SUFFIX):
+                self._wanted[at] = f"./{posixpath.relpath(placed[place], self._base)}"
+                continue
+            hidden = posixpath.basename(plaintext_path(placed[place]))
+            if raw or all(_SIMPLE.fullmatch(value) for value in values.values.values()):
+                self._wanted[at] = hidden
+            elif at[-1] == "path":
+                raise self._document.error(
+                    at, "its values would be read in another way once encrypted", "add format: raw"
+                )
+            else:
+                entry = json.dumps({"path": hidden, "format": "raw"})
+                self._wanted[at] = f"[{entry}]" if at[-1] == "env_file" else entry
+
+    def _place(self, place: str, values: Values, taken: set[str]) -> str:
+        """Where an env file goes; one with secrets becomes a secret as a whole."""
+        stem = posixpath.basename(place).removesuffix(".env").strip(".") or "dotenv"
+        secret = any(self._is_secret(key, value) for key, value in values.values.items())
+        if not secret and place in self._o.interpolation:
+            return f"{self._base}/{_interpolation_name(place)}"
+        number = ""
+        while True:
+            path = f"{self._base}/{stem}{number}{SECRET_SUFFIX}"
+            if not secret:
+                # One level down it is no file for interpolation.
+                path = f"{self._base}/env/{stem}{number}.env"
+            if path not in taken and path != self._main:
+                break
+            number = str(int(number or 1) + 1)
+        if secret:
+            self._hide(path, values.values, place)
+        else:
+            self._found.files[path] = values.content
+        return path
+
+    def _interpolated(self) -> None:
+        """The files of ``${…}``: what looks secret moves out, line by line."""
+        for place, values in self._o.interpolation.items():
+            hidden = {k: v for k, v in values.values.items() if self._is_secret(k, v)}
+            known = self._found.secrets.values()
+            # Of a file that env_file: names too, they are in place already.
+            if not any(all(each.get(k) == v for k, v in hidden.items()) for each in known):
+                self._hide(self._main, hidden, place)
+            self._keep_plain(place, _without(values.content, hidden))
+
+    def _is_secret(self, key: str, value: str) -> bool:
+        return bool(value) and (key in self._used or looks_secret(key, value))
+
+    def _keep_plain(self, place: str, content: bytes) -> None:
+        own = {k for k, _ in dotenv.keys(content.decode()) if k.startswith(_OWN)}
+        if own:
+            self._found.notes.append(
+                f"{place}: {', '.join(sorted(own))} steers Compose itself and is left out"
+            )
+            content = _without(content, own)
+        if dotenv.keys(content.decode()):
+            self._found.files[f"{self._base}/{_interpolation_name(place)}"] = content
+
+    def _used_for_secrets(self) -> set[str]:
+        """Variables that values are made of which look secret."""
+        used: set[str] = set()
+        for service, key, text, _ in self._environment():
+            value = self._o.environment.get(service, {}).get(key) or ""
+            if looks_secret(key, value):
+                used.update(a or b for a, b in _VARIABLE.findall(text))
+        return used
+
+    def _environment(self) -> Iterator[tuple[str, str, str, Path]]:
+        """Service, key, text and place of each value of ``environment:``."""
+        for name, service in self._document.data["services"].items():
+            found = service.get("environment") if isinstance(service, dict) else None
+            at: Path = ("services", name, "environment")
+            if isinstance(found, dict):
+                for key, value in found.items():
+                    yield str(name), str(key), "" if value is None else str(value), (*at, key)
+            for i, pair in enumerate(found if isinstance(found, list) else ()):
+                key, sign, value = str(pair).partition("=")
+                if sign:
+                    yield str(name), key, value, (*at, i)
+
+    def _literals(self, name: str) -> None:
+        """Secrets that are written out in the Compose file."""
+        for service, key, text, at in self._environment():
+            value = self._o.environment.get(name, {}).get(key)
+            if service != name or not value or _VARIABLE.search(text):
+                continue
+            if not looks_secret(key, value):
+                continue
+            variable = self._variable(name, key, value)
+            self._hide(self._main, {variable: value}, f"{self._o.name}:{self._document.line(at)}")
+            reference = f"${{{variable}}}"
+            self._wanted[at] = f"{key}={reference}" if isinstance(at[-1], int) else reference
+
+    def _variable(self, service: str, key: str, value: str) -> str:
+        """A name that means nothing else to this stack."""
+        known: dict[str, str] = {}
+        for each in self._o.interpolation.values():
+            known.update(each.values)
+        for hidden in self._found.secrets.values():
+            known.update(hidden)
+        long = _NO_WORD.sub("_", f"{service}_{key}").upper()
+        plain = key if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else long
+        name, number = plain, 1
+        while known.get(name, value) != value or dotenv.refused(name, secret=True):
+            name, number = (long, 2) if name == plain != long else (f"{long}_{number}", number + 1)
+        return name
+
+    def _hide(self, path: str, values: Mapping[str, str], where: str) -> None:
+        for key, value in values.items():
+            if "\n" in value or "\r" in value:
+                raise PermanentError(
+                    f"the value of {key} has line breaks, which an encrypted env file cannot hold",
+                    where=where,
+                    hint="give it to the service as a file",
+                )
+            if problem := dotenv.refused(key, secret=True):
+                raise PermanentError(f"{problem}, and it stands among secrets", where=where)
+            self._found.secrets.setdefault(path, {})[key] = value
+            if key not in self._found.moved:
+                self._found.moved.append(key)
+
+    def _look_for_more(self, document: Document) -> None:
+        for path, line in document.lines.items():
+            data: Any = document.data
+            for step in path:
+                data = data.get(step) if isinstance(data, dict) else data[step]
+            if isinstance(data, str) and with_credentials(data) and "${" not in data:
+                self._found.notes.append(f"{document.name}:{line}: a URL here holds a password")
+
+
+def _env_files(document: Document, directory: str) -> Iterator[tuple[Path, str, bool, bool]]:
+    """Place in the document, absolute path, whether it is required, and whether it is read raw."""
+    services = document.data.get("services") if isinstance(document.data, dict) else None
+    for name, service in services.items() if isinstance(services, dict) else ():
+        found = service.get("env_file") if isinstance(service, dict) else None
+        at: Path = ("services", name, "env_file")
+        entries = enumerate(found) if isinstance(found, list) else [(None, found)]
+        for i, entry in entries:
+            here: Path = at if i is None else (*at, i)
+            if isinstance(entry, str):
+                yield here, posixpath.normpath(posixpath.join(directory, entry)), True, False
+            elif isinstance(entry, dict) and isinstance(entry.get("path"), str):
+                place = posixpath.normpath(posixpath.join(directory, entry["path"]))
+                raw = entry.get("format") == "raw"
+                yield (*here, "path"), place, entry.get("required") is not False, raw
+
+
+def _interpolation_name(place: str) -> str:
+    name = posixpath.basename(place)
+    if name == ".env":
+        return name
+    return f"{name.strip('.').removesuffix('.env')}.env"
+
+
+def _without(content: bytes, keys: Iterable[str]) -> bytes:
+    """The file without the lines that set ``keys``, whose values are of one line."""
+    text, gone = content.decode(), set(keys)
+    lines = {line for key, line in dotenv.keys(text) if key in gone}
+    kept = [each for i, each in enumerate(text.splitlines(keepends=True), 1) if i not in lines]
+    return "".join(kept).encode()

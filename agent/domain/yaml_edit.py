@@ -1,0 +1,103 @@
+"""Changing single values of a YAML file, and not a byte more."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Mapping
+
+import yaml
+
+from agent.domain import documents
+from agent.domain.documents import Path
+from agent.domain.errors import PermanentError
+
+_MERGE = "tag:yaml.org,2002:merge"
+_BEFORE = re.compile(r"(?:[&!]\S*\s+)*")
+"""An anchor or a tag before the value."""
+_PLAIN = re.compile(r"[A-Za-z/._][\w./@=-]*(?::[\w./@=-]+)*")
+
+
+def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
+    """The file with the values at the paths in ``wanted`` replaced by other text.
+
+    A value that begins with ``{`` or ``[`` is put there as YAML. What an alias or ``<<`` brings is
+    changed where it stands. Raises :class:`PermanentError` with ``name:line`` where that cannot be.
+    """
+    text, root = documents.compose(content, name)
+    spots: dict[tuple[int, int], str] = {}
+    for path, value in wanted.items():
+        node = _at(root, path)
+        if not isinstance(node, yaml.ScalarNode):
+            raise PermanentError(f"{'.'.join(map(str, path))} cannot be changed here", where=name)
+        where = f"{name}:{node.start_mark.line + 1}"
+        spot = _spot(text, node, where)
+        if spots.setdefault(spot, value) != value:
+            raise PermanentError(
+                "two services share this value and need different ones",
+                where=where,
+                hint="write it out for each",
+            )
+    for (start, end), value in sorted(spots.items(), reverse=True):
+        verbatim = value.startswith(("{", "[")) or _PLAIN.fullmatch(value)
+        text = text[:start] + (value if verbatim else json.dumps(value)) + text[end:]
+    mark = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
+    result = mark + text.encode()
+    after = documents.load(result, name)
+    for path, value in wanted.items():
+        found = _value(after.data, path)
+        if found != (yaml.safe_load(value) if value.startswith(("{", "[")) else value):
+            raise after.error(path, "the value is spelled in a way that cannot be changed here")
+    return result
+
+
+def _spot(text: str, node: yaml.ScalarNode, where: str) -> tuple[int, int]:
+    """The characters of a value, from the first to behind the last."""
+    start, end = node.start_mark.index, node.end_mark.index
+    start += len((_BEFORE.match(text, start, end) or [""])[0])
+    raw = text[start:end]
+    if node.style in {"'", '"'}:
+        return start, start + raw.rindex(node.style) + 1
+    if not node.style and raw.startswith(node.value) and node.value:
+        return start, start + len(node.value)
+    raise PermanentError(
+        "the value is spelled in a way that cannot be changed here",
+        where=where,
+        hint="write it on one line",
+    )
+
+
+def _at(node: yaml.Node | None, path: Path) -> yaml.Node | None:
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            node = _entry(node, str(step))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+        else:
+            return None
+    return node
+
+
+def _entry(node: yaml.MappingNode, name: str) -> yaml.Node | None:
+    """Its own key, or what ``<<`` brings; the first source wins."""
+    for key, value in node.value:
+        if key.tag != _MERGE and key.value == name:
+            found: yaml.Node = value
+            return found
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                inherited = _entry(source, name) if isinstance(source, yaml.MappingNode) else None
+                if inherited is not None:
+                    return inherited
+    return None
+
+
+def _value(data: object, path: Path) -> object:
+    for step in path:
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step]
+    return data

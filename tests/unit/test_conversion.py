@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.domain import conversion, documents
+from agent.domain.conversion import Converted, Origin, Values
+from agent.domain.errors import PermanentError
+
+COMPOSE = "stacks/web/compose.yaml"
+MAIN = "stacks/web/web.secret.env"
+
+
+def convert(
+    text: str,
+    environment: dict[str, str] | None = None,
+    *,
+    interpolation: dict[str, Values] | None = None,
+    env_files: dict[str, Values] | None = None,
+    pins: dict[str, str] | None = None,
+) -> Converted:
+    return conversion.convert(
+        Origin(
+            project="web",
+            name="/srv/web/compose.yaml",
+            directory="/srv/web",
+            home="/home/me",
+            content=text.encode(),
+            environment={"app": environment or {}},
+            interpolation=interpolation or {},
+            env_files=env_files or {},
+            pins=pins or {},
+        )
+    )
+
+
+def service(text: str, **more: Any) -> Any:
+    found = convert(f"services:\n  app:\n    image: x\n{text}\n", **more)
+    return documents.load(found.files[COMPOSE], COMPOSE).data["services"]["app"]
+
+
+def values(text: str) -> Values:
+    pairs = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return Values(text.encode(), pairs)
+
+
+def test_images_are_pinned_and_comments_stay() -> None:
+    text = "# mine\nservices:\n  app:\n    image: nginx:1  # web\n"
+    found = convert(text, pins={"nginx:1": "nginx:1@sha256:" + "a" * 64})
+    after = text.replace("nginx:1", "nginx:1@sha256:" + "a" * 64)
+    assert found.files == {COMPOSE: after.encode()}
+
+
+def test_data_stays_where_it_is() -> None:
+    mounts = (
+        "    volumes:\n      - ./a:/a:ro\n      - ../b:/b\n      - ~/c:/c\n      - named:/d\n"
+        "      - /e:/e\n      - {type: bind, source: ./f, target: /f}"
+    )
+    assert service(mounts)["volumes"] == [
+        "/srv/web/a:/a:ro",
+        "/srv/b:/b",
+        "/home/me/c:/c",
+        "named:/d",
+        "/e:/e",
+        {"type": "bind", "source": "/srv/web/f", "target": "/f"},
+    ]
+
+
+def test_a_secret_in_the_file_moves_out() -> None:
+    found = convert(
+        "services:\n  app:\n    environment:\n      API_TOKEN: abc  # the bot's\n      TZ: UTC\n",
+        {"API_TOKEN": "abc", "TZ": "UTC"},
+    )
+    assert found.secrets == {MAIN: {"API_TOKEN": "abc"}}
+    assert b'API_TOKEN: "${API_TOKEN}"  # the bot\'s\n' in found.files[COMPOSE]
+    assert "abc" not in repr(found)
+
+
+def test_a_name_that_means_something_else_already_gets_another() -> None:
+    found = convert(
+        "services: {app: {environment: ['TOKEN=abc', 'OTHER=${TOKEN}']}}\n",
+        {"TOKEN": "abc", "OTHER": "xyz"},
+        interpolation={"/srv/web/.env": values("TOKEN=xyz\n")},
+    )
+    assert found.secrets[MAIN] == {"TOKEN": "xyz", "APP_TOKEN": "abc"}
+    assert b'"TOKEN=${APP_TOKEN}"' in found.files[COMPOSE]
+
+
+def test_lines_that_look_secret_leave_the_env_file() -> None:
+    found = convert(
+        "services: {app: {environment: {PASSWORD: 'x-${HIDDEN}'}}}\n",
+        {"PASSWORD": "x-one"},
+        interpolation={
+            "/srv/web/.env": values(
+                "# a\nTZ=UTC\nHIDDEN=one\nDB_PASS=two\nCOMPOSE_PROJECT_NAME=x\n"
+            )
+        },
+    )
+    assert found.files["stacks/web/.env"] == b"# a\nTZ=UTC\n"
+    assert found.secrets == {MAIN: {"HIDDEN": "one", "DB_PASS": "two"}}
+    assert "COMPOSE_PROJECT_NAME" in found.notes[0]
+
+
+def test_an_env_file_without_secrets_is_copied_where_it_is_not_read_for_variables() -> None:
+    files = {"/srv/common.env": values("A=1\n")}
+    text = "services: {app: {env_file: ../common.env}}\n"
+    found = convert(text, {"A": "1"}, env_files=files)
+    assert found.files["stacks/web/env/common.env"] == b"A=1\n"
+    assert b"env_file: ./env/common.env" in found.files[COMPOSE]
+    assert not found.secrets
+
+
+@pytest.mark.parametrize(
+    ("token", "written"),
+    [
+        ("simple", ".decrypted.app.secret.env"),
+        ("not $simple", {"path": ".decrypted.app.secret.env", "format": "raw"}),
+    ],
+)
+def test_an_env_file_with_secrets_becomes_one(token: str, written: object) -> None:
+    files = {"/srv/web/app.env": values(f"TOKEN={token}\nA=1\n")}
+    text = "services:\n  app:\n    env_file:\n      - app.env\n"
+    found = convert(text, {"A": "1", "TOKEN": token}, env_files=files)
+    data = documents.load(found.files[COMPOSE], COMPOSE).data
+    assert data["services"]["app"]["env_file"] == [written]
+    assert found.secrets == {"stacks/web/app.secret.env": {"TOKEN": token, "A": "1"}}
+    assert found.plaintext("stacks/web/app.secret.env") == f"TOKEN={token}\nA=1\n".encode()
+
+
+def test_an_env_file_that_is_read_for_variables_too_is_hidden_once() -> None:
+    dotenv = {"/srv/web/.env": values("TOKEN=abc\nA=1\n")}
+    found = convert(
+        "services: {app: {env_file: .env}}\n",
+        {"A": "1", "TOKEN": "abc"},
+        interpolation=dotenv,
+        env_files=dotenv,
+    )
+    assert found.secrets == {"stacks/web/dotenv.secret.env": {"TOKEN": "abc", "A": "1"}}
+    assert found.files["stacks/web/.env"] == b"A=1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("services: {app: {build: .}}", "compose.yaml:1: app: build: cannot be adopted"),
+        ("services: {app: {image: x}}\nsecrets:\n  s: {file: ./s}", "compose.yaml:3: secrets: s"),
+        ("services: {app: {env_file: gone.env}}", "/srv/web/gone.env is not there"),
+        ("volumes: {}", "declares no services"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(PermanentError) as caught:
+        convert(f"{text}\n")
+    assert said in str(caught.value)
+
+
+def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
+    text = 'services: {app: {environment: {PRIVATE_KEY: "one\\ntwo"}}}\n'
+    with pytest.raises(PermanentError, match="PRIVATE_KEY has line breaks") as caught:
+        convert(text, {"PRIVATE_KEY": "one\ntwo"})
+    assert "two" not in str(caught.value)
+
+
+def test_a_password_in_a_url_elsewhere_is_pointed_at() -> None:
+    found = convert("services:\n  app:\n    command: pull https://me:pw@example.com/x\n")
+    assert found.notes == ["stacks/web/compose.yaml:3: a URL here holds a password"]
