@@ -51,20 +51,20 @@ async def find(engine: Engine) -> tuple[list[Project], list[Container]]:
         raws = [await engine.inspect(c.id) for c in containers]
         seen = tuple((from_inspect(raw), str(raw["Image"])) for raw in raws if raw)
         labels = containers[0].labels
-        projects.append(
-            Project(
-                name,
-                Path(labels.get(WORKING_DIR, "/")),
-                _paths(labels, _FILES),
-                _paths(labels, _VALUES),
-                seen,
-            )
-        )
+        directory = Path(labels.get(WORKING_DIR, "/"))
+        # The label names only files that were asked for.
+        values = _paths(labels, _VALUES) or _default(directory)
+        projects.append(Project(name, directory, _paths(labels, _FILES), values, seen))
     return projects, [c for c in listed if PROJECT not in c.labels and c.alive]
 
 
 def _paths(labels: Mapping[str, str], label: str) -> tuple[Path, ...]:
     return tuple(Path(path) for path in labels.get(label, "").split(",") if path)
+
+
+def _default(directory: Path) -> tuple[Path, ...]:
+    path = directory / ".env"
+    return (path,) if path.is_file() else ()
 
 
 async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
