@@ -16,7 +16,7 @@ from agent.domain.errors import PermanentError
 _MERGE = "tag:yaml.org,2002:merge"
 _BEFORE = re.compile(r"(?:[&!]\S*\s+)*")
 """An anchor or a tag before the value."""
-_PLAIN = re.compile(r"[A-Za-z/._][\w./@=-]*(?::[\w./@=-]+)*")
+_PLAIN = re.compile(r"[\w./][\w./@=-]*(?::[\w./@=-]+)*")
 
 
 def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
@@ -40,7 +40,8 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
                 hint="write it out for each",
             )
     for (start, end), value in sorted(spots.items(), reverse=True):
-        verbatim = value.startswith(("{", "[")) or _PLAIN.fullmatch(value)
+        plain = _PLAIN.fullmatch(value) and yaml.safe_load(value) == value
+        verbatim = plain or value.startswith(("{", "["))
         text = text[:start] + (value if verbatim else json.dumps(value)) + text[end:]
     mark = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
     result = mark + text.encode()
