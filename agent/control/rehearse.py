@@ -118,4 +118,6 @@ def _invocation(
         root=root,
         build=stack.build,
         pins=stack.pins,
+        images=stack.images,
+        variables=stack.variables,
     )

@@ -64,6 +64,8 @@ def refusal(
     finished: set[str] = set()
     for name, service in sorted(expected.items()):
         found = by_service.get(name, [])
+        if service.inline:
+            return f"{name} has configs that nobody can read back from its containers"
         if len(found) != service.scale:
             return f"{name} has {len(found)} of {service.scale} containers"
         if len({r.container.image for r in found}) > 1:

@@ -99,6 +99,12 @@ def test_whatever_else_compose_would_do_is_left_to_it(step: str, said: str) -> N
     assert said in (why(steps=(*STEPS, f" DRY-RUN MODE -  {step}")) or "")
 
 
+def test_what_compose_has_written_into_a_container_is_not_known() -> None:
+    expected = {**EXPECTED, "web": replace(EXPECTED["web"], inline="abc")}
+    found = adoption.refusal("s", expected, GOOD, image_ids=IDS, changed_at={}, steps=STEPS)
+    assert "web has configs" in (found or "")
+
+
 def test_a_compose_that_says_nothing_proves_nothing() -> None:
     assert "does not say" in (why(steps=()) or "")
     assert "s-web-2" in (why(steps=STEPS[:2]) or "")
