@@ -11,32 +11,24 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.adapters import process
-from agent.domain import images, inline, policy, redact
-from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
+from agent.domain import expected, images, inline, policy, redact
+from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.image_strings import Mention
 from agent.domain.mentions import Variable
 
 log = logging.getLogger("commitd.compose")
 
-OLDEST = (2, 24)
 MODEL_TIMEOUT_S = 60.0
 NICE = 10
 """Many at once must not keep the agent from ending a rogue."""
 MODEL_MEMORY = 4 * 1024**3
-_PLUGIN_DIRS = (
-    "/usr/local/lib/docker/cli-plugins",
-    "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins",
-    "/usr/libexec/docker/cli-plugins",
-)
 _ERROR_CHARS = 500
 _UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
 
@@ -121,12 +113,7 @@ class Compose:
             if stack.pins == "require":
                 raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
-        files = {
-            kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
-            for kind in ("configs", "secrets")
-        }
-        inlined = {name: inline.digest(raw, model, stack.value) for name, raw in services.items()}
-        return {name: _service(raw, files, inlined[name]) for name, raw in services.items()}
+        return expected.services(model, stack.value)
 
     async def hashes(self, stack: Invocation) -> dict[str, str]:
         """The config hash of each service, as Compose labels its containers with."""
@@ -307,35 +294,6 @@ def _build(stack: Invocation) -> str:
     return "--build" if stack.build else "--no-build"
 
 
-def _service(
-    raw: Mapping[str, Any], files: Mapping[str, Mapping[str, str | None]], inlined: str
-) -> Expected:
-    deploy = raw.get("deploy")
-    deploy = deploy if isinstance(deploy, dict) else {}
-    scale = raw.get("scale", deploy.get("replicas", 1))
-    restart = str(raw.get("restart") or "no")
-    policy = deploy.get("restart_policy")
-    if isinstance(policy, dict) and "restart" not in raw:
-        restart = {"none": "no", "on-failure": "on-failure"}.get(
-            str(policy.get("condition", "any")), "always"
-        )
-    mounts = [v["source"] for v in raw.get("volumes") or [] if v.get("type") == "bind"]
-    for kind, known in files.items():
-        mounts += [known.get(use["source"]) for use in raw.get(kind) or []]
-    return Expected(
-        image=str(raw.get("image") or ""),
-        scale=int(scale) if isinstance(scale, int | str) else 1,
-        finishes=restart.partition(":")[0] in {"no", "on-failure"},
-        container_name=str(raw["container_name"]) if raw.get("container_name") else None,
-        mounts=tuple(sorted({path for path in mounts if path})),
-        waits=any(
-            needed.get("condition") in {"service_healthy", "service_completed_successfully"}
-            for needed in (raw.get("depends_on") or {}).values()
-        ),
-        inline=inlined,
-    )
-
-
 _INVALID = re.compile(
     r"validating |yaml: |invalid |undefined |is not allowed|required variable|unsupported"
     r"|no such service|no configuration file|env file .* not found|couldn't find env file"
@@ -365,35 +323,3 @@ def _meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -
     if reading and _INVALID.search(raw) and not _BUSY.search(raw):
         return PermanentError(message)
     return TransientError(message)
-
-
-def binaries() -> list[Path]:
-    """Every Compose on this machine: the command, then the files of the CLI's plugin."""
-    plugins = [Path(os.environ.get("HOME", "/root"), ".docker/cli-plugins")]
-    plugins += [Path(directory) for directory in _PLUGIN_DIRS]
-    found = [Path(path)] if (path := shutil.which("docker-compose")) else []
-    return found + [p for d in plugins if os.access(p := d / "docker-compose", os.X_OK)]
-
-
-async def find(docker_host: str, timeout_s: float) -> Compose:
-    """The Compose on this machine: ``docker-compose``, or the plugin's own file.
-
-    Raises :class:`ConfigError` when there is none or it is too old.
-    """
-    found = binaries()
-    need = f"install Docker Compose {OLDEST[0]}.{OLDEST[1]} or newer"
-    if not found:
-        raise ConfigError("Docker Compose is not on this machine", hint=need)
-    seen = []
-    for binary in found:
-        result = await process.run(
-            [str(binary), "version", "--short"],
-            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
-            timeout_s=MODEL_TIMEOUT_S,
-        )
-        version = result.out.decode(errors="replace").strip().removeprefix("v")
-        numbers = re.match(r"(\d+)\.(\d+)", version)
-        if numbers and (int(numbers[1]), int(numbers[2])) >= OLDEST:
-            return Compose(binary, docker_host, timeout_s)
-        seen.append(f"{binary} is {version or 'no Compose'}")
-    raise ConfigError(f"Docker Compose is too old: {'; '.join(seen)}", hint=need)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from agent.adapters import compose, host, process, sops
+from agent.adapters import compose, compose_program, host, process, sops
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.journal import Journal
 from agent.adapters.plaintext import PlaintextStore
@@ -75,7 +75,7 @@ async def assemble(
     with host.only_agent(config):
         await _check_git()
         docker_host = host.docker_host(config)
-        program = await compose.find(docker_host, config.converge.timeout)
+        program = await compose_program.find(docker_host, config.converge.timeout)
         journal = Journal(config.state_dir / "journal.db")
         try:
             if closed := journal.close_open_actions():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from agent.adapters import compose, scratch, sources
+from agent.adapters import compose_program, scratch, sources
 from agent.adapters.compose import Compose
 from agent.adapters.sources import Source
 from agent.control import offline
@@ -72,7 +72,7 @@ def _files(found: Census) -> dict[str, bytes]:
 async def program_here() -> tuple[Compose | None, list[Finding]]:
     """Compose, or the warning that it is not here."""
     try:
-        return await compose.find(_NO_ENGINE, TIMEOUT_S), []
+        return await compose_program.find(_NO_ENGINE, TIMEOUT_S), []
     except ConfigError as err:
         said = f"{err.message}: the stacks are not resolved, only their files are judged"
         return None, [Finding(Level.WARNING, "no-compose", ".", said, err.hint)]

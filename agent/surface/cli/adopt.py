@@ -106,13 +106,13 @@ async def _take(
     projects: tuple[str, ...],
     sealing: Sealing | None,
 ) -> tuple[list[Taken], list[Container]]:
-    from agent.adapters import compose
+    from agent.adapters import compose_program
     from agent.adapters.clone import Clone
     from agent.adapters.engine import Engine
     from agent.control.takeover import Takeover
 
     docker_host = host.docker_host(config)
-    program = await compose.find(docker_host, _TIMEOUT_S)
+    program = await compose_program.find(docker_host, _TIMEOUT_S)
     async with Engine(docker_host) as engine:
         return await Takeover(Clone(directory), name, program, engine, sealing).run(projects)
 

@@ -119,13 +119,13 @@ async def _differences(
 ) -> Differences:
     if not stacks:
         return {}
-    from agent.adapters import compose
+    from agent.adapters import compose_program
     from agent.adapters.engine import Engine
     from agent.control.adopt import Adopter
     from agent.control.rehearse import open_secrets, rehearse
 
     docker_host = host.docker_host(config)
-    program = await compose.find(docker_host, config.converge.timeout)
+    program = await compose_program.find(docker_host, config.converge.timeout)
     async with Engine(docker_host) as engine:
         opened = await open_secrets(config, engine, stacks, contents)
         adopter = Adopter(program, engine)
@@ -133,11 +133,11 @@ async def _differences(
 
 
 async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> dict[str, Sight]:
-    from agent.adapters import compose
+    from agent.adapters import compose_program
     from agent.adapters.git import Git
     from agent.control.preview import Preview
 
-    program = await compose.find(host.docker_host(config), config.converge.timeout)
+    program = await compose_program.find(host.docker_host(config), config.converge.timeout)
     root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
     repository = Repository(root, config.branch, askpass)
     preview = Preview(repository, Git(root, askpass), config.host, journal, program)

@@ -35,9 +35,9 @@ def command(as_json: bool) -> None:
 
 def _compose() -> str:
     """The Compose that the agent would use, plugin or command."""
-    from agent.adapters import compose
+    from agent.adapters import compose_program
 
-    return next((str(path) for path in compose.binaries()), "docker-compose")
+    return next((str(path) for path in compose_program.binaries()), "docker-compose")
 
 
 def _first_line(program: str, *args: str) -> str | None:
