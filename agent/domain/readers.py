@@ -130,7 +130,7 @@ class Repository:
 
     @cached_property
     def _named_elsewhere(self) -> dict[str, frozenset[str]]:
-        """Files outside the directory of each stack that its Compose files name."""
+        """Secrets outside the directory of each stack that its Compose files name."""
         tree = {
             path: TreeEntry(path, "100644", "", len(content))
             for path, content in self.files.items()
@@ -138,7 +138,7 @@ class Repository:
         snapshot = Snapshot(tree, self.files)
         used = sorted({stack for listed in self.stacks.values() for stack in listed or ()})
         return {
-            stack: references.follow(snapshot, compose, build=True).paths
+            stack: references.follow(snapshot, compose, build=True).secrets
             for stack in used
             for name in COMPOSE_NAMES
             if (compose := f"stacks/{stack}/{name}") in tree
