@@ -69,6 +69,12 @@ class Story:
             and all(stack["sync"] == "synced" for stack in status["stacks"])
         )
 
+    def why(self, name: str) -> None:
+        """The agent's own answer."""
+        self.say(f"commitd why {name}:")
+        for line in self.host.commitd("why", name, check=True).stdout.splitlines():
+            self.say(f"   {line}")
+
     def environment(self, container: str) -> str:
         return self.box.engine.run("exec", container, "env")
 
@@ -94,6 +100,7 @@ def first_deploy(story: Story) -> None:
         "listen 8080" in story.box.engine.run("exec", "proxy-proxy-1", "cat", "/etc/proxy.conf"),
         "the mounted configuration file is the one of the commit",
     )
+    story.why("proxy")
     story.host.enroll()
     story.say("the host is enrolled: from now on what Git does not declare goes")
 
@@ -112,9 +119,7 @@ def one_change(story: Story) -> None:
     after = story.running()
     same = [name for name in before if before[name] == after.get(name)]
     story.check(len(same) == 4, f"the other four containers are the same as before: {len(same)}")
-    entry = story.host.json("history", "photos")[0]
-    cause = entry["cause"][0]
-    story.say(f"why: {entry['reason']}: {cause['path']}, commit {cause['commit'][:7]}")
+    story.why("photos")
 
 
 def secret_change(story: Story) -> None:
@@ -131,6 +136,7 @@ def secret_change(story: Story) -> None:
     story.check(
         all(before[n] == after.get(n) for n in unchanged), "the other stacks were left alone"
     )
+    story.why("notes")
 
 
 def _has(story: Story, text: str) -> bool:
@@ -149,8 +155,7 @@ def rogue(story: Story) -> None:
         until(lambda: "miner" not in story.running())
     names = [item["Names"][0] for item in story.box.engine.containers()]
     story.check(any("commitd-evicted-miner" in name for name in names), "it can be brought back")
-    entry = next(e for e in story.host.json("history") if e["action"] == "evict")
-    story.say(f"why: {entry['subject']}: {entry['reason']}")
+    story.why("miner")
     story.say(story.host.commitd("undo", "miner", "--for", "1s").stdout.splitlines()[0])
     with story.seen("it was brought back, and is ended again when its time is over") as until:
         until(lambda: "miner" not in story.running())
@@ -162,8 +167,7 @@ def bad_release(story: Story) -> None:
     with story.seen("it was tried, and 1.5.0 is back") as until:
         story.workspace.push()
         until(lambda: _latest(story, "photos") == ("rollback", "succeeded"))
-    entry = story.host.json("history", "photos")[0]
-    story.say(f"why: {entry['reason']}")
+    story.why("photos")
     sha = story.commit("photos 1.5.0 again", dict(story.example.photos_at("1.5.0")))
     with story.seen("a commit takes it back, and the host is in sync") as until:
         story.workspace.push()
@@ -191,6 +195,7 @@ def failover(story: Story) -> None:
     story.check(
         before["photos-photos-1"] != story.running()["photos-photos-1"], "photos was rolled back"
     )
+    story.why("photos")
     story.box.gitea.proxy.mode("pass")
     story.say("Gitea is connected again")
 
@@ -212,6 +217,7 @@ def removal(story: Story) -> None:
         until(lambda: story.synced_at(sha))
     volumes = story.box.engine.run("volume", "ls", "--quiet").split()
     story.check("weather_history" in volumes, "its volume weather_history is still there")
+    story.why("weather")
 
 
 def local_edit(story: Story) -> None:
