@@ -81,7 +81,6 @@ def test_only_its_owner_reads_the_plaintext_and_so_it_stays(
         assert not directory.is_dir() or stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_the_plaintext_belongs_to_whom_it_is_given(store: PlaintextStore, tmp_path: Path) -> None:
     path = tmp_path / "repo" / NAME
 
