@@ -43,7 +43,8 @@ class Invocation:
 
     ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
     what of images without a digest; ``images`` is where the files name those, by service, and
-    ``variables`` what they name with a variable in it. ``hidden`` must not show in any message.
+    ``variables`` what they name with a variable in it. ``hidden`` must not show in any message:
+    what is given, and the values of all ``secrets``.
     """
 
     project: str
@@ -56,6 +57,10 @@ class Invocation:
     images: Mapping[str, Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     hidden: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
+        object.__setattr__(self, "hidden", tuple(hidden))
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -17,7 +18,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.control.older import stack_at
 from agent.control.stacks import Ready
-from agent.domain import dotenv, effects
+from agent.domain import dotenv, effects, sealed
 from agent.domain.effects import Sight
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.layout import plaintext_path
@@ -115,7 +116,7 @@ class Preview:
         Raises :class:`CommitdError`.
         """
         await export(self._git, sha, (path for path, _ in stack.inputs), root)
-        await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
+        hidden = await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
         try:
             plain, secrets = self._environment(stack, root)
         except (OSError, ValueError) as err:
@@ -129,14 +130,24 @@ class Preview:
             root=root,
             build=stack.build,
             pins=stack.pins,
+            images=stack.images,
+            variables=stack.variables,
+            hidden=hidden,
         )
 
-    def _link_plaintext(self, stack: Stack, root: Path) -> None:
-        """For Compose files that name it: links, so that no second copy is ever left behind."""
+    def _link_plaintext(self, stack: Stack, root: Path) -> tuple[str, ...]:
+        """For Compose files that name it: links, so that no second copy is ever left behind.
+
+        What in them nobody may see.
+        """
+        words: list[str] = []
         for path, _ in stack.inputs:
             there = self._git.root / plaintext_path(path)
             if there.is_file():
                 (root / plaintext_path(path)).symlink_to(there)
+                with suppress(OSError):  # Compose will say so, if it wants it
+                    words += sealed.words(path, there.read_bytes())
+        return tuple(words)
 
     def _environment(self, stack: Stack, root: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         """The plain env files below ``root``, and the values of the secret ones."""

@@ -14,7 +14,7 @@ from agent.adapters.compose import Compose, Invocation
 from agent.adapters.engine import Engine
 from agent.control.adopt import Adopter
 from agent.control.stacks import Ready
-from agent.domain import dotenv
+from agent.domain import dotenv, sealed
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.layout import plaintext_path
@@ -120,4 +120,5 @@ def _invocation(
         pins=stack.pins,
         images=stack.images,
         variables=stack.variables,
+        hidden=tuple(word for path, text in opened.items() for word in sealed.words(path, text)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import os
 import re
 import secrets
@@ -173,9 +174,10 @@ class Search:
 
 
 def _regular(place: Path) -> Iterator[Path]:
-    """Files below it, without the layers of images, which the sandbox has built."""
+    """Files below it, without the layers of images and what other tests have written."""
+    others = {"overlay2", "image", "merged", f"pytest-of-{getpass.getuser()}"}
     for directory, below, names in os.walk(place):
-        below[:] = [name for name in below if name not in {"overlay2", "image", "merged"}]
+        below[:] = [name for name in below if name not in others]
         for path in (Path(directory, name) for name in names):
             if path.is_file() and not path.is_symlink():
                 yield path
