@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
-VOLUME = "    volumes: [data:/data]\nvolumes: {data: {}}\n"
+VOLUME = "    networks: [default]\n    volumes: [data:/data]\nvolumes: {data: {}}\n"
 
 
 def _files(fleet: Fleet, *names: str) -> dict[str, str | bytes | None]:
@@ -39,6 +39,7 @@ def host(fleet: Fleet) -> Host:
 def test_a_stack_that_left_the_list_goes_down_and_its_volume_stays(
     fleet: Fleet, host: Host, directory: str
 ) -> None:
+    assert "one_default" in fleet.box.engine.run("network", "ls")
     files = _files(fleet, "two", "three")
     if directory == "goes":
         files["stacks/one"] = None
