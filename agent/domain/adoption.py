@@ -109,8 +109,8 @@ def _would_do(steps: Iterable[str], running: set[str], finished: set[str]) -> st
         kind, name, verb = (words + [""] * _WORDS)[:_WORDS]
         if kind != "Container" or verb not in (_STARTS if name in finished else _HARMLESS):
             return f"Compose would do more: {' '.join(words[:_WORDS])}"
-        if verb == _RUNNING:
+        if verb == _RUNNING or name in finished:
             left.add(name)
-    if unsaid := running - left:
+    if unsaid := (running | finished) - left:
         return f"Compose does not say that it leaves {min(unsaid)} alone"
     return None
