@@ -101,6 +101,12 @@ def volumes_of(raw: Mapping[str, Any]) -> list[str]:
     return sorted(m["Name"] for m in mounts if m.get("Type") == "volume" and m.get("Name"))
 
 
+def binds_of(raw: Mapping[str, Any]) -> frozenset[str]:
+    """The host's paths that are mounted into an inspected container."""
+    mounts = raw.get("Mounts") or []
+    return frozenset(m["Source"] for m in mounts if m.get("Type") == "bind")
+
+
 def redacted(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth keeping of an inspect: no environment values, no arguments, no secret."""
     config, host = raw["Config"], raw["HostConfig"]

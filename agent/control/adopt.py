@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from agent.adapters import images
 from agent.adapters.compose import Compose
-from agent.adapters.containers import from_inspect
+from agent.adapters.containers import binds_of, from_inspect
 from agent.adapters.engine import Engine
 from agent.control.stacks import Ready
 from agent.domain import adoption
@@ -64,11 +64,10 @@ class Adopter:
 
 
 def _resident(raw: Mapping[str, Any]) -> Resident:
-    mounts = raw.get("Mounts") or []
     return Resident(
         from_inspect(raw),
         raw["Image"],
-        frozenset(m["Source"] for m in mounts if m.get("Type") == "bind"),
+        binds_of(raw),
         datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp(),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -126,18 +126,19 @@ class BringUp:
         for name in ready.services:
             files, now = older.get(name, ()), ready.files(name)
             mine = [c for c in after if c.service == name and c.id in untouched and not c.one_off]
-            if mine and now and files != now:
+            if mine and (files or now) and files != now:
                 await self._react_to(ready, name, mine, files or (), revision)
 
     async def _react_to(
         self,
         ready: Ready,
         name: str,
-        containers: Iterable[Container],
+        containers: Sequence[Container],
         older: Files,
         revision: Revision,
     ) -> None:
-        stack, reaction = ready.stack.name, ready.reaction(name, older)
+        stack = ready.stack.name
+        reaction = await self._stacks.reaction(ready, name, containers, older)
         log.info("%s: %s: %s: %s", stack, name, Reason.MOUNTED, reaction)
         begin = partial(
             self._journal.begin,

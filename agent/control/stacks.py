@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio.to_thread
 
 from agent.adapters.compose import Compose, Invocation
-from agent.adapters.containers import volumes_of
+from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import Engine
 from agent.adapters.journal import Journal
 from agent.control.secrets import SecretKeeper
-from agent.domain import drift
+from agent.domain import drift, reaction
 from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
@@ -51,13 +51,7 @@ class Ready:
 
         One entry more stands for what Compose writes into it.
         """
-        root = f"{self.invocation.root}/"
-        mounts = {
-            place.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
-            for path in self.services[service].mounts
-            for place in (path, os.path.realpath(path))  # by a link inside the repository
-            if place.startswith(root)
-        }
+        mounts = self._mounts(service)
         found = tuple(
             (path, oid)
             for path, oid in self.stack.inputs
@@ -65,18 +59,28 @@ class Ready:
         )
         return (*found, *self._written(service))
 
+    def _mounts(self, service: str) -> set[str]:
+        root = f"{self.invocation.root}/"
+        return {
+            place.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
+            for path in self.services[service].mounts
+            for place in (path, os.path.realpath(path))  # by a link inside the repository
+            if place.startswith(root)
+        }
+
     def _written(self, service: str) -> tuple[tuple[str, str], ...]:
         inline = self.services[service].inline
         return ((f"{self.stack.name}/{service} configs", inline[:12]),) if inline else ()
 
-    def reaction(self, service: str, older: Iterable[tuple[str, str]]) -> str:
-        """What the stack wants for a service whose mounted files alone have changed.
+    def reaction(self, service: str, older: Collection[tuple[str, str]]) -> str:
+        """What a service needs whose mounted files alone have changed, by what the stack wants.
 
         What Compose writes into a container goes only into a new one.
         """
         if set(self._written(service)) - set(older):
             return "recreate"
-        return self.stack.settings.reaction(service)
+        wanted = self.stack.settings.reaction(service)
+        return reaction.sufficient(wanted, self._mounts(service), older, self.files(service))
 
 
 class Stacks:
@@ -125,19 +129,37 @@ class Stacks:
             await self._step(self._compose.up(ready.invocation))
         return await self._named_right(ready.stack.name, ready.services)
 
+    async def reaction(
+        self,
+        ready: Ready,
+        service: str,
+        containers: Iterable[Container],
+        older: Collection[tuple[str, str]],
+    ) -> str:
+        """What has the service notice that its mounted files have changed.
+
+        Compose does not see either that a config or a secret has another file now: which that is
+        was settled when the container was made.
+        """
+        for container in containers:
+            raw = await self._engine.inspect(container.id) or {}
+            if set(ready.services[service].mounts) - binds_of(raw):
+                return "recreate"
+        return ready.reaction(service, older)
+
     async def react(
-        self, ready: Ready, service: str, containers: Iterable[Container], reaction: str
+        self, ready: Ready, service: str, containers: Iterable[Container], how: str
     ) -> None:
         """Have a service notice that its mounted files have changed."""
-        if reaction == "recreate":
+        if how == "recreate":
             await self._step(self._compose.recreate(ready.invocation, service))
         for container in containers:
             if container.service != service or container.one_off or not container.alive:
                 continue
-            if reaction == "restart":
+            if how == "restart":
                 await self._step(self._engine.restart(container.id))
-            elif reaction.startswith("signal:"):
-                await self._engine.signal(container.id, reaction.removeprefix("signal:"))
+            elif how.startswith("signal:"):
+                await self._engine.signal(container.id, how.removeprefix("signal:"))
 
     async def containers(self, project: str) -> list[Container]:
         """All of the project, running or not."""

@@ -86,16 +86,16 @@ def definitions(before: Side, after: Side) -> tuple[str, ...]:
 
 def _service(name: str, old: Model, new: Model, before: Side, after: Side) -> ServiceChange | None:
     keys = {key for key in {*old, *new} if old.get(key) != new.get(key)}
-    now, files = _mounted(after, new), _moved(_mounted(before, old), _mounted(after, new))
+    files = _moved(_mounted(before, old), _mounted(after, new))
     built = _moved(_built(before, old), _built(after, new)) if after.stack.build else ()
-    if not keys and not built and not (now and files):
+    if not keys and not built and not files:
         return None
     action = "keep"
     if keys - _KEPT and not _only_replicas(keys - _KEPT, old, new):
         action = "recreate"
     elif built or (after.stack.build and "build" in keys):
         action = "rebuild"
-    elif now and files:
+    elif files:
         action = after.stack.settings.reaction(name)
     return ServiceChange(
         name,
@@ -105,7 +105,7 @@ def _service(name: str, old: Model, new: Model, before: Side, after: Side) -> Se
         _listed(map(_port, old.get("ports") or ()), map(_port, new.get("ports") or ())),
         _listed(map(_mount, old.get("volumes") or ()), map(_mount, new.get("volumes") or ())),
         tuple(sorted(keys - {"image", "environment", "ports", "volumes"})),
-        built or (files if now else ()),
+        built or files,
     )
 
 

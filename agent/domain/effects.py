@@ -119,7 +119,7 @@ def changed(
 
 def _mounted(name: str, was: Files | None, now: Files, settings: Settings) -> Effect:
     """Compose does nothing here; files that are mounted may have changed all the same."""
-    moved = sorted({path for path, _ in set(was or ()) ^ set(now)}) if now else []
+    moved = sorted({path for path, _ in set(was or ()) ^ set(now)})
     if not moved:
         return Effect(name, "none")
     reaction = settings.reaction(name)

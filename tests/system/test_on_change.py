@@ -117,6 +117,63 @@ def test_a_signal_is_delivered_without_a_restart_and_once(fleet: Fleet) -> None:
     assert [entry["status"] for entry in _entries(host, "restart")] == ["succeeded"]
 
 
+def test_a_service_whose_config_is_another_file_now_gets_that_file(fleet: Fleet) -> None:
+    """Compose sees none of it; a restart would mount the old one again, or nothing."""
+    kinds = {"moved": "file: ./a.conf", "opened": "content: one", "other": "file: ./o.conf"}
+
+    def compose(**over: str) -> str:
+        defined = "".join(f"  {name}: {{{how}}}\n" for name, how in {**kinds, **over}.items())
+        services = "".join(
+            f"  {name}:\n    image: {fleet.idle}\n    configs: [{{source: {name}, target: /x}}]\n"
+            for name in kinds
+        )
+        return f"configs:\n{defined}services:\n{services}"
+
+    files = {"stacks/web/a.conf": "one", "stacks/web/b.conf": "two", "stacks/web/o.conf": "o"}
+    host = _start(fleet, {STACK: compose(), **files})
+    other = _began(fleet, "web-other-1")
+    _deploy(fleet, host, {STACK: compose(moved="file: ./b.conf", opened="file: ./b.conf")})
+    assert [_sees(fleet, f"web-{name}-1") for name in ("moved", "opened")] == ["two", "two"]
+    assert _began(fleet, "web-other-1") == other
+    began = _began(fleet, "web-moved-1")
+    assert host.once().returncode == 0
+    assert _began(fleet, "web-moved-1") == began
+
+
+def test_a_service_is_restarted_where_a_signal_would_show_it_nothing_new(fleet: Fleet) -> None:
+    """Git puts a new file, and a new directory, in the place of the old one."""
+    settings = "x-commitd: {on_change: {file: signal:HUP, whole: signal:HUP, emptied: restart}}\n"
+    mounts = {"file": "./a.conf:/x", "whole": "./whole:/d", "emptied": "./emptied:/d"}
+    services = "".join(
+        f"  {name}:\n    image: {fleet.idle}\n    volumes: ['{mount}']\n"
+        for name, mount in mounts.items()
+    )
+    files = ("a.conf", "whole/x", "emptied/x")
+    host = _start(
+        fleet,
+        {
+            STACK: f"{settings}services:\n{services}",
+            **{f"stacks/web/{name}": "one" for name in files},
+        },
+    )
+    before = {name: _began(fleet, f"web-{name}-1") for name in mounts}
+    _deploy(
+        fleet,
+        host,
+        {
+            "stacks/web/a.conf": "two",
+            "stacks/web/whole/x": None,
+            "stacks/web/whole/y": "two",
+            "stacks/web/emptied/x": None,
+        },
+    )
+    assert _sees(fleet, "web-file-1") == "two"
+    assert _sees(fleet, "web-whole-1", "/d/y") == "two"
+    assert all(before[name][1] < _began(fleet, f"web-{name}-1")[1] for name in mounts)
+    _deploy(fleet, host, {"stacks/web/emptied/z": "three"})
+    assert _sees(fleet, "web-emptied-1", "/d/z") == "three"
+
+
 def test_a_recreation_gives_a_new_container_with_the_anonymous_volume_of_the_old(
     fleet: Fleet,
 ) -> None:
