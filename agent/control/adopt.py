@@ -56,7 +56,7 @@ class Adopter:
             wanted,
             residents,
             image_ids=image_ids,
-            changed_at=await anyio.to_thread.run_sync(_changes, ready),
+            changed_at=await anyio.to_thread.run_sync(changed_at, ready),
             steps=await self._compose.rehearse(ready.invocation, called),
         )
         services = {n: replace(s, image=called.get(n, s.image)) for n, s in ready.services.items()}
@@ -72,7 +72,7 @@ def _resident(raw: Mapping[str, Any]) -> Resident:
     )
 
 
-def _changes(ready: Ready) -> dict[str, float]:
+def changed_at(ready: Ready) -> dict[str, float]:
     """When the files of the repository that each service mounts were last written. Blocks."""
     return {name: max(_times(ready, name), default=0.0) for name in ready.services}
 
@@ -88,3 +88,4 @@ def _times(ready: Ready, service: str) -> Iterator[float]:
                 if any(place.is_relative_to(mount) for mount in mounts):
                     with suppress(OSError):  # most files have no plaintext
                         yield place.lstat().st_ctime
+                        yield place.stat().st_ctime  # on a tmpfs it is behind a link

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from agent.adapters.compose import Invocation
+from agent.control import adopt
+from agent.control.stacks import Ready
 from agent.domain import adoption
 from agent.domain.adoption import Resident
 from agent.domain.container import NUMBER
 from agent.domain.gate import Expected
-from tests.unit.builders import container
+from tests.unit.builders import container, stack
 
 PINNED = "nginx:1.27@sha256:" + "a" * 64
 EXPECTED = {
@@ -115,3 +119,27 @@ def test_a_compose_that_says_nothing_proves_nothing() -> None:
 def test_an_image_that_is_not_here_proves_nothing() -> None:
     found = adoption.refusal("s", EXPECTED, GOOD, image_ids={}, changed_at={}, steps=STEPS)
     assert "made from another image" in (found or "")
+
+
+@pytest.mark.parametrize("kept", ["beside the ciphertext", "on a tmpfs, behind a link"])
+def test_a_secret_file_that_was_written_after_the_start_is_noticed(
+    tmp_path: Path, kept: str
+) -> None:
+    root, runtime = tmp_path / "repo", tmp_path / "runtime"
+    secret = "stacks/s/t.secret.env"
+    plaintext = root / "stacks/s/.decrypted.t.secret.env"
+    plaintext.parent.mkdir(parents=True)
+    runtime.mkdir()
+    (root / secret).write_text("ciphertext")
+    place = plaintext
+    if "link" in kept:
+        place = runtime / "t"
+        plaintext.symlink_to(place)
+    place.write_text("one")
+    mount = Expected(PINNED, 1, finishes=False, mounts=(str(plaintext),))
+    invocation = Invocation("s", root / "stacks/s/compose.yaml", (), {}, root)
+    ready = Ready(replace(stack("s"), inputs=((secret, "oid"),)), invocation, {"web": mount})
+    before = adopt.changed_at(ready)["web"]
+    while place.stat().st_ctime <= before:  # a clock of the file system ticks now and then
+        place.write_text("two")
+    assert adopt.changed_at(ready)["web"] == place.stat().st_ctime
