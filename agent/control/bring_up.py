@@ -95,6 +95,8 @@ class BringUp:
 
         ``there`` is the stack as its containers call its images.
         """
+        name, digest = ready.stack.name, ready.stack.digest
+        await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
         return observed(ready, await self._well(there, batch))
 
     async def _well(self, ready: Ready, batch: Batch) -> list[Container]:

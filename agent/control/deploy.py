@@ -218,8 +218,9 @@ class Deployer:
 
     async def _there(self, run: _Run, ready: Ready) -> Ready | None:
         """The stack as its containers call its images, if all of it is there as declared."""
-        name = run.stack.name
-        if name in await anyio.to_thread.run_sync(self._t.journal.attempts):
+        name, journal = run.stack.name, self._t.journal
+        tried = name in await anyio.to_thread.run_sync(journal.attempts)
+        if tried and await anyio.to_thread.run_sync(journal.started, name) != run.stack.digest:
             return None  # a try that failed may have left anything
         try:
             async with run.batch.limiter:

@@ -61,6 +61,25 @@ def test_without_its_journal_the_agent_restarts_nothing(fleet: Fleet) -> None:
     assert after["web-app-1"][1] > before["web-app-1"][1]
 
 
+def test_what_is_there_and_becomes_well_late_is_taken_over_then(fleet: Fleet) -> None:
+    check = "{test: [CMD, test, -e, /ok], interval: 200ms, retries: 1000000}"
+    compose = fleet.compose(more=f"    healthcheck: {check}\n")
+    root = Path(tempfile.mkdtemp(prefix="srv-", dir=fleet.box.root), "web")
+    root.mkdir()
+    (root / "compose.yaml").write_text(compose.replace(fleet.idle, fleet.idle.partition("@")[0]))
+    run([fleet.box.compose, "up", "--detach"], env={"DOCKER_HOST": fleet.box.engine.host}, cwd=root)
+    before = _births(fleet)
+    late = "x-commitd: {health_timeout: 1s}\n" + compose
+    fleet.commit("as it runs", {_LIST: "- web\n", "stacks/web/compose.yaml": late})
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("web-app-1 is not healthy yet after 1 s")
+        fleet.box.engine.run("exec", "web-app-1", "touch", "/ok")
+        agent.says("in sync with")
+    assert _births(fleet) == before
+    assert {s["name"]: s["sync"] for s in host.json("status")["stacks"]} == {"web": "synced"}
+
+
 @pytest.fixture
 def by_hand(fleet: Fleet) -> Path:
     """Two projects that a person has started; the directory with their own directories."""
