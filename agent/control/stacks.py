@@ -16,8 +16,8 @@ from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import Engine
 from agent.adapters.journal import Journal
 from agent.control.secrets import SecretKeeper
-from agent.domain import drift, reaction
-from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, Container
+from agent.domain import drift, reaction, removal
+from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.images import pinned
@@ -198,10 +198,12 @@ class Stacks:
         before = (await anyio.to_thread.run_sync(self._journal.releases)).get(stack.name)
         older = {service.name for service in before.services} if before else set()
         left = older - ready.services.keys()
-        for container in await self.containers(stack.name) if left else ():
-            if container.service in left and not container.one_off:
-                await self._step(self._drop(container, revision, "its service left the stack"))
-                log.info("%s: %s left its stack", stack.name, container.name)
+        if not left:
+            return
+        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        for container in removal.own(await self.containers(stack.name), left, exempt):
+            await self._step(self._drop(container, revision, "its service left the stack"))
+            log.info("%s: %s left its stack", stack.name, container.name)
 
     async def _drop(self, container: Container, revision: Revision, why: str) -> None:
         volumes = volumes_of(await self._engine.inspect(container.id) or {})
@@ -242,12 +244,7 @@ class Stacks:
         exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
         release, found = releases.get(project), await self.containers(project)
         services = {service.name for service in release.services} if release else None
-        mine = [
-            c
-            for c in found
-            if (services is None or c.service in services)
-            and not (c.one_off or c.id in exempt or c.name.startswith(KEPT_PREFIX))
-        ]
+        mine = removal.own(found, services, exempt)
         if len(mine) == len(found):
             await self._step(self._compose.down(project))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.model import (
     Cause,
     Deploy,
@@ -62,6 +63,21 @@ def removals(
             first = approved and name in renamed
             todo.append(_removal(name, successor, situation.desired, first=first))
     return todo, holds
+
+
+def own(
+    containers: Iterable[Container], services: Collection[str] | None, undone: Collection[str]
+) -> list[Container]:
+    """Those of a project's ``containers`` that go with these of its services; None: with any.
+
+    One that was ended is kept for its time, and one whose ID is in ``undone`` a person has back.
+    """
+    return [
+        c
+        for c in containers
+        if (services is None or c.service in services)
+        and not (c.one_off or c.id in undone or c.name.startswith(KEPT_PREFIX))
+    ]
 
 
 def _removal(

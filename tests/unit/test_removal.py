@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain.container import WORKING_DIR
+from agent.domain import removal
+from agent.domain.container import KEPT_PREFIX, WORKING_DIR
 from agent.domain.exempt import Exemptions, Suspension
 from agent.domain.model import Cause, Hold, Plan, Reason, Release, RemoveStack, Stack
 from agent.domain.plan import plan
@@ -224,3 +225,16 @@ def test_a_deploy_that_failed_keeps_no_stack_from_going() -> None:
     failed = [attempt("a", "d9", next_at=NOW + 300, permanent=True)]
     todo = plan(situation(stacks("z"), [old("a"), release("z")], attempts=failed))
     assert [removal.project for removal in todo.removals] == ["a"]
+
+
+@pytest.mark.parametrize("services", [None, {"old"}])
+def test_with_a_service_go_its_own_containers_and_none_that_is_kept_or_was_brought_back(
+    services: set[str] | None,
+) -> None:
+    own = container("s-old-1", "s", "old")
+    others = [
+        container(f"{KEPT_PREFIX}s-old-1-0123456789ab", "s", "old", state="exited"),
+        container("brought", "s", "old"),
+        container("s-old-run-1", "s", "old", one_off=True),
+    ]
+    assert removal.own([own, *others], services, {"id-brought"}) == [own]
