@@ -276,7 +276,8 @@ class SecretKeeper:
         """An older version of an env file, beside the checkout."""
         self._copies.mkdir(mode=0o700, exist_ok=True)
         path = self._copies / f"{file.oid}.env"
-        if not path.exists():
+        # After a power cut the file may be there, and empty.
+        if not path.exists() or path.read_bytes() != content:
             temporary = path.with_suffix(f".{secrets.token_hex(4)}")
             temporary.write_bytes(content)
             temporary.rename(path)

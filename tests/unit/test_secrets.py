@@ -79,3 +79,23 @@ def test_a_write_that_was_cut_short_is_not_believed(tmp_path: Path) -> None:
     assert _left(tmp_path, [WEB]) == {WEB}
     assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
     assert _left(tmp_path, [WEB]) == set()
+
+
+def test_a_copy_of_an_older_env_file_that_a_power_cut_left_empty_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    root, path = tmp_path / "repo", "global/all.env"
+    (root / "global").mkdir(parents=True)
+    (root / path).write_text("A=newer\n")
+
+    async def contents(_: Mapping[str, str]) -> dict[str, bytes]:
+        return {path: b"A=older\n"}
+
+    journal = Journal(tmp_path / "journal.db")
+    keeper = SecretKeeper(PlaintextStore(root, tmp_path / "run"), journal, None, no_key, contents)
+    copy = tmp_path / "older" / "oid.env"
+    copy.parent.mkdir()
+    copy.touch()
+    web = replace(builders.stack("web"), environment=(EnvFile(path, "oid", secret=False),))
+    assert anyio.run(keeper.invocation, web).env_files == (copy,)
+    assert copy.read_text() == "A=older\n"
