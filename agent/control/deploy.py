@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ from agent.adapters.journal import Journal
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import STOPPING, Batch, BringUp, Files
+from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
 from agent.control.restore import Restorer
 from agent.control.stacks import Ready, Stacks
@@ -41,30 +42,6 @@ _IN_PASSING = 2
 """As many rounds may fail in passing before the last healthy release comes back."""
 
 
-@dataclass(slots=True)
-class _Run:
-    """One deploy on its way. ``touched`` once its containers may be others than before."""
-
-    deploy: Deploy
-    number: int
-    before: Release | None
-    batch: Batch
-    started: float
-    ready: Ready | None = None
-    touched: bool = False
-    outcome: Outcome | None = None
-    ended: anyio.Event = field(default_factory=anyio.Event)
-
-    @property
-    def stack(self) -> Stack:
-        return self.deploy.stack
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is an older release that is not this one."""
-        return self.before is not None and self.before.digest != self.stack.digest
-
-
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What a deploy works with."""
@@ -87,10 +64,11 @@ class Deployer:
     def __init__(self, tools: Tools, done: Callable[[str], None]) -> None:
         self._t = tools
         self._done = done
+        self._ends: dict[str, End] = {}
 
     async def deploy(
         self,
-        deploys: Iterable[Deploy],
+        deploys: Collection[Deploy],
         revision: Revision,
         limiter: anyio.CapacityLimiter,
         *,
@@ -104,25 +82,39 @@ class Deployer:
         if self._t.bring_up.stopping():
             return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
         batch = Batch(revision, limiter, seen, doubt)
-        runs: dict[str, _Run] = {}
+        # At once: what is put right and what changes are deployed side by side.
+        ends = {each.stack.name: End() for each in deploys}
+        self._ends |= ends
+        all_ends = dict(self._ends)
+        runs: dict[str, Run] = {}
         outcomes: list[Outcome] = []
         try:
             for deploy in deploys:
                 try:
-                    runs[deploy.stack.name] = await self._begin(deploy, batch)
+                    runs[deploy.stack.name] = await self._begin(deploy, batch, ends)
                 except CommitdError as err:  # what cannot be written down is not done
                     outcomes.append(Outcome(deploy.stack.name, Status.FAILED, str(err)))
+                    ends[deploy.stack.name].came.set()
             await _each(runs, self._read)
             await self._pull(runs)
-            await _each(runs, lambda run: self._carry_out(run, runs))
+            await _each(
+                runs,
+                # What was up already waits for nothing that changes.
+                lambda r: self._carry_out(
+                    r, ends if r.deploy.reason is Reason.DRIFTED else all_ends
+                ),
+            )
         finally:
+            for name, end in ends.items():
+                end.came.set()
+                self._ends.pop(name, None)
             for run in runs.values():
                 if run.outcome is None:  # cut short: the agent ends
                     cut = Outcome(run.stack.name, Status.CANCELLED, STOPPING)
                     await self._t.attempts.finish(run.number, cut, run.started)
         return [*outcomes, *(run.outcome for run in runs.values() if run.outcome)]
 
-    async def _begin(self, deploy: Deploy, batch: Batch) -> _Run:
+    async def _begin(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Run:
         stack, journal = deploy.stack, self._t.journal
 
         def write() -> tuple[int, Release | None]:
@@ -138,9 +130,9 @@ class Deployer:
 
         number, before = await anyio.to_thread.run_sync(write)
         log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.value)
-        return _Run(deploy, number, before, batch, time.monotonic())
+        return Run(deploy, ends[stack.name], number, before, batch, time.monotonic())
 
-    async def _read(self, run: _Run) -> None:
+    async def _read(self, run: Run) -> None:
         async with run.batch.limiter:
             outcome, run.ready = await self._t.attempts.tries(
                 run.stack.name, lambda: self._t.stacks.prepare(run.stack)
@@ -151,7 +143,7 @@ class Deployer:
             with suppress(CommitdError):  # it would only say more of why
                 await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
 
-    async def _pull(self, runs: dict[str, _Run]) -> None:
+    async def _pull(self, runs: dict[str, Run]) -> None:
         """All images of all stacks, before any container is touched.
 
         Those of the releases before as well, while they run: else there would be no way back.
@@ -169,12 +161,12 @@ class Deployer:
         for name, error in (await self._t.puller.fetch(older)).items():
             log.warning("%s: there is no way back: %s", name, error)
 
-    async def _carry_out(self, run: _Run, runs: dict[str, _Run]) -> None:
+    async def _carry_out(self, run: Run, ends: Mapping[str, End]) -> None:
         """From what is read and pulled to the end, whatever that is."""
         name = run.stack.name
         try:
             services: tuple[Service, ...] | None = None
-            run.outcome = run.outcome or await self._wait_for_others(run, runs)
+            run.outcome = run.outcome or await _wait_for_others(run, ends)
             if run.outcome is None:
                 outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
                 run.outcome = outcome
@@ -187,20 +179,11 @@ class Deployer:
             log.exception("%s: unexpected", name)
             run.outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
         finally:
-            run.ended.set()
+            run.end.well = run.outcome is not None and run.outcome.status is Status.SUCCEEDED
+            run.end.came.set()
             self._done(name)
 
-    async def _wait_for_others(self, run: _Run, runs: dict[str, _Run]) -> Outcome | None:
-        """Those that must be up before; what came of this one if they are not."""
-        for needed in run.stack.settings.after:
-            if needed in runs:
-                await runs[needed].ended.wait()
-                there = runs[needed].outcome
-                if there is None or there.status is not Status.SUCCEEDED:
-                    return Outcome(run.stack.name, Status.HELD, f"{needed} did not come up")
-        return None
-
-    async def _up(self, run: _Run) -> tuple[Service, ...]:
+    async def _up(self, run: Run) -> tuple[Service, ...]:
         if run.ready is None:
             raise PermanentError("it was not read")
         if run.before is None and (there := await self._there(run, run.ready)):
@@ -216,7 +199,7 @@ class Deployer:
         run.touched = True
         return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
 
-    async def _there(self, run: _Run, ready: Ready) -> Ready | None:
+    async def _there(self, run: Run, ready: Ready) -> Ready | None:
         """The stack as its containers call its images, if all of it is there as declared."""
         name, journal = run.stack.name, self._t.journal
         tried = name in await anyio.to_thread.run_sync(journal.attempts)
@@ -236,7 +219,7 @@ class Deployer:
             await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, [cause])
         return called
 
-    def _keep(self, run: _Run, services: tuple[Service, ...]) -> None:
+    def _keep(self, run: Run, services: tuple[Service, ...]) -> None:
         """Remember the release; repairs in a row count towards a backoff. Blocks."""
         stack, before = run.stack, run.before
         same = before is not None and not run.changed
@@ -257,7 +240,7 @@ class Deployer:
 
     # --- when it fails ---
 
-    async def _fail(self, run: _Run, outcome: Outcome) -> None:
+    async def _fail(self, run: Run, outcome: Outcome) -> None:
         """Go back to what was well, if there is such a thing; else remember the failure."""
         stack, error = run.stack, outcome.error or "it failed"
         failures = (await anyio.to_thread.run_sync(self._t.journal.attempts)).get(stack.name)
@@ -279,7 +262,7 @@ class Deployer:
 
         await anyio.to_thread.run_sync(write)
 
-    async def _roll_back(self, run: _Run, before: Release, error: str) -> tuple[bool, str]:
+    async def _roll_back(self, run: Run, before: Release, error: str) -> tuple[bool, str]:
         """Bring the last healthy release back; whether there was a way, and how it went."""
         name, started = run.stack.name, time.monotonic()
         cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
@@ -316,10 +299,20 @@ class Deployer:
         return True, f"and going back failed: {outcome.error}"
 
 
-async def _each(runs: dict[str, _Run], work: Callable[[_Run], Coroutine[Any, Any, None]]) -> None:
+async def _each(runs: dict[str, Run], work: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
     async with anyio.create_task_group() as group:
         for run in runs.values():
             group.start_soon(work, run)
+
+
+async def _wait_for_others(run: Run, ends: Mapping[str, End]) -> Outcome | None:
+    """Those that must be up before; what came of this one if they are not."""
+    for needed in run.stack.settings.after:
+        if needed in ends:
+            await ends[needed].came.wait()
+            if not ends[needed].well:
+                return Outcome(run.stack.name, Status.HELD, f"{needed} did not come up")
+    return None
 
 
 def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Cause]:

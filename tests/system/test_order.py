@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
 FALSE = "    command: ['false']\n"
+SLOW = (
+    "    command: [sh, -c, 'sleep 1; touch /ok; exec tail -f /dev/null']\n"
+    "    healthcheck: {test: ['CMD', 'test', '-e', /ok], interval: 100ms, retries: 100}\n"
+)
 
 
 def _stack(fleet: Fleet, *after: str, more: str = "") -> str:
@@ -24,11 +28,12 @@ def _files(stacks: dict[str, str]) -> dict[str, str | bytes | None]:
     }
 
 
-def _events(fleet: Fleet, since: float, event: str) -> list[str]:
+def _events(fleet: Fleet, since: float, *events: str) -> list[str]:
     """Of which stacks' containers, in order."""
+    kinds = [word for event in events for word in ("--filter", f"event={event}")]
     said = fleet.box.engine.run(
         "events", "--since", f"{since:.6f}", "--until", f"{time.time():.6f}",
-        "--filter", f"event={event}", "--filter", "type=container",
+        *kinds, "--filter", "type=container",
         "--format", '{{index .Actor.Attributes "com.docker.compose.project"}}',
     )  # fmt: skip
     return said.split()
@@ -36,11 +41,7 @@ def _events(fleet: Fleet, since: float, event: str) -> list[str]:
 
 def test_stacks_come_up_after_those_they_need_and_go_before_them(fleet: Fleet) -> None:
     """Needed means healthy, not begun: the network, then the proxy, then what is behind it."""
-    slow = (
-        "    command: [sh, -c, 'sleep 1; touch /ok; exec tail -f /dev/null']\n"
-        "    healthcheck: {test: ['CMD', 'test', '-e', /ok], interval: 100ms, retries: 100}\n"
-    )
-    behind = {"a": _stack(fleet, "b"), "b": _stack(fleet, "c"), "c": fleet.compose(more=slow)}
+    behind = {"a": _stack(fleet, "b"), "b": _stack(fleet, "c"), "c": fleet.compose(more=SLOW)}
     beside = {"d": fleet.compose(), "e": fleet.compose(), "f": fleet.compose()}
     fleet.commit("first", _files({**behind, **beside}))
     host = fleet.host()
@@ -55,6 +56,19 @@ def test_stacks_come_up_after_those_they_need_and_go_before_them(fleet: Fleet) -
     result = host.once()
     assert result.returncode == 0, result.stdout
     assert _events(fleet, began, "destroy") == ["a", "b", "c"]
+
+
+def test_what_changes_waits_for_what_it_needs_also_while_that_is_put_right(fleet: Fleet) -> None:
+    stacks = {"web": _stack(fleet, "db"), "db": fleet.compose(more=SLOW)}
+    fleet.commit("first", _files(stacks))
+    host = fleet.host()
+    assert host.once().returncode == 0
+    fleet.box.engine.run("rm", "--force", "db-app-1")
+    changed = _stack(fleet, "db", more="    labels: {l: changed}\n")
+    fleet.commit("changed", _files({**stacks, "web": changed}))
+    began = time.time()
+    assert host.once().returncode == 0
+    assert _events(fleet, began, "start", "health_status") == ["db", "db", "web"]
 
 
 def test_who_comes_after_a_stack_that_fails_waits_and_others_go_on(fleet: Fleet) -> None:

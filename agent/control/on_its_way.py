@@ -1,0 +1,49 @@
+"""Deploys that are on their way, and what those that come after them wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import anyio
+
+from agent.control.bring_up import Batch
+from agent.control.stacks import Ready
+from agent.domain.model import Deploy, Outcome, Reason, Release, Stack
+
+
+@dataclass(slots=True)
+class End:
+    """Of one deploy on its way, for those that come after it."""
+
+    came: anyio.Event = field(default_factory=anyio.Event)
+    well: bool = False
+
+
+@dataclass(slots=True)
+class Run:
+    """One deploy on its way. ``touched`` once its containers may be others than before."""
+
+    deploy: Deploy
+    end: End
+    number: int
+    before: Release | None
+    batch: Batch
+    started: float
+    ready: Ready | None = None
+    touched: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def stack(self) -> Stack:
+        """What is deployed."""
+        return self.deploy.stack
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is an older release that is not this one."""
+        return self.before is not None and self.before.digest != self.stack.digest
+
+    @property
+    def repair(self) -> bool:
+        """Whether it was up already; then it waits for nothing that changes."""
+        return self.deploy.reason is Reason.DRIFTED
