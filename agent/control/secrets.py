@@ -17,7 +17,7 @@ from agent.adapters.plaintext import Owner, PlaintextStore
 from agent.adapters.sops import Decryptor, Opened, Sealed
 from agent.control.failures import Failures
 from agent.domain import dotenv, sealed
-from agent.domain.errors import CommitdError, ConfigError, PermanentError
+from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import DesiredState, EnvFile, Reason, Stack
 
@@ -255,8 +255,9 @@ class SecretKeeper:
                     keys = dotenv.keys(plain[-1].read_text())
                     values.append(dotenv.Values(path, frozenset(key for key, _ in keys)))
         except (OSError, ValueError) as err:
-            reason = err.strerror if isinstance(err, OSError) else str(err)
-            raise PermanentError(f"cannot be read: {reason}", where=path) from None
+            if isinstance(err, OSError):  # no fault of what is declared
+                raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
+            raise PermanentError(f"cannot be read: {err}", where=path) from None
         for path, raw in sorted(stack.env_files):
             _warn_of_changes(stack.name, path, opened.get(path, b""), raw=raw)
         return Invocation(

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from agent.adapters.journal import Journal
 from agent.adapters.plaintext import PlaintextStore
 from agent.control.secrets import SecretKeeper, no_key
+from agent.domain.errors import TransientError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import EnvFile, Reason
 from tests.unit import builders
@@ -99,3 +101,13 @@ def test_a_copy_of_an_older_env_file_that_a_power_cut_left_empty_is_made_anew(
     web = replace(builders.stack("web"), environment=(EnvFile(path, "oid", secret=False),))
     assert anyio.run(keeper.invocation, web).env_files == (copy,)
     assert copy.read_text() == "A=older\n"
+
+
+def test_plaintext_that_is_gone_for_a_moment_holds_no_stack_for_good(tmp_path: Path) -> None:
+    """The next look decrypts it again."""
+    keeper, _ = _keeper(tmp_path, [WEB])
+    (tmp_path / plaintext_path(WEB)).unlink()
+    file = EnvFile(WEB, f"oid of {WEB}", secret=True)
+    web = replace(builders.stack("web"), environment=(file,))
+    with pytest.raises(TransientError, match="cannot be read"):
+        anyio.run(keeper.invocation, web)
