@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
@@ -54,12 +56,31 @@ class Releases(Database):
                 ),
             )
             db.execute("DELETE FROM attempts WHERE stack = ?", (release.stack,))
+            db.execute("DELETE FROM meta WHERE key = ?", (_away(release.stack),))
 
     def disturb(self, stack: str) -> None:
         """Its containers are about to be touched; until it is kept again nobody is sure of them."""
         with self._write() as db:
-            db.execute("UPDATE releases SET disturbed = 1 WHERE stack = ?", (stack,))
-            db.execute("DELETE FROM meta WHERE key = ?", (_started(stack),))
+            _disturb(db, stack)
+
+    def note_files(self, digests: Mapping[str, str]) -> None:
+        """Learn of which input each stack's files in the checkout are now, before it is deployed.
+
+        A release is disturbed whose files are back after they were others all its time: a
+        directory that Git made anew is not the one that is mounted.
+        """
+        releases = self._rows("SELECT stack, digest FROM releases")
+        away = {row["stack"] for row in releases if digests.get(row["stack"]) != row["digest"]}
+        rows = self._rows("SELECT key FROM meta WHERE key GLOB ?", (_away("*"),))
+        known = {row["key"].removeprefix(_away("")) for row in rows}
+        if away == known:
+            return
+        with self._write() as db:
+            for stack in away - known:
+                db.execute("INSERT INTO meta VALUES (?, 'true')", (_away(stack),))
+            for stack in known - away:
+                db.execute("DELETE FROM meta WHERE key = ?", (_away(stack),))
+                _disturb(db, stack)
 
     def keep_started(self, stack: str, digest: str) -> None:
         """All containers of the stack are of this input now, and have its files mounted."""
@@ -76,7 +97,7 @@ class Releases(Database):
             db.execute("DELETE FROM releases WHERE stack = ?", (stack,))
             db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
             db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
-            db.execute("DELETE FROM meta WHERE key = ?", (_started(stack),))
+            db.execute("DELETE FROM meta WHERE key IN (?, ?)", (_started(stack), _away(stack)))
 
     def attempts(self) -> dict[str, Attempt]:
         """Failures in a row by stack."""
@@ -124,6 +145,16 @@ class Releases(Database):
         """The input has changed."""
         with self._write() as db:
             db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+
+
+def _disturb(db: sqlite3.Connection, stack: str) -> None:
+    db.execute("UPDATE releases SET disturbed = 1 WHERE stack = ?", (stack,))
+    db.execute("DELETE FROM meta WHERE key = ?", (_started(stack),))
+
+
+def _away(stack: str) -> str:
+    """Where it is kept that the stack's files in the checkout are not those of its release."""
+    return f"away/{stack}"
 
 
 def _started(stack: str) -> str:

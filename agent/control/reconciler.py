@@ -92,6 +92,8 @@ class Reconciler:
             return Verdict(f"nothing to enforce: {detail}", failed=True)
         if not exemptions.host:
             desired = await self._p.restorer.effective(desired)
+            digests = {stack.name: stack.digest for stack in desired.stacks}
+            await anyio.to_thread.run_sync(self._p.journal.note_files, digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
         self._p.shield.publish(situations.protected(situation))
         todo = plan.plan(situation)

@@ -174,6 +174,26 @@ def test_a_service_is_restarted_where_a_signal_would_show_it_nothing_new(fleet: 
     assert _sees(fleet, "web-emptied-1", "/d/z") == "three"
 
 
+def test_files_that_are_back_before_anything_was_deployed_are_mounted_again(fleet: Fleet) -> None:
+    """Git made their directory anew; the old one, which is empty, would stay mounted for ever."""
+    more = "    volumes: ['./conf:/d']\n"
+    files: dict[str, str | bytes | None] = {
+        STACK: fleet.compose(more=more),
+        "stacks/web/conf/x": "one",
+    }
+    host = _start(fleet, files)
+    before = _began(fleet)
+    fleet.commit("refused", {STACK: fleet.compose("idle:1.0"), "stacks/web/conf/x": None})
+    assert host.once().returncode == 1
+    assert _began(fleet) == before
+    _deploy(fleet, host, files)
+    assert _sees(fleet, path="/d/x") == "one"
+    after = _began(fleet)
+    assert after[0] == before[0]
+    assert host.once().returncode == 0
+    assert _began(fleet) == after
+
+
 def test_a_recreation_gives_a_new_container_with_the_anonymous_volume_of_the_old(
     fleet: Fleet,
 ) -> None:

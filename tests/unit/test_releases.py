@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.adapters.journal import Journal
+from tests.unit.builders import release
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _disturbed(journal: Journal) -> set[str]:
+    return {name for name, found in journal.releases().items() if found.disturbed}
+
+
+def test_a_release_whose_files_were_away_and_are_back_is_disturbed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    for name in ("web", "gone", "same"):
+        journal.keep_release(release(name))
+        journal.keep_started(name, "d1")
+    journal.note_files({"web": "d2", "same": "d1"})
+    journal.note_files({"web": "d3", "same": "d1"})
+    assert _disturbed(journal) == set()
+    journal.note_files({"web": "d1", "gone": "d1", "same": "d1"})
+    assert _disturbed(journal) == {"web", "gone"}
+    assert [journal.started(name) for name in ("web", "gone", "same")] == [None, None, "d1"]
+
+
+def test_a_release_that_was_deployed_from_its_new_files_is_not(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    journal.keep_release(release("web"))
+    journal.note_files({"web": "d2"})
+    journal.keep_release(release("web", "d2"))
+    journal.note_files({"web": "d2"})
+    journal.note_files({"web": "d1"})
+    journal.forget_release("web")
+    journal.keep_release(release("web"))
+    journal.note_files({"web": "d1"})
+    assert _disturbed(journal) == set()
