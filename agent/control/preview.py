@@ -78,13 +78,13 @@ class Preview:
                     unknown = f"how it was at {release.revision[:7]} cannot be told: {err}"
                 shutil.rmtree(root, ignore_errors=True)
             try:
-                after = await self._after(stack, sha, root)
+                after = await self._after(stack, sha, root, release)
             except CommitdError as err:
                 refused = f"its files cannot be resolved: {err}"
                 return Sight(unknown="; ".join(filter(None, (refused, unknown))))
         if release is None:
             return Sight(tuple(effects.begun(after)), unknown)
-        return Sight(tuple(effects.changed(release, before, after, stack.settings)), unknown)
+        return Sight(tuple(effects.changed(release, before, after)), unknown)
 
     def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
         """That a secret is another than the one whose plaintext is here, or was deployed."""
@@ -100,14 +100,18 @@ class Preview:
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
         return await self._compose.hashes(await self._written(old, release.revision, root))
 
-    async def _after(self, stack: Stack, sha: str, root: Path) -> effects.Model:
+    async def _after(
+        self, stack: Stack, sha: str, root: Path, release: Release | None
+    ) -> effects.Model:
         invocation = await self._written(stack, sha, root)
         services = await self._compose.model(invocation)
         ready = Ready(stack, invocation, services)
+        older = {each.name: each.files or () for each in release.services} if release else {}
         return effects.Model(
             services,
             await self._compose.hashes(invocation),
             {name: ready.files(name) for name in services},
+            {name: ready.reaction(name, older.get(name, ())) for name in services},
         )
 
     async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:

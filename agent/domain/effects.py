@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.domain.gate import Expected
 from agent.domain.model import Deploy, Release
-from agent.domain.settings import Settings
 
 Files = tuple[tuple[str, str], ...]
 
@@ -46,11 +45,15 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A stack as Compose resolves it: its services, their config hashes and mounted files."""
+    """A stack as Compose resolves it: its services, their config hashes and mounted files.
+
+    ``reactions`` are what services get of which those files alone change.
+    """
 
     services: Mapping[str, Expected]
     hashes: Mapping[str, str]
     files: Mapping[str, Files]
+    reactions: Mapping[str, str] = field(default_factory=dict)
 
 
 def drifted(deploy: Deploy, release: Release) -> list[Effect]:
@@ -86,9 +89,7 @@ def begun(after: Model) -> list[Effect]:
     ]
 
 
-def changed(
-    release: Release, before: Mapping[str, str] | None, after: Model, settings: Settings
-) -> list[Effect]:
+def changed(release: Release, before: Mapping[str, str] | None, after: Model) -> list[Effect]:
     """A new release over an older one.
 
     ``before`` are the config hashes of the older one's files, resolved as those in ``after`` were;
@@ -113,15 +114,15 @@ def changed(
             action = "start" if was.scale < now.scale else "remove"
             found.append(Effect(name, action, f"{now.scale} containers instead of {was.scale}"))
         else:
-            found.append(_mounted(name, was.files, after.files.get(name, ()), settings))
+            found.append(_mounted(name, was.files, after))
     return found
 
 
-def _mounted(name: str, was: Files | None, now: Files, settings: Settings) -> Effect:
+def _mounted(name: str, was: Files | None, after: Model) -> Effect:
     """Compose does nothing here; files that are mounted may have changed all the same."""
-    moved = sorted({path for path, _ in set(was or ()) ^ set(now)})
+    moved = sorted({path for path, _ in set(was or ()) ^ set(after.files.get(name, ()))})
     if not moved:
         return Effect(name, "none")
-    reaction = settings.reaction(name)
+    action = after.reactions[name].partition(":")[0]
     more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
-    return Effect(name, reaction.partition(":")[0], f"{moved[0]}{more} changes, mounted into it")
+    return Effect(name, action, f"{moved[0]}{more} changes, mounted into it")

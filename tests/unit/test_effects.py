@@ -11,7 +11,6 @@ from agent.domain.container import Container
 from agent.domain.effects import Effect, Model
 from agent.domain.gate import Expected
 from agent.domain.model import Deploy, Reason, Service
-from agent.domain.settings import Settings
 from tests.unit.builders import container, release, service, stack
 
 FILES = (("stacks/web/site.conf", "old"),)
@@ -21,8 +20,11 @@ HASHES = {"web": "h1"}
 SAME = Expected(WEB.image, 1, finishes=False)
 
 
-def _model(now: Expected = SAME, *, digest: str = "h1", oid: str = "old") -> Model:
-    return Model({"web": now}, {"web": digest}, {"web": (("stacks/web/site.conf", oid),)})
+def _model(
+    now: Expected = SAME, *, digest: str = "h1", oid: str = "old", reaction: str = "restart"
+) -> Model:
+    files = {"web": (("stacks/web/site.conf", oid),)}
+    return Model({"web": now}, {"web": digest}, files, {"web": reaction})
 
 
 @pytest.mark.parametrize(
@@ -40,19 +42,18 @@ def _model(now: Expected = SAME, *, digest: str = "h1", oid: str = "old") -> Mod
 def test_a_change_says_what_happens_to_the_service_and_why(
     after: Model, action: str, reason: str | None
 ) -> None:
-    [effect] = effects.changed(RELEASE, HASHES, after, Settings())
+    [effect] = effects.changed(RELEASE, HASHES, after)
     assert (effect.service, effect.action, effect.reason) == ("web", action, reason)
 
 
-def test_what_the_stack_wants_for_its_mounted_files_is_what_is_told() -> None:
+def test_what_a_service_gets_whose_mounted_files_change_is_what_is_told() -> None:
     for wanted, action in (("signal:HUP", "signal"), ("recreate", "recreate"), ("none", "none")):
-        settings = Settings(on_change={"web": wanted})
-        [effect] = effects.changed(RELEASE, HASHES, _model(oid="new"), settings)
+        [effect] = effects.changed(RELEASE, HASHES, _model(oid="new", reaction=wanted))
         assert effect.action == action
 
 
 def test_without_the_older_files_nobody_promises_that_a_service_stays() -> None:
-    [effect] = effects.changed(RELEASE, None, _model(), Settings())
+    [effect] = effects.changed(RELEASE, None, _model())
     assert (effect.action, effect.reason) == ("recreate", "its settings may change")
 
 
@@ -60,7 +61,7 @@ def test_a_new_stack_and_a_new_service_start() -> None:
     new = Effect("web", "start", "it is new", (None, WEB.image))
     assert effects.begun(_model()) == [new]
     assert effects.begun(_model(replace(SAME, scale=0))) == []
-    assert effects.changed(release("web", services=[]), HASHES, _model(), Settings()) == [new]
+    assert effects.changed(release("web", services=[]), HASHES, _model()) == [new]
 
 
 @pytest.mark.parametrize(
