@@ -20,6 +20,7 @@ TIMEOUT_S = 10.0
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _YOUNG = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
+_HEALTHS = {"healthy", "unhealthy", "starting"}
 _HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
 
 
@@ -82,6 +83,7 @@ def from_listing(raw: Any) -> Container:
 def from_inspect(raw: Mapping[str, Any]) -> Container:
     """The container that an inspect describes."""
     state, config = raw["State"], raw["Config"]
+    health = (state.get("Health") or {}).get("Status")
     return Container(
         id=raw["Id"],
         name=raw["Name"].lstrip("/"),
@@ -89,7 +91,7 @@ def from_inspect(raw: Mapping[str, Any]) -> Container:
         state=state["Status"],
         labels=config.get("Labels") or {},
         exit_code=state["ExitCode"] if state["Status"] == "exited" else None,
-        health=(state.get("Health") or {}).get("Status"),
+        health=health if health in _HEALTHS else None,  # "none", or empty: there is no check
         restart=raw["HostConfig"]["RestartPolicy"]["Name"],
         network=raw["HostConfig"].get("NetworkMode"),
     )

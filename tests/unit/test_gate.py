@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from agent.adapters.containers import from_inspect
+from agent.domain.container import SERVICE as SERVICE_LABEL
 from agent.domain.gate import CRASHES, Expected, Finding, Sight, Trouble, judge
 from tests.unit.builders import container
 
@@ -125,3 +127,22 @@ def test_containers_of_services_that_are_not_expected_are_not_judged() -> None:
 
 def test_a_stack_without_services_is_well() -> None:
     assert judge({}, [], STEADY_S) == []
+
+
+@pytest.mark.parametrize("health", [None, {"Status": "none"}, {"Status": ""}])
+def test_what_has_no_health_check_is_not_well_before_it_is_steady(
+    health: dict[str, str] | None,
+) -> None:
+    """Engines say differently that there is none."""
+    shown = from_inspect(
+        {
+            "Id": "id",
+            "Name": "/s-web-1",
+            "State": {"Status": "running", "Health": health},
+            "Config": {"Image": "web:1", "Labels": {SERVICE_LABEL: "web"}},
+            "HostConfig": {"RestartPolicy": {"Name": "no"}},
+        }
+    )
+    expected = {"web": Expected("web:1", 1, finishes=False)}
+    [finding] = judge(expected, [Sight(shown, up_s=1.0)], 10.0)
+    assert finding.trouble is Trouble.YOUNG
