@@ -52,9 +52,9 @@ def stays_inside(path: str, target: str) -> bool:
     """Whether the symlink at ``path`` can only lead to a place inside the repository.
 
     ``..`` counts only in front, where the parents are real directories: behind a name it could
-    climb out through another link.
+    climb out through another link. The system ends a target at its first NUL, Git does not.
     """
-    if target.startswith("/") or not target:
+    if target.startswith("/") or not target or "\0" in target:
         return False
     depth = path.count("/")
     climbing = True

@@ -38,6 +38,8 @@ from tests.unit.builders import paths, tree
         ("link", ".git/config", False),
         ("link", "a/.GIT", False),
         ("a/link", "../.git", False),
+        ("link", "..\0x", False),
+        ("link", "a\0", False),
     ],
 )
 def test_a_symlink_is_accepted_only_if_it_can_only_lead_inside(
