@@ -24,6 +24,7 @@ _OWN_CHOICE = (
     "encrypted_comment_regex", "unencrypted_comment_regex",
 )  # fmt: skip
 _DEFAULT_SUFFIX = "_unencrypted"
+_THRESHOLD = re.compile(r"[1-9][0-9]{0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,8 @@ def _nested(data: Any, text: str) -> Sealed | None:
     recipients = tuple(
         str(entry["recipient"])
         for place in places
-        if isinstance(place, dict)
-        for entry in place.get("age") or ()
+        if isinstance(place, dict) and isinstance(place.get("age"), list)
+        for entry in place["age"]
         if isinstance(entry, dict) and entry.get("recipient")
     )
     suffix = _suffix(own)
@@ -160,7 +161,7 @@ def _needed(own: Mapping[str, Any], groups: int) -> int:
     if groups <= 1:
         return 1
     threshold = str(own.get("shamir_threshold") or "")
-    return int(threshold) if threshold.isdigit() and int(threshold) else groups
+    return int(threshold) if _THRESHOLD.fullmatch(threshold) else groups
 
 
 def _text(content: bytes, path: str) -> str:

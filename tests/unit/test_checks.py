@@ -99,11 +99,22 @@ def test_a_placeholder_follows_from_its_own_ciphertext_alone() -> None:
         ("A=b#c\n", []),
         ("# A=b #c\nB=\nC=d e #f\n", [3]),
         ("A= #b\n", []),
+        ("A=b #c\r\nB=d\u2028#e\nC=d #f", [1, 2, 3]),
     ],
 )
 def test_a_value_that_ends_before_a_hash_is_found(text: str, lines: list[int]) -> None:
     found = [merge.place(f.where)[1] for f in values.cut_values("a.env", text)]
     assert found == lines
+
+
+def test_a_file_of_blank_lines_is_read_in_a_moment() -> None:
+    (finding,) = values.cut_values("a.env", "\n" * 500_000 + "A=b #c\n")
+    assert finding.where == "a.env:500001"
+
+
+@pytest.mark.parametrize("where", ["stacks/a:²", "stacks/a:٣", f"stacks/a:{'9' * 5000}"])
+def test_what_only_looks_like_a_line_is_a_part_of_the_name(where: str) -> None:
+    assert merge.place(where) == (where, 0)
 
 
 def test_every_rule_is_in_the_guide_and_no_other() -> None:

@@ -237,6 +237,19 @@ def test_a_group_is_enough_where_the_file_says_so() -> None:
         assert sops_file.read(text.encode(), "a.json") == sops_file.Sealed((MEDIA, ADA), needed)
 
 
+@pytest.mark.parametrize("threshold", ["²", "0", "-1", "9" * 5000])
+def test_a_threshold_that_is_no_number_needs_all_groups(threshold: str) -> None:
+    lines = [f"sops_key_groups__list_{n}__map_age__list_0__map_recipient={MEDIA}" for n in (0, 1)]
+    text = "\n".join([*lines, "sops_mac=m", f"sops_shamir_threshold={threshold}"])
+    assert sops_file.read(text.encode(), "a.env") == sops_file.Sealed((MEDIA, MEDIA), 2)
+
+
+@pytest.mark.parametrize("age", [5, "x", {"a": 1}, [5, {"recipient": ""}]])
+def test_recipients_that_are_no_list_are_nobodys(age: object) -> None:
+    text = json.dumps({"sops": {"mac": "m", "age": age}})
+    assert sops_file.read(text.encode(), "a.json") == sops_file.Sealed(())
+
+
 # --- .sops.yaml ---
 
 

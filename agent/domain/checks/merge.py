@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.domain.census import NOWHERE
 from agent.domain.finding import Finding
+
+_LINE = re.compile(r"[0-9]{1,9}")
 
 Found = tuple[str, str, Finding]
 """A host, a stack of it, and what was found there."""
@@ -41,4 +44,4 @@ def arranged(findings: Iterable[Finding]) -> list[Finding]:
 def place(where: str) -> tuple[str, int]:
     """File and line of ``file:line``; 0 where there is no line."""
     file, colon, line = where.rpartition(":")
-    return (file, int(line)) if colon and line.isdigit() else (where, 0)
+    return (file, int(line)) if colon and _LINE.fullmatch(line) else (where, 0)

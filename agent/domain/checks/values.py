@@ -15,7 +15,9 @@ _LONE = re.compile(r"(?<!\$)(?:\$\$)*\$(?![$A-Za-z_{])")
 """A dollar sign that begins no variable; Compose takes it as it is."""
 _MALFORMED = re.compile(r"(?<!\$)(?:\$\$)*\$\{(?![A-Za-z_]\w*(?:\}|:?[-?+]))", re.ASCII)
 """One that begins what is no variable to Compose, which refuses it."""
-_CUT = re.compile(r"""^\s*(?:export\s+)?[\w.]+\s*=\s*(?!["'\s])[^\n]*?\s\#(?=\S)""", re.MULTILINE)
+_CUT = re.compile(
+    r"""[^\S\n]*(?:export[^\S\n]+)?[\w.]+[^\S\n]*=[^\S\n]*(?!["'\s])[^\n]*?\s\#(?=\S)"""
+)
 
 
 def unset(variables: Iterable[str], places: Places) -> Iterator[Finding]:
@@ -67,14 +69,15 @@ def malformed(places: Places) -> list[Finding]:
 
 def cut_values(path: str, text: str) -> Iterator[Finding]:
     """Values of a plain env file that Compose ends where a word begins with ``#``."""
-    for match in _CUT.finditer(text):
-        yield Finding(
-            Level.WARNING,
-            "dollar",
-            f"{path}:{text.count(chr(10), 0, match.end()) + 1}",
-            "the value ends before #, where Compose takes the rest for a comment",
-            "put the value in quotes; a comment has a space behind its #",
-        )
+    for number, line in enumerate(text.split("\n"), 1):
+        if _CUT.match(line):
+            yield Finding(
+                Level.WARNING,
+                "dollar",
+                f"{path}:{number}",
+                "the value ends before #, where Compose takes the rest for a comment",
+                "put the value in quotes; a comment has a space behind its #",
+            )
 
 
 def not_raw(places: Places) -> Iterator[Finding]:
