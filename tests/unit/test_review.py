@@ -109,6 +109,7 @@ def test_the_images_that_a_pull_request_brings_in_are_found(
             "README.md": f"not run: x:1@{DIGEST}\n",
             ".github/workflows/own.yml": f"container: y:1@{DIGEST}\n",
             ".trivyignore": "CVE-2026-00001",
+            ".gitattributes": "*.yaml binary\n*.yml -diff\n",
         }
     )
     repository.git("checkout", "--quiet", "main")
