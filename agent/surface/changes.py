@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
@@ -10,12 +11,16 @@ from agent.control.compare import Comparison
 from agent.domain.changes import Delta, ServiceChange
 from agent.domain.comparison import StackChange
 from agent.surface.cli.common import short
+from agent.surface.cli.terminal import visible
 from agent.surface.findings import count
 
 MAX_MARKDOWN = 60_000
 """Characters; a comment may have 65,536."""
 _ITEMS = 12
 """Of one list, in Markdown."""
+_SIGNS = re.compile(r"[\\`*_\[\]<>|~#@]")
+_CALLS = re.compile(r"(?<!\w)\\@|\\#")
+"""What begins a person's name or an issue's number: forges look for both once Markdown is done."""
 _DELTAS = ("environment", "ports", "volumes")
 _DONE = {"add": "new", "keep": "stays as it is", "none": "nothing (on_change: none)"}
 
@@ -31,7 +36,7 @@ def as_text(found: Comparison) -> str:
             lines.append(f"  {_headline(stack)}")
             lines += [f"    {line}" for line in _details(stack)]
     lines += [f"{host}: nothing changes" for host in found.unchanged]
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def as_markdown(found: Comparison) -> str:
@@ -176,7 +181,6 @@ def _code(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is, on one line."""
-    for sign in ("\\", "`", "*", "_", "[", "]", "<", ">", "|", "~", "#", "@"):
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    """Text that Markdown leaves as it is, on one line, and that calls nobody."""
+    text = _SIGNS.sub(r"\\\g<0>", " ".join(text.split()).replace("&", "&amp;"))
+    return _CALLS.sub(r"\g<0>&#8203;", text)

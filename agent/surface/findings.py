@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from agent.control.check import Report
 from agent.domain.checks import RULES
 from agent.domain.checks.merge import place
 from agent.domain.finding import Finding
+from agent.surface.cli.terminal import visible
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -17,7 +19,7 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 def as_text(report: Report) -> str:
     """One line a finding, as compilers have it, and a last line that sums up."""
     lines = [f"{f.where}: {f.level}: {_said(f)} [{f.rule}]" for f in report.findings]
-    return "\n".join([*lines, summary(report)])
+    return "\n".join([*map(visible, lines), summary(report)])
 
 
 def summary(report: Report) -> str:
@@ -78,7 +80,7 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 
 def _result(finding: Finding) -> dict[str, Any]:
     file, line = place(finding.where)
-    location: dict[str, Any] = {"artifactLocation": {"uri": file}}
+    location: dict[str, Any] = {"artifactLocation": {"uri": urllib.parse.quote(file)}}
     if line:
         location["region"] = {"startLine": line}
     return {

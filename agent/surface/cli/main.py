@@ -99,7 +99,7 @@ class Verbs(click.Group):
 
 
 def _say(err: CommitdError) -> None:
-    click.echo(f"commitd: {err}", err=True)
+    click.echo(f"commitd: {terminal.visible(str(err))}", err=True)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -58,6 +58,13 @@ def prepare() -> None:
             setattr(sys, name, plain)
 
 
+def visible(text: str) -> str:
+    """One line: control characters as their codes, so that no name begins one or moves a cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def coloured() -> bool | None:
     """Whether to colour. None: on a terminal, as ever; False: a person does not want it."""
     unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"

@@ -1,0 +1,74 @@
+"""What a pull request calls its things, on its way to a terminal, a log and a comment."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agent.control.check import Report
+from agent.control.compare import Comparison
+from agent.domain.changes import Delta, ServiceChange
+from agent.domain.comparison import HostChange, StackChange
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Finding, Level
+from agent.surface import changes, findings
+from agent.surface.cli import main
+
+NAME = "stacks/a b\n::error::x\x1b[2J\u2028%,:ö#1"
+
+
+def report(where: str) -> Report:
+    return Report([Finding(Level.ERROR, "paths", where, f"{NAME!s} is not there", NAME)], 1, 1)
+
+
+def comparison(path: str) -> Comparison:
+    service = ServiceChange("web", "recreate", volumes=Delta((path,)))
+    stack = StackChange("web", "deploy", "its files changed", (path,), (service,))
+    return Comparison("a" * 40, "b" * 40, (HostChange("nas", (stack,)),), ())
+
+
+def test_a_finding_is_one_line_whatever_it_is_about() -> None:
+    for form in ("text", "github"):
+        lines = findings.FORMATS[form](report(f"{NAME}:3")).split("\n")
+        assert len(lines) == 2
+        assert lines[1] == "1 error, 0 warnings (1 host, 1 stack)."
+    assert "\x1b" not in findings.as_text(report(NAME))
+    assert findings.as_github(report(f"{NAME}:3")).startswith(
+        "::error file=stacks/a b%0A%3A%3Aerror"
+    )
+
+
+def test_code_scanning_gets_an_address() -> None:
+    for name, uri in (("a b/ö%.env", "a%20b/%C3%B6%25.env"), ("a:b#c?", "a%3Ab%23c%3F")):
+        (result,) = json.loads(findings.as_sarif(report(f"{name}:3")))["runs"][0]["results"]
+        place = result["locations"][0]["physicalLocation"]
+        assert place == {"artifactLocation": {"uri": uri}, "region": {"startLine": 3}}
+
+
+def test_a_comparison_is_as_many_lines_as_it_has_items() -> None:
+    plain = changes.as_text(comparison("stacks/web/a"))
+    assert changes.as_text(comparison(NAME)).count("\n") == plain.count("\n")
+    assert "\x1b" not in changes.as_text(comparison(NAME))
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("@ada", r"\@&#8203;ada"),
+        ("&commat;ada", "&amp;commat;ada"),
+        ("x/@org/team", r"x/\@&#8203;org/team"),
+        ("app:1@sha256:0", r"app:1\@sha256:0"),
+        ("o/r#12", r"o/r\#&#8203;12"),
+        ("<img src=x>|`a`\\", r"\<img src=x\>\|\`a\`\\"),
+    ],
+)
+def test_a_comment_calls_nobody_and_holds_no_markup(path: str, shown: str) -> None:
+    assert f"- files: {shown}\n" in changes.as_markdown(comparison(path))
+
+
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    main._say(PermanentError("it cannot be read", where=NAME))
+    said = capsys.readouterr().err
+    assert said.startswith("commitd: stacks/a b\\n::error::x\\x1b[2J\\u2028")
+    assert said.count("\n") == 1
