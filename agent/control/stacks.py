@@ -55,17 +55,18 @@ class Ready:
         found = tuple(
             (path, oid)
             for path, oid in self.stack.inputs
-            if any(path == mount or path.startswith(f"{mount}/") for mount in mounts)
+            # The name of the whole checkout is empty.
+            if any(not mount or f"{path}/".startswith(f"{mount}/") for mount in mounts)
         )
         return (*found, *self._written(service))
 
     def _mounts(self, service: str) -> set[str]:
         root = f"{self.invocation.root}/"
         return {
-            place.removeprefix(root).replace(PLAINTEXT_PREFIX, "")
+            f"{place}/".removeprefix(root).rstrip("/").replace(PLAINTEXT_PREFIX, "")
             for path in self.services[service].mounts
             for place in (path, os.path.realpath(path))  # by a link inside the repository
-            if place.startswith(root)
+            if f"{place}/".startswith(root)
         }
 
     def _written(self, service: str) -> tuple[tuple[str, str], ...]:

@@ -118,7 +118,8 @@ def _only_replicas(keys: set[str], old: Model, new: Model) -> bool:
 
 def _relative(side: Side) -> dict[str, Any]:
     """The model with paths from the repository's root."""
-    found: dict[str, Any] = json.loads(json.dumps(side.model).replace(f"{side.root}/", "./"))
+    text = json.dumps(side.model).replace(f"{side.root}/", "./").replace(f'"{side.root}"', '"./"')
+    found: dict[str, Any] = json.loads(text)
     return found
 
 
@@ -180,7 +181,7 @@ def _inputs(side: Side, places: set[str]) -> dict[str, str]:
     return {
         path: oid
         for path, oid in side.stack.inputs
-        if any(path == place or path.startswith(f"{place}/") for place in places)
+        if any(not place or f"{path}/".startswith(f"{place}/") for place in places)
     }
 
 

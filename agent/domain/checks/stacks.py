@@ -71,13 +71,15 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
     for name, service in sorted((model.get("services") or {}).items()):
         for mount in service.get("volumes") or []:
             source = str(mount.get("source") or "")
-            inside = posixpath.relpath(source, root) if source.startswith(f"{root}/") else None
+            within = f"{source}/".startswith(f"{root}/")
+            inside = posixpath.relpath(source, root) if within else None
             if mount.get("type") == "bind" and inside and not mount.get("read_only"):
                 yield Finding(
                     Level.WARNING,
                     "data-in-tree",
                     _mount_place(name, str(mount.get("target")), places),
-                    f"{name}: can write to {inside}, inside the checkout",
+                    f"{name}: can write to {inside}, "
+                    f"{'the whole' if inside == '.' else 'inside the'} checkout",
                     "mount files of the repository with :ro; keep data in a volume, or at an "
                     "absolute path",
                 )
