@@ -37,7 +37,7 @@ class Source:
 async def on_disk(root: Path, wanted: Wanted) -> Source:
     """The files in ``root`` with all edits, but those that Git ignores.
 
-    Raises :class:`PermanentError`. A directory without ``.git`` is taken as it is.
+    Raises :class:`CommitdError`. A directory that no Git knows is taken as it is.
     """
     if (root / ".git").exists():
         git = Git(root, _NOBODY)
@@ -47,6 +47,7 @@ async def on_disk(root: Path, wanted: Wanted) -> Source:
             raise broken("the clone cannot be read", result)
         names = set(os.fsdecode(result.out).split("\0")) - {""}
     else:
+        await _refuse_part(root)
         names = await anyio.to_thread.run_sync(_walk, root)
     return await anyio.to_thread.run_sync(_read, root, names, wanted)
 
@@ -67,6 +68,20 @@ async def at(root: Path, rev: str, wanted: Wanted) -> Source:
     tree = await repository.tree(sha)
     contents = await repository.contents(wanted(tree))
     return Source(tree, contents, await repository.revision(sha))
+
+
+async def _refuse_part(root: Path) -> None:
+    """Hosts look at the top of a repository and nowhere else."""
+    top = next((above for above in root.parents if (above / ".git").exists()), None)
+    if top is None:
+        return
+    result = await Git(top, _NOBODY).run("ls-files", "--", f":(literal){root.relative_to(top)}")
+    if result.code == 0 and result.out:
+        raise ConfigError(
+            f"this is a part of the repository in {top}, and hosts read only what is at its top",
+            where=str(root),
+            hint="stacks/ and host/ belong there, or into a repository of their own",
+        )
 
 
 def _walk(root: Path) -> set[str]:

@@ -24,7 +24,7 @@ from agent.domain.model import Plan
 class Comparison:
     """Full SHAs of both commits, the hosts that change and those that do not, by name.
 
-    ``warning`` says what could not be looked at.
+    ``warning`` says what could not be looked at, or why no host takes ``head``.
     """
 
     base: str
@@ -75,8 +75,16 @@ async def compare(root: Path, base: str, head: str) -> Comparison:
         after.source.revision.sha,
         tuple(found),
         tuple(host for host in plans if host not in changed),
-        warnings[0].message if warnings else None,
+        _refused(after.census) or (warnings[0].message if warnings else None),
     )
+
+
+def _refused(census: Census) -> str | None:
+    """Why every host holds the whole commit."""
+    fault = next((f for f in census.findings if f.rule == "checkout"), None)
+    if fault is None:
+        return None
+    return f"no host takes this commit as it is: {fault.where}: {fault.message}"
 
 
 async def _read(root: Path, rev: str) -> _Commit:

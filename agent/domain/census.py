@@ -6,6 +6,7 @@ commit gets there.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         Finding(Level.ERROR, "checkout", fault.where, fault.message, fault.hint)
         for fault in checkout.faults(tree, links)
     ]
+    if not layout.hosts(tree):
+        found.append(_no_host(tree))
     hosts: dict[str, DesiredState] = {}
     for host in layout.hosts(tree):
         # Just what the agent there would have at hand.
@@ -104,6 +107,18 @@ def _findings(faults: Iterable[Fault]) -> list[Finding]:
         for fault in faults
         if fault.rule != "plain-secret"
     ]
+
+
+def _no_host(tree: Tree) -> Finding:
+    places = {path.partition("/")[0] for path in tree if "/" in path}
+    near = difflib.get_close_matches("host", sorted(places - {"host"}), 1)
+    return Finding(
+        Level.ERROR,
+        "layout",
+        "host",
+        "there is no host, so that no agent finds anything here",
+        f"is {near[0]}/ meant to be host/?" if near else "add host/NAME/stacks.yaml",
+    )
 
 
 def _unused(name: str) -> Finding:
