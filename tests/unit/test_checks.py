@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.domain import census, placeholders
-from agent.domain.checks import RULES, hosts, merge, values
+from agent.domain.checks import RULES, hosts, merge, stacks, values
 from agent.domain.checks.hosts import Here
 from agent.domain.checks.places import Places
 from agent.domain.finding import Finding, Level
@@ -115,6 +115,24 @@ def test_a_file_of_blank_lines_is_read_in_a_moment() -> None:
 @pytest.mark.parametrize("where", ["stacks/a:²", "stacks/a:٣", f"stacks/a:{'9' * 5000}"])
 def test_what_only_looks_like_a_line_is_a_part_of_the_name(where: str) -> None:
     assert merge.place(where) == (where, 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "resolved", "hint"),
+    [
+        ("nginx:1", "nginx:1", "commitd pin web"),
+        ("'nginx:${TAG}'", "nginx:1", "then commitd pin"),
+        (f"nginx@sha256:{'0' * 64}", f"nginx@sha256:{'0' * 64}", "nginx:TAG@sha256:"),
+        ("nginx:a b", "nginx:a b", "name:tag"),
+    ],
+)
+def test_an_image_is_pinned_by_what_can_pin_it(written: str, resolved: str, hint: str) -> None:
+    path, content = "stacks/web/compose.yaml", f"services: {{a: {{image: {written}}}}}\n"
+    taken = census.take(tree({path: content}), {path: content.encode()}, revision())
+    (stack,) = taken.unused
+    model = {"services": {"a": {"image": resolved}}}
+    (finding,) = stacks.pins(stack, model, Places(taken.files, stack))
+    assert hint in str(finding.hint)
 
 
 def test_every_rule_is_in_the_guide_and_no_other() -> None:

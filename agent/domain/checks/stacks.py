@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.domain import images, policy
 from agent.domain.checks.places import Places
-from agent.domain.errors import CommitdError
+from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.model import Stack
 from agent.domain.settings import KEY
@@ -64,7 +64,13 @@ def pins(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
         level = Level.ERROR if stack.pins == "require" else Level.WARNING
         where = places.of("services", name, "image")
         message = f"{name}: {image} is not pinned by tag and digest"
-        yield Finding(level, "pins", where, message, f"commitd pin {stack.name}")
+        mention = stack.images.get(name)
+        try:
+            images.question(mention.text if mention else image)
+            hint: str | None = f"commitd pin {stack.name}"
+        except PermanentError as err:
+            hint = err.hint
+        yield Finding(level, "pins", where, message, hint)
 
 
 def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
