@@ -55,6 +55,13 @@ def test_a_port_clashes_where_the_engine_could_not_bind_it(
     assert [stack for stack, _ in found] == (["b"] if clash else [])
 
 
+def test_of_many_addresses_the_ones_that_meet_are_found() -> None:
+    ips = [f"127.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(1, 30_000)]
+    one, other = here("a", *(port("80", ip) for ip in ips)), here("b", port("80", ips[-1]))
+    ((stack, finding),) = hosts.ports([one, other])
+    assert (stack, "a/app" in finding.message) == ("b", True)
+
+
 def test_many_ports_of_two_services_are_one_finding() -> None:
     ports = [port(str(number)) for number in (80, 8000, 8001, 8002)]
     ((_, finding),) = hosts.ports([here("a", *ports), here("b", *ports)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from agent.domain import order
@@ -14,6 +13,9 @@ from agent.domain.finding import Finding, Level
 from agent.domain.model import DesiredState
 
 Model = Mapping[str, Any]
+
+_ALL, _NONE = 0, -1
+"""Stand for the version of an IP address: every one, and what is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,6 @@ class _Binding:
     port: int
     protocol: str
 
-    def clashes(self, other: _Binding) -> bool:
-        return (self.port, self.protocol) == (other.port, other.protocol) and _meet(
-            self.ip, other.ip
-        )
-
 
 def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     """Ports that two services publish on the same address, each with the stack that is second."""
@@ -51,10 +48,9 @@ def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     for binding in (found for here in stacks for found in _bindings(here)):
         by_port.setdefault((binding.port, binding.protocol), []).append(binding)
     for bound in by_port.values():
-        for first, second in combinations(bound, 2):
-            if first.clashes(second):
-                pair = (first.here.stack, first.service, second.here.stack, second.service)
-                clashes.setdefault((*pair, second.protocol), []).extend((first, second))
+        for first, second in _meeting(bound):
+            pair = (first.here.stack, first.service, second.here.stack, second.service)
+            clashes.setdefault((*pair, second.protocol), []).extend((first, second))
     for (one, service, other, its, protocol), found in sorted(clashes.items()):
         first, second = found[0], found[1]
         taken = ranges({binding.port for binding in found})
@@ -83,17 +79,37 @@ def _bindings(here: Here) -> Iterator[_Binding]:
                 yield _Binding(here, name, ip, int(published), protocol)
 
 
-def _meet(one: str, other: str) -> bool:
-    """Whether two addresses to listen on have one in common; an empty one is all."""
-    if one == other or "" in {one, other}:
-        return True
+def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:
+    """Of bindings of one port: each that cannot be, behind the first one that is in its way."""
+    anybody: dict[int, _Binding] = {}
+    everywhere: dict[int, _Binding] = {}
+    there: dict[str, _Binding] = {}
+    for binding in bound:
+        version, address = _address(binding.ip)
+        if version == _ALL:
+            first = next(iter(anybody.values()), None)
+        elif not address:
+            first = everywhere.get(_ALL) or anybody.get(version)
+        else:
+            first = everywhere.get(_ALL) or everywhere.get(version) or there.get(address)
+        if first:
+            yield first, binding
+        anybody.setdefault(version, binding)
+        if address:
+            there.setdefault(address, binding)
+        else:
+            everywhere.setdefault(version, binding)
+
+
+def _address(ip: str) -> tuple[int, str]:
+    """The version of an address to listen on, and the address unless it is all of these."""
+    if not ip:
+        return _ALL, ""
     try:
-        first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+        address = ipaddress.ip_address(ip)
     except ValueError:
-        return False
-    if first.version != second.version:
-        return False
-    return first == second or first.is_unspecified or second.is_unspecified
+        return _NONE, ip
+    return address.version, "" if address.is_unspecified else str(address)
 
 
 def _port_place(binding: _Binding) -> str:
