@@ -142,6 +142,19 @@ def test_an_image_is_pinned_by_what_can_pin_it(written: str, resolved: str, hint
     assert hint in str(finding.hint)
 
 
+def test_each_of_many_variables_is_found_where_it_is_used() -> None:
+    path, many = "stacks/web/compose.yaml", 20_000
+    uses = "".join(f"      - ${{V{n}:-$W{n}}} $$$V{n} $$X\n" for n in range(many))
+    content = f"services:\n  a:\n    image: x\n    command:\n{uses}      - $V1 # $Y\n  # $V1\n"
+    taken = census.take(tree({path: content}), {path: content.encode()}, revision())
+    (stack,) = taken.unused
+    found = list(values.unset(["V1", "W7", f"V{many - 1}"], Places(taken.files, stack)))
+    places = {f.where.rpartition(":")[2] for f in found}
+    assert places == {"6", str(many + 5), "12", str(many + 4)}
+    everything = [f"V{n}" for n in range(many)]
+    assert len(list(values.unset(everything, Places(taken.files, stack)))) == many + 1
+
+
 def test_every_rule_is_in_the_guide_and_no_other() -> None:
     rows = [line.split("|") for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
     assert [row[1].strip(" `") for row in rows] != []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from agent.domain import census, references
@@ -12,6 +13,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.model import Stack
 from agent.domain.snapshot import YAML_SUFFIXES, Snapshot
 
+_USE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?([A-Za-z_]\w*)")
 _SINGLE = re.compile(r"=\s*'[^']*'")
 """A value of an env file in which Compose looks for no variable."""
 
@@ -61,20 +63,22 @@ class Places:
 
     def mentions(self, variable: str) -> list[str]:
         """``file:line`` wherever the variable is used in a Compose file or an env file."""
-        use = re.compile(rf"(?<!\$)(?:\$\$)*\$\{{?{re.escape(variable)}(?!\w)")
-        found: list[str] = []
+        return self._uses.get(variable, [])
+
+    @cached_property
+    def _uses(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for path in [*(document.name for document in self.documents), *self.env_files]:
             try:
                 text = self._files.content(path).decode(errors="replace")
             except (PermanentError, KeyError):
                 continue
             quoted = not path.endswith(YAML_SUFFIXES)
-            found += [
-                f"{path}:{number}"
-                for number, line in enumerate(text.split("\n"), 1)
-                if use.search(_SINGLE.sub("", line) if quoted else line)
-                and not line.lstrip().startswith("#")
-            ]
+            for number, line in enumerate(text.split("\n"), 1):
+                if not line.lstrip().startswith("#"):
+                    names = _USE.findall(_SINGLE.sub("", line) if quoted else line)
+                    for name in dict.fromkeys(names):
+                        found.setdefault(name, []).append(f"{path}:{number}")
         return found
 
 
