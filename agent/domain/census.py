@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.domain import checkout, documents, layout
+from agent.domain.config import is_host_name
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.model import DesiredState, Fault, Revision, Stack, Tree
@@ -74,6 +75,10 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         found.append(_no_host(tree))
     hosts: dict[str, DesiredState] = {}
     for host in layout.hosts(tree):
+        if not is_host_name(host):
+            message = f"{host!r} cannot be the name of a host"
+            hint = "letters, digits, '.', '_' and '-'"
+            found.append(Finding(Level.ERROR, "layout", f"host/{host}", message, hint))
         # Just what the agent there would have at hand.
         needed = layout.wanted(tree, host)
         own = Snapshot(tree, {p: contents[p] for p in needed if p in contents})

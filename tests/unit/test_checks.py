@@ -55,6 +55,24 @@ def test_a_port_clashes_where_the_engine_could_not_bind_it(
     assert [stack for stack, _ in found] == (["b"] if clash else [])
 
 
+def test_a_port_cannot_be_that_of_several_containers_of_a_service() -> None:
+    for more, clash in (
+        ({"scale": 2}, True), ({"deploy": {"replicas": 2}}, True), ({"scale": 1}, False),
+        ({"scale": 0}, False), ({"scale": 2, "network_mode": "host"}, False),
+    ):  # fmt: skip
+        assert bool(list(hosts.ports([here("a", port("80"), **more)]))) is clash
+    assert not list(hosts.ports([here("a", port("80-90"), scale=2)]))
+
+
+def test_names_that_compose_makes_are_taken_as_well() -> None:
+    first = here("a", scale=2)
+    for other, clash in ((here("b", container_name="a-app-2"), True), (here("a-app"), False)):
+        assert bool(list(hosts.container_names([first, other]))) is clash
+    one, other = here("a-b"), here("a")
+    other.model["services"]["b-app"] = {}
+    assert [stack for stack, _ in hosts.container_names([one, other])] == ["a"]
+
+
 def test_of_many_addresses_the_ones_that_meet_are_found() -> None:
     ips = [f"127.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(1, 30_000)]
     one, other = here("a", *(port("80", ip) for ip in ips)), here("b", port("80", ips[-1]))

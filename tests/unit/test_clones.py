@@ -47,6 +47,12 @@ def test_a_comparison_says_that_no_host_takes_the_commit() -> None:
         assert warning == said if said is None else str(warning).startswith(said)
 
 
+def test_a_host_that_no_agent_can_be_is_named() -> None:
+    text = {f"host/{name}/stacks.yaml": "[]\n" for name in ("nas", "NAS.lan", "my nas", "nas-")}
+    found = census.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
+    assert [f.where for f in found.findings] == ["host/my nas", "host/nas-"]
+
+
 @pytest.mark.parametrize(
     ("path", "hint"),
     [

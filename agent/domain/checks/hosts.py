@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from agent.domain.model import DesiredState
 
 Model = Mapping[str, Any]
 
+_NUMBER = re.compile(r"[0-9]{1,5}")
+_MOST_NAMES = 100
 _ALL, _NONE = 0, -1
 """Stand for the version of an IP address: every one, and what is none."""
 
@@ -76,7 +79,8 @@ def _bindings(here: Here) -> Iterator[_Binding]:
             # Of a range for one target the engine takes what is free.
             if published.isdigit() and int(published):
                 ip, protocol = str(port.get("host_ip") or ""), str(port.get("protocol") or "tcp")
-                yield _Binding(here, name, ip, int(published), protocol)
+                binding = _Binding(here, name, ip, int(published), protocol)
+                yield from [binding] * min(_scale(service), 2)  # one more says it all
 
 
 def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:
@@ -121,7 +125,8 @@ def _port_place(binding: _Binding) -> str:
             text = str(entry.get("published", "")) if isinstance(entry, dict) else str(entry)
             host = text.partition("/")[0].rpartition(":")[0].rpartition(":")[2] or text
             low, _, high = host.partition("-")
-            if low.isdigit() and int(low) <= binding.port <= int(high if high.isdigit() else low):
+            high = high if _NUMBER.fullmatch(high) else low
+            if _NUMBER.fullmatch(low) and int(low) <= binding.port <= int(high):
                 return f"{document.name}:{document.line((*at, i))}"
     return binding.here.places.of(*at)
 
@@ -142,20 +147,27 @@ def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     taken: dict[str, str] = {}
     for here in stacks:
         for name, service in here.services:
-            if not (wanted := service.get("container_name")):
-                continue
+            own = service.get("container_name")
+            numbers = range(1, min(_scale(service), _MOST_NAMES) + 1)
             subject = f"{here.stack}/{name}"
-            if (first := taken.setdefault(str(wanted), subject)) != subject:
-                yield (
-                    here.stack,
-                    Finding(
-                        Level.ERROR,
-                        "container-name",
-                        here.places.of("services", name, "container_name"),
-                        f"{name}: the name {wanted!r} is that of {first} as well",
-                        "take container_name: out of one of them",
-                    ),
-                )
+            for wanted in [str(own)] if own else [f"{here.stack}-{name}-{n}" for n in numbers]:
+                if (first := taken.setdefault(wanted, subject)) != subject:
+                    yield (
+                        here.stack,
+                        Finding(
+                            Level.ERROR,
+                            "container-name",
+                            here.places.of("services", name, "container_name"),
+                            f"{name}: the name {wanted!r} is that of {first} as well",
+                            "change container_name:, or what one of the services is called",
+                        ),
+                    )
+
+
+def _scale(service: Model) -> int:
+    """How many containers it has; Compose has merged ``scale`` and ``replicas``."""
+    scale = service.get("scale", (service.get("deploy") or {}).get("replicas", 1))
+    return int(scale) if isinstance(scale, int | str) else 1
 
 
 def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
