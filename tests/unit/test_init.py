@@ -213,6 +213,11 @@ def test_zizmor_finds_nothing_in_the_review_and_would_find_something(
 # --- what it refuses ---
 
 
+def test_what_it_says_to_run_next_can_be_pasted(tmp_path: Path) -> None:
+    result = commitd("init", tmp_path / "my lab")
+    assert f"cd '{tmp_path}/my lab' && git init" in result.stdout
+
+
 def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "renovate.json").write_text("{}\n")
     result = commitd("init", tmp_path)

@@ -105,7 +105,9 @@ def test_the_images_that_a_pull_request_brings_in_are_found(
             "stacks/db/docker-compose.yml": (
                 f"x-i: &i ghcr.io/a/db:1@{OTHER}\nservices: {{d: {{image: *i}}}}\n"
             ),
-            "global/images.env": f"CACHE=registry.example.com:5000/c/redis:8@{OTHER}\n",
+            "global/images.env": (
+                f"CACHE=registry.example.com:5000/c/redis:8@{OTHER}\nAPP_DIGEST={DIGEST}\n"
+            ),
             "README.md": f"not run: x:1@{DIGEST}\n",
             ".github/workflows/own.yml": f"container: y:1@{DIGEST}\n",
             ".trivyignore": "CVE-2026-00001",
@@ -129,6 +131,7 @@ def test_the_images_that_a_pull_request_brings_in_are_found(
                 f"ghcr.io/a/db:1@{OTHER}",
                 f"nginx:1.28@{DIGEST}",
                 f"registry.example.com:5000/c/redis:8@{OTHER}",
+                DIGEST,
             ]
         ),
         "accepted": "CVE-2026-00001",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -83,6 +84,7 @@ def _steps(
         yield f"put your public age key into {directory}/global/age.pub"
     if source is None:
         yield f"say where CI gets commitd: {directory}/.github/workflows/review.yml, or .gitea/…"
-    yield f"cd {directory} && git init --initial-branch main && git add --all && git commit"
+    place = shlex.quote(str(directory))
+    yield f"cd {place} && git init --initial-branch main && git add --all && git commit"
     yield "push it to a private repository, and read its README.md"
     yield "on each host: /etc/commitd/config.yaml, then commitd enroll and commitd once"
