@@ -134,7 +134,7 @@ def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> d
     """The same with the time of asking, if the agent has run since the machine started."""
     try:
         return _parse(json.loads((runtime_dir / _FILE).read_text()), names)
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # or of another version
         return recall(journal, names)
 
 

@@ -206,6 +206,7 @@ def test_keys_have_lines_and_remarks() -> None:
         ("a:\n  b: true\nsops: {mac: m}\n", "a.yml", (("a.b", 2),)),
         ("[s]\na = 1\n; b = 2\n[sops]\nmac = m\n", "a.ini", (("a", 2),)),
         ('{"a": 1, "sops": {"mac": "m"}}', "a.json", (("a", 1),)),
+        ("sops_mac=m\nMIIE/h+x=y\nhunter2==\n", "a.env", (("a value", 2), ("a value", 3))),
         ('{"data": "ENC[x]", "sops": {"mac": "m"}}', "a.tar", ()),
     ],
 )
