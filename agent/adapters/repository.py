@@ -35,6 +35,9 @@ MAX_PACK = 1024**3
 MAX_CONTENTS = 64 * 1024 * 1024
 """Bytes of all files read from one commit."""
 
+_AS_COMMITTED = "* -text -ident !eol !filter !working-tree-encoding\n"
+"""What is judged is what a commit holds, so that must be what lands on disk and Compose reads."""
+
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 _LINK_MAX = 4096
 
@@ -74,6 +77,7 @@ class Repository:
         exclude = git_dir / "info" / "exclude"
         exclude.parent.mkdir(exist_ok=True)
         exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken/\n")
+        (git_dir / "info" / "attributes").write_text(_AS_COMMITTED)
 
         pending, applied = await self._commit(PENDING), await self.applied()
         # A reset was cut short: back to what was whole, unless that would cost data.

@@ -188,6 +188,23 @@ def test_a_symlink_inside_the_repository_is_kept(fleet: Fleet) -> None:
     assert (host.repo / "stacks/one/link.conf").read_text() == "as committed\n"
 
 
+def test_what_compose_reads_is_what_was_judged(fleet: Fleet) -> None:
+    """Attributes of a commit have Git write other bytes than those in it."""
+    fleet.workspace.write(
+        {
+            **_one_stack(fleet),
+            ".gitattributes": "*.txt text eol=crlf ident\n*.wide working-tree-encoding=UTF-16LE\n",
+            "stacks/one/a.txt": "$Id$\nb\n",
+        }
+    )
+    (fleet.workspace.path / "stacks/one/b.wide").write_bytes("a: ＂\n".encode("utf-16-le"))
+    fleet.commit("one", {})
+    host = fleet.connected()
+    assert host.once().returncode == 0
+    assert (host.repo / "stacks/one/a.txt").read_bytes() == b"$Id$\nb\n"
+    assert (host.repo / "stacks/one/b.wide").read_text() == "a: ＂\n"
+
+
 def test_a_token_is_nowhere_but_in_its_file(fleet: Fleet) -> None:
     fleet.commit("one", _one_stack(fleet))
     host = fleet.connected(remotes=[fleet.box.github])
