@@ -22,7 +22,9 @@ MAX_NODES = 100_000
 
 Path = tuple[str | int, ...]
 
-_PLAIN = (str, int, float, bytes, date, type(None))
+_PLAIN = (str, int, float, date, type(None))
+"""What `!!binary` writes is text to Compose and bytes here, where no rule would see it."""
+_NULLS = ("", "null", "Null", "NULL", "~")
 _MAX_BITS = 128
 """Longer numbers are no numbers that anybody means, and cannot even be printed."""
 _QUOTED = 80
@@ -171,14 +173,16 @@ class _Reader:
         self._lines.setdefault(path, node.start_mark.line + 1)
         if node.tag == _STRING and isinstance(node, yaml.ScalarNode):
             return node.value
-        if node.tag == "!reset":
-            return None  # Compose takes the key out, whatever the value
+        if node.tag == "!reset" and node.value in _NULLS:
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
         if node.tag.startswith("!"):
-            return node.value  # Compose's own tags, as in `!override 1`
+            # Compose's own tags, as in `!override 1`. What `!reset` takes out is judged as if it
+            # stayed: at a key, or in the wrong place, it does stay.
+            return node.value
         try:
             value = self._scalars.construct_object(node)
         except _UNREADABLE:
@@ -218,6 +222,8 @@ class _Reader:
                     "a key must be a plain word", where=f"{self._name}:{line}", hint="quote the key"
                 )
             key = self.read(key_node, (*path, key_node.value))
+            if isinstance(key, bool):
+                key = key_node.value  # to Compose, a service may be called "on"
             if key in own:
                 raise PermanentError(
                     f"the key {key!r} stands here a second time",

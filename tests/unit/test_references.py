@@ -154,6 +154,8 @@ PLAIN = "\n" + service("ports: []")
         (service("env_file: [own.env,\n      /etc/shadow]"), 5,
          "env_file: '/etc/shadow' is a path of the host", "relative path"),
         (service("env_file: ~/x.env"), 4, "is a path of the host", "commit the file"),
+        (service("!reset env_file: /etc/shadow"), 4, "is a path of the host", "commit the file"),
+        (service("env_file: !reset /etc/shadow"), 4, "is a path of the host", "commit the file"),
         (service("env_file: '/etc/${X}'"), 4, "is a path of the host", "commit the file"),
         (service("env_file: ../../../x.env"), 4, "leaves the repository", "keep the file"),
         (service("env_file: '../../../${X}'"), 4, "leaves the repository", "keep the file"),
