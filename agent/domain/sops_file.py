@@ -24,6 +24,7 @@ _OWN_CHOICE = (
     "encrypted_comment_regex", "unencrypted_comment_regex",
 )  # fmt: skip
 _DEFAULT_SUFFIX = "_unencrypted"
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
 _THRESHOLD = re.compile(r"[1-9][0-9]{0,2}")
 
 
@@ -97,11 +98,16 @@ def _flat(pairs: list[_Pair]) -> Sealed | None:
     groups = {found[1] for key in own if (found := _GROUP.match(key))}
     suffix = _suffix(own)
     plain = tuple(
-        (key, line)
+        (_shown(key, value), line)
         for key, value, line, sops in pairs
         if not sops and suffix and not key.endswith(suffix) and _in_clear(value)
     )
     return Sealed(recipients, _needed(own, len(groups)), plain)
+
+
+def _shown(key: str, value: str) -> str:
+    """The name, unless the line may be one of a key in several, whose last ends with ``=``."""
+    return key if _NAME.fullmatch(key) and value.strip("=") else "a value"
 
 
 def _nested(data: Any, text: str) -> Sealed | None:
