@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from agent.adapters.engine import Engine
 from agent.domain import conversion, documents
 from agent.domain import images as references
 from agent.domain.container import PROJECT, WORKING_DIR, Container
-from agent.domain.conversion import Origin, Values
 from agent.domain.errors import PermanentError
+from agent.domain.origin import Origin, Values
 
 _FILES = "com.docker.compose.project.config_files"
 _VALUES = "com.docker.compose.project.environment_file"
@@ -82,14 +83,17 @@ async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
             hint="put it back there, or add the stack by hand",
         )
     words = _words(project)
-    model = await compose.read(*words, "config", cwd=project.directory)
+    # Of services that no profile has started, too: their secrets are in the same files.
+    model = await compose.read(*words, "--profile", "*", "config", cwd=project.directory)
     services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
     _same_services(project, services)
     name, content = str(project.files[0]), _bytes(project.files[0])
     if len(project.files) > 1 or _leads_on(content, name):
         name = f"{project.directory}/compose.yaml (merged)"
         content = _dump(
-            await compose.read(*words, "config", "--no-interpolate", cwd=project.directory),
+            await compose.read(
+                *words, "--profile", "*", "config", "--no-interpolate", cwd=project.directory
+            ),
             project.files,
         )
     found = conversion.env_files(content, name, str(project.directory))
@@ -101,6 +105,14 @@ async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
         content=content,
         environment={
             each: {key: _literal(value) for key, value in (raw.get("environment") or {}).items()}
+            for each, raw in services.items()
+        },
+        binds={
+            each: {
+                posixpath.normpath(str(volume.get("target"))): str(volume.get("source"))
+                for volume in raw.get("volumes") or []
+                if volume.get("type") == "bind"
+            }
             for each, raw in services.items()
         },
         interpolation={
@@ -139,7 +151,13 @@ def _same_services(project: Project, services: Mapping[str, Mapping[str, Any]]) 
             raise PermanentError(
                 f"{container.name} runs, and its service {service} is not in the files",
                 where=str(project.files[0]),
-                hint="a profile? take profiles: off the service, or remove the container",
+                hint="remove the container, or put the service back",
+            )
+        if services[service].get("profiles"):
+            raise PermanentError(
+                f"{container.name} runs by a profile of its service, and the agent starts none",
+                where=str(project.files[0]),
+                hint="take profiles: off the service, or remove the container",
             )
         said = services[service].get("image")
         if said and said != container.image:

@@ -21,7 +21,7 @@ from agent.domain.layout import plaintext_path
 from agent.domain.model import Stack, Tree
 from agent.domain.snapshot import SYMLINK
 
-_MOUNTS = "it mounts files of the repository, so that only its deploy can tell"
+MOUNTS = "it mounts files of the repository, so that only its deploy can tell"
 
 
 async def rehearse(
@@ -48,7 +48,7 @@ async def rehearse(
                 ready = Ready(stack, invocation, await compose.model(invocation))
                 mounts = {path for each in ready.services.values() for path in each.mounts}
                 if any(path.startswith(f"{name}/") for path in mounts):
-                    found[stack.name] = _MOUNTS
+                    found[stack.name] = MOUNTS
                 else:
                     found[stack.name] = (await adopter.look(ready))[1]
             except (CommitdError, ValueError) as err:

@@ -17,7 +17,7 @@ from agent.adapters.engine import Engine
 from agent.adapters.origins import Project
 from agent.adapters.seal import seal
 from agent.control.adopt import Adopter
-from agent.control.rehearse import rehearse
+from agent.control.rehearse import MOUNTS, rehearse
 from agent.domain import conversion, documents, layout
 from agent.domain.container import Container
 from agent.domain.conversion import Converted
@@ -147,7 +147,13 @@ class Takeover:
             self._compose, adopter, mine, tree=tree, contents=contents, opened=opened
         )
         for name, why in found.items():
-            drafts[name].taken.changes = why
+            if why == MOUNTS:  # nothing that is mounted goes there: it would be an empty directory
+                drafts[name].taken.refused = (
+                    "it would mount a directory of the repository in the place of its own "
+                    "(write its mounts as absolute paths)"
+                )
+            else:
+                drafts[name].taken.changes = why
 
     # --- what is written ---
 

@@ -14,46 +14,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import documents, dotenv, yaml_edit
+from agent.domain import documents, dotenv, leftovers, whereabouts, yaml_edit
 from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
 from agent.domain.layout import SECRET_SUFFIX, plaintext_path
+from agent.domain.origin import Origin, Values
 from agent.domain.secrecy import looks_secret, with_credentials
 
 _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)|([A-Za-z_]\w*))", re.ASCII)
+_REFERENCE = re.compile(
+    r"(?<!\$)((?:\$\$)*)\$(?:\{[A-Za-z_]\w*(?::?\?[^{}]*)?\}|[A-Za-z_]\w*)", re.ASCII
+)
+"""A variable and nothing that stands in for it."""
 _SIMPLE = re.compile(r"[^\s'\"$#\\`]*")
 """Values that mean the same in every reading of an env file."""
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _OWN = "COMPOSE_"
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """An env file of the project: its bytes, and its values as Compose reads them."""
-
-    content: bytes
-    values: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A project as it was started.
-
-    ``content`` is the one Compose file, or all of them merged; ``name`` is how errors call it.
-    ``environment`` is what each service gets, as Compose resolves it. ``interpolation`` and
-    ``env_files`` are its files of values by absolute path; ``pins`` maps images as the file
-    has them to pinned ones.
-    """
-
-    project: str
-    name: str
-    directory: str
-    home: str
-    content: bytes
-    environment: Mapping[str, Mapping[str, str | None]]
-    interpolation: Mapping[str, Values]
-    env_files: Mapping[str, Values]
-    pins: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -90,7 +66,7 @@ class _Conversion:
         self._o = origin
         self._document = documents.load(origin.content, origin.name)
         self._base = f"stacks/{origin.project}"
-        self._wanted: dict[Path, str] = {}
+        self._wanted = whereabouts.wanted(self._document, origin)
         self._used: set[str] = set()
         self._found = Converted()
         self._main = f"{self._base}/{origin.project}{SECRET_SUFFIX}"
@@ -106,11 +82,11 @@ class _Conversion:
         for name, service in services.items():
             if isinstance(service, dict):
                 self._image(str(name), service)
-                self._mounts(str(name), service)
                 self._literals(str(name))
         content = yaml_edit.rewrite(self._o.content, self._o.name, self._wanted)
         self._found.files[f"{self._base}/compose.yaml"] = content
-        self._look_for_more(documents.load(content, f"{self._base}/compose.yaml"))
+        document = documents.load(content, f"{self._base}/compose.yaml")
+        self._found.notes += leftovers.notes(document, self._found.files, self._found.secrets)
         return self._found
 
     def _refuse(self) -> None:
@@ -135,25 +111,6 @@ class _Conversion:
         image = service.get("image")
         if isinstance(image, str) and image in self._o.pins:
             self._wanted["services", name, "image"] = self._o.pins[image]
-
-    def _mounts(self, name: str, service: Mapping[str, Any]) -> None:
-        """Data stays where it is."""
-        volumes = service.get("volumes")
-        for i, volume in enumerate(volumes if isinstance(volumes, list) else ()):
-            at: Path = ("services", name, "volumes", i)
-            if isinstance(volume, str):
-                source, colon, rest = volume.partition(":")
-                if colon and source.startswith((".", "~")):
-                    self._wanted[at] = f"{self._absolute(source)}:{rest}"
-            elif isinstance(volume, dict) and volume.get("type") == "bind":
-                path = volume.get("source")
-                if isinstance(path, str) and not path.startswith(("/", "$")):
-                    self._wanted[*at, "source"] = self._absolute(path)
-
-    def _absolute(self, path: str) -> str:
-        if path == "~" or path.startswith("~/"):
-            return posixpath.normpath(self._o.home + path[1:])
-        return posixpath.normpath(posixpath.join(self._o.directory, path))
 
     # --- values ---
 
@@ -211,20 +168,23 @@ class _Conversion:
             # Of a file that env_file: names too, they are in place already.
             if not any(all(each.get(k) == v for k, v in hidden.items()) for each in known):
                 self._hide(self._main, hidden, place)
-            self._keep_plain(place, _without(values.content, hidden))
+            self._keep_plain(place, _without(_text(place, values), hidden))
 
     def _is_secret(self, key: str, value: str) -> bool:
         return bool(value) and (key in self._used or looks_secret(key, value))
 
-    def _keep_plain(self, place: str, content: bytes) -> None:
-        own = {k for k, _ in dotenv.keys(content.decode()) if k.startswith(_OWN)}
+    def _keep_plain(self, place: str, text: str) -> None:
+        own = {k for k, _ in dotenv.keys(text) if k.startswith(_OWN)}
         if own:
             self._found.notes.append(
                 f"{place}: {', '.join(sorted(own))} steers Compose itself and is left out"
             )
-            content = _without(content, own)
-        if dotenv.keys(content.decode()):
-            self._found.files[f"{self._base}/{_interpolation_name(place)}"] = content
+            text = _without(text, own)
+        if dotenv.keys(text):
+            path = f"{self._base}/{_interpolation_name(place)}"
+            if path in self._found.files:
+                raise PermanentError("another env file has this name too", where=place)
+            self._found.files[path] = text.encode()
 
     def _used_for_secrets(self) -> set[str]:
         """Variables that values are made of which look secret."""
@@ -252,9 +212,12 @@ class _Conversion:
         """Secrets that are written out in the Compose file."""
         for service, key, text, at in self._environment():
             value = self._o.environment.get(name, {}).get(key)
-            if service != name or not value or _VARIABLE.search(text):
+            if service != name or not value or not looks_secret(key, value):
                 continue
-            if not looks_secret(key, value):
+            left = _REFERENCE.sub(r"\1", text)
+            # Of variables alone, which move; the words around them, or in their place, are a part.
+            part = with_credentials(left) if "://" in left else looks_secret(key, left)
+            if left != text and not part and not _VARIABLE.search(left):
                 continue
             variable = self._variable(name, key, value)
             self._hide(self._main, {variable: value}, f"{self._o.name}:{self._document.line(at)}")
@@ -289,14 +252,6 @@ class _Conversion:
             if key not in self._found.moved:
                 self._found.moved.append(key)
 
-    def _look_for_more(self, document: Document) -> None:
-        for path, line in document.lines.items():
-            data: Any = document.data
-            for step in path:
-                data = data.get(step) if isinstance(data, dict) else data[step]
-            if isinstance(data, str) and with_credentials(data) and "${" not in data:
-                self._found.notes.append(f"{document.name}:{line}: a URL here holds a password")
-
 
 def _env_files(document: Document, directory: str) -> Iterator[tuple[Path, str, bool, bool]]:
     """Place in the document, absolute path, whether it is required, and whether it is read raw."""
@@ -322,9 +277,16 @@ def _interpolation_name(place: str) -> str:
     return f"{name.strip('.').removesuffix('.env')}.env"
 
 
-def _without(content: bytes, keys: Iterable[str]) -> bytes:
+def _text(place: str, values: Values) -> str:
+    try:
+        return values.content.decode()
+    except UnicodeDecodeError:
+        raise PermanentError("it is not UTF-8", where=place, hint="write it anew") from None
+
+
+def _without(text: str, keys: Iterable[str]) -> str:
     """The file without the lines that set ``keys``, whose values are of one line."""
-    text, gone = content.decode(), set(keys)
+    gone = set(keys)
     lines = {line for key, line in dotenv.keys(text) if key in gone}
-    kept = [each for i, each in enumerate(text.splitlines(keepends=True), 1) if i not in lines]
-    return "".join(kept).encode()
+    kept = [each for i, each in enumerate(text.split("\n"), 1) if i not in lines]
+    return "\n".join(kept)

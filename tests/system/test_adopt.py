@@ -198,6 +198,45 @@ def test_what_nobody_can_encrypt_is_kept_from_git(
     assert (by_hand / "web/.env").read_text().count("DB_PASSWORD") == 1
 
 
+def test_what_the_agent_would_lose_is_not_adopted_and_no_secret_of_a_profile_stays_plain(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    tag = fleet.idle.partition("@")[0]
+    root = Path(tempfile.mkdtemp(prefix="srv-", dir=fleet.box.root))
+    files = {
+        # Compose itself takes its profiles from this file; the agent starts none.
+        "profiled/.env": "COMPOSE_PROFILES=extra\n",
+        "profiled/compose.yaml": (
+            f"services:\n  app: {{image: '{tag}'}}\n  more: {{image: '{tag}', profiles: [extra]}}\n"
+        ),
+        "data/.env": "WHERE=./state\n",
+        "data/compose.yaml": (
+            f"services:\n  app:\n    image: '{tag}'\n    volumes: ['${{WHERE}}/db:/db']\n"
+            f"    environment: {{DB_PASSWORD: '${{NOBODY_SETS:-{_TOKEN}}}'}}\n"
+            f"  debug: {{image: '{fleet.idle}', profiles: [debug], "
+            f"environment: {{API_TOKEN: {_TOKEN}}}}}\n"
+        ),
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    for project in ("profiled", "data"):
+        run(
+            [fleet.box.compose, "up", "--detach"],
+            env={"DOCKER_HOST": fleet.box.engine.host},
+            cwd=root / project,
+        )
+    result = fleet.host().commitd("adopt", str(tmp_path), "--json")
+    assert result.returncode == 1, result.stdout + result.stderr
+    told = {each["name"]: each for each in json.loads(result.stdout)["projects"]}
+    assert "profiled-more-1 runs by a profile" in told["profiled"]["reason"]
+    assert not (tmp_path / "stacks/profiled").exists()
+    assert told["data"]["status"] == "proven", told["data"]
+    written = (tmp_path / "stacks/data/compose.yaml").read_text()
+    assert f"{root}/data/state/db:/db" in written
+    assert _TOKEN not in written
+
+
 def _mounts(fleet: Fleet, name: str) -> list[dict[str, str]]:
     mounts: list[dict[str, str]] = fleet.box.engine.inspect(name)["Mounts"]
     return mounts

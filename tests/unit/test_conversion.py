@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from agent.domain import conversion, documents
-from agent.domain.conversion import Converted, Origin, Values
+from agent.domain.conversion import Converted
 from agent.domain.errors import PermanentError
+from agent.domain.origin import Origin, Values
 
 COMPOSE = "stacks/web/compose.yaml"
 MAIN = "stacks/web/web.secret.env"
@@ -19,6 +20,7 @@ def convert(
     interpolation: dict[str, Values] | None = None,
     env_files: dict[str, Values] | None = None,
     pins: dict[str, str] | None = None,
+    binds: dict[str, str] | None = None,
 ) -> Converted:
     return conversion.convert(
         Origin(
@@ -28,6 +30,7 @@ def convert(
             home="/home/me",
             content=text.encode(),
             environment={"app": environment or {}},
+            binds={"app": binds or {}},
             interpolation=interpolation or {},
             env_files=env_files or {},
             pins=pins or {},
@@ -98,7 +101,7 @@ def test_lines_that_look_secret_leave_the_env_file() -> None:
         },
     )
     assert found.files["stacks/web/.env"] == b"# a\nTZ=UTC\n"
-    assert found.secrets == {MAIN: {"HIDDEN": "one", "DB_PASS": "two"}}
+    assert found.secrets == {MAIN: {"HIDDEN": "one", "DB_PASS": "two", "PASSWORD": "x-one"}}
     assert "COMPOSE_PROJECT_NAME" in found.notes[0]
 
 
@@ -165,3 +168,102 @@ def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
 def test_a_password_in_a_url_elsewhere_is_pointed_at() -> None:
     found = convert("services:\n  app:\n    command: pull https://me:pw@example.com/x\n")
     assert found.notes == ["stacks/web/compose.yaml:3: a URL here holds a password"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("DB_PASSWORD", "${PW:-hunter2}", "hunter2"),
+        ("DB_PASSWORD", "${PW-hunter2}", "hunter2"),
+        ("DB_PASSWORD", "hunter2${END}", "hunter2x"),
+        ("DATABASE_URL", "postgres://me:hunter2@${DB_HOST}/x", "postgres://me:hunter2@db/x"),
+        ("DATABASE_URL", "postgres://me:${PW:-hunter2}@db/x", "postgres://me:hunter2@db/x"),
+    ],
+)
+def test_a_secret_around_or_instead_of_a_variable_moves_as_well(
+    key: str, text: str, value: str
+) -> None:
+    found = convert(f"services:\n  app:\n    environment:\n      {key}: {text}\n", {key: value})
+    assert found.secrets[MAIN][key] == value
+    assert b"hunter2" not in found.files[COMPOSE]
+
+
+def test_a_password_of_variables_alone_stays_made_of_them() -> None:
+    text = "services: {app: {environment: {DB_DSN: 'postgres://me:${PW:?no}@$DB_HOST/x'}}}\n"
+    interpolation = {"/srv/web/.env": values("PW=hunter2\nDB_HOST=db\n")}
+    found = convert(text, {"DB_DSN": "postgres://me:hunter2@db/x"}, interpolation=interpolation)
+    assert found.files[COMPOSE] == text.encode()
+    assert found.secrets == {MAIN: {"PW": "hunter2", "DB_HOST": "db"}}
+
+
+@pytest.mark.parametrize("sign", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_what_only_looks_like_the_end_of_a_line_shifts_none(sign: str) -> None:
+    dotenv = values(f"# a{sign}b\nDB_PASSWORD=hunter2\nTZ=UTC\n".replace("\r", " "))
+    dotenv = Values(dotenv.content.replace(b"a b", f"a{sign}b".encode()), dotenv.values)
+    found = convert("services: {app: {image: x}}\n", interpolation={"/srv/web/.env": dotenv})
+    assert found.files["stacks/web/.env"] == f"# a{sign}b\nTZ=UTC\n".encode()
+
+
+def test_env_files_that_cannot_stand_side_by_side_are_refused() -> None:
+    text = "services: {app: {image: x}}\n"
+    latin = {"/srv/web/.env": Values("# Grüße\nA=1\n".encode("latin-1"), {"A": "1"})}
+    with pytest.raises(PermanentError, match=r"/srv/web/\.env: it is not UTF-8"):
+        convert(text, interpolation=latin)
+    with pytest.raises(PermanentError, match=r"/b/\.env: another env file has this name"):
+        convert(text, interpolation={"/a/.env": values("A=1\n"), "/b/.env": values("B=1\n")})
+
+
+def test_data_behind_a_variable_stays_where_it_is() -> None:
+    mounts = (
+        "    volumes:\n      - ${D:-./data}:/d\n      - $E/x:/e:ro\n      - ${ABS}/y:/y\n"
+        "      - {type: bind, source: '${E}/f', target: /f/}\n      - ${V:-/srv/v}:/v"
+    )
+    interpolation = {"/srv/web/.env": values("E=../e\nABS=/abs\n")}
+    binds = {"/d": "/srv/web/data", "/e": "/srv/e/x", "/y": "/abs/y", "/f": "/srv/e/f"}
+    assert service(mounts, binds=binds, interpolation=interpolation)["volumes"] == [
+        "/srv/web/data:/d",
+        "/srv/e/x:/e:ro",
+        "${ABS}/y:/y",
+        {"type": "bind", "source": "/srv/e/f", "target": "/f/"},
+        "${V:-/srv/v}:/v",
+    ]
+    with pytest.raises(PermanentError, match="nobody can tell where this data is"):
+        service("    volumes: ['${D:-./data}:/d']")
+
+
+def test_a_volume_that_is_a_directory_keeps_its_place() -> None:
+    found = convert(
+        "services: {app: {image: x}}\n"
+        "volumes: {v: {driver_opts: {type: none, o: bind, device: ./v}}}\n"
+    )
+    assert b"device: /srv/web/v}" in found.files[COMPOSE]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("command: redis-server --requirepass hunter2", "an option here looks like a password"),
+        ("command: [x, --db-password, hunter2]", "an option here looks like a password"),
+        ("command: run --token=hunter2", "an option here looks like a password"),
+        ("command: 'x ${PW:-hunter2}'", "what PW is without a value looks secret"),
+        ("labels: {com.example.password: hunter2}", "com.example.password looks secret"),
+        ("labels: ['com.example.token=hunter2']", "com.example.token looks secret"),
+        ("# DB_PASSWORD: hunter2", "DB_PASSWORD in a comment looks secret"),
+        ("healthcheck: {test: 'ping -photosynthesis'}", "the value of API_KEY stands here"),
+        ("command: x --password $$PW --token ${T} --pass-through 5", None),
+        ("secrets: [db_password]", None),
+    ],
+)
+def test_what_looks_secret_and_cannot_be_moved_is_pointed_at(line: str, said: str | None) -> None:
+    text = f"services:\n  app:\n    {line}\n    environment: {{API_KEY: photosynthesis}}\n"
+    found = convert(text, {"API_KEY": "photosynthesis"})
+    assert found.notes == ([f"stacks/web/compose.yaml:3: {said}"] if said else [])
+
+
+def test_what_a_service_overrides_is_pointed_at() -> None:
+    found = convert(
+        "x-all: &all\n  API_TOKEN: hunter2\nservices:\n  app:\n    environment:\n"
+        "      <<: *all\n      API_TOKEN: other\n",
+        {"API_TOKEN": "other"},
+    )
+    assert found.notes == ["stacks/web/compose.yaml:2: API_TOKEN looks secret"]
