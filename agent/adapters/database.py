@@ -84,9 +84,10 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
+        self._path = path
         try:
-            if read_only:
-                path.stat()
+            if not path.exists() and read_only:
+                raise FileNotFoundError
             self._db = sqlite3.connect(
                 path, timeout=10, check_same_thread=False, isolation_level=None
             )
@@ -103,6 +104,10 @@ class Database:
         except FileNotFoundError:
             raise ConfigError(
                 "there is no journal yet", where=str(path), hint="has the agent run on this host?"
+            ) from None
+        except PermissionError:
+            raise ConfigError(
+                "the journal may not be read by this user", where=str(path), hint="try it as root"
             ) from None
         except (OSError, sqlite3.Error) as err:
             # SQLITE_ERROR is about what is in it (no such table): waiting does not mend that.
@@ -132,13 +137,19 @@ class Database:
     def _version(self) -> int:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > len(_MIGRATIONS):
-            raise sqlite3.DatabaseError(f"it is of a newer version of commitd ({version})")
+            raise ConfigError(
+                f"the journal is of a newer version of commitd ({version})",
+                where=str(self._path),
+                hint="install that version again; the journal is as it was",
+            )
         return version
 
     def _refuse_other_versions(self) -> None:
         if 0 < self._version() < len(_MIGRATIONS):
-            raise sqlite3.DatabaseError(
-                "it is of an older version of commitd; the agent brings it up to date at its start"
+            raise ConfigError(
+                "the journal is of an older version of commitd",
+                where=str(self._path),
+                hint="systemctl restart commitd: the agent brings it up to date at its start",
             )
 
     def _migrate(self) -> None:

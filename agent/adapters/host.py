@@ -220,4 +220,10 @@ def running_agent(config: Config) -> int | None:
                 return int(text) if text.isdigit() else None
     except FileNotFoundError:
         pass
+    except PermissionError:
+        raise ConfigError(
+            "this user may not see whether the agent runs",
+            where=str(config.state_dir),
+            hint="try it as root",
+        ) from None
     return None

@@ -11,7 +11,7 @@ from agent.control.compare import Comparison
 from agent.domain.changes import Delta, ServiceChange
 from agent.domain.comparison import StackChange
 from agent.surface.cli.common import short
-from agent.surface.cli.terminal import visible
+from agent.surface.cli.terminal import one_line
 from agent.surface.findings import count
 
 MAX_MARKDOWN = 60_000
@@ -36,7 +36,7 @@ def as_text(found: Comparison) -> str:
             lines.append(f"  {_headline(stack)}")
             lines += [f"    {line}" for line in _details(stack)]
     lines += [f"{host}: nothing changes" for host in found.unchanged]
-    return "\n".join(map(visible, lines))
+    return "\n".join(map(one_line, lines))
 
 
 def as_markdown(found: Comparison) -> str:

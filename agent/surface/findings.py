@@ -11,15 +11,16 @@ from agent.control.check import Report
 from agent.domain.checks import RULES
 from agent.domain.checks.merge import place
 from agent.domain.finding import Finding
-from agent.surface.cli.terminal import visible
+from agent.surface.cli.terminal import one_line
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def as_text(report: Report) -> str:
     """One line a finding, as compilers have it, and a last line that sums up."""
-    lines = [f"{f.where}: {f.level}: {_said(f)} [{f.rule}]" for f in report.findings]
-    return "\n".join([*map(visible, lines), summary(report)])
+    found = [f"{f.where}: {f.level}: {_said(f)} [{f.rule}]" for f in report.findings]
+    lines = map(one_line, found)
+    return "\n".join([*lines, summary(report)])
 
 
 def summary(report: Report) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.adapters import host
-from agent.domain.config import Config
+from agent.domain.config import Config, is_host_name
 from agent.domain.errors import ConfigError
-from agent.surface.cli import common
+from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
     from agent.control.takeover import Sealing, Taken
@@ -54,7 +54,17 @@ def command(
 
     config = _config(ctx)
     name = name or (config.host if config else platform.node())
-    directory.mkdir(parents=True, exist_ok=True)
+    if not is_host_name(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a host (letters, digits, '.', '_' and '-')",
+            where="--host",
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(
+            f"the directory cannot be made: {err.strerror}", where=str(directory)
+        ) from None
     sealing = _sealing(directory.resolve(), name, age, config)
     taken, loose = anyio.run(_take, config, directory, name, projects, sealing, backend="asyncio")
     if as_json:
@@ -157,32 +167,37 @@ def _as_data(
 def _show(directory: Path, name: str, taken: list[Taken], loose: list[Container]) -> None:
     for each in taken:
         if each.refused:
-            click.echo(f"{each.name}: cannot be adopted: {each.refused}")
+            _tell(f"{each.name}: cannot be adopted: {each.refused}")
             continue
         if each.changes:
-            click.echo(f"{each.name}: written; its first deploy changes what runs: {each.changes}")
+            _tell(f"{each.name}: written; its first deploy changes what runs: {each.changes}")
         else:
-            click.echo(f"{each.name}: adopted; it already runs: nothing is recreated")
-        click.echo(f"    wrote {', '.join(each.files)}")
+            _tell(f"{each.name}: adopted; it already runs: nothing is recreated")
+        _tell(f"    wrote {', '.join(each.files)}")
         for before, after in each.pinned.items():
-            click.echo(f"    pinned {before} → {common.short(after)}")
+            _tell(f"    pinned {before} → {common.short(after)}")
         if each.secret:
             state = "still to be encrypted" if each.plain else "encrypted"
-            click.echo(f"    secret, {state}: {', '.join(each.secret)}")
+            _tell(f"    secret, {state}: {', '.join(each.secret)}")
         for note in each.notes:
-            click.echo(f"    look at {note}")
+            _tell(f"    look at {note}")
     for container in loose:
-        click.echo(f"{container.name} ({container.image}): of no project; add a stack by hand")
+        _tell(f"{container.name} ({container.image}): of no project; add a stack by hand")
     if not taken:
-        click.echo("No Compose project runs here.")
+        _tell("No Compose project runs here.")
         return
     if plain := [file for each in taken for file in each.plain]:
-        click.echo("\nEncrypt these before you commit (Git ignores them until then):")
+        _tell("\nEncrypt these before you commit (Git ignores them until then):")
         for file in plain:
-            click.echo(f"  {_encrypt(directory, file)}")
+            _tell(f"  {_encrypt(directory, file)}")
     if any(each.files for each in taken):
-        click.echo(
+        _tell(
             f"\nThen: git -C {shlex.quote(str(directory))} diff, commit, push; "
             f"on {name}: commitd once, commitd enroll. "
             "Keep the old directories: the data is in them."
         )
+
+
+def _tell(text: str) -> None:
+    """One line; names of projects and files are other people's words."""
+    click.echo(terminal.plain(text))

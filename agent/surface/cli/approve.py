@@ -19,7 +19,8 @@ def command(ctx: click.Context, sha: str) -> None:
     """
     config = common.load(ctx)
     repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+    journal = common.open_journal(config, read_only=False)
     full = anyio.run(repository.resolve, sha, backend="asyncio")
-    common.open_journal(config, read_only=False).approve(full)
+    journal.approve(full)
     click.echo(f"{full[:7]} is approved on this host.")
     common.wake_agent(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.surface.cli import common
+from agent.surface.cli import common, terminal
 
 
 @click.command()
@@ -44,5 +44,5 @@ def command(start: Path, form: str, *, as_json: bool) -> None:
     if sys.stderr.isatty():
         click.echo("resolving the stacks …", err=True)
     report = anyio.run(check.check, root, backend="asyncio")
-    click.echo(findings.FORMATS["json" if as_json else form](report))
+    click.echo(terminal.plain(findings.FORMATS["json" if as_json else form](report)))
     sys.exit(1 if report.errors else 0)

@@ -24,6 +24,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
 
 
+_LONGEST_S = 10 * 365 * 86400.0
+"""Of what ends by itself; clocks and calendars have an end."""
+
+
 class _Duration(click.ParamType[float]):
     """``10s``, ``5m``, ``24h``, as in the configuration."""
 
@@ -33,9 +37,12 @@ class _Duration(click.ParamType[float]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         try:
-            return duration(value)
+            seconds = duration(value)
         except ValueError as err:
             self.fail(str(err), param, ctx)
+        if seconds > _LONGEST_S:
+            self.fail(f"{value!r} is longer than ten years", param, ctx)
+        return seconds
 
 
 def for_option(**more: Any) -> Callable[[_Command], _Command]:

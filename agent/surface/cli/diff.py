@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.surface.cli import common
+from agent.surface.cli import common, terminal
 
 
 @click.command()
@@ -47,4 +47,4 @@ def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> N
     if sys.stderr.isatty():
         click.echo("resolving the stacks …", err=True)
     found = anyio.run(compare.compare, root, base, head, backend="asyncio")
-    click.echo(changes.FORMATS["json" if as_json else form](found))
+    click.echo(terminal.plain(changes.FORMATS["json" if as_json else form](found)))

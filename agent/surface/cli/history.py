@@ -51,7 +51,12 @@ def _sha(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
 @click.command()
 @click.argument("stack", required=False, shell_complete=complete.subjects)
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), default=30, show_default=True, help="How many at most."
+    "-n",
+    "--limit",
+    type=click.IntRange(1, _ALL),
+    default=30,
+    show_default=True,
+    help="How many at most.",
 )
 @click.option(
     "--action", "actions", multiple=True, type=click.Choice(ACTIONS), help="Only these; repeat it."

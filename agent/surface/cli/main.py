@@ -56,6 +56,12 @@ class Verbs(click.Group):
         command: click.Command = module.command
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; no name, reason or path of ours is anything but text."""
+        if any("\ud800" <= c <= "\udfff" for word in args for c in word):
+            raise click.UsageError("An argument is not UTF-8.", ctx)
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -99,7 +105,7 @@ class Verbs(click.Group):
 
 
 def _say(err: CommitdError) -> None:
-    click.echo(f"commitd: {terminal.visible(str(err))}", err=True)
+    click.echo(terminal.plain(f"commitd: {err}"), err=True)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from agent.surface.cli import common
+from agent.surface.cli import common, terminal
 from agent.surface.cli.main import DONE, FAILED, WAITING
 
 
@@ -28,7 +28,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     common.set_up_logging(verbose=verbose)
     common.ignore_wakes()
     verdict = anyio.run(service.once, common.load_for_work(ctx), backend="asyncio")
-    click.echo(verdict.line)
+    click.echo(terminal.one_line(verdict.line))
     for reason in verdict.reasons:
-        click.echo(f"  {reason}")
+        click.echo(f"  {terminal.one_line(reason)}")
     sys.exit(FAILED if verdict.failed else WAITING if verdict.waiting else DONE)

@@ -10,6 +10,7 @@ import click
 from agent.control import pins
 from agent.domain.errors import CommitdError
 from agent.domain.images import Reference
+from agent.surface.cli import terminal
 
 
 @click.command()
@@ -46,7 +47,7 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
             click.echo(f"asking the registries (images: {len(questions)}) …", err=True)
         done = pins.write(clone, found, anyio.run(_ask, questions, backend="asyncio"))
     for pin in done:
-        click.echo(f"{pin.where}: {pin.before} → {pin.after}")
+        click.echo(terminal.one_line(f"{pin.where}: {pin.before} → {pin.after}"))
     _say(found)
     if not done and not found.problems:
         click.echo(f"Nothing to do: every image is pinned ({found.images}).")
@@ -65,7 +66,7 @@ def _report(found: pins.Survey) -> int:
     """List what is not pinned; the exit code."""
     for mentioned in found.open.values():
         for mention, _ in mentioned:
-            click.echo(f"{mention.where}: {mention.text} is not pinned")
+            click.echo(terminal.one_line(f"{mention.where}: {mention.text} is not pinned"))
     _say(found)
     if found.open or found.problems:
         if found.open:
@@ -77,6 +78,6 @@ def _report(found: pins.Survey) -> int:
 
 def _say(found: pins.Survey) -> None:
     for warning in found.warnings:
-        click.echo(f"commitd: warning: {warning}", err=True)
+        click.echo(terminal.one_line(f"commitd: warning: {warning}"), err=True)
     for problem in found.problems:
-        click.echo(f"commitd: {problem}", err=True)
+        click.echo(terminal.one_line(f"commitd: {problem}"), err=True)

@@ -19,6 +19,8 @@ def command(ctx: click.Context, stack: str | None) -> None:
 
     Example: commitd resume web
     """
+    if stack == "":  # a variable that is not set must not stand for the whole host
+        raise click.UsageError("STACK is empty; leave it out for the whole host")
     config = common.load(ctx)
     journal = common.open_journal(config, read_only=False)
     subject = stack or config.host

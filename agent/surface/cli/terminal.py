@@ -58,13 +58,6 @@ def prepare() -> None:
             setattr(sys, name, plain)
 
 
-def visible(text: str) -> str:
-    """One line: control characters as their codes, so that no name begins one or moves a cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def coloured() -> bool | None:
     """Whether to colour. None: on a terminal, as ever; False: a person does not want it."""
     unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -97,11 +90,27 @@ def _parsed(at: str) -> datetime | None:
         return None
 
 
+def plain(text: str) -> str:
+    """Other people's words (subjects, names of files, labels) without what steers a terminal.
+
+    Line ends stay.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else " " if c.isspace() else ascii(c)[1:-1] for c in text
+    )
+
+
+def one_line(text: str) -> str:
+    """The same on one line, so that no one can write a line of his own."""
+    return plain(text).replace("\n", " ")
+
+
 def say(text: str, indent: int = 0) -> None:
     """One paragraph in the colour of the sign it begins with, wrapped to the width of a terminal.
 
     Lines after the first stand deeper. Elsewhere it stays one line, for grep and its like.
     """
+    text = one_line(text)
     shown = " " * indent + text
     if sys.stdout.isatty():
         shown = _wrapped(text, indent)
@@ -124,7 +133,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     Where that column would be too thin to read, one wrapped line for each row.
     """
-    table = [tuple(headings), *map(tuple, rows)]
+    table = [tuple(headings), *(tuple(map(one_line, row)) for row in rows)]
     widths = [max(map(_cells, column)) for column in list(zip(*table, strict=True))[:-1]]
     left = width() - sum(widths) - len(_GAP) * len(widths)
     if left < _THINNEST:

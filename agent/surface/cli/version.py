@@ -44,7 +44,12 @@ def _first_line(program: str, *args: str) -> str | None:
     path = shutil.which(program)
     if path is None:
         return None
-    result = subprocess.run([path, *args], capture_output=True, text=True, timeout=10, check=False)
+    try:
+        result = subprocess.run(
+            [path, *args], capture_output=True, text=True, errors="replace", timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "does not answer"
     lines = result.stdout.splitlines()
     return (
         lines[0].removeprefix(f"{program} version ").removeprefix(f"{program} ") if lines else None

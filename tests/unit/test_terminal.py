@@ -1,0 +1,124 @@
+"""What the command line makes of words that other people wrote, and of arguments that are none."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.adapters.journal import Journal
+from agent.domain.why import Answer
+from agent.surface.cli import history, status, terminal, why
+from agent.surface.cli.main import cli
+
+HOSTILE = "fine\n✓ media: in sync\x1b]0;owned\x07\x1b[2J\r\x9b1A\u202ecba"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"host: media\nremotes: [{{name: a, url: 'file://{tmp_path}/none.git'}}]\n"
+        f"docker: {{socket: 'unix://{tmp_path}/none.sock'}}\n"
+        f"state_dir: {tmp_path}/state\nruntime_dir: {tmp_path}/run\n"
+    )
+    return path
+
+
+def commitd(config: Path, *words: str) -> Result:
+    return CliRunner().invoke(cli, ["--config", str(config), *words])
+
+
+def _harmless(text: str, lines: int) -> None:
+    assert "fine" in text
+    assert not {"\x1b", "\x07", "\r", "\x9b", "\u202e"} & set(text)
+    assert len(text.splitlines()) == lines
+
+
+def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    document: dict[str, Any] = {
+        "host": "media",
+        "verdict": "at 1a2b3c4",
+        "since": None,
+        "enrolled": True,
+        "holds": [],
+        "revision": {
+            "applied": "1a2b3c4",
+            "subject": HOSTILE,
+            "author": "x",
+            "committed_at": None,
+        },
+        "remotes": [],
+        "stacks": [],
+        "undeclared": [],
+    }
+    status.show(document, agent=1)
+    _harmless(capsys.readouterr().out, 2)
+    entry = dict.fromkeys(("revision", "duration_s", "at", "cause"))
+    entry |= {"status": "failed", "action": "deploy", "subject": "web", "reason": "x", "cause": []}
+    history.show(entry | {"error": HOSTILE})
+    _harmless(capsys.readouterr().out, 3)
+    why.show(Answer("web", "stack", HOSTILE), kept=False)
+    _harmless(capsys.readouterr().out, 1)
+    terminal.print_table(("A", "B"), [("fine", HOSTILE[:10]), ("two", "lines\nof one")])
+    _harmless(capsys.readouterr().out, 3)
+
+
+def test_an_error_quotes_nothing_that_steers_a_terminal(config: Path) -> None:
+    result = commitd(config, "plan", "--rev", HOSTILE)
+    assert result.exit_code == 2
+    result = commitd(Path(HOSTILE), "status")
+    assert result.exit_code == 2
+    assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", os.fsdecode(b"\xff")),
+        ("why", os.fsdecode(b"\xff")),
+        ("suspend", "--reason", os.fsdecode(b"\xff")),
+        ("undo", os.fsdecode(b"\xff")),
+        ("retry", os.fsdecode(b"\xff")),
+        ("history", "-n", "99999999999999999999"),
+        ("suspend", "--for", "99999999999d"),
+        ("undo", "x", "--for", "99999999999d"),
+        ("resume", ""),
+        ("adopt", "/proc/version/there"),
+        ("adopt", "somewhere", "--host", "../../somewhere"),
+    ],
+)
+def test_arguments_that_are_none_are_usage_errors(config: Path, words: tuple[str, ...]) -> None:
+    journal = Journal(config.parent / "state/journal.db")
+    result = commitd(config, *words)
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert journal.suspensions(0) == ()
+
+
+def test_without_a_name_the_host_stays_suspended(config: Path) -> None:
+    assert commitd(config, "suspend").exit_code == 0
+    assert commitd(config, "resume", "").exit_code == 2
+    assert len(Journal(config.parent / "state/journal.db").suspensions(0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [(1, "older version of commitd"), (99, "newer version of commitd")]
+)
+def test_a_journal_of_another_version_is_not_to_be_thrown_away(
+    config: Path, version: int, said: str
+) -> None:
+    path = config.parent / "state/journal.db"
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    result = commitd(config, "status")
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "move it aside" not in result.output
