@@ -86,8 +86,10 @@ class Database:
         self._lock = threading.RLock()
         self._path = path
         try:
-            if not path.exists() and read_only:
-                raise FileNotFoundError
+            if read_only:
+                path.stat()
+            else:
+                path.exists()  # fails where this user may not even look
             self._db = sqlite3.connect(
                 path, timeout=10, check_same_thread=False, isolation_level=None
             )

@@ -181,9 +181,11 @@ def _leads_on(content: bytes, name: str) -> bool:
 def _dump(model: dict[str, Any], files: tuple[Path, ...]) -> bytes:
     model.pop("name", None)
     for service in (model.get("services") or {}).values():
-        # As a bare word it can become any other entry.
-        entries = service.get("env_file") or []
-        plain = [e["path"] if set(e) == {"path", "required"} else e for e in entries]
+        # As a bare word it can become any other entry. What is not there would lead out of the
+        # repository, by its absolute path.
+        entries = service.pop("env_file", None) or []
+        there = [e for e in entries if e.get("required") is not False or Path(e["path"]).exists()]
+        plain = [e if "format" in e else e["path"] for e in there]
         if plain:
             service["env_file"] = plain
         for key in ("command", "entrypoint"):

@@ -187,8 +187,11 @@ class _Conversion:
             self._found.files[path] = text.encode()
 
     def _used_for_secrets(self) -> set[str]:
-        """Variables that values are made of which look secret."""
-        used: set[str] = set()
+        """Variables that secrets are, and that values are made of which look secret."""
+        given = self._document.data.get("secrets")
+        entries = given.values() if isinstance(given, dict) else ()
+        names = (entry.get("environment") for entry in entries if isinstance(entry, dict))
+        used = {str(name) for name in names if name}
         for service, key, text, _ in self._environment():
             value = self._o.environment.get(service, {}).get(key) or ""
             if looks_secret(key, value):

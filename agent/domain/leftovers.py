@@ -19,6 +19,9 @@ _OPTION = re.compile(rf"--?(?:[\w-]*-)?(?:{_WORD})", re.IGNORECASE)
 _GIVEN = re.compile(rf"(?:^|\s)(?:{_OPTION.pattern})(?:=|\s+)['\"]?(?![$'\"-])\S", re.IGNORECASE)
 _DEFAULT = re.compile(r"\$\{(\w+):?-([^{}$]+)\}", re.ASCII)
 _COMMENT = re.compile(r"\s*#\s*(?:export\s+)?([A-Za-z_]\w*)\s*[=:]\s*(\S+)", re.ASCII)
+_PAIR = re.compile(
+    r"(?:^|[\s;,{])([A-Za-z_][\w.-]*)\s*[=:]\s*['\"]?(?![$'\"])([^\s'\"]+)", re.ASCII
+)
 _PART = re.compile(r"[^\w]+")
 
 
@@ -69,11 +72,13 @@ def _said(last: Collection[str | int], around: Any, text: str) -> str | None:
         return "a URL here holds a password"
     if _GIVEN.search(text):
         return "an option here looks like a password"
+    pairs = _PAIR.findall(text)
     for key in last:
-        name, value = (str(key), text) if isinstance(key, str) else text.partition("=")[::2]
-        if "$" not in value and looks_secret(_PART.split(name)[-1], value):
-            return f"{name} looks secret"
+        pairs += [(key, text)] if isinstance(key, str) else []
         option = around[key - 1] if isinstance(key, int) and key else ""
         if "$" not in text and _OPTION.fullmatch(str(option)):
             return "an option here looks like a password"
+    for name, value in pairs:
+        if "$" not in value and looks_secret(_PART.split(name)[-1], value):
+            return f"{name} looks secret"
     return None

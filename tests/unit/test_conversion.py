@@ -196,6 +196,15 @@ def test_a_password_of_variables_alone_stays_made_of_them() -> None:
     assert found.secrets == {MAIN: {"PW": "hunter2", "DB_HOST": "db"}}
 
 
+def test_what_compose_calls_a_secret_is_one() -> None:
+    found = convert(
+        "services: {app: {secrets: [s]}}\nsecrets: {s: {environment: HIDDEN}}\n",
+        interpolation={"/srv/web/.env": values("HIDDEN=hunter2\n")},
+    )
+    assert found.secrets == {MAIN: {"HIDDEN": "hunter2"}}
+    assert not {"stacks/web/.env"} & found.files.keys()
+
+
 @pytest.mark.parametrize("sign", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
 def test_what_only_looks_like_the_end_of_a_line_shifts_none(sign: str) -> None:
     dotenv = values(f"# a{sign}b\nDB_PASSWORD=hunter2\nTZ=UTC\n".replace("\r", " "))
@@ -248,6 +257,8 @@ def test_a_volume_that_is_a_directory_keeps_its_place() -> None:
         ("command: 'x ${PW:-hunter2}'", "what PW is without a value looks secret"),
         ("labels: {com.example.password: hunter2}", "com.example.password looks secret"),
         ("labels: ['com.example.token=hunter2']", "com.example.token looks secret"),
+        ("command: sh -c 'A=1 PGPASSWORD=hunter2 psql'", "PGPASSWORD looks secret"),
+        ("command: [sh, -c, 'api_key: hunter2']", "api_key looks secret"),
         ("# DB_PASSWORD: hunter2", "DB_PASSWORD in a comment looks secret"),
         ("healthcheck: {test: 'ping -photosynthesis'}", "the value of API_KEY stands here"),
         ("command: x --password $$PW --token ${T} --pass-through 5", None),

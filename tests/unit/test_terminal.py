@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,23 @@ def test_arguments_that_are_none_are_usage_errors(config: Path, words: tuple[str
     assert result.exit_code == 2, result.output
     assert isinstance(result.exception, SystemExit)
     assert journal.suspensions(0) == ()
+
+
+@pytest.mark.parametrize("verb", ["status", "history", "--help"])
+def test_output_that_goes_nowhere_is_no_crash(config: Path, verb: str) -> None:
+    Journal(config.parent / "state/journal.db").close()
+    command = f'"{sys.executable}" -m agent --config "{config}" {verb}'
+    for where, code in ((">&-", 0), ("2>&-", 0), (">/dev/full", 1)):
+        result = subprocess.run(
+            ["sh", "-c", f"{command} {where}"], capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in result.stderr, where
+        assert result.returncode == code, (where, result.stderr)
+
+
+def test_a_remote_that_was_not_asked_is_not_called_down(config: Path) -> None:
+    Journal(config.parent / "state/journal.db").close()
+    assert "remote a: not asked yet; unknown" in commitd(config, "status").output
 
 
 def test_without_a_name_the_host_stays_suspended(config: Path) -> None:

@@ -187,12 +187,14 @@ def _show(directory: Path, name: str, taken: list[Taken], loose: list[Container]
         _tell("No Compose project runs here.")
         return
     if plain := [file for each in taken for file in each.plain]:
-        _tell("\nEncrypt these before you commit (Git ignores them until then):")
+        click.echo()
+        _tell("Encrypt these before you commit (Git ignores them until then):")
         for file in plain:
             _tell(f"  {_encrypt(directory, file)}")
     if any(each.files for each in taken):
+        click.echo()
         _tell(
-            f"\nThen: git -C {shlex.quote(str(directory))} diff, commit, push; "
+            f"Then: git -C {shlex.quote(str(directory))} diff, commit, push; "
             f"on {name}: commitd once, commitd enroll. "
             "Keep the old directories: the data is in them."
         )
@@ -200,4 +202,4 @@ def _show(directory: Path, name: str, taken: list[Taken], loose: list[Container]
 
 def _tell(text: str) -> None:
     """One line; names of projects and files are other people's words."""
-    click.echo(terminal.plain(text))
+    click.echo(terminal.one_line(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import sys
 from typing import Any
@@ -101,6 +102,13 @@ class Verbs(click.Group):
             sys.exit(WAITING)
         except CommitdError as err:
             _say(err)
+            sys.exit(FAILED)
+        except OSError as err:
+            if err.errno != errno.ENOSPC or err.filename:
+                raise
+            # What is left in its buffer cannot be written at the end either.
+            sys.stdout = None
+            click.echo(f"commitd: standard output cannot be written: {err.strerror}", err=True)
             sys.exit(FAILED)
 
 

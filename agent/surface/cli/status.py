@@ -99,8 +99,10 @@ def _answer(remote: Mapping[str, Any]) -> str:
     """Whether a remote answers; if not, since when and why."""
     if remote["reachable"]:
         return "answers" + (f": {remote['error']}" if remote["error"] else "")
+    if remote["error"] is None:
+        return "not asked yet"
     since = f" since {terminal.clock(remote['down_since'])}" if remote["down_since"] else ""
-    return f"down{since}: {remote['error'] or 'not asked yet'}"
+    return f"down{since}: {remote['error']}"
 
 
 def _place(remote: Mapping[str, Any]) -> str:

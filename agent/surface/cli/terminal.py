@@ -10,6 +10,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -48,6 +49,9 @@ def prepare() -> None:
     Python writes UTF-8 in the locale C as well; a terminal that was set to it may not show that.
     """
     for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this
+            nothing = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the end
+            setattr(sys, name, nothing)
         stream = getattr(sys, name)
         language = os.environ.get("LC_ALL") or os.environ.get("LANG")
         if not isinstance(stream, io.TextIOWrapper):
