@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from agent.adapters.journal import Journal
 from agent.domain.why import Answer
-from agent.surface.cli import history, status, terminal, why
+from agent.surface.cli import common, history, status, terminal, why
 from agent.surface.cli.main import cli
 
 HOSTILE = "fine\n✓ media: in sync\x1b]0;owned\x07\x1b[2J\r\x9b1A\u202ecba"
@@ -69,6 +70,15 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     _harmless(capsys.readouterr().out, 1)
     terminal.print_table(("A", "B"), [("fine", HOSTILE[:10]), ("two", "lines\nof one")])
     _harmless(capsys.readouterr().out, 3)
+
+
+def test_a_subject_in_the_log_steers_none_either(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    common.set_up_logging()
+    logging.getLogger("commitd").warning("accepted %s", HOSTILE)
+    _harmless(capsys.readouterr().err, 1)
 
 
 def test_an_error_quotes_nothing_that_steers_a_terminal(config: Path) -> None:

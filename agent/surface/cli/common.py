@@ -18,6 +18,7 @@ import click
 from agent.adapters import host
 from agent.adapters.journal import Journal
 from agent.domain.config import Config, duration
+from agent.surface.cli.terminal import one_line
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -99,12 +100,19 @@ def short(value: str | None) -> str:
     return _LONG.sub(r"\1", value) if value else "none"
 
 
+class _Plain(logging.Formatter):
+    """Messages quote what others wrote."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return one_line(super().formatMessage(record))
+
+
 def set_up_logging(*, verbose: bool = False) -> None:
     """To standard error; without time stamps under systemd, whose journal has its own."""
     under_systemd = "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ
     form = "%(message)s" if under_systemd else "%(asctime)s %(levelname)-7s %(message)s"
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format=form, stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain(form))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("asyncssh", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -83,7 +83,7 @@ def show(answer: Answer, *, kept: bool) -> None:
         if kept:
             terminal.say(f"to bring it back: commitd undo {ended.id[:12]}", 2)
     if answer.last:
-        click.echo("The last thing that was done:")
+        terminal.say("The last thing that was done:")
         last = dict(answer.last)
         notes = {path: f"by {_commit(commit)}" for path, commit in answer.touched.items()}
         history.show(last, notes)
