@@ -105,6 +105,12 @@ class Explainer:
         )
 
     def _unknown(self, word: str) -> ConfigError:
+        listed = self._containers or ()
+        if several := [c.name for c in listed if word and c.id.startswith(word)][:3]:
+            return ConfigError(
+                f"{word!r} is too little of an ID to tell which container is meant",
+                hint=f"did you mean {' or '.join(map(repr, several))}?",
+            )
         near = difflib.get_close_matches(word, self.names(), 3)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
         silent = "; the engine does not answer" if self._containers is None else ""
@@ -176,7 +182,14 @@ class Explainer:
         if action in {"evict", "restart"}:
             return replace(answer, kind="container", because=f"{name} is not here any more")
         answer = await self._declaration(replace(answer, stack=name), name)
-        return replace(answer, because=f"{name} is not declared any more, and does not run")
+        because = f"{name} is not declared any more"
+        if self._containers is None:
+            because += "; whether it runs is not known: the engine does not answer"
+        elif left := [c.name for c in self._containers if c.project == name and c.alive]:
+            because += f"; of its project still run {', '.join(left)}"
+        else:
+            because += ", and does not run"
+        return replace(answer, because=because)
 
     # --- containers ---
 

@@ -80,12 +80,17 @@ def test_a_stack_and_its_container_lead_to_line_commit_and_cause(
     for words in (f"{LIST}:2", '"list one"', f"{compose}:3", '"web 2"', fleet.web2, "✓ synced"):
         assert words in shown
 
+    short = host.commitd("why", container[:2]).stderr
+    assert "is too little of an ID" in short
+    assert "one-app-1" in short
+
     fleet.box.engine.stop()  # what is known without it is still said
     assert host.json("why", "one")["declared"] == stack["declared"]
     answer = host.json("why", "one-app-1")
     assert (answer["stack"], answer["declared"]) == ("one", stack["declared"])
     assert "the engine does not answer" in answer["because"]
     assert host.json("why", "rogue")["ended"]["action"] == "removed"
+    assert "whether it runs is not known" in host.json("why", "two")["because"]
 
 
 def test_what_nobody_declared_leads_to_what_was_done_and_to_the_rule(

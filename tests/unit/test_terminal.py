@@ -130,6 +130,20 @@ def test_a_remote_that_was_not_asked_is_not_called_down(config: Path) -> None:
     assert "remote a: not asked yet; unknown" in commitd(config, "status").output
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "[1", '{"a": 1}', '{"a": {}}', '{"a": {"relation": "same", "name": "a", "x": 1}}'],
+)
+def test_what_another_version_says_of_the_remotes_does_not_silence_the_status(
+    config: Path, text: str
+) -> None:
+    Journal(config.parent / "state/journal.db").close()
+    (config.parent / "run").mkdir()
+    (config.parent / "run/remotes.json").write_text(text)
+    result = commitd(config, "status")
+    assert (result.exit_code, result.exception) == (0, None)
+
+
 def test_without_a_name_the_host_stays_suspended(config: Path) -> None:
     assert commitd(config, "suspend").exit_code == 0
     assert commitd(config, "resume", "").exit_code == 2
