@@ -112,7 +112,7 @@ def _stack(name: str, facts: Facts) -> dict[str, Any]:
         "sync": sync,
         "health": _health(release, mine) if facts.containers is not None else "missing",
         "revision": release.revision if release else None,
-        "reason": reason if facts.containers is not None else "the engine does not answer",
+        "reason": reason,
         "services": [
             {"name": c.service, "image": c.image, "state": c.state, "health": c.health}
             for c in sorted(mine, key=lambda c: (c.service or "", c.name))
@@ -150,7 +150,9 @@ def _sync(name: str, facts: Facts, mine: Iterable[Container]) -> tuple[str, str 
         return "pending", "not deployed yet"
     if release.digest != digest:
         return "pending", "its files changed"
-    if facts.containers is not None and drift.compare(release, mine):
+    if facts.containers is None:
+        return "pending", "the engine does not answer"
+    if drift.compare(release, mine):
         return "pending", "what runs is not what was deployed"
     return "synced", None
 

@@ -180,7 +180,7 @@ def test_the_verdict_names_the_worst_first(given: Facts, verdict: str) -> None:
 
 def test_an_engine_that_does_not_answer_is_not_called_in_sync_or_healthy() -> None:
     stack = report.status(replace(facts([WEB]), containers=None))["stacks"][0]
-    assert stack["reason"] == "the engine does not answer"
+    assert (stack["sync"], stack["reason"]) == ("pending", "the engine does not answer")
     assert stack["health"] == "missing"
 
 
