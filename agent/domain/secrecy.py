@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _NAME = re.compile(
-    r"(?:^|_)(?:\w*PASS(?:WORD|WD|PHRASE)?|PWD|\w*PW|SECRETS?|\w*TOKEN|\w*KEY|CREDENTIALS?|DSN|SALT)"
+    r"(?:^|_)(?:\w*PASS(?:WORDS?|WD|PHRASE)?|PWD|\w*PW|\w*SECRETS?|\w*TOKEN|\w*KEY|CREDENTIALS?|DSN|SALT)"
     r"(?:_[A-Z]?\d+|_BASE64|_HASH)?$"
     r"|(?:^|_)(?:PASSWORD|SECRET|API_?KEY|PRIVATE_?KEY)_",
     re.IGNORECASE,

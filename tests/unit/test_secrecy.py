@@ -18,6 +18,9 @@ from agent.domain.secrecy import looks_secret
         ("SECRET_KEY_BASE", "abc"),
         ("AWS_SECRET_ACCESS_KEY", "abc"),
         ("APIKEY", "abc"),
+        ("Auth__ClientSecret", "abc"),
+        ("APPSECRET", "abc"),
+        ("USER_PASSWORDS", "a:b"),
         ("SENTRY_DSN", "abc"),
         ("DATABASE_URL", "postgres://me:pw@db/x"),
         ("ANYTHING", "https://:pw@example.com"),
@@ -42,6 +45,8 @@ def test_what_looks_secret(name: str, value: str) -> None:
         ("SSH_PUBLIC_KEY", "ssh-ed25519 AAAA"),
         ("BASE_URL", "https://example.com:8443/a@b"),
         ("KEYBOARD", "de"),
+        ("MAX_TOKENS", "4096"),
+        ("SECRETARY", "Ada"),
     ],
 )
 def test_what_does_not(name: str, value: str) -> None:
