@@ -155,6 +155,13 @@ class Clone:
         except OSError as err:
             raise _failed("written", err, path) from None
 
+    def discard(self, path: str) -> None:
+        """Take back a file that was just created, and its directory if that is empty then."""
+        target = self.root / path
+        with suppress(OSError):
+            target.unlink()
+            target.parent.rmdir()
+
     def replace(self, path: str, content: bytes) -> None:
         """Put ``content`` in the place of a file, if there is one: whole or not at all, mode kept.
 

@@ -171,8 +171,11 @@ class Takeover:
                 plain = f"{path}{PLAIN_SUFFIX}"
                 self._clone.create(plain, converted.plaintext(path), private=True)
                 taken.plain.append(plain)
-        except CommitdError as err:
+        except CommitdError as err:  # half a stack would be in the way of the next try
             taken.refused = str(err)
+            for path in (*taken.files, *taken.plain):
+                self._clone.discard(path)
+            taken.files, taken.plain = [], []
 
     async def _seal(self, path: str, plaintext: bytes) -> bytes:
         if self._sealing is None:
