@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from agent.domain.documents import Document, Path
 from agent.domain.origin import Origin
@@ -19,7 +18,7 @@ def wanted(document: Document, origin: Origin) -> dict[Path, str]:
 
     Raises :class:`PermanentError` with a place where nobody can tell what is mounted.
     """
-    found = dict(_volumes(document, origin))
+    found: dict[Path, str] = {}
     services = document.data.get("services")
     for name, service in services.items() if isinstance(services, dict) else ():
         mounts = service.get("volumes") if isinstance(service, dict) else None
@@ -63,16 +62,6 @@ def _bound(document: Document, origin: Origin, at: Path, target: str) -> str:
     if path is None:
         raise document.error(at, "nobody can tell where this data is", "write the path out")
     return path.replace("$", "$$")
-
-
-def _volumes(document: Document, origin: Origin) -> Iterator[tuple[Path, str]]:
-    """Volumes that are a directory of the host under another name."""
-    volumes: Any = document.data.get("volumes")
-    for name, volume in volumes.items() if isinstance(volumes, dict) else ():
-        options = volume.get("driver_opts") if isinstance(volume, dict) else None
-        device = options.get("device") if isinstance(options, dict) else None
-        if isinstance(device, str) and device.startswith((".", "~")):
-            yield ("volumes", name, "driver_opts", "device"), _absolute(origin, device)
 
 
 def _absolute(origin: Origin, path: str) -> str:

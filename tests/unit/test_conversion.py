@@ -240,14 +240,6 @@ def test_data_behind_a_variable_stays_where_it_is() -> None:
         service("    volumes: ['${D:-./data}:/d']")
 
 
-def test_a_volume_that_is_a_directory_keeps_its_place() -> None:
-    found = convert(
-        "services: {app: {image: x}}\n"
-        "volumes: {v: {driver_opts: {type: none, o: bind, device: ./v}}}\n"
-    )
-    assert b"device: /srv/web/v}" in found.files[COMPOSE]
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
