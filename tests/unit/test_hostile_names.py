@@ -70,5 +70,5 @@ def test_a_comment_calls_nobody_and_holds_no_markup(path: str, shown: str) -> No
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     main._say(PermanentError("it cannot be read", where=NAME))
     said = capsys.readouterr().err
-    assert said.startswith("commitd: stacks/a b\\n::error::x\\x1b[2J\\u2028")
+    assert said.startswith("commitd: stacks/a b ::error::x\\x1b[2J ")
     assert said.count("\n") == 1

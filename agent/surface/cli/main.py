@@ -113,7 +113,7 @@ class Verbs(click.Group):
 
 
 def _say(err: CommitdError) -> None:
-    click.echo(terminal.plain(f"commitd: {err}"), err=True)
+    click.echo(terminal.one_line(f"commitd: {err}"), err=True)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
