@@ -44,7 +44,7 @@ class Invocation:
     ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
     what of images without a digest; ``images`` is where the files name those, by service, and
     ``variables`` what they name with a variable in it. ``hidden`` must not show in any message:
-    what is given, and the values of all ``secrets``.
+    what is given, and the values of all ``secrets``. ``salt`` is the host's own, for digests.
     """
 
     project: str
@@ -57,6 +57,7 @@ class Invocation:
     images: Mapping[str, Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     hidden: tuple[str, ...] = ()
+    salt: str = ""
 
     def __post_init__(self) -> None:
         hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
@@ -118,7 +119,7 @@ class Compose:
             if stack.pins == "require":
                 raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
-        return expected.services(model, stack.value)
+        return expected.services(model, stack.value, stack.salt)
 
     async def hashes(self, stack: Invocation) -> dict[str, str]:
         """The config hash of each service, as Compose labels its containers with."""

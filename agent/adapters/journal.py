@@ -8,6 +8,7 @@ call them from a worker thread where latency matters.
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +24,10 @@ from agent.domain.model import Cause, Hold, Status
 ACTIONS_KEPT = timedelta(days=180)
 EVICTED_KEPT = timedelta(days=30)
 """How long the journal remembers finished actions, and containers that are not kept (any more)."""
+
+
+SALT = "salt"
+"""Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,14 @@ def _entry(row: sqlite3.Row) -> Entry:
 
 class Journal(Releases, Evictions, Orders):
     """The journal of one host."""
+
+    def salt(self) -> str:
+        """The host's own, for digests of what nobody may see; made when first asked for."""
+        found = self.get(SALT)
+        if found is None:
+            found = secrets.token_hex(16)
+            self.put(SALT, found)
+        return str(found)
 
     # --- actions ---
 

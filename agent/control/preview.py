@@ -14,7 +14,7 @@ import anyio.to_thread
 from agent.adapters.compose import Compose, Invocation
 from agent.adapters.export import export
 from agent.adapters.git import Git
-from agent.adapters.journal import Journal
+from agent.adapters.journal import SALT, Journal
 from agent.adapters.repository import Repository
 from agent.control.older import stack_at
 from agent.control.stacks import Ready
@@ -44,6 +44,7 @@ class Preview:
         self._releases = journal.releases()
         self._rollbacks = journal.rollbacks()
         self._plaintext = journal.plaintext()
+        self._salt = journal.get(SALT) or ""
         self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
     async def look(
@@ -137,6 +138,7 @@ class Preview:
             images=stack.images,
             variables=stack.variables,
             hidden=hidden,
+            salt=self._salt,
         )
 
     def _link_plaintext(self, stack: Stack, root: Path) -> tuple[str, ...]:

@@ -271,6 +271,7 @@ class SecretKeeper:
             pins=stack.pins,
             images=stack.images,
             variables=stack.variables,
+            salt=self._journal.salt(),
         )
 
     def _copy(self, file: EnvFile, content: bytes) -> Path:

@@ -11,17 +11,19 @@ from agent.domain.gate import Expected
 _WAITED_FOR = frozenset({"service_healthy", "service_completed_successfully"})
 
 
-def services(model: Mapping[str, Any], value: Callable[[str], str]) -> dict[str, Expected]:
+def services(
+    model: Mapping[str, Any], value: Callable[[str], str], salt: str
+) -> dict[str, Expected]:
     """By name. ``model`` is what ``docker compose config --format json`` prints.
 
-    ``value`` is what the variable with a name depends on.
+    ``value`` and ``salt`` are for :func:`inline.digest`.
     """
     files = {
         kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
         for kind in ("configs", "secrets")
     }
     return {
-        name: _service(raw, files, inline.digest(raw, model, value))
+        name: _service(raw, files, inline.digest(raw, model, value, salt))
         for name, raw in (model.get("services") or {}).items()
     }
 

@@ -7,6 +7,7 @@ Compose tells what to recreate: with other words in them, ``up`` leaves the old 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +16,12 @@ from agent.domain import dotenv
 
 
 def digest(
-    service: Mapping[str, Any], model: Mapping[str, Any], value: Callable[[str], str]
+    service: Mapping[str, Any], model: Mapping[str, Any], value: Callable[[str], str], salt: str
 ) -> str:
     """Names what one service of a resolved model is given that way; empty if nothing is.
 
-    ``value`` is what the variable with a name depends on.
+    ``value`` is what the variable with a name depends on. Without the host's own ``salt`` a weak
+    secret could be guessed from what the journal shows.
     """
     said: list[tuple[str, str]] = []
     for kind in ("configs", "secrets"):
@@ -30,7 +32,8 @@ def digest(
                 said.append((use["source"], str(source["content"])))
             elif source.get("environment"):
                 said.append((use["source"], value(str(source["environment"]))))
-    return hashlib.sha256(json.dumps(sorted(said)).encode()).hexdigest() if said else ""
+    text = json.dumps(sorted(said)).encode()
+    return hmac.new(salt.encode(), text, hashlib.sha256).hexdigest() if said else ""
 
 
 def passage(text: str, key: str) -> str:

@@ -10,13 +10,13 @@ MODEL = {
 }
 
 
-def digest(*uses: str, e: str = "1", content: str = "one") -> str:
+def digest(*uses: str, e: str = "1", content: str = "one", salt: str = "a") -> str:
     model = {**MODEL, "configs": {**MODEL["configs"], "c": {"content": content}}}
     service = {
         "configs": [{"source": use} for use in uses if use in MODEL["configs"]],
         "secrets": [{"source": use} for use in uses if use in MODEL["secrets"]],
     }
-    return inline.digest(service, model, {"E": e, "S": "secret"}.__getitem__)
+    return inline.digest(service, model, {"E": e, "S": "secret"}.__getitem__, salt)
 
 
 def test_what_compose_writes_into_a_container_is_told_apart_by_its_words() -> None:
@@ -26,6 +26,7 @@ def test_what_compose_writes_into_a_container_is_told_apart_by_its_words() -> No
     assert digest("c", e="1") == digest("c", e="2")
     assert digest("e", e="1") != digest("e", e="2")
     assert "secret" not in digest("s")
+    assert digest("s") != digest("s", salt="b")  # nobody tells from it which word it was
 
 
 @pytest.mark.parametrize(
