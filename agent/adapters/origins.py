@@ -95,6 +95,7 @@ async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
                 *words, "--profile", "*", "config", "--no-interpolate", cwd=project.directory
             ),
             project.files,
+            services,
         )
     found = conversion.env_files(content, name, str(project.directory))
     return Origin(
@@ -109,7 +110,7 @@ async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
         },
         binds={
             each: {
-                posixpath.normpath(str(volume.get("target"))): str(volume.get("source"))
+                posixpath.normpath(str(volume.get("target"))): _literal(volume["source"]) or ""
                 for volume in raw.get("volumes") or []
                 if volume.get("type") == "bind"
             }
@@ -178,9 +179,19 @@ def _leads_on(content: bytes, name: str) -> bool:
     return "include" in data or any(isinstance(s, dict) and "extends" in s for s in found)
 
 
-def _dump(model: dict[str, Any], files: tuple[Path, ...]) -> bytes:
+def _dump(
+    model: dict[str, Any], files: tuple[Path, ...], resolved: Mapping[str, Mapping[str, Any]]
+) -> bytes:
     model.pop("name", None)
-    for service in (model.get("services") or {}).values():
+    for name, service in (model.get("services") or {}).items():
+        # Before a variable has its value, Compose takes a path for the name of a volume.
+        binds = {
+            volume.get("target"): volume
+            for volume in resolved[name].get("volumes") or []
+            if volume.get("type") == "bind"
+        }
+        if volumes := service.get("volumes"):
+            service["volumes"] = [binds.get(v.get("target"), v) for v in volumes]
         # As a bare word it can become any other entry. What is not there would lead out of the
         # repository, by its absolute path.
         entries = service.pop("env_file", None) or []

@@ -217,6 +217,7 @@ def test_what_the_agent_would_lose_is_not_adopted_and_no_secret_of_a_profile_sta
             f"environment: {{API_TOKEN: {_TOKEN}}}}}\n"
         ),
     }
+    files["data/compose.override.yaml"] = "services: {app: {labels: {two: files}}}\n"
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
@@ -233,7 +234,7 @@ def test_what_the_agent_would_lose_is_not_adopted_and_no_secret_of_a_profile_sta
     assert not (tmp_path / "stacks/profiled").exists()
     assert told["data"]["status"] == "proven", told["data"]
     written = (tmp_path / "stacks/data/compose.yaml").read_text()
-    assert f"{root}/data/state/db:/db" in written
+    assert f"source: {root}/data/state/db" in written
     assert _TOKEN not in written
 
 
