@@ -6,6 +6,7 @@ import anyio
 import click
 
 from agent.adapters.repository import Repository
+from agent.domain.errors import ConfigError
 from agent.surface.cli import common
 
 
@@ -19,8 +20,12 @@ def command(ctx: click.Context, sha: str) -> None:
     """
     config = common.load(ctx)
     repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
-    journal = common.open_journal(config, read_only=False)
-    full = anyio.run(repository.resolve, sha, backend="asyncio")
-    journal.approve(full)
+    try:
+        full = anyio.run(repository.resolve, sha, backend="asyncio")
+    except PermissionError:
+        raise ConfigError(
+            "this user may not look into it", where=str(config.state_dir), hint="try it as root"
+        ) from None
+    common.open_journal(config, read_only=False).approve(full)
     click.echo(f"{full[:7]} is approved on this host.")
     common.wake_agent(config)
