@@ -68,15 +68,15 @@ async def open_secrets(
         return {}
     if config.secrets.sops.image and host.running_agent(config):
         return {}
-    sealed = [sops.Sealed(path, contents[path]) for path in sorted(wanted)]
+    files = [sops.Sealed(path, contents[path]) for path in sorted(wanted)]
     try:
         key = await anyio.to_thread.run_sync(host.read_key, config.secrets)
-        found = await sops.decryptor(config.secrets.sops, engine).decrypt(sealed, key)
+        found = await sops.decryptor(config.secrets.sops, engine).decrypt(files, key)
     except CommitdError:
         return {}
     return {
         file.path: content
-        for file, content in zip(sealed, found, strict=True)
+        for file, content in zip(files, found, strict=True)
         if isinstance(content, bytes)
     }
 
@@ -120,5 +120,5 @@ def _invocation(
         pins=stack.pins,
         images=stack.images,
         variables=stack.variables,
-        hidden=tuple(word for path, text in opened.items() for word in sealed.words(path, text)),
+        hidden=sealed.hidden(opened),
     )

@@ -265,7 +265,7 @@ class SecretKeeper:
             file=self._root / stack.compose,
             env_files=tuple(plain),
             secrets=dotenv.secret_environment(values),
-            hidden=tuple({w: None for p, c in opened.items() for w in sealed.words(p, c)}),
+            hidden=sealed.hidden(opened),
             root=self._root,
             build=stack.build,
             pins=stack.pins,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -88,6 +88,11 @@ def words(path: str, plaintext: bytes) -> list[str]:
     if path.endswith(".ini"):
         return [line.partition("=")[2].strip() for line in text.splitlines()]
     return text.splitlines()
+
+
+def hidden(opened: Mapping[str, bytes]) -> tuple[str, ...]:
+    """:func:`words` of several files, plaintext by path: what no message may show."""
+    return tuple(dict.fromkeys(w for path, text in opened.items() for w in words(path, text)))
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -1,0 +1,86 @@
+"""A look at what would be done resolves stacks with their secrets, and shows none of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from agent.adapters.compose import Compose
+from agent.adapters.engine import Engine
+from agent.adapters.git import Git
+from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository
+from agent.control.adopt import Adopter
+from agent.control.preview import Preview
+from agent.control.rehearse import rehearse
+from agent.domain import layout
+from agent.domain.model import Deploy, Reason
+from tests.unit import builders
+
+if TYPE_CHECKING:
+    from agent.domain.model import DesiredState
+
+SECRET = "hunter2hunter2"
+SEALED = "stacks/web/db.secret.env"
+# Compose quotes a port that is none.
+FILES = {
+    "host/media/stacks.yaml": b"- web\n",
+    "stacks/web/compose.yaml": b"services: {a: {image: x, ports: ['${PASSWORD}:80']}}\n",
+    SEALED: b"PASSWORD=ENC[x]\nsops_mac=ENC[x]\n",
+}
+PLAINTEXT = f"PASSWORD={SECRET}\n".encode()
+
+
+@pytest.fixture
+def compose() -> Compose:
+    spec = importlib.util.find_spec("compose")
+    assert spec
+    assert spec.origin
+    return Compose(Path(spec.origin).parent / "docker-compose", "unix:///nonexistent", 60)
+
+
+def _desired(sha: str = builders.SHA) -> DesiredState:
+    return layout.read(builders.tree(FILES), FILES, builders.revision(sha), "media")
+
+
+def test_a_rehearsal_that_fails_says_why_without_the_secret(compose: Compose) -> None:
+    async def run() -> dict[str, str | None]:
+        async with Engine("unix:///nonexistent") as engine:
+            look = partial(rehearse, tree=builders.tree(FILES), contents=FILES)
+            stacks = _desired().stacks
+            return await look(compose, Adopter(compose, engine), stacks, opened={SEALED: PLAINTEXT})
+
+    assert anyio.run(run) == {"web": "invalid hostPort: [redacted]"}
+
+
+def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_path: Path) -> None:
+    root = tmp_path / "repo"
+    for path, content in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "x")):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    (root / layout.plaintext_path(SEALED)).write_bytes(PLAINTEXT)
+    askpass = tmp_path / "askpass"
+    repository = Repository(root, "main", askpass)
+
+    async def run() -> str | None:
+        desired = _desired(await repository.resolve("HEAD"))
+        deploys = [Deploy(stack, Reason.NEW) for stack in desired.stacks]
+        journal = Journal(tmp_path / "journal.db")
+        preview = Preview(repository, Git(root, askpass), "media", journal, compose)
+        sights = await preview.look(deploys, desired.revision.sha, ())
+        journal.close()
+        return sights["web"].unknown
+
+    said = anyio.run(run)
+    assert said
+    assert "invalid hostPort: [redacted]" in said
+    assert SECRET not in said
