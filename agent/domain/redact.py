@@ -11,22 +11,24 @@ MASK = "[redacted]"
 LONGEST = 16 * 1024
 """Characters from the end that are kept: the last words of a tool say what went wrong."""
 _SHORTEST = 4
+_ESCAPED = re.compile(r"\\[nrt]")
 _DOTENV_COMPLAINT = re.compile(
     r"(unterminated quoted value|unexpected character|invalid dotenv|invalid interpolation).*"
 )
 
 
 def text(raw: str, secrets: Iterable[str]) -> str:
-    """The end of ``raw`` without the values in ``secrets`` and what parsers quote of env files.
+    r"""The end of ``raw`` without the values in ``secrets`` and what parsers quote of env files.
 
-    Tools quote values, take them apart and change their case: so their words count as well, in
-    either case. What is shorter than four characters is not searched for: it would mask half of
-    any text.
+    Tools quote values, take them apart and change their case, and services make line breaks of the
+    ``\n`` in a key that is one line: so all these words count as well, in either case. What is
+    shorter than four characters is not searched for: it would mask half of any text.
     """
     clean = _DOTENV_COMPLAINT.sub(lambda match: f"{match[1]} {MASK}", raw)
     pieces = {
         piece
-        for value in secrets
+        for secret in secrets
+        for value in {secret, _ESCAPED.sub("\n", secret)}
         for whole in (value, *value.splitlines(), *re.split(r"[\s'\"]+", value))
         for piece in (
             whole,
@@ -40,7 +42,10 @@ def text(raw: str, secrets: Iterable[str]) -> str:
     overlap = max(map(len, pieces), default=0)
     clean = clean[-(LONGEST + overlap) :]
     covered = bytearray(len(clean))
+    folded = clean.casefold()
     for piece in pieces:
+        if piece.isascii() and piece.lower() not in folded:
+            continue  # soon said of nearly all of them
         # A look-ahead finds overlapping matches; ignoring case keeps lengths.
         for match in re.finditer(f"(?={re.escape(piece)})", clean, re.IGNORECASE):
             covered[match.start() : match.start() + len(piece)] = b"\1" * len(piece)

@@ -6,20 +6,19 @@ import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
-from typing import Any
 
 import yaml
 
 from agent.domain import documents, dotenv, settings
+from agent.domain.errors import PermanentError
 from agent.domain.model import Fault, Stack
 from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
 
 _NAME = re.compile(r"[^/]*\.secret\.[A-Za-z0-9_+-]+")
 _TYPES = {"env": "dotenv", "yaml": "yaml", "yml": "yaml", "json": "json", "ini": "ini"}
 _SHOWN_OF = 64 * 1024
-"""Bytes up to which a file's words are looked for in what tools print."""
-_MOST = 2000
+"""Bytes up to which a file of any other format is searched for, line by line."""
+_NO_VALUES = frozenset({"", "~", "null", "true", "false"})
 
 
 def is_secret(path: str) -> bool:
@@ -71,23 +70,25 @@ def with_secrets(
 
 
 def words(path: str, plaintext: bytes) -> list[str]:
-    """What of a secret file must not show in any text: values, not the names they go by.
+    """What of a secret file must not show in any text: values as they stand there, not their names.
 
-    Of what is no text, or too long to be searched for, nothing.
+    Of a file that holds neither variables nor YAML nor JSON all lines, or none if it is long.
     """
-    if len(plaintext) > _SHOWN_OF:
-        return []
     try:
-        text = plaintext.decode()
         if path.endswith(".env"):
             return list(dotenv.decrypted_values(plaintext).values())
         if sops_type(path) in {"yaml", "json"}:
-            return list(islice(_leaves(yaml.safe_load(text)), _MOST))
-    except (ValueError, yaml.YAMLError, RecursionError):
-        text = plaintext.decode(errors="ignore")
+            # As they are written: a number that is read and written again may be another text.
+            _, root = documents.compose(plaintext, path)
+            return [word for word in _leaves(root) if word not in _NO_VALUES]
+    except (ValueError, PermanentError):
+        pass
+    if len(plaintext) > _SHOWN_OF:
+        return []
+    lines = plaintext.decode(errors="ignore").splitlines()
     if path.endswith(".ini"):
-        return [line.partition("=")[2].strip() for line in text.splitlines()]
-    return text.splitlines()
+        return [line.partition("=")[2].strip() for line in lines]
+    return lines
 
 
 def hidden(opened: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -95,12 +96,9 @@ def hidden(opened: Mapping[str, bytes]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(w for path, text in opened.items() for w in words(path, text)))
 
 
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for each in value.values():
-            yield from _leaves(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(each)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
+def _leaves(node: yaml.Node | None) -> Iterator[str]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node.value
+    elif isinstance(node, yaml.CollectionNode):
+        for each in node.value:
+            yield from _leaves(each[1] if isinstance(node, yaml.MappingNode) else each)

@@ -49,6 +49,11 @@ def test_text_without_secrets_is_left_alone(raw: str) -> None:
         ("abcdef", ["abcd", "cdef"], "[redacted]"),
         ("xababab", ["abab"], "x[redacted]"),
         ("line two leaks", ["line one\nline two"], "[redacted] leaks"),
+        (
+            "bad key:\nMIIEvQIB\nKCAQEA",
+            [r"BEGIN\nMIIEvQIB\nKCAQEA\nEND"],
+            "bad key:\n[redacted]\n[redacted]",
+        ),
         ("the word swordfish", ["correct swordfish battery"], "the word [redacted]"),
         ("a b c", ["a", "b", "c"], "a b c"),
         ('unterminated quoted value "hunt', [], "unterminated quoted value [redacted]"),

@@ -173,8 +173,33 @@ def test_values_are_not_to_be_shown_and_names_may_be(
     assert sealed.words(path, plaintext) == words
 
 
+@pytest.mark.parametrize(
+    ("path", "plaintext", "words"),
+    [
+        # What reading and writing a value again would change.
+        (
+            "a.secret.yaml",
+            b"{pin: 01234567, n: 1234.50, h: 0xBEEF}",
+            ["01234567", "1234.50", "0xBEEF"],
+        ),
+        ("a.secret.json", b'{"n": 1.50, "d": 2024-01-01}', ["1.50", "2024-01-01"]),
+        # What YAML's types would refuse.
+        ("a.secret.yaml", b"a: !!timestamp hunter2\n", ["hunter2"]),
+        ("a.secret.yaml", b"a: !!bool hunter2\n", ["hunter2"]),
+        # As SOPS writes it, and long ones.
+        ("a.secret.json", b'{\n\t"a": "b c"\n}', ["b c"]),
+        ("a.secret.json", b'{\n\t"a": "%b",\n\t"b": "c"\n}' % (b"x" * 70_000), ["x" * 70_000, "c"]),
+        ("a.secret.env", b"A=%b\nB=c" % (b"x" * 70_000), ["x" * 70_000, "c"]),
+    ],
+)
+def test_values_are_known_as_they_stand_in_the_file(
+    path: str, plaintext: bytes, words: list[str]
+) -> None:
+    assert sealed.words(path, plaintext) == words
+
+
 def test_a_secret_that_expands_without_end_is_not_followed_to_the_end() -> None:
     bomb = "a0: &a0 [x, x]\n" + "".join(
         f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)
     )
-    assert len(sealed.words("a.secret.yaml", bomb.encode())) == 2000
+    assert len(sealed.words("a.secret.yaml", bomb.encode())) == 60
