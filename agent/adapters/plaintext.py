@@ -127,7 +127,12 @@ def _replace(directory: int, name: str, create: Callable[[str, int], None]) -> N
         os.unlink(temporary, dir_fd=directory)
     try:
         create(temporary, directory)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        try:
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except IsADirectoryError:
+            # The engine makes one where a file that it is to mount is missing.
+            os.rmdir(name, dir_fd=directory)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)
@@ -144,8 +149,13 @@ def _delete(base: Path, path: str) -> None:
                 raise
             return
         for each in (_temporary(name), name):
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(each, dir_fd=directory)
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError:
+                with suppress(OSError):  # with something in it, it is not the engine's, nor ours
+                    os.rmdir(each, dir_fd=directory)
 
 
 def _temporary(name: str) -> str:

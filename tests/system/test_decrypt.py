@@ -286,12 +286,13 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
     anyio.run(main)
 
 
-@pytest.mark.parametrize("instead", ["a file", "a symlink", "a directory"])
+@pytest.mark.parametrize("instead", ["a file", "a symlink", "a directory", "an impossible name"])
 def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
     tmp_path: Path, instead: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal(tmp_path / "journal.db")
-    journal.keep_plaintext({"stacks/gone/db.secret.env": "oid"})
+    name = "x" * 300 if instead == "an impossible name" else "db"
+    journal.keep_plaintext({f"stacks/gone/{name}.secret.env": "oid"})
     place = tmp_path / "stacks/gone"
     place.parent.mkdir()
     if instead == "a file":
@@ -304,7 +305,7 @@ def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
     keeper = SecretKeeper(store, journal, None, no_key, _nothing)
     with caplog.at_level(logging.WARNING):
         assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
-    kept = instead == "a directory"
+    kept = instead == "an impossible name"
     assert bool(journal.plaintext()) is kept
     assert ("cannot be deleted" in caplog.text) is kept
 

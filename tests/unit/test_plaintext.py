@@ -113,6 +113,26 @@ def test_a_symlink_is_replaced_and_never_followed(store: PlaintextStore, tmp_pat
     assert not path.is_symlink()
 
 
+def test_a_directory_that_the_engine_made_in_its_place_is_replaced(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "repo" / NAME
+    path.mkdir()
+    assert not store.present(NAME)
+    store.write(NAME, b"A=1\n")
+    assert store.present(NAME)
+    store.delete(NAME)
+    path.mkdir()
+    store.delete(NAME)
+    assert not path.exists()
+    (path / "data").mkdir(parents=True)
+    with pytest.raises(OSError, match="not empty"):
+        store.write(NAME, b"A=1\n")
+    store.delete(NAME)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert (path / "data").is_dir()
+
+
 def test_nothing_is_written_behind_a_directory_that_is_a_symlink(
     store: PlaintextStore, tmp_path: Path
 ) -> None:
