@@ -95,7 +95,15 @@ class Recipients:
         wanted = self.repository.wanted(path)
         missing = tuple(key for key in wanted if key not in file.recipients)
         extra = tuple(key for key in file.recipients if key not in wanted)
-        return Custody(path, missing, extra, self._risk(path, wanted, extra))
+        risk = self._risk(path, wanted, extra)
+        if risk is None and file.others and (missing or extra):
+            risk = HeldError(
+                f"it is for keys of {', '.join(file.others)} as well, which would be taken away",
+                where=path,
+                hint=f"put age keys of their owners into {PERSONS_PATH}, then take the others away "
+                f"yourself: sops rotate -i --rm-pgp … {path}",
+            )
+        return Custody(path, missing, extra, risk)
 
     def _risk(self, path: str, wanted: Iterable[str], extra: Iterable[str]) -> CommitdError | None:
         """Why its recipients must not be changed: somebody might be locked out."""
@@ -136,9 +144,10 @@ class Recipients:
 
     def _update(self, file: Custody, sops: SopsEditor) -> Custody:
         try:
-            sops.update_keys(file.path)
+            # In this order: cut short between the two, the file still shows that it is not done.
             if file.extra:
                 sops.new_data_key(file.path)
+            sops.update_keys(file.path)
             after = self._custody(file.path, self._clone.read(file.path))
         except CommitdError as err:
             return Custody(file.path, file.missing, file.extra, err)

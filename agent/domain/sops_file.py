@@ -18,6 +18,8 @@ from agent.domain.errors import PermanentError
 _SEALED = "ENC["
 _PREFIX = "sops_"
 _RECIPIENT = re.compile(r"(?:(key_groups__list_\d+__map_)?)age__list_\d+__map_recipient")
+_OTHERS = ("pgp", "kms", "gcp_kms", "azure_kv", "hc_vault", "hckms")
+_OTHER = re.compile(rf"(?:key_groups__list_\d+__map_)?({'|'.join(_OTHERS)})__list_\d+__map_.*")
 _GROUP = re.compile(r"key_groups__list_(\d+)__map_")
 _OWN_CHOICE = (
     "unencrypted_regex", "encrypted_regex", "encrypted_suffix",
@@ -33,12 +35,13 @@ class Sealed:
     """``recipients`` are age's alone, in order; ``groups`` are as many as must come together.
 
     ``plain`` are names and lines (from 1) of values that stand there in the clear although the
-    file does not say that they should.
+    file does not say that they should. ``others`` are kinds of keys it is for besides age's.
     """
 
     recipients: tuple[str, ...]
     groups: int = 1
     plain: tuple[tuple[str, int], ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def read(content: bytes, path: str) -> Sealed | None:
@@ -102,7 +105,8 @@ def _flat(pairs: list[_Pair]) -> Sealed | None:
         for key, value, line, sops in pairs
         if not sops and suffix and not key.endswith(suffix) and _in_clear(value)
     )
-    return Sealed(recipients, _needed(own, len(groups)), plain)
+    others = tuple(sorted({found[1] for key in own if (found := _OTHER.fullmatch(key))}))
+    return Sealed(recipients, _needed(own, len(groups)), plain, others)
 
 
 def _shown(key: str, value: str) -> str:
@@ -134,7 +138,10 @@ def _nested(data: Any, text: str) -> Sealed | None:
     ]
     content = text.encode()
     plain = tuple((name, line_of(content, name.rpartition(".")[2])) for name in names)
-    return Sealed(recipients, _needed(own, len(places)), plain)
+    others = {
+        kind for each in places if isinstance(each, dict) for kind in _OTHERS if each.get(kind)
+    }
+    return Sealed(recipients, _needed(own, len(places)), plain, tuple(sorted(others)))
 
 
 def _leaves(value: Any, name: str, suffix: str) -> Iterator[tuple[str, Any]]:

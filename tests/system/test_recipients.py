@@ -168,6 +168,14 @@ def test_nobody_is_locked_out_by_rules_that_do_not_know_them(fleet: Fleet) -> No
     said = person.sh("commitd secrets recipients --write --update", 1)
     assert f"media needs it and has no public key: {media.recipient} may be its key" in said
     assert person.readers(secret) == set(both)
+    fleet.workspace.write({"host/media/age.pub": media.recipient})
+    edge = fleet.box.new_age_key().recipient
+    fleet.workspace.write({"host/edge/age.pub": edge, "host/edge/stacks.yaml": "- web\n"})
+    with (person.clone / secret).open("a") as file:
+        file.write("sops_pgp__list_0__map_fp=85D77543B3D624B63CEA9E6DBC17301B491B3F21\n")
+    said = person.sh("commitd secrets recipients --write --update", 1)
+    assert "it is for keys of pgp as well, which would be taken away" in said
+    assert "sops_pgp" in (person.clone / secret).read_text()
     (person.clone / ".sops.yaml").write_text("creation_rules: []\n")
     assert "not written by commitd" in person.sh("commitd secrets recipients --write", 1)
     assert (person.clone / ".sops.yaml").read_text() == "creation_rules: []\n"

@@ -231,6 +231,22 @@ def test_a_file_without_metadata_is_not_encrypted(text: str, path: str) -> None:
     assert sops_file.read(b"\xff" + text.encode(), "a.pem") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (dotenv(ADA, more="sops_pgp__list_0__map_fp=85D7"), "a.secret.env"),
+        (dotenv(ADA, more="sops_key_groups__list_1__map_pgp__list_0__map_fp=85D7"), "a.secret.env"),
+        (ini(ADA) + "pgp__list_0__map_fp = 85D7\n", "a.secret.ini"),
+        ('{"sops": {"mac": "m", "age": [], "kms": [], "pgp": [{"fp": "85D7"}]}}', "a.secret.json"),
+        ('{"sops": {"mac": "m", "key_groups": [{"pgp": [{"fp": "85D7"}]}]}}', "a.secret.yaml"),
+    ],
+)
+def test_keys_that_are_not_ages_are_seen(text: str, path: str) -> None:
+    file = sops_file.read(text.encode(), path)
+    assert file is not None
+    assert file.others == ("pgp",)
+
+
 def test_a_group_is_enough_where_the_file_says_so() -> None:
     groups = [{"age": [{"recipient": key, "enc": ""}]} for key in (MEDIA, ADA)]
     for own, needed in (({}, 2), ({"shamir_threshold": 1}, 1)):
