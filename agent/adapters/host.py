@@ -16,6 +16,8 @@ from agent.domain.config import Config, Secrets
 from agent.domain.errors import ConfigError, HeldError
 
 _CREDENTIAL = "credential:"
+_OWN = frozenset({"journal.db", "commitd.sock"})
+"""What is in a state or a runtime directory that an agent has used, and in no other."""
 _KEY_MARK = b"AGE-SECRET-KEY-"
 
 
@@ -147,15 +149,29 @@ def docker_host(config: Config | None) -> str:
 
 
 def prepare_directories(config: Config) -> None:
-    """Make the state and runtime directories, closed to others."""
+    """Make the state and runtime directories, closed to others. Raises :class:`ConfigError`."""
     for directory in (config.state_dir, config.runtime_dir):
         try:
+            if directory.exists() and _of_others(directory):
+                raise ConfigError(
+                    "others use this directory too, and the agent would close it to them",
+                    where=str(directory),
+                    hint=f"name one of its own in the configuration, as {directory}/commitd",
+                )
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
         except OSError as err:
             raise ConfigError(
                 f"the directory cannot be used: {err.strerror}", where=str(directory)
             ) from None
+
+
+def _of_others(directory: Path) -> bool:
+    """Whether it is open to others and holds things, and none of them is the agent's."""
+    if not directory.stat().st_mode & 0o077:
+        return False
+    names = {path.name for path in directory.iterdir()}
+    return bool(names) and not names & _OWN
 
 
 def install_askpass(config: Config) -> Path:

@@ -1,0 +1,47 @@
+"""Directories of the agent's own are closed to others, and those of others are left alone."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.adapters import host
+from agent.domain import config
+from agent.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _config(tmp_path: Path) -> config.Config:
+    remotes = (config.Remote(name="a", url="file:///a"),)
+    state, runtime = tmp_path / "state", tmp_path / "run"
+    return config.Config(host="media", remotes=remotes, state_dir=state, runtime_dir=runtime)
+
+
+@pytest.mark.parametrize("holds", [None, "", "journal.db"])
+def test_a_directory_of_the_agents_own_is_closed_to_others(
+    tmp_path: Path, holds: str | None
+) -> None:
+    state = tmp_path / "state"
+    if holds is not None:
+        state.mkdir()
+        state.chmod(0o755)
+    if holds:
+        (state / holds).touch()
+    host.prepare_directories(_config(tmp_path))
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["state", "run"])
+def test_a_directory_that_others_use_is_not_taken_from_them(tmp_path: Path, name: str) -> None:
+    shared = tmp_path / name
+    (shared / "lock").mkdir(parents=True)  # as in /run
+    shared.chmod(0o755)
+    with pytest.raises(ConfigError, match="others use this directory") as caught:
+        host.prepare_directories(_config(tmp_path))
+    assert caught.value.where == str(shared)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
