@@ -29,6 +29,7 @@ _SCP_URL = re.compile(
     r"(?P<user>[A-Za-z0-9_.-]+)@(?P<host>[A-Za-z0-9_.-]+):(?P<path>/?[^-/:][^:]*)"
 )
 _PINNED = re.compile(r"[^@\s]+:[^@:/\s]+@sha256:[0-9a-f]{64}")
+_AGE_KEY = re.compile(r"/.*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -267,6 +268,12 @@ def _check(config: Config, document: documents.Document) -> None:
         raise wrong(("resync",), "resync must be at least 1s")
     if config.secrets:
         _check_sops(config.secrets.sops, wrong)
+        if not _AGE_KEY.fullmatch(config.secrets.age_key):
+            raise wrong(
+                ("secrets", "age_key"),
+                f"{config.secrets.age_key!r} is neither an absolute path nor a credential",
+                "write /etc/commitd/age.key or credential:age.key",
+            )
     socket = config.docker.socket
     if socket is not None and not socket.startswith("unix:///"):
         raise wrong(

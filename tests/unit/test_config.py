@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.domain import config
 from agent.domain.errors import ConfigError
 
+PINNED = f"ghcr.io/getsops/sops:v3@sha256:{'0' * 64}"
 MINIMAL = """\
 remotes:
   - name: gitea
@@ -132,6 +133,15 @@ runtime_dir: /r
         (f"{MINIMAL}secrets: {{sops: {{image: a, binary: /b}}}}", 4, "either image or", "image:"),
         (f"{MINIMAL}secrets: {{sops: {{image: 'a:1'}}}}", 4, "not pinned", "NAME:TAG@sha256"),
         (f"{MINIMAL}secrets: {{sops: {{binary: /b}}}}", 4, "not pinned", "add sha256:"),
+        *(
+            (
+                f"{MINIMAL}secrets: {{sops: {{image: '{PINNED}'}}, age_key: '{key}'}}",
+                4,
+                "neither an absolute path nor a credential",
+                "credential:age.key",
+            )
+            for key in ("age.key", "~/age.key", "", "credential:", "credential:../age.key")
+        ),
         (f"{MINIMAL}  - {{name: gitea, url: file:///x}}", 4, "name of this remote", "different"),
         (f"{MINIMAL}  - {{name: -x, url: file:///x}}", 4, "name of this remote", "lower-case"),
     ],
