@@ -65,13 +65,7 @@ class SecretKeeper:
         ``kept`` are stacks that are still up although they are not readable or not declared:
         their plaintext stays.
         """
-        needed = {
-            path: wanted
-            for stack in desired.stacks
-            for path, wanted in _wanted(stack).items()
-            # What a stack that was rolled back shares with others stays as it is for those.
-            if stack.name not in desired.rolled_back or stack.owns(path) or not wanted.variables
-        }
+        needed = _needed(desired)
         have = self._journal.plaintext()
         stale = await anyio.to_thread.run_sync(self._stale, needed, have)
         self._failures.forget_all_but(stale)
@@ -292,6 +286,19 @@ class SecretKeeper:
         for path in self._copies.glob("*"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+
+
+def _needed(desired: DesiredState) -> dict[str, _Wanted]:
+    needed: dict[str, _Wanted] = {}
+    for stack in desired.stacks:
+        for path, wanted in _wanted(stack).items():
+            # What a stack that was rolled back shares with others stays as it is for those.
+            if stack.name in desired.rolled_back and not stack.owns(path) and wanted.variables:
+                continue
+            # Others may name it too; what it is and whom it belongs to, its own stack says.
+            if path not in needed or stack.owns(path):
+                needed[path] = wanted
+    return needed
 
 
 def _wanted(stack: Stack) -> dict[str, _Wanted]:

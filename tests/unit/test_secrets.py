@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 import pytest
@@ -14,6 +14,7 @@ from agent.control.secrets import SecretKeeper, no_key
 from agent.domain.errors import TransientError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import EnvFile, Reason
+from agent.domain.settings import ALL, Settings
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SHARED = "global/ca.secret.pem"
 UNUSED = "global/old.secret.pem"
 WEB, GONE = "stacks/web/db.secret.env", "stacks/gone/tls.secret.key"
+KEY = "stacks/web/tls.secret.key"
 
 
 async def _nothing(_: Mapping[str, str]) -> dict[str, bytes]:
@@ -111,3 +113,28 @@ def test_plaintext_that_is_gone_for_a_moment_holds_no_stack_for_good(tmp_path: P
     web = replace(builders.stack("web"), environment=(file,))
     with pytest.raises(TransientError, match="cannot be read"):
         anyio.run(keeper.invocation, web)
+
+
+class _Asked(PlaintextStore):
+    """All of it is in place; notes for whom it was asked."""
+
+    owners: ClassVar[list[tuple[int, int] | None]] = []
+
+    def present(self, path: str, owner: tuple[int, int] | None = None) -> bool:
+        self.owners.append(owner)
+        return bool(path)
+
+
+def test_a_secret_that_another_stack_names_keeps_the_owner_that_its_own_stack_gives_it(
+    tmp_path: Path,
+) -> None:
+    sealed = ((KEY, "oid"),)
+    settings = Settings(secret_owner={ALL: (1000, 1001)})
+    web = replace(builders.stack("web"), sealed=sealed, settings=settings)
+    other = [replace(builders.stack(name), sealed=sealed) for name in ("app", "zoo")]
+    journal = Journal(tmp_path / "journal.db")
+    journal.keep_plaintext({KEY: "oid"})
+    keeper = SecretKeeper(_Asked(tmp_path, tmp_path / "run"), journal, None, no_key, _nothing)
+    desired = builders.desired(other[0], web, other[1])
+    assert anyio.run(keeper.refresh, desired, frozenset()) == {}
+    assert _Asked.owners == [(1000, 1001)]
