@@ -21,6 +21,7 @@ from agent.domain.layout import plaintext_path
 from agent.domain.model import Stack, Tree
 from agent.domain.snapshot import SYMLINK
 
+_MEMORY = "/dev/shm"  # noqa: S108  what it is for
 MOUNTS = "it mounts files of the repository, so that only its deploy can tell"
 
 
@@ -36,10 +37,12 @@ async def rehearse(
     """For each stack why its containers are not what it declares; None: they are.
 
     ``contents`` are the inputs of the stacks, ``opened`` the plaintext of their secrets, both by
-    path. All of it is in a directory of this user's alone for as long as this takes.
+    path. All of it is in a directory of this user's alone for as long as this takes, in memory: a
+    kill would leave it there.
     """
     found: dict[str, str | None] = {}
-    with tempfile.TemporaryDirectory(prefix="commitd-") as name:
+    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="commitd-", dir=memory) as name:
         root = Path(name)
         await anyio.to_thread.run_sync(_lay_out, root, tree, contents, opened)
         for stack in stacks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,12 @@ def _desired(sha: str = builders.SHA) -> DesiredState:
     return layout.read(builders.tree(FILES), FILES, builders.revision(sha), "media")
 
 
-def test_a_rehearsal_that_fails_says_why_without_the_secret(compose: Compose) -> None:
+def test_a_rehearsal_that_fails_says_why_without_the_secret(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nor does it put the plaintext where files of no importance are, which may be a disk.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+
     async def run() -> dict[str, str | None]:
         async with Engine("unix:///nonexistent") as engine:
             look = partial(rehearse, tree=builders.tree(FILES), contents=FILES)
