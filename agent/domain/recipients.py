@@ -1,6 +1,7 @@
 """Who can read which secret against who has to: proved from the repository alone, without any key.
 
-Which keys can read a file stands in the file. A key that is no host's is a person's.
+Which keys can read a file stands in the file. A key that is no host's is a person's; where people's
+keys are listed, one that is not may be that of a host or a person who left.
 """
 
 from __future__ import annotations
@@ -116,7 +117,19 @@ def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> It
                 f"{host} can read this file and does not need it",
                 "commitd secrets recipients --write --update, then change the values",
             )
-
+    known = {*repository.persons, *(key for own in repository.host_keys.values() for key in own)}
+    # A host whose key is not known here may be the one that it belongs to.
+    sure = not repository.problems and repository.readers[path] <= repository.host_keys.keys()
+    left = [key for key in recipients if key not in known]
+    if left and sure and repository.persons:
+        yield Finding(
+            Level.WARNING,
+            RULE,
+            f"{path}:{sops_file.line_of(content, left[0])}",
+            f"{_some(left)}{_more(left)} can read this file, and is neither a host's nor in "
+            f"{PERSONS_PATH}",
+            "commitd secrets recipients --write --update, then change the values",
+        )
     if absent := [key for key in repository.persons if key not in recipients]:
         yield Finding(
             Level.WARNING,

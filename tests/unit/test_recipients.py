@@ -132,8 +132,13 @@ def test_a_host_without_a_list_that_can_be_read_is_not_told_what_it_does_not_nee
     assert found({"host/media/stacks.yaml": "- 1\n"}) == []
 
 
-def test_keys_that_are_no_hosts_are_peoples() -> None:
-    assert found({"stacks/db/.secret.env": dotenv(OLD, MEDIA, ADA)}) == []
+def test_a_key_that_is_no_hosts_is_a_persons_unless_people_are_listed() -> None:
+    more = {"stacks/db/.secret.env": dotenv(OLD, MEDIA, ADA)}
+    [(level, where, message)] = found(more)
+    assert (level, where) == ("warning", "stacks/db/.secret.env:3")
+    assert message.startswith("age1llll")
+    assert "neither a host's nor in global/age.pub" in message
+    assert found({**more, "global/age.pub": None}) == []
 
 
 def test_a_host_whose_key_is_being_replaced_reads_with_either() -> None:
