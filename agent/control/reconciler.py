@@ -109,6 +109,8 @@ class Reconciler:
         holds += [h for h in _one_of_a_kind(refused) if (h.subject, h.reason) not in known]
         await self._write_holds(holds, desired)
         if not exemptions.host:
+            if outcomes:  # a release may have been the last that needed a secret
+                await self._p.secrets.tidy(*await self._needing(desired, exemptions))
             await self._p.keeper.tend(situation.containers)
         return _verdict(desired, followed.confirmed, outcomes, holds)
 
@@ -198,13 +200,17 @@ class Reconciler:
         self, desired: DesiredState, exemptions: Exemptions
     ) -> Mapping[str, tuple[Reason, str]]:
         """Bring the plaintext up to date, but not that of stacks which are suspended."""
+        return await self._p.secrets.refresh(*await self._needing(desired, exemptions))
+
+    async def _needing(
+        self, desired: DesiredState, exemptions: Exemptions
+    ) -> tuple[DesiredState, frozenset[str]]:
+        """What is declared of the stacks that are ours, and the others whose plaintext stays."""
         releases = await anyio.to_thread.run_sync(self._p.journal.releases)
         ours = tuple(s for s in desired.stacks if not exemptions.suspension(s.name))
         kept = frozenset(releases) | frozenset(desired.broken)
         kept |= {each.stack for each in exemptions.suspensions if each.stack}
-        return await self._p.secrets.refresh(
-            replace(desired, stacks=ours), kept - {stack.name for stack in ours}
-        )
+        return replace(desired, stacks=ours), kept - {stack.name for stack in ours}
 
     # --- converge ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +70,7 @@ class SecretKeeper:
         stale = await anyio.to_thread.run_sync(self._stale, needed, have)
         self._failures.forget_all_but(stale)
         failures = await self._decrypt(stale) if stale else {}
-        named = {path for stack in desired.stacks for path in stack.secrets}
-        await self._forget(have, {*needed, *named}, kept)
+        await self.tidy(desired, kept)
         await anyio.to_thread.run_sync(self._drop_copies, desired)
         return {
             stack.name: (Reason.SECRET, failures[path])
@@ -155,14 +154,15 @@ class SecretKeeper:
             return f"{path}: the plaintext cannot be written: {err.strerror}"
         return None
 
-    async def _forget(
-        self, have: Mapping[str, str], needed: Collection[str], kept: frozenset[str]
-    ) -> None:
-        left = have.keys() - set(needed)
+    async def tidy(self, desired: DesiredState, kept: frozenset[str]) -> None:
+        """Delete the plaintext that neither ``desired`` nor what runs needs; ``kept`` as above."""
+        needed = {path for stack in desired.stacks for path in stack.secrets}
+        left = self._journal.plaintext().keys() - needed
         if not left:
             return
         releases = await anyio.to_thread.run_sync(self._journal.releases)
-        up = {path for name in kept & releases.keys() for path, _ in releases[name].inputs}
+        # Also of stacks whose next release is not up yet: what runs may have to be started again.
+        up = {path for release in releases.values() for path, _ in release.inputs}
         for path in left - up:
             if any(path.startswith(f"stacks/{name}/") for name in kept):
                 continue

@@ -138,7 +138,6 @@ def test_plaintext_goes_with_its_stack(fleet: Fleet) -> None:
     host.once()
     fleet.commit("one leaves", {"host/media/stacks.yaml": "- two\n"})
     assert host.once().returncode == 0
-    assert host.once().returncode == 0
     assert not (host.repo / "stacks/one/.decrypted.db.secret.env").exists()
     assert _plaintext(host, "two") == "PASSWORD=second\n"
 

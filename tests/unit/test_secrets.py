@@ -70,8 +70,21 @@ def test_what_a_stack_has_mounted_that_is_still_up_stays(tmp_path: Path) -> None
     journal.keep_release(replace(release, inputs=(*release.inputs, (SHARED, "oid"))))
     assert anyio.run(keeper.refresh, builders.desired(), frozenset({"gone"})) == {}
     assert _left(tmp_path, paths) == {SHARED, GONE}
+    journal.forget_release("gone")
     assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
     assert _left(tmp_path, paths) == set()
+
+
+def test_what_runs_keeps_its_secret_until_the_release_without_it_is_up(tmp_path: Path) -> None:
+    keeper, journal = _keeper(tmp_path, [KEY])
+    release = builders.release("web")
+    journal.keep_release(replace(release, inputs=(*release.inputs, (KEY, "oid"))))
+    web = builders.stack("web", "a newer one, without it")
+    assert anyio.run(keeper.refresh, builders.desired(web), frozenset()) == {}
+    assert _left(tmp_path, [KEY]) == {KEY}
+    journal.keep_release(release)
+    assert anyio.run(keeper.refresh, builders.desired(web), frozenset()) == {}
+    assert _left(tmp_path, [KEY]) == set()
 
 
 def test_a_write_that_was_cut_short_is_not_believed(tmp_path: Path) -> None:
