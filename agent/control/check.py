@@ -111,6 +111,7 @@ def _one(found: Census, models: Models | None, host: str, stack: Stack) -> Itera
     places = Places(found.files, stack)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
+    yield from values.encrypted(places)
     place = (host, stack.name)
     if models is None:
         yield from values.malformed(places)

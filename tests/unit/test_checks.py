@@ -173,6 +173,32 @@ def test_each_of_many_variables_is_found_where_it_is_used() -> None:
     assert len(list(values.unset(everything, Places(taken.files, stack)))) == many + 1
 
 
+def test_an_encrypted_file_in_the_place_of_its_plaintext_is_found() -> None:
+    path, content = (
+        "stacks/web/compose.yaml",
+        b"""\
+services:
+  app:
+    image: x
+    env_file: [db.secret.env, .decrypted.db.secret.env]
+    volumes: ["./tls.secret.key:/key", ./.decrypted.tls.secret.key:/k, ./conf:/conf]
+secrets:
+  tls: {file: ../db/tls.secret.key}
+""",
+    )
+    files = {path: content, "stacks/web/conf/a": b"", "stacks/db/tls.secret.key": b"{}"}
+    files |= dict.fromkeys(("stacks/web/db.secret.env", "stacks/web/tls.secret.key"), SEALED)
+    entries = tree(files)
+    taken = census.take(entries, files, revision())
+    (found,) = taken.unused
+    findings = [*values.encrypted(Places(Snapshot(entries, taken.contents), found))]
+    assert [each.where.rpartition(":")[2] for each in findings] == ["7", "4", "5"]
+    assert {each.hint for each in findings} == {
+        "name .decrypted.tls.secret.key beside it",
+        "name .decrypted.db.secret.env beside it",
+    }
+
+
 def test_every_rule_is_in_the_guide_and_no_other() -> None:
     rows = [line.split("|") for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
     assert [row[1].strip(" `") for row in rows] != []

@@ -19,6 +19,7 @@ RULES = {
     "variable": "every variable has a value",
     "dollar": "no value loses what stands behind a dollar sign",
     "raw": "decrypted files are read verbatim",
+    "ciphertext": "containers get the plaintext of secrets",
     "ports": "no port of a host is published twice",
     "container-name": "no container name is taken twice on a host",
     "external": "somebody makes each external network and volume",

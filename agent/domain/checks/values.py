@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from agent.domain.checks.places import Places, is_yaml
 from agent.domain.finding import Finding, Level
-from agent.domain.mentions import Kind, of_service
+from agent.domain.mentions import Kind, of_project, of_service
+from agent.domain.sealed import is_secret
 from agent.domain.snapshot import PLAINTEXT_PREFIX
 
 _LONE = re.compile(r"(?<!\$)(?:\$\$)*\$(?![$A-Za-z_{])")
@@ -97,4 +98,22 @@ def not_raw(places: Places) -> Iterator[Finding]:
                     f"Compose changes values with quotes, $ or # in {file}",
                     f"write {{path: {file}, format: raw}} (Compose 2.30), or name the variables "
                     "under environment:",
+                )
+
+
+def encrypted(places: Places) -> Iterator[Finding]:
+    """Encrypted files that are named where their plaintext is meant."""
+    for document in places.documents:
+        found = [*of_project(document.data)]
+        for name, service, owner in places.services():
+            found += of_service(service, ("services", name)) if owner is document else ()
+        for mention in found:
+            if mention.kind is not Kind.BUILD and is_secret(mention.name):
+                file = PLAINTEXT_PREFIX + posixpath.basename(mention.name)
+                yield Finding(
+                    Level.WARNING,
+                    "ciphertext",
+                    f"{document.name}:{document.line(mention.at)}",
+                    f"{mention.name} is the encrypted file: its ENC[…] are what the container gets",
+                    f"name {file} beside it",
                 )
