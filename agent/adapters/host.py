@@ -19,6 +19,8 @@ _CREDENTIAL = "credential:"
 _OWN = frozenset({"journal.db", "commitd.sock"})
 """What is in a state or a runtime directory that an agent has used, and in no other."""
 _KEY_MARK = b"AGE-SECRET-KEY-"
+_LONGEST_KEY = 32 * 1024
+"""Bytes: SOPS gets it through a pipe, which holds as much without waiting."""
 
 
 def config_path(option: str | None) -> Path:
@@ -66,17 +68,23 @@ def check_files(config: Config) -> None:
 def read_key(secrets: Secrets) -> bytes:
     """The host's age identity. Raises :class:`ConfigError`; never shows a byte of it."""
     path = _key_path(secrets)
-    if not is_credential(secrets) and not path.exists():
+    try:
+        # At once, as it may be replaced now; and without waiting, should it be a pipe.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            mode = os.fstat(file.fileno()).st_mode
+            key = file.read(_LONGEST_KEY + 1)
+    except FileNotFoundError:
+        hint = None if is_credential(secrets) else "commitd enroll makes a key"
+        hint = "mend the link, or take it away" if path.is_symlink() else hint
+        message = "secrets.age_key: there is no such file"
+        raise ConfigError(message, where=str(path), hint=hint) from None
+    except OSError as err:
         raise ConfigError(
-            "secrets.age_key: there is no such file",
-            where=str(path),
-            hint="commitd enroll makes a key",
-        )
-    _check_readable(path, "secrets.age_key")
+            f"secrets.age_key: the file cannot be read: {err.strerror}", where=str(path)
+        ) from None
     if not is_credential(secrets):
-        _check_private(path)
-    key = path.read_bytes()
-    if _KEY_MARK not in key:
+        _refuse_open(path, mode)
+    if _KEY_MARK not in key or len(key) > _LONGEST_KEY:
         raise ConfigError(
             "this is not an age identity",
             where=str(path),
@@ -128,7 +136,11 @@ def _check_readable(path: Path, what: str) -> None:
 
 
 def _check_private(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+    _refuse_open(path, path.stat().st_mode)
+
+
+def _refuse_open(path: Path, st_mode: int) -> None:
+    mode = stat.S_IMODE(st_mode)
     if mode & 0o077:
         raise ConfigError(
             f"others may read this secret file (mode {mode:04o})",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -76,6 +77,9 @@ def test_nothing_takes_the_place_of_what_is_there(tmp_path: Path) -> None:
     dangling = tmp_path / "link"
     dangling.symlink_to(tmp_path / "nowhere")
     assert not host.ensure_key(_secrets(dangling))
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        host.read_key(_secrets(dangling))
+    assert caught.value.hint == "mend the link, or take it away"
     full = tmp_path / "age.key"
     full.write_text("something")
     with pytest.raises(ConfigError, match="File exists"):
@@ -99,6 +103,22 @@ def test_a_key_that_others_may_touch_is_refused_with_the_remedy(tmp_path: Path, 
     with pytest.raises(ConfigError) as caught:
         host.read_key(_secrets(path))
     assert (caught.value.where, caught.value.hint) == (str(path), f"chmod 600 {path}")
+    assert IDENTITY not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a long file", "a directory"])
+def test_what_is_no_key_is_refused_and_nobody_waits_for_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "age.key"
+    if kind == "a pipe":
+        os.mkfifo(path, 0o600)
+    elif kind == "a directory":
+        path.mkdir(0o700)
+    else:
+        path.write_text(IDENTITY * 2000)
+        path.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"not an age identity|cannot be read") as caught:
+        host.read_key(_secrets(path))
+    assert caught.value.where == str(path)
     assert IDENTITY not in str(caught.value)
 
 
