@@ -178,6 +178,17 @@ def prepare_directories(config: Config) -> None:
             ) from None
 
 
+def file_system(path: Path) -> str:
+    """What kind ``path`` is on, such as ``tmpfs``; empty if that cannot be told."""
+    device = path.stat().st_dev
+    mark = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        if words[2] == mark:
+            return words[words.index("-") + 1]
+    return ""
+
+
 def _of_others(directory: Path) -> bool:
     """Whether it is open to others and holds things, and none of them is the agent's."""
     if not directory.stat().st_mode & 0o077:

@@ -37,6 +37,7 @@ from agent.domain.errors import ConfigError
 
 log = logging.getLogger("commitd")
 
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 OLDEST_GIT = (2, 39)
 
 
@@ -104,6 +105,13 @@ def _wire(
 ) -> Parts:
     settings = config.secrets
     volatile = settings is not None and settings.store == "runtime"
+    if volatile and (kind := host.file_system(config.runtime_dir)) not in _IN_MEMORY:
+        log.warning(
+            "secrets.store: runtime: %s is on %s, so plaintext is on a disk all the same; "
+            "make runtime_dir a tmpfs",
+            config.runtime_dir,
+            kind or "an unknown file system",
+        )
     secrets = SecretKeeper(
         PlaintextStore(repository.root, config.runtime_dir / "secrets", volatile=volatile),
         journal,

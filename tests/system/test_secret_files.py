@@ -213,6 +213,7 @@ def test_plaintext_on_a_tmpfs_is_gone_after_a_reboot_and_comes_back_with_the_age
     assert result.returncode == 0, result.stdout + result.stderr
     assert fleet.environment("web-app-1")["V"] == "canary-env"
     assert _inside(fleet, "web-app-1", "cat", "/key") == "canary-key"
+    assert f"{host.root / 'run'} is on " in result.stderr  # a disk, in this sandbox
     runtime = host.root / "run/secrets"
     assert _holding(host, b"canary") == {
         runtime / "stacks/web/.decrypted.v.secret.env",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from agent.adapters import host
 from agent.domain import config
 from agent.domain.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _config(tmp_path: Path) -> config.Config:
@@ -45,3 +42,8 @@ def test_a_directory_that_others_use_is_not_taken_from_them(tmp_path: Path, name
         host.prepare_directories(_config(tmp_path))
     assert caught.value.where == str(shared)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+
+def test_a_directory_in_memory_is_told_from_others() -> None:
+    assert host.file_system(Path("/dev/shm")) == "tmpfs"
+    assert host.file_system(Path("/proc/self")) == "proc"
