@@ -189,7 +189,6 @@ class Reconciler:
         journal = self._p.journal
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
         listed = await self._p.engine.containers()
-
         found = await anyio.to_thread.run_sync(
             situation, self._p.config, journal, desired, listed, exemptions
         )
