@@ -119,8 +119,13 @@ class Gate:
 
     async def _look(self, project: str, before: Mapping[str, int]) -> list[Sight]:
         mine = [c for c in await self._engine.containers(project) if not c.one_off]
-        raws = [await self._engine.inspect(container.id) for container in mine]
-        return [_sight(raw, before) for raw in raws if raw]
+        sights: list[Sight] = []
+        for container in mine:
+            # By the clock before it is asked: what crashes in between is not older for it.
+            asked_at = time.time()
+            if raw := await self._engine.inspect(container.id):
+                sights.append(_sight(raw, before, asked_at))
+        return sights
 
     async def _verdict(
         self, findings: Sequence[Finding], timeout_s: float, secrets: Iterable[str]
@@ -142,10 +147,10 @@ class Gate:
         return NotWellError(message)
 
 
-def _sight(raw: Mapping[str, Any], before: Mapping[str, int]) -> Sight:
+def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> Sight:
     container = from_inspect(raw)
     up_s = 0.0
     if container.state == "running":
         started = datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp()
-        up_s = max(0.001, time.time() - started)
+        up_s = max(0.001, now - started)
     return Sight(container, max(0, raw["RestartCount"] - before.get(container.id, 0)), up_s)

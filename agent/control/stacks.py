@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from agent.adapters.compose import Compose, Invocation
 from agent.adapters.containers import binds_of, volumes_of
-from agent.adapters.engine import Engine
+from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.journal import Journal
 from agent.control.secrets import SecretKeeper
 from agent.domain import drift, reaction, removal
@@ -157,10 +157,13 @@ class Stacks:
         for container in containers:
             if container.service != service or container.one_off or not container.alive:
                 continue
-            if how == "restart":
-                await self._step(self._engine.restart(container.id))
-            elif how.startswith("signal:"):
-                await self._engine.signal(container.id, how.removeprefix("signal:"))
+            try:
+                if how == "restart":
+                    await self._step(self._engine.restart(container.id))
+                elif how.startswith("signal:"):
+                    await self._engine.signal(container.id, how.removeprefix("signal:"))
+            except AbsentError as err:  # somebody removed it just now: no fault of the release
+                raise TransientError(err.message) from None
 
     async def containers(self, project: str) -> list[Container]:
         """All of the project, running or not."""
