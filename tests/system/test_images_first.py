@@ -88,6 +88,7 @@ def test_no_container_is_touched_before_all_pulls_are_done(fleet: Fleet, host: H
         host.write_config()
         proxy.on_effect(note)
         result = host.once()
+        stacks = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
     assert result.returncode == 1
     assert "nowhere" in result.stdout
     pulls = [i for i, kind in enumerate(asked) if kind == "POST /images/create"]
@@ -96,7 +97,6 @@ def test_no_container_is_touched_before_all_pulls_are_done(fleet: Fleet, host: H
     after = fleet.running()
     assert after["one-app-1"] == before["one-app-1"]
     assert fleet.box.engine.inspect("two-app-1")["Config"]["Image"] == fresh
-    stacks = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
     assert stacks == {"one": "failed", "two": "synced"}
 
 

@@ -239,7 +239,8 @@ def test_what_compose_sees_is_left_to_compose_and_words_cause_nothing(fleet: Fle
     assert _sees(fleet) == "two"
     assert _entries(host, "restart") == []
     began = _began(fleet)
-    turned = f"# words\nservices:\n{other}  app:  # more words\n{more}    image: {fleet.idle}\n"
+    app = f"{more}    network_mode: none\n    image: {fleet.idle}\n"
+    turned = f"# words\nservices:\n{other}  app:  # more words\n{app}"
     _deploy(fleet, host, {STACK: turned, "stacks/web/README.md": "words"})
     assert _began(fleet) == began
     assert _began(fleet, "web-other-1") == untouched
