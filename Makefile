@@ -33,9 +33,9 @@ test: unit system
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit
 
-# Worlds side by side, two more than there are processors, because much of a test's time is waiting;
+# Worlds side by side, one more than there are processors, because much of a test's time is waiting;
 # each takes the next test when it has done one. What the others say comes at the end.
-WORLDS := $(shell n=$$(nproc); echo $$((n < 5 ? n + 2 : 6)))
+WORLDS := $(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6)))
 SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec -- \
           $(BIN)/python -m pytest tests/system --take-from .sandbox/taken
 

@@ -144,13 +144,18 @@ def test_an_engine_that_hangs_during_an_eviction_is_waited_for(
         before = fleet.running()
         for step in ("update", "stop", "rename"):
             frozen = _freeze_at(fleet, proxy, f"POST /containers/*/{step}")
-            _rogue(fleet, f"rogue-{step}", "--restart", "always")
+            # The engine can hang before it has answered who starts it.
+            rogue = threading.Thread(
+                target=_rogue, args=(fleet, f"rogue-{step}", "--restart", "always")
+            )
+            rogue.start()
             assert frozen.wait(30)
             wait_until(
                 lambda: any(request.kind.startswith("GET ") for request in proxy.waiting),
                 what="the agent to ask for more while the engine hangs",
             )
             fleet.box.engine.thaw()
+            rogue.join()
             _only_declared(fleet, "one-app-1")
         assert fleet.running() == before
         assert agent.process.poll() is None
