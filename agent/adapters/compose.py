@@ -12,16 +12,15 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.adapters import process
-from agent.domain import expected, images, inline, policy, redact
+from agent.adapters.invocation import Invocation
+from agent.domain import expected, images, policy, redact
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
-from agent.domain.image_strings import Mention
-from agent.domain.mentions import Variable
 
 log = logging.getLogger("commitd.compose")
 
@@ -35,42 +34,6 @@ _UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
 
 class StillWaitingError(TransientError):
     """Services wait for others that did not become well in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One stack as Compose is told about it: absolute paths, and the secret variables.
-
-    ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
-    what of images without a digest; ``images`` is where the files name those, by service, and
-    ``variables`` what they name with a variable in it. ``hidden`` must not show in any message:
-    what is given, and the values of all ``secrets``. ``salt`` is the host's own, for digests.
-    """
-
-    project: str
-    file: Path
-    env_files: tuple[Path, ...]
-    secrets: Mapping[str, str]
-    root: Path
-    build: bool = False
-    pins: str = "require"
-    images: Mapping[str, Mention] = field(default_factory=dict)
-    variables: tuple[Variable, ...] = ()
-    hidden: tuple[str, ...] = ()
-    salt: str = ""
-
-    def __post_init__(self) -> None:
-        hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
-        object.__setattr__(self, "hidden", tuple(hidden))
-
-    def __repr__(self) -> str:
-        return f"Invocation({self.project!r})"
-
-    def value(self, name: str) -> str:
-        """What the variable depends on: a secret's value, or lines of plain files. Blocks."""
-        if name in self.secrets:
-            return self.secrets[name]
-        return "\n".join(inline.passage(path.read_text(), name) for path in self.env_files)
 
 
 @dataclass(frozen=True, slots=True)

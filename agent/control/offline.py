@@ -13,7 +13,8 @@ from pathlib import Path
 
 import anyio
 
-from agent.adapters.compose import Compose, Invocation, Resolved
+from agent.adapters.compose import Compose, Resolved
+from agent.adapters.invocation import Invocation
 from agent.domain import dotenv, placeholders
 from agent.domain.census import Census, plain
 from agent.domain.errors import CommitdError, PermanentError
@@ -93,13 +94,5 @@ def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
         else:
             keys = dotenv.keys(content.decode())  # the layout refuses what is not UTF-8
             values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
-    return Invocation(
-        project=stack.name,
-        file=root / stack.compose,
-        env_files=tuple(root / path for path in plain(stack)),
-        secrets=dotenv.secret_environment(values),
-        root=root,
-        build=stack.build,
-        pins=stack.pins,
-        variables=stack.variables,
-    )
+    env_files = (root / path for path in plain(stack))
+    return Invocation.of(stack, root, env_files, dotenv.secret_environment(values))

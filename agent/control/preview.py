@@ -11,9 +11,10 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from agent.adapters.compose import Compose, Invocation
+from agent.adapters.compose import Compose
 from agent.adapters.export import export
 from agent.adapters.git import Git
+from agent.adapters.invocation import Invocation
 from agent.adapters.journal import SALT, Journal
 from agent.adapters.repository import Repository
 from agent.control.older import stack_at
@@ -127,19 +128,7 @@ class Preview:
         except (OSError, ValueError) as err:
             reason = err.strerror if isinstance(err, OSError) else str(err)
             raise PermanentError(f"its env files cannot be read: {reason}") from None
-        return Invocation(
-            project=stack.name,
-            file=root / stack.compose,
-            env_files=plain,
-            secrets=secrets,
-            root=root,
-            build=stack.build,
-            pins=stack.pins,
-            images=stack.images,
-            variables=stack.variables,
-            hidden=hidden,
-            salt=self._salt,
-        )
+        return Invocation.of(stack, root, plain, secrets, hidden=hidden, salt=self._salt)
 
     def _link_plaintext(self, stack: Stack, root: Path) -> tuple[str, ...]:
         """For Compose files that name it: links, so that no second copy is ever left behind.

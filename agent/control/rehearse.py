@@ -10,8 +10,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from agent.adapters import host, sops
-from agent.adapters.compose import Compose, Invocation
+from agent.adapters.compose import Compose
 from agent.adapters.engine import Engine
+from agent.adapters.invocation import Invocation
 from agent.control.adopt import Adopter
 from agent.control.stacks import Ready
 from agent.domain import dotenv, sealed
@@ -113,15 +114,5 @@ def _invocation(
             values.append(dotenv.Values(file.path, secret=secret))
         else:
             raise PermanentError("its secrets are not opened here", where=file.path)
-    return Invocation(
-        project=stack.name,
-        file=root / stack.compose,
-        env_files=tuple(plain),
-        secrets=dotenv.secret_environment(values),
-        root=root,
-        build=stack.build,
-        pins=stack.pins,
-        images=stack.images,
-        variables=stack.variables,
-        hidden=sealed.hidden(opened),
-    )
+    secrets = dotenv.secret_environment(values)
+    return Invocation.of(stack, root, plain, secrets, hidden=sealed.hidden(opened))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from agent.adapters.compose import Invocation
+from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
 from agent.adapters.plaintext import Owner, PlaintextStore
 from agent.adapters.sops import Decryptor, Opened, Sealed
@@ -254,17 +254,12 @@ class SecretKeeper:
             raise PermanentError(f"cannot be read: {err}", where=path) from None
         for path, raw in sorted(stack.env_files):
             _warn_of_changes(stack.name, path, opened.get(path, b""), raw=raw)
-        return Invocation(
-            project=stack.name,
-            file=self._root / stack.compose,
-            env_files=tuple(plain),
-            secrets=dotenv.secret_environment(values),
+        return Invocation.of(
+            stack,
+            self._root,
+            plain,
+            dotenv.secret_environment(values),
             hidden=sealed.hidden(opened),
-            root=self._root,
-            build=stack.build,
-            pins=stack.pins,
-            images=stack.images,
-            variables=stack.variables,
             salt=self._journal.salt(),
         )
 

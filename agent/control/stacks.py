@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from agent.adapters.compose import Compose, Invocation
+from agent.adapters.compose import Compose
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
+from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
 from agent.control.secrets import SecretKeeper
 from agent.domain import drift, reaction, removal

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from agent.adapters.compose import Compose, Invocation
+from agent.adapters.compose import Compose
+from agent.adapters.invocation import Invocation
 from agent.domain import references
 from agent.domain.errors import PermanentError
 from agent.domain.model import Tree, TreeEntry

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.compose import Invocation
+from agent.adapters.invocation import Invocation
 from agent.control import adopt
 from agent.control.stacks import Ready
 from agent.domain import adoption

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.compose import Invocation
+from agent.adapters.invocation import Invocation
 from agent.control.stacks import Ready
 from agent.domain import census, changes
 from agent.domain.changes import Side

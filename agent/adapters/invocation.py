@@ -1,0 +1,75 @@
+"""One stack as Compose is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from agent.domain import inline
+from agent.domain.image_strings import Mention
+from agent.domain.mentions import Variable
+from agent.domain.model import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """Absolute paths, the secret variables, and the policy that the stack was read under.
+
+    ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
+    what of images without a digest; ``images`` is where the files name those, by service, and
+    ``variables`` what they name with a variable in it. ``hidden`` must not show in any message:
+    what is given, and the values of all ``secrets``. ``salt`` is the host's own, for digests.
+    """
+
+    project: str
+    file: Path
+    env_files: tuple[Path, ...]
+    secrets: Mapping[str, str]
+    root: Path
+    build: bool = False
+    pins: str = "require"
+    images: Mapping[str, Mention] = field(default_factory=dict)
+    variables: tuple[Variable, ...] = ()
+    hidden: tuple[str, ...] = ()
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
+        object.__setattr__(self, "hidden", tuple(hidden))
+
+    @classmethod
+    def of(
+        cls,
+        stack: Stack,
+        root: Path,
+        env_files: Iterable[Path],
+        secrets: Mapping[str, str],
+        *,
+        hidden: tuple[str, ...] = (),
+        salt: str = "",
+    ) -> Self:
+        """``stack`` with its files below ``root``, by the policy that it was read under."""
+        return cls(
+            project=stack.name,
+            file=root / stack.compose,
+            env_files=tuple(env_files),
+            secrets=secrets,
+            root=root,
+            build=stack.build,
+            pins=stack.pins,
+            images=stack.images,
+            variables=stack.variables,
+            hidden=hidden,
+            salt=salt,
+        )
+
+    def __repr__(self) -> str:
+        return f"Invocation({self.project!r})"
+
+    def value(self, name: str) -> str:
+        """What the variable depends on: a secret's value, or lines of plain files. Blocks."""
+        if name in self.secrets:
+            return self.secrets[name]
+        return "\n".join(inline.passage(path.read_text(), name) for path in self.env_files)
