@@ -24,10 +24,11 @@ class Clone:
         self.root = root.resolve()
 
     @classmethod
-    def around(cls, start: Path) -> Clone:
+    def around(cls, start: Path, *, named_by: str) -> Clone:
         """The clone whose ``stacks/`` is in ``start`` or the nearest directory above it.
 
-        Raises :class:`ConfigError`.
+        ``named_by`` is how the person names another on the command line. Raises
+        :class:`ConfigError`.
         """
         here = start.resolve()
         for directory in (here, *here.parents):
@@ -36,7 +37,7 @@ class Clone:
         raise ConfigError(
             f"there is no directory {_STACKS}/ here or above",
             where=str(here),
-            hint="go to your clone of the repository, or name it with --dir",
+            hint=f"go to your clone of the repository, or name it: {named_by}",
         )
 
     def stacks(self) -> list[str]:

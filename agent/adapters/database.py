@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.domain.errors import ConfigError, TransientError
+from agent.domain.errors import ConfigError, DeniedError, TransientError
 from agent.domain.model import Cause
 
 _SCHEMA = """
@@ -108,9 +108,7 @@ class Database:
                 "there is no journal yet", where=str(path), hint="has the agent run on this host?"
             ) from None
         except PermissionError:
-            raise ConfigError(
-                "the journal may not be read by this user", where=str(path), hint="try it as root"
-            ) from None
+            raise DeniedError("this user may not read the journal", where=str(path)) from None
         except (OSError, sqlite3.Error) as err:
             # SQLITE_ERROR is about what is in it (no such table): waiting does not mend that.
             passing = isinstance(err, sqlite3.OperationalError)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent.domain import config as configuration
 from agent.domain.config import Config, Secrets
-from agent.domain.errors import ConfigError, HeldError
+from agent.domain.errors import ConfigError, DeniedError, HeldError
 
 _CREDENTIAL = "credential:"
 _OWN = frozenset({"journal.db", "commitd.sock"})
@@ -35,6 +35,8 @@ def load_config(path: Path) -> Config:
     """
     try:
         content = path.read_bytes()
+    except PermissionError:
+        raise DeniedError("this user may not read the configuration", where=str(path)) from None
     except OSError as err:
         raise ConfigError(
             f"the configuration cannot be read: {err.strerror}",
@@ -260,9 +262,7 @@ def running_agent(config: Config) -> int | None:
     except FileNotFoundError:
         pass
     except PermissionError:
-        raise ConfigError(
-            "this user may not see whether the agent runs",
-            where=str(config.state_dir),
-            hint="try it as root",
+        raise DeniedError(
+            "this user may not see whether the agent runs", where=str(config.state_dir)
         ) from None
     return None

@@ -5,6 +5,7 @@
     │   └── UnreachableError   nothing answered: a remote, the engine, a registry
     ├── PermanentError      waits for a change of the input
     │   └── ConfigError     the host's own file; the agent does not start
+    │       └── DeniedError    this user may not; root may
     └── HeldError           waits for a person
 
 Every error says what happened, where (``file:line`` or the name of a thing) and what to do.
@@ -42,6 +43,10 @@ class PermanentError(CommitdError):
 
 class ConfigError(PermanentError):
     """The host's own configuration is wrong."""
+
+
+class DeniedError(ConfigError):
+    """This user may not do it; root may, and the command line says how."""
 
 
 class HeldError(CommitdError):

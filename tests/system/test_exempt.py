@@ -158,7 +158,7 @@ def test_a_suspended_stack_is_a_persons_until_its_time_is_over(fleet: Fleet, hos
 def test_a_suspended_host_keeps_its_commit_its_edits_and_its_rogues(
     fleet: Fleet, host: Host
 ) -> None:
-    assert host.commitd("suspend", "--reason", "3 a.m.").returncode == 0
+    assert host.commitd("suspend", "--host", "-y", "--reason", "3 a.m.").returncode == 0
     edited = host.repo / "stacks/one/compose.yaml"
     edited.write_text("# mine\n")
     _start(fleet, "rogue")

@@ -417,7 +417,7 @@ def test_an_order_that_comes_during_a_single_cycle_does_not_end_it(fleet: Fleet)
     host = fleet.host()
     cycle = _once(host)
     wait_until(lambda: "slow-app-1" in fleet.running(), what="the slow stack to begin")
-    result = host.commitd("suspend", "--for", "1h")
+    result = host.commitd("suspend", "--host", "--yes", "--for", "1h")
     assert "What has begun is still being finished: deploy slow." in result.stdout
     fleet.box.engine.run("exec", "slow-app-1", "touch", "/go")
     said, _ = cycle.communicate(timeout=60)

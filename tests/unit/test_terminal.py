@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.adapters.journal import Journal
+from agent.domain.model import Status
 from agent.domain.why import Answer
 from agent.surface.cli import common, history, status, terminal, why
 from agent.surface.cli.main import cli
@@ -94,11 +96,11 @@ def test_an_error_quotes_nothing_that_steers_a_terminal(config: Path) -> None:
     [
         ("history", os.fsdecode(b"\xff")),
         ("why", os.fsdecode(b"\xff")),
-        ("suspend", "--reason", os.fsdecode(b"\xff")),
+        ("suspend", "--host", "-y", "--reason", os.fsdecode(b"\xff")),
         ("undo", os.fsdecode(b"\xff")),
         ("retry", os.fsdecode(b"\xff")),
         ("history", "-n", "99999999999999999999"),
-        ("suspend", "--for", "99999999999d"),
+        ("suspend", "--host", "-y", "--for", "99999999999d"),
         ("undo", "x", "--for", "99999999999d"),
         ("resume", ""),
         ("adopt", "/proc/version/there"),
@@ -144,8 +146,74 @@ def test_what_another_version_says_of_the_remotes_does_not_silence_the_status(
     assert (result.exit_code, result.exception) == (0, None)
 
 
+def test_the_whole_host_is_suspended_only_by_name_and_after_a_question(config: Path) -> None:
+    journal = Journal(config.parent / "state/journal.db")
+    for words, answer, code, said in (
+        (("suspend",), None, 2, "Name one STACK, or --host"),
+        (("suspend", "web", "--host"), None, 2, "Name one STACK, or --host"),
+        (("suspend", "--host"), None, 3, "nothing is suspended (--yes"),
+        (("suspend", "--host"), "n\n", 3, "until you resume it? [y/N]: n"),
+    ):
+        result = CliRunner().invoke(cli, ["--config", str(config), *words], input=answer)
+        assert (result.exit_code, said in result.output) == (code, True), result.output
+        assert journal.suspensions(0) == ()
+    result = CliRunner().invoke(cli, ["--config", str(config), "suspend", "--host"], input="y\n")
+    assert result.exit_code == 0, result.output
+    assert [each.stack for each in journal.suspensions(0)] == [None]
+
+
+def test_the_version_needs_no_configuration(config: Path) -> None:
+    config.unlink()
+    result = CliRunner().invoke(cli, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"commitd {metadata.version('commitd')}\n")
+
+
+def test_who_may_not_read_is_told_to_call_it_with_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    result = CliRunner().invoke(cli, ["status", "--json"])
+    said = "/etc/commitd/config.yaml: this user may not read the configuration"
+    assert f"{said} (sudo commitd status --json)\n" in result.output
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("check",), "commitd check PATH"),
+        (("secrets", "recipients"), "commitd secrets recipients PATH"),
+        (("pin",), "--dir DIR"),
+        (("diff", "a", "b"), "--dir DIR"),
+    ],
+)
+def test_outside_of_a_clone_each_verb_says_how_it_is_told_where_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 2
+    assert f"or name it: {hint})" in result.output
+
+
+def test_the_history_of_what_is_not_there_is_a_mistake(config: Path) -> None:
+    journal = Journal(config.parent / "state/journal.db")
+    journal.put("declared", {"stacks": {"web": "x"}, "broken": {}})
+    number = journal.begin("evict", "rogue", "nobody declares it")
+    journal.finish(number, Status.SUCCEEDED)
+    assert "evict rogue" in commitd(config, "history", "rogue").output
+    assert commitd(config, "history", "web").output == "Nothing was done with web yet.\n"
+    assert commitd(config, "history", "media").exit_code == 0
+    for words in (("nosuch",), ("nosuch", "--json"), ("nosuch", "--since", "1h")):
+        result = commitd(config, "history", *words)
+        assert result.exit_code == 2
+        assert "nothing on this host is called 'nosuch'" in result.output
+    assert "did you mean 'web'?" in commitd(config, "history", "wbe").output
+
+
 def test_without_a_name_the_host_stays_suspended(config: Path) -> None:
-    assert commitd(config, "suspend").exit_code == 0
+    assert commitd(config, "suspend", "--host", "--yes").exit_code == 0
     assert commitd(config, "resume", "").exit_code == 2
     assert len(Journal(config.parent / "state/journal.db").suspensions(0)) == 1
 

@@ -6,7 +6,7 @@ import anyio
 import click
 
 from agent.adapters.repository import Repository
-from agent.domain.errors import ConfigError
+from agent.domain.errors import DeniedError
 from agent.surface.cli import common
 
 
@@ -23,9 +23,7 @@ def command(ctx: click.Context, sha: str) -> None:
     try:
         full = anyio.run(repository.resolve, sha, backend="asyncio")
     except PermissionError:
-        raise ConfigError(
-            "this user may not look into it", where=str(config.state_dir), hint="try it as root"
-        ) from None
+        raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
     common.open_journal(config, read_only=False).approve(full)
     click.echo(f"{full[:7]} is approved on this host.")
     common.wake_agent(config)

@@ -40,7 +40,7 @@ def command(start: Path, form: str, *, as_json: bool) -> None:
     from agent.control import check
     from agent.surface import findings
 
-    root = Clone.around(start).root
+    root = Clone.around(start, named_by="commitd check PATH").root
     if sys.stderr.isatty():
         click.echo("resolving the stacks …", err=True)
     report = anyio.run(check.check, root, backend="asyncio")

@@ -58,6 +58,15 @@ def until(at: float | None) -> str:
     return f" until {datetime.fromtimestamp(at).astimezone().isoformat(timespec='seconds')}"
 
 
+def agreed(question: str) -> bool:
+    """Ask a person. No: also when nobody is there to answer, or they press Ctrl-C."""
+    try:
+        return click.confirm(question, default=False)
+    except click.Abort:
+        click.echo()
+        return False
+
+
 def ignore_wakes() -> None:
     """Who holds the host's lock is sent this signal; it must not end one that cannot listen yet."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

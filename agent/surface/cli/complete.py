@@ -12,13 +12,13 @@ from agent.domain.errors import CommitdError
 def stacks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001  click's signature
     """Stacks that this host declares or runs."""
     journal = _journal(ctx)
-    return _items(_stacks(journal) if journal else (), incomplete)
+    return _items(known_stacks(journal) if journal else (), incomplete)
 
 
 def subjects(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001  click's signature
     """These, and whatever else something was done with: containers that were ended."""
     journal = _journal(ctx)
-    return _items({*_stacks(journal), *journal.subjects()} if journal else (), incomplete)
+    return _items({*known_stacks(journal), *journal.subjects()} if journal else (), incomplete)
 
 
 def kept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001  click's signature
@@ -27,7 +27,8 @@ def kept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     return _items({record.name for record in journal.kept()} if journal else (), incomplete)
 
 
-def _stacks(journal: Journal) -> set[str]:
+def known_stacks(journal: Journal) -> set[str]:
+    """Stacks that this host declares, or has a release of."""
     declared = journal.get("declared") or {}
     return {*declared.get("stacks", {}), *declared.get("broken", {}), *journal.releases()}
 

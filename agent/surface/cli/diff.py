@@ -43,7 +43,7 @@ def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> N
     from agent.control import compare
     from agent.surface import changes
 
-    root = Clone.around(start).root
+    root = Clone.around(start, named_by="--dir DIR").root
     if sys.stderr.isatty():
         click.echo("resolving the stacks …", err=True)
     found = anyio.run(compare.compare, root, base, head, backend="asyncio")

@@ -48,7 +48,7 @@ def command(ctx: click.Context, yes: bool) -> None:
             _refuse_unless_empty(config)
     else:
         _show(config, journal)
-    if not yes and not _agreed():
+    if not yes and not common.agreed("Agree?"):
         raise HeldError("not enrolled; nothing will be removed")
     journal.put("enrolled", utcnow())
     click.echo(f"{config.host} is enrolled.")
@@ -115,11 +115,3 @@ def _show(config: Config, journal: Journal) -> None:
         click.echo("  nothing that runs now would go")
     keep = f"{config.undeclared.keep / 3600:g} h"
     click.echo(f"What is ended is kept for {keep}; volumes are never removed.")
-
-
-def _agreed() -> bool:
-    try:
-        return click.confirm("Agree?", default=False)
-    except click.Abort:  # nobody is there to answer, or they pressed Ctrl-C
-        click.echo()
-        return False

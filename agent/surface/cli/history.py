@@ -14,7 +14,9 @@ import click
 
 from agent.adapters.database import iso
 from agent.adapters.journal import Entry, Journal
-from agent.domain.config import duration
+from agent.control.overview import list_containers
+from agent.domain.config import Config, duration
+from agent.domain.errors import ConfigError
 from agent.surface.cli import common, complete, terminal
 
 ACTIONS = ("deploy", "restart", "rollback", "remove-stack", "evict", "hold", "accept")
@@ -86,7 +88,10 @@ def command(
 
     Example: commitd history web --since 2h --action deploy
     """
-    journal = common.open_journal(common.load(ctx))
+    config = common.load(ctx)
+    journal = common.open_journal(config)
+    if stack:
+        _check(stack, config, journal)
     wanted: dict[str, Any] = {"subject": stack, "actions": actions, "commit": commit}
     wanted |= {"since": since, "until": until}
     entries = journal.history(limit=limit, **wanted)
@@ -95,19 +100,27 @@ def command(
     elif as_json:
         common.print_json([entry.as_json() for entry in entries])
     elif not entries:
-        _nothing(journal, stack, narrowed=bool(actions or since or until or commit))
+        narrowed = actions or since or until or commit
+        subject = f" with {stack}" if stack else ""
+        click.echo("Nothing like that was done." if narrowed else f"Nothing was done{subject} yet.")
     else:
         for entry in entries:
             show(entry.as_json())
 
 
-def _nothing(journal: Journal, stack: str | None, *, narrowed: bool) -> None:
-    if narrowed:
-        click.echo("Nothing like that was done.")
+def _check(name: str, config: Config, journal: Journal) -> None:
+    """An empty answer to a mistyped name would say that nothing was done."""
+    known = {config.host, *complete.known_stacks(journal), *journal.subjects()}
+    if name in known or journal.history(subject=name, limit=1):
         return
-    text = f"Nothing was done{f' with {stack}' if stack else ''} yet."
-    near = difflib.get_close_matches(stack or "", journal.subjects(), 1)
-    click.echo(text + (f" Did you mean {near[0]!r}?" if near else ""))
+    found = list_containers(config) or ()
+    if name in {word for c in found for word in (c.name, c.project)}:
+        return
+    near = difflib.get_close_matches(name, known, 1)
+    raise ConfigError(
+        f"nothing on this host is called {name!r}",
+        hint=f"did you mean {near[0]!r}?" if near else "commitd status lists what runs here",
+    )
 
 
 def _follow(

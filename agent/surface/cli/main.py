@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import shlex
 import sys
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from agent.domain.errors import CommitdError, ConfigError, HeldError
+from agent.domain.errors import CommitdError, ConfigError, DeniedError, HeldError
 from agent.surface.cli import terminal
 
 VERBS = {
@@ -94,6 +95,11 @@ class Verbs(click.Group):
         terminal.prepare()
         try:
             return super().main(*args, **kwargs)
+        except DeniedError as err:
+            words = (args[0] if args else kwargs.get("args")) or sys.argv[1:]
+            err.hint = f"sudo {shlex.join(['commitd', *words])}"
+            _say(err)
+            sys.exit(USAGE)
         except ConfigError as err:
             _say(err)
             sys.exit(USAGE)
@@ -118,6 +124,7 @@ def _say(err: CommitdError) -> None:
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", metavar="FILE", help="The host's file [/etc/commitd/config.yaml].")
+@click.version_option(package_name="commitd", prog_name="commitd", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None) -> None:
     """The commit is the deploy: keep this Docker host equal to a Git repository.

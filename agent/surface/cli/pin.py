@@ -35,7 +35,7 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
     """
     from agent.adapters.clone import Clone
 
-    clone = Clone.around(start)
+    clone = Clone.around(start, named_by="--dir DIR")
     found = pins.survey(clone, stacks)
     if check:
         sys.exit(_report(found))

@@ -44,7 +44,7 @@ def recipients(start: Path, *, write: bool, update: bool, as_json: bool) -> None
     from agent.adapters.clone import Clone
     from agent.control.recipients import Recipients
 
-    found = Recipients(Clone.around(start))
+    found = Recipients(Clone.around(start, named_by="commitd secrets recipients PATH"))
     text = found.text()
     written = write and found.write()
     wrong = [file for file in found.files() if not file.right]
