@@ -62,5 +62,11 @@ def recipients(key: bytes) -> list[str]:
     return found
 
 
+def has_others(key: bytes) -> bool:
+    """Whether there are identities in the file that :func:`recipients` leaves out."""
+    found = sum(line.strip().upper().startswith(b"AGE-") for line in key.splitlines())
+    return found > len(recipients(key))
+
+
 def _recipient(key: X25519PrivateKey) -> str:
     return bech32.encode(_PUBLIC, key.public_key().public_bytes_raw())

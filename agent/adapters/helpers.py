@@ -14,6 +14,7 @@ from agent.domain.errors import CommitdError
 
 HELPER_LABEL = "io.commitd.helper"
 """For people who look at the engine. The agent knows its helpers by ID."""
+_MEMORY = 512 * 1024 * 1024
 
 
 async def run_helper(
@@ -49,7 +50,8 @@ async def run_helper(
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": {"Type": "none"},
             "PidsLimit": 64,
-            "Memory": 512 * 1024 * 1024,
+            "Memory": _MEMORY,
+            "MemorySwap": _MEMORY,  # no more with swap than without: a tmpfs stays off the disk
             "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
             "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"},  # noqa: S108
         },

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.domain import bech32
 from agent.domain import config as configuration
 from agent.domain.config import Config, Secrets
 from agent.domain.errors import ConfigError, DeniedError, HeldError
@@ -19,8 +20,9 @@ _CREDENTIAL = "credential:"
 _OWN = frozenset({"journal.db", "commitd.sock"})
 """What is in a state or a runtime directory that an agent has used, and in no other."""
 _KEY_MARK = b"AGE-SECRET-KEY-"
+_WRONG_KEY = "put the right file there; or move it away, and commitd enroll makes a key"
 _LONGEST_KEY = 32 * 1024
-"""Bytes: SOPS gets it through a pipe, which holds as much without waiting."""
+"""Bytes; a key takes 75, and SOPS gets all of them in memory."""
 
 
 def config_path(option: str | None) -> Path:
@@ -90,9 +92,22 @@ def read_key(secrets: Secrets) -> bytes:
         raise ConfigError(
             "this is not an age identity",
             where=str(path),
-            hint="put the right file there; or move it away, and commitd enroll makes a key",
+            hint=_WRONG_KEY,
         )
+    for number, line in enumerate(key.splitlines(), 1):
+        if line.strip().startswith(_KEY_MARK + b"1"):
+            _refuse_damaged(line, f"{path}:{number}")
     return key
+
+
+def _refuse_damaged(identity: bytes, where: str) -> None:
+    """SOPS reads no identity of a file in which one is damaged, and does not say so."""
+    try:
+        bech32.decode(identity.decode(errors="replace").strip())
+    except ValueError as err:
+        raise ConfigError(
+            f"this age identity is damaged: {err}", where=where, hint=_WRONG_KEY
+        ) from None
 
 
 def is_credential(secrets: Secrets) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
-from agent.adapters import images, process
+from agent.adapters import images, memory_file, process
 from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.helpers import run_helper
-from agent.domain import sealed
+from agent.domain import sealed, secret_access
 from agent.domain.config import Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
@@ -37,14 +38,17 @@ _MEANING = {
     1: "it is not a SOPS file: its metadata is missing",
     25: "a key name or a value was changed after encryption",
     51: "it was changed after encryption: the checksum does not match",
-    128: "this host's age key cannot decrypt it",
 }
 _HINT = {
     1: "encrypt it: sops encrypt -i FILE",
     25: "edit secrets only with sops",
     51: "edit secrets only with sops",
-    128: "add this host's recipient and run sops updatekeys",
 }
+_NO_KEY = 128
+_NO_PROGRAM = 127
+"""What a shell says of a program that is not there."""
+_NO_SHELL = re.compile(r'exec: \\?"sh\\?": executable file not found')
+_NEEDS = "the image needs sh, base64 and sops; the official ones have them, also -alpine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +88,31 @@ class BinarySops:
     async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
         """See :class:`Decryptor`; as many at a time as there are cores."""
         await anyio.to_thread.run_sync(self.verify)
-        return await _each(files, lambda file: self._decrypt_one(file, key))
+        # No path, no argument, no variable: only the children have the key.
+        with memory_file.holding(key) as handle:
+            return await _each(files, lambda file: self._decrypt_one(file, key, handle))
 
-    async def _decrypt_one(self, file: Sealed, key: bytes) -> Opened:
-        # The key goes through a pipe that only the child holds: no path, no argument, no variable.
-        read_end, write_end = os.pipe()
-        try:
-            os.write(write_end, key)
-            os.close(write_end)
-            result = await process.run(
-                [
-                    str(self.binary),
-                    "decrypt",
-                    "--input-type",
-                    file.kind,
-                    "--output-type",
-                    file.kind,
-                ],
-                env={
-                    "PATH": os.defpath,
-                    "HOME": "/nonexistent",
-                    "SOPS_AGE_KEY_FILE": f"/dev/fd/{read_end}",
-                    **_GO,
-                },
-                stdin=file.ciphertext,
-                timeout_s=TIMEOUT_S,
-                pass_fds=(read_end,),
-            )
-        finally:
-            os.close(read_end)
-        return result.out if result.code == 0 else _failure(file, result.code)
+    async def _decrypt_one(self, file: Sealed, key: bytes, handle: int) -> Opened:
+        result = await process.run(
+            [
+                str(self.binary),
+                "decrypt",
+                "--input-type",
+                file.kind,
+                "--output-type",
+                file.kind,
+            ],
+            env={
+                "PATH": os.defpath,
+                "HOME": "/nonexistent",
+                "SOPS_AGE_KEY_FILE": memory_file.path(handle),
+                **_GO,
+            },
+            stdin=file.ciphertext,
+            timeout_s=TIMEOUT_S,
+            pass_fds=(handle,),
+        )
+        return result.out if result.code == 0 else _failure(file, result.code, key)
 
     def verify(self) -> None:
         """Look whether the binary is the pinned one. Blocks; raises :class:`ConfigError`."""
@@ -133,13 +132,16 @@ class BinarySops:
 
 
 _SCRIPT = """
+umask 077
+for program in base64 sops; do command -v $program >/dev/null || exit 127; done
 one() {
   printf %s "$3" | base64 -d >/tmp/in.$1
-  printf '%s\\n' $key | SOPS_AGE_KEY_FILE=/dev/stdin sops decrypt \
+  SOPS_AGE_KEY_FILE=/tmp/key sops decrypt \
     --input-type "$2" --output-type "$2" /tmp/in.$1 >/tmp/out.$1 2>/dev/null
   echo "$?" >/tmp/code.$1
 }
 read -r count; read -r at_once; read -r key
+printf '%s\\n' $key >/tmp/key || exit
 done=0
 while [ "$done" -lt "$count" ]; do
   group=0
@@ -160,8 +162,9 @@ done
 """Reads a count, how many to decrypt at once, the identities in one line, and the files: a line of
 base64 each, after what SOPS calls its format. Answers a line for each: code, base64.
 
-The whole batch needs one container. Everything passes through the attached pipes and a tmpfs;
-the shell's ``printf`` is a builtin, so nothing shows in the arguments of any process.
+The whole batch needs one container. Everything passes through the attached pipes and a tmpfs of
+its own, where the identities are a file of mode 0600: SOPS reads them once for each recipient. The
+shell's ``printf`` is a builtin, so nothing shows in the arguments of any process.
 """
 
 
@@ -178,8 +181,8 @@ class ContainerSops:
             await images.pull(self.engine, self.image, DockerConfig(), lambda _: None)
         try:
             return await self._decrypt_batch(files, key)
-        except CommitdError:
-            if len(files) == 1:
+        except CommitdError as err:
+            if len(files) == 1 or isinstance(err, ConfigError):
                 raise
 
         async def alone(file: Sealed) -> Opened:
@@ -194,22 +197,31 @@ class ContainerSops:
         )
         lines = [b"%d" % len(files), b"%d" % at_once, identities]
         lines += [f"{file.kind} ".encode() + base64.b64encode(file.ciphertext) for file in files]
-        code, out = await run_helper(
-            self.engine,
-            self.image,
-            ["sh", "-c", _SCRIPT],
-            stdin=b"\n".join(lines) + b"\n",
-            env=_GO,
-            timeout_s=TIMEOUT_S + len(files),
-        )
+        try:
+            code, out = await run_helper(
+                self.engine,
+                self.image,
+                ["sh", "-c", _SCRIPT],
+                stdin=b"\n".join(lines) + b"\n",
+                env=_GO,
+                timeout_s=TIMEOUT_S + len(files),
+            )
+        except CommitdError as err:
+            if not _NO_SHELL.search(err.message):
+                raise
+            code, out = _NO_PROGRAM, b""
+        if code == _NO_PROGRAM:
+            raise ConfigError(
+                "secrets.sops.image: sh, base64 or sops is not in it", where=self.image, hint=_NEEDS
+            )
         answers = out.splitlines()
         if code != 0 or len(answers) != len(files):
             raise TransientError(
                 f"the SOPS container ended with {code} after {len(answers)} of {len(files)} files",
                 where=self.image,
-                hint="the image needs sh, base64 and sops; the -alpine variant has them",
+                hint=_NEEDS,
             )
-        return [_answer(file, line) for file, line in zip(files, answers, strict=True)]
+        return [_answer(file, line, key) for file, line in zip(files, answers, strict=True)]
 
 
 async def _each(
@@ -235,17 +247,22 @@ async def _each(
     return results
 
 
-def _answer(file: Sealed, line: bytes) -> Opened:
+def _answer(file: Sealed, line: bytes, key: bytes) -> Opened:
     code, _, encoded = line.partition(b" ")
     try:
         if int(code) != 0:
-            return _failure(file, int(code))
+            return _failure(file, int(code), key)
         return base64.b64decode(encoded, validate=True)
     except ValueError:  # of either
         return PermanentError("the SOPS container garbled it", where=file.path)
 
 
-def _failure(file: Sealed, code: int) -> PermanentError:
+def _failure(file: Sealed, code: int, key: bytes) -> PermanentError:
+    if code == _NO_KEY:
+        from agent.adapters import age_key  # noqa: PLC0415  its library is needed nowhere else
+
+        own, others = age_key.recipients(key), age_key.has_others(key)
+        return secret_access.refusal(file.ciphertext, file.path, own, others=others)
     return PermanentError(
         _MEANING.get(code, f"sops ended with {code}"), where=file.path, hint=_HINT.get(code)
     )

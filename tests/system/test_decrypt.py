@@ -128,8 +128,52 @@ def test_a_secret_for_another_key_is_said_as_such(fleet: Fleet, sops: dict[str, 
     fleet.commit("first", files)
     result = fleet.host(secrets=sops).once()
     assert result.returncode == 1
-    assert "this host's age key cannot decrypt it" in result.stderr
+    said = f"this host's age key cannot decrypt it: {fleet.box.age.recipient} is none of its 1 "
+    assert f"{said}recipients ({stranger.recipient[:16]}…)" in result.stderr
     assert set(fleet.running()) == {"two-app-1"}
+
+
+def test_two_hosts_with_keys_of_their_own_share_a_secret(
+    fleet: Fleet, sops: dict[str, Any]
+) -> None:
+    """Whichever of the two is the first of its recipients, and so the same for a stack of both."""
+    keys = {"media": fleet.box.age, "nas": fleet.box.new_age_key()}
+    both = [key.recipient for key in keys.values()]
+    uses = "    environment: {PASSWORD: '${PASSWORD}', SHARED: '${SHARED}'}\n"
+    files: dict[str, str | bytes | None] = {
+        "global/all.secret.env": fleet.box.encrypt("SHARED=everywhere\n", both),
+        "host/media/stacks.yaml": "- one\n",
+        "host/nas/stacks.yaml": "- two\n",
+    }
+    for stack, readers in {"one": both, "two": both[::-1]}.items():
+        files[f"stacks/{stack}/compose.yaml"] = fleet.compose(more=uses)
+        secret = fleet.box.encrypt(f"PASSWORD={stack}\n", readers[::-1])
+        files[f"stacks/{stack}/db.secret.env"] = secret
+    fleet.commit("first", files)
+    for stack, (name, key) in zip(("one", "two"), keys.items(), strict=True):
+        host = fleet.host(
+            secrets=sops | {"age_key": str(key.private)}, undeclared={"mode": "report"}
+        )
+        host.config["host"] = name
+        host.write_config()
+        result = host.once()
+        assert result.returncode == 0, result.stdout + result.stderr
+        found = fleet.environment(f"{stack}-app-1")
+        assert (found["PASSWORD"], found["SHARED"]) == (stack, "everywhere")
+
+
+@pytest.mark.parametrize("without", ["sh", "sops"])
+def test_a_sops_image_without_the_programs_it_needs_is_said_with_what_is_missing(
+    fleet: Fleet, without: str
+) -> None:
+    fleet.commit("first", _files(fleet))
+    gone: dict[str, str | bytes] = {f"/bin/.wh.{without}": ""}
+    image = fleet.box.images.build(f"without-{without}", "1.0", files=gone)
+    host = fleet.host(secrets={"age_key": str(fleet.box.age.private), "sops": {"image": image}})
+    result = host.once()
+    assert result.returncode == 1
+    assert f"{image}: secrets.sops.image: sh, base64 or sops is not in it" in result.stderr
+    assert fleet.running() == {}
 
 
 def test_plaintext_goes_with_its_stack(fleet: Fleet) -> None:

@@ -241,8 +241,11 @@ def _holding(host: Host, text: bytes) -> set[Path]:
 # --- SOPS itself, both ways ---
 
 
-async def _both(box: Sandbox, files: Sequence[Sealed]) -> list[list[Opened]]:
-    key = box.age.private.read_bytes()
+async def _both(
+    box: Sandbox, files: Sequence[Sealed], key: bytes | None = None
+) -> list[list[Opened]]:
+    """What the binary makes of ``files`` and what the container does; ``key`` or the host's own."""
+    key = box.age.private.read_bytes() if key is None else key
     async with Engine(box.engine.host, Helpers()) as engine:
         ways: tuple[Decryptor, ...] = (
             BinarySops(box.sops, box.sops_sha256),
@@ -285,6 +288,26 @@ def test_the_container_that_decrypts_has_nothing_but_its_pipes_and_leaves_nothin
             check=False,
         )
         assert (found.returncode, found.stdout) == (1, "")
+
+
+def test_a_file_for_several_readers_opens_whichever_of_them_this_host_is(box: Sandbox) -> None:
+    """Of any format, both ways; also with the host's key behind another one in its file."""
+    others = [box.new_age_key(), box.new_age_key()]
+    files: list[Sealed] = []
+    for name, (kind, content) in FILES.items():
+        for place in range(3):
+            readers = [key.recipient for key in others]
+            readers.insert(place, box.age.recipient)
+            files.append(Sealed(f"stacks/web/{name}", box.encrypt(content, readers, kind)))
+    own = box.age.private.read_bytes()
+    replaced = box.new_age_key().private.read_bytes().replace(b"\n", b"\r\n")
+    alone = anyio.run(_both, box, files, own)
+    two = anyio.run(_both, box, files[:3], replaced + own)
+    for results in (*alone, *two):
+        for file, opened in zip(files, results, strict=False):
+            kind, content = FILES[file.path.removeprefix("stacks/web/")]
+            assert isinstance(opened, bytes), opened
+            assert opened == content if kind in {"binary", "dotenv"} else b"canary" in opened
 
 
 def _shown(opened: Opened) -> bytes | str:

@@ -56,6 +56,11 @@ def test_identities_of_other_kinds_are_passed_over() -> None:
     )
 
 
+def test_it_is_known_whether_there_are_identities_of_other_kinds() -> None:
+    assert not age_key.has_others(f"# AGE-PLUGIN\r\n{IDENTITY}\r\n".encode())
+    assert age_key.has_others(f"{IDENTITY}\nAGE-SECRET-KEY-PQ-1QQQQQ\n".encode())
+
+
 def _secrets(path: Path | str) -> Secrets:
     return Secrets(sops=Sops(binary=Path("/sops"), sha256="0" * 64), age_key=str(path))
 
@@ -104,6 +109,17 @@ def test_a_key_that_others_may_touch_is_refused_with_the_remedy(tmp_path: Path, 
         host.read_key(_secrets(path))
     assert (caught.value.where, caught.value.hint) == (str(path), f"chmod 600 {path}")
     assert IDENTITY not in str(caught.value)
+
+
+def test_a_damaged_identity_is_named_by_its_line_and_not_shown(tmp_path: Path) -> None:
+    """SOPS would only say that no key fits."""
+    path = tmp_path / "age.key"
+    path.write_text(f"# mine\n{IDENTITY}\n{IDENTITY[:-1]}Q\n")
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="damaged: its checksum is wrong") as caught:
+        host.read_key(_secrets(path))
+    assert caught.value.where == f"{path}:3"
+    assert IDENTITY[:-1] not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a long file", "a directory"])
