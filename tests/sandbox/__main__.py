@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from tests.sandbox import rootfs, tools, world
+from tests.sandbox import editions, rootfs, tools, world
 from tests.sandbox.process import SandboxError
 
 
@@ -20,6 +20,24 @@ def main() -> int:
         action="store_true",
         help="do without the Debian to boot, which takes 45 s to fetch once",
     )
+    execute.add_argument(
+        "--engine",
+        choices=editions.ENGINES,
+        default=editions.OWN,
+        help="instead of the engine of this Debian; fetches 70 MB once",
+    )
+    execute.add_argument(
+        "--store",
+        choices=editions.STORES,
+        default=editions.STORES[0],
+        help="where that engine keeps its images",
+    )
+    execute.add_argument(
+        "--compose",
+        choices=editions.COMPOSES,
+        default=editions.OWN,
+        help="instead of that of the development tools; Go builds it once, for two minutes",
+    )
     execute.add_argument("command", nargs="+", metavar="COMMAND")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -29,7 +47,11 @@ def main() -> int:
         overlay = tools.provide()
         if not options.no_machine:
             rootfs.provide(overlay)
-        return world.run(options.command, overlay, verbose=options.verbose)
+        layers = [path for path in (editions.engine(options.engine), overlay) if path]
+        settings = {world.STORE: options.store}
+        if compose := editions.compose(options.compose):
+            settings[world.COMPOSE] = str(compose)
+        return world.run(options.command, layers, verbose=options.verbose, settings=settings)
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2

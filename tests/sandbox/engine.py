@@ -41,13 +41,16 @@ class _UnixConnection(http.client.HTTPConnection):
 class Engine:
     """One `dockerd` with its data, its runtime state and its cgroups apart from any other."""
 
-    def __init__(self, root: Path, *, socket_path: Path, cgroup_parent: str) -> None:
+    def __init__(
+        self, root: Path, *, socket_path: Path, cgroup_parent: str, containerd_store: bool = False
+    ) -> None:
         root.mkdir()
         self.socket = socket_path
         self.host = f"unix://{socket_path}"
         pidfile = root / "docker.pid"
         settings = root / "daemon.json"  # instead of the machine's /etc/docker/daemon.json
-        settings.write_text("{}")
+        features = {"containerd-snapshotter": True} if containerd_store else {}
+        settings.write_text(json.dumps({"features": features}))
         self._daemon = Daemon(
             "dockerd",
             [

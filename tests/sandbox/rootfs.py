@@ -5,13 +5,12 @@ It is the suite of the machine that runs the tests, so that their Python and its
 
 from __future__ import annotations
 
-import contextlib
 import platform
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.sandbox import apt
 from tests.sandbox.process import SandboxError, run
 from tests.sandbox.tools import cached, debian
 
@@ -23,7 +22,6 @@ CACHE = Path(__file__).resolve().parents[2] / ".sandbox" / "rootfs"
 _PACKAGES = ("dbus", "git", "openssh-client", "python3", "systemd", "systemd-sysv")
 _NOT_UNPACKED = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 _APT_SETTINGS = ('Acquire::Languages "none";', 'APT::Sandbox::User "root";')
-_MACHINES_APT_SETTINGS = re.compile(r"Acquire::(Check-|Retries|https?(::| ))")  # proxies among them
 
 # In a mount namespace of its own, where the unpacked tools are part of /usr, and in a PID namespace
 # of its own that ends with the process that asked for it: neither a mount nor a process stays.
@@ -58,36 +56,12 @@ def _make(tools: Path | None, scratch: Path) -> Path:
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     print(f"sandbox: fetching a minimal Debian {suite} to boot", file=sys.stderr, flush=True)
     settings = scratch / "apt.conf"
-    settings.write_text("\n".join([*_APT_SETTINGS, *_apt_settings_of_this_machine(), ""]))
+    settings.write_text("\n".join([*_APT_SETTINGS, *apt.settings_of_this_machine(), ""]))
     root = scratch / "root"
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
     command += [f"--include={','.join(_PACKAGES)}", f"--aptopt={settings}"]
     command += ["--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_UNPACKED]
-    command += [suite, str(root), *_sources(suite)]
+    command += [suite, str(root), *apt.sources(suite)]
     run([*_PRIVATELY, _WITH_TOOLS, tools or "", *command], timeout=900)
     return root
-
-
-def _apt_settings_of_this_machine() -> list[str]:
-    lines = run(["apt-config", "dump"]).decode().splitlines()
-    return [line for line in lines if _MACHINES_APT_SETTINGS.match(line)]
-
-
-def _sources(suite: str) -> list[str]:
-    """Where this machine's apt finds Debian itself, as lines of a sources.list."""
-    fields = "$(ORIGIN) $(CODENAME) $(REPO_URI) $(RELEASE) $(COMPONENT)"
-    command = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]
-    found: dict[str, None] = {}
-    for attempt in range(2):
-        for line in run(command).decode().splitlines():
-            origin, codename, *where = line.split()
-            if origin == "Debian" and codename in {suite, f"{suite}-updates", f"{suite}-security"}:
-                found[f"deb {' '.join(where)}"] = None
-        if found or attempt:
-            break
-        with contextlib.suppress(SandboxError):  # apt has no lists yet, so it knows no origins
-            run(["apt-get", "update"], timeout=600)
-    if not found:
-        raise SandboxError(f"apt knows no source of Debian {suite} on this machine")
-    return list(found)

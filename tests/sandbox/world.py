@@ -27,10 +27,12 @@ from tests.sandbox.locks import locked, try_lock
 from tests.sandbox.process import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MARKER = "COMMITD_SANDBOX"  # environment: the data directory of the world a process lives in
 VERBOSE = "COMMITD_SANDBOX_VERBOSE"  # environment: report start times on stderr
+COMPOSE = "COMMITD_SANDBOX_COMPOSE"  # environment: another docker-compose than the packaged one
+STORE = "COMMITD_SANDBOX_STORE"  # environment: where the engine keeps images, if it has a choice
 GIT_USER = "git"
 
 _PREFIX = "commitd-sandbox-"
@@ -47,10 +49,17 @@ _ATTENDED = _PASSED_ON | {signal.SIGCHLD}
 _SENT_BY_KERNEL = 0x80  # si_code of a signal from the terminal: the whole foreground group has it
 
 
-def run(command: Sequence[str], tools: Path | None, *, verbose: bool) -> int:
+def run(
+    command: Sequence[str],
+    layers: Sequence[Path],
+    *,
+    verbose: bool,
+    settings: Mapping[str, str] | None = None,
+) -> int:
     """Run `command` in a new private world and return its exit code (128+n for signal n).
 
-    `tools` is the directory whose `usr` is laid over the machine's /usr inside. Needs root.
+    The `usr` of each of `layers` is laid over the machine's /usr inside, the first on top.
+    `settings` are put into its environment. Needs root.
     """
     began = time.monotonic()
     base = _base_directory()
@@ -76,7 +85,7 @@ def run(command: Sequence[str], tools: Path | None, *, verbose: bool) -> int:
     linux.unshare(linux.CLONE_NEWPID)
     init = os.fork()
     if init == 0:
-        _be_init(command, data, tools, began if verbose else None)
+        _be_init(command, data, layers, settings or {}, began if verbose else None)
     code = _attend(init)
     os.close(world_alive)
     with contextlib.suppress(ChildProcessError):
@@ -200,7 +209,11 @@ def _next_ended() -> tuple[int, int] | None:
 
 
 def _be_init(
-    command: Sequence[str], data: Path, tools: Path | None, began: float | None
+    command: Sequence[str],
+    data: Path,
+    layers: Sequence[Path],
+    settings: Mapping[str, str],
+    began: float | None,
 ) -> NoReturn:
     code = 125
     try:
@@ -208,9 +221,9 @@ def _be_init(
         linux.unshare(
             linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
         )
-        _mount_everything(data, tools)
+        _mount_everything(data, layers)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        environment = _environment(data)
+        environment = {**_environment(data), **settings}
         if began is not None:
             environment[VERBOSE] = "1"
             print(
@@ -230,11 +243,12 @@ def _be_init(
         os._exit(code)
 
 
-def _mount_everything(data: Path, tools: Path | None) -> None:
+def _mount_everything(data: Path, layers: Sequence[Path]) -> None:
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("proc", "/proc", "proc")
-    if tools is not None:
-        linux.mount("tools", "/usr", "overlay", options=f"lowerdir={tools}/usr:/usr")
+    if layers:
+        lower = ":".join(f"{layer}/usr" for layer in layers)
+        linux.mount("tools", "/usr", "overlay", options=f"lowerdir={lower}:/usr")
     _mount_sysfs(data)
     _mount_run()
     for path in _HIDDEN:

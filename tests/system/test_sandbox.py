@@ -234,7 +234,10 @@ def test_a_digest_is_real_and_can_be_pulled_again(box: Sandbox) -> None:
     assert refusal.value.status == 404
     box.engine.pull(image)
     details = box.engine.api("GET", f"/images/{image}/json")
-    assert details["RepoDigests"] == [image.replace(":1.0@", "@")]
+    # With containerd's store the tag that was asked for stays in the name.
+    assert {name.replace(":1.0@", "@") for name in details["RepoDigests"]} == {
+        image.replace(":1.0@", "@")
+    }
 
 
 def test_equal_content_has_the_equal_digest_and_other_content_another(box: Sandbox) -> None:
