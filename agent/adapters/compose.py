@@ -21,6 +21,7 @@ from agent.adapters.invocation import Invocation
 from agent.domain import expected, images, policy, redact
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
+from agent.domain.mentions import Variable
 
 log = logging.getLogger("commitd.compose")
 
@@ -68,7 +69,7 @@ class Compose:
         Raises :class:`PermanentError` for what the host does not allow a stack to ask.
         """
         if stack.variables and (found := await self.climbing(stack)):
-            raise PermanentError("; ".join(found))
+            raise PermanentError("; ".join(said for _, said in found))
         model = (await self.resolve(stack)).model
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError(redact.text("; ".join(refusals), stack.hidden))
@@ -93,10 +94,10 @@ class Compose:
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
 
-    async def climbing(self, stack: Invocation) -> list[str]:
+    async def climbing(self, stack: Invocation) -> list[tuple[Variable, str]]:
         """Names of files that lead elsewhere than seemed, once Compose has put values in.
 
-        One message each, with ``file:line`` in front. Raises :class:`CommitdError`.
+        A message for each, with ``file:line`` in front. Raises :class:`CommitdError`.
         """
         labels = {str(i): variable.name for i, variable in enumerate(stack.variables)}
         content = {"services": {"names": {"image": "none", "labels": labels}}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import anyio.to_thread
 from agent.adapters import compose_program, scratch, sources
 from agent.adapters.compose import Compose
 from agent.adapters.sources import Source
-from agent.control import offline
-from agent.control.offline import Models
+from agent.control import offline, partial
+from agent.control.offline import Place
+from agent.control.partial import Look
 from agent.domain import census, recipients
 from agent.domain.census import NOWHERE, Census
 from agent.domain.checks import hosts, merge, stacks, values
@@ -28,6 +29,10 @@ TIMEOUT_S = 60.0
 """Of one call of Compose."""
 _NO_ENGINE = "unix:///nonexistent"
 """Resolving asks none, and must not find one."""
+
+
+Looks = Mapping[Place, Look] | None
+"""At every stack that can be looked at; None without Compose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +61,22 @@ async def check(root: Path) -> Report:
         census.take, source.tree, source.contents, source.revision
     )
     program, problems = await program_here()
-    models = await resolved(source, found, program) if program else None
-    per_stack = await anyio.to_thread.run_sync(_judge, found, models)
+    looks = await _looks(source, found, program) if program else None
+    per_stack = await anyio.to_thread.run_sync(_judge, found, looks)
     secrets = await anyio.to_thread.run_sync(recipients.judge, _files(found))
     findings = merge.arranged([*found.findings, *problems, *secrets, *per_stack])
-    names = {stack.name for _, stack in found.placed}
+    names = {stack.name for _, stack in _all(found)}
     return Report(findings, len(found.hosts), len(names))
 
 
 def _files(found: Census) -> dict[str, bytes]:
     """All but links."""
     return {path: found.contents[path] for path in found.contents if found.files.regular(path)}
+
+
+def _all(found: Census) -> list[tuple[str, Stack]]:
+    """Every stack that can be looked at, with each host, good ones first."""
+    return [*found.placed, *found.misplaced]
 
 
 async def program_here() -> tuple[Compose | None, list[Finding]]:
@@ -78,10 +88,17 @@ async def program_here() -> tuple[Compose | None, list[Finding]]:
         return None, [Finding(Level.WARNING, "no-compose", ".", said, err.hint)]
 
 
-async def resolved(source: Source, found: Census, program: Compose) -> Models:
-    """The models of all stacks of all hosts; their files are gone again by then."""
+async def _looks(source: Source, found: Census, program: Compose) -> dict[Place, Look]:
+    """A look at all stacks of all hosts; their files are gone again by then."""
     with scratch.laid_out(source.tree, source.contents) as root:
-        return await offline.resolve(found, root, program, found.placed, parallel())
+        models = await offline.resolve(found, root, program, found.placed, parallel())
+    good = {
+        place: Look(str(models.root), answer.model, answer.unset)
+        for place, answer in models.found.items()
+    }
+    failed = [(host, stack) for host, stack in found.placed if (host, stack.name) not in good]
+    again = await partial.resolve(found, program, [*failed, *found.misplaced], parallel())
+    return {**good, **again}
 
 
 def parallel() -> int:
@@ -89,58 +106,59 @@ def parallel() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _judge(found: Census, models: Models | None) -> list[Finding]:
+def _judge(found: Census, looks: Looks) -> list[Finding]:
     runs: dict[str, set[str]] = {}
-    for host, stack in found.placed:
+    for host, stack in _all(found):
         runs.setdefault(stack.name, set()).add(host)
-    everything = [*_each_stack(found, models), *_each_host(found, models)]
+    everything = [*_each_stack(found, looks), *_each_host(found, looks)]
     merged = merge.merge(everything, {name: frozenset(on) for name, on in runs.items()})
-    files = {path for _, stack in found.placed for path in census.plain(stack)}
-    for path in sorted(files):
-        merged += values.cut_values(path, found.contents[path].decode())
+    files = {path for _, stack in _all(found) for path in census.plain(stack)}
+    for path in sorted(files & found.contents.keys()):
+        merged += values.cut_values(path, found.contents[path].decode(errors="replace"))
     return merged
 
 
-def _each_stack(found: Census, models: Models | None) -> Iterator[Found]:
-    for host, stack in found.placed:
-        for finding in _one(found, models, host, stack):
-            yield host, stack.name, finding
+def _each_stack(found: Census, looks: Looks) -> Iterator[Found]:
+    told = {(finding.rule, finding.where) for finding in found.findings}
+    for host, stack in _all(found):
+        for finding in _one(found, looks, host, stack):
+            # Of its own files the layout has said so already, that of variables it cannot see.
+            kinds = ("policy", "paths") if finding.rule == "policy" else (finding.rule,)
+            if not any((kind, finding.where) in told for kind in kinds):
+                yield host, stack.name, finding
 
 
-def _one(found: Census, models: Models | None, host: str, stack: Stack) -> Iterator[Finding]:
+def _one(found: Census, looks: Looks, host: str, stack: Stack) -> Iterator[Finding]:
     places = Places(found.files, stack)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
     yield from values.encrypted(places)
-    place = (host, stack.name)
-    if models is None:
+    if looks is None:
         yield from values.malformed(places)
+    look = looks[host, stack.name] if looks else Look("", None)
+    yield from look.findings
+    if look.model is None:
         yield from stacks.pins(stack, stacks.written(places), places)
-    elif place in models.climbing:
-        yield from stacks.elsewhere(models.climbing[place])
-        yield from stacks.pins(stack, stacks.written(places), places)
-    elif place in models.failed:
-        error = models.failed[place]
-        malformed = values.malformed(places) if "interpolation" in error.message else []
-        yield from malformed or [stacks.unresolved(error, str(models.root), places)]
-        yield from stacks.pins(stack, stacks.written(places), places)
-    else:
-        answer = models.found[place]
-        if host != NOWHERE:  # a host may set what is missing
-            yield from values.unset(answer.unset, places)
-        yield from stacks.judge(stack, answer.model, str(models.root), places)
+        return
+    if host != NOWHERE:  # a host may set what is missing
+        yield from values.unset(look.unset, places)
+    yield from stacks.judge(stack, look.model, look.root, places)
 
 
-def _each_host(found: Census, models: Models | None) -> Iterator[Found]:
+def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
     for host, state in found.hosts.items():
-        places = {stack.name: Places(found.files, stack) for stack in state.stacks}
+        here = sorted([*state.stacks, *found.faulty[host]], key=lambda stack: stack.name)
+        places = {stack.name: Places(found.files, stack) for stack in here}
         together = [
-            Here(stack.name, models.found[host, stack.name].model, places[stack.name])
-            for stack in state.stacks
-            if models and (host, stack.name) in models.found
+            Here(stack.name, look.model, places[stack.name])
+            for stack in here
+            if looks and (look := looks[host, stack.name]).model is not None
         ]
-        judged = [*hosts.disorder(state, places)]
-        for judge in (hosts.ports, hosts.container_names, hosts.external):
+        judged = [*hosts.disorder(here, state, places)]
+        for judge in (hosts.ports, hosts.container_names):
             judged += judge(together)
+        whole = all(looks[host, stack.name].whole for stack in here) if looks else False
+        if whole and len(together) == len(state.names) and not state.list_faults:
+            judged += hosts.external(together)  # else what is not known may make them
         for name, finding in judged:
             yield host, name, finding

@@ -28,14 +28,12 @@ Place = tuple[str, str]
 class Models:
     """Of some places; in ``failed`` what Compose had to say instead of a model.
 
-    ``climbing`` are stacks whose variables name files elsewhere: Compose was not let read them.
     Paths in them begin with ``root``, which stands for the repository.
     """
 
     root: Path
     found: Mapping[Place, Resolved]
     failed: Mapping[Place, CommitdError]
-    climbing: Mapping[Place, list[str]]
 
 
 async def resolve(
@@ -46,39 +44,37 @@ async def resolve(
     ``parallel`` is how many Compose processes may run at once. A stack that has the same values
     on several hosts is resolved once.
     """
-    same: dict[tuple[object, ...], list[Place]] = {}
-    stacks: dict[tuple[object, ...], Stack] = {}
-    for host, stack in places:
-        # The order of the files decides, and the kind: neither is in their contents.
-        key: tuple[object, ...] = (
-            stack.name,
-            *((file.oid, file.secret) for file in stack.environment),
-        )
-        same.setdefault(key, []).append((host, stack.name))
-        stacks[key] = stack
     found: dict[Place, Resolved] = {}
     failed: dict[Place, CommitdError] = {}
-    climbing: dict[Place, list[str]] = {}
     limiter = anyio.CapacityLimiter(parallel)
 
-    async def one(key: tuple[object, ...]) -> None:
+    async def one(stack: Stack, same: list[Place]) -> None:
         async with limiter:
             try:
-                call = invocation(census, root, stacks[key])
+                call = invocation(census, root, stack)
                 if call.variables and (elsewhere := await compose.climbing(call)):
-                    climbing.update(dict.fromkeys(same[key], elsewhere))
-                    error = PermanentError("; ".join(elsewhere))
-                    failed.update(dict.fromkeys(same[key], error))
+                    error = PermanentError("; ".join(said for _, said in elsewhere))
+                    failed.update(dict.fromkeys(same, error))
                 else:
                     answer = await compose.resolve(call)
-                    found.update(dict.fromkeys(same[key], answer))
+                    found.update(dict.fromkeys(same, answer))
             except CommitdError as err:
-                failed.update(dict.fromkeys(same[key], err))
+                failed.update(dict.fromkeys(same, err))
 
     async with anyio.create_task_group() as group:
-        for key in same:
-            group.start_soon(one, key)
-    return Models(root, found, failed, climbing)
+        for stack, same in alike(places):
+            group.start_soon(one, stack, same)
+    return Models(root, found, failed)
+
+
+def alike(places: Iterable[tuple[str, Stack]]) -> list[tuple[Stack, list[Place]]]:
+    """Each stack once, with the places where it has the same values."""
+    same: dict[tuple[object, ...], tuple[Stack, list[Place]]] = {}
+    for host, stack in places:
+        # The order of the files decides, and the kind: neither is in their contents.
+        values = tuple((file.oid, file.secret) for file in stack.environment)
+        same.setdefault((stack.name, values), (stack, []))[1].append((host, stack.name))
+    return list(same.values())
 
 
 def invocation(census: Census, root: Path, stack: Stack) -> Invocation:

@@ -30,7 +30,8 @@ _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 class Census:
     """``hosts`` are those whose list can be read, by name; ``unused`` the stacks that no host runs.
 
-    ``files`` holds everything that was read.
+    ``faulty`` are the stacks of each host, or of ``NOWHERE``, that hosts refuse and that can be
+    looked at nevertheless. ``files`` holds everything that was read.
     """
 
     files: Snapshot
@@ -38,13 +39,23 @@ class Census:
     hosts: Mapping[str, DesiredState]
     unused: tuple[Stack, ...]
     findings: tuple[Finding, ...]
+    faulty: Mapping[str, tuple[Stack, ...]]
 
     @property
     def placed(self) -> list[tuple[str, Stack]]:
-        """Every readable stack with each host that runs it, or with NOWHERE; sorted."""
+        """Every good stack with each host that runs it, or with NOWHERE; sorted."""
         found = [(host, stack) for host, state in self.hosts.items() for stack in state.stacks]
         found += [(NOWHERE, stack) for stack in self.unused]
-        return sorted(found, key=lambda each: (each[1].name, each[0]))
+        return _sorted(found)
+
+    @property
+    def misplaced(self) -> list[tuple[str, Stack]]:
+        """The same of the stacks with faults."""
+        return _sorted((host, stack) for host, stacks in self.faulty.items() for stack in stacks)
+
+
+def _sorted(found: Iterable[tuple[str, Stack]]) -> list[tuple[str, Stack]]:
+    return sorted(found, key=lambda each: (each[1].name, each[0]))
 
 
 def wanted(tree: Tree) -> dict[str, str]:
@@ -74,6 +85,7 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
     if not layout.hosts(tree):
         found.append(_no_host(tree))
     hosts: dict[str, DesiredState] = {}
+    faulty: dict[str, tuple[Stack, ...]] = {}
     for host in layout.hosts(tree):
         if not is_host_name(host):
             message = f"{host!r} cannot be the name of a host"
@@ -83,26 +95,33 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         needed = layout.wanted(tree, host)
         own = Snapshot(tree, {p: contents[p] for p in needed if p in contents})
         try:
-            hosts[host], faults = layout.survey(own, revision, host)
+            seen = layout.survey(own, revision, host)
         except PermanentError as err:
             found.append(
                 Finding(Level.ERROR, "layout", err.where or f"host/{host}", err.message, err.hint)
             )
         else:
-            found += _findings(faults)
+            hosts[host], faulty[host] = seen.desired, seen.faulty
+            found += _findings(seen.faults)
     files = Snapshot(tree, contents)
     used = {name for state in hosts.values() for name in state.names}
+    every_list = len(hosts) == len(layout.hosts(tree))
     unused: list[Stack] = []
+    broken: list[Stack] = []
     for name in layout.stacks(tree):
         if name in used:
             continue
-        found.append(_unused(name))
         if not _STACK_NAME.fullmatch(name):
+            found.append(_no_name(name))
             continue
+        if every_list:  # else nobody knows that
+            found.append(_unused(name))
         stack, faults = layout.alone(files, name)
         found += _findings(faults)
-        unused += [stack] if stack else []
-    return Census(files, contents, hosts, tuple(unused), tuple(dict.fromkeys(found)))
+        if stack:
+            (broken if faults else unused).append(stack)
+    faulty[NOWHERE] = tuple(broken)
+    return Census(files, contents, hosts, tuple(unused), tuple(dict.fromkeys(found)), faulty)
 
 
 def _findings(faults: Iterable[Fault]) -> list[Finding]:
@@ -126,15 +145,17 @@ def _no_host(tree: Tree) -> Finding:
     )
 
 
+def _no_name(name: str) -> Finding:
+    return Finding(
+        Level.ERROR,
+        "layout",
+        f"stacks/{name}",
+        f"{name!r} cannot be the name of a stack",
+        "lower-case letters, digits, - and _",
+    )
+
+
 def _unused(name: str) -> Finding:
-    if not _STACK_NAME.fullmatch(name):
-        return Finding(
-            Level.ERROR,
-            "layout",
-            f"stacks/{name}",
-            f"{name!r} cannot be the name of a stack",
-            "lower-case letters, digits, - and _",
-        )
     return Finding(
         Level.WARNING,
         "unused",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _EXPORT = re.compile(r"export\s+")
@@ -28,13 +28,37 @@ _CHILD_OWN = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_", "LD_")
 _CHILD_EXACT = frozenset({"PATH", "HOME"})
 
 
-def keys(text: str) -> list[tuple[str, int]]:
-    """The keys that Compose would set from this text, each with its line from 1.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key that is set, its line from 1, and the characters from ``start`` to before ``end``."""
 
-    Compose goes on right behind a closing quote, so one line can hold several. A key without a
-    value only passes on what the environment holds; it sets nothing.
+    key: str
+    line: int
+    start: int
+    end: int
+
+
+def keys(text: str) -> list[tuple[str, int]]:
+    """The keys that Compose would set from this text, each with its line from 1."""
+    return [(entry.key, entry.line) for entry in entries(text)]
+
+
+def without(text: str, unwanted: Callable[[str], object]) -> str:
+    """The text without the entries whose keys are ``unwanted``; all others keep their lines."""
+    for entry in reversed(entries(text)):
+        if unwanted(entry.key):
+            lines = text.count("\n", entry.start, entry.end)
+            text = text[: entry.start] + "\n" * lines + text[entry.end :]
+    return text
+
+
+def entries(text: str) -> list[Entry]:
+    """What Compose would set from this text.
+
+    It goes on right behind a closing quote, so one line can hold several. A key without a value
+    only passes on what the environment holds; it sets nothing.
     """
-    found: list[tuple[str, int]] = []
+    found: list[Entry] = []
     line, counted = 1, 0
     at = 1 if text.startswith("\ufeff") else 0
     while at < len(text):
@@ -46,6 +70,7 @@ def keys(text: str) -> list[tuple[str, int]]:
         if text[at] == "#":
             at = end
             continue
+        start = at
         if export := _EXPORT.match(text, at):
             at = export.end()
         stop = _KEY_END.search(text, at)
@@ -54,10 +79,9 @@ def keys(text: str) -> list[tuple[str, int]]:
         if stop[0] != "\n":
             line += text.count("\n", counted, at)
             counted = at
-            found.append((text[at : stop.start()].rstrip(), line))
-        at = stop.end()
-        if stop[0] != "\n":
-            at = _value_end(text, at)
+            end = _value_end(text, stop.end())
+            found.append(Entry(text[at : stop.start()].rstrip(), line, start, end))
+        at = stop.end() if stop[0] == "\n" else end
     return found
 
 

@@ -7,6 +7,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent.domain import documents, dotenv, fleet, references, sealed, settings, snapshot
 from agent.domain.errors import PermanentError
@@ -20,6 +21,18 @@ PLAINTEXT_PREFIX = snapshot.PLAINTEXT_PREFIX
 MAX_YAML_BYTES = 32 * 1024 * 1024
 """Of all YAML files that a Compose file might name; of more, the largest are not read."""
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one host shall run, every fault in what it reads, and the stacks that have any.
+
+    ``faulty`` holds those of them that can be read nevertheless: to be looked at, never deployed.
+    """
+
+    desired: DesiredState
+    faults: tuple[Fault, ...]
+    faulty: tuple[Stack, ...]
 
 
 def plaintext_path(path: str) -> str:
@@ -61,12 +74,10 @@ def read(tree: Tree, contents: Mapping[str, bytes], revision: Revision, host: st
     ``contents`` maps the paths of :func:`wanted` to bytes. Raises :class:`PermanentError` when
     the host or its list cannot be read at all; what is wrong with single stacks is in the result.
     """
-    return survey(Snapshot(tree, contents), revision, host)[0]
+    return survey(Snapshot(tree, contents), revision, host).desired
 
 
-def survey(
-    files: Snapshot, revision: Revision, host: str
-) -> tuple[DesiredState, tuple[Fault, ...]]:
+def survey(files: Snapshot, revision: Revision, host: str) -> Survey:
     """The same, and every fault in what the host reads, where the agent needs only the first.
 
     Raises as :func:`read` does.
@@ -78,6 +89,7 @@ def survey(
     shared = [*fleets, *hosts]
     shared_faults = [fault for path in (*hosts, *fleets) for fault in _env_faults(files, path)]
     stacks: list[Stack] = []
+    faulty: list[Stack] = []
     broken: dict[str, Fault] = {}
     faults = [*list_faults, *policy_faults, *shared_faults]
     for name, where in entries.items():
@@ -85,6 +97,7 @@ def survey(
         faults += own_faults
         if in_the_way := [*shared_faults, *own_faults]:
             broken[name] = in_the_way[0]
+            faulty += [stack] if stack else []
         elif stack:
             stacks.append(stack)
     missing = [
@@ -100,17 +113,18 @@ def survey(
         list_faults=(*list_faults, *missing, *policy_faults),
         allow=policy.allow,
     )
-    return desired, tuple(dict.fromkeys(faults))
+    return Survey(desired, tuple(dict.fromkeys(faults)), tuple(faulty))
 
 
 def alone(files: Snapshot, name: str) -> tuple[Stack | None, tuple[Fault, ...]]:
     """The stack ``name`` as it is on no host: with the fleet's values and policy, and its faults.
 
-    None when it cannot be read. Faults of the fleet's own files are not among these.
+    None when it cannot be read; with faults it is to be looked at, never deployed.
     """
     policy, _ = _policy(files, "")
     shared = _env_paths(files, "global")
-    stack, faults = _stack(files, name, f"stacks/{name}", shared, policy, host="")
+    stack, own_faults = _stack(files, name, f"stacks/{name}", shared, policy, host="")
+    faults = [*(fault for path in shared for fault in _env_faults(files, path)), *own_faults]
     return stack, tuple(dict.fromkeys(faults))
 
 
@@ -206,15 +220,19 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
 def _stack(
     files: Snapshot, name: str, where: str, shared: list[str], policy: fleet.Policy, *, host: str
 ) -> tuple[Stack | None, list[Fault]]:
-    """One declared stack, None if it cannot be read, and all that is wrong with it."""
+    """One declared stack, None if it cannot be read, and all that is wrong with it.
+
+    With faults it is what could be read of it.
+    """
     directory, tree = f"stacks/{name}", files.tree
     if not files.holds(directory):
         return None, [_no_directory(name, where, tree)]
     own = _env_paths(files, directory)
     faults = [fault for path in own for fault in _env_faults(files, path)]
-    document = _compose_document(files, directory)
-    if isinstance(document, Fault):
-        return None, [document, *faults]
+    document, wrong = _compose_document(files, directory)
+    faults = [*wrong, *faults]
+    if document is None:
+        return None, faults
     data, compose = document.data, document.name
     if not isinstance(data.get("services", {}), dict):
         where = f"{compose}:{document.line(('services',))}"
@@ -226,8 +244,6 @@ def _stack(
     more = bool(data.get("include"))
     chosen, errors = settings.survey(document, () if more else services)
     faults += [Fault(err.message, err.where or compose, err.hint, "settings") for err in errors]
-    if faults:
-        return None, faults
     environment = tuple(
         EnvFile(path, tree[path].oid, path.endswith(SECRET_SUFFIX)) for path in (*shared, *own)
     )
@@ -256,26 +272,30 @@ def _stack(
         env_files=read.secret_env_files,
     )
     stack, wrong = sealed.with_secrets(stack, files, read.secrets, host)
-    return (None if wrong else stack), wrong
+    return stack, [*faults, *wrong]
 
 
-def _compose_document(files: Snapshot, directory: str) -> documents.Document | Fault:
-    """The one Compose file of a stack, which declares something."""
+def _compose_document(
+    files: Snapshot, directory: str
+) -> tuple[documents.Document | None, list[Fault]]:
+    """The one Compose file of a stack, which declares something; of several the first."""
     found = [f"{directory}/{n}" for n in COMPOSE_NAMES if f"{directory}/{n}" in files.tree]
     if not found:
-        return Fault("no Compose file", directory, f"add {directory}/compose.yaml")
-    if len(found) > 1:
-        return Fault(f"{len(found)} Compose files: {', '.join(found)}", directory, "keep one")
+        return None, [Fault("no Compose file", directory, f"add {directory}/compose.yaml")]
+    many = f"{len(found)} Compose files: {', '.join(found)}"
+    faults = [Fault(many, directory, "keep one")] if len(found) > 1 else []
     if not files.regular(found[0]):
-        return Fault("the Compose file is not a regular file", found[0], "commit the file itself")
+        message, hint = "the Compose file is not a regular file", "commit the file itself"
+        return None, [*faults, Fault(message, found[0], hint)]
     try:
         document = files.document(found[0])
     except PermanentError as err:
-        return Fault(err.message, err.where or found[0], err.hint, "syntax")
+        return None, [*faults, Fault(err.message, err.where or found[0], err.hint, "syntax")]
     data = document.data
     if not isinstance(data, dict) or not (data.get("services") or data.get("include")):
-        return Fault("declares no services", f"{found[0]}:{document.line(())}", "add services:")
-    return document
+        where = f"{found[0]}:{document.line(())}"
+        return None, [*faults, Fault("declares no services", where, "add services:")]
+    return document, faults
 
 
 def _env_faults(files: Snapshot, path: str) -> list[Fault]:

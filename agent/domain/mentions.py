@@ -44,7 +44,7 @@ class Variable:
     """A name that only Compose can finish, at ``where`` (``file:line``).
 
     It is relative to ``base``; what is below ``within`` counts as read. Both are directories of the
-    repository.
+    repository. ``at`` is the path in the document.
     """
 
     kind: Kind
@@ -52,6 +52,7 @@ class Variable:
     base: str
     within: str
     where: str
+    at: Path = ()
 
 
 @dataclass(frozen=True, slots=True)

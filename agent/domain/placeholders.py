@@ -7,11 +7,13 @@ that a secret is put into, and follows from the ciphertext: it changes when the 
 from __future__ import annotations
 
 import hashlib
+import re
 
 from agent.domain import dotenv
 from agent.domain.errors import PermanentError
 
 _SOPS_OWN = "sops_"
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _LOWEST, _SPAN = 10_000, 50_000
 
 
@@ -27,6 +29,18 @@ def values(ciphertext: bytes, path: str) -> dict[str, str]:
     return {
         key: _placeholder(value) for key, value in pairs.items() if not key.startswith(_SOPS_OWN)
     }
+
+
+def guessed(content: bytes) -> tuple[dict[str, str], bool]:
+    """The same of a file that may be anything, and whether those are surely all it sets.
+
+    For one that is not encrypted, or is damaged.
+    """
+    text = content.decode(errors="replace")
+    pairs = {entry.key: text[entry.start : entry.end] for entry in dotenv.entries(text)}
+    named = {key: value for key, value in pairs.items() if _NAME.fullmatch(key)}
+    own = {key: _placeholder(v) for key, v in named.items() if not key.startswith(_SOPS_OWN)}
+    return own, len(named) == len(pairs)
 
 
 def _placeholder(sealed: str) -> str:

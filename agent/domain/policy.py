@@ -56,21 +56,22 @@ class Ask:
     what: str
 
 
-def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[str]:
-    """Why files must not be read whose ``names`` Compose has finished; one for each variable.
+def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[tuple[Variable, str]]:
+    """Which files must not be read whose ``names`` Compose has finished, and why.
 
-    No message has the value of a variable in it.
+    One message each, with ``file:line`` in front and without the value of a variable.
     """
-    found: list[str] = []
+    found: list[tuple[Variable, str]] = []
     for variable, name in zip(variables, names, strict=True):
         path = posixpath.normpath(posixpath.join(variable.base, name))
         place = variable.within
         away = name.startswith(("/", "~")) or f"{path}/".startswith("../")
         if away or (place and not _inside(path, place)):
-            found.append(
+            said = (
                 f"{variable.where}: {variable.kind}: {variable.name!r} leads out of "
                 f"{place or 'the repository'}; write the directory before the variable"
             )
+            found.append((variable, said))
     return found
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent.domain import documents, image_strings, mentions, sealed
@@ -20,6 +18,7 @@ from agent.domain.documents import Document
 from agent.domain.errors import PermanentError
 from agent.domain.mentions import Include, Kind, Mention, Variable
 from agent.domain.model import Fault
+from agent.domain.referenced import References, Refused
 from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
 
 MAX_LEVELS = 32
@@ -32,30 +31,10 @@ _COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
 _FILES_ONLY = frozenset({*_COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
 _NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
 _SHOWN = 80
-_ENOUGH = 50
+ENOUGH = 50
 """Faults that are looked for; one is enough to hold a stack."""
-_Place = tuple[Document, Mention]
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """Paths of the tree outside the stack's directory, and what is refused, as it was found.
-
-    ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what
-    they name for values, wherever it is. ``images`` are those of the services by name, as the file
-    has them that decides; ``variables`` are the names of files that are to be judged once Compose
-    has finished them. ``secrets`` are the secret files whose plaintext is named,
-    ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format.
-    """
-
-    paths: frozenset[str]
-    faults: tuple[Fault, ...] = ()
-    compose: tuple[str, ...] = ()
-    env_files: frozenset[str] = frozenset()
-    images: Mapping[str, image_strings.Mention] = field(default_factory=dict)
-    variables: tuple[Variable, ...] = ()
-    secrets: frozenset[str] = frozenset()
-    secret_env_files: frozenset[tuple[str, bool]] = frozenset()
+_Place = tuple[Document, Mention, str]
+"""A mention in a document, and the directory it is relative to."""
 
 
 def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> References:
@@ -75,6 +54,7 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
         tuple(dict.fromkeys(walk.variables)),
         frozenset(walk.secrets),
         frozenset(walk.secret_env_files),
+        tuple(walk.refused),
     )
 
 
@@ -86,6 +66,7 @@ class _Walk:
         self.secrets: set[str] = set()
         self.secret_env_files: set[tuple[str, bool]] = set()
         self.faults: list[Fault] = []
+        self.refused: list[Refused] = []
         self.variables: list[Variable] = []
         self._snapshot = snapshot
         self._directory = directory
@@ -150,8 +131,7 @@ class _Walk:
         given = entry.directory or next(iter(values), None)
         if given and base != compose_base:
             self._refuse(
-                document,
-                given,
+                (document, given, base),
                 "Compose looks for it in the wrong directory in an include this deep",
                 "include the file from the stack's own Compose file",
             )
@@ -168,8 +148,8 @@ class _Walk:
         away = posixpath.relpath(f"/{directory}", f"/{base}")
         seen = posixpath.normpath(posixpath.join(self._directory, away))
         for path, mention in files:
-            if path is not None and (included := self._open(path, (document, mention))):
-                if self._ends((document, mention), included.name, chain):
+            if path is not None and (included := self._open(path, (document, mention, base))):
+                if self._ends((document, mention, base), included.name, chain):
                     continue
                 self._project(included, directory, seen, (*chain, included.name))
 
@@ -216,13 +196,13 @@ class _Walk:
         if file is None:
             # In a file that is read as a whole, every service has its turn anyway.
             if "#" in chain[-1]:
-                by = document, Mention(Kind.EXTENDS, wanted, at)
+                by = document, Mention(Kind.EXTENDS, wanted, at), base
                 self._base(by, document, wanted, base, chain)
             return
         path = self._note(document, file, base)
-        if path is not None and (other := self._open(path, (document, file))):
+        if path is not None and (other := self._open(path, (document, file, base))):
             self._links[here] = f"{other.name}#{wanted}"
-            self._base((document, file), other, wanted, posixpath.dirname(path), chain)
+            self._base((document, file, base), other, wanted, posixpath.dirname(path), chain)
 
     def _base(
         self, by: _Place, other: Document, name: str, base: str, chain: tuple[str, ...]
@@ -241,9 +221,9 @@ class _Walk:
         """Whether the way that led here must not be gone on, which is a fault."""
         if link in chain:
             way = " → ".join([*chain[chain.index(link) :], link][:5])
-            self._refuse(*by, f"goes in a circle: {way}", "take one of them out")
+            self._refuse(by, f"goes in a circle: {way}", "take one of them out")
         elif len(chain) >= MAX_LEVELS:
-            self._refuse(*by, f"more than {MAX_LEVELS} levels deep", "flatten it")
+            self._refuse(by, f"more than {MAX_LEVELS} levels deep", "flatten it")
         else:
             return False
         return True
@@ -258,32 +238,35 @@ class _Walk:
         if by and (len(self.files) > MAX_FILES or size > MAX_TOTAL_BYTES):
             del self.files[real]
             message = f"more than {MAX_FILES} Compose files, or {MAX_TOTAL_BYTES:,} bytes of them"
-            self._refuse(*by, message, "make the stack smaller")
+            self._refuse(by, message, "make the stack smaller")
             return None
         try:
             document = self._snapshot.document(real)
         except PermanentError as err:
-            self.faults.append(Fault(err.message, err.where or real, err.hint, "syntax"))
-            return None
-        if isinstance(document.data, dict):
-            return document
-        self.faults.append(Fault("not a Compose file", f"{real}:1", "write services: with a name"))
+            fault = Fault(err.message, err.where or real, err.hint, "syntax")
+        else:
+            if isinstance(document.data, dict):
+                return document
+            fault = Fault("not a Compose file", f"{real}:1", "write services: with a name")
+        self.faults.append(fault)
+        self.refused += [Refused(by[0].name, by[1], by[2])] if by else []
         return None
 
     def _note(self, document: Document, mention: Mention, base: str) -> str | None:
         """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
         kind, name = mention.kind, mention.name
-        if len(self.faults) >= _ENOUGH or (kind is Kind.BUILD and name.startswith(_NO_CONTEXT)):
+        place = (document, mention, base)
+        if len(self.faults) >= ENOUGH or (kind is Kind.BUILD and name.startswith(_NO_CONTEXT)):
             return None
         if kind in {*_COMPOSE, Kind.BUILD} and _REMOTE.match(name):
             hint = "commit the file and name it by its path"
-            self._refuse(document, mention, f"{_shown(name)} is not in this repository", hint)
+            self._refuse(place, f"{_shown(name)} is not in this repository", hint)
             return None
         known, variable = mentions.literal(name)
         if known.startswith(("/", "~")):
             if kind is not Kind.BIND and not (kind is Kind.ENV_FILE and known == "/dev/null"):
                 hint = "commit the file and name it by a relative path"
-                self._refuse(document, mention, f"{_shown(name)} is a path of the host", hint)
+                self._refuse(place, f"{_shown(name)} is a path of the host", hint)
             return None
         if variable:
             # What follows is known to Compose alone. All that it can be there, short of a value
@@ -296,7 +279,7 @@ class _Walk:
             hint = "keep the file in the repository"
             if kind is Kind.BIND:
                 hint = "name data of the host by its absolute path"
-            self._refuse(document, mention, f"{_shown(name)} leaves the repository", hint)
+            self._refuse(place, f"{_shown(name)} leaves the repository", hint)
             return None
         path = "" if path == "." else path
         if kind is not Kind.DIRECTORY:
@@ -304,14 +287,15 @@ class _Walk:
         if variable:
             if kind in {*_FILES_ONLY, Kind.DIRECTORY}:
                 where = f"{document.name}:{document.line(mention.at)}"
-                self.variables.append(Variable(kind, name, base, path, where))
+                self.variables.append(Variable(kind, name, base, path, where, mention.at))
             return None
         if kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
             self.env_files.add(path)
-        return path if self._there(document, mention, path) else None
+        return path if self._there(place, path) else None
 
-    def _there(self, document: Document, mention: Mention, path: str) -> bool:
+    def _there(self, by: _Place, path: str) -> bool:
         """Whether the tree has what is named, as what it has to be; if not it may be a fault."""
+        mention = by[1]
         real, _ = self._snapshot.resolve(path)
         place, _, last = path.rpartition("/")
         secret = posixpath.join(place, last.removeprefix(PLAINTEXT_PREFIX))
@@ -330,16 +314,18 @@ class _Walk:
             hint = f"did you mean {close[0]!r}?" if close else "commit it, or take the name out"
             if not close and mention.kind is Kind.ENV_FILE:
                 hint = "commit it, or write {path: …, required: false}"
-            self._refuse(document, mention, f"there is no {said} in the repository", hint)
+            self._refuse(by, f"there is no {said} in the repository", hint)
         elif real is not None and real not in self._snapshot.tree and mention.kind in _FILES_ONLY:
-            self._refuse(document, mention, f"{said} is a directory", "name a file in it")
+            self._refuse(by, f"{said} is a directory", "name a file in it")
         elif real in self._snapshot.tree and mention.kind is Kind.DIRECTORY:
-            self._refuse(document, mention, f"{said} is no directory", "name a directory")
+            self._refuse(by, f"{said} is no directory", "name a directory")
         else:
             return real is not None
         return False
 
-    def _refuse(self, document: Document, mention: Mention, message: str, hint: str) -> None:
+    def _refuse(self, by: _Place, message: str, hint: str) -> None:
+        document, mention, base = by
+        self.refused.append(Refused(document.name, mention, base))
         where = f"{document.name}:{document.line(mention.at)}"
         self.faults.append(Fault(f"{mention.kind}: {message}", where, hint, "paths"))
 

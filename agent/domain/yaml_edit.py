@@ -53,6 +53,41 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
     return result
 
 
+def hide(content: bytes, name: str, path: Path) -> bytes | None:
+    """The file with the key at ``path`` called ``x-…``, which Compose passes over.
+
+    None where no such key is written. Raises :class:`PermanentError`.
+    """
+    text, root = documents.compose(content, name)
+    parent = _at(root, path[:-1])
+    if not path or not isinstance(parent, yaml.MappingNode):
+        return None
+    key = next((key for key, _ in parent.value if key.value == str(path[-1])), None)
+    if key is None:
+        return None
+    at = key.end_mark.index - len(text[key.start_mark.index : key.end_mark.index].lstrip("'\""))
+    return (text[:at] + "x-" + text[at:]).encode()
+
+
+def insert(content: bytes, name: str, path: Path, pair: str) -> bytes | None:
+    """The file with the line ``pair`` first in the mapping at ``path``; None where there is none.
+
+    Raises :class:`PermanentError`.
+    """
+    text, root = documents.compose(content, name)
+    node = _at(root, path)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    at = node.start_mark.index
+    if node.flow_style:
+        at = text.index("{", at) + 1
+        pair = f"{pair}, "
+    elif node.value:
+        at = node.value[0][0].start_mark.index
+        pair = f"{pair}\n{' ' * node.value[0][0].start_mark.column}"
+    return (text[:at] + pair + text[at:]).encode()
+
+
 def _spot(text: str, node: yaml.ScalarNode, where: str) -> tuple[int, int]:
     """The characters of a value, from the first to behind the last."""
     start, end = node.start_mark.index, node.end_mark.index

@@ -214,7 +214,7 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
                 f"services:\n  proxy:\n    image: {IMAGE}\n    networks: [edge]\n"
             ),
         },
-        {("compose", "stacks/web/compose.yaml:2"), ("compose", "stacks/proxy/compose.yaml:2")},
+        {("compose", "stacks/web/compose.yaml:4"), ("compose", "stacks/proxy/compose.yaml:4")},
     ),
     "ports and names of one host": (
         {
@@ -300,6 +300,108 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
     "syntax": (
         {"stacks/web/compose.yaml": "services:\n  web:\n\timage: x\n", ".gitmodules": "x"},
         {("syntax", "stacks/web/compose.yaml:3"), ("checkout", ".gitmodules")},
+    ),
+    "faults of many kinds in one stack": (
+        {
+            "host/media/bad.env": ("COMMON=1\nCOMPOSE_PROFILES=x\nhunter2 @x=3\nLOST='\n"),
+            "stacks/web/a.secret.env": "KEY=hunter2\nCOMPOSE_FILE=x\nexport MORE='hunter2 x'\n",
+            "stacks/web/b.env": "B=${A!b}\n",
+            "stacks/web/compose.yaml": (
+                "x-commitd: {helth_timeout: 2m}\n"
+                "services:\n"
+                "  web:\n"
+                "    image: nginx\n"
+                "    privileged: true\n"
+                "    restrat: always\n"
+                "    env_file: [/etc/passwd, b.env]\n"
+                "    environment:\n"
+                "      A: ${NOBODY}\n"
+                "      B: ${KEY} ${MORE} ${COMMON} ${LOST}\n"
+                "      C: ${1}\n"
+                "      D: ${NEEDED:?say it}\n"
+                "    ports: ['80:80']\n"
+                "    networks: [lost]\n"
+                "    depends_on: [gone]\n"
+                "    mem_limit: much\n"
+                "    volumes:\n"
+                "      - ../../../data:/data\n"
+                "      - ./conf:/conf\n"
+                "  tool:\n"
+                "    provider: {type: ./tool}\n"
+                "    restart: always\n"
+                "  other:\n"
+                "    extends: {file: none.yaml, service: x}\n"
+                "    ports: ['9000:9000']\n"
+                "    depnds_on: [web]\n"
+            ),
+        },
+        {
+            ("env-file", "host/media/bad.env:2"),
+            ("env-file", "host/media/bad.env:3"),
+            ("env-file", "host/media/bad.env:4"),
+            ("plain-secret", "stacks/web/a.secret.env"),
+            ("env-file", "stacks/web/a.secret.env:2"),
+            ("host-key", "host/media/age.pub"),
+            ("host-key", "host/nas/age.pub"),
+            ("env-file", "stacks/web/b.env:1"),
+            ("settings", "stacks/web/compose.yaml:1"),
+            ("pins", "stacks/web/compose.yaml:4"),
+            ("privileges", "stacks/web/compose.yaml:5"),
+            ("compose", "stacks/web/compose.yaml:6"),
+            ("paths", "stacks/web/compose.yaml:7"),
+            ("variable", "stacks/web/compose.yaml:9"),
+            ("variable", "stacks/web/compose.yaml:10"),
+            ("dollar", "stacks/web/compose.yaml:11"),
+            ("variable", "stacks/web/compose.yaml:12"),
+            ("ports", "stacks/web/compose.yaml:13"),
+            ("compose", "stacks/web/compose.yaml:14"),
+            ("compose", "stacks/web/compose.yaml:15"),
+            ("compose", "stacks/web/compose.yaml:16"),
+            ("paths", "stacks/web/compose.yaml:18"),
+            ("data-in-tree", "stacks/web/compose.yaml:19"),
+            ("policy", "stacks/web/compose.yaml:21"),
+            ("paths", "stacks/web/compose.yaml:24"),
+            ("ports", "stacks/web/compose.yaml:25"),
+            ("compose", "stacks/web/compose.yaml:26"),
+        },
+    ),
+    "what follows from a fault": (
+        {
+            # Nobody knows which stacks this host runs, or what the damaged files would set or make.
+            "host/media/stacks.yaml": "- web\n- proxy\n- more\n",
+            "host/new/stacks.yaml": "proxy\n",
+            "host/nas/stacks.yaml": "- web\n- proxy\n- circle\n",
+            "stacks/web/a.secret.env": '{"data": "hunter2=", "sops": {}}\n',
+            "stacks/web/compose.yaml": GOOD["stacks/web/compose.yaml"].replace("${TZ}", "$NOBODY"),
+            "stacks/proxy/compose.yaml": (
+                f"include: [more.yaml]\nservices:\n  proxy:\n    image: {IMAGE}\n"
+                "    depends_on: [other]\n    ports: [7000-7002:1-3]\n"
+            ),
+            "stacks/proxy/more.yaml": "services:\n  other:\n\timage: x\n",
+            "stacks/more/compose.yaml": (
+                "services:\n  a:\n    extends: {service: b, file: ../gone.yaml}\n"
+                "    ports: ['7002:80']\n"
+            ),
+            "stacks/more/docker-compose.yml": "services: {a: {image: nginx}}\n",
+            "stacks/circle/compose.yaml": (
+                "services:\n  a: {extends: b}\n  b:\n    extends: {service: a}\n"
+                "  c: {image: nginx, restart: [1]}\n"
+            ),
+            "stacks/unknown/compose.yaml": f"services: {{a: {{image: '{IMAGE}'}}}}\n",
+        },
+        {
+            ("layout", "host/new/stacks.yaml:1"),
+            ("plain-secret", "stacks/web/a.secret.env"),
+            ("host-key", "host/media/age.pub"),
+            ("host-key", "host/nas/age.pub"),
+            ("syntax", "stacks/proxy/more.yaml:3"),
+            ("layout", "stacks/more"),
+            ("paths", "stacks/more/compose.yaml:3"),
+            ("ports", "stacks/proxy/compose.yaml:6"),
+            ("compose", "stacks/circle/compose.yaml:2"),
+            ("pins", "stacks/circle/compose.yaml:5"),
+            ("compose", "stacks/circle/compose.yaml:5"),
+        },
     ),
     "decrypted files that are parsed": (
         {

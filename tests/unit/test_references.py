@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from agent.domain import layout, references
 from agent.domain.model import DesiredState, Fault
-from agent.domain.references import MAX_FILES, MAX_LEVELS, References
+from agent.domain.referenced import References
+from agent.domain.references import MAX_FILES, MAX_LEVELS
 from agent.domain.snapshot import Snapshot
 from tests.unit.builders import revision, tree
 

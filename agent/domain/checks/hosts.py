@@ -11,7 +11,7 @@ from typing import Any
 from agent.domain import order
 from agent.domain.checks.places import Places
 from agent.domain.finding import Finding, Level
-from agent.domain.model import DesiredState
+from agent.domain.model import DesiredState, Stack
 
 Model = Mapping[str, Any]
 
@@ -197,9 +197,11 @@ def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
                     )
 
 
-def disorder(state: DesiredState, places: Mapping[str, Places]) -> Iterator[tuple[str, Finding]]:
-    """Orders that cannot be kept on this host."""
-    after = {stack.name: stack.settings.after for stack in state.stacks}
+def disorder(
+    stacks: Iterable[Stack], state: DesiredState, places: Mapping[str, Places]
+) -> Iterator[tuple[str, Finding]]:
+    """Orders of ``stacks`` that cannot be kept on this host."""
+    after = {stack.name: stack.settings.after for stack in stacks}
     for name, detail in order.faults(after, state.names).items():
         yield (
             name,

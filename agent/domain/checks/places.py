@@ -22,8 +22,9 @@ class Places:
     """Of one stack. Its own Compose file comes first, then those it includes and extends."""
 
     def __init__(self, files: Snapshot, stack: Stack) -> None:
+        self.stack = stack
         self._files = files
-        read = references.follow(files, stack.compose, build=stack.build)
+        self.read = read = references.follow(files, stack.compose, build=stack.build)
         self.documents: list[Document] = []
         for path in read.compose:
             try:
@@ -46,6 +47,21 @@ class Places:
     def has(self, *path: str | int) -> bool:
         """Whether one of the files says something there."""
         return any(path in document.lines for document in self.documents)
+
+    def find(self, dotted: str) -> Path:
+        """The path that ``dotted`` means, as far as one of the files has it."""
+        lines = {path for document in self.documents for path in document.lines}
+        words = dotted.split(".") if dotted else []
+
+        def below(path: Path, rest: list[str]) -> Path:
+            for number in range(1, len(rest) + 1):
+                name = ".".join(rest[:number])
+                for key in (name, int(name)) if name.isdigit() else (name,):
+                    if (*path, key) in lines:
+                        return below((*path, key), rest[number:])
+            return path
+
+        return below((), words)
 
     def services(self) -> Iterator[tuple[str, dict[Any, Any], Document]]:
         """Each service as one file writes it."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.domain import images, policy
 from agent.domain.checks.places import Places
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.model import Stack
 from agent.domain.settings import KEY
 
 Model = Mapping[str, Any]
-
-_PATH = re.compile(r"\b(?:services|networks|volumes|configs|secrets|include)(?:\.[\w-]+)+")
-_SERVICE = re.compile(r'service "([^"]+)"')
-_ENV_FILE = re.compile(r"failed to read (\S+): line (\d+): (.*)", re.DOTALL)
-_VARIABLE = re.compile(r"required variable (\w+)")
 
 
 def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
@@ -44,8 +38,9 @@ def written(places: Places) -> Model:
 def _refused(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
     for message in policy.refusals(model, root, build=stack.build):
         kind, _, rest = message.partition(": ")
-        at = (kind, rest.partition(": ")[0]) if kind in {"configs", "secrets"} else None
-        where = places.of(*at) if at else places.of("services", kind)
+        name = rest.partition(": ")[0]
+        top = kind in {"configs", "secrets"} and places.has(kind, name)
+        where = places.of(kind, name, "file") if top else places.of("services", kind, name)
         yield Finding(Level.ERROR, "policy", where, message.replace(f"{root}/", ""))
 
 
@@ -112,27 +107,3 @@ def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
             f"there is no service {service!r}",
             f"there are {', '.join(sorted(known))}",
         )
-
-
-def elsewhere(messages: Iterable[str]) -> Iterator[Finding]:
-    """Files that a variable puts outside of the repository; ``file:line`` is in front of each."""
-    for message in messages:
-        where, _, said = message.partition(": ")
-        yield Finding(Level.ERROR, "paths", where, said)
-
-
-def unresolved(error: CommitdError, root: str, places: Places) -> Finding:
-    """What Compose had to say instead of a model, as near to its line as its words lead."""
-    said = error.message.replace(f"{root}/", "")
-    if line := _ENV_FILE.search(said):
-        return Finding(Level.ERROR, "env-file", f"{line[1]}:{line[2]}", line[3], "mind the quotes")
-    if variable := _VARIABLE.search(said):
-        where = (places.mentions(variable[1]) or [places.of("services")])[0]
-        return Finding(Level.ERROR, "variable", where, said, "set it in an env file")
-    if path := _PATH.search(said):
-        where = places.of(*path[0].split("."))
-    elif service := _SERVICE.search(said):
-        where = places.of("services", service[1])
-    else:
-        where = error.where or places.of("services")
-    return Finding(Level.ERROR, "compose", where, said, error.hint)

@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 
+from agent.domain import dotenv
 from agent.domain.checks.places import Places, is_yaml
 from agent.domain.finding import Finding, Level
 from agent.domain.mentions import Kind, of_project, of_service
@@ -66,6 +67,17 @@ def malformed(places: Places) -> list[Finding]:
         for where, text in places.strings()
         if _MALFORMED.search(text)
     ]
+
+
+def doubled(text: str) -> str:
+    """The text of a Compose file with what :func:`malformed` finds as plain characters."""
+    return _MALFORMED.sub(lambda found: f"{found[0][:-1]}${{", text)
+
+
+def unterminated(text: str) -> int | None:
+    """The line from 1 of the value of an env file whose quote does not end, if there is one."""
+    found = dotenv.entries(text)
+    return found[-1].line if found else None
 
 
 def cut_values(path: str, text: str) -> Iterator[Finding]:
