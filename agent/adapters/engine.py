@@ -28,6 +28,8 @@ REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
 _GONE_HELPERS = 64
 _WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill")
+_NO_END = {"1", "10", "12", "28"}
+"""HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class Event:
     def container(self) -> Container:
         """What is known of the container from the event alone."""
         return Container(self.id, self.name, self.image, "running", self.labels)
+
+    @property
+    def stops(self) -> bool:
+        """Whether somebody tells the container to end; what ends by itself has no such event."""
+        return self.action == "kill" and self.labels.get("signal") not in _NO_END
 
 
 class Helpers:

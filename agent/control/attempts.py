@@ -19,7 +19,13 @@ from tenacity import (
 )
 
 from agent.adapters.journal import Journal
-from agent.domain.errors import CommitdError, HeldError, PermanentError, TransientError
+from agent.domain.errors import (
+    CommitdError,
+    HeldError,
+    InterferenceError,
+    PermanentError,
+    TransientError,
+)
 from agent.domain.exempt import Exemptions
 from agent.domain.model import Attempt, Outcome, Status
 
@@ -58,7 +64,7 @@ class Attempts:
             ):
                 tries = attempt.retry_state.attempt_number
                 with attempt:
-                    await anyio.to_thread.run_sync(self._refuse_suspended, subject)
+                    await self.refuse_suspended(subject)
                     result = await work()
             status = Status.SUCCEEDED
         except HeldError as err:
@@ -70,8 +76,15 @@ class Attempts:
         except Exception as err:
             error = TransientError(f"unexpected {type(err).__name__}")
             log.exception("%s: unexpected", subject)
-        permanent = isinstance(error, PermanentError)
-        return Outcome(subject, status, str(error) if error else None, permanent, tries), result
+        outcome = Outcome(
+            subject,
+            status,
+            str(error) if error else None,
+            permanent=isinstance(error, PermanentError),
+            attempts=tries,
+            interference=isinstance(error, InterferenceError),
+        )
+        return outcome, result
 
     async def finish(self, number: int, outcome: Outcome, started: float) -> None:
         """Write down how it ended; what was done stays done when that cannot be written."""
@@ -92,10 +105,13 @@ class Attempts:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(write)
 
-    def _refuse_suspended(self, subject: str) -> None:
-        """A person may have taken it out of our hands since the plan was made."""
-        now = Exemptions(suspensions=self._journal.suspensions(time.time()))
-        if now.suspension(subject):
+    async def refuse_suspended(self, subject: str) -> None:
+        """A person may have taken it out of our hands since the plan was made.
+
+        Raises :class:`HeldError` then.
+        """
+        found = await anyio.to_thread.run_sync(self._journal.suspensions, time.time())
+        if Exemptions(suspensions=found).suspension(subject):
             raise HeldError("it was suspended meanwhile")
 
     def keep_failure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,11 +14,12 @@ import anyio.to_thread
 from agent.adapters.compose import StillWaitingError
 from agent.adapters.journal import Journal
 from agent.control.attempts import Attempts
-from agent.control.gate import Gate
+from agent.control.gate import Activity, Gate, PutBack
 from agent.control.stacks import Ready, Stacks, observed
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, HeldError, PermanentError
-from agent.domain.model import Outcome, Reason, Revision, Service, Status
+from agent.domain.gate import Finding, Trouble
+from agent.domain.model import Cause, Outcome, Reason, Revision, Service, Status
 from agent.domain.plan import moved
 
 log = logging.getLogger("commitd.deploy")
@@ -70,43 +71,133 @@ class BringUp:
         Raises :class:`CommitdError`.
         """
         name = ready.stack.name
-        async with batch.limiter:
-            if self.stopping():
-                raise HeldError(STOPPING)
-            before = await self._stacks.containers(name)
-            # From here on until it is well, nobody knows what is mounted.
-            await anyio.to_thread.run_sync(self._journal.disturb, name)
-            try:
-                after = await self._stacks.start(ready)
-            except (PermanentError, StillWaitingError) as err:
-                hidden = ready.invocation.hidden
-                limit_s = ready.stack.settings.health_timeout
-                raise await self._gate.explain(name, ready.services, err, hidden, limit_s) from None
-            await self._react(ready, older, before, after, batch.revision)
-            digest = ready.stack.digest
-            await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
-        containers = await self._well(ready, batch)
+        async with self._gate.listening(name) as activity:
+            async with batch.limiter:
+                if self.stopping():
+                    raise HeldError(STOPPING)
+                after = await self._start(ready, older, activity, batch.revision)
+            put_back = partial(self._put_back, ready, batch)
+            containers = await self._well(ready, batch, activity, after, put_back)
         if not doubt:
             await self._stacks.drop_left(ready, batch.revision)
         return observed(ready, containers)
 
+    async def _start(
+        self,
+        ready: Ready,
+        older: Mapping[str, Files | None],
+        activity: Activity,
+        revision: Revision,
+    ) -> list[Container]:
+        """Start all of it, once; the containers there are then."""
+        name = ready.stack.name
+        before = await self._stacks.containers(name)
+        # From here on until it is well, nobody knows what is mounted.
+        await anyio.to_thread.run_sync(self._journal.disturb, name)
+        try:
+            after = await self._stacks.start(ready)
+        except (PermanentError, StillWaitingError) as err:
+            raise await self._gate.explain(
+                name,
+                ready.services,
+                activity,
+                err,
+                secrets=ready.invocation.hidden,
+                timeout_s=ready.stack.settings.health_timeout,
+            ) from None
+        if await self._react(ready, older, before, after, revision):
+            after = await self._stacks.containers(name)  # some may be others now
+        await anyio.to_thread.run_sync(self._journal.keep_started, name, ready.stack.digest)
+        return after
+
     async def take_over(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:
         """The same for a stack that is up already: nothing is started, all of it is looked at.
 
-        ``there`` is the stack as its containers call its images.
+        ``there`` is the stack as its containers call its images. If somebody undoes it meanwhile
+        it is no stack to be taken over any more, but one to be brought up.
         """
         name, digest = ready.stack.name, ready.stack.digest
         await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
-        return observed(ready, await self._well(there, batch))
+        async with self._gate.listening(name) as activity:
+            made = await self._stacks.containers(name)
+            return observed(ready, await self._well(there, batch, activity, made, None))
 
-    async def _well(self, ready: Ready, batch: Batch) -> list[Container]:
+    async def _well(
+        self,
+        ready: Ready,
+        batch: Batch,
+        activity: Activity,
+        made: Iterable[Container],
+        put_back: PutBack | None,
+    ) -> list[Container]:
         return await self._gate.wait(
             ready.stack.name,
             ready.services,
+            activity,
             timeout_s=ready.stack.settings.health_timeout,
             until=partial(self._over, batch),
             secrets=ready.invocation.hidden,
+            made=made,
+            put_back=put_back,
         )
+
+    async def _put_back(
+        self, ready: Ready, batch: Batch, findings: Sequence[Finding]
+    ) -> list[Container]:
+        """Put right what somebody else did to a release that is waited for.
+
+        If that fails it is tried again, for the gate goes on looking.
+        """
+        name = ready.stack.name
+        if self.stopping():
+            raise HeldError(STOPPING)
+        await self._attempts.refuse_suspended(name)
+        services = sorted({finding.service for finding in findings})
+        replaced = {f.service for f in findings if f.trouble is Trouble.REPLACED}
+        for finding in findings:
+            log.warning("%s: %s during the health gate, putting it back", name, finding)
+
+        async def work() -> None:
+            async with batch.limiter:
+                await self._stacks.put_back(ready, replaced & ready.services.keys())
+
+        try:
+            await self._recorded(
+                name,
+                f"{', '.join(services)}: {Reason.UNDONE}",
+                [Cause(f"{name}/{f.service}", "running", f.trouble.value) for f in findings],
+                batch.revision,
+                work,
+            )
+        except CommitdError as err:
+            log.warning("%s: it cannot be put back yet: %s", name, err)
+        return await self._stacks.containers(name)
+
+    async def _recorded(
+        self,
+        stack: str,
+        reason: str,
+        causes: Iterable[Cause],
+        revision: Revision,
+        work: Callable[[], Awaitable[object]],
+        *,
+        done: Status = Status.SUCCEEDED,
+    ) -> None:
+        """Do ``work`` between two lines in the journal; ``done`` is how it ends if it ends well."""
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                "restart", stack, reason, cause=causes, revision=revision.sha
+            )
+        )
+        started, status, error = time.monotonic(), Status.CANCELLED, None
+        try:
+            await work()
+            status = done
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            await self._attempts.finish(number, Outcome(stack, status, error), started)
 
     def _over(self, batch: Batch) -> str | None:
         """Why nobody waits any more for the health of these releases."""
@@ -122,14 +213,20 @@ class BringUp:
         before: Iterable[Container],
         after: Iterable[Container],
         revision: Revision,
-    ) -> None:
-        """Compose sees no change of a file that is mounted, and leaves the old one in place."""
+    ) -> bool:
+        """Compose sees no change of a file that is mounted, and leaves the old one in place.
+
+        Whether any service needed something because of that.
+        """
+        reacted = False
         untouched = {container.id for container in before if container.alive}
         for name in ready.services:
             files, now = older.get(name, ()), ready.files(name)
             mine = [c for c in after if c.service == name and c.id in untouched and not c.one_off]
             if mine and (files or now) and files != now:
                 await self._react_to(ready, name, mine, files or (), revision)
+                reacted = True
+        return reacted
 
     async def _react_to(
         self,
@@ -142,21 +239,11 @@ class BringUp:
         stack = ready.stack.name
         reaction = await self._stacks.reaction(ready, name, containers, older)
         log.info("%s: %s: %s: %s", stack, name, Reason.MOUNTED, reaction)
-        begin = partial(
-            self._journal.begin,
-            "restart",
+        await self._recorded(
             stack,
             f"{name}: {Reason.MOUNTED}: {reaction}",
-            cause=moved(older, ready.files(name), revision.sha),
-            revision=revision.sha,
+            moved(older, ready.files(name), revision.sha),
+            revision,
+            partial(self._stacks.react, ready, name, containers, reaction),
+            done=Status.SKIPPED if reaction == "none" else Status.SUCCEEDED,
         )
-        number = await anyio.to_thread.run_sync(begin)
-        started, status, error = time.monotonic(), Status.CANCELLED, None
-        try:
-            await self._stacks.react(ready, name, containers, reaction)
-            status = Status.SKIPPED if reaction == "none" else Status.SUCCEEDED
-        except CommitdError as err:
-            status, error = Status.FAILED, str(err)
-            raise
-        finally:
-            await self._attempts.finish(number, Outcome(stack, status, error), started)

@@ -246,7 +246,7 @@ class Deployer:
         failures = (await anyio.to_thread.run_sync(self._t.journal.attempts)).get(stack.name)
         again = failures.count if failures and failures.digest == stack.digest else 0
         # What fails in passing is no fault of the release, unless it goes on failing.
-        lasting = outcome.permanent or again >= _IN_PASSING
+        lasting = outcome.permanent or (again >= _IN_PASSING and not outcome.interference)
         back = None
         if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
             back = await self._roll_back(run, run.before, error)

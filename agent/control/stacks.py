@@ -131,6 +131,16 @@ class Stacks:
             await self._step(self._compose.up(ready.invocation))
         return await self._named_right(ready.stack.name, ready.services)
 
+    async def put_back(self, ready: Ready, replaced: Collection[str]) -> list[Container]:
+        """Have again what somebody else removed, stopped or paused; the containers there are then.
+
+        Services whose containers somebody ``replaced`` look right to Compose by their labels.
+        Raises :class:`CommitdError`.
+        """
+        for service in replaced:
+            await self._step(self._compose.recreate(ready.invocation, service))
+        return await self.start(ready)
+
     async def reaction(
         self,
         ready: Ready,

@@ -21,8 +21,6 @@ _RECONNECT_S = (0.2, 5.0)
 _STEADY_S = 10.0
 """A stream that lasted this long was a good one: the next wait is short again."""
 _MOST_PENDING = 1000
-_NO_END = {"1", "10", "12", "28"}
-"""HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
 
 class Watcher:
@@ -75,7 +73,7 @@ class Watcher:
             return  # or a cycle that decrypts would wake the next one
         stopped = self._shield.stopped
         if event.action == "kill":
-            if event.labels.get("signal") not in _NO_END and len(stopped) < _MOST_PENDING:
+            if event.stops and len(stopped) < _MOST_PENDING:
                 stopped.add(event.id)
             return
         if event.action in {"start", "destroy"}:

@@ -2,7 +2,8 @@
 
     CommitdError
     ├── TransientError      the same thing may work in a moment; retried with backoff
-    │   └── UnreachableError   nothing answered: a remote, the engine, a registry
+    │   ├── UnreachableError   nothing answered: a remote, the engine, a registry
+    │   └── InterferenceError  somebody else undoes what was done; never the input's fault
     ├── PermanentError      waits for a change of the input
     │   └── ConfigError     the host's own file; the agent does not start
     │       └── DeniedError    this user may not; root may
@@ -35,6 +36,10 @@ class TransientError(CommitdError):
 
 class UnreachableError(TransientError):
     """The other side did not answer."""
+
+
+class InterferenceError(TransientError):
+    """Somebody outside removed or stopped what was started: no fault of what was deployed."""
 
 
 class PermanentError(CommitdError):

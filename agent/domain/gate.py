@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agent.domain.container import Container
@@ -50,17 +50,23 @@ class Trouble(StrEnum):
     CRASH_LOOP = "crashes again and again"
     UNHEALTHY = "is unhealthy"
     EXITED = "has ended with"
-    MISSING = "is missing"
+    MISSING = "was removed from outside"
+    SURPLUS = "was made more often than its file says"
     IMAGE = "runs another image than its file says"
     STARTING = "is not healthy yet"
     YOUNG = "does not run long enough yet"
     STOPPED = "does not run"
+    HALTED = "was stopped from outside"
+    PAUSED = "was paused from outside"
+    REPLACED = "was replaced from outside"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What is not well yet: ``final`` when waiting would not help. ``subject`` is a container or,
     where there is none, a service.
+
+    What somebody ``outside`` did to the release is no fault of it, and is put right.
     """
 
     trouble: Trouble
@@ -68,17 +74,39 @@ class Finding:
     final: bool
     container: Container | None = None
     detail: str = ""
+    outside: bool = False
+
+    @property
+    def service(self) -> str:
+        """Whose it is."""
+        return (self.container and self.container.service) or self.subject
 
     def __str__(self) -> str:
         return f"{self.subject} {self.trouble.value}" + (f" {self.detail}" if self.detail else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is known of others who touch a release that was started.
+
+    ``stopped`` are the IDs of containers that somebody told to end. ``made`` are those that were
+    there once all of it was started; None: nobody knows.
+    """
+
+    stopped: Collection[str] = frozenset()
+    made: Collection[str] | None = None
+
+
 def judge(
-    expected: Mapping[str, Expected], sights: Iterable[Sight], steady_s: float
+    expected: Mapping[str, Expected],
+    sights: Iterable[Sight],
+    steady_s: float,
+    outside: Outside = Outside(),
 ) -> list[Finding]:
     """All that is not well, the final things first; empty: the release is up and well.
 
-    ``sights`` are the containers of the project without one-offs.
+    ``sights`` are the containers of the project without one-offs, all of which were there once:
+    one that is missing was removed from outside.
     """
     by_service: dict[str | None, list[Sight]] = {}
     for sight in sights:
@@ -87,9 +115,10 @@ def judge(
     for name, service in sorted(expected.items()):
         found = by_service.get(name, [])
         if len(found) != service.scale:
+            trouble = Trouble.MISSING if len(found) < service.scale else Trouble.SURPLUS
             detail = f"({len(found)} of {service.scale} containers)"
-            findings.append(Finding(Trouble.MISSING, name, final=False, detail=detail))
-        looks = (_look(sight, service, steady_s) for sight in found)
+            findings.append(Finding(trouble, name, final=False, detail=detail, outside=True))
+        looks = (_look(sight, service, steady_s, outside) for sight in found)
         findings += [finding for finding in looks if finding]
     return sorted(findings, key=lambda each: (not each.final, _waits(each), each.subject))
 
@@ -99,14 +128,23 @@ def _waits(finding: Finding) -> bool:
     return finding.container is not None and finding.container.state == "created"
 
 
-def _look(sight: Sight, service: Expected, steady_s: float) -> Finding | None:
+def _look(sight: Sight, service: Expected, steady_s: float, outside: Outside) -> Finding | None:
     container = sight.container
 
     def finding(trouble: Trouble, *, final: bool = False, detail: str = "") -> Finding:
         return Finding(trouble, container.name, final, container, detail)
 
+    def touched(trouble: Trouble, detail: str = "") -> Finding:
+        return replace(finding(trouble, detail=detail), outside=True)
+
     if service.image and not _same_image(container.image, service.image):
+        if outside.made is not None and container.id not in outside.made:
+            return touched(Trouble.REPLACED, f"({container.image})")
         return finding(Trouble.IMAGE, final=True, detail=f"({container.image})")
+    if container.state == "paused":
+        return touched(Trouble.PAUSED)
+    if container.state == "exited" and container.id in outside.stopped:
+        return touched(Trouble.HALTED)
     if sight.restarts >= CRASHES:
         return finding(Trouble.CRASH_LOOP, final=True, detail=f"({sight.restarts} times)")
     if container.state == "exited":

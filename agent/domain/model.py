@@ -199,6 +199,7 @@ class Reason(StrEnum):
     LATE = "it failed, and looks well by now"
     LEFT = "no longer declared"
     MOUNTED = "files that are mounted into it changed"
+    UNDONE = "undone from outside during the health gate"
     ORDER = "its order cannot be kept"
     AFTER = "it comes after a stack that is not up"
     ROLLED_BACK = "its new release was not healthy"
@@ -324,13 +325,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one action on one subject ended; ``error`` holds no secret."""
+    """How one action on one subject ended; ``error`` holds no secret.
+
+    After ``interference`` by somebody else nothing follows about what was deployed.
+    """
 
     subject: str
     status: Status
     error: str | None = None
     permanent: bool = False
     attempts: int = 1
+    interference: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from agent.adapters.containers import from_inspect
 from agent.domain.container import SERVICE as SERVICE_LABEL
-from agent.domain.gate import CRASHES, Expected, Finding, Sight, Trouble, judge
+from agent.domain.gate import CRASHES, Expected, Finding, Outside, Sight, Trouble, judge
 from tests.unit.builders import container
 
 STEADY_S = 10.0
@@ -49,7 +49,7 @@ def judged(service: Expected, *sights: Sight) -> list[Finding]:
         (SERVICE, sight(state="restarting", restarts=CRASHES), Trouble.CRASH_LOOP, True),
         (SERVICE, sight(state="restarting", restarts=1), Trouble.STOPPED, False),
         (SERVICE, sight(state="created"), Trouble.STOPPED, False),
-        (SERVICE, sight(state="paused"), Trouble.STOPPED, False),
+        (SERVICE, sight(state="paused"), Trouble.PAUSED, False),
         (SERVICE, sight(state="exited", exit_code=0), Trouble.EXITED, True),
         (SERVICE, sight(state="exited", exit_code=137), Trouble.EXITED, True),
         (JOB, sight(state="exited", exit_code=0), None, False),
@@ -76,10 +76,10 @@ def test_each_state_of_a_container_has_its_own_name(
 @pytest.mark.parametrize(
     ("scale", "there", "says"),
     [
-        (1, 0, "app is missing (0 of 1 containers)"),
-        (2, 1, "app is missing (1 of 2 containers)"),
-        (1, 2, "app is missing (2 of 1 containers)"),
-        (0, 1, "app is missing (1 of 0 containers)"),
+        (1, 0, "app was removed from outside (0 of 1 containers)"),
+        (2, 1, "app was removed from outside (1 of 2 containers)"),
+        (1, 2, "app was made more often than its file says (2 of 1 containers)"),
+        (0, 1, "app was made more often than its file says (1 of 0 containers)"),
         (0, 0, None),
         (3, 3, None),
     ],
@@ -89,7 +89,7 @@ def test_there_are_as_many_containers_as_the_file_says(
 ) -> None:
     found = judged(replace(SERVICE, scale=scale), *(sight(number=i) for i in range(there)))
     assert [str(finding) for finding in found] == ([says] if says else [])
-    assert not any(finding.final for finding in found)
+    assert all(finding.outside and not finding.final for finding in found)
 
 
 def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
@@ -108,10 +108,30 @@ def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
     assert [str(finding) for finding in found] == [
         "web-b-1 has ended with 3",
         "web-d-1 is unhealthy",
-        "c is missing (0 of 1 containers)",
+        "c was removed from outside (0 of 1 containers)",
         "web-a-1 is not healthy yet",
         "web-aa-1 does not run (created)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("service", "seen", "trouble"),
+    [
+        (SERVICE, sight(state="exited", exit_code=0), Trouble.HALTED),
+        (SERVICE, sight(state="exited", exit_code=137), Trouble.HALTED),
+        (JOB, sight(state="exited", exit_code=0), Trouble.HALTED),
+        (SERVICE, sight(state="paused"), Trouble.PAUSED),
+        (SERVICE, sight(image="registry:5000/app:1"), Trouble.REPLACED),
+        (SERVICE, sight(), None),  # it goes on, whatever it was told
+    ],
+)
+def test_what_somebody_else_did_to_a_container_is_not_blamed_on_its_release(
+    service: Expected, seen: Sight, trouble: Trouble | None
+) -> None:
+    outside = Outside(stopped={"id-web-app-1"}, made={"id-others"})
+    found = judge({"app": service}, [seen], STEADY_S, outside)
+    assert [each.trouble for each in found] == ([trouble] if trouble else [])
+    assert all(each.outside and not each.final and each.service == "app" for each in found)
 
 
 def test_of_two_containers_of_a_service_the_bad_one_is_named() -> None:

@@ -1,0 +1,146 @@
+"""What others do to a release while it is waited for is put back, and never blamed on it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from tests.sandbox import SandboxError
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.conftest import Fleet
+
+LIST = {"host/media/stacks.yaml": "- web\n"}
+STACK = "stacks/web/compose.yaml"
+WAITS = "    healthcheck: {test: [CMD, test, -e, /ok], interval: 200ms, retries: 1000}\n"
+
+
+def _file(fleet: Fleet, services: dict[str, str]) -> str:
+    """Services without a network, and what else each has."""
+    start = f"    image: {fleet.idle}\n    network_mode: none\n"
+    return "services:\n" + "".join(f"  {name}:\n{start}{more}" for name, more in services.items())
+
+
+def _ids(fleet: Fleet, more: str) -> dict[str, str]:
+    """The running containers of the release that says ``more`` of its host name."""
+    found: dict[str, str] = {}
+    for name, container_id in fleet.running().items():
+        with suppress(SandboxError):
+            if fleet.box.engine.inspect(container_id)["Config"]["Hostname"] == more:
+                found[name] = container_id
+    return found
+
+
+def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once(
+    fleet: Fleet,
+) -> None:
+    engine = fleet.box.engine
+    services = ("removed", "stopped", "paused", "replaced")
+    engine.pull(fleet.web)
+    fleet.commit("first", {**LIST, STACK: _file(fleet, dict.fromkeys(services, ""))})
+    host = fleet.host()
+    assert host.once().returncode == 0
+    ends = "    command: [sh, -c, \"trap 'exit 0' TERM; until test -e /ok; do sleep .1; done\"]\n"
+    new = dict.fromkeys(services, f"{WAITS}    hostname: new\n")
+    new["paused"] = "    hostname: new\n"  # the engine calls it unhealthy until the next probe
+    new["job"] = f"{ends}    hostname: new\n"
+    with host.running() as agent:
+        agent.says("in sync with")
+        sha = fleet.commit("new", {STACK: _file(fleet, new)})
+        wait_until(lambda: len(_ids(fleet, "new")) == len(new), what="the new release")
+        before = _ids(fleet, "new")
+        engine.run("rm", "--force", "web-removed-1")
+        wait_until(lambda: "web-removed-1" in _ids(fleet, "new"), what="it to be put back")
+        # As tools do that look for newer images: the same labels, and no time to lose.
+        labels = engine.inspect("web-replaced-1")["Config"]["Labels"]
+        words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+        engine.run("rm", "--force", "web-replaced-1")
+        engine.run("run", "--detach", *words, fleet.web)
+        engine.run("stop", "--time", "1", "web-stopped-1", "web-job-1")
+        engine.run("pause", "web-paused-1")
+
+        def back() -> bool:
+            now = _ids(fleet, "new")
+            paused = engine.inspect("web-paused-1")["State"]["Paused"]
+            return now.keys() == before.keys() and not paused
+
+        wait_until(back, what="all of it to be put back", seconds=40)
+        for name in before:
+            engine.run("exec", name, "touch", "/ok")
+        agent.says(f"in sync with {sha[:7]}")
+        assert "web: removed was removed from outside (0 of 1 containers) during" in agent.log
+        for name, how in {"stopped": "stopped", "paused": "paused", "job": "stopped"}.items():
+            assert f"web: web-{name}-1 was {how} from outside during the health gate" in agent.log
+    done = {(e["action"], e["status"]) for e in host.json("history", "web") if e["id"] > 1}
+    assert done == {("deploy", "succeeded"), ("restart", "succeeded")}
+    undone = {
+        (cause["path"], cause["to"])
+        for entry in host.json("history", "web")
+        for cause in entry["cause"]
+        if "during the health gate" in entry["reason"]
+    }
+    assert {path for path, _ in undone} >= {f"web/{name}" for name in services}
+
+
+@contextmanager
+def _removing(fleet: Fleet, container: str) -> Iterator[None]:
+    """Another tool that does not want the container."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.1):
+            if container in fleet.running():
+                with suppress(SandboxError):
+                    fleet.box.engine.run("rm", "--force", container)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_release_that_somebody_keeps_undoing_fails_and_is_neither_blamed_nor_rolled_back(
+    fleet: Fleet,
+) -> None:
+    """Once nobody undoes it any more, it is deployed without a person."""
+    fleet.commit("first", {**LIST, STACK: fleet.compose()})
+    host = fleet.host()
+    assert host.once().returncode == 0
+    new = "x-commitd: {health_timeout: 1s}\n" + fleet.compose(more="    hostname: new\n")
+    with host.running() as agent, _removing(fleet, "web-app-1"):
+        sha = fleet.commit("new", {STACK: new})
+        agent.says("failed: web")
+    failed = [entry for entry in host.json("history", "web") if entry["status"] == "failed"]
+    first = failed[-1]
+    assert (first["action"], first["error"][:30]) == ("deploy", "app was removed from outside (")
+    with host.running() as agent:
+        agent.says(f"in sync with {sha[:7]}")
+    assert {e["action"] for e in host.json("history", "web")} == {"deploy", "restart", "hold"}
+    assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "new"
+
+
+def test_what_is_stopped_while_compose_waits_for_it_is_put_back_unless_its_stack_is_suspended(
+    fleet: Fleet,
+) -> None:
+    services = {"db": WAITS, "app": "    depends_on: {db: {condition: service_healthy}}\n"}
+    fleet.commit("first", {**LIST, STACK: _file(fleet, services)})
+    host = fleet.host()
+    with host.running() as agent:
+        wait_until(lambda: "web-db-1" in fleet.running(), what="the database to start")
+        fleet.box.engine.run("stop", "--time", "0", "web-db-1")
+        wait_until(lambda: "web-db-1" in fleet.running(), what="the database to start again")
+        host.commitd("suspend", "web", check=True)
+        fleet.box.engine.run("stop", "--time", "0", "web-db-1")
+        agent.says("it was suspended meanwhile")
+        assert fleet.running() == {}
+        host.commitd("resume", "web", check=True)
+        wait_until(lambda: "web-db-1" in fleet.running(), what="the database to start again")
+        fleet.box.engine.run("exec", "web-db-1", "touch", "/ok")
+        agent.says("in sync with")
