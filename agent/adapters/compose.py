@@ -1,6 +1,7 @@
 """Docker Compose, run as its own binary on one project at a time.
 
-It gets a clean environment, explicit files and names, no prompt and no network loaders. Never
+It gets an environment of Git's values (``interpolation``), explicit files and names, no prompt and
+no network loaders. Never
 ``-v``, ``-y``, ``-V`` or ``--remove-orphans``: what it may take for an orphan
 can be a container that is kept, or that was there first.
 """
@@ -9,16 +10,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent.adapters import process
+import anyio.to_thread
+
+from agent.adapters import memory_file, own_variables, process
 from agent.adapters.invocation import Invocation
-from agent.domain import expected, images, policy, redact
+from agent.adapters.own_variables import OwnVariables
+from agent.domain import expected, images, interpolation, policy, redact
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.mentions import Variable
@@ -30,6 +34,9 @@ NICE = 10
 """Many at once must not keep the agent from ending a rogue."""
 MODEL_MEMORY = 4 * 1024**3
 _ERROR_CHARS = 500
+_NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0"}
+_NO_HOME = b"the environment lacks HOME"
+"""Compose was to expand a ``~``."""
 _UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
 
 
@@ -41,11 +48,21 @@ class StillWaitingError(TransientError):
 class Resolved:
     """``model`` is what ``docker compose config`` prints, with every ``$`` of a value doubled.
 
-    ``unset`` are the variables that its files, env files included, take from nowhere.
+    ``unset`` are the variables that its files, env files included, take from nowhere. ``own`` are
+    those of the agent's variables without which Compose cannot run the stack.
     """
 
     model: Mapping[str, Any]
     unset: frozenset[str]
+    own: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A stack that the host lets run: how Compose is called for it, and its services by name."""
+
+    invocation: Invocation
+    services: Mapping[str, Expected]
 
 
 class Compose:
@@ -55,22 +72,54 @@ class Compose:
         self._binary = binary
         self._docker_host = docker_host
         self._timeout_s = timeout_s
+        self._own = OwnVariables(docker_host)
 
     async def resolve(self, stack: Invocation) -> Resolved:
         """What ``stack`` means once its files are read and combined; needs no engine.
 
-        Nothing is judged here. Raises :class:`CommitdError`.
+        Nothing is judged here. Raises :class:`CommitdError`, also when the stack needs variables
+        of the agent's own (``~``, ``build:``) that it uses for something else.
         """
-        return await self._config(stack)
+        clean = await self._config(stack)
+        own, why = self._own.needed(clean.model, build=stack.build, tilde=bool(clean.own))
+        if own:
+            found = await self._config(replace(stack, own=own))
+            home = own.get("HOME", "")
+            if next(interpolation.moved(clean.model, found.model, home), None):
+                raise PermanentError(
+                    f"{why} needs the agent's own {', '.join(sorted(own))}, and the stack uses a "
+                    "variable of that name",
+                    where=await anyio.to_thread.run_sync(stack.defined, own),
+                    hint="give the variable another name"
+                    + (", or write the directory out instead of ~" if home else ""),
+                )
+            return replace(found, unset=clean.unset, own=own)
+        if "HOME" in clean.unset:
+            await self._keep_mounts(stack, clean.model)
+        return clean
 
-    async def model(self, stack: Invocation) -> dict[str, Expected]:
-        """The services that ``stack`` resolves to, by name.
+    async def _keep_mounts(self, stack: Invocation, model: Mapping[str, Any]) -> None:
+        """Refuse a mount that an empty ``${HOME}`` would move: the agent's own was used once."""
+        home = own_variables.home()
+        found = await self._config(replace(stack, own={"HOME": home}))
+        moved = interpolation.moved(model, found.model, home)
+        if sources := [at for at in moved if at[-1] in {"source", "device"}]:
+            raise PermanentError(
+                f"{sources[0][1]}: HOME is not set, so that what is mounted would be another "
+                f"directory than the one below {home}",
+                where=await anyio.to_thread.run_sync(stack.defined, ["HOME"]),
+                hint=f"write HOME={home} into an env file",
+            )
+
+    async def accept(self, stack: Invocation) -> Accepted:
+        """What ``stack`` resolves to.
 
         Raises :class:`PermanentError` for what the host does not allow a stack to ask.
         """
         if stack.variables and (found := await self.climbing(stack)):
             raise PermanentError("; ".join(said for _, said in found))
-        model = (await self.resolve(stack)).model
+        resolved = await self.resolve(stack)
+        stack, model = replace(stack, own=resolved.own), resolved.model
         if refusals := policy.refusals(model, str(stack.root), build=stack.build):
             raise PermanentError(redact.text("; ".join(refusals), stack.hidden))
         services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
@@ -83,7 +132,7 @@ class Compose:
             if stack.pins == "require":
                 raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
-        return expected.services(model, stack.value, stack.salt)
+        return Accepted(stack, expected.services(model, stack.value, stack.salt))
 
     async def hashes(self, stack: Invocation) -> dict[str, str]:
         """The config hash of each service, as Compose labels its containers with."""
@@ -123,7 +172,8 @@ class Compose:
         except ValueError:
             raise TransientError(f"{self._binary} printed no model") from None
         said = result.err.decode(errors="replace")
-        return Resolved(model, frozenset(_UNSET.findall(said)))
+        own = {"HOME": own_variables.home()} if _NO_HOME in result.err else {}
+        return Resolved(model, frozenset(_UNSET.findall(said)), own)
 
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
@@ -158,7 +208,8 @@ class Compose:
         """
         result = await process.run(
             [str(self._binary), "--ansi", "never", *words, "--format", "json"],
-            env=self._environment({}),
+            # As far as anybody knows, what was there when that person ran Compose.
+            env={**own_variables.of_a_person(), **_NO_LOADERS},
             timeout_s=MODEL_TIMEOUT_S,
             cwd=cwd,
             stdin=stdin,
@@ -188,7 +239,7 @@ class Compose:
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
         # From "/", so that no file of anybody's is found; the labels tell Compose all it needs.
-        await self._run(["--project-name", project, "down"], self._environment({}), ())
+        await self._run(["--project-name", project, "down"], {}, ())
 
     async def _stack(
         self,
@@ -204,19 +255,30 @@ class Compose:
         argv = ["--project-name", stack.project, "--file", "-" if instead else str(stack.file)]
         argv += ["--file", "-"] if more else []
         argv += ["--project-directory", str(stack.file.parent)]
-        for path in stack.env_files or (Path("/dev/null"),):
-            argv += ["--env-file", str(path)]
-        return await self._run(
-            [*argv, *words],
-            self._environment(stack.secrets),
-            stack.hidden,
-            timeout_s=timeout_s,
-            memory=memory,
-            reading=reading,
-            # An include of an included file takes some relative names from where Compose runs.
-            cwd=stack.file.parent,
-            stdin=instead or more,
-        )
+        steering = {k: v for k, v in stack.secrets.items() if interpolation.steers(k)}
+        other = {k: v for k, v in stack.secrets.items() if k not in steering}
+        env_files, handles = [str(path) for path in stack.env_files], []
+        with ExitStack() as memory_files:
+            if steering:
+                content = interpolation.env_file(steering)
+                handles = [memory_files.enter_context(memory_file.holding(content))]
+                # First for the files that use these values, and last, because they win.
+                secret = memory_file.path(handles[0])
+                env_files = [secret, *env_files, secret]
+            for path in env_files or ["/dev/null"]:
+                argv += ["--env-file", path]
+            return await self._run(
+                [*argv, *words],
+                {**other, **stack.own},
+                stack.hidden,
+                timeout_s=timeout_s,
+                memory=memory,
+                reading=reading,
+                # An include of an included file takes some relative names from where Compose runs.
+                cwd=stack.file.parent,
+                stdin=instead or more,
+                pass_fds=handles,
+            )
 
     async def _run(
         self,
@@ -229,35 +291,25 @@ class Compose:
         reading: bool = False,
         cwd: Path = Path("/"),
         stdin: bytes = b"",
+        pass_fds: Sequence[int] = (),
     ) -> process.Result:
         progress = "plain" if "--dry-run" in words else "quiet"
         result = await process.run(
-            [str(self._binary), "--ansi", "never", "--progress", progress, *words],
-            env=env,
+            [
+                str(self._binary), "--host", self._docker_host,
+                "--ansi", "never", "--progress", progress, *words,
+            ],
+            env={**env, **_NO_LOADERS},
             timeout_s=timeout_s or self._timeout_s,
             max_memory=memory,
             nice=NICE,
             cwd=cwd,
             stdin=stdin,
-        )
+            pass_fds=pass_fds,
+        )  # fmt: skip
         if result.code != 0:
             raise _meaning(result, secrets, reading=reading)
         return result
-
-    def _environment(self, secrets: Mapping[str, str]) -> dict[str, str]:
-        docker = {k: v for k, v in os.environ.items() if k.startswith("DOCKER_")}
-        return {
-            **secrets,
-            **docker,
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": os.environ.get("HOME", "/root"),
-            "DOCKER_HOST": self._docker_host,
-            "COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0",
-            "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0",
-            "COMPOSE_MENU": "0",
-            # A third of a short call is Go's garbage collection otherwise.
-            "GOGC": "400",
-        }
 
 
 def _build(stack: Invocation) -> str:

@@ -40,7 +40,7 @@ async def find(docker_host: str, timeout_s: float) -> Compose:
     seen = []
     for binary in found:
         result = await process.run(
-            [str(binary), "version", "--short"],
+            [str(binary), "--host", docker_host, "version", "--short"],
             env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
             timeout_s=MODEL_TIMEOUT_S,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ class Invocation:
     what of images without a digest; ``images`` is where the files name those, by service, and
     ``variables`` what they name with a variable in it. ``hidden`` must not show in any message:
     what is given, and the values of all ``secrets``. ``salt`` is the host's own, for digests.
+    ``own`` are the agent's variables that Compose cannot do without for this stack.
     """
 
     project: str
@@ -34,6 +36,7 @@ class Invocation:
     variables: tuple[Variable, ...] = ()
     hidden: tuple[str, ...] = ()
     salt: str = ""
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
@@ -67,6 +70,22 @@ class Invocation:
 
     def __repr__(self) -> str:
         return f"Invocation({self.project!r})"
+
+    def defined(self, names: Iterable[str]) -> str:
+        """``file:line`` where a value or the stack's own file first has one of ``names``. Blocks.
+
+        Without a line where none of these files does.
+        """
+        wanted = re.compile(rf"(?:\$\{{?|^\s*(?:export\s+)?)(?:{'|'.join(names)})(?!\w)", re.ASCII)
+        for path in (*self.env_files, self.file):
+            lines = path.read_text(errors="replace").split("\n")
+            if found := next((i for i, line in enumerate(lines, 1) if wanted.search(line)), 0):
+                return f"{self._shown(path)}:{found}"
+        return self._shown(self.file)
+
+    def _shown(self, path: Path) -> str:
+        """The path in the repository; a copy of an older file is somewhere else."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else path.name
 
     def value(self, name: str) -> str:
         """What the variable depends on: a secret's value, or lines of plain files. Blocks."""

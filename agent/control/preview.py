@@ -106,8 +106,9 @@ class Preview:
         self, stack: Stack, sha: str, root: Path, release: Release | None
     ) -> effects.Model:
         invocation = await self._written(stack, sha, root)
-        services = await self._compose.model(invocation)
-        ready = Ready(stack, invocation, services)
+        accepted = await self._compose.accept(invocation)
+        services = accepted.services
+        ready = Ready(stack, accepted.invocation, services)
         older = {each.name: each.files or () for each in release.services} if release else {}
         return effects.Model(
             services,

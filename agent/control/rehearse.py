@@ -49,7 +49,8 @@ async def rehearse(
         for stack in stacks:
             try:
                 invocation = _invocation(stack, root, contents, opened)
-                ready = Ready(stack, invocation, await compose.model(invocation))
+                accepted = await compose.accept(invocation)
+                ready = Ready(stack, accepted.invocation, accepted.services)
                 mounts = {path for each in ready.services.values() for path in each.mounts}
                 if any(path.startswith(f"{name}/") for path in mounts):
                     found[stack.name] = MOUNTS

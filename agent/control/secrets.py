@@ -16,7 +16,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import Owner, PlaintextStore
 from agent.adapters.sops import Decryptor, Opened, Sealed
 from agent.control.failures import Failures
-from agent.domain import dotenv, sealed
+from agent.domain import dotenv, interpolation, sealed
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import DesiredState, EnvFile, Reason, Stack
@@ -314,7 +314,7 @@ def _unusable(path: str, wanted: _Wanted, opened: Opened) -> str | None:
         except ValueError as err:
             return f"{path}: {err}"
         for key in keys:
-            if problem := dotenv.refused(key, secret=True):
+            if problem := interpolation.refused(key):
                 return f"{path}: {problem}"
     return None
 

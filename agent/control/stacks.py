@@ -113,7 +113,8 @@ class Stacks:
     async def prepare(self, stack: Stack) -> Ready:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
         invocation = await self._secrets.invocation(stack)
-        return Ready(stack, invocation, await self._step(self._compose.model(invocation)))
+        accepted = await self._step(self._compose.accept(invocation))
+        return Ready(stack, accepted.invocation, accepted.services)
 
     async def start(self, ready: Ready) -> list[Container]:
         """Bring it up from images that are here; the containers there are then.

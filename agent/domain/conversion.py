@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import documents, dotenv, leftovers, whereabouts, yaml_edit
+from agent.domain import documents, dotenv, interpolation, leftovers, whereabouts, yaml_edit
 from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
 from agent.domain.layout import SECRET_SUFFIX, plaintext_path
@@ -237,7 +237,7 @@ class _Conversion:
         long = _NO_WORD.sub("_", f"{service}_{key}").upper()
         plain = key if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else long
         name, number = plain, 1
-        while known.get(name, value) != value or dotenv.refused(name, secret=True):
+        while known.get(name, value) != value or interpolation.refused(name):
             name, number = (long, 2) if name == plain != long else (f"{long}_{number}", number + 1)
         return name
 
@@ -249,7 +249,7 @@ class _Conversion:
                     where=where,
                     hint="give it to the service as a file",
                 )
-            if problem := dotenv.refused(key, secret=True):
+            if problem := interpolation.refused(key):
                 raise PermanentError(f"{problem}, and it stands among secrets", where=where)
             self._found.secrets.setdefault(path, {})[key] = value
             if key not in self._found.moved:

@@ -23,10 +23,6 @@ _TRAILING = (
 _EXPANDED = re.compile(r"\$[$A-Za-z_{]")
 _MAX_RAW_LINE = 64 * 1024
 
-_COMPOSE_OWN = "COMPOSE_"
-_CHILD_OWN = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_", "LD_")
-_CHILD_EXACT = frozenset({"PATH", "HOME"})
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -165,19 +161,6 @@ def _changed_raw(key: str, value: str) -> bool:
     )
 
 
-def refused(key: str, *, secret: bool) -> str | None:
-    """Why ``key`` may not stand in an env file, or None.
-
-    Compose takes COMPOSE_* from any env file as its own settings. Secret values are handed to
-    the Compose process as its environment, so they may not set what steers that process.
-    """
-    if key.startswith(_COMPOSE_OWN):
-        return f"{key} would change how Compose itself works"
-    if secret and (key.startswith(_CHILD_OWN) or key in _CHILD_EXACT):
-        return f"{key} would change how the Compose process itself works"
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Values:
     """One env file's part in a stack's environment: keys for a plain file, pairs for a secret."""
@@ -190,8 +173,8 @@ class Values:
 def secret_environment(files: Iterable[Values]) -> dict[str, str]:
     """The secret values that win, given ``files`` from weakest to strongest.
 
-    Plain files reach Compose as ``--env-file``, which its process environment overrides whatever
-    the order; so a secret that a later plain file redefines is left out.
+    Compose takes a secret value before those of all plain files, whatever the order; so a secret
+    that a later plain file redefines is left out.
     """
     result: dict[str, str] = {}
     for values in files:

@@ -9,7 +9,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.domain import documents, dotenv, fleet, references, sealed, settings, snapshot
+from agent.domain import (
+    documents,
+    dotenv,
+    fleet,
+    interpolation,
+    references,
+    sealed,
+    settings,
+    snapshot,
+)
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 from agent.domain.snapshot import Snapshot
@@ -315,7 +324,7 @@ def _env_faults(files: Snapshot, path: str) -> list[Fault]:
     faults = [
         Fault(problem, f"{path}:{line}", "take it out of the file", "env-file")
         for key, line in found
-        if (problem := dotenv.refused(key, secret=secret))
+        if (problem := interpolation.refused(key))
     ]
     if secret and not any(key == "sops_mac" for key, _ in found):
         what = "the file is called secret but is not encrypted"

@@ -208,11 +208,11 @@ def test_an_image_with_another_digest_never_runs(fleet: Fleet) -> None:
 
 def test_secrets_may_not_steer_compose_itself(fleet: Fleet) -> None:
     files = _files(fleet)
-    files["stacks/one/db.secret.env"] = _encrypt(fleet, "DOCKER_HOST=tcp://elsewhere\n")
+    files["stacks/one/db.secret.env"] = _encrypt(fleet, "COMPOSE_FILE=elsewhere\n")
     fleet.commit("first", files)
     result = fleet.host().once()
     assert result.returncode == 1
-    assert "DOCKER_HOST would change how the Compose process itself works" in result.stderr
+    assert "COMPOSE_FILE would change how Compose itself works" in result.stderr
     assert set(fleet.running()) == {"two-app-1"}
 
 

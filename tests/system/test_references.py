@@ -233,8 +233,8 @@ def test_the_agent_runs_compose_so_that_every_file_is_found(
 ) -> None:
     for path, content in TREES[name].items():
         _write(tmp_path, path, content)
-    model = anyio.run(Compose(box.compose, "unix:///nowhere", 60).model, _stack(tmp_path))
-    assert model.keys() == json.loads(_config(box.compose, tmp_path)[1])["services"].keys()
+    found = anyio.run(Compose(box.compose, "unix:///nowhere", 60).accept, _stack(tmp_path))
+    assert found.services.keys() == json.loads(_config(box.compose, tmp_path)[1])["services"].keys()
 
 
 @pytest.mark.parametrize("place", ["/etc/hostname", "../../../outside"])
@@ -246,7 +246,7 @@ def test_a_variable_does_not_lead_out_of_the_repository(
     _write(tmp_path, "values.env", f"PLACE={place}")
     stack = _stack(tmp_path, tmp_path / "values.env")
     with pytest.raises(PermanentError, match="is not in the repository"):
-        anyio.run(Compose(box.compose, "unix:///nowhere", 60).model, stack)
+        anyio.run(Compose(box.compose, "unix:///nowhere", 60).accept, stack)
 
 
 @pytest.mark.parametrize(
@@ -266,10 +266,10 @@ def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
     stack = replace(_stack(tmp_path, tmp_path / "values.env"), variables=variables)
     program = Compose(box.compose, "unix:///nowhere", 60)
     if not refused:
-        assert anyio.run(program.model, stack).keys() == {"web", "part"}
+        assert anyio.run(program.accept, stack).services.keys() == {"web", "part"}
         return
     with pytest.raises(PermanentError) as caught:
-        anyio.run(program.model, stack)
+        anyio.run(program.accept, stack)
     said = str(caught.value)
     assert f"{MAIN}:2: env_file: '$WHICH' leads out of stacks/web" in said
     climbs = f"{MAIN}:1: include: 'parts/${{WHICH}}.yaml' leads out of stacks/web/parts" in said

@@ -68,28 +68,6 @@ def test_a_large_file_takes_no_time(unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "secret", "is_refused"),
-    [
-        ("COMPOSE_FILE", False, True),
-        ("COMPOSE_PROJECT_NAME", True, True),
-        ("COMPOSER", False, False),
-        ("DOCKER_HOST", False, False),
-        ("DOCKER_HOST", True, True),
-        ("LD_PRELOAD", True, True),
-        ("BUILDKIT_HOST", True, True),
-        ("PATH", True, True),
-        ("PATH", False, False),
-        ("HOME", True, True),
-        ("DB_PASSWORD", True, False),
-    ],
-)
-def test_what_steers_compose_itself_is_refused(key: str, secret: bool, is_refused: bool) -> None:
-    problem = dotenv.refused(key, secret=secret)
-    assert bool(problem) is is_refused
-    assert problem is None or key in problem
-
-
-@pytest.mark.parametrize(
     "value",
     [
         "",

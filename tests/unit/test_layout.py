@@ -207,6 +207,7 @@ WEB = "stacks/web/compose.yaml"
         (WEB, b"\xff", f"{WEB}:1", "not UTF-8", "save it"),
         ("stacks/web/x.env", "A=1\nCOMPOSE_FILE=x", "stacks/web/x.env:2", "COMPOSE_FILE", "take"),
         ("stacks/web/.env", "COMPOSE_PROFILES=x", "stacks/web/.env:1", "COMPOSE_PROF", "take"),
+        ("stacks/web/.env", "A=1\nPWD=/x", "stacks/web/.env:2", "Compose sets PWD itself", "take"),
         ("stacks/web/x.env", 'A="1" COMPOSE_FILE=x', "stacks/web/x.env:1", "COMPOSE_", "take"),
         ("stacks/web/x.env", "\ufeffCOMPOSE_FILE=x", "stacks/web/x.env:1", "COMPOSE_", "take"),
         ("stacks/web/x.env", b"\xff", "stacks/web/x.env", "not UTF-8", "save it"),
@@ -214,8 +215,8 @@ WEB = "stacks/web/compose.yaml"
         ("stacks/web/x.secret.env", "P=1", "stacks/web/x.secret.env", "not encrypted", "sops"),
         ("stacks/web/x.secret.env", "", "stacks/web/x.secret.env", "not encrypted", "sops"),
         (
-            "stacks/web/x.secret.env", f"DOCKER_HOST=ENC[x]\n{SEALED}",
-            "stacks/web/x.secret.env:1", "DOCKER_HOST would change", "take",
+            "stacks/web/x.secret.env", f"PWD=ENC[x]\n{SEALED}",
+            "stacks/web/x.secret.env:1", "Compose sets PWD itself", "take",
         ),
     ],
 )  # fmt: skip
