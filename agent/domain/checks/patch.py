@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.domain import dotenv, placeholders, references, yaml_edit
+from agent.domain import dotenv, interpolation, placeholders, references, yaml_edit
 from agent.domain.checks import values
 from agent.domain.checks.places import Places
 from agent.domain.checks.refused import Refusal
@@ -134,13 +134,13 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
         elif file.secret:
             names, complete = placeholders.guessed(content)
             sure = sure and complete
-            good = {k: v for k, v in names.items() if not dotenv.refused(k, secret=True)}
+            good = {k: v for k, v in names.items() if not interpolation.refused(k)}
             instead[file.path] = "".join(f"{k}={v}\n" for k, v in good.items()).encode()
             given.append(dotenv.Values(file.path, secret=good))
             kept.append(file)
         else:
             text = content.decode(errors="replace")
-            text = dotenv.without(text, lambda key: dotenv.refused(key, secret=False))
+            text = dotenv.without(text, interpolation.refused)
             instead[file.path] = text.encode()
             names_here = frozenset(key for key, _ in dotenv.keys(text))
             given.append(dotenv.Values(file.path, names_here))
