@@ -11,8 +11,10 @@ import json
 import re
 import socket
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from agent.domain import namespaces
 from agent.domain.container import Container
 from agent.domain.errors import UnreachableError
 
@@ -20,6 +22,7 @@ TIMEOUT_S = 10.0
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _YOUNG = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
+_NAMESPACES = ("NetworkMode", "PidMode", "IpcMode")
 _HEALTHS = {"healthy", "unhealthy", "starting"}
 _HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
 
@@ -37,19 +40,32 @@ class _LocalConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def list_now(docker_host: str) -> tuple[Container, ...]:
+def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Container, ...]:
     """All containers of the engine at ``docker_host`` (``unix://…``), running or not. Blocks.
 
-    Raises :class:`UnreachableError`.
+    ``joining`` are the services of which a listing does not tell enough. Raises
+    :class:`UnreachableError`.
     """
     connection = _LocalConnection(docker_host.removeprefix("unix://"))
-    try:
-        connection.request("GET", "/containers/json?all=1")
+
+    def get(path: str) -> Any:
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
+        if answer.status == http.client.NOT_FOUND:
+            return None
         if answer.status != http.client.OK:
             raise UnreachableError(f"the engine answers {answer.status}", where=docker_host)
-        return tuple(from_listing(raw) for raw in json.loads(body))
+        return json.loads(body)
+
+    try:
+        listed = tuple(from_listing(raw) for raw in get("/containers/json?all=1") or ())
+        seen: dict[str, Container | None] = {}
+        while missing := namespaces.unseen(listed, joining, seen):
+            for container_id in missing:
+                raw = get(f"/containers/{container_id}/json")
+                seen[container_id] = from_inspect(raw) if raw else None
+        return namespaces.marked(listed, joining, seen)
     except (OSError, http.client.HTTPException, ValueError) as err:
         raise UnreachableError(
             f"the engine does not answer: {err}",
@@ -66,6 +82,7 @@ def from_listing(raw: Any) -> Container:
     status = raw["Status"] or ""
     ended = _EXIT.search(status)
     health = _HEALTH.search(status)
+    network = (raw.get("HostConfig") or {}).get("NetworkMode")
     return Container(
         id=raw["Id"],
         name=min(names, key=len),
@@ -75,8 +92,9 @@ def from_listing(raw: Any) -> Container:
         exit_code=int(ended[1]) if ended else None,
         health=health[1] if health else None,
         created=int(raw["Created"]),
-        network=(raw.get("HostConfig") or {}).get("NetworkMode"),
+        network=network,
         young=bool(_YOUNG.match(status)),
+        joins=_joined(network),
     )
 
 
@@ -94,7 +112,15 @@ def from_inspect(raw: Mapping[str, Any]) -> Container:
         health=health if health in _HEALTHS else None,  # "none", or empty: there is no check
         restart=raw["HostConfig"]["RestartPolicy"]["Name"],
         network=raw["HostConfig"].get("NetworkMode"),
+        joins=_joined(*(raw["HostConfig"].get(key) for key in _NAMESPACES)),
+        started=datetime.fromisoformat(at).timestamp() if (at := state.get("StartedAt")) else None,
     )
+
+
+def _joined(*modes: str | None) -> frozenset[str]:
+    """The containers that these modes of namespaces name, by ID or name."""
+    pairs = ((mode or "").partition(":") for mode in modes)
+    return frozenset(name for kind, _, name in pairs if kind == "container" and name)
 
 
 def volumes_of(raw: Mapping[str, Any]) -> list[str]:

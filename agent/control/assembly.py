@@ -25,6 +25,7 @@ from agent.control.evict import Evictor
 from agent.control.follower import Follower
 from agent.control.gate import Gate
 from agent.control.keeper import Keeper
+from agent.control.observe import Observer
 from agent.control.pull import Puller
 from agent.control.reconciler import Parts
 from agent.control.remotes import Remotes
@@ -146,6 +147,7 @@ def _wire(
             Verifier(config.signatures, repository, config.state_dir / "gnupg"),
         ),
         engine=engine,
+        observer=Observer(engine, journal),
         journal=journal,
         secrets=secrets,
         restorer=restorer,

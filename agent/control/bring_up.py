@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,9 +16,10 @@ from agent.adapters.journal import Journal
 from agent.control.attempts import Attempts
 from agent.control.gate import Activity, Gate, PutBack
 from agent.control.stacks import Ready, Stacks, observed
+from agent.domain import reaction
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, HeldError, PermanentError
-from agent.domain.gate import Finding, Trouble
+from agent.domain.gate import Expected, Finding, Trouble
 from agent.domain.model import Cause, Outcome, Reason, Revision, Service, Status
 from agent.domain.plan import moved
 
@@ -75,8 +76,8 @@ class BringUp:
             async with batch.limiter:
                 if self.stopping():
                     raise HeldError(STOPPING)
-                after = await self._start(ready, older, activity, batch.revision)
-            put_back = partial(self._put_back, ready, batch)
+                after = await self._start(ready, older, activity, batch)
+            put_back = partial(self._put_back, ready, batch, activity)
             containers = await self._well(ready, batch, activity, after, put_back)
         if not doubt:
             await self._stacks.drop_left(ready, batch.revision)
@@ -87,7 +88,7 @@ class BringUp:
         ready: Ready,
         older: Mapping[str, Files | None],
         activity: Activity,
-        revision: Revision,
+        batch: Batch,
     ) -> list[Container]:
         """Start all of it, once; the containers there are then."""
         name = ready.stack.name
@@ -105,8 +106,7 @@ class BringUp:
                 secrets=ready.invocation.hidden,
                 timeout_s=ready.stack.settings.health_timeout,
             ) from None
-        if await self._react(ready, older, before, after, revision):
-            after = await self._stacks.containers(name)  # some may be others now
+        after = await self._react(ready, older, before, after, (batch, activity))
         await anyio.to_thread.run_sync(self._journal.keep_started, name, ready.stack.digest)
         return after
 
@@ -120,7 +120,7 @@ class BringUp:
         await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
         async with self._gate.listening(name) as activity:
             made = await self._stacks.containers(name)
-            return observed(ready, await self._well(there, batch, activity, made, None))
+            return observed(ready, await self._well(there, batch, activity, made))
 
     async def _well(
         self,
@@ -128,11 +128,14 @@ class BringUp:
         batch: Batch,
         activity: Activity,
         made: Iterable[Container],
-        put_back: PutBack | None,
+        put_back: PutBack | None = None,
+        *,
+        services: Mapping[str, Expected] | None = None,
     ) -> list[Container]:
+        """The containers once all services are well, or those that are named."""
         return await self._gate.wait(
             ready.stack.name,
-            ready.services,
+            services or ready.services,
             activity,
             timeout_s=ready.stack.settings.health_timeout,
             until=partial(self._over, batch),
@@ -142,7 +145,7 @@ class BringUp:
         )
 
     async def _put_back(
-        self, ready: Ready, batch: Batch, findings: Sequence[Finding]
+        self, ready: Ready, batch: Batch, activity: Activity, findings: Sequence[Finding]
     ) -> list[Container]:
         """Put right what somebody else did to a release that is waited for.
 
@@ -159,7 +162,9 @@ class BringUp:
 
         async def work() -> None:
             async with batch.limiter:
-                await self._stacks.put_back(ready, replaced & ready.services.keys())
+                after = await self._stacks.put_back(ready, replaced & ready.services.keys())
+                same = {service: ready.files(service) for service in ready.services}
+                await self._react(ready, same, (), after, (batch, activity))
 
         try:
             await self._recorded(
@@ -211,39 +216,67 @@ class BringUp:
         ready: Ready,
         older: Mapping[str, Files | None],
         before: Iterable[Container],
-        after: Iterable[Container],
-        revision: Revision,
-    ) -> bool:
+        after: Collection[Container],
+        wait: tuple[Batch, Activity],
+    ) -> list[Container]:
         """Compose sees no change of a file that is mounted, and leaves the old one in place.
 
-        Whether any service needed something because of that.
+        Nor does it see that a container runs in namespaces which have ended. The containers there
+        are then.
         """
-        reacted = False
         untouched = {container.id for container in before if container.alive}
+        wanted: dict[str, str] = {}
         for name in ready.services:
             files, now = older.get(name, ()), ready.files(name)
             mine = [c for c in after if c.service == name and c.id in untouched and not c.one_off]
             if mine and (files or now) and files != now:
-                await self._react_to(ready, name, mine, files or (), revision)
-                reacted = True
-        return reacted
+                wanted[name] = await self._stacks.reaction(ready, name, mine, files or ())
+        cut_off = await self._stacks.cut_off(ready)
+        needs = {name: service.needs for name, service in ready.services.items()}
+        steps = reaction.sequence(wanted, cut_off, needs)
+        for step in steps:
+            mine = [c for c in after if c.service == step.service and c.alive and not c.one_off]
+            if step.owner is None:
+                mine = [c for c in mine if c.id in untouched]
+            if mine:
+                await self._await_healthy(ready, step.healthy, wait)
+                files = older.get(step.service, ()) or ()
+                await self._react_to(ready, step, mine, files, wait[0].revision)
+        return await self._stacks.containers(ready.stack.name) if steps else list(after)
+
+    async def _await_healthy(
+        self, ready: Ready, services: Iterable[str], wait: tuple[Batch, Activity]
+    ) -> None:
+        """As Compose does it where ``depends_on`` asks for it."""
+        for name in services:
+            made = await self._stacks.containers(ready.stack.name)
+            await self._well(ready, *wait, made, services={name: ready.services[name]})
 
     async def _react_to(
         self,
         ready: Ready,
-        name: str,
+        step: reaction.Step,
         containers: Sequence[Container],
         older: Files,
         revision: Revision,
     ) -> None:
-        stack = ready.stack.name
-        reaction = await self._stacks.reaction(ready, name, containers, older)
-        log.info("%s: %s: %s: %s", stack, name, Reason.MOUNTED, reaction)
+        stack, name = ready.stack.name, step.service
+        log.info("%s: %s: %s: %s", stack, name, step.reason, step.how)
         await self._recorded(
             stack,
-            f"{name}: {Reason.MOUNTED}: {reaction}",
-            moved(older, ready.files(name), revision.sha),
+            f"{name}: {step.reason}: {step.how}",
+            _causes(ready, step, older, revision),
             revision,
-            partial(self._stacks.react, ready, name, containers, reaction),
-            done=Status.SKIPPED if reaction == "none" else Status.SUCCEEDED,
+            partial(self._stacks.react, ready, name, containers, step.how),
+            done=Status.SKIPPED if step.how == "none" else Status.SUCCEEDED,
         )
+
+
+def _causes(
+    ready: Ready, step: reaction.Step, older: Files, revision: Revision
+) -> tuple[Cause, ...]:
+    """The files that moved, or the service or container that is followed."""
+    if step.owner is None:
+        return moved(older, ready.files(step.service), revision.sha)
+    own = f"{ready.stack.name}/" if step.owner in ready.services else ""
+    return (Cause(f"{own}{step.owner}", "running", "started again", revision.sha),)

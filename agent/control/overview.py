@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from agent.adapters import containers, host
 from agent.adapters.journal import Journal
 from agent.control import remotes
-from agent.domain import report
+from agent.domain import namespaces, report
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
+from agent.domain.model import Release
 
 _UNDECLARED = 50
 
@@ -34,7 +36,7 @@ def status(config: Config, journal: Journal) -> dict[str, Any]:
             undeclared=(*_evicted(journal), *(journal.get("exempt") or ())),
             suspensions=journal.suspensions(time.time()),
             rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
-            containers=list_containers(config),
+            containers=list_containers(config, journal.releases().values()),
             changed_at=journal.changed_at(),
         )
     )
@@ -47,9 +49,14 @@ def _evicted(journal: Journal) -> list[dict[str, Any]]:
     ]
 
 
-def list_containers(config: Config) -> tuple[Container, ...] | None:
-    """What the engine lists, or None when it does not answer."""
+def list_containers(
+    config: Config, releases: Iterable[Release] = ()
+) -> tuple[Container, ...] | None:
+    """What the engine lists, or None when it does not answer.
+
+    With ``releases``, also which of their containers are cut off from those they belong to.
+    """
     try:
-        return containers.list_now(host.docker_host(config))
+        return containers.list_now(host.docker_host(config), namespaces.joining(releases))
     except CommitdError:
         return None

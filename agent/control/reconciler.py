@@ -23,6 +23,7 @@ from agent.control.evict import Evictor
 from agent.control.follower import Followed, Follower
 from agent.control.gather import situation
 from agent.control.keeper import Keeper
+from agent.control.observe import Observer
 from agent.control.remotes import Remotes
 from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper
@@ -57,6 +58,7 @@ class Parts:
     remotes: Remotes
     follower: Follower
     engine: Engine
+    observer: Observer
     journal: Journal
     secrets: SecretKeeper
     restorer: Restorer
@@ -141,7 +143,7 @@ class Reconciler:
         journal = self._p.journal
         return replace(
             basis,
-            containers=await self._p.engine.containers(),
+            containers=await self._p.observer.containers(),
             releases=await anyio.to_thread.run_sync(journal.releases),
             attempts=await anyio.to_thread.run_sync(journal.attempts),
             exemptions=await anyio.to_thread.run_sync(self._p.shield.exemptions),
@@ -188,7 +190,7 @@ class Reconciler:
     ) -> Situation:
         journal = self._p.journal
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
-        listed = await self._p.engine.containers()
+        listed = await self._p.observer.containers()
         found = await anyio.to_thread.run_sync(
             situation, self._p.config, journal, desired, listed, exemptions
         )

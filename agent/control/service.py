@@ -122,7 +122,12 @@ class Daemon:
         systemd.notify("READY=1", "STATUS=looking at the remotes")
         reconciler = Reconciler(parts)
         watcher = Watcher(
-            parts.engine, parts.evictor, parts.shield, self._wake_up, parts.config.resync
+            parts.engine,
+            parts.evictor,
+            parts.shield,
+            parts.observer,
+            self._wake_up,
+            resync_s=parts.config.resync,
         )
         config = parts.config
         poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)

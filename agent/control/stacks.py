@@ -16,9 +16,10 @@ from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
+from agent.control.observe import look
 from agent.control.secrets import SecretKeeper
 from agent.domain import drift, reaction, removal
-from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.container import CONFIG_HASH, Container, CutOff
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.images import pinned
@@ -160,6 +161,19 @@ class Stacks:
                 return "recreate"
         return ready.reaction(service, older)
 
+    async def cut_off(self, ready: Ready) -> dict[str, CutOff]:
+        """The services of which a container runs in namespaces that have ended."""
+        name = ready.stack.name
+        joining = {
+            (name, service) for service, expected in ready.services.items() if expected.joins
+        }
+        if not joining:
+            return {}
+        found = await look(self._engine, joining, {})
+        return {
+            c.service: c.cut_off for c in found if c.project == name and c.service and c.cut_off
+        }
+
     async def react(
         self, ready: Ready, service: str, containers: Iterable[Container], how: str
     ) -> None:
@@ -285,6 +299,7 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             expected.finishes,
             expected.container_name,
             ready.files(name),
+            expected.joins,
         )
         for name, expected in sorted(ready.services.items())
         if expected.scale and name in hashes

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from agent.adapters.engine import Engine, Event
 from agent.control.evict import Evictor
+from agent.control.observe import Observer
 from agent.control.shield import Shield
 from agent.domain.errors import CommitdError
 
@@ -35,12 +36,15 @@ class Watcher:
         engine: Engine,
         evictor: Evictor,
         shield: Shield,
+        observer: Observer,
         wake: Callable[[str], None],
+        *,
         resync_s: float,
     ) -> None:
         self._engine = engine
         self._evictor = evictor
         self._shield = shield
+        self._observer = observer
         self._wake = wake
         self._resync_s = resync_s
         self._pending: set[str] = set()
@@ -55,17 +59,22 @@ class Watcher:
                     with anyio.move_on_after(self._resync_s) as term:
                         await self._engine.watch(
                             lambda event: self._handle(event, group),
-                            lambda: self._wake("the event stream was opened"),
+                            self._begin,
                         )
                     if term.cancelled_caught:
                         continue
                 except Exception as err:
+                    self._observer.listen(on=False)
                     if not isinstance(err, CommitdError):
                         log.exception("unexpected")
                     steady = time.monotonic() - opened > _STEADY_S
                     wait_s = _RECONNECT_S[0] if steady else min(wait_s * 2, _RECONNECT_S[1])
                     log.warning("%s; again in %.1f s", err, wait_s)
                 await anyio.sleep(wait_s)
+
+    def _begin(self) -> None:
+        self._observer.listen(on=True)
+        self._wake("the event stream was opened")
 
     def _handle(self, event: Event, group: TaskGroup) -> None:
         """Never waits: a slow reader would lose events and slow the engine down."""
@@ -76,6 +85,7 @@ class Watcher:
             if event.stops and len(stopped) < _MOST_PENDING:
                 stopped.add(event.id)
             return
+        self._observer.forget(event.id)
         if event.action in {"start", "destroy"}:
             stopped.discard(event.id)
         if event.action == "start":
@@ -84,6 +94,8 @@ class Watcher:
                 self._wake(f"{event.name}: started before the first look was done")
                 return
             if not self._evictor.suspects(event.container()):
+                if event.id in self._observer.owners:
+                    self._wake(f"{event.name}: started, and others share its namespaces")
                 return
             if event.id in self._pending:
                 return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.domain import expected, reaction
 from agent.domain.model import Stack
 from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
 
@@ -35,7 +36,7 @@ class ServiceChange:
 
     ``image`` is from what to what, None where it stays. ``environment`` has names only, ``other``
     the further keys of the service, ``files`` those of the repository that it mounts or is built
-    from.
+    from. It ``follows`` the service that starts again and that it depends on.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ServiceChange:
     volumes: Delta = field(default_factory=Delta)
     other: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    follows: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,20 @@ def services(before: Side | None, after: Side) -> tuple[ServiceChange, ...]:
             found.append(ServiceChange(name, "add", (None, _image(new[name]))))
         elif change := _service(name, old[name], new[name], before, after):
             found.append(change)
-    return tuple(found)
+    return _with_followers(found, after)
+
+
+def _with_followers(found: list[ServiceChange], after: Side) -> tuple[ServiceChange, ...]:
+    """And those that start again because one that they need does."""
+    changes = {change.name: change for change in found}
+    begun = {c.name: "recreate" if c.action == "rebuild" else c.action for c in found}
+    steps = reaction.sequence(begun, {}, expected.needs(after.model))
+    for step in steps:
+        if step.owner is not None:
+            change = changes.get(step.service, ServiceChange(step.service, "keep"))
+            if change.action != "add":
+                changes[step.service] = replace(change, action=step.how, follows=step.owner)
+    return tuple(changes[name] for name in sorted(changes))
 
 
 def definitions(before: Side, after: Side) -> tuple[str, ...]:

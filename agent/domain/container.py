@@ -23,11 +23,29 @@ _TEMPORARY_NAME = re.compile(r"[0-9a-f]{12}_.+")
 
 
 @dataclass(frozen=True, slots=True)
+class CutOff:
+    """That a container runs in namespaces that have ended.
+
+    Its ``owner``, by name if that is known, is ``gone``, or was started again later.
+    """
+
+    owner: str
+    gone: bool
+
+    @property
+    def remedy(self) -> str:
+        """A restart joins the owner's new namespaces; who is bound to one that is gone cannot."""
+        return "recreate" if self.gone else "restart"
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
 
     ``network`` is the one it was started with; an event does not tell it. It is ``young`` while a
-    listing says that it has run for less than a minute.
+    listing says that it has run for less than a minute. It ``joins`` namespaces of containers, by
+    ID or name; a listing tells it of the network alone. ``started`` is in seconds since the epoch,
+    and only an inspect tells it. ``cut_off`` is what follows from both, once somebody has looked.
     """
 
     id: str
@@ -41,6 +59,9 @@ class Container:
     restart: str | None = None
     network: str | None = None
     young: bool = False
+    joins: frozenset[str] = frozenset()
+    started: float | None = None
+    cut_off: CutOff | None = None
 
     @property
     def project(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, NUMBER, Container
+from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, NUMBER, Container, CutOff
 from agent.domain.model import Cause, Release, Service
 
 
@@ -44,6 +44,11 @@ def _compare_service(
         Cause(f"{subject} state", "running", _state(c))
         for c in current
         if not settled(c, finishes=service.finishes and c.id not in stopped)
+    ]
+    causes += [
+        Cause(f"{subject} namespace", f"that of {cut.owner}", _ended(cut))
+        for c in current
+        if (cut := c.cut_off)
     ]
     causes += [
         Cause(f"{subject} name", name, c.name)
@@ -87,6 +92,10 @@ def looks_well(containers: Iterable[Container]) -> bool:
         and (c.health == "healthy" or (c.health is None and not c.young))
         for c in mine
     )
+
+
+def _ended(cut: CutOff) -> str:
+    return f"{cut.owner} is gone" if cut.gone else f"{cut.owner} was started again later"
 
 
 def _state(container: Container) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.domain import reaction
 from agent.domain.gate import Expected
 from agent.domain.model import Deploy, Release
 
@@ -72,6 +73,9 @@ def drifted(deploy: Deploy, release: Release) -> list[Effect]:
             effect = Effect(service.name, "start" if few else "remove", said)
         elif cause := causes.get("state"):
             effect = Effect(service.name, "start", f"it does not run: {cause.after}")
+        elif cause := causes.get("namespace"):
+            gone = str(cause.after).endswith("is gone")
+            effect = Effect(service.name, "recreate" if gone else "restart", cause.after)
         elif cause := causes.get("name"):
             effect = Effect(service.name, "rename", f"it is called {cause.after}")
         else:
@@ -115,7 +119,20 @@ def changed(release: Release, before: Mapping[str, str] | None, after: Model) ->
             found.append(Effect(name, action, f"{now.scale} containers instead of {was.scale}"))
         else:
             found.append(_mounted(name, was.files, after))
-    return found
+    return _with_followers(found, after.services)
+
+
+def _with_followers(found: list[Effect], services: Mapping[str, Expected]) -> list[Effect]:
+    """And those that start again because one that they need does."""
+    begun = {e.service: e.action for e in found if e.action not in {"none", "rename", "remove"}}
+    needs = {name: service.needs for name, service in services.items()}
+    steps = {step.service: step for step in reaction.sequence(begun, {}, needs) if step.owner}
+    return [
+        Effect(e.service, step.how, f"after {step.owner}: {step.reason}", e.image)
+        if (step := steps.get(e.service)) and e.action != "start"
+        else e
+        for e in found
+    ]
 
 
 def _mounted(name: str, was: Files | None, after: Model) -> Effect:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.domain import inline
-from agent.domain.gate import Expected
+from agent.domain.gate import Expected, Need
 
-_WAITED_FOR = frozenset({"service_healthy", "service_completed_successfully"})
+_HEALTHY = "service_healthy"
+_WAITED_FOR = frozenset({_HEALTHY, "service_completed_successfully"})
+_NAMESPACES = ("network_mode", "pid", "ipc")
 
 
 def services(
@@ -22,10 +25,40 @@ def services(
         kind: {name: raw.get("file") for name, raw in (model.get(kind) or {}).items()}
         for kind in ("configs", "secrets")
     }
+    needed = needs(model)
     return {
-        name: _service(raw, files, inline.digest(raw, model, value, salt))
+        name: replace(
+            _service(raw, files, inline.digest(raw, model, value, salt)),
+            needs=needed[name],
+            joins=bool(_joined(raw)),
+        )
         for name, raw in (model.get("services") or {}).items()
     }
+
+
+def needs(model: Mapping[str, Any]) -> dict[str, dict[str, Need]]:
+    """What each service needs of the others."""
+    raws: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
+    called = {str(r["container_name"]): name for name, r in raws.items() if r.get("container_name")}
+    found: dict[str, dict[str, Need]] = {}
+    for name, raw in raws.items():
+        owners = {called.get(who) if kind == "container" else who for kind, who in _joined(raw)}
+        depends: Mapping[str, Mapping[str, Any]] = raw.get("depends_on") or {}
+        found[name] = {
+            other: Need(
+                restart=bool(depends.get(other, {}).get("restart")),
+                healthy=depends.get(other, {}).get("condition") == _HEALTHY,
+                shares=other in owners,
+            )
+            for other in raws.keys() & {*depends, *owners} - {name}
+        }
+    return found
+
+
+def _joined(raw: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Whose namespaces a service runs in: ``service`` or ``container``, and a name."""
+    words = {str(raw.get(key) or "").partition(":")[::2] for key in _NAMESPACES}
+    return {(kind, target) for kind, target in words if kind in {"service", "container"} and target}
 
 
 def _service(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.domain.container import Container
@@ -13,13 +13,27 @@ CRASHES = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """How a service depends on another one of its stack.
+
+    ``restart``: its file wants it restarted after that one. ``healthy``: it is started only once
+    that one is healthy. ``shares``: it runs in namespaces of that one, which end with its process.
+    """
+
+    restart: bool = False
+    healthy: bool = False
+    shares: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """One service of the resolved model.
 
     ``finishes`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
     mounted into it, its file-based configs and secrets included. ``waits`` when Compose starts it
     only once another service is healthy, or has ended well. ``inline`` stands for the configs and
-    secrets that Compose writes into it; empty: none.
+    secrets that Compose writes into it; empty: none. ``needs`` are the services of its stack that
+    it depends on; it ``joins`` when it runs in namespaces of another container, of whatever stack.
     """
 
     image: str
@@ -29,6 +43,8 @@ class Expected:
     mounts: tuple[str, ...] = ()
     waits: bool = False
     inline: str = ""
+    needs: Mapping[str, Need] = field(default_factory=dict)
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

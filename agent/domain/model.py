@@ -148,7 +148,8 @@ class Service:
     ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
     is to end (no restart policy), so that an end with 0 is success and not drift.
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
-    repository's files that are mounted into it, with their Git objects; None: not known.
+    repository's files that are mounted into it, with their Git objects; None: not known. It
+    ``joins`` when it runs in namespaces of another container.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Service:
     finishes: bool
     container_name: str | None = None
     files: tuple[tuple[str, str], ...] | None = None
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ class Reason(StrEnum):
     LEFT = "no longer declared"
     MOUNTED = "files that are mounted into it changed"
     UNDONE = "undone from outside during the health gate"
+    NAMESPACE = "a container whose namespaces it shares was started again"
+    FOLLOWS = "a service that it depends on was started again"
     ORDER = "its order cannot be kept"
     AFTER = "it comes after a stack that is not up"
     ROLLED_BACK = "its new release was not healthy"

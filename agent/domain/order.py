@@ -1,8 +1,9 @@
-"""In which order stacks of one host come up: ``after:`` in their files."""
+"""In which order stacks of one host come up (``after:`` in their files), and services of one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 
 def faults(after: Mapping[str, Collection[str]], declared: Collection[str]) -> dict[str, str]:
@@ -46,3 +47,12 @@ def turned(after: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
             if other in found:
                 found[other].append(name)
     return {name: tuple(others) for name, others in found.items()}
+
+
+def sorted_by(needs: Mapping[str, Collection[str]]) -> list[str]:
+    """The names in ``needs``, each after those that it needs; alphabetical where that is free."""
+    sorter = TopologicalSorter({name: sorted(needs[name]) for name in sorted(needs)})
+    try:
+        return [name for name in sorter.static_order() if name in needs]
+    except CycleError:  # Compose refuses those that it sees
+        return sorted(needs)

@@ -2,14 +2,43 @@
 
 The engine mounts what was there when the container was started, not a name. Git puts a new file in
 the place of one that changed, and a new directory in the place of one of which no file stays.
+
+Other services may have to follow it: those that run in namespaces of its container, which end with
+its process, and those whose file asks for it (``depends_on: {db: {restart: true}}``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from agent.domain import order
+from agent.domain.container import CutOff
+from agent.domain.gate import Need
+from agent.domain.model import Reason
 
 Files = Iterable[tuple[str, str]]
 """Paths of the repository and their Git objects."""
+Needs = Mapping[str, Need]
+"""Services of the same stack, and how they are needed."""
+
+RESTART = "restart"
+RECREATE = "recreate"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one service gets (``how``), and why.
+
+    ``owner`` is the service or container that it follows, None where its own files changed.
+    ``healthy`` are the services that must be healthy before.
+    """
+
+    service: str
+    how: str
+    reason: Reason
+    owner: str | None = None
+    healthy: tuple[str, ...] = ()
 
 
 def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -> str:
@@ -29,3 +58,45 @@ def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -
         for path in changed
     )
     return wanted if seen else "restart"
+
+
+def sequence(
+    wanted: Mapping[str, str], cut_off: Mapping[str, CutOff], needed: Mapping[str, Needs]
+) -> list[Step]:
+    """All that has to be done, each service once and after those that it needs.
+
+    ``wanted`` are the reactions of services whose own files changed, ``cut_off`` those whose
+    namespaces ended before, ``needed`` what each service needs.
+    """
+    steps: dict[str, Step] = {}
+    for name in order.sorted_by(needed):
+        needs = needed[name]
+        began = {n: steps[n].how for n in needs if n in steps and steps[n].how in _AFRESH}
+        found = [
+            Step(name, how, reason, owner)
+            for owner, begun in sorted(began.items())
+            if (how := _following(needs[owner], begun))
+            for reason in [Reason.NAMESPACE if needs[owner].shares else Reason.FOLLOWS]
+        ]
+        if name in cut_off:
+            cut = cut_off[name]
+            found.append(Step(name, cut.remedy, Reason.NAMESPACE, cut.owner))
+        if name in wanted:
+            found.insert(0, Step(name, wanted[name], Reason.MOUNTED))
+        if found:
+            strongest = max(found, key=lambda step: _STRENGTH.get(step.how, 1))
+            healthy = tuple(n for n in sorted(began) if needs[n].healthy)
+            steps[name] = replace(strongest, healthy=healthy)
+    return list(steps.values())
+
+
+_STRENGTH = {"none": 0, RESTART: 2, RECREATE: 3}
+"""A signal is in between."""
+_AFRESH = frozenset({RESTART, RECREATE})
+
+
+def _following(need: Need, begun: str) -> str | None:
+    """What a service gets of which the one that it needs was restarted or recreated."""
+    if need.shares:
+        return begun
+    return RESTART if need.restart else None

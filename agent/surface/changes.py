@@ -128,6 +128,7 @@ def _act(service: ServiceChange) -> str:
     differs += [word for word in _DELTAS if getattr(service, word)]
     differs += service.other
     differs += ["mounted files"] if service.files and service.action != "rebuild" else []
+    differs += [f"after {service.follows}"] if service.follows else []
     act = f"{service.name} {done}" if service.action in _DONE else f"{done} {service.name}"
     return f"{act} ({_some(tuple(differs))})" if differs else act
 
@@ -159,6 +160,8 @@ def _details(stack: StackChange) -> list[str]:
         if service.files:
             word = "built from" if service.action == "rebuild" else "mounted files"
             lines.append(f"  {word}: {_some(service.files)}")
+        if service.follows:
+            lines.append(f"  after: {service.follows}")
     return lines
 
 

@@ -55,6 +55,7 @@ def test_a_service_says_what_of_it_differs(box: Sandbox) -> None:
         "volumes": {"added": ["data:/data:ro"], "removed": ["data:/data"], "changed": []},
         "other": ["command", "entrypoint"],
         "files": [],
+        "follows": None,
     }
     assert ("media", "proxy") not in changes(clone)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.domain import drift
-from agent.domain.container import CONFIG_HASH, NUMBER, Container
+from agent.domain.container import CONFIG_HASH, NUMBER, Container, CutOff
 from tests.unit.builders import container, release, running, service
 
 RELEASE = release(
@@ -62,6 +62,10 @@ def test_a_release_stands_while_its_services_run(containers: list[Container]) ->
         (but("web-db-0", db("created")), ("web/db state", "running", "created")),
         (but("web-db-0", db("paused")), ("web/db state", "running", "paused")),
         (but("web-db-0", named("mine")), ("web/db name", "web-db-1", "mine")),
+        (
+            but("web-db-0", replace(db(), cut_off=CutOff("vpn", gone=False))),
+            ("web/db namespace", "that of vpn", "vpn was started again later"),
+        ),
         (but("web-db-0", db("dead")), ("web/db state", "running", "dead")),
         (but("web-job-0", job("exited", 1)), ("web/job state", "running", "exited 1")),
         (but("web-job-0", job("created")), ("web/job state", "running", "created")),

@@ -9,7 +9,7 @@ import pytest
 from agent.domain import drift, effects
 from agent.domain.container import Container
 from agent.domain.effects import Effect, Model
-from agent.domain.gate import Expected
+from agent.domain.gate import Expected, Need
 from agent.domain.model import Deploy, Reason, Service
 from tests.unit.builders import container, release, service, stack
 
@@ -50,6 +50,24 @@ def test_what_a_service_gets_whose_mounted_files_change_is_what_is_told() -> Non
     for wanted, action in (("signal:HUP", "signal"), ("recreate", "recreate"), ("none", "none")):
         [effect] = effects.changed(RELEASE, HASHES, _model(oid="new", reaction=wanted))
         assert effect.action == action
+
+
+def test_who_shares_namespaces_with_a_service_that_starts_again_is_told_of_too() -> None:
+    other = service("app")
+    both = release("web", services=[WEB, other])
+    needs = replace(SAME, needs={"web": Need(shares=True)})
+    for wanted in ("restart", "recreate"):
+        model = _model(oid="new", reaction=wanted)
+        model = replace(
+            model,
+            services={**model.services, "app": needs},
+            hashes={**model.hashes, "app": "h2"},
+        )
+        told = effects.changed(both, {**HASHES, "app": "h2"}, model)
+        assert {e.service: e.action for e in told} == {"app": wanted, "web": wanted}
+        assert (
+            told[0].reason == "after web: a container whose namespaces it shares was started again"
+        )
 
 
 def test_without_the_older_files_nobody_promises_that_a_service_stays() -> None:

@@ -15,7 +15,7 @@ from agent.adapters.clone import Clone
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.control import gather, older, remotes
-from agent.domain import layout
+from agent.domain import layout, namespaces
 from agent.domain import plan as planning
 from agent.domain.config import Config
 from agent.domain.container import Container
@@ -78,12 +78,13 @@ async def _of_directory(config: Config, directory: Path) -> dict[str, Any]:
     """What would be done if the files of a clone were the commit."""
     tree, contents = Clone(directory).everything()
     desired = layout.read(tree, contents, Revision("0" * 40, "", "", ""), config.host)
-    listed = containers.list_now(host.docker_host(config))
     if (config.state_dir / "journal.db").exists():
         journal = common.open_journal(config)
+        listed = _listed(config, journal)
         spared = gather.exemptions(journal, journal.helpers())
         found = gather.situation(config, journal, desired, listed, spared)
     else:  # where no agent has ever worked
+        listed = containers.list_now(host.docker_host(config))
         found = Situation(
             desired, listed, {}, time.time(), str(config.state_dir / "repo" / "stacks")
         )
@@ -162,10 +163,16 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     contents = await repository.contents(layout.wanted(tree, config.host))
     desired = layout.read(tree, contents, await repository.revision(sha), config.host)
     desired = await older.substituted(desired, journal, repository)
-    listed = containers.list_now(host.docker_host(config))
+    listed = _listed(config, journal)
     spared = gather.exemptions(journal, journal.helpers())
     found = gather.situation(config, journal, desired, listed, spared)
     return planning.plan(found), sha
+
+
+def _listed(config: Config, journal: Journal) -> tuple[Container, ...]:
+    """What the engine shows now."""
+    joining = namespaces.joining(journal.releases().values())
+    return containers.list_now(host.docker_host(config), joining)
 
 
 def as_data(
