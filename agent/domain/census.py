@@ -23,6 +23,8 @@ NOWHERE = ""
 
 MAX_BYTES = 48 * 1024 * 1024
 """Of all files that are read; of more, the largest are not."""
+_WORD = re.compile(r"[\w.-]+")
+_COMMENT = re.compile(r"#.*")
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -106,6 +108,7 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
     files = Snapshot(tree, contents)
     used = {name for state in hosts.values() for name in state.names}
     every_list = len(hosts) == len(layout.hosts(tree))
+    meant = _meant(files, layout.stacks(tree))
     unused: list[Stack] = []
     broken: list[Stack] = []
     for name in layout.stacks(tree):
@@ -114,7 +117,7 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         if not _STACK_NAME.fullmatch(name):
             found.append(_no_name(name))
             continue
-        if every_list:  # else nobody knows that
+        if every_list and name not in meant:  # else nobody knows that
             found.append(_unused(name))
         stack, faults = layout.alone(files, name)
         found += _findings(faults)
@@ -143,6 +146,20 @@ def _no_host(tree: Tree) -> Finding:
         "there is no host, so that no agent finds anything here",
         f"is {near[0]}/ meant to be host/?" if near else "add host/NAME/stacks.yaml",
     )
+
+
+def _meant(files: Snapshot, stacks: list[str]) -> set[str]:
+    """Stacks that the entries of lists may mean which are no names of stacks."""
+    found: set[str] = set()
+    for host in layout.hosts(files.tree):
+        path = f"host/{host}/stacks.yaml"
+        try:
+            text = files.content(path).decode(errors="replace") if path in files.tree else ""
+        except PermanentError:  # too large
+            continue
+        for word in {*_WORD.findall(_COMMENT.sub("", text.lower()))}:
+            found.update([word] if word in stacks else difflib.get_close_matches(word, stacks, 1))
+    return found
 
 
 def _no_name(name: str) -> Finding:

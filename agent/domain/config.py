@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -186,19 +187,12 @@ def _decode(kind: type, value: object) -> object:
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.+)`")
-_ODD_KEY = re.compile(r"Expected `str`.* - at `key` in `\$(?P<at>.*)`")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
 
 
 def _explain(message: str, document: documents.Document) -> ConfigError:
     """Msgspec names the value by its path; people look for a line."""
-    if odd := _ODD_KEY.fullmatch(message):
-        place: Any = document.data
-        for index, name in _STEP.findall(odd["at"]):
-            place = place[int(name) if name else index]
-        key = next(key for key in place if not isinstance(key, str))
-        message = f"Object contains unknown field `{key}` - at `${odd['at']}`"
     match = _AT.fullmatch(message)
     what, at = (match["what"], match["at"] or "") if match else (message, "")
     path: documents.Path = tuple(int(index) if index else key for key, index in _STEP.findall(at))
@@ -211,6 +205,11 @@ def _explain(message: str, document: documents.Document) -> ConfigError:
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
         path = (*path, key)
     elif path:
+        value = documents.value(document.data, path)
+        if isinstance(value, int | float | date):  # what YAML made of it is not what stands there
+            if what.startswith(repr(value)):
+                what = document.written(path) + what.removeprefix(repr(value))
+            hint = document.as_text(path) if "Expected `str`" in what else None
         what = f"{'.'.join(str(step) for step in path)}: {what}"
     what = what.replace("Object missing required field", "missing key")
     return ConfigError(what, where=f"{document.name}:{document.line(path)}", hint=hint)

@@ -7,7 +7,7 @@ depth and aliases are counted on the event stream first.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -28,24 +28,57 @@ _NULLS = ("", "null", "Null", "NULL", "~")
 _MAX_BITS = 128
 """Longer numbers are no numbers that anybody means, and cannot even be printed."""
 _QUOTED = 80
-_STRING = "tag:yaml.org,2002:str"
+_ANCHOR = re.compile(r"^&\S+\s+")
+_TAG = "tag:yaml.org,2002:"
+_STRING, _MERGE = f"{_TAG}str", f"{_TAG}merge"
+_KINDS = {
+    f"{_TAG}bool": "true or false",
+    f"{_TAG}int": "a number",
+    f"{_TAG}float": "a number",
+    f"{_TAG}timestamp": "a date",
+    f"{_TAG}null": "nothing",
+}
 # PyYAML's constructors fail in every way on an explicit tag that does not fit, as in `!!bool x`.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Plain data of one YAML file, and the line (from 1) of each value by its path."""
+    """Plain data of one YAML file, and the line (from 1) of each value by its path.
+
+    Keys are text, as they stand there, whatever YAML takes them for.
+    """
 
     name: str
     data: Any
     lines: dict[Path, int]
+    content: bytes = field(default=b"", repr=False, compare=False)
 
     def line(self, path: Path) -> int:
         """Line of the value at ``path``, or of the nearest parent that is there."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
+
+    def written(self, path: Path) -> str:
+        """The value as it stands in the file, on one line and in quotes.
+
+        What was read can look quite different: YAML takes ``off`` for false, ``1:30`` for 90.
+        """
+        text, root = compose(self.content, self.name)
+        node = at(root, path)
+        if node is None:
+            return "nothing"
+        said = _ANCHOR.sub("", text[node.start_mark.index : node.end_mark.index]).strip()
+        first = said.split("\n", 1)[0]
+        short = said if said == first and len(said) <= _QUOTED else f"{first[:_QUOTED]}…"
+        return short if short[:1] in {"'", '"'} else f"'{short}'"
+
+    def as_text(self, path: Path) -> str | None:
+        """How to write the value so that YAML takes it for text; None if it does, or is no word."""
+        node = at(compose(self.content, self.name)[1], path)
+        kind = _KINDS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
+        return f"YAML takes it for {kind}: put it in quotes" if kind else None
 
     def error(self, path: Path, message: str, hint: str | None = None) -> PermanentError:
         """An error that points at the value."""
@@ -63,7 +96,7 @@ def load(content: bytes, name: str) -> Document:
         return Document(name, None, {(): 1})
     lines: dict[Path, int] = {}
     data = _Reader(name, lines).read(root, ())
-    return Document(name, data, lines)
+    return Document(name, data, lines, content)
 
 
 def compose(content: bytes, name: str) -> tuple[str, yaml.Node | None]:
@@ -90,6 +123,43 @@ def compose(content: bytes, name: str) -> tuple[str, yaml.Node | None]:
     except yaml.YAMLError as err:
         raise _syntax_error(err, name, text) from None
     return text, root
+
+
+def at(node: yaml.Node | None, path: Path) -> yaml.Node | None:
+    """The node at ``path`` below ``node``, also one that an alias or ``<<`` brings."""
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            node = _entry(node, str(step))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step] if step < len(node.value) else None
+        else:
+            return None
+    return node
+
+
+def _entry(node: yaml.MappingNode, name: str) -> yaml.Node | None:
+    """Its own key, or what ``<<`` brings; the first source wins."""
+    for key, value in node.value:
+        if key.tag != _MERGE and key.value == name:
+            found: yaml.Node = value
+            return found
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                inherited = _entry(source, name) if isinstance(source, yaml.MappingNode) else None
+                if inherited is not None:
+                    return inherited
+    return None
+
+
+def value(data: object, path: Path) -> object:
+    """What is at ``path`` of plain data; where that ends sooner, what is there."""
+    for step in path:
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step]
+    return data
 
 
 def _check_shape(text: str, name: str) -> None:
@@ -202,7 +272,7 @@ class _Reader:
         own: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == _MERGE:
                 sources = (
                     value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 )
@@ -221,9 +291,8 @@ class _Reader:
                 raise PermanentError(
                     "a key must be a plain word", where=f"{self._name}:{line}", hint="quote the key"
                 )
-            key = self.read(key_node, (*path, key_node.value))
-            if isinstance(key, bool):
-                key = key_node.value  # to Compose, a service may be called "on"
+            self.read(key_node, (*path, key_node.value))
+            key = key_node.value  # to Compose, a service may be called "on"
             if key in own:
                 raise PermanentError(
                     f"the key {key!r} stands here a second time",

@@ -101,7 +101,9 @@ def _word(
         return None
     if not isinstance(value, str) or value not in words:
         raise document.error(
-            (key,), f"{key}: cannot be {value!r}", f"write {words[0]} or {words[1]}"
+            (key,),
+            f"{key}: cannot be {document.written((key,))}",
+            f"write {words[0]} or {words[1]}",
         )
     return value
 
@@ -141,10 +143,9 @@ def _label(text: str | None) -> tuple[str, str] | None:
 
 
 def _unknown(
-    document: documents.Document, key: object, at: documents.Path, known: Collection[str]
+    document: documents.Document, key: str, at: documents.Path, known: Collection[str]
 ) -> PermanentError:
-    place = (*at, key) if isinstance(key, str) else at
-    return document.error(place, f"unknown key {key!r}", _nearest(str(key), known))
+    return document.error((*at, key), f"unknown key {key!r}", _nearest(key, known))
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -210,15 +210,13 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
     entries: dict[str, str] = {}
     faults: list[Fault] = []
     for i, name in enumerate(data):
-        where = f"{path}:{document.line((*listed, i))}"
+        at = (*listed, i)
+        where = f"{path}:{document.line(at)}"
         if not isinstance(name, str) or not _STACK_NAME.fullmatch(name):
-            faults.append(
-                Fault(
-                    f"{name!r} cannot be the name of a stack",
-                    where,
-                    "lower-case letters, digits, - and _; quote it if it looks like a number",
-                )
-            )
+            written = document.written(at)
+            good = _STACK_NAME.fullmatch(written[1:-1])
+            hint = (good and document.as_text(at)) or "lower-case letters, digits, - and _"
+            faults.append(Fault(f"{written} cannot be the name of a stack", where, hint))
         elif name in entries:
             faults.append(Fault(f"the stack {name!r} is listed twice", where, "keep one of them"))
         else:

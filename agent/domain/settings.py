@@ -82,8 +82,10 @@ def survey(
         if health_timeout < 1:
             message = "health_timeout must be at least 1s"
             errors.append(document.error((*at, "health_timeout"), message))
-    except ValueError as err:
-        errors.append(document.error((*at, "health_timeout"), str(err)))
+    except ValueError:
+        place = (*at, "health_timeout")
+        message = f"{document.written(place)} is not a duration: write 10s, 5m or 24h"
+        errors.append(document.error(place, message))
     rollback = data.get("rollback", True)
     if not isinstance(rollback, bool):
         errors.append(document.error((*at, "rollback"), "rollback must be true or false"))
@@ -104,7 +106,11 @@ def _after(
         return (), [document.error(at, "after must be a list of stacks", hint)]
     good = [name for name in found if isinstance(name, str) and _NAME.fullmatch(name)]
     errors = [
-        document.error((*at, i), f"{name!r} cannot be the name of a stack")
+        document.error(
+            (*at, i),
+            f"{document.written((*at, i))} cannot be the name of a stack",
+            document.as_text((*at, i)),
+        )
         for i, name in enumerate(found)
         if name not in good
     ]
@@ -131,7 +137,8 @@ def _on_change(
             result[str(service)] = text
         else:
             hint = "write restart, recreate, signal:HUP or none"
-            errors.append(document.error((*at, service), f"{text!r} is no reaction", hint))
+            message = f"{document.written((*at, service))} is no reaction"
+            errors.append(document.error((*at, service), message, hint))
     return result, errors
 
 

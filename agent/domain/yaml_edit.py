@@ -13,7 +13,6 @@ from agent.domain import documents
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
 
-_MERGE = "tag:yaml.org,2002:merge"
 _BEFORE = re.compile(r"(?:[&!]\S*\s+)*")
 """An anchor or a tag before the value."""
 _PLAIN = re.compile(r"[\w./][\w./@=-]*(?::[\w./@=-]+)*")
@@ -28,7 +27,7 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
     text, root = documents.compose(content, name)
     spots: dict[tuple[int, int], str] = {}
     for path, value in wanted.items():
-        node = _at(root, path)
+        node = documents.at(root, path)
         if not isinstance(node, yaml.ScalarNode):
             raise PermanentError(f"{'.'.join(map(str, path))} cannot be changed here", where=name)
         where = f"{name}:{node.start_mark.line + 1}"
@@ -47,7 +46,7 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
     result = mark + text.encode()
     after = documents.load(result, name)
     for path, value in wanted.items():
-        found = _value(after.data, path)
+        found = documents.value(after.data, path)
         if found != (yaml.safe_load(value) if value.startswith(("{", "[")) else value):
             raise after.error(path, "the value is spelled in a way that cannot be changed here")
     return result
@@ -59,7 +58,7 @@ def hide(content: bytes, name: str, path: Path) -> bytes | None:
     None where no such key is written. Raises :class:`PermanentError`.
     """
     text, root = documents.compose(content, name)
-    parent = _at(root, path[:-1])
+    parent = documents.at(root, path[:-1])
     if not path or not isinstance(parent, yaml.MappingNode):
         return None
     key = next((key for key, _ in parent.value if key.value == str(path[-1])), None)
@@ -75,7 +74,7 @@ def insert(content: bytes, name: str, path: Path, pair: str) -> bytes | None:
     Raises :class:`PermanentError`.
     """
     text, root = documents.compose(content, name)
-    node = _at(root, path)
+    node = documents.at(root, path)
     if not isinstance(node, yaml.MappingNode):
         return None
     at = node.start_mark.index
@@ -102,38 +101,3 @@ def _spot(text: str, node: yaml.ScalarNode, where: str) -> tuple[int, int]:
         where=where,
         hint="write it on one line",
     )
-
-
-def _at(node: yaml.Node | None, path: Path) -> yaml.Node | None:
-    for step in path:
-        if isinstance(node, yaml.MappingNode):
-            node = _entry(node, str(step))
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-        else:
-            return None
-    return node
-
-
-def _entry(node: yaml.MappingNode, name: str) -> yaml.Node | None:
-    """Its own key, or what ``<<`` brings; the first source wins."""
-    for key, value in node.value:
-        if key.tag != _MERGE and key.value == name:
-            found: yaml.Node = value
-            return found
-    for key, value in node.value:
-        if key.tag == _MERGE:
-            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                inherited = _entry(source, name) if isinstance(source, yaml.MappingNode) else None
-                if inherited is not None:
-                    return inherited
-    return None
-
-
-def _value(data: object, path: Path) -> object:
-    for step in path:
-        if isinstance(data, dict):
-            data = data.get(step)
-        elif isinstance(data, list) and isinstance(step, int):
-            data = data[step]
-    return data

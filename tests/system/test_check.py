@@ -27,11 +27,22 @@ def test_a_good_repository_gives_nothing(box: Sandbox) -> None:
 
 FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
     "the list": (
-        {"host/media/stacks.yaml": "- proxy\n- web\n- Web\n- web\n- wbe\n"},
+        {
+            "host/media/stacks.yaml": (
+                "- proxy\n- web\n- Web\n- web\n- wbe\n- off\n- Blog\n# idle\n"
+            ),
+            **{
+                f"stacks/{name}/compose.yaml": f"services: {{a: {{image: '{IMAGE}'}}}}\n"
+                for name in ("off", "blog", "idle")
+            },
+        },
         {
             ("layout", "host/media/stacks.yaml:3"),
             ("layout", "host/media/stacks.yaml:4"),
             ("layout", "host/media/stacks.yaml:5"),
+            ("layout", "host/media/stacks.yaml:6"),
+            ("layout", "host/media/stacks.yaml:7"),
+            ("unused", "stacks/idle"),
         },
     ),
     "a host without a list": (
@@ -503,8 +514,7 @@ def test_findings_show_beside_a_pull_request(box: Sandbox) -> None:
     clone = Clone(box, {**GOOD, "host/nas/stacks.yaml": "- web\n- a,b: 100%\n"})
     assert clone.check("--format", "github", code=1).splitlines()[0] == (
         "::error file=host/nas/stacks.yaml,line=2,title=commitd layout::"
-        "{'a,b': '100%25'} cannot be the name of a stack "
-        "(lower-case letters, digits, - and _; quote it if it looks like a number)"
+        "'a,b: 100%25' cannot be the name of a stack (lower-case letters, digits, - and _)"
     )
     (result, *_) = json.loads(clone.check("--format", "sarif", code=1))["runs"][0]["results"]
     assert (result["ruleId"], result["level"]) == ("layout", "error")

@@ -191,3 +191,37 @@ def test_any_bytes_are_read_or_refused_with_a_line(content: bytes) -> None:
     else:
         assert repr(found.data)
         assert all(line >= 1 for line in found.lines.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "written", "taken_for"),
+    [
+        ("off", "'off'", "true or false"),
+        ("0x1  # one", "'0x1'", "a number"),
+        ("1.20", "'1.20'", "a number"),
+        ("1:30", "'1:30'", "a number"),
+        ("0123", "'0123'", "a number"),
+        ("2001-01-01", "'2001-01-01'", "a date"),
+        ("~", "'~'", "nothing"),
+        ("off or on", "'off or on'", None),
+        ('"off"', '"off"', None),
+        ("!!str off", "'!!str off'", None),
+        ("*x", "'yes'", "true or false"),
+        ("[off, 1]", "'[off, 1]'", None),
+        ("a\n        b", "'a…'", None),
+        ("x" * 99, f"'{'x' * 80}…'", None),
+    ],
+)
+def test_a_value_is_shown_as_it_stands_in_the_file(
+    value: str, written: str, taken_for: str | None
+) -> None:
+    document = documents.load(f"y: &x yes\na:\n  - b: {value}\n".encode(), "f.yaml")
+    assert document.written(("a", 0, "b")) == written
+    hint = document.as_text(("a", 0, "b"))
+    assert hint == (f"YAML takes it for {taken_for}: put it in quotes" if taken_for else None)
+    assert document.written(("a", 1)) == "nothing"
+
+
+def test_keys_are_text_whatever_yaml_takes_them_for() -> None:
+    data = documents.load(b"1.20: a\n0x1: b\noff: c\n~: d\n2001-01-01: e\n", "f.yaml").data
+    assert list(data) == ["1.20", "0x1", "off", "~", "2001-01-01"]

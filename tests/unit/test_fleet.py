@@ -64,7 +64,7 @@ def test_rules_keep_their_order_and_know_their_lines() -> None:
     [
         ("alow: []", 1, "unknown key 'alow'", "did you mean 'allow'?"),
         ("allow: []\nzzz: 1", 2, "unknown key 'zzz'", "there are allow"),
-        ("7: []", 1, "unknown key 7", "there are allow"),
+        ("7: []", 1, "unknown key '7'", "there are allow"),
         ("- preset: buildx", 1, "expected settings", "write allow: and a list of rules"),
         ("allow", 1, "expected settings", "write allow:"),
         ("8080", 1, "expected settings", "write allow:"),
@@ -79,7 +79,7 @@ def test_rules_keep_their_order_and_know_their_lines() -> None:
         ("allow:\n- name: a\n- nmae: a", 3, "unknown key 'nmae'", "did you mean 'name'?"),
         ("allow:\n- name: a\n  imgae: b", 3, "unknown key 'imgae'", "did you mean 'image'?"),
         ("allow:\n- network: a", 2, "unknown key 'network'", "there are image, label, name, pres"),
-        ("allow:\n- 1: a", 2, "unknown key 1", "there are image, label, name, preset"),
+        ("allow:\n- 1: a", 2, "unknown key '1'", "there are image, label, name, preset"),
         ("allow:\n- preset: ci-runer", 2, "no preset 'ci-runer'", "did you mean 'ci-runners'?"),
         ("allow:\n- preset: all", 2, "no preset 'all'", "there are buildx, ci-runners, devc"),
         ("allow:\n- preset: Buildx", 2, "no preset 'Buildx'", "did you mean 'buildx'?"),

@@ -31,9 +31,9 @@ def test_what_a_file_does_not_say_stays_open(
 @pytest.mark.parametrize(
     ("content", "line", "message", "hint"),
     [
-        (b"\nbuild: yes", 2, "build: cannot be True", "write allow or refuse"),
-        (b"pins: off", 1, "pins: cannot be False", "write require or warn"),
-        (b"pins: [warn]", 1, "pins: cannot be ['warn']", "write require or warn"),
+        (b"\nbuild: yes", 2, "build: cannot be 'yes'", "write allow or refuse"),
+        (b"pins: off", 1, "pins: cannot be 'off'", "write require or warn"),
+        (b"pins: [warn]", 1, "pins: cannot be '[warn]'", "write require or warn"),
         (b"pin: warn", 1, "unknown key 'pin'", "did you mean 'pins'?"),
     ],
 )
