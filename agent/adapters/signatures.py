@@ -24,6 +24,8 @@ _WHAT = {
     "R": "is signed by a key that was revoked",
 }
 _GPG_TIMEOUT_S = 30.0
+_ULTIMATE = 6
+"""In gpg's list of owners whom it trusts: as one's own."""
 
 
 class Verifier:
@@ -59,19 +61,43 @@ class Verifier:
         return None
 
     async def _import(self, keyring: Path) -> None:
-        """A key ring of the agent's own that trusts exactly the keys of the host's file."""
+        """A key ring of the agent's own that trusts exactly the keys of the host's file.
+
+        Each key by name: gpg 2.4 is silent about trust under ``trust-model always``, and Git takes
+        silence for a stranger.
+        """
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in ("pubring.kbx", "trustdb.gpg"):
             (self._home / old).unlink(missing_ok=True)
-        (self._home / "gpg.conf").write_text("trust-model always\nno-auto-key-retrieve\n")
+        (self._home / "gpg.conf").write_text("trust-model direct\nno-auto-key-retrieve\n")
+        await self._gpg(keyring, "--import", "--", str(keyring))
+        listed = await self._gpg(keyring, "--list-keys", "--with-colons")
+        trust = "".join(f"{each}:{_ULTIMATE}:\n" for each in _primary_keys(listed.decode()))
+        await self._gpg(keyring, "--import-ownertrust", stdin=trust.encode())
+
+    async def _gpg(self, keyring: Path, *words: str, stdin: bytes = b"") -> bytes:
         result = await process.run(
-            ["gpg", "--batch", "--quiet", "--no-autostart", "--import", "--", str(keyring)],
+            ["gpg", "--batch", "--quiet", "--no-autostart", *words],
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "GNUPGHOME": str(self._home),
                 "HOME": "/nonexistent",
             },
+            stdin=stdin,
             timeout_s=_GPG_TIMEOUT_S,
         )
         if result.code != 0:
             raise ConfigError("GPG cannot read the keys", where=str(keyring), hint="gpg --export")
+        return result.out
+
+
+def _primary_keys(listing: str) -> list[str]:
+    """The fingerprints of the keys, without their subkeys, from gpg's ``--with-colons``."""
+    found: list[str] = []
+    kind = ""
+    for line in listing.splitlines():
+        fields = line.split(":")
+        if fields[0] == "fpr" and kind == "pub":
+            found.append(fields[9])
+        kind = fields[0]
+    return found
