@@ -165,6 +165,11 @@ class Database:
         with self._lock:
             self._db.close()
 
+    def __del__(self) -> None:
+        # Verbs that look and end do not close it, nor does an opening that fails: 3.13 warns.
+        if hasattr(self, "_db"):
+            self._db.close()
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
