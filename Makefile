@@ -1,8 +1,17 @@
 # make demo and make test need a Debian machine with git, make and python3, and root.
-PYTHON ?= python3
+# Debian's own Python where it is new enough, and none of a version manager: that one brings along
+# what a bare machine has not got.
+DEBIAN := $(shell /usr/bin/python3 2>/dev/null -c 'import sys; \
+            sys.version_info >= (3, 11) and print("/usr/bin/python3")')
+PYTHON ?= $(or $(DEBIAN),python3)
+ifeq ($(PYTHON),$(DEBIAN))
+export PATH := $(shell printf '%s' "$$PATH" | tr ':' '\n' | grep -v '/shims/*$$' | paste -sd: -)
+endif
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+# Of this Python: another one makes the venv anew.
+READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; \
+            print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
 .PHONY: help demo test unit system engines templates check format bench lock install clean
@@ -22,7 +31,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
 	@echo "preparing $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -27,6 +27,8 @@ _PACKAGES = (
     "docker.io",
     "fcgiwrap",
     "git",
+    "gpg",
+    "gpg-agent",
     "iproute2",
     "iptables",
     "mmdebstrap",
