@@ -19,6 +19,7 @@ import anyio
 from aiodocker.events import DockerEvents
 
 from agent.adapters import containers
+from agent.adapters.tasks import task_group
 from agent.domain.container import PROJECT, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 
@@ -222,17 +223,17 @@ class Engine:
                 await events.run(filters=json.dumps(filters), **params)
 
         try:
-            async with anyio.create_task_group() as group:
+            async with task_group() as group:
                 group.start_soon(run)
                 connected()
                 while (raw := await subscriber.get()) is not None:
                     if event := _event(raw):
                         handle(event)
                 group.cancel_scope.cancel()
-        except* CommitdError as errors:
-            raise errors.exceptions[0] from None
-        except* Exception as errors:  # noqa: BLE001  of lines too long, of JSON that is no event
-            kind = type(errors.exceptions[0]).__name__
+        except CommitdError:
+            raise
+        except Exception as err:  # noqa: BLE001  of lines too long, of JSON that is no event
+            kind = type(err).__name__
             raise UnreachableError(f"the engine's event stream cannot be read: {kind}") from None
         raise UnreachableError("the engine's event stream ended")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from agent.adapters.tasks import task_group
 from agent.domain.errors import TransientError
 
 MAX_OUTPUT = 16 * 1024 * 1024
@@ -79,7 +80,7 @@ async def run(
     finished = False
     try:
         with anyio.move_on_after(timeout_s) as scope:
-            async with anyio.create_task_group() as group:
+            async with task_group() as group:
                 if process.stdout:
                     group.start_soon(_drain, process.stdout, out, max_output)
                 if process.stderr:

@@ -22,6 +22,7 @@ from agent.adapters import images, memory_file, process
 from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.helpers import run_helper
+from agent.adapters.tasks import task_group
 from agent.domain import sealed, secret_access
 from agent.domain.config import Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
@@ -241,7 +242,7 @@ async def _each(
                 results[index] = type(err)(err.message, where=file.path, hint=err.hint)
 
     with anyio.move_on_after(BATCH_TIMEOUT_S):
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for index, file in enumerate(files):
                 group.start_soon(one, index, file)
     return results

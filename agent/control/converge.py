@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import task_group
 from agent.control.attempts import Attempts
 from agent.control.deploy import Deployer, Tools
 from agent.control.stacks import Stacks
@@ -110,7 +111,7 @@ class Converger:
                 ended[name].set()
                 self._done(name)
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for name, before in order.turned(needs).items():
                 group.start_soon(one, name, before)
         return [outcomes[name] for name in sorted(outcomes)]

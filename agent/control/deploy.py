@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import task_group
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import STOPPING, Batch, BringUp, Files
@@ -300,7 +301,7 @@ class Deployer:
 
 
 async def _each(runs: dict[str, Run], work: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
-    async with anyio.create_task_group() as group:
+    async with task_group() as group:
         for run in runs.values():
             group.start_soon(work, run)
 

@@ -25,6 +25,7 @@ import anyio
 from agent.adapters.compose import StillWaitingError
 from agent.adapters.containers import from_inspect
 from agent.adapters.engine import Engine, Event
+from agent.adapters.tasks import task_group
 from agent.domain import gate, redact
 from agent.domain.container import Container
 from agent.domain.errors import (
@@ -98,7 +99,7 @@ class Gate:
         """What happens to the project from now on, for as long as the block lasts."""
         activity = Activity()
         problem: Exception | None = None
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             group.start_soon(self._listen, project, activity)
             try:
                 yield activity

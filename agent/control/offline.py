@@ -15,6 +15,7 @@ import anyio
 
 from agent.adapters.compose import Compose, Resolved
 from agent.adapters.invocation import Invocation
+from agent.adapters.tasks import task_group
 from agent.domain import dotenv, placeholders
 from agent.domain.census import Census, plain
 from agent.domain.errors import CommitdError, PermanentError
@@ -61,7 +62,7 @@ async def resolve(
             except CommitdError as err:
                 failed.update(dict.fromkeys(same, err))
 
-    async with anyio.create_task_group() as group:
+    async with task_group() as group:
         for stack, same in alike(places):
             group.start_soon(one, stack, same)
     return Models(root, found, failed)

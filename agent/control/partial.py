@@ -15,6 +15,7 @@ import anyio.to_thread
 from agent.adapters import scratch
 from agent.adapters.compose import Compose, Resolved
 from agent.adapters.invocation import Invocation
+from agent.adapters.tasks import task_group
 from agent.control.offline import Place, alike
 from agent.domain import placeholders
 from agent.domain.census import Census, plain
@@ -56,7 +57,7 @@ async def resolve(
         async with limiter:
             found.update(dict.fromkeys(same, await _look(census, compose, stack)))
 
-    async with anyio.create_task_group() as group:
+    async with task_group() as group:
         for stack, same in alike(places):
             group.start_soon(one, stack, same)
     return found

@@ -6,9 +6,8 @@ import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import anyio
-
 from agent.adapters.clone import Clone
+from agent.adapters.tasks import task_group
 from agent.domain import image_strings, images
 from agent.domain.errors import CommitdError, ConfigError, PermanentError
 from agent.domain.image_strings import Mention
@@ -128,7 +127,7 @@ async def ask(
         except CommitdError as err:
             answers.update(dict.fromkeys(references, err))
 
-    async with anyio.create_task_group() as group:
+    async with task_group() as group:
         for references in same.values():
             group.start_soon(put, references)
     return answers

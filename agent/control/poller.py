@@ -11,6 +11,7 @@ import anyio
 
 from agent.adapters.database import utcnow
 from agent.adapters.probes import BusyError, Probe, probe
+from agent.adapters.tasks import task_group
 from agent.control.remotes import Remotes
 from agent.domain.config import Remote
 from agent.domain.errors import CommitdError
@@ -43,20 +44,20 @@ class Poller:
 
     async def ask_all(self) -> None:
         """Ask every remote once, side by side."""
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for name in self._remotes:
                 group.start_soon(self._ask, name)
 
     async def run(self) -> None:
         """Ask for ever."""
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for name in self._remotes:
                 group.start_soon(self._poll, name)
 
     async def aclose(self) -> None:
         """Part from all servers."""
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
+            async with task_group() as group:
                 for each in self._probes.values():
                     group.start_soon(each.aclose)
 
@@ -83,7 +84,7 @@ class Poller:
         """Ask one remote; None, or for how long it wants to be left alone at least (seconds)."""
         patience_s: float | None = None
         started = time.monotonic()
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             group.start_soon(self._suspect, name)
             try:
                 said = await self._probes[name].ask()

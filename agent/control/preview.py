@@ -17,6 +17,7 @@ from agent.adapters.git import Git
 from agent.adapters.invocation import Invocation
 from agent.adapters.journal import SALT, Journal
 from agent.adapters.repository import Repository
+from agent.adapters.tasks import task_group
 from agent.control.older import stack_at
 from agent.control.stacks import Ready
 from agent.domain import dotenv, effects, sealed
@@ -60,7 +61,7 @@ class Preview:
             async with self._limiter:
                 found[name] = await self._sight(deploy, back.get(name, revision))
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for deploy in deploys:
                 group.start_soon(one, deploy)
         return found

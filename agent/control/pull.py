@@ -19,6 +19,7 @@ from agent.adapters import images
 from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.images import RegistryBusyError
+from agent.adapters.tasks import task_group
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.images import parse
 
@@ -61,7 +62,7 @@ class Puller:
                 failures[reference] = TransientError(f"unexpected {type(err).__name__}")
             self._pulse()
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for reference in sorted({each for many in wanted.values() for each in many}):
                 group.start_soon(one, reference)
         return {

@@ -18,6 +18,7 @@ from agent.adapters.database import iso
 from agent.adapters.engine import Engine
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
+from agent.adapters.tasks import task_group
 from agent.control.converge import Converger
 from agent.control.evict import Evictor
 from agent.control.follower import Followed, Follower
@@ -229,7 +230,7 @@ class Reconciler:
                 await self._p.converger.deploy(deploys, desired.revision, seen=seen, doubt=doubt)
             )
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for eviction in todo.evictions:
                 group.start_soon(self._evict, eviction, outcomes, refused)
             # What drifted does not wait for the images of what changed.
@@ -269,7 +270,7 @@ class Reconciler:
         now = await self._look_again(before)
         self._p.shield.publish(situations.protected(now))
         undeclared, refused = plan.evictions(now)
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for eviction in undeclared:
                 group.start_soon(self._evict, eviction, outcomes, refused)
         return refused

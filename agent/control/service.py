@@ -14,6 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from agent.adapters import lease, systemd
 from agent.adapters.helpers import remove_helper
+from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
 from agent.control.poller import Poller
 from agent.control.reconciler import Parts, Reconciler, Verdict
@@ -83,15 +84,12 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until told to stop. Raises :class:`CommitdError` when it cannot begin."""
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._listen_to_signals, group.cancel_scope)
-                group.start_soon(self._feed_watchdog)
-                while not self._stopping:
-                    await self._run_or_fall_back()
-                group.cancel_scope.cancel()
-        except* CommitdError as errors:
-            raise errors.exceptions[0] from None
+        async with task_group() as group:
+            group.start_soon(self._listen_to_signals, group.cancel_scope)
+            group.start_soon(self._feed_watchdog)
+            while not self._stopping:
+                await self._run_or_fall_back()
+            group.cancel_scope.cancel()
 
     async def _run_or_fall_back(self) -> None:
         """A new configuration that turns out not to work must not end a running agent."""
@@ -133,7 +131,7 @@ class Daemon:
         poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
         self._poller = poller
         try:
-            async with anyio.create_task_group() as group:
+            async with task_group() as group:
                 group.start_soon(watcher.run)
                 group.start_soon(poller.run)
                 await self._loop(reconciler, parts)
@@ -181,7 +179,7 @@ class Daemon:
     async def _cycle(self, reconciler: Reconciler) -> str:
         self._pulse()
         done = anyio.Event()
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             group.start_soon(self._repair_meanwhile, reconciler, done)
             line = await self._one_cycle(reconciler)
             done.set()

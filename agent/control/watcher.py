@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agent.adapters.engine import Engine, Event
+from agent.adapters.tasks import task_group
 from agent.control.evict import Evictor
 from agent.control.observe import Observer
 from agent.control.shield import Shield
@@ -52,7 +53,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch, reconnect, and have everything listed after each connect."""
         wait_s = _RECONNECT_S[0]
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             while True:
                 opened = time.monotonic()
                 try:

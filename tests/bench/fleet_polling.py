@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from agent.adapters.probes import Probe, probe
+from agent.adapters.tasks import task_group
 from agent.domain.source import Answer
 from tests.bench.figures import Figure, one_in
 from tests.bench.processes import Meter, share_mb
@@ -70,20 +71,20 @@ async def poll(remote: Remote, expected: str, meter: Meter) -> _Paid:
 
     try:
         before, empty = meter.cpu_s(), share_mb(meter.pids())
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for agent in fleet:
                 group.start_soon(connect, agent)
         await anyio.sleep(0.5)  # what the last ones started has to end
         paid.connect = (meter.cpu_s() - before) / AGENTS
         paid.memory = (share_mb(meter.pids()) - empty) / AGENTS
         before, began_at = meter.cpu_s(), anyio.current_time()
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for number, agent in enumerate(fleet):
                 group.start_soon(keep_asking, agent, number * INTERVAL_S / AGENTS)
         await anyio.sleep(0.5)
         paid.ask = (meter.cpu_s() - before) / len(paid.waits)
     finally:
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for agent in fleet:
                 group.start_soon(agent.aclose)
     return paid

@@ -29,6 +29,25 @@ def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
     assert fleet.running() == before
 
 
+def test_an_agent_that_cannot_begin_says_why_in_one_line_and_its_exit_code_tells_the_kind(
+    fleet: Fleet,
+) -> None:
+    _first(fleet)
+    host = fleet.connected()
+    with host.running() as agent:
+        agent.says("in sync with")
+        second = host.commitd("run")
+        agent.end()
+    assert second.returncode == 3
+    assert "another agent works on this host" in second.stderr
+    host.config["state_dir"] = "/dev/null/state"
+    host.write_config()
+    unusable = host.commitd("run")
+    assert unusable.returncode == 2
+    assert "/dev/null/state: the directory cannot be used" in unusable.stderr
+    assert [second.stderr.count("\n"), unusable.stderr.count("\n")] == [1, 1]
+
+
 def _blocked(fleet: Fleet) -> str:
     """A stack whose deploy goes on until its first container has a file /go."""
     return fleet.compose(

@@ -139,6 +139,7 @@ def test_after_the_engine_restarted_the_watch_goes_on(
     _rogue(fleet, "rogue")
     _gone(fleet, "rogue")
     assert host.json("status")["stacks"][0]["sync"] == "synced"
+    assert "Traceback" not in agent.log
 
 
 def test_what_started_while_no_agent_ran_is_found_by_the_listing(fleet: Fleet, host: Host) -> None:

@@ -15,6 +15,7 @@ import pytest
 from agent.adapters.probe_file import by_git
 from agent.adapters.probe_ssh import Address, address, command
 from agent.adapters.probes import ASK_S, Probe, probe
+from agent.adapters.tasks import task_group
 from agent.domain import refs
 from agent.domain.errors import UnreachableError
 from agent.domain.refs import Said
@@ -234,7 +235,8 @@ def test_an_unknown_ca_is_refused(work: Workspace, box: Sandbox, tmp_path: Path)
     other.write_text("no certificate")
     error = refusal(remote_of(box.github.remote_config(), ca_file=str(other)))
     assert str(error) == f"github: {other} cannot be used as ca_file"
-    error = refusal(remote_of(box.github.remote_config(), url="https://localhost:8443/homelab.git"))
+    another_name = "https://0x7f000001:8443/homelab.git"  # 127.0.0.1, with no /etc/hosts either
+    error = refusal(remote_of(box.github.remote_config(), url=another_name))
     assert "not trusted: Hostname mismatch" in str(error)
 
 
@@ -332,7 +334,7 @@ def test_the_agents_own_patience_is_a_quarter_of_a_minute(work: Workspace, box: 
             await each.ask()
         for server in servers:
             server.proxy.mode("blackhole")
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for each in asked:
                 group.start_soon(refused, each)
         for each in asked:
