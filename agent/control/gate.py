@@ -98,16 +98,10 @@ class Gate:
     async def listening(self, project: str) -> AsyncIterator[Activity]:
         """What happens to the project from now on, for as long as the block lasts."""
         activity = Activity()
-        problem: Exception | None = None
         async with task_group() as group:
             group.start_soon(self._listen, project, activity)
-            try:
-                yield activity
-            except Exception as err:  # noqa: BLE001  goes on outside, where it is no group
-                problem = err
+            yield activity
             group.cancel_scope.cancel()
-        if problem is not None:
-            raise problem
 
     async def _listen(self, project: str, activity: Activity) -> None:
         """Without the stream all takes a little longer."""
