@@ -14,12 +14,13 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
-from agent.adapters import memory_file, own_variables, process
+from agent.adapters import memory_file, older_model, own_variables, process
 from agent.adapters.invocation import Invocation
 from agent.adapters.own_variables import OwnVariables
 from agent.domain import expected, images, interpolation, policy, redact
@@ -134,11 +135,16 @@ class Compose:
             log.warning("%s: %s", stack.project, said)
         return Accepted(stack, expected.services(model, stack.value, stack.salt))
 
-    async def hashes(self, stack: Invocation) -> dict[str, str]:
-        """The config hash of each service, as Compose labels its containers with."""
+    async def hashes(self, stack: Invocation, model: Mapping[str, Any]) -> dict[str, str]:
+        """The config hash that ``up`` labels the containers of each service with.
+
+        ``model`` is what ``stack`` resolves to. Of the files themselves older versions of Compose
+        make other hashes than ``up`` does, because they leave out the values of env files.
+        """
         result = await self._stack(
             stack, "config", "--hash", "*",
             timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY, reading=True,
+            instead=json.dumps(model).encode(),
         )  # fmt: skip
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
@@ -171,9 +177,19 @@ class Compose:
             model = json.loads(result.out)
         except ValueError:
             raise TransientError(f"{self._binary} printed no model") from None
+        older_model.as_mappings(model)
+        older_model.without_profiles(model)
+        await older_model.merge_env_files(model, partial(self._with_values, stack))
         said = result.err.decode(errors="replace")
         own = {"HOME": own_variables.home()} if _NO_HOME in result.err else {}
         return Resolved(model, frozenset(_UNSET.findall(said)), own)
+
+    async def _with_values(
+        self, stack: Invocation, paths: Sequence[Path], content: bytes
+    ) -> dict[str, Any]:
+        """What ``content`` resolves to where the files at ``paths`` give values as well."""
+        call = replace(stack, env_files=(*stack.env_files, *paths))
+        return dict((await self._config(call, content)).model)
 
     async def up(self, stack: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
@@ -221,20 +237,18 @@ class Compose:
                 hint="docker compose config says why",
             )
         found: dict[str, Any] = json.loads(result.out)
+
+        async def ask(paths: Sequence[Path], content: bytes) -> dict[str, Any]:
+            more = [word for path in paths for word in ("--env-file", str(path))]
+            start = words[: words.index("config")]
+            return await self.read(
+                *_without_files(start), *more, "--file", "-", "config", cwd=cwd, stdin=content
+            )
+
+        older_model.as_mappings(found)
+        if "--no-interpolate" not in words:
+            await older_model.merge_env_files(found, ask)
         return found
-
-    async def rehearse(self, stack: Invocation, images: Mapping[str, str]) -> list[str]:
-        """The lines of what :meth:`up` would do if ``images`` were the services' images.
-
-        Touches nothing.
-        """
-        names = {name: {"image": image} for name, image in images.items()}
-        result = await self._stack(
-            stack, "--dry-run", "up", "--detach", "--pull", "never", "--no-build",
-            timeout_s=MODEL_TIMEOUT_S,
-            more=json.dumps({"services": names}).encode(),
-        )  # fmt: skip
-        return result.err.decode(errors="replace").splitlines()
 
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
@@ -249,11 +263,9 @@ class Compose:
         memory: int | None = None,
         reading: bool = False,
         instead: bytes = b"",
-        more: bytes = b"",
     ) -> process.Result:
-        """``instead`` is a Compose file in place of the stack's own, ``more`` one over it."""
+        """``instead`` is a Compose file in place of the stack's own."""
         argv = ["--project-name", stack.project, "--file", "-" if instead else str(stack.file)]
-        argv += ["--file", "-"] if more else []
         argv += ["--project-directory", str(stack.file.parent)]
         steering = {k: v for k, v in stack.secrets.items() if interpolation.steers(k)}
         other = {k: v for k, v in stack.secrets.items() if k not in steering}
@@ -276,7 +288,7 @@ class Compose:
                 reading=reading,
                 # An include of an included file takes some relative names from where Compose runs.
                 cwd=stack.file.parent,
-                stdin=instead or more,
+                stdin=instead,
                 pass_fds=handles,
             )
 
@@ -293,11 +305,10 @@ class Compose:
         stdin: bytes = b"",
         pass_fds: Sequence[int] = (),
     ) -> process.Result:
-        progress = "plain" if "--dry-run" in words else "quiet"
         result = await process.run(
             [
                 str(self._binary), "--host", self._docker_host,
-                "--ansi", "never", "--progress", progress, *words,
+                "--ansi", "never", "--progress", "quiet", *words,
             ],
             env={**env, **_NO_LOADERS},
             timeout_s=timeout_s or self._timeout_s,
@@ -310,6 +321,12 @@ class Compose:
         if result.code != 0:
             raise _meaning(result, secrets, reading=reading)
         return result
+
+
+def _without_files(words: Sequence[str]) -> list[str]:
+    """Options of Compose without the files that it would read."""
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [word for option, value in pairs if option != "--file" for word in (option, value)]
 
 
 def _build(stack: Invocation) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -14,11 +14,12 @@ import anyio.to_thread
 
 from agent.adapters import images
 from agent.adapters.compose import Compose
-from agent.adapters.containers import binds_of, from_inspect
+from agent.adapters.containers import binds_of, from_inspect, volumes_of
 from agent.adapters.engine import Engine
 from agent.control.stacks import Ready
 from agent.domain import adoption
-from agent.domain.adoption import Resident
+from agent.domain.adoption import NAMESPACES, Place, Resident
+from agent.domain.gate import Expected
 from agent.domain.images import pinned
 from agent.domain.layout import plaintext_path
 
@@ -46,29 +47,50 @@ class Adopter:
         if ready.stack.build and not all(pinned(s.image) for s in wanted.values()):
             return ready, "Compose builds its images"
         names = adoption.made_with(residents)
-        called = {n: names[n] for n in wanted.keys() & names.keys()}
+        called = {n: replace(s, image=names.get(n, s.image)) for n, s in ready.services.items()}
+        model = (await self._compose.resolve(ready.invocation)).model
+        place = await self._place(ready, wanted, model, residents)
+        why = adoption.refusal(ready.stack.name, model, wanted, residents, place)
+        return replace(ready, services=called), why
+
+    async def _place(
+        self,
+        ready: Ready,
+        wanted: Mapping[str, Expected],
+        model: Mapping[str, Any],
+        residents: Sequence[Resident],
+    ) -> Place:
+        """What there is beside the containers."""
         image_ids: dict[str, str] = {}
         for image in {service.image for service in wanted.values()}:
             if found := await images.identity(self._engine, image):
                 image_ids[image] = found
-        why = adoption.refusal(
-            ready.stack.name,
-            wanted,
-            residents,
+        networks = [(n, await self._engine.network(n)) for n in adoption.named(model, "networks")]
+        volumes = [(n, await self._engine.volume(n)) for n in adoption.named(model, "volumes")]
+        made = adoption.as_made(model, residents)
+        return Place(
             image_ids=image_ids,
+            hashes=await self._compose.hashes(ready.invocation, made),
+            networks={name: raw for name, raw in networks if raw},
+            volumes={name: raw for name, raw in volumes if raw},
             changed_at=await anyio.to_thread.run_sync(changed_at, ready),
-            steps=await self._compose.rehearse(ready.invocation, called),
         )
-        services = {n: replace(s, image=called.get(n, s.image)) for n, s in ready.services.items()}
-        return replace(ready, services=services), why
 
 
 def _resident(raw: Mapping[str, Any]) -> Resident:
+    modes = {key: str(raw["HostConfig"].get(theirs) or "") for key, theirs in NAMESPACES.items()}
     return Resident(
-        from_inspect(raw),
-        raw["Image"],
-        binds_of(raw),
-        datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp(),
+        container=from_inspect(raw),
+        image_id=raw["Image"],
+        binds=binds_of(raw),
+        started_at=datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp(),
+        volumes=frozenset(volumes_of(raw)),
+        networks=frozenset((raw.get("NetworkSettings") or {}).get("Networks") or {}),
+        shares={
+            key: mode.removeprefix("container:")
+            for key, mode in modes.items()
+            if mode.startswith("container:")
+        },
     )
 
 

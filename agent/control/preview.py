@@ -101,7 +101,10 @@ class Preview:
     async def _before(self, release: Release, root: Path) -> Mapping[str, str]:
         """The config hashes of the release that is there."""
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
-        return await self._compose.hashes(await self._written(old, release.revision, root))
+        return await self._hashes(await self._written(old, release.revision, root))
+
+    async def _hashes(self, stack: Invocation) -> Mapping[str, str]:
+        return await self._compose.hashes(stack, (await self._compose.resolve(stack)).model)
 
     async def _after(
         self, stack: Stack, sha: str, root: Path, release: Release | None
@@ -113,7 +116,7 @@ class Preview:
         older = {each.name: each.files or () for each in release.services} if release else {}
         return effects.Model(
             services,
-            await self._compose.hashes(invocation),
+            await self._hashes(invocation),
             {name: ready.files(name) for name in services},
             {name: ready.reaction(name, older.get(name, ())) for name in services},
         )

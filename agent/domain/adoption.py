@@ -2,32 +2,40 @@
 
 Of a stack without a recorded release the agent does not know its containers: it is new here, or the
 journal is lost. Pinning an image changes nothing but its name, yet Compose recreates for that. So
-Compose is asked what it would do if the images still had the names that the containers were made
-with, and the images themselves are compared by what they are.
+nothing is asked of Compose but a hash, and the facts are compared:
+
+- what a service is configured to be, by the hash that Compose labels its containers with: that of
+  the model in which its image has the name that they were made with, and in which a service whose
+  namespaces it shares is the container that it shares them with (:func:`as_made`);
+- the image, by what it is;
+- networks and volumes, by their names and options, which are no part of that hash;
+- how many containers there are, their names, their states, and when they were started.
+
+What cannot be compared counts as different: then the stack is brought up as ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from agent.domain import drift
-from agent.domain.container import Container
+from agent.domain import drift, resources
+from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.gate import Expected
 
-_MARK = "DRY-RUN MODE -"
-_RUNNING = "Running"
-_HARMLESS = frozenset({_RUNNING, "Waiting", "Healthy", "Exited"})
-_STARTS = frozenset({"Starting", "Started", *_HARMLESS})
-"""What Compose may do to a container that has finished: the agent does not do it."""
-_WORDS = 3
+NAMESPACES = {"network_mode": "NetworkMode", "pid": "PidMode", "ipc": "IpcMode"}
+"""Keys of a service that can name another one, and what the engine calls them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
     """A container that is there, as it was inspected.
 
-    ``image_id`` is what it was made from, ``binds`` are the host's paths that are mounted into it,
+    ``image_id`` is what it was made from, ``binds`` are the host's paths and ``volumes`` the names
+    of the volumes that are mounted into it, ``networks`` the names of those it is connected to.
+    ``shares`` are the IDs of the containers whose namespaces it runs in, by the service's key.
     ``started_at`` is in seconds since the epoch.
     """
 
@@ -35,6 +43,25 @@ class Resident:
     image_id: str
     binds: frozenset[str]
     started_at: float
+    volumes: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
+    shares: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What of the engine there is beside the containers, and what Compose says of the model.
+
+    ``image_ids`` maps the images of the services to those that are here, ``hashes`` services to
+    their config hash as made. ``networks`` and ``volumes`` are inspected, by name; ``changed_at``
+    is when the repository's files that are mounted into a service were last written.
+    """
+
+    image_ids: Mapping[str, str]
+    hashes: Mapping[str, str]
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    changed_at: Mapping[str, float] = field(default_factory=dict)
 
 
 def made_with(residents: Iterable[Resident]) -> dict[str, str]:
@@ -42,75 +69,126 @@ def made_with(residents: Iterable[Resident]) -> dict[str, str]:
     return {r.container.service: r.container.image for r in residents if r.container.service}
 
 
+def as_made(model: Mapping[str, Any], residents: Sequence[Resident]) -> dict[str, Any]:
+    """``model`` with what Compose had in it when it made these containers."""
+    made = copy.deepcopy(dict(model))
+    images = made_with(residents)
+    for name, service in (made.get("services") or {}).items():
+        service["image"] = images.get(name, service.get("image"))
+        for key, owner in _shared(service).items():
+            found = next((r for r in residents if r.container.service == name), None)
+            owners = {r.container.id for r in residents if r.container.service == owner}
+            if found and found.shares.get(key) in owners:
+                service[key] = f"container:{found.shares[key]}"
+    return made
+
+
+def named(model: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
+    """The ``networks`` or ``volumes`` of the model, by the names that the engine knows them by."""
+    entries: Mapping[str, Any] = model.get(kind) or {}
+    return {str((raw or {}).get("name") or key): raw or {} for key, raw in entries.items()}
+
+
 def refusal(
     stack: str,
+    model: Mapping[str, Any],
     expected: Mapping[str, Expected],
     residents: Sequence[Resident],
-    *,
-    image_ids: Mapping[str, str],
-    changed_at: Mapping[str, float],
-    steps: Iterable[str],
+    place: Place,
 ) -> str | None:
     """Why ``residents`` are not what is declared; None: there is nothing to bring up.
 
-    ``residents`` are the project's containers without one-offs. ``image_ids`` maps the images of
-    ``expected`` to those that are here, ``changed_at`` services to when the repository's files that
-    are mounted into them were last written. ``steps`` is what Compose says in a dry run.
+    ``model`` is what Compose resolves the stack to, ``expected`` its services that are to run,
+    ``residents`` the project's containers without one-offs.
     """
     by_service: dict[str | None, list[Resident]] = {}
     for resident in residents:
         by_service.setdefault(resident.container.service, []).append(resident)
-    running: set[str] = set()
-    finished: set[str] = set()
     for name, service in sorted(expected.items()):
         found = by_service.get(name, [])
+        raw = model["services"][name]
         if service.inline:
             return f"{name} has configs that nobody can read back from its containers"
+        if why := _unknown(raw):
+            return f"{name} {why}"
         if len(found) != service.scale:
             return f"{name} has {len(found)} of {service.scale} containers"
         if len({r.container.image for r in found}) > 1:
             return f"the containers of {name} are of different images"
         for resident in found:
-            container = resident.container
-            if why := _differs(stack, service, resident, image_ids, changed_at.get(name, 0.0)):
-                return f"{container.name} {why}"
-            (running if container.alive else finished).add(container.name)
-    return _would_do(steps, running, finished)
+            why = _differs(stack, name, service, resident, place) or _elsewhere(
+                stack, model, raw, resident, place
+            )
+            if why:
+                return f"{resident.container.name} {why}"
+    return None
 
 
 def _differs(
-    stack: str,
-    service: Expected,
-    resident: Resident,
-    image_ids: Mapping[str, str],
-    changed_at: float,
+    stack: str, name: str, service: Expected, resident: Resident, place: Place
 ) -> str | None:
     container = resident.container
     if not drift.settled(container, finishes=service.finishes):
         return f"is {container.state}"
     if drift.right_name(stack, service.container_name, container) != container.name:
         return "has another name than Compose gives"
-    if image_ids.get(service.image) != resident.image_id:
+    if place.image_ids.get(service.image) != resident.image_id:
         return f"was made from another image than {service.image}"
     if missing := set(service.mounts) - resident.binds:
         return f"does not mount {min(missing)}"
-    if changed_at >= resident.started_at:
+    if not (own := container.labels.get(CONFIG_HASH)) or own != place.hashes.get(name):
+        return "has another configuration than its file, as far as their hashes tell"
+    if place.changed_at.get(name, 0.0) >= resident.started_at:
         return "was started before the files that it mounts were written"
     return None
 
 
-def _would_do(steps: Iterable[str], running: set[str], finished: set[str]) -> str | None:
-    """What Compose would do beyond leaving all as it is. What is not understood counts."""
-    left: set[str] = set()
-    for line in steps:
-        words = line.partition(_MARK)[2].split()
-        if not words:
-            continue
-        kind, name, verb = (words + [""] * _WORDS)[:_WORDS]
-        if kind != "Container" or verb not in (_STARTS if name in finished else _HARMLESS):
-            return f"Compose would do more: {' '.join(words[:_WORDS])}"
-        if verb == _RUNNING or name in finished:
-            left.add(name)
-    if unsaid := (running | finished) - left:
-        return f"Compose does not say that it leaves {min(unsaid)} alone"
+def _elsewhere(
+    stack: str,
+    model: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    resident: Resident,
+    place: Place,
+) -> str | None:
+    """What of its networks and volumes is not as declared."""
+    networks = _used(model, "networks", (raw.get("networks") or {}).keys())
+    for name, declared in sorted(networks.items()):
+        # One that has finished is connected to none.
+        if resident.container.alive and name not in resident.networks:
+            return f"is not connected to the network {name}"
+        found = place.networks.get(name)
+        if found is None:
+            return f"needs the network {name}, which is not there"
+        if key := resources.network_difference(stack, declared, found):
+            return f"is connected to the network {name}, whose {key} is not as declared"
+    mounted = [v.get("source") for v in raw.get("volumes") or [] if v.get("type") == "volume"]
+    volumes = _used(model, "volumes", [str(key) for key in mounted if key])
+    for name, declared in sorted(volumes.items()):
+        found = place.volumes.get(name)
+        if name not in resident.volumes or found is None:
+            return f"does not mount the volume {name}"
+        if key := resources.volume_difference(declared, found):
+            return f"mounts the volume {name}, whose {key} is not as declared"
+    return None
+
+
+def _used(
+    model: Mapping[str, Any], kind: str, keys: Collection[str]
+) -> dict[str, Mapping[str, Any]]:
+    entries: Mapping[str, Any] = model.get(kind) or {}
+    return named({kind: {key: entries.get(key) for key in keys}}, kind)
+
+
+def _shared(service: Mapping[str, Any]) -> dict[str, str]:
+    """The services whose namespaces this one runs in, by key."""
+    words = {key: str(service.get(key) or "").partition(":") for key in NAMESPACES}
+    return {key: name for key, (kind, _, name) in words.items() if kind == "service"}
+
+
+def _unknown(service: Mapping[str, Any]) -> str | None:
+    """What in a service Compose resolves in a way that cannot be followed here."""
+    if service.get("volumes_from"):
+        return "takes volumes from another service, which cannot be compared"
+    if any(volume.get("type") == "image" for volume in service.get("volumes") or []):
+        return "mounts an image, which cannot be compared"
     return None

@@ -185,12 +185,14 @@ def test_plan_tells_mounted_files_from_settings_and_says_what_a_secret_hides(fle
         return fleet.box.encrypt(text, [fleet.box.age.recipient])
 
     site = "    volumes: ['./site.conf:/site.conf:ro']\n    environment: {WORD: '${WORD}'}\n"
-    db = f"  db: {{image: '{fleet.idle}', env_file: .decrypted.db.secret.env}}\n"
+    values = "[.decrypted.db.secret.env, level.conf]"
+    db = f"  db: {{image: '{fleet.idle}', env_file: {values}}}\n"
     secret = "stacks/one/db.secret.env"
     files = {
         LIST: "- one\n",
         "global/all.env": "WORD=mum\n",
         "stacks/one/site.conf": "v1\n",
+        "stacks/one/level.conf": "LEVEL=1\n",
         "stacks/one/compose.yaml": fleet.compose(fleet.web, more=site) + db,
     }
     fleet.commit("first", {**files, secret: encrypted("PASSWORD=first\n")})
@@ -206,7 +208,14 @@ def test_plan_tells_mounted_files_from_settings_and_says_what_a_secret_hides(fle
         return {s["name"]: s["action"] for s in deploy["services"]}, deploy["unknown"]
 
     assert planned({"stacks/one/site.conf": "v2\n"}) == ({"app": "restart", "db": "none"}, None)
-    assert planned({"global/all.env": "WORD=dad\n"}) == ({"app": "recreate", "db": "none"}, None)
+    # Only the values in it change, not its name.
+    level = planned({"stacks/one/level.conf": "LEVEL=2\n"})
+    assert level == ({"app": "restart", "db": "recreate"}, None)
+    again = {"stacks/one/level.conf": "LEVEL=1\n"}
+    assert planned({**again, "global/all.env": "WORD=dad\n"}) == (
+        {"app": "recreate", "db": "none"},
+        None,
+    )
     services, unknown = planned({secret: encrypted("PASSWORD=second\n")})
     assert services == {"app": "recreate", "db": "none"}
     assert unknown == f"{secret} changed: services that use its values are recreated as well"

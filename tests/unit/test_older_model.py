@@ -1,0 +1,84 @@
+"""What older versions of Compose print becomes what 2.28 and later print of the same files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agent.adapters import older_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FILES = {
+    ".env": "WORD=mum\n",
+    "one.env": "A=1\nB=\"two $WORD\"\nC='$WORD'\nexport D=x # said\nBOTH=one\n",
+    "two.env": "BOTH=two\nE=${A}${B}\nnot-a-name=1\n",
+}
+
+
+def test_env_files_give_what_a_later_compose_takes_from_them(tmp_path: Path) -> None:
+    for name, content in _FILES.items():
+        (tmp_path / name).write_text(content)
+    files: list[dict[str, Any]] = [
+        {"path": "one.env"},
+        {"path": "two.env"},
+        {"path": "none.env", "required": False},
+    ]
+    service: dict[str, Any] = {
+        "image": "x",
+        "env_file": files,
+        "environment": {"D": "own", "F": None},
+    }
+    [later] = _config(tmp_path, [".env"], {"services": {"a": service}})["services"].values()
+
+    async def ask(paths: Sequence[Path], content: bytes) -> dict[str, Any]:
+        return _config(tmp_path, [".env", *map(str, paths)], json.loads(content))
+
+    older = {**service, "env_file": [{**f, "path": f"{tmp_path}/{f['path']}"} for f in files]}
+    model: dict[str, Any] = {"services": {"a": older, "b": {"image": "x"}}}
+    anyio.run(older_model.merge_env_files, model, ask)
+    # What Compose cannot interpolate is missing: then the hash is no container's.
+    assert model["services"]["a"].pop("environment") == {
+        name: value for name, value in later["environment"].items() if name != "not-a-name"
+    }
+    assert model["services"] == {"a": {"image": "x"}, "b": {"image": "x"}}
+
+
+def test_pairs_become_a_mapping_and_profiles_are_left_out() -> None:
+    labels = {"image": "x", "labels": ["a=b=c", "d"], "environment": ["A=1", "B", "C="]}
+    model = {"services": {"a": labels, "b": {"profiles": ["p"]}, "c": {"labels": {"a": "b"}}}}
+    older_model.as_mappings(model)
+    older_model.without_profiles(model)
+    assert model["services"] == {
+        "a": {
+            "image": "x",
+            "labels": {"a": "b=c", "d": ""},
+            "environment": {"A": "1", "B": None, "C": ""},
+        },
+        "c": {"labels": {"a": "b"}},
+    }
+
+
+def _config(root: Path, env_files: Sequence[str], content: dict[str, Any]) -> dict[str, Any]:
+    spec = importlib.util.find_spec("compose")
+    assert spec
+    assert spec.origin
+    words = [word for path in env_files for word in ("--env-file", path)]
+    program = Path(spec.origin).parent / "docker-compose"
+    done = subprocess.run(
+        [program, "--project-name", "s", *words, "--file", "-", "config", "--format", "json"],
+        input=json.dumps(content).encode(),
+        env={"PATH": os.environ["PATH"]},
+        cwd=root,
+        capture_output=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
