@@ -20,11 +20,11 @@ from typing import Any
 
 import anyio.to_thread
 
-from agent.adapters import memory_file, older_model, own_variables, process
+from agent.adapters import compose_errors, memory_file, older_model, own_variables, process
 from agent.adapters.invocation import Invocation
 from agent.adapters.own_variables import OwnVariables
 from agent.domain import expected, images, interpolation, policy, redact
-from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.errors import PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.mentions import Variable
 
@@ -34,7 +34,6 @@ MODEL_TIMEOUT_S = 60.0
 NICE = 10
 """Many at once must not keep the agent from ending a rogue."""
 MODEL_MEMORY = 4 * 1024**3
-_ERROR_CHARS = 500
 _NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0"}
 _NO_HOME = b"the environment lacks HOME"
 """Compose was to expand a ``~``."""
@@ -319,7 +318,7 @@ class Compose:
             pass_fds=pass_fds,
         )  # fmt: skip
         if result.code != 0:
-            raise _meaning(result, secrets, reading=reading)
+            raise compose_errors.meaning(result, secrets, reading=reading)
         return result
 
 
@@ -331,34 +330,3 @@ def _without_files(words: Sequence[str]) -> list[str]:
 
 def _build(stack: Invocation) -> str:
     return "--build" if stack.build else "--no-build"
-
-
-_INVALID = re.compile(
-    r"validating |yaml: |invalid |undefined |is not allowed|required variable|unsupported"
-    r"|no such service|no configuration file|env file .* not found|couldn't find env file"
-    r"|refers to undefined|has neither an image|circular|conflicts with|unable to parse"
-    r"|parsing |unexpected ",
-    re.IGNORECASE,
-)
-_NOT_WELL = re.compile(r"dependency failed to start|didn't complete successfully")
-"""A service of the stack that others wait for is at fault."""
-_BUSY = re.compile(
-    r"connection refused|timeout|EOF|temporar|i/o|reset by peer|is the docker daemon"
-)
-
-
-def _meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -> CommitdError:
-    """Why Compose failed, without any secret value in it.
-
-    Only what was said while ``reading`` the stack's files can be meant for good: a registry or an
-    engine in trouble uses the same words ("unexpected", "parsing", "invalid") for what passes.
-    """
-    raw = result.err.decode(errors="replace")
-    lines = [line for line in raw.splitlines() if line.strip() and " level=warning " not in line]
-    said = redact.text(" / ".join(lines[-3:]), secrets)[-_ERROR_CHARS:]
-    message = said or f"Compose ended with {result.code}"
-    if not reading and _NOT_WELL.search(raw):
-        return PermanentError(message)
-    if reading and _INVALID.search(raw) and not _BUSY.search(raw):
-        return PermanentError(message)
-    return TransientError(message)

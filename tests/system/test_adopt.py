@@ -100,6 +100,8 @@ def by_hand(fleet: Fleet) -> Path:
             f"services:\n  app:\n    image: '{tag}'\n    env_file: [tools.env, plain.env]\n"
             f"    environment:\n      - HOOK=https://bot:{_TOKEN}@example.com/\n"
             "    stop_grace_period: 0s\n"
+            "networks:\n  default:\n    driver_opts: {com.docker.network.driver.mtu: 1400}\n"
+            "    ipam: {config: [{subnet: 10.99.7.0/24}]}\n"
         ),
         "tools/docker-compose.override.yml": "services: {app: {labels: {over: ridden}}}\n",
         "tools/tools.env": f'API_TOKEN="{_TOKEN}"\nLEVEL=info\n',

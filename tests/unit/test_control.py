@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from agent.adapters import images
-from agent.adapters.compose import Compose, _meaning
+from agent.adapters.compose import Compose
+from agent.adapters.compose_errors import meaning
 from agent.adapters.engine import Engine, Helpers
 from agent.adapters.images import ImageError
 from agent.adapters.journal import Journal
@@ -66,7 +67,7 @@ def _full(journal: Journal) -> None:
     ],
 )
 def test_an_outage_of_registry_or_engine_is_never_for_good(said: str) -> None:
-    error = _meaning(Result(1, b"", said.encode()), (), reading=False)
+    error = meaning(Result(1, b"", said.encode()), (), reading=False)
     assert isinstance(error, TransientError)
 
 
@@ -84,8 +85,8 @@ def test_an_image_that_is_not_there_is_told_apart(said: str) -> None:
 
 def test_only_a_file_that_compose_cannot_read_waits_for_a_change() -> None:
     result = Result(1, b"", b"validating compose.yaml: services.app is not allowed")
-    assert isinstance(_meaning(result, (), reading=True), PermanentError)
-    assert isinstance(_meaning(result, (), reading=False), TransientError)
+    assert isinstance(meaning(result, (), reading=True), PermanentError)
+    assert isinstance(meaning(result, (), reading=False), TransientError)
 
 
 # --- the journal's file ---
