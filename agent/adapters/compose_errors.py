@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent.adapters import process
 from agent.domain import redact
-from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 
 _MAX_CHARS = 500
 _INVALID = re.compile(
@@ -22,6 +22,12 @@ _NOT_WELL = re.compile(r"dependency failed to start|didn't complete successfully
 _BUSY = re.compile(
     r"connection refused|timeout|EOF|temporar|i/o|reset by peer|is the docker daemon"
 )
+_AWAY = re.compile(
+    r"is the docker daemon|error during connect|connection refused|reset by peer|EOF|broken pipe"
+    r"|closed network connection",
+    re.IGNORECASE,
+)
+"""The engine ended or began anew."""
 
 
 def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -> CommitdError:
@@ -38,4 +44,6 @@ def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) ->
         return PermanentError(message)
     if reading and _INVALID.search(raw) and not _BUSY.search(raw):
         return PermanentError(message)
+    if not reading and _AWAY.search(raw):
+        return UnreachableError(message)
     return TransientError(message)

@@ -18,7 +18,13 @@ from agent.control.gate import Activity, Gate, PutBack
 from agent.control.stacks import Ready, Stacks, observed
 from agent.domain import reaction
 from agent.domain.container import Container
-from agent.domain.errors import CommitdError, HeldError, PermanentError
+from agent.domain.errors import (
+    CommitdError,
+    HeldError,
+    PermanentError,
+    TransientError,
+    UnreachableError,
+)
 from agent.domain.gate import Expected, Finding, Trouble
 from agent.domain.model import Cause, Outcome, Reason, Revision, Service, Status
 from agent.domain.plan import moved
@@ -27,6 +33,10 @@ log = logging.getLogger("commitd.deploy")
 
 Files = tuple[tuple[str, str], ...]
 STOPPING = "the agent is stopping"
+
+
+class StartError(TransientError):
+    """Compose could not bring it up, and may have stopped what ran before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class BringUp:
 
         ``older`` are the files that were mounted into each service before; None: nobody knows.
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
-        Raises :class:`CommitdError`.
+        Raises :class:`CommitdError`, of which :class:`StartError` when it did not come up at all.
         """
         name = ready.stack.name
         async with self._gate.listening(name) as activity:
@@ -106,6 +116,10 @@ class BringUp:
                 secrets=ready.invocation.hidden,
                 timeout_s=ready.stack.settings.health_timeout,
             ) from None
+        except UnreachableError:
+            raise
+        except TransientError as err:
+            raise StartError(err.message, where=err.where, hint=err.hint) from None
         after = await self._react(ready, older, before, after, (batch, activity))
         await anyio.to_thread.run_sync(self._journal.keep_started, name, ready.stack.digest)
         return after

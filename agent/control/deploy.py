@@ -17,7 +17,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
-from agent.control.bring_up import STOPPING, Batch, BringUp, Files
+from agent.control.bring_up import STOPPING, Batch, BringUp, Files, StartError
 from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
 from agent.control.restore import Restorer
@@ -197,8 +197,14 @@ class Deployer:
         elif run.before:
             known = not run.before.disturbed
             older = {s.name: s.files if known else None for s in run.before.services}
-        run.touched = True
-        return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
+        if not run.touched:
+            run.running = await self._t.stacks.running(run.stack.name)
+        run.touched, run.stopped = True, frozenset()
+        try:
+            return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
+        except StartError:
+            run.stopped = run.running - await self._t.stacks.running(run.stack.name)
+            raise
 
     async def _there(self, run: Run, ready: Ready) -> Ready | None:
         """The stack as its containers call its images, if all of it is there as declared."""
@@ -246,8 +252,10 @@ class Deployer:
         stack, error = run.stack, outcome.error or "it failed"
         failures = (await anyio.to_thread.run_sync(self._t.journal.attempts)).get(stack.name)
         again = failures.count if failures and failures.digest == stack.digest else 0
-        # What fails in passing is no fault of the release, unless it goes on failing.
-        lasting = outcome.permanent or (again >= _IN_PASSING and not outcome.interference)
+        # What fails in passing is no fault of the release, unless it goes on failing, or what ran
+        # before is down as long as it is tried.
+        passing = again < _IN_PASSING or outcome.interference
+        lasting = outcome.permanent or bool(run.stopped) or not passing
         back = None
         if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
             back = await self._roll_back(run, run.before, error)

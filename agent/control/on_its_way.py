@@ -21,7 +21,11 @@ class End:
 
 @dataclass(slots=True)
 class Run:
-    """One deploy on its way. ``touched`` once its containers may be others than before."""
+    """One deploy on its way. ``touched`` once its containers may be others than before.
+
+    ``running`` are the services that ran before that, ``stopped`` those of them that its last try
+    left stopped because Compose could not bring it up.
+    """
 
     deploy: Deploy
     end: End
@@ -31,6 +35,8 @@ class Run:
     started: float
     ready: Ready | None = None
     touched: bool = False
+    running: frozenset[str] = frozenset()
+    stopped: frozenset[str] = frozenset()
     outcome: Outcome | None = None
 
     @property

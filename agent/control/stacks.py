@@ -195,6 +195,11 @@ class Stacks:
         """All of the project, running or not."""
         return list(await self._engine.containers(project))
 
+    async def running(self, project: str) -> frozenset[str]:
+        """The services of which a container runs."""
+        found = await self.containers(project)
+        return frozenset(c.service for c in found if c.service and c.alive and not c.one_off)
+
     async def _unpause(self, project: str) -> None:
         """Compose leaves a paused container as it is."""
         for container in await self.containers(project):

@@ -428,3 +428,27 @@ def test_an_engine_that_stumbles_a_few_times_blames_no_release(
         )
         assert "back to" not in agent.log
     assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "new"
+
+
+def test_what_ran_and_was_stopped_by_a_try_that_failed_is_back_at_once(fleet: Fleet) -> None:
+    """Else it would be down for as long as its successor is tried."""
+    files = {
+        "host/media/stacks.yaml": "- holder\n- web\n",
+        "stacks/holder/compose.yaml": compose(fleet.idle, "ports: ['127.0.0.1:18080:80']"),
+        STACK: compose(fleet.idle, "hostname: old"),
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    assert host.once().returncode == 0
+    more = "hostname: new", "ports: ['127.0.0.1:18080:80']"
+    fleet.commit("second", {STACK: compose(fleet.idle, *more)})
+    result = host.once()
+    assert result.returncode == 1
+    assert "port is already allocated" in result.stdout
+    assert "it is back at" in result.stdout
+    assert "web-app-1" in fleet.running()
+    assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "old"
+    # Not tried again by itself: that would stop it again.
+    assert host.once().returncode == 1
+    done = [each["action"] for each in host.json("history", "web") if each["action"] != "hold"]
+    assert done == ["rollback", "deploy", "deploy"]
