@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +24,7 @@ from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.helpers import run_helper
 from agent.adapters.tasks import task_group
-from agent.domain import sealed, secret_access
+from agent.domain import sealed, secret_access, secret_faults, sops_file
 from agent.domain.config import Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 
@@ -45,7 +46,7 @@ _HINT = {
     25: "edit secrets only with sops",
     51: "edit secrets only with sops",
 }
-_NO_KEY = 128
+_CHANGED, _NO_KEY = 25, 128
 _NO_PROGRAM = 127
 """What a shell says of a program that is not there."""
 _NO_SHELL = re.compile(r'exec: \\?"sh\\?": executable file not found')
@@ -264,6 +265,10 @@ def _failure(file: Sealed, code: int, key: bytes) -> PermanentError:
 
         own, others = age_key.recipients(key), age_key.has_others(key)
         return secret_access.refusal(file.ciphertext, file.path, own, others=others)
+    with suppress(PermanentError):
+        read = sops_file.read(file.ciphertext, file.path)
+        if code == _CHANGED and read and read.plain:
+            return secret_faults.in_the_clear(read, file.path)[0]
     return PermanentError(
         _MEANING.get(code, f"sops ended with {code}"), where=file.path, hint=_HINT.get(code)
     )

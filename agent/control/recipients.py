@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.adapters.clone import Clone
 from agent.adapters.sops_edit import SopsEditor
-from agent.domain import sops_file, sops_rules
+from agent.domain import secret_faults, sops_file, sops_rules
 from agent.domain.errors import CommitdError, HeldError, PermanentError
 from agent.domain.readers import PERSONS_PATH, Repository, host_key_path
 from agent.domain.sealed import is_secret
@@ -82,16 +82,12 @@ class Recipients:
 
     def _custody(self, path: str, content: bytes) -> Custody:
         try:
+            fault = secret_faults.fault(content, path)
             file = sops_file.read(content, path)
         except CommitdError as err:
             return Custody(path, problem=err)
-        if file is None:
-            return Custody(
-                path,
-                problem=PermanentError(
-                    "it is not encrypted", where=path, hint=f"sops encrypt -i {path}"
-                ),
-            )
+        if fault or file is None:
+            return Custody(path, problem=fault)
         wanted = self.repository.wanted(path)
         missing = tuple(key for key in wanted if key not in file.recipients)
         extra = tuple(key for key in file.recipients if key not in wanted)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import Owner, PlaintextStore
 from agent.adapters.sops import Decryptor, Opened, Sealed
 from agent.control.failures import Failures
-from agent.domain import dotenv, interpolation, sealed
+from agent.domain import dotenv, interpolation, sealed, secret_faults
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import DesiredState, EnvFile, Reason, Stack
@@ -113,8 +114,10 @@ class SecretKeeper:
             return {}
         try:
             contents = await self._contents({path: wanted.oid for path, wanted in due.items()})
-            results = await decryptor.decrypt([Sealed(p, contents[p]) for p in due], key)
-            opened = dict(zip(due, results, strict=True))
+            opened = await anyio.to_thread.run_sync(_no_secrets, contents)
+            asked = [Sealed(path, contents[path]) for path in due if path not in opened]
+            results = await decryptor.decrypt(asked, key) if asked else []
+            opened |= {file.path: each for file, each in zip(asked, results, strict=True)}
             problems = await anyio.to_thread.run_sync(self._keep, due, opened)
         except CommitdError as err:
             log.warning("secrets cannot be decrypted: %s", err)
@@ -302,6 +305,16 @@ def _wanted(stack: Stack) -> dict[str, _Wanted]:
         path: _Wanted(oid, stack.owner(path), path in variables)
         for path, oid in stack.secrets.items()
     }
+
+
+def _no_secrets(contents: Mapping[str, bytes]) -> dict[str, Opened]:
+    """The errors of files, by path, that SOPS need not be asked about: they are no secrets."""
+    found: dict[str, Opened] = {}
+    for path, content in contents.items():
+        with suppress(PermanentError):  # SOPS may be able to read what this cannot
+            if fault := secret_faults.fault(content, path):
+                found[path] = fault
+    return found
 
 
 def _unusable(path: str, wanted: _Wanted, opened: Opened) -> str | None:

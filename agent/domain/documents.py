@@ -104,25 +104,23 @@ def compose(content: bytes, name: str) -> tuple[str, yaml.Node | None]:
 
     None: an empty document. Raises as :func:`load` does, but looks at no key and no value.
     """
-    if len(content) > MAX_BYTES:
-        raise PermanentError(
-            f"the file is {len(content):,} bytes long, more than the limit of {MAX_BYTES:,}",
-            where=name,
-            hint="keep data out of YAML files",
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        line = content.count(b"\n", 0, err.start) + 1
-        raise PermanentError(
-            "the file is not UTF-8", where=f"{name}:{line}", hint="save it as UTF-8"
-        ) from None
+    text = _text(content, name)
     try:
         _check_shape(text, name)
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as err:
         raise _syntax_error(err, name, text) from None
     return text, root
+
+
+def compose_all(content: bytes, name: str) -> list[yaml.Node]:
+    """The nodes of all documents of a file, under the limits of one; as :func:`compose` does."""
+    text = _text(content, name)
+    try:
+        _check_shape(text, name, most=len(text))
+        return list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
+    except yaml.YAMLError as err:
+        raise _syntax_error(err, name, text) from None
 
 
 def at(node: yaml.Node | None, path: Path) -> yaml.Node | None:
@@ -162,7 +160,23 @@ def value(data: object, path: Path) -> object:
     return data
 
 
-def _check_shape(text: str, name: str) -> None:
+def _text(content: bytes, name: str) -> str:
+    if len(content) > MAX_BYTES:
+        raise PermanentError(
+            f"the file is {len(content):,} bytes long, more than the limit of {MAX_BYTES:,}",
+            where=name,
+            hint="keep data out of YAML files",
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = content.count(b"\n", 0, err.start) + 1
+        raise PermanentError(
+            "the file is not UTF-8", where=f"{name}:{line}", hint="save it as UTF-8"
+        ) from None
+
+
+def _check_shape(text: str, name: str, *, most: int = 1) -> None:
     """Refuse what would be costly or deadly to compose."""
     depth = 0
     documents = 0
@@ -182,7 +196,7 @@ def _check_shape(text: str, name: str) -> None:
                 heights[event.anchor] = 0
         elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
-            if documents > 1:
+            if documents > most:
                 raise PermanentError(
                     "a second document starts here",
                     where=_where(name, event),

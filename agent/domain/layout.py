@@ -16,8 +16,10 @@ from agent.domain import (
     interpolation,
     references,
     sealed,
+    secret_faults,
     settings,
     snapshot,
+    sops_file,
 )
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
@@ -311,22 +313,22 @@ def _env_faults(files: Snapshot, path: str) -> list[Fault]:
         # Neither the check of its keys nor the digest would see what a link leads to.
         what, hint = "the env file is not a regular file", "commit the file itself"
         return [Fault(what, path, hint, "env-file")]
+    secret = path.endswith(SECRET_SUFFIX)
     try:
-        text = files.content(path).decode()
+        content = files.content(path)
+        fault = secret_faults.fault(content, path) if secret else None
+        found = sops_file.pairs(content, path) if secret else dotenv.keys(content.decode())
     except UnicodeDecodeError:
         return [Fault("the file is not UTF-8", path, "save it as UTF-8", "env-file")]
     except PermanentError as err:
-        return [Fault(err.message, path, err.hint, "env-file")]
-    secret = path.endswith(SECRET_SUFFIX)
-    found = dotenv.keys(text)
+        return [Fault(err.message, err.where or path, err.hint, "env-file")]
     faults = [
         Fault(problem, f"{path}:{line}", "take it out of the file", "env-file")
         for key, line in found
         if (problem := interpolation.refused(key))
     ]
-    if secret and not any(key == "sops_mac" for key, _ in found):
-        what = "the file is called secret but is not encrypted"
-        faults.append(Fault(what, path, "sops encrypt -i it", "plain-secret"))
+    if fault:
+        faults.append(Fault(fault.message, fault.where or path, fault.hint, "plain-secret"))
     return faults
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from agent.domain import fleet, sops_file, sops_rules
+from agent.domain import fleet, secret_faults, sops_file, sops_rules
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.readers import PERSONS_PATH, Repository, host_key_path
@@ -63,27 +63,24 @@ def _host_keys(repository: Repository) -> Iterator[Finding]:
 def _secret(repository: Repository, path: str) -> Iterator[Finding]:
     content = repository.files[path]
     try:
+        fault = secret_faults.fault(content, path)
         file = sops_file.read(content, path)
     except PermanentError as err:
-        yield Finding(Level.ERROR, PLAIN_RULE, err.where or path, err.message, err.hint)
+        fault, file = err, None
+    if fault:
+        yield Finding(Level.ERROR, PLAIN_RULE, fault.where or path, fault.message, fault.hint)
+    if file is None or (fault and not file.unprotected):
         return
-    if file is None:
+    for name, line in () if fault else file.exposed:
         yield Finding(
-            Level.ERROR,
-            PLAIN_RULE,
-            path,
-            "the file is called secret but is not encrypted",
-            f"sops encrypt -i {path}; what has been pushed in the clear must be changed",
-        )
-        return
-    for name, line in file.plain:
-        yield Finding(
-            Level.ERROR,
+            Level.WARNING,
             PLAIN_RULE,
             f"{path}:{line}",
-            f"{name} stands here in the clear: it was not written by sops",
-            f"take it out, set it with sops edit {path}, and change it if it was pushed",
+            f"{name} looks secret, and the file's own rule leaves it in the clear",
+            "widen the rule in .sops.yaml, or give it another name if it is none",
         )
+    for each in secret_faults.in_the_clear(file, path):
+        yield Finding(Level.ERROR, PLAIN_RULE, each.where or path, each.message, each.hint)
     if file.groups > 1:
         yield Finding(
             Level.ERROR,

@@ -39,17 +39,18 @@ def refusal(content: bytes, path: str, own: Sequence[str], *, others: bool) -> P
         return PermanentError(
             f"{_SAID}: it is encrypted for keys of {kinds}, for none of age", where=path, hint=_ADD
         )
-    found = f"its {len(file.recipients)} recipients ({_some(file.recipients)})"
+    count = len(file.recipients)
+    found = f"its {count} recipients" if count > 1 else "its one recipient"
+    found += f" ({_some(file.recipients)})"
     if others:
         return PermanentError(
             f"{_SAID}: which of {found} is this host's cannot be told from a key of its kind",
             where=path,
             hint="if its public half is not among them, add it and run sops updatekeys",
         )
-    keys = " and ".join(own)
-    return PermanentError(
-        f"{_SAID}: {keys} {'is' if len(own) == 1 else 'are'} none of {found}", where=path, hint=_ADD
-    )
+    verb = "is" if len(own) == 1 else "are"
+    none = f"{verb} none of" if count > 1 else f"{verb} not"
+    return PermanentError(f"{_SAID}: {' and '.join(own)} {none} {found}", where=path, hint=_ADD)
 
 
 def _is_recipient(file: Sealed, place: int, where: str) -> PermanentError:

@@ -2,46 +2,70 @@
 
 The kinds are told apart by name, as SOPS does: ``.env`` is dotenv, then YAML, JSON and INI, and
 anything else is a binary file, which SOPS stores as JSON. No message holds a value.
+
+Everybody who asks whether a file is encrypted asks here: ``commitd check``, ``commitd secrets`` and
+the host itself.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.domain import documents
-from agent.domain.errors import PermanentError
+import yaml
 
-_SEALED = "ENC["
+from agent.domain import documents, sops_scope
+from agent.domain.errors import PermanentError
+from agent.domain.secrecy import looks_secret
+from agent.domain.sops_scope import Scope
+
+ENCRYPTED = "ENC["
+"""How each value begins that SOPS has encrypted."""
 _PREFIX = "sops_"
 _RECIPIENT = re.compile(r"(?:(key_groups__list_\d+__map_)?)age__list_\d+__map_recipient")
 _OTHERS = ("pgp", "kms", "gcp_kms", "azure_kv", "hc_vault", "hckms")
 _OTHER = re.compile(rf"(?:key_groups__list_\d+__map_)?({'|'.join(_OTHERS)})__list_\d+__map_.*")
 _GROUP = re.compile(r"key_groups__list_(\d+)__map_")
-_OWN_CHOICE = (
-    "unencrypted_regex", "encrypted_regex", "encrypted_suffix",
-    "encrypted_comment_regex", "unencrypted_comment_regex",
-)  # fmt: skip
-_DEFAULT_SUFFIX = "_unencrypted"
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
+_NULL = "tag:yaml.org,2002:null"
 _THRESHOLD = re.compile(r"[1-9][0-9]{0,2}")
+_COMMENT = re.compile(rf"(?=[#;]([^\n]{{0,{sops_scope.LONGEST_NAME + 1}}}))")
+"""Whatever may be one, also within a value."""
+
+Named = tuple[str, int]
+"""A value by its name, dotted where names lead to it, and its line from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """``recipients`` are age's alone, in order; ``groups`` are as many as must come together.
 
-    ``plain`` are names and lines (from 1) of values that stand there in the clear although the
-    file does not say that they should. ``others`` are kinds of keys it is for besides age's.
+    ``plain`` are values that stand there in the clear although SOPS would have encrypted them, and
+    ``exposed`` those that look secret and which the file's own rule leaves in the clear. ``others``
+    are kinds of keys it is for besides age's. ``unprotected`` is the rule of a file that holds
+    values and has none of them encrypted.
     """
 
     recipients: tuple[str, ...]
     groups: int = 1
-    plain: tuple[tuple[str, int], ...] = ()
+    plain: tuple[Named, ...] = ()
     others: tuple[str, ...] = ()
+    exposed: tuple[Named, ...] = ()
+    unprotected: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One value as it stands there. ``comments`` stand before it; None where that is not known."""
+
+    names: tuple[str, ...]
+    value: Any
+    line: int
+    shown: str
+    comments: tuple[str, ...] | None = None
 
 
 def read(content: bytes, path: str) -> Sealed | None:
@@ -50,17 +74,32 @@ def read(content: bytes, path: str) -> Sealed | None:
     Raises :class:`PermanentError` with ``file:line`` for a file that is not of its kind.
     """
     if path.endswith(".env"):
-        return _flat(list(_dotenv(_text(content, path))))
+        return _flat(*_dotenv(_text(content, path)))
     if path.endswith(".ini"):
-        return _flat(list(_ini(_text(content, path))))
+        text = _text(content, path)
+        return _flat(*_ini(text), _COMMENT.findall(text))
     if path.endswith((".yaml", ".yml")):
-        document = documents.load(content, path)
-        return _nested(document.data, _text(content, path))
+        return _yaml(content, path)
     try:
         text = content.decode()
-        return _nested(json.loads(text), text)
+        data = json.loads(text)
     except (ValueError, RecursionError):
         return None  # any plain file that is no JSON
+    if not isinstance(data, dict):
+        return None
+    values = [
+        _Value(names, leaf, line_of(content, f'"{names[-1]}"'), ".".join(names))
+        for names, leaf in _leaves({k: v for k, v in data.items() if k != "sops"}, ())
+    ]
+    return _nested(data.get("sops"), values)
+
+
+def pairs(content: bytes, path: str) -> list[Named]:
+    """The names of a dotenv file as SOPS reads them, without its own; each with its line.
+
+    Raises :class:`PermanentError` as :func:`read` does.
+    """
+    return [(value.names[0], value.line) for value in _dotenv(_text(content, path))[1]]
 
 
 def line_of(content: bytes, word: str) -> int:
@@ -69,44 +108,42 @@ def line_of(content: bytes, word: str) -> int:
     return content.count(b"\n", 0, at) + 1 if at >= 0 else 1
 
 
-_Pair = tuple[str, str, int, bool]
-"""A name, its value, its line, and whether it is SOPS' own."""
-
-
-def _dotenv(text: str) -> Iterator[_Pair]:
+def _dotenv(text: str) -> tuple[dict[str, str], list[_Value]]:
+    """SOPS' own names with what they say, and all others."""
+    own: dict[str, str] = {}
+    values: list[_Value] = []
+    comments: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("#"):
+            comments.append(line[1:])
+            continue
         key, equals, value = line.partition("=")
-        if equals and not line.startswith("#"):
-            own = key.startswith(_PREFIX)
-            yield key.removeprefix(_PREFIX) if own else key, value.rstrip("\r"), number, own
+        if not equals:
+            continue
+        value = value.rstrip("\r")
+        if key.startswith(_PREFIX):
+            own[key.removeprefix(_PREFIX)] = value
+        else:
+            values.append(_Value((key,), value, number, _shown(key, value), tuple(comments)))
+        comments = []
+    return own, values
 
 
-def _ini(text: str) -> Iterator[_Pair]:
-    own = False
+def _ini(text: str) -> tuple[dict[str, str], list[_Value]]:
+    own: dict[str, str] = {}
+    values: list[_Value] = []
+    section = "DEFAULT"
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if line.startswith("["):
-            own = line == "[sops]"
+            section = line.partition("]")[0][1:]
         elif line and line[0] not in "#;":
-            key, _, value = line.partition("=")
-            yield key.strip(), value.strip(), number, own
-
-
-def _flat(pairs: list[_Pair]) -> Sealed | None:
-    """Of a file whose metadata are pairs with long names."""
-    own = {key: value for key, value, _, sops in pairs if sops}
-    if not own.get("mac"):
-        return None
-    recipients = tuple(value for key, value in own.items() if _RECIPIENT.fullmatch(key))
-    groups = {found[1] for key in own if (found := _GROUP.match(key))}
-    suffix = _suffix(own)
-    plain = tuple(
-        (_shown(key, value), line)
-        for key, value, line, sops in pairs
-        if not sops and suffix and not key.endswith(suffix) and _in_clear(value)
-    )
-    others = tuple(sorted({found[1] for key in own if (found := _OTHER.fullmatch(key))}))
-    return Sealed(recipients, _needed(own, len(groups)), plain, others)
+            key, _, value = (part.strip() for part in line.partition("="))
+            if section == "sops":
+                own[key] = value
+            else:
+                values.append(_Value((section, key), value, number, _shown(key, value)))
+    return own, values
 
 
 def _shown(key: str, value: str) -> str:
@@ -114,9 +151,54 @@ def _shown(key: str, value: str) -> str:
     return key if _NAME.fullmatch(key) and value.strip("=") else "a value"
 
 
-def _nested(data: Any, text: str) -> Sealed | None:
+def _flat(
+    own: Mapping[str, str], values: Sequence[_Value], comments: Sequence[str] = ()
+) -> Sealed | None:
+    """Of a file whose metadata are pairs with long names."""
+    if not own.get("mac"):
+        return None
+    recipients = tuple(value for key, value in own.items() if _RECIPIENT.fullmatch(key))
+    groups = {found[1] for key in own if (found := _GROUP.match(key))}
+    others = {found[1] for key in own if (found := _OTHER.fullmatch(key))}
+    return _judged(own, recipients, values, groups=len(groups), others=others, comments=comments)
+
+
+def _yaml(content: bytes, path: str) -> Sealed | None:
+    """SOPS puts its metadata into each document."""
+    own = None
+    values: list[_Value] = []
+    for root in documents.compose_all(content, path):
+        for key, node in root.value if isinstance(root, yaml.MappingNode) else ():
+            if key.value == "sops":
+                own = own or _data(node)
+            else:
+                values += _nodes(node, (str(key.value),))
+    return _nested(own, values, _COMMENT.findall(_text(content, path)))
+
+
+def _nodes(node: yaml.Node, names: tuple[str, ...]) -> Iterator[_Value]:
+    """Each value as it is written: what YAML takes it for is nobody's business, nor shown."""
+    if isinstance(node, yaml.MappingNode):
+        for key, inner in node.value:
+            yield from _nodes(inner, (*names, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            yield from _nodes(inner, names)
+    else:
+        value = None if node.tag == _NULL else node.value
+        yield _Value(names, value, node.start_mark.line + 1, ".".join(names))
+
+
+def _data(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _data(inner) for key, inner in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_data(inner) for inner in node.value]
+    return None if node.tag == _NULL else node.value
+
+
+def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str] = ()) -> Sealed | None:
     """Of a file whose metadata is a mapping ``sops`` at its top."""
-    own = data.get("sops") if isinstance(data, dict) else None
     if not isinstance(own, dict) or not own.get("mac"):
         return None
     groups = own.get("key_groups")
@@ -128,45 +210,51 @@ def _nested(data: Any, text: str) -> Sealed | None:
         for entry in place["age"]
         if isinstance(entry, dict) and entry.get("recipient")
     )
-    suffix = _suffix(own)
-    names = [
-        path
-        for key, value in data.items()
-        if key != "sops" and suffix
-        for path, leaf in _leaves(value, str(key), suffix)
-        if _in_clear(leaf)
-    ]
-    content = text.encode()
-    plain = tuple((name, line_of(content, name.rpartition(".")[2])) for name in names)
     others = {
         kind for each in places if isinstance(each, dict) for kind in _OTHERS if each.get(kind)
     }
-    return Sealed(recipients, _needed(own, len(places)), plain, tuple(sorted(others)))
+    return _judged(own, recipients, values, groups=len(places), others=others, comments=comments)
 
 
-def _leaves(value: Any, name: str, suffix: str) -> Iterator[tuple[str, Any]]:
-    if name.endswith(suffix):
-        return
+def _judged(
+    own: Mapping[str, Any],
+    recipients: tuple[str, ...],
+    values: Sequence[_Value],
+    *,
+    groups: int,
+    others: set[str],
+    comments: Sequence[str],
+) -> Sealed:
+    """``comments`` are all of the file and perhaps more, where each value does not know its own."""
+    scope = sops_scope.of(own)
+    idle = scope.without_effect([*comments, *(each.lstrip() for each in comments)])
+    full = [value for value in values if value.value not in (None, "")]  # which SOPS leaves alone
+    plain = [value for value in full if not str(value.value).startswith(ENCRYPTED)]
+    meant: dict[bool | None, list[_Value]] = {True: [], False: [], None: []}
+    for value in plain:
+        given = () if idle and value.comments is None else value.comments
+        meant[scope.encrypts(value.names, given)].append(value)
+    exposed = [v for v in meant[False] if looks_secret(v.names[-1], str(v.value))]
+    return Sealed(
+        recipients,
+        _needed(own, groups),
+        tuple((value.shown, value.line) for value in meant[True]),
+        tuple(sorted(others)),
+        tuple((value.shown, value.line) for value in exposed),
+        scope if full and len(plain) == len(full) and not meant[True] else None,
+    )
+
+
+def _leaves(value: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value with the names that lead to it: those of mappings alone."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}", suffix)
+            yield from _leaves(inner, (*names, str(key)))
     elif isinstance(value, list):
         for inner in value:
-            yield from _leaves(inner, name, suffix)
+            yield from _leaves(inner, names)
     else:
-        yield name, value
-
-
-def _in_clear(value: Any) -> bool:
-    """SOPS leaves what is empty as it is."""
-    return value not in (None, "") and not str(value).startswith(_SEALED)
-
-
-def _suffix(own: Mapping[str, Any]) -> str | None:
-    """What names of values end with that are meant to be read; None where other rules hold."""
-    if any(own.get(key) for key in _OWN_CHOICE):
-        return None
-    return str(own.get("unencrypted_suffix") or _DEFAULT_SUFFIX)
+        yield names, value
 
 
 def _needed(own: Mapping[str, Any], groups: int) -> int:

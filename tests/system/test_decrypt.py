@@ -128,8 +128,8 @@ def test_a_secret_for_another_key_is_said_as_such(fleet: Fleet, sops: dict[str, 
     fleet.commit("first", files)
     result = fleet.host(secrets=sops).once()
     assert result.returncode == 1
-    said = f"this host's age key cannot decrypt it: {fleet.box.age.recipient} is none of its 1 "
-    assert f"{said}recipients ({stranger.recipient[:16]}…)" in result.stderr
+    said = f"this host's age key cannot decrypt it: {fleet.box.age.recipient} is not its one "
+    assert f"{said}recipient ({stranger.recipient[:16]}…)" in result.stderr
     assert set(fleet.running()) == {"two-app-1"}
 
 
@@ -204,6 +204,39 @@ def test_an_image_with_another_digest_never_runs(fleet: Fleet) -> None:
     assert result.returncode == 1
     assert f"{image}: " in result.stderr
     assert fleet.running() == {}
+
+
+def test_what_is_called_secret_and_is_none_says_what_it_is_and_blocks_its_stack(
+    fleet: Fleet,
+) -> None:
+    """The host and `check` read the same of it, and never that it should be encrypted twice."""
+    uses = "    environment: {PASSWORD: '${PASSWORD:-}'}\n"
+    mounts = "    volumes: [./.decrypted.x.secret.yaml:/x:ro]\n"
+    partly = fleet.box.encrypt(f'NOTE_unencrypted="{CANARY}\nPASSWORD=good\n')
+    edited = _encrypt(fleet, "PASSWORD=x\nOTHER=y\n").decode().splitlines()
+    edited[1] = f"OTHER={CANARY}"
+    clear = "sops:\n  mac: x\n  encrypted_regex: ^data$\n"
+    names = ("partly", "edited", "binary", "clear")
+    files = {f"stacks/{name}/compose.yaml": fleet.compose(more=uses) for name in names}
+    files["stacks/clear/compose.yaml"] = fleet.compose(more=mounts)
+    contents: dict[str, str | bytes | None] = {
+        **files,
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in names),
+        "stacks/partly/x.secret.env": partly,
+        "stacks/edited/x.secret.env": "\n".join([*edited, ""]),
+        "stacks/binary/x.secret.env": fleet.box.encrypt("PASSWORD=x\n", kind="binary"),
+        "stacks/clear/x.secret.yaml": f"password: hunter2\n{clear}",
+    }
+    fleet.commit("first", contents)
+    result = fleet.host().once()
+    assert result.returncode == 1
+    assert set(fleet.running()) == {"partly-app-1"}
+    said = result.stdout + result.stderr
+    assert "stacks/edited/x.secret.env:2: OTHER stands here in the clear" in said
+    assert "binary/x.secret.env: SOPS has encrypted it as one piece of data (binary), and" in said
+    assert "stacks/clear/x.secret.yaml: nothing in the file is encrypted: its rule, enc" in said
+    assert "canary" not in said
+    assert "hunter2" not in said
 
 
 def test_secrets_may_not_steer_compose_itself(fleet: Fleet) -> None:
@@ -312,7 +345,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
 
     async def main() -> None:
         first = await keeper.refresh(declaring("bad"), frozenset())
-        assert "it is not a SOPS file" in first["web"][1]
+        assert "but is not encrypted" in first["web"][1]
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad"]
         await anyio.sleep(FIRST_BACKOFF_S)

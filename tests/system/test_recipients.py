@@ -227,7 +227,7 @@ def test_a_hosts_key_is_made_used_and_replaced(fleet: Fleet) -> None:
     )
     person.sh("commitd secrets recipients --write")
     person.sh("cd stacks/web && echo PASSWORD=first > web.secret.env")
-    assert "it is not encrypted" in person.sh("commitd secrets recipients --update", 1)
+    assert "but is not encrypted" in person.sh("commitd secrets recipients --update", 1)
     person.sh("sops encrypt -i stacks/web/web.secret.env")
     assert person.sh("commitd secrets recipients --update") == ""
     fleet.workspace.commit("a secret")

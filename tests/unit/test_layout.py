@@ -218,6 +218,14 @@ WEB = "stacks/web/compose.yaml"
         ("stacks/web/x.secret.env", "P=1", "stacks/web/x.secret.env", "not encrypted", "sops"),
         ("stacks/web/x.secret.env", "", "stacks/web/x.secret.env", "not encrypted", "sops"),
         (
+            "stacks/web/x.secret.env", '{"data": "ENC[x]", "sops": {"mac": "m"}}',
+            "stacks/web/x.secret.env", "its name says dotenv", "sops decrypt --input-type binary",
+        ),
+        (
+            "stacks/web/x.secret.env", "A=x\nsops_mac=m\nsops_encrypted_regex=^data$",
+            "stacks/web/x.secret.env", "nothing in the file is encrypted", "take encrypted_regex",
+        ),
+        (
             "stacks/web/x.secret.env", f"PWD=ENC[x]\n{SEALED}",
             "stacks/web/x.secret.env:1", "Compose sets PWD itself", "take",
         ),
@@ -235,6 +243,12 @@ def test_a_broken_stack_breaks_alone(
     assert message in fault.message
     assert hint in (fault.hint or "")
     assert len(str(fault)) < 500
+
+
+def test_an_encrypted_file_is_read_a_line_at_a_time_as_sops_does() -> None:
+    """A quote that is open in a value does not hide what stands behind it."""
+    content = f'NOTE_unencrypted="open\n{SEALED}'
+    assert read(with_file("stacks/web/x.secret.env", content)).broken == {}
 
 
 @pytest.mark.parametrize("place", ["global", "host/media"])

@@ -27,6 +27,10 @@ def nested(*keys: str, **values: object) -> str:
     return json.dumps({"a": "ENC[x]", **values, "sops": {"age": age, "mac": "ENC[x]"}}, indent=1)
 
 
+def binary(*keys: str) -> str:
+    return nested(*keys).replace('"a"', '"data"')
+
+
 def ini(*keys: str) -> str:
     lines = [f"age__list_{i}__map_recipient = {key}" for i, key in enumerate(keys)]
     return "\n".join(["[s]", "a = ENC[x]", "", "[sops]", *lines, "mac = ENC[x]", ""])
@@ -46,7 +50,7 @@ GOOD: Mapping[str, str] = {
     "stacks/db/compose.yaml": COMPOSE,
     "stacks/db/.secret.env": dotenv(MEDIA, ADA),
     "stacks/db/init.secret.ini": ini(MEDIA, ADA),
-    "stacks/db/dump.secret.bin": nested(MEDIA, ADA),
+    "stacks/db/dump.secret.bin": binary(MEDIA, ADA),
     "stacks/unused/x.secret.json": nested(ADA),
 }
 
@@ -72,7 +76,7 @@ def test_a_repository_where_everybody_reads_what_they_need_is_good() -> None:
          "media needs this file"),
         ({"stacks/db/init.secret.ini": ini(ADA)}, "error", "stacks/db/init.secret.ini",
          "media needs this file"),
-        ({"stacks/db/dump.secret.bin": nested(ADA)}, "error", "stacks/db/dump.secret.bin",
+        ({"stacks/db/dump.secret.bin": binary(ADA)}, "error", "stacks/db/dump.secret.bin",
          "media needs this file"),
         ({"host/media/age.pub": OLD}, "error", "global/all.secret.env", "media needs this file"),
         # one that can and does not need to: with the line of its recipient
@@ -92,6 +96,8 @@ def test_a_repository_where_everybody_reads_what_they_need_is_good() -> None:
          "called secret but is not encrypted"),
         ({"host/media/tls.secret.yaml": "a: hunter2\n"}, "error", "host/media/tls.secret.yaml",
          "called secret but is not encrypted"),
+        ({"host/media/tls.secret.yaml": "a: !!bool hunter2\n"}, "error",
+         "host/media/tls.secret.yaml", "called secret but is not encrypted"),
         ({"stacks/db/dump.secret.bin": "hunter2"}, "error", "stacks/db/dump.secret.bin",
          "called secret but is not encrypted"),
         ({"stacks/db/init.secret.ini": "[s]\na = hunter2\n"}, "error", "stacks/db/init.secret.ini",
@@ -99,9 +105,20 @@ def test_a_repository_where_everybody_reads_what_they_need_is_good() -> None:
         ({"stacks/db/.secret.env": dotenv(MEDIA, ADA, more="NEW=hunter2")}, "error",
          "stacks/db/.secret.env:2", "NEW stands here in the clear"),
         ({"host/media/tls.secret.yaml": nested(MEDIA, ADA, b={"c": ["hunter2"]})}, "error",
-         "host/media/tls.secret.yaml:4", "b.c stands here in the clear"),
+         "host/media/tls.secret.yaml:5", "b.c stands here in the clear"),
         ({"host/media/tls.secret.yaml": "a: [\n"}, "error", "host/media/tls.secret.yaml:1",
          "not valid YAML"),
+        # in the clear by the file's own rule
+        ({"stacks/db/.secret.env": dotenv(MEDIA, ADA, more="""\
+TOKEN=hunter2
+sops_encrypted_regex=^A$""")}, "warning", "stacks/db/.secret.env:2",
+         "TOKEN looks secret, and the file's own rule leaves it in the clear"),
+        ({"host/media/tls.secret.yaml": nested(MEDIA, ADA).replace("ENC[x]", "hunter2").replace(
+            '"mac"', '"encrypted_regex": "^data$", "mac"')}, "error", "host/media/tls.secret.yaml",
+         "nothing in the file is encrypted: its rule, encrypted_regex '^data$',"),
+        # encrypted for another name
+        ({"stacks/db/.secret.env": nested(MEDIA, ADA)}, "error", "stacks/db/.secret.env",
+         "SOPS has encrypted it as json, and its name says dotenv"),
         # keys of hosts
         ({"host/edge/age.pub": None}, "warning", "host/edge/age.pub",
          "edge has secrets to read (global/all.secret.env and 1 more) but no public key"),
@@ -151,7 +168,7 @@ def test_what_a_stack_names_elsewhere_is_needed_as_well() -> None:
     assert [(where, message[:4]) for _, where, message in found(changes)] == [
         ("stacks/db/dump.secret.bin", "edge")
     ]
-    wider = {**changes, "stacks/db/dump.secret.bin": nested(MEDIA, EDGE, ADA)}
+    wider = {**changes, "stacks/db/dump.secret.bin": binary(MEDIA, EDGE, ADA)}
     assert found(wider) == []
 
 

@@ -27,6 +27,7 @@ def test_a_host_that_is_no_recipient_hears_its_key_and_whose_the_file_is() -> No
     assert said.startswith(f"{PATH}: this host's age key cannot decrypt it: {MINE} is none of its ")
     assert f"its 2 recipients ({A[:16]}…, {B[:16]}…)" in said
     assert "age.pub in the repository is this key" in said
+    assert f"{MINE} is not its one recipient ({A[:16]}…)" in _said(_file(A))
     assert f"{MINE} and {OLD} are none of its 2" in _said(_file(A, B), (MINE, OLD))
     assert f"is none of its 6 recipients ({A[:16]}…, {B[:16]}…, {A[:16]}…, {B[:16]}…, …)" in (
         _said(_file(A, B, A, B, A, B))
