@@ -209,10 +209,13 @@ class Compose:
         except process.OverdueError as err:
             raise StillWaitingError(err.message) from None
 
-    async def recreate(self, stack: Invocation, service: str) -> None:
-        """Replace the containers of one service by equal ones; their volumes go over to them."""
+    async def recreate(self, stack: Invocation, service: str, *, start: bool = True) -> None:
+        """Replace the containers of one service by equal ones; their volumes go over to them.
+
+        Without ``start`` they do not run yet.
+        """
         await self._stack(
-            stack, "up", "--detach", "--pull", "never", "--no-build",
+            stack, "up", "--detach" if start else "--no-start", "--pull", "never", "--no-build",
             "--force-recreate", "--no-deps", service,
         )  # fmt: skip
 

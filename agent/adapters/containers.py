@@ -95,6 +95,7 @@ def from_listing(raw: Any) -> Container:
         network=network,
         young=bool(_YOUNG.match(status)),
         joins=_joined(network),
+        networks=_networks(raw),
     )
 
 
@@ -113,8 +114,19 @@ def from_inspect(raw: Mapping[str, Any]) -> Container:
         restart=raw["HostConfig"]["RestartPolicy"]["Name"],
         network=raw["HostConfig"].get("NetworkMode"),
         joins=_joined(*(raw["HostConfig"].get(key) for key in _NAMESPACES)),
-        started=datetime.fromisoformat(at).timestamp() if (at := state.get("StartedAt")) else None,
+        created=_time(raw.get("Created")) or 0.0,
+        started=_time(state.get("StartedAt")),
+        networks=_networks(raw),
     )
+
+
+def _time(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def _networks(raw: Mapping[str, Any]) -> frozenset[str] | None:
+    found = (raw.get("NetworkSettings") or {}).get("Networks")
+    return None if found is None else frozenset(found)
 
 
 def _joined(*modes: str | None) -> frozenset[str]:

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from agent.adapters.compose import Compose
+from agent.adapters.compose import Compose, StillWaitingError
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
-from agent.control.observe import look
+from agent.control import unsound
 from agent.control.secrets import SecretKeeper
 from agent.domain import drift, reaction, removal
 from agent.domain.container import CONFIG_HASH, Container, CutOff
@@ -124,6 +124,21 @@ class Stacks:
         :class:`StillWaitingError`. Raises :class:`CommitdError`.
         """
         await self._unpause(ready.stack.name)
+        try:
+            await self._up(ready)
+        except StillWaitingError:
+            raise
+        except CommitdError:
+            stuck = await unsound.unstartable(self._engine, ready.stack.name, ready.services)
+            if not stuck:
+                raise
+            for service in stuck:
+                remade = self._compose.recreate(ready.invocation, service, start=False)
+                await self._step(remade)
+            await self._up(ready)
+        return await self._named_right(ready.stack.name, ready.services)
+
+    async def _up(self, ready: Ready) -> None:
         if any(service.waits for service in ready.services.values()):
             # Only the waiting may be cut short: a container that was half recreated is gone.
             await self._step(self._compose.create(ready.invocation))
@@ -131,7 +146,6 @@ class Stacks:
             await self._step(self._compose.start(ready.invocation, limit_s))
         else:
             await self._step(self._compose.up(ready.invocation))
-        return await self._named_right(ready.stack.name, ready.services)
 
     async def put_back(self, ready: Ready, replaced: Collection[str]) -> list[Container]:
         """Have again what somebody else removed, stopped or paused; the containers there are then.
@@ -162,17 +176,8 @@ class Stacks:
         return ready.reaction(service, older)
 
     async def cut_off(self, ready: Ready) -> dict[str, CutOff]:
-        """The services of which a container runs in namespaces that have ended."""
-        name = ready.stack.name
-        joining = {
-            (name, service) for service, expected in ready.services.items() if expected.joins
-        }
-        if not joining:
-            return {}
-        found = await look(self._engine, joining, {})
-        return {
-            c.service: c.cut_off for c in found if c.project == name and c.service and c.cut_off
-        }
+        """As :func:`unsound.cut_off`."""
+        return await unsound.cut_off(self._engine, ready.stack.name, ready.services)
 
     async def react(
         self, ready: Ready, service: str, containers: Iterable[Container], how: str
@@ -304,7 +309,7 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             expected.finishes,
             expected.container_name,
             ready.files(name),
-            expected.joins,
+            bool(expected.joins),
         )
         for name, expected in sorted(ready.services.items())
         if expected.scale and name in hashes

@@ -44,8 +44,10 @@ class Container:
 
     ``network`` is the one it was started with; an event does not tell it. It is ``young`` while a
     listing says that it has run for less than a minute. It ``joins`` namespaces of containers, by
-    ID or name; a listing tells it of the network alone. ``started`` is in seconds since the epoch,
-    and only an inspect tells it. ``cut_off`` is what follows from both, once somebody has looked.
+    ID or name; a listing tells it of the network alone. ``created`` and ``started`` are in seconds
+    since the epoch; only an inspect tells ``started``, and ``created`` as a fraction. ``cut_off``
+    is what follows for its namespaces, once somebody has looked. ``networks`` are the names of
+    those that it is connected to; None: not known.
     """
 
     id: str
@@ -55,13 +57,14 @@ class Container:
     labels: Mapping[str, str]
     exit_code: int | None = None
     health: str | None = None
-    created: int = 0
+    created: float = 0.0
     restart: str | None = None
     network: str | None = None
     young: bool = False
     joins: frozenset[str] = frozenset()
     started: float | None = None
     cut_off: CutOff | None = None
+    networks: frozenset[str] | None = None
 
     @property
     def project(self) -> str | None:

@@ -30,7 +30,7 @@ def services(
         name: replace(
             _service(raw, files, inline.digest(raw, model, value, salt)),
             needs=needed[name],
-            joins=bool(_joined(raw)),
+            joins=frozenset(":".join(words) for words in _joined(raw)),
         )
         for name, raw in (model.get("services") or {}).items()
     }

@@ -33,7 +33,7 @@ class Expected:
     mounted into it, its file-based configs and secrets included. ``waits`` when Compose starts it
     only once another service is healthy, or has ended well. ``inline`` stands for the configs and
     secrets that Compose writes into it; empty: none. ``needs`` are the services of its stack that
-    it depends on; it ``joins`` when it runs in namespaces of another container, of whatever stack.
+    it depends on; it ``joins`` namespaces of these (``service:NAME`` or ``container:NAME``).
     """
 
     image: str
@@ -44,7 +44,7 @@ class Expected:
     waits: bool = False
     inline: str = ""
     needs: Mapping[str, Need] = field(default_factory=dict)
-    joins: bool = False
+    joins: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

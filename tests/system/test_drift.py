@@ -96,6 +96,33 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
     assert fleet.box.engine.run("volume", "ls", "--quiet") == volumes
 
 
+def test_what_no_start_brings_back_is_made_anew_with_its_data(fleet: Fleet) -> None:
+    """Its network was pruned while it was stopped, or the owner of its network is another one."""
+    image = f"image: '{fleet.idle}'"
+    lines = {
+        "web": f"{{{image}, volumes: [/anonymous]}}",
+        "after": f"{{{image}, depends_on: {{web: {{condition: service_started}}}}}}",
+        "vpn": f"{{{image}, container_name: vpn}}",
+        "inside": f"{{{image}, network_mode: 'container:vpn', depends_on: [vpn]}}",
+    }
+    services = "services:\n" + "".join(f"  {name}: {how}\n" for name, how in lines.items())
+    fleet.commit(
+        "first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": services}
+    )
+    host = fleet.host()
+    assert host.once().returncode == 0
+    names = set(fleet.running())
+    fleet.box.engine.run("exec", "one-web-1", "touch", "/anonymous/precious")
+    fleet.box.engine.run("stop", "--time", "0", *names)
+    fleet.box.engine.run("rm", "vpn")
+    fleet.box.engine.run("network", "prune", "--force")
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "one-web-1 cannot be started again: its network one_default was removed" in result.stderr
+    assert set(fleet.running()) == names
+    assert "precious" in fleet.box.engine.run("exec", "one-web-1", "ls", "/anonymous")
+
+
 def test_what_drifts_again_and_again_is_repaired_less_and_less_often(
     fleet: Fleet, host: Host
 ) -> None:

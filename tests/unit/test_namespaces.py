@@ -105,4 +105,8 @@ def test_what_services_need_of_each_other_is_read_from_the_model() -> None:
         "alone": {},
     }
     found = expected.services(model, lambda _: "", "")
-    assert {name for name, each in found.items() if each.joins} == {"net", "pid", "other"}
+    assert {name: set(each.joins) for name, each in found.items() if each.joins} == {
+        "net": {"service:vpn"},
+        "pid": {"container:gluetun"},
+        "other": {"container:elsewhere"},
+    }
