@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
 
 from agent.adapters.git import Git, broken
 from agent.adapters.repository import Repository
+from agent.domain import lfs
 from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.model import Revision, Tree, TreeEntry
 from agent.domain.snapshot import GITLINK, SYMLINK
@@ -27,11 +28,15 @@ Wanted = Callable[[Tree], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tree, the contents that were asked for by path, and the commit (``ON_DISK``: none)."""
+    """A tree, the contents that were asked for by path, and the commit (``ON_DISK``: none).
+
+    Of the paths in ``elsewhere`` Git LFS has the content, and Git a pointer, whatever is on disk.
+    """
 
     tree: Tree
     contents: Mapping[str, bytes]
     revision: Revision
+    elsewhere: frozenset[str] = frozenset()
 
 
 async def on_disk(root: Path, wanted: Wanted) -> Source:
@@ -46,10 +51,36 @@ async def on_disk(root: Path, wanted: Wanted) -> Source:
         if result.code != 0:
             raise broken("the clone cannot be read", result)
         names = set(os.fsdecode(result.out).split("\0")) - {""}
+        elsewhere = await _elsewhere(git, names)
     else:
         await _refuse_part(root)
         names = await anyio.to_thread.run_sync(_walk, root)
-    return await anyio.to_thread.run_sync(_read, root, names, wanted)
+        elsewhere = frozenset()
+    source = await anyio.to_thread.run_sync(_read, root, names, wanted)
+    return replace(source, elsewhere=elsewhere & source.tree.keys())
+
+
+async def _elsewhere(git: Git, names: Iterable[str]) -> frozenset[str]:
+    """The paths that the attributes of the clone give to Git LFS, unless Git has them whole."""
+    asked = os.fsencode("".join(f"{name}\0" for name in names))
+    result = await git.run("check-attr", "-z", "--stdin", "filter", stdin=asked)
+    if result.code != 0:
+        raise broken("the attributes of the clone cannot be read", result)
+    words = os.fsdecode(result.out).split("\0")
+    found = [path for path, value in zip(words[::3], words[2::3], strict=False) if value == "lfs"]
+    if not found:
+        return frozenset()
+    asked = os.fsencode("".join(f":{path}\0" for path in found))
+    result = await git.run("cat-file", "--batch-check=%(objectsize)", "-z", stdin=asked)
+    if result.code != 0:
+        raise broken("the index of the clone cannot be read", result)
+    sizes = result.out.decode(errors="replace").splitlines()
+    # What is not in the index yet becomes a pointer when it is added.
+    return frozenset(
+        path
+        for path, size in zip(found, sizes, strict=False)
+        if not size.isdigit() or int(size) <= lfs.MAX_BYTES
+    )
 
 
 async def at(root: Path, rev: str, wanted: Wanted) -> Source:

@@ -15,9 +15,9 @@ from agent.adapters.sources import Source
 from agent.control import offline, partial
 from agent.control.offline import Place
 from agent.control.partial import Look
-from agent.domain import census, recipients
+from agent.domain import census, lfs, recipients
 from agent.domain.census import NOWHERE, Census
-from agent.domain.checks import hosts, merge, stacks, values
+from agent.domain.checks import hosts, merge, networks, pointers, stacks, values
 from agent.domain.checks.hosts import Here
 from agent.domain.checks.merge import Found
 from agent.domain.checks.places import Places
@@ -30,6 +30,9 @@ TIMEOUT_S = 60.0
 _NO_ENGINE = "unix:///nonexistent"
 """Resolving asks none, and must not find one."""
 
+
+_SAID_BEFORE = {"policy": ("policy", "paths"), pointers.RULE: ("syntax", "env-file")}
+"""What the layout calls it, where it is not called the same."""
 
 Looks = Mapping[Place, Look] | None
 """At every stack that can be looked at; None without Compose."""
@@ -62,11 +65,17 @@ async def check(root: Path) -> Report:
     )
     program, problems = await program_here()
     looks = await _looks(source, found, program) if program else None
-    per_stack = await anyio.to_thread.run_sync(_judge, found, looks)
+    per_stack = await anyio.to_thread.run_sync(_judge, found, looks, _pointers(source))
     secrets = await anyio.to_thread.run_sync(recipients.judge, _files(found))
     findings = merge.arranged([*found.findings, *problems, *secrets, *per_stack])
     names = {stack.name for _, stack in _all(found)}
     return Report(findings, len(found.hosts), len(names))
+
+
+def _pointers(source: Source) -> frozenset[str]:
+    """The files that hosts get no more of than what Git LFS leaves in Git."""
+    read = {path for path, content in source.contents.items() if lfs.is_pointer(content)}
+    return source.elsewhere | read
 
 
 def _files(found: Census) -> dict[str, bytes]:
@@ -106,11 +115,11 @@ def parallel() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _judge(found: Census, looks: Looks) -> list[Finding]:
+def _judge(found: Census, looks: Looks, lost: frozenset[str]) -> list[Finding]:
     runs: dict[str, set[str]] = {}
     for host, stack in _all(found):
         runs.setdefault(stack.name, set()).add(host)
-    everything = [*_each_stack(found, looks), *_each_host(found, looks)]
+    everything = [*_each_stack(found, looks, lost), *_each_host(found, looks)]
     merged = merge.merge(everything, {name: frozenset(on) for name, on in runs.items()})
     files = {path for _, stack in _all(found) for path in census.plain(stack)}
     for path in sorted(files & found.contents.keys()):
@@ -118,21 +127,24 @@ def _judge(found: Census, looks: Looks) -> list[Finding]:
     return merged
 
 
-def _each_stack(found: Census, looks: Looks) -> Iterator[Found]:
+def _each_stack(found: Census, looks: Looks, lost: frozenset[str]) -> Iterator[Found]:
     told = {(finding.rule, finding.where) for finding in found.findings}
     for host, stack in _all(found):
-        for finding in _one(found, looks, host, stack):
+        for finding in _one(found, looks, host, stack, lost):
             # Of its own files the layout has said so already, that of variables it cannot see.
-            kinds = ("policy", "paths") if finding.rule == "policy" else (finding.rule,)
+            kinds = _SAID_BEFORE.get(finding.rule, (finding.rule,))
             if not any((kind, finding.where) in told for kind in kinds):
                 yield host, stack.name, finding
 
 
-def _one(found: Census, looks: Looks, host: str, stack: Stack) -> Iterator[Finding]:
+def _one(
+    found: Census, looks: Looks, host: str, stack: Stack, lost: frozenset[str]
+) -> Iterator[Finding]:
     places = Places(found.files, stack)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
     yield from values.encrypted(places)
+    yield from pointers.read(places, lost)
     if looks is None:
         yield from values.malformed(places)
     look = looks[host, stack.name] if looks else Look("", None)
@@ -143,6 +155,7 @@ def _one(found: Census, looks: Looks, host: str, stack: Stack) -> Iterator[Findi
     if host != NOWHERE:  # a host may set what is missing
         yield from values.unset(look.unset, places)
     yield from stacks.judge(stack, look.model, look.root, places)
+    yield from pointers.mounted(look.model, look.root, places, lost)
 
 
 def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
@@ -155,7 +168,7 @@ def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
             if looks and (look := looks[host, stack.name]).model is not None
         ]
         judged = [*hosts.disorder(here, state, places)]
-        for judge in (hosts.ports, hosts.container_names):
+        for judge in (hosts.ports, hosts.container_names, networks.subnets):
             judged += judge(together)
         whole = all(looks[host, stack.name].whole for stack in here) if looks else False
         if whole and len(together) == len(state.names) and not state.list_faults:

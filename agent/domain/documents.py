@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from agent.domain import lfs
 from agent.domain.errors import PermanentError
 
 MAX_BYTES = 1024 * 1024
@@ -104,6 +105,8 @@ def compose(content: bytes, name: str) -> tuple[str, yaml.Node | None]:
 
     None: an empty document. Raises as :func:`load` does, but looks at no key and no value.
     """
+    if lfs.is_pointer(content):
+        raise PermanentError(lfs.MESSAGE, where=name, hint=lfs.HINT)
     text = _text(content, name)
     try:
         _check_shape(text, name)

@@ -14,6 +14,7 @@ from agent.domain import (
     dotenv,
     fleet,
     interpolation,
+    lfs,
     references,
     sealed,
     secret_faults,
@@ -322,6 +323,8 @@ def _env_faults(files: Snapshot, path: str) -> list[Fault]:
         return [Fault("the file is not UTF-8", path, "save it as UTF-8", "env-file")]
     except PermanentError as err:
         return [Fault(err.message, err.where or path, err.hint, "env-file")]
+    if not secret and lfs.is_pointer(content):
+        return [Fault(lfs.MESSAGE, path, lfs.HINT, "env-file")]
     faults = [
         Fault(problem, f"{path}:{line}", "take it out of the file", "env-file")
         for key, line in found

@@ -10,7 +10,7 @@ import json
 import re
 from contextlib import suppress
 
-from agent.domain import sops_file
+from agent.domain import lfs, sops_file
 from agent.domain.errors import PermanentError
 from agent.domain.sealed import sops_type
 from agent.domain.sops_file import Sealed
@@ -29,6 +29,8 @@ def fault(content: bytes, path: str) -> PermanentError | None:
     A single value in the clear is none of these faults; SOPS refuses it, or it is meant. Raises
     :class:`PermanentError` for a file that is not of its kind, as :func:`sops_file.read` does.
     """
+    if lfs.is_pointer(content):
+        return PermanentError(lfs.MESSAGE, where=path, hint=lfs.HINT)
     file = sops_file.read(content, path)
     kind = sops_type(path)
     if file is not None and file.unprotected:

@@ -11,12 +11,17 @@ import pytest
 
 from agent.control import check
 from agent.domain.checks import RULES
+from tests.sandbox.process import SandboxError
 from tests.system.clones import GOOD, IMAGE, Clone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.sandbox import Sandbox
+
+
+_IPAM = "ipam: {config: [{subnet: '%s'}]}"
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n"
 
 
 def test_a_good_repository_gives_nothing(box: Sandbox) -> None:
@@ -257,6 +262,72 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ("ports", "stacks/web/compose.yaml:7"),
         },
     ),
+    "subnets of one host": (
+        {
+            "stacks/proxy/compose.yaml": (
+                f"services:\n  proxy:\n    image: {IMAGE}\n    networks: [edge, six, own]\n"
+                "networks:\n"
+                "  edge: {name: edge}\n"
+                "  own: {ipam: {config: [{subnet: 10.8.0.0/16}]}}\n"
+                "  six:\n"
+                "    enable_ipv6: true\n"
+                "    ipam: {config: [{subnet: 'fd00:1::/48'}, {subnet: 10.9.0.0/16}]}\n"
+            ),
+            "stacks/web/compose.yaml": (
+                f"services:\n  web:\n    image: {IMAGE}\n    networks: [edge, mine, six]\n"
+                "networks:\n"
+                "  edge: {external: true}\n"
+                "  six: {name: proxy_six, ipam: {config: [{subnet: 10.9.0.0/16}]}}\n"
+                "  mine:\n"
+                "    enable_ipv6: true\n"
+                "    ipam:\n"
+                "      config:\n"
+                "        - subnet: 10.8.3.0/24\n"
+                "        - subnet: fd00:1:0:7::/64\n"
+            ),
+        },
+        {
+            ("subnets", "stacks/web/compose.yaml:12"),
+            ("subnets", "stacks/web/compose.yaml:13"),
+        },
+    ),
+    "what Git LFS has": (
+        {
+            ".gitattributes": "*.model filter=lfs diff=lfs merge=lfs -text\n",
+            "global/all.env": POINTER,
+            "host/media/stacks.yaml": "- proxy\n- web\n- blog\n",
+            "stacks/blog/compose.yaml": POINTER,
+            "stacks/web/unused.png": POINTER,
+            "stacks/web/big.bin": POINTER,
+            "stacks/web/data/deep/a.bin": POINTER,
+            "stacks/web/a.model": "as it is on a disk with Git LFS",
+            "stacks/web/key.secret.yaml": POINTER,
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    volumes:\n"
+                "      - ./big.bin:/big.bin:ro\n"
+                "      - ./data:/data:ro\n"
+                "      - {type: bind, source: ./a.model, target: /a.model, read_only: true}\n"
+                "    configs: [conf]\n"
+                "configs:\n"
+                "  conf:\n"
+                "    file: big.bin\n"
+            ),
+        },
+        {
+            ("env-file", "global/all.env"),
+            ("syntax", "stacks/blog/compose.yaml"),
+            ("lfs", "stacks/web/compose.yaml:5"),
+            ("lfs", "stacks/web/compose.yaml:6"),
+            ("lfs", "stacks/web/compose.yaml:7"),
+            ("lfs", "stacks/web/compose.yaml:11"),
+            ("lfs", "stacks/web/key.secret.yaml"),
+            ("host-key", "host/media/age.pub"),
+            ("host-key", "host/nas/age.pub"),
+        },
+    ),
     "what nobody makes": (
         {
             "stacks/web/compose.yaml": (
@@ -450,6 +521,44 @@ def test_a_fault_is_found_with_its_line_and_nothing_else_is(
         assert "/tmp" not in finding.message
         assert "hunter2" not in str(finding)
     assert set(RULES) >= {f.rule for f in report.findings}
+
+
+def test_a_file_that_git_has_whole_is_no_pointer_whatever_the_attributes_say(box: Sandbox) -> None:
+    compose = GOOD["stacks/web/compose.yaml"]
+    clone = Clone(box, {**GOOD, "stacks/web/web.conf": "listen 8080\n" * 100})
+    clone.commit("before LFS")
+    clone.write({".gitattributes": "*.conf filter=lfs\n"})
+    assert clone.check().startswith("Nothing to complain about")
+    other = compose.replace("web.conf:/", "new.conf:/")
+    clone.write({"stacks/web/compose.yaml": other, "stacks/web/new.conf": "listen 8080\n" * 100})
+    assert clone.rules() == {("lfs", "stacks/web/compose.yaml:8")}
+
+
+def test_subnets_clash_that_the_engine_does_not_make_side_by_side(box: Sandbox) -> None:
+    pairs = (
+        ("10.50.0.0/24", "10.50.0.0/24"),
+        ("10.51.0.0/16", "10.51.1.0/24"),
+        ("10.52.0.0/24", "10.52.1.0/24"),
+        ("fd00:1::/48", "fd00:1:0:1::/64"),
+        ("fd00:3::/64", "fd00:4::/64"),
+    )
+    refused: set[int] = set()
+    stacks: dict[str, str | bytes] = {"host/media/stacks.yaml": "[a, b]\n"}
+    for which in (0, 1):
+        lines = [f"  n{n}: {{enable_ipv6: true, {_IPAM % p[which]}}}" for n, p in enumerate(pairs)]
+        used = ", ".join(f"n{number}" for number in range(len(pairs)))
+        content = f"services: {{a: {{image: '{IMAGE}', networks: [{used}]}}}}\nnetworks:\n"
+        stacks[f"stacks/{'ab'[which]}/compose.yaml"] = content + "\n".join([*lines, ""])
+        for number, pair in enumerate(pairs):
+            six = ["--ipv6"] if ":" in pair[which] else []
+            words = (*six, "--subnet", pair[which], f"subnet-{number}-{which}")
+            try:
+                box.engine.run("network", "create", *words)
+            except SandboxError:
+                refused.add(number)
+    found = Clone(box, stacks).rules()
+    assert found == {("subnets", f"stacks/b/compose.yaml:{3 + number}") for number in refused}
+    assert refused == {0, 1, 3}
 
 
 def test_what_is_found_on_some_hosts_alone_names_them(box: Sandbox) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.domain import census, placeholders
-from agent.domain.checks import RULES, hosts, merge, stacks, values
+from agent.domain.checks import RULES, hosts, merge, networks, stacks, values
 from agent.domain.checks.hosts import Here
 from agent.domain.checks.places import Places
 from agent.domain.finding import Finding, Level
@@ -62,6 +63,81 @@ def test_a_port_cannot_be_that_of_several_containers_of_a_service() -> None:
     ):  # fmt: skip
         assert bool(list(hosts.ports([here("a", port("80"), **more)]))) is clash
     assert not list(hosts.ports([here("a", port("80-90"), scale=2)]))
+
+
+def test_of_a_range_for_one_port_enough_must_be_free() -> None:
+    fixed = here("a", port("8000"), port("8001", "127.0.0.1"), port("8002", protocol="udp"))
+    for published, scale, clash in (
+        ("8000-8001", 1, True), ("8000-8002", 1, False), ("8000-8002", 2, True),
+        ("8002-8003", 2, False), ("7000-8000", 9, False),
+    ):  # fmt: skip
+        found = list(hosts.ports([fixed, here("b", port(published), scale=scale)]))
+        assert [stack for stack, _ in found] == (["b"] if clash else []), published
+    assert not list(hosts.ports([fixed, here("b", port("8001-8001", "127.0.0.2"))]))
+
+
+def net(*subnets: str, **more: Any) -> dict[str, Any]:
+    name = f"{hash(subnets)}{more}"
+    return {"name": name, "ipam": {"config": [{"subnet": s} for s in subnets]}, **more}
+
+
+def part(subnet: str, ip_range: str, **more: Any) -> dict[str, Any]:
+    config = [{"subnet": subnet, "ip_range": ip_range}]
+    return {"name": ip_range, "ipam": {"config": config}, **more}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        (net("10.0.0.0/8", name="a"), net("10.1.0.0/16"), True),
+        (net("10.0.0.0/24", name="a"), net("10.0.0.0/24", name="a"), False),
+        (net("10.0.0.0/24", name="a"), net("10.0.0.0/24", name="b"), True),
+        (net("10.0.0.0/24"), net("10.0.1.0/24"), False),
+        (net("10.0.0.0/24", "10.2.0.0/24"), net("10.1.0.0/24", "10.2.0.9/28"), True),
+        (net("fd00::/48", enable_ipv6=True), net("fd00::/64", enable_ipv6=True), True),
+        (net("fd00::/48", enable_ipv6=True), net("fd00::/64"), False),
+        (net("10.0.0.0/24", external=True, name="a"), net("10.0.0.0/24"), False),
+        (net("10.0.0.0/24", driver="overlay", name="a"), net("10.0.0.0/24"), False),
+        (net("10.0.0.0/24", driver="macvlan", name="a"), net("10.0.0.0/24"), True),
+        (part("10.0.0.0/8", "10.1.0.0/16"), part("10.0.0.0/8", "10.2.0.0/16"), True),
+        (
+            part("10.0.0.0/8", "10.1.0.0/16", driver="macvlan"),
+            part("10.0.0.0/8", "10.2.0.0/16", driver="macvlan"),
+            False,
+        ),
+        ({"name": "a", "ipam": {"driver": "dhcp", "config": [{"subnet": "10.0.0.0/8"}]}},
+         net("10.0.0.0/8"), False),
+        (net("${NET}"), net("nonsense"), False),
+        ({}, {}, False),
+    ],
+)  # fmt: skip
+def test_subnets_clash_where_the_engine_makes_only_one(
+    one: dict[str, Any], other: dict[str, Any], clash: bool
+) -> None:
+    both = [here("a"), here("b")]
+    both = [
+        replace(each, model={"networks": {"n": n}})
+        for each, n in zip(both, (one, other), strict=True)
+    ]
+    assert [stack for stack, _ in networks.subnets(both)] == (["b"] if clash else [])
+
+
+def test_of_many_subnets_each_is_held_against_the_one_around_it() -> None:
+    both = [here("a"), here("b")]
+    both = [
+        replace(
+            each,
+            model={
+                "networks": {
+                    f"n{n}": net(f"10.{n}.0.0/16", name=f"{each.stack}-{n}") for n in range(256)
+                }
+            },
+        )
+        for each in both
+    ]
+    found = [finding.message for _, finding in networks.subnets(both)]
+    assert len(found) == 256
+    assert found[7].startswith("n7: 10.7.0.0/16 overlaps with 10.7.0.0/16 of a/n7 (stacks/a/")
 
 
 def test_names_that_compose_makes_are_taken_as_well() -> None:

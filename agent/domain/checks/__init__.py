@@ -20,6 +20,8 @@ RULES = {
     "dollar": "no value loses what stands behind a dollar sign",
     "raw": "decrypted files are read verbatim",
     "ciphertext": "containers get the plaintext of secrets",
+    "lfs": "hosts get files, and not what Git LFS has of them",
+    "subnets": "no address of a host's networks is in two of them",
     "ports": "no port of a host is published twice",
     "container-name": "no container name is taken twice on a host",
     "external": "somebody makes each external network and volume",

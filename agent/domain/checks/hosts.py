@@ -46,10 +46,12 @@ class _Binding:
 
 def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     """Ports that two services publish on the same address, each with the stack that is second."""
+    stacks = list(stacks)
     clashes: dict[tuple[str, str, str, str, str], list[_Binding]] = {}
     by_port: dict[tuple[int, str], list[_Binding]] = {}
     for binding in (found for here in stacks for found in _bindings(here)):
         by_port.setdefault((binding.port, binding.protocol), []).append(binding)
+    yield from _full(stacks, by_port)
     for bound in by_port.values():
         for first, second in _meeting(bound):
             pair = (first.here.stack, first.service, second.here.stack, second.service)
@@ -70,17 +72,53 @@ def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
         )
 
 
-def _bindings(here: Here) -> Iterator[_Binding]:
+def _published(here: Here) -> Iterator[tuple[str, Model, str, str, str]]:
+    """Service, its model, and the ports, address and protocol that it publishes."""
     for name, service in here.services:
         if service.get("network_mode") == "host":
             continue  # Docker drops its ports
         for port in service.get("ports") or []:
-            published = str(port.get("published") or "")
-            # Of a range for one target the engine takes what is free.
-            if published.isdigit() and int(published):
-                ip, protocol = str(port.get("host_ip") or ""), str(port.get("protocol") or "tcp")
-                binding = _Binding(here, name, ip, int(published), protocol)
-                yield from [binding] * min(_scale(service), 2)  # one more says it all
+            ip, protocol = str(port.get("host_ip") or ""), str(port.get("protocol") or "tcp")
+            yield name, service, str(port.get("published") or ""), ip, protocol
+
+
+def _bindings(here: Here) -> Iterator[_Binding]:
+    for name, service, published, ip, protocol in _published(here):
+        if _NUMBER.fullmatch(published) and int(published):
+            binding = _Binding(here, name, ip, int(published), protocol)
+            yield from [binding] * min(_scale(service), 2)  # one more says it all
+
+
+def _full(
+    stacks: Iterable[Here], by_port: Mapping[tuple[int, str], list[_Binding]]
+) -> Iterator[tuple[str, Finding]]:
+    """Ranges for one port of a container, of which the engine takes what is free: too little."""
+    for here in stacks:
+        for name, service, published, ip, protocol in _published(here):
+            low, dash, high = published.partition("-")
+            if not (dash and _NUMBER.fullmatch(low) and _NUMBER.fullmatch(high)):
+                continue
+            numbers = range(int(low), int(high) + 1)
+            asked = [_Binding(here, name, ip, number, protocol) for number in numbers]
+            taken = [
+                pair[0]
+                for binding in asked
+                for pair in _meeting([*by_port.get((binding.port, protocol), ()), binding])
+                if pair[1] is binding
+            ]
+            if taken and len(numbers) - len(taken) < _scale(service):
+                others = dict.fromkeys(f"{each.here.stack}/{each.service}" for each in taken)
+                yield (
+                    here.stack,
+                    Finding(
+                        Level.ERROR,
+                        "ports",
+                        _port_place(asked[0]),
+                        f"{name}: of {published}/{protocol} only {len(numbers) - len(taken)} are "
+                        f"free for {_scale(service)}: {', '.join(others)} publish the others",
+                        "publish a longer range, or another",
+                    ),
+                )
 
 
 def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.domain import dotenv, interpolation, placeholders, references, yaml_edit
+from agent.domain import dotenv, interpolation, lfs, placeholders, references, yaml_edit
 from agent.domain.checks import values
 from agent.domain.checks.places import Places
 from agent.domain.checks.refused import Refusal
@@ -129,7 +129,7 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
             content = files.content(real) if real and real in files.tree else None
         except PermanentError:
             content = None
-        if content is None:
+        if content is None or lfs.is_pointer(content):
             sure = False
         elif file.secret:
             names, complete = placeholders.guessed(content)

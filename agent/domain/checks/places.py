@@ -63,6 +63,10 @@ class Places:
 
         return below((), words)
 
+    def behind(self, path: str) -> set[str]:
+        """The files of the repository at or below ``path``, and those that links there lead to."""
+        return self._files.closure(["" if path == "." else path])
+
     def services(self) -> Iterator[tuple[str, dict[Any, Any], Document]]:
         """Each service as one file writes it."""
         for document in self.documents:

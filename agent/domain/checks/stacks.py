@@ -78,7 +78,7 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
                 yield Finding(
                     Level.WARNING,
                     "data-in-tree",
-                    _mount_place(name, str(mount.get("target")), places),
+                    mount_place(name, str(mount.get("target")), places),
                     f"{name}: can write to {inside}, "
                     f"{'the whole' if inside == '.' else 'inside the'} checkout",
                     "mount files of the repository with :ro; keep data in a volume, or at an "
@@ -86,7 +86,8 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
                 )
 
 
-def _mount_place(name: str, target: str, places: Places) -> str:
+def mount_place(name: str, target: str, places: Places) -> str:
+    """``file:line`` of the mount of the service ``name`` at ``target``."""
     for service_name, service, document in places.services():
         mounts = service.get("volumes") if service_name == name else None
         for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
