@@ -31,7 +31,10 @@ _NO_ENGINE = "unix:///nonexistent"
 """Resolving asks none, and must not find one."""
 
 
-_SAID_BEFORE = {"policy": ("policy", "paths"), pointers.RULE: ("syntax", "env-file")}
+_SAID_BEFORE = {
+    "policy": ("policy", "paths"),
+    pointers.RULE: ("syntax", "env-file", "plain-secret"),
+}
 """What the layout calls it, where it is not called the same."""
 
 Looks = Mapping[Place, Look] | None
@@ -65,9 +68,10 @@ async def check(root: Path) -> Report:
     )
     program, problems = await program_here()
     looks = await _looks(source, found, program) if program else None
-    per_stack = await anyio.to_thread.run_sync(_judge, found, looks, _pointers(source))
     secrets = await anyio.to_thread.run_sync(recipients.judge, _files(found))
-    findings = merge.arranged([*found.findings, *problems, *secrets, *per_stack])
+    known = [*found.findings, *problems, *secrets]
+    per_stack = await anyio.to_thread.run_sync(_judge, found, looks, _pointers(source), known)
+    findings = merge.arranged([*known, *per_stack])
     names = {stack.name for _, stack in _all(found)}
     return Report(findings, len(found.hosts), len(names))
 
@@ -115,11 +119,14 @@ def parallel() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _judge(found: Census, looks: Looks, lost: frozenset[str]) -> list[Finding]:
+def _judge(
+    found: Census, looks: Looks, lost: frozenset[str], known: list[Finding]
+) -> list[Finding]:
     runs: dict[str, set[str]] = {}
     for host, stack in _all(found):
         runs.setdefault(stack.name, set()).add(host)
-    everything = [*_each_stack(found, looks, lost), *_each_host(found, looks)]
+    told = {(finding.rule, finding.where) for finding in known}
+    everything = [*_each_stack(found, looks, lost, told), *_each_host(found, looks)]
     merged = merge.merge(everything, {name: frozenset(on) for name, on in runs.items()})
     files = {path for _, stack in _all(found) for path in census.plain(stack)}
     for path in sorted(files & found.contents.keys()):
@@ -127,8 +134,9 @@ def _judge(found: Census, looks: Looks, lost: frozenset[str]) -> list[Finding]:
     return merged
 
 
-def _each_stack(found: Census, looks: Looks, lost: frozenset[str]) -> Iterator[Found]:
-    told = {(finding.rule, finding.where) for finding in found.findings}
+def _each_stack(
+    found: Census, looks: Looks, lost: frozenset[str], told: set[tuple[str, str]]
+) -> Iterator[Found]:
     for host, stack in _all(found):
         for finding in _one(found, looks, host, stack, lost):
             # Of its own files the layout has said so already, that of variables it cannot see.

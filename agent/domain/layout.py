@@ -9,25 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.domain import (
-    documents,
-    dotenv,
-    fleet,
-    interpolation,
-    lfs,
-    references,
-    sealed,
-    secret_faults,
-    settings,
-    snapshot,
-    sops_file,
-)
+from agent.domain import documents, env_files, fleet, references, sealed, settings, snapshot
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 from agent.domain.snapshot import Snapshot
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-SECRET_SUFFIX = ".secret.env"  # noqa: S105  a file name
+SECRET_SUFFIX = env_files.SECRET_SUFFIX
 PLAINTEXT_PREFIX = snapshot.PLAINTEXT_PREFIX
 
 MAX_YAML_BYTES = 32 * 1024 * 1024
@@ -67,7 +55,11 @@ def wanted(tree: Tree, host: str) -> dict[str, str]:
                 needed[path] = entry.oid
         elif entry.size > documents.MAX_BYTES or _of_another(path, host):
             continue
-        elif path in decisive or (_is_env(path) and _reaches(path, host)) or _is_compose(path):
+        elif (
+            path in decisive
+            or (env_files.is_env(path) and _reaches(path, host))
+            or _is_compose(path)
+        ):
             needed[path] = entry.oid
         elif path.endswith(snapshot.YAML_SUFFIXES):
             maybe.append((entry.size, path))
@@ -97,9 +89,9 @@ def survey(files: Snapshot, revision: Revision, host: str) -> Survey:
     tree = files.tree
     entries, list_faults = _read_list(files, host)
     policy, policy_faults = _policy(files, host)
-    fleets, hosts = _env_paths(files, "global"), _env_paths(files, f"host/{host}")
+    fleets, hosts = env_files.of(files, "global"), env_files.of(files, f"host/{host}")
     shared = [*fleets, *hosts]
-    shared_faults = [fault for path in (*hosts, *fleets) for fault in _env_faults(files, path)]
+    shared_faults = [fault for path in (*hosts, *fleets) for fault in env_files.faults(files, path)]
     stacks: list[Stack] = []
     faulty: list[Stack] = []
     broken: dict[str, Fault] = {}
@@ -134,9 +126,9 @@ def alone(files: Snapshot, name: str) -> tuple[Stack | None, tuple[Fault, ...]]:
     None when it cannot be read; with faults it is to be looked at, never deployed.
     """
     policy, _ = _policy(files, "")
-    shared = _env_paths(files, "global")
+    shared = env_files.of(files, "global")
     stack, own_faults = _stack(files, name, f"stacks/{name}", shared, policy, host="")
-    faults = [*(fault for path in shared for fault in _env_faults(files, path)), *own_faults]
+    faults = [*(fault for path in shared for fault in env_files.faults(files, path)), *own_faults]
     return stack, tuple(dict.fromkeys(faults))
 
 
@@ -237,8 +229,8 @@ def _stack(
     directory, tree = f"stacks/{name}", files.tree
     if not files.holds(directory):
         return None, [_no_directory(name, where, tree)]
-    own = _env_paths(files, directory)
-    faults = [fault for path in own for fault in _env_faults(files, path)]
+    own = env_files.of(files, directory)
+    faults = [fault for path in own for fault in env_files.faults(files, path)]
     document, wrong = _compose_document(files, directory)
     faults = [*wrong, *faults]
     if document is None:
@@ -306,45 +298,6 @@ def _compose_document(
         where = f"{found[0]}:{document.line(())}"
         return None, [*faults, Fault("declares no services", where, "add services:")]
     return document, faults
-
-
-def _env_faults(files: Snapshot, path: str) -> list[Fault]:
-    """What is wrong with an env file, seen without decrypting anything."""
-    if not files.regular(path):
-        # Neither the check of its keys nor the digest would see what a link leads to.
-        what, hint = "the env file is not a regular file", "commit the file itself"
-        return [Fault(what, path, hint, "env-file")]
-    secret = path.endswith(SECRET_SUFFIX)
-    try:
-        content = files.content(path)
-        fault = secret_faults.fault(content, path) if secret else None
-        found = sops_file.pairs(content, path) if secret else dotenv.keys(content.decode())
-    except UnicodeDecodeError:
-        return [Fault("the file is not UTF-8", path, "save it as UTF-8", "env-file")]
-    except PermanentError as err:
-        return [Fault(err.message, err.where or path, err.hint, "env-file")]
-    if not secret and lfs.is_pointer(content):
-        return [Fault(lfs.MESSAGE, path, lfs.HINT, "env-file")]
-    faults = [
-        Fault(problem, f"{path}:{line}", "take it out of the file", "env-file")
-        for key, line in found
-        if (problem := interpolation.refused(key))
-    ]
-    if fault:
-        faults.append(Fault(fault.message, fault.where or path, fault.hint, "plain-secret"))
-    return faults
-
-
-def _env_paths(files: Snapshot, directory: str) -> list[str]:
-    """Env files of one directory from weakest to strongest: plain by name, then secret by name."""
-    level = directory.count("/") + 1
-    here = [path for path in files.below(directory) if path.count("/") == level and _is_env(path)]
-    return sorted(here, key=lambda path: (path.endswith(SECRET_SUFFIX), path))
-
-
-def _is_env(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name in {".env", SECRET_SUFFIX} or (name.endswith(".env") and not name.startswith("."))
 
 
 def _reaches(path: str, host: str) -> bool:

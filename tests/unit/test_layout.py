@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import layout
+from agent.domain import env_files, layout
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, Stack, Tree, TreeEntry
 from tests.unit.builders import revision, tree
@@ -296,7 +296,7 @@ def test_only_what_this_host_needs_is_read() -> None:
 )
 def test_plaintext_goes_beside_the_secret_out_of_gits_sight(secret: str, plain: str) -> None:
     assert layout.plaintext_path(secret) == plain
-    assert not layout._is_env(plain)
+    assert not env_files.is_env(plain)
 
 
 WEB_INPUTS = {path for path in GOOD if path.startswith(("global/", "stacks/web/"))} | {

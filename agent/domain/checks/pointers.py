@@ -17,7 +17,7 @@ RULE = "lfs"
 def read(places: Places, pointers: Collection[str]) -> Iterator[Finding]:
     """Of ``pointers``, by path, those that Compose reads: its own files, and those of values."""
     read = [*places.read.compose, *places.env_files]
-    read += [file.path for file in places.stack.environment if file.secret]
+    read += places.stack.secrets
     for path in dict.fromkeys(read):
         if path in pointers:
             yield Finding(Level.ERROR, RULE, path, lfs.MESSAGE, lfs.HINT)
