@@ -245,22 +245,23 @@ class Engine:
         subscriber = events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
 
         async def run() -> None:
-            async with self.asking("watch", None):
-                await events.run(filters=json.dumps(filters), **params)
+            try:
+                async with self.asking("watch", None):
+                    await events.run(filters=json.dumps(filters), **params)
+            except CommitdError:
+                raise
+            except Exception as err:  # noqa: BLE001  of lines too long, of JSON that is no event
+                kind = type(err).__name__
+                message = f"the engine's event stream cannot be read: {kind}"
+                raise UnreachableError(message) from None
 
-        try:
-            async with task_group() as group:
-                group.start_soon(run)
-                connected()
-                while (raw := await subscriber.get()) is not None:
-                    if event := _event(raw):
-                        handle(event)
-                group.cancel_scope.cancel()
-        except CommitdError:
-            raise
-        except Exception as err:  # noqa: BLE001  of lines too long, of JSON that is no event
-            kind = type(err).__name__
-            raise UnreachableError(f"the engine's event stream cannot be read: {kind}") from None
+        async with task_group() as group:
+            group.start_soon(run)
+            connected()
+            while (raw := await subscriber.get()) is not None:
+                if event := _event(raw):
+                    handle(event)
+            group.cancel_scope.cancel()
         raise UnreachableError("the engine's event stream ended")
 
     @asynccontextmanager

@@ -114,10 +114,8 @@ async def by_git(directory: Path, branch: str) -> Said:
         raise UnreachableError(err.message) from None
     if result.code != 0:
         raise UnreachableError(f"Git cannot read {directory}")
-    found = {
-        name: oid
-        for oid, _, name in (line.partition(" ") for line in result.out.decode().splitlines())
-    }
+    listed = result.out.decode(errors="surrogateescape")  # the names of others may be Latin-1
+    found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
     if sha := found.get(f"{_HEADS}{branch}"):
         return Said(Answer.HEAD, sha)
     return Said(Answer.NO_BRANCH if found else Answer.EMPTY)

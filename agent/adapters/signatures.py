@@ -72,7 +72,8 @@ class Verifier:
         (self._home / "gpg.conf").write_text("trust-model direct\nno-auto-key-retrieve\n")
         await self._gpg(keyring, "--import", "--", str(keyring))
         listed = await self._gpg(keyring, "--list-keys", "--with-colons")
-        trust = "".join(f"{each}:{_ULTIMATE}:\n" for each in _primary_keys(listed.decode()))
+        keys = _primary_keys(listed.decode(errors="replace"))
+        trust = "".join(f"{key}:{_ULTIMATE}:\n" for key in keys)
         await self._gpg(keyring, "--import-ownertrust", stdin=trust.encode())
 
     async def _gpg(self, keyring: Path, *words: str, stdin: bytes = b"") -> bytes:

@@ -12,6 +12,7 @@ import anyio.to_thread
 from agent.adapters.containers import from_inspect, volumes_of
 from agent.adapters.engine import Engine
 from agent.adapters.evictions import Evicted
+from agent.adapters.guard import Guard
 from agent.adapters.journal import Journal
 from agent.control.evict import Evictor, kept_name
 from agent.control.shield import Shield
@@ -34,6 +35,7 @@ class Keeper:
         self._shield = shield
         self._evictor = evictor
         self._next_prune = 0.0
+        self._guards: dict[str, Guard] = {}
 
     async def tend(self, listed: Iterable[Container]) -> None:
         """Look after each kept container, of which ``listed`` tells how it was a moment ago.
@@ -43,13 +45,20 @@ class Keeper:
         stay.
         """
         now = {container.id: container for container in listed}
-        for record in await anyio.to_thread.run_sync(self._journal.kept):
+        records = await anyio.to_thread.run_sync(self._journal.kept)
+        self._guards = {
+            record.id: self._guards.get(record.id) or Guard(f"{record.name}, which is kept", log)
+            for record in records
+        }
+        for record in records:
             if self._at_rest(record, now.get(record.id)) or self._evictor.busy(record.id):
                 continue
             try:
                 await self._look_after(record)
-            except CommitdError as err:
-                log.warning("%s, which is kept, is looked after later: %s", record.name, err)
+            except Exception as err:  # noqa: BLE001  it is told, and the others are looked after
+                self._guards[record.id].note(err, "; looked after later")
+            else:
+                self._guards[record.id].well()
         if time.monotonic() > self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_EVERY_S
             await anyio.to_thread.run_sync(self._journal.prune)

@@ -6,10 +6,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import anyio
 
 from agent.adapters.database import utcnow
+from agent.adapters.guard import Guard, brief
 from agent.adapters.probes import BusyError, Probe, probe
 from agent.adapters.tasks import task_group
 from agent.control.remotes import Remotes
@@ -41,12 +43,16 @@ class Poller:
         self._wake = wake
         self._usual_s: dict[str, float] = {}
         self._now: dict[str, anyio.Event] = {name: anyio.Event() for name in self._remotes}
+        self._guards = {
+            name: Guard(f"asking {name}", log, pause=partial(self._pause, name))
+            for name in self._remotes
+        }
 
     async def ask_all(self) -> None:
         """Ask every remote once, side by side."""
         async with task_group() as group:
-            for name in self._remotes:
-                group.start_soon(self._ask, name)
+            for name, guard in self._guards.items():
+                group.start_soon(guard.run, partial(self._ask, name))
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -58,8 +64,14 @@ class Poller:
         """Part from all servers."""
         with anyio.CancelScope(shield=True):
             async with task_group() as group:
-                for each in self._probes.values():
-                    group.start_soon(each.aclose)
+                for name in self._probes:
+                    group.start_soon(self._part, name)
+
+    async def _part(self, name: str) -> None:
+        try:
+            await self._probes[name].aclose()
+        except Exception as err:  # noqa: BLE001  the next connection is another one
+            self._guards[name].note(err)
 
     def ask_now(self) -> None:
         """Do not wait for the next turn."""
@@ -68,7 +80,9 @@ class Poller:
 
     async def _poll(self, name: str) -> None:
         failures = 0
-        while True:
+
+        async def turn() -> None:
+            nonlocal failures
             # Before asking: who wants to know now does not mean the answer that is on its way.
             self._now[name] = anyio.Event()
             patience_s = await self._ask(name)
@@ -77,8 +91,15 @@ class Poller:
             if patience_s is not None:
                 longer = min(LONGEST_WAIT_S, wait_s * 2.0 ** min(failures - 1, 6))
                 wait_s = max(wait_s, longer, patience_s)
-            with anyio.move_on_after(wait_s):
-                await self._now[name].wait()
+            await self._pause(name, wait_s)
+
+        while True:
+            await self._guards[name].run(turn)
+
+    async def _pause(self, name: str, seconds: float) -> None:
+        """Until somebody wants to know now, or time is up."""
+        with anyio.move_on_after(seconds):
+            await self._now[name].wait()
 
     async def _ask(self, name: str) -> float | None:
         """Ask one remote; None, or for how long it wants to be left alone at least (seconds)."""
@@ -92,6 +113,10 @@ class Poller:
                 patience_s = (err.retry_after_s or 0.0) if isinstance(err, BusyError) else 0.0
                 self._usual_s.pop(name, None)
                 self._tell(name, Answer.DOWN, error=str(err))
+            except Exception as err:
+                self._usual_s.pop(name, None)
+                self._tell(name, Answer.DOWN, error=f"{name}: {brief(err)}")
+                raise
             else:
                 # Slow answers are remembered for a while: some come over a new connection.
                 lately_s = self._usual_s.get(name, 0.0) * 0.8

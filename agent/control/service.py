@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
 import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from agent.adapters import lease, systemd
+from agent.adapters.guard import Guard, brief
 from agent.adapters.helpers import remove_helper
 from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
@@ -60,6 +62,13 @@ async def _one_cycle(parts: Parts) -> Verdict:
     return await Reconciler(parts).cycle()
 
 
+async def _keep_up(what: str, task: Callable[[], Awaitable[None]]) -> None:
+    """Do it until it ends by itself."""
+    guard = Guard(what, log)
+    while not await guard.run(task):
+        pass
+
+
 class Daemon:
     """The agent as a service. Signals: TERM and INT end it, HUP reloads, USR1 looks now."""
 
@@ -77,28 +86,38 @@ class Daemon:
         self._reload_wanted = False
         self._stopping = False
         self._poller: Poller | None = None
+        self._has_worked = False
+        self._guard = Guard("working", log, pause=self._sleep)
         self._alive_until = time.monotonic() + START_S
         self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
             anyio.create_memory_object_stream[str](1)
         )
 
     async def run(self) -> None:
-        """Work until told to stop. Raises :class:`CommitdError` when it cannot begin."""
+        """Work until told to stop. Raises :class:`CommitdError` when it cannot begin.
+
+        Once it has begun it only ends when it is told to.
+        """
         async with task_group() as group:
-            group.start_soon(self._listen_to_signals, group.cancel_scope)
-            group.start_soon(self._feed_watchdog)
+            listen = partial(self._listen_to_signals, group.cancel_scope)
+            group.start_soon(_keep_up, "listening to signals", listen)
+            group.start_soon(_keep_up, "feeding the watchdog", self._feed_watchdog)
             while not self._stopping:
-                await self._run_or_fall_back()
+                if self._has_worked:
+                    await self._guard.run(self._run_or_fall_back)
+                else:
+                    await self._run_or_fall_back()
             group.cancel_scope.cancel()
 
     async def _run_or_fall_back(self) -> None:
         """A new configuration that turns out not to work must not end a running agent."""
         try:
             await self._run_with_one_config()
-        except CommitdError as err:
+        except Exception as err:
             if self._before is None:
+                systemd.notify(f"STATUS=cannot work: {brief(err)}")
                 raise
-            log.error("back to the configuration before: %s", err)  # noqa: TRY400
+            self._guard.note(err, "; back to the configuration before")
             self._config, self._before = self._before, None
 
     async def _run_with_one_config(self) -> None:
@@ -117,6 +136,7 @@ class Daemon:
     async def _work(self, parts: Parts) -> None:
         """Watch, poll and cycle, until told to stop or to reload."""
         self._before = None
+        self._has_worked = True
         systemd.notify("READY=1", "STATUS=looking at the remotes")
         reconciler = Reconciler(parts)
         watcher = Watcher(
@@ -145,16 +165,14 @@ class Daemon:
 
         Returns the engine's identity, or None when told to stop or to reload first.
         """
-        said = None
+        guard = Guard("waiting for the engine", log)
         while not (self._stopping or self._reload_wanted):
             try:
                 engine_id = await parts.engine.identity()
                 await _reap_helpers(parts)
-            except CommitdError as err:
-                if str(err) != said:
-                    said = str(err)
-                    log.warning("waiting for the engine: %s", err)
-                systemd.notify("READY=1", f"STATUS=waiting for the engine: {err}")
+            except Exception as err:  # noqa: BLE001  it is told, and tried again
+                guard.note(err)
+                systemd.notify("READY=1", f"STATUS=waiting for the engine: {brief(err)}")
                 await self._sleep(ENGINE_RETRY_S)
             else:
                 return engine_id
@@ -163,37 +181,45 @@ class Daemon:
     async def _loop(self, reconciler: Reconciler, parts: Parts) -> None:
         """Cycles, woken by time, remotes, events and signals."""
         tick_s = min(self._config.resync, *(remote.poll for remote in self._config.remotes))
-        last_line, remotes, journal = None, parts.remotes, parts.journal
-        while not remotes.all_asked() and not (self._stopping or self._reload_wanted):
-            await self._sleep(SLACK_S)
-        while not (self._stopping or self._reload_wanted):
-            line = await self._cycle(reconciler)
+        last_line, journal, cycles = None, parts.journal, Guard("reconciling", log)
+
+        async def turn() -> None:
+            nonlocal last_line
+            line = await self._cycle(reconciler, cycles)
             if line != last_line:
                 log.info("%s", line)
                 last_line = line
             systemd.notify(f"STATUS={line}")
             now = time.time()
-            due = journal.next_due(now)
+            due = await anyio.to_thread.run_sync(journal.next_due, now)
             await self._sleep(min(tick_s, due - now) if due else tick_s)
 
-    async def _cycle(self, reconciler: Reconciler) -> str:
+        while not parts.remotes.all_asked() and not (self._stopping or self._reload_wanted):
+            await self._sleep(SLACK_S)
+        guard = Guard("the loop", log, pause=self._sleep)
+        while not (self._stopping or self._reload_wanted):
+            await guard.run(turn)
+
+    async def _cycle(self, reconciler: Reconciler, guard: Guard) -> str:
         self._pulse()
         done = anyio.Event()
         async with task_group() as group:
             group.start_soon(self._repair_meanwhile, reconciler, done)
-            line = await self._one_cycle(reconciler)
+            line = await self._one_cycle(reconciler, guard)
             done.set()
             self._wake_up(_DONE)
         return line
 
-    async def _one_cycle(self, reconciler: Reconciler) -> str:
+    async def _one_cycle(self, reconciler: Reconciler, guard: Guard) -> str:
         try:
-            return (await reconciler.cycle()).line
+            line = (await reconciler.cycle()).line
         except CommitdError as err:
             return f"cannot work: {err}"
-        except Exception as err:
-            log.exception("unexpected; the loop goes on")
-            return f"unexpected {type(err).__name__}, see the log"
+        except Exception as err:  # noqa: BLE001  it is told, and tried again
+            guard.note(err)
+            return brief(err)
+        guard.well()
+        return line
 
     async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
         """A cycle may wait long for one stack; what drifts elsewhere does not wait with it."""

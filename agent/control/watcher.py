@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
 
 from agent.adapters.engine import Engine, Event
+from agent.adapters.guard import Guard
 from agent.adapters.tasks import task_group
 from agent.control.evict import Evictor
 from agent.control.observe import Observer
@@ -18,10 +19,8 @@ from agent.domain.errors import CommitdError
 
 log = logging.getLogger("commitd.watcher")
 
-_RECONNECT_S = (0.2, 5.0)
-"""First and longest wait before the stream is opened again."""
-_STEADY_S = 10.0
-"""A stream that lasted this long was a good one: the next wait is short again."""
+_RECONNECT_S = 5.0
+"""The longest wait before the stream is opened again."""
 _MOST_PENDING = 1000
 
 
@@ -49,31 +48,24 @@ class Watcher:
         self._wake = wake
         self._resync_s = resync_s
         self._pending: set[str] = set()
+        self._guard = Guard("watching the engine", log, longest_s=_RECONNECT_S)
 
     async def run(self) -> None:
         """Watch, reconnect, and have everything listed after each connect."""
-        wait_s = _RECONNECT_S[0]
         async with task_group() as group:
             while True:
-                opened = time.monotonic()
-                try:
-                    with anyio.move_on_after(self._resync_s) as term:
-                        await self._engine.watch(
-                            lambda event: self._handle(event, group),
-                            self._begin,
-                        )
-                    if term.cancelled_caught:
-                        continue
-                except Exception as err:
-                    self._observer.listen(on=False)
-                    if not isinstance(err, CommitdError):
-                        log.exception("unexpected")
-                    steady = time.monotonic() - opened > _STEADY_S
-                    wait_s = _RECONNECT_S[0] if steady else min(wait_s * 2, _RECONNECT_S[1])
-                    log.warning("%s; again in %.1f s", err, wait_s)
-                await anyio.sleep(wait_s)
+                await self._guard.run(partial(self._watch, group))
+
+    async def _watch(self, group: TaskGroup) -> None:
+        try:
+            with anyio.move_on_after(self._resync_s):
+                await self._engine.watch(lambda event: self._handle(event, group), self._begin)
+        except Exception:
+            self._observer.listen(on=False)
+            raise
 
     def _begin(self) -> None:
+        self._guard.well()
         self._observer.listen(on=True)
         self._wake("the event stream was opened")
 

@@ -40,13 +40,17 @@ async def serving(config: Config) -> AsyncIterator[None]:
         await web.SockSite(runner, _bind(path), backlog=_BACKLOG).start()
     except OSError as err:
         log.warning("there is no API on %s: %s", path, err)
+    except Exception:
+        log.exception("there is no API on %s: unexpected", path)
     try:
         yield
     finally:
         with anyio.CancelScope(shield=True):
-            await runner.cleanup()
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+            try:
+                await runner.cleanup()
+                path.unlink(missing_ok=True)
+            except Exception:
+                log.exception("the API on %s did not end as it should", path)
 
 
 def _bind(path: Path) -> socket.socket:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import sqlite3
 from typing import TYPE_CHECKING
 
 from tests.sandbox.process import wait_until
@@ -146,6 +148,22 @@ def test_it_waits_for_an_engine_that_is_not_there_yet(fleet: Fleet) -> None:
         agent.says("waiting for the engine")
         fleet.box.engine.start()
         agent.says("in sync with")
+    assert set(fleet.running()) == {"one-app-1"}
+
+
+def test_a_journal_that_cannot_be_read_for_a_while_ends_nothing(fleet: Fleet) -> None:
+    _first(fleet)
+    host = fleet.connected()
+    with host.running() as agent:
+        agent.says("in sync with")
+        with contextlib.closing(sqlite3.connect(host.state / "journal.db", timeout=10)) as other:
+            other.execute("ALTER TABLE undone RENAME TO hidden")
+            agent.says("the loop: the journal cannot be read: no such table: undone")
+            other.execute("ALTER TABLE hidden RENAME TO undone")
+        sha = fleet.commit("second", {"README.md": "words"})
+        agent.says(f"in sync with {sha[:7]}")
+        assert "Traceback" not in agent.log
+        assert agent.end() == 0
     assert set(fleet.running()) == {"one-app-1"}
 
 

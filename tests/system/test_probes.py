@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 import sys
@@ -434,6 +435,9 @@ def test_a_repository_on_this_machine_in_all_its_forms(work: Workspace, tmp_path
     assert file(work.path, "side") == NO_BRANCH
     assert anyio.run(by_git, work.path / ".git", "main") == head(newer)
     assert anyio.run(by_git, work.path / ".git", "missing") == NO_BRANCH
+    latin_1 = work.path / ".git/refs/heads" / os.fsdecode(b"caf\xe9")
+    latin_1.write_text(f"{sha}\n")
+    assert anyio.run(by_git, work.path / ".git", "main") == head(newer)
     bare = tmp_path / "bare.git"
     work.git("init", "--quiet", "--bare", "--initial-branch=main", str(bare))
     assert file(bare) == EMPTY
