@@ -60,7 +60,8 @@ CREATE TABLE rollbacks (
   stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL, reason TEXT NOT NULL
 ) STRICT;
 """
-_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS)
+_MODES = "ALTER TABLE releases ADD COLUMN modes INTEGER NOT NULL DEFAULT 0;"
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES)
 """Each brings a file of the version before to the next; the first makes a new one."""
 
 

@@ -26,31 +26,30 @@ class Releases(Database):
 
     def releases(self) -> dict[str, Release]:
         """The last good release of each stack."""
-        return {
-            row["stack"]: Release(
-                stack=row["stack"],
-                digest=row["digest"],
-                revision=row["revision"],
-                inputs=tuple((path, oid) for path, oid in json.loads(row["inputs"])),
-                services=tuple(_service(service) for service in json.loads(row["services"])),
-                at=row["at"],
-                after=tuple(json.loads(row["after"])),
-                disturbed=bool(row["disturbed"]),
+        return {row["stack"]: _release(row) for row in self._rows("SELECT * FROM releases")}
+
+    def without_modes(self) -> list[Release]:
+        """Those that were recorded before the modes of files were."""
+        return [_release(row) for row in self._rows("SELECT * FROM releases WHERE NOT modes")]
+
+    def keep_modes(self, release: Release) -> None:
+        """The inputs and files of ``release`` have their modes now."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE releases SET inputs = ?, services = ?, modes = 1 WHERE stack = ?",
+                (*_files(release), release.stack),
             )
-            for row in self._rows("SELECT * FROM releases")
-        }
 
     def keep_release(self, release: Release) -> None:
         """Remember what now runs; ends the failures of its stack."""
         with self._write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1)",
                 (
                     release.stack,
                     release.digest,
                     release.revision,
-                    json.dumps(release.inputs),
-                    json.dumps([asdict(service) for service in release.services]),
+                    *_files(release),
                     release.at,
                     json.dumps(release.after),
                 ),
@@ -159,6 +158,25 @@ def _away(stack: str) -> str:
 
 def _started(stack: str) -> str:
     return f"started/{stack}"
+
+
+def _release(row: sqlite3.Row) -> Release:
+    return Release(
+        stack=row["stack"],
+        digest=row["digest"],
+        revision=row["revision"],
+        inputs=tuple((path, version) for path, version in json.loads(row["inputs"])),
+        services=tuple(_service(service) for service in json.loads(row["services"])),
+        at=row["at"],
+        after=tuple(json.loads(row["after"])),
+        disturbed=bool(row["disturbed"]),
+    )
+
+
+def _files(release: Release) -> tuple[str, str]:
+    """The inputs, and the services with the files that are mounted into them."""
+    services = json.dumps([asdict(service) for service in release.services])
+    return json.dumps(release.inputs), services
 
 
 def _service(raw: dict[str, Any]) -> Service:

@@ -33,6 +33,7 @@ from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper, no_key
 from agent.control.shield import Shield
 from agent.control.stacks import Stacks
+from agent.control.upgrade import complete_records
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 
@@ -86,6 +87,7 @@ async def assemble(
                 config.state_dir / "repo", config.branch, host.install_askpass(config)
             )
             await repository.prepare()
+            await complete_records(journal, repository)
             async with Engine(docker_host, JournalledHelpers(journal)) as engine:
                 yield _wire(
                     config, journal, repository, engine, program, pulse=pulse, stopping=stopping

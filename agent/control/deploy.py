@@ -280,7 +280,7 @@ class Deployer:
                 "rollback",
                 name,
                 error,
-                cause=[cause, *moved(run.stack.inputs, before.inputs, before.revision)],
+                cause=[cause, *moved(run.stack.versions, before.inputs, before.revision)],
                 revision=before.revision,
             )
         )
@@ -339,7 +339,7 @@ def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Rele
         stack.name,
         stack.digest,
         revision,
-        stack.inputs,
+        stack.versions,
         services,
         utcnow(),
         stack.settings.after,

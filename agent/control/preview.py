@@ -91,7 +91,8 @@ class Preview:
 
     def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
         """That a secret is another than the one whose plaintext is here, or was deployed."""
-        old = dict(release.inputs) if release else self._plaintext
+        inputs = dict(release.inputs) if release else self._plaintext
+        old = {path: version.partition(" ")[0] for path, version in inputs.items()}
         secret = {file.path for file in stack.environment if file.secret} | set(self._plaintext)
         for path, oid in stack.inputs:
             if path in secret and not self._plaintext.get(path) == oid == old.get(path):

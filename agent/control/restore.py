@@ -107,7 +107,7 @@ def _not_its_own(older: Stack, failed: Stack) -> list[str]:
     """Files outside of the stack's directory that differ, but env files: those are kept aside."""
     place, env = f"stacks/{older.name}/", {file.path for file in older.environment}
     before, after = (
-        {path: oid for path, oid in stack.inputs if not path.startswith(place)}
+        {path: oid for path, oid in stack.versions if not path.startswith(place)}
         for stack in (older, failed)
     )
     paths = (before.keys() | after.keys()) - env

@@ -56,7 +56,7 @@ class Ready:
         mounts = self._mounts(service)
         found = tuple(
             (path, oid)
-            for path, oid in self.stack.inputs
+            for path, oid in self.stack.versions
             # The name of the whole checkout is empty.
             if any(not mount or f"{path}/".startswith(f"{mount}/") for mount in mounts)
         )

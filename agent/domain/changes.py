@@ -195,7 +195,7 @@ def _inputs(side: Side, places: set[str]) -> dict[str, str]:
     """Those inputs of the stack that are at or below ``places``."""
     return {
         path: oid
-        for path, oid in side.stack.inputs
+        for path, oid in side.stack.versions
         if any(not place or f"{path}/".startswith(f"{place}/") for place in places)
     }
 

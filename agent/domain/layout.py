@@ -272,6 +272,7 @@ def _stack(
         read.images,
         read.variables,
         env_files=read.secret_env_files,
+        modes={path: tree[path].mode for path in paths if tree[path].mode != snapshot.PLAIN},
     )
     stack, wrong = sealed.with_secrets(stack, files, read.secrets, host)
     return stack, [*faults, *wrong]

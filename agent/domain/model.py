@@ -7,7 +7,7 @@ Journal ──read──▶ Release …, Attempt … ┘
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -82,6 +82,7 @@ class Stack:
     ``images`` is where its files name those, by service; ``variables`` are names of files that
     only Compose can finish. ``sealed`` are the secrets that are files and no variables,
     ``env_files`` the secret files that ``env_file:`` names, and whether with ``format: raw``.
+    ``modes`` are those of inputs that are no plain files (100755, 120000), by path.
     """
 
     name: str
@@ -98,6 +99,12 @@ class Stack:
     variables: tuple[Variable, ...] = ()
     sealed: tuple[tuple[str, str], ...] = ()
     env_files: frozenset[tuple[str, bool]] = frozenset()
+    modes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """The inputs, each with all that a container can see of it change: object and mode."""
+        return with_modes(self.inputs, self.modes)
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -114,6 +121,13 @@ class Stack:
         place = f"stacks/{self.name}/"
         own = secret.startswith(place)
         return self.settings.owner(secret.removeprefix(place)) if own else None
+
+
+def with_modes(
+    files: Iterable[tuple[str, str]], modes: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """Paths and Git objects, with the mode behind the object where it is no plain file's."""
+    return tuple((path, f"{oid} {modes[path]}" if path in modes else oid) for path, oid in files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +162,7 @@ class Service:
     ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
     is to end (no restart policy), so that an end with 0 is success and not drift.
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
-    repository's files that are mounted into it, with their Git objects; None: not known. It
+    repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
     ``joins`` when it runs in namespaces of another container.
     """
 

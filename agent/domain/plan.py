@@ -115,7 +115,7 @@ def _deploy(
     if release is None:
         deploy = Deploy(stack, Reason.NEW)
     elif release.digest != stack.digest:
-        causes = moved(release.inputs, stack.inputs, situation.desired.revision.sha)
+        causes = moved(release.inputs, stack.versions, situation.desired.revision.sha)
         deploy = Deploy(stack, Reason.CHANGED, causes)
     elif differences := drift.compare(release, containers, situation.stopped):
         deploy = Deploy(stack, Reason.DRIFTED, differences)
@@ -142,7 +142,7 @@ def _deploy(
 def moved(
     before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]], commit: str
 ) -> tuple[Cause, ...]:
-    """The inputs that differ, each with its Git object before and after."""
+    """The inputs that differ, each with its Git object, and mode, before and after."""
     old, new = dict(before), dict(after)
     return tuple(
         Cause(path, old.get(path), new.get(path), commit)

@@ -120,7 +120,7 @@ def _renamed(leaving: Iterable[str], situation: Situation) -> dict[str, str]:
 
 def _same_files(release: Release, stack: Stack) -> bool:
     before = _own_files(release.stack, release.inputs)
-    same = before & _own_files(stack.name, stack.inputs)
+    same = before & _own_files(stack.name, stack.versions)
     return bool(before) and len(same) * 2 >= len(before)
 
 
@@ -139,7 +139,7 @@ def _only_renamed(leaving: Iterable[str], situation: Situation) -> int:
     for stack in desired.stacks:
         release = releases.get(stack.name)
         if release is None or release.revision == desired.revision.sha:
-            files = _own_files(stack.name, stack.inputs)
+            files = _own_files(stack.name, stack.versions)
             new += [each for each in files if each[0] == stack.compose.rpartition("/")[2]]
     count = 0
     for name in leaving:

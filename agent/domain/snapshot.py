@@ -12,7 +12,8 @@ from agent.domain.errors import PermanentError
 from agent.domain.model import Tree
 
 PLAINTEXT_PREFIX = ".decrypted."
-REGULAR = frozenset({"100644", "100755"})
+PLAIN = "100644"
+REGULAR = frozenset({PLAIN, "100755"})
 SYMLINK = "120000"
 GITLINK = "160000"
 YAML_SUFFIXES = (".yaml", ".yml")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from tests.sandbox.process import wait_until
@@ -94,6 +96,45 @@ def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet:
     assert host.once().returncode == 0
     assert {name: _began(fleet, f"web-{name}-1") for name in mounts} == after
     assert len(_entries(host, "restart")) == len(sources)
+
+
+def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothing_for_it(
+    fleet: Fleet,
+) -> None:
+    image = f"    image: {fleet.idle}\n    network_mode: none\n"
+    mounts = {
+        "file": "    volumes: [./hook.sh:/x:ro]\n",
+        "directory": "    volumes: [./hooks:/hooks:ro]\n",
+        "config": "    configs: [{source: c, target: /x}]\n",
+        "other": "    volumes: [./other.sh:/x:ro]\n",
+    }
+    compose = "services:\n" + "".join(f"  {n}:\n{image}{more}" for n, more in mounts.items())
+    scripts = ["stacks/web/hook.sh", "stacks/web/hooks/x", "stacks/web/c.sh"]
+    files: dict[str, str | bytes | None] = dict.fromkeys([*scripts, "stacks/web/other.sh"], "one")
+    host = _start(fleet, {STACK: f"{compose}configs: {{c: {{file: ./c.sh}}}}\n", **files})
+    before = {name: _began(fleet, f"web-{name}-1") for name in mounts}
+    for name in scripts:
+        (fleet.workspace.path / name).chmod(0o755)
+    sha = _deploy(fleet, host, {})
+    after = {name: _began(fleet, f"web-{name}-1") for name in mounts}
+    assert {name for name in mounts if before[name] == after[name]} == {"other"}
+    for name in ("file", "directory", "config"):
+        path = "/hooks/x" if name == "directory" else "/x"
+        assert fleet.box.engine.run("exec", f"web-{name}-1", "stat", "-c", "%a", path) == "755\n"
+    [cause] = next(e for e in _entries(host, "restart") if "file:" in e["reason"])["cause"]
+    assert (cause["path"], cause["commit"]) == (scripts[0], sha)
+    assert cause["to"] == f"{cause['from']} 100755"
+
+    # As the journal was before modes were recorded.
+    with contextlib.closing(sqlite3.connect(host.state / "journal.db")) as db, db:
+        db.execute(
+            "UPDATE releases SET modes = 0, inputs = replace(inputs, ' 100755', ''),"
+            " services = replace(services, ' 100755', '')"
+        )
+    assert host.once().returncode == 0
+    _deploy(fleet, host, {"stacks/web/README": "words"})
+    assert {name: _began(fleet, f"web-{name}-1") for name in mounts} == after
+    assert [c["path"] for c in _entries(host, "deploy")[0]["cause"]] == ["stacks/web/README"]
 
 
 def test_a_signal_is_delivered_without_a_restart_and_once(fleet: Fleet) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.adapters.journal import Journal
-from tests.unit.builders import release
+from agent.control.upgrade import complete
+from agent.domain.model import Service
+from tests.unit.builders import release, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +40,23 @@ def test_a_release_that_was_deployed_from_its_new_files_is_not(tmp_path: Path) -
     journal.keep_release(release("web"))
     journal.note_files({"web": "d1"})
     assert _disturbed(journal) == set()
+
+
+def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    files = (("stacks/web/run.sh", "1"), ("stacks/web/web configs", "salted"))
+    found = replace(
+        release("web", services=[Service("web", "i", 1, "h", finishes=False, files=files)]),
+        inputs=(("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1")),
+    )
+    journal.keep_release(found)
+    journal.disturb("web")
+    journal._db.execute("UPDATE releases SET modes = 0")
+    [older] = journal.without_modes()
+    commit = tree({"stacks/web/run.sh": "1", "x": ""}, {"stacks/web/run.sh": "100755"})
+    journal.keep_modes(complete(older, commit))
+    assert journal.without_modes() == []
+    now = journal.releases()["web"]
+    assert now.inputs == (("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1 100755"))
+    assert now.services[0].files == (("stacks/web/run.sh", "1 100755"), files[1])
+    assert now.disturbed

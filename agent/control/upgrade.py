@@ -1,0 +1,39 @@
+"""What an agent does once after an update, for records that its predecessor wrote."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+
+import anyio.to_thread
+
+from agent.adapters.journal import Journal
+from agent.adapters.repository import Repository
+from agent.domain.errors import CommitdError
+from agent.domain.model import Release, Tree, with_modes
+from agent.domain.snapshot import PLAIN
+
+log = logging.getLogger("commitd")
+
+
+async def complete_records(journal: Journal, repository: Repository) -> None:
+    """Add the modes of files to releases that were recorded without them, from their commits.
+
+    Without that all that is executable would seem to have changed with the next commit. A commit
+    that is not here any more is left out.
+    """
+    for release in await anyio.to_thread.run_sync(journal.without_modes):
+        with suppress(CommitdError):
+            whole = complete(release, await repository.tree(release.revision))
+            await anyio.to_thread.run_sync(journal.keep_modes, whole)
+
+
+def complete(release: Release, tree: Tree) -> Release:
+    """``release`` with the modes that its files have in ``tree``, which is that of its commit."""
+    modes = {path: entry.mode for path, entry in tree.items() if entry.mode != PLAIN}
+    services = (
+        replace(s, files=None if s.files is None else with_modes(s.files, modes))
+        for s in release.services
+    )
+    return replace(release, inputs=with_modes(release.inputs, modes), services=tuple(services))
