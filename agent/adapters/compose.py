@@ -23,10 +23,11 @@ import anyio.to_thread
 from agent.adapters import compose_errors, memory_file, older_model, own_variables, process
 from agent.adapters.invocation import Invocation
 from agent.adapters.own_variables import OwnVariables
-from agent.domain import expected, images, interpolation, policy, redact
+from agent.domain import expected, images, interpolation, policy, provision, redact
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.mentions import Variable
+from agent.domain.provision import Declared
 
 log = logging.getLogger("commitd.compose")
 
@@ -59,10 +60,11 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A stack that the host lets run: how Compose is called for it, and its services by name."""
+    """A stack that the host lets run: how Compose is called for it, and what it consists of."""
 
     invocation: Invocation
     services: Mapping[str, Expected]
+    resources: tuple[Declared, ...]
 
 
 class Compose:
@@ -132,7 +134,8 @@ class Compose:
             if stack.pins == "require":
                 raise PermanentError(said)
             log.warning("%s: %s", stack.project, said)
-        return Accepted(stack, expected.services(model, stack.value, stack.salt))
+        wanted = expected.services(model, stack.value, stack.salt)
+        return Accepted(stack, wanted, provision.declared(model))
 
     async def hashes(self, stack: Invocation, model: Mapping[str, Any]) -> dict[str, str]:
         """The config hash that ``up`` labels the containers of each service with.

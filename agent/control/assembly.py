@@ -26,6 +26,7 @@ from agent.control.follower import Follower
 from agent.control.gate import Gate
 from agent.control.keeper import Keeper
 from agent.control.observe import Observer
+from agent.control.provision import Provisioner
 from agent.control.pull import Puller
 from agent.control.reconciler import Parts
 from agent.control.remotes import Remotes
@@ -127,6 +128,7 @@ def _wire(
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
     bring_up = BringUp(
         stacks,
+        Provisioner(engine),
         Gate(engine, config.converge.steady),
         journal,
         attempts,

@@ -15,6 +15,7 @@ from agent.adapters.compose import StillWaitingError
 from agent.adapters.journal import Journal
 from agent.control.attempts import Attempts
 from agent.control.gate import Activity, Gate, PutBack
+from agent.control.provision import Claim, Provisioner
 from agent.control.stacks import Ready, Stacks, observed
 from agent.domain import reaction
 from agent.domain.container import Container
@@ -58,6 +59,7 @@ class BringUp:
     def __init__(
         self,
         stacks: Stacks,
+        provisioner: Provisioner,
         gate: Gate,
         journal: Journal,
         attempts: Attempts,
@@ -66,6 +68,7 @@ class BringUp:
         stopping: Callable[[], bool],
     ) -> None:
         self._stacks = stacks
+        self._provisioner = provisioner
         self._gate = gate
         self._journal = journal
         self._attempts = attempts
@@ -73,12 +76,21 @@ class BringUp:
         self.stopping = stopping
 
     async def run(
-        self, ready: Ready, older: Mapping[str, Files | None], batch: Batch, *, doubt: bool
+        self,
+        ready: Ready,
+        older: Mapping[str, Files | None],
+        batch: Batch,
+        *,
+        doubt: bool,
+        changed: bool = False,
+        touching: Callable[[Collection[Container]], None] = lambda _: None,
     ) -> tuple[Service, ...]:
         """The services as they stand once they are well.
 
         ``older`` are the files that were mounted into each service before; None: nobody knows.
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
+        ``changed`` is whether it is another release than the one that runs; ``touching`` is told
+        of the containers that there are before anything is done to them.
         Raises :class:`CommitdError`, of which :class:`StartError` when it did not come up at all.
         """
         name = ready.stack.name
@@ -86,7 +98,13 @@ class BringUp:
             async with batch.limiter:
                 if self.stopping():
                     raise HeldError(STOPPING)
-                after = await self._start(ready, older, activity, batch)
+                async with self._provisioner.claimed(ready, changed=changed) as claim:
+                    before = await self._stacks.containers(name)
+                    touching(before)
+                    after = await self._start(ready, activity, claim, before)
+                after = await self._react(ready, older, before, after, (batch, activity))
+                digest = ready.stack.digest
+                await anyio.to_thread.run_sync(self._journal.keep_started, name, digest)
             put_back = partial(self._put_back, ready, batch, activity)
             containers = await self._well(ready, batch, activity, after, put_back)
         if not doubt:
@@ -94,19 +112,18 @@ class BringUp:
         return observed(ready, containers)
 
     async def _start(
-        self,
-        ready: Ready,
-        older: Mapping[str, Files | None],
-        activity: Activity,
-        batch: Batch,
+        self, ready: Ready, activity: Activity, claim: Claim, before: Collection[Container]
     ) -> list[Container]:
         """Start all of it, once; the containers there are then."""
         name = ready.stack.name
-        before = await self._stacks.containers(name)
         # From here on until it is well, nobody knows what is mounted.
         await anyio.to_thread.run_sync(self._journal.disturb, name)
         try:
-            after = await self._stacks.start(ready)
+            after = await self._stacks.start(ready, claim.release)
+            behind = await self._provisioner.left_behind(ready, claim, before, after)
+            if behind:
+                log.info("%s: recreating %s for its networks", name, ", ".join(behind))
+                after = await self._stacks.recreate(ready, behind)
         except (PermanentError, StillWaitingError) as err:
             raise await self._gate.explain(
                 name,
@@ -120,8 +137,6 @@ class BringUp:
             raise
         except TransientError as err:
             raise StartError(err.message, where=err.where, hint=err.hint) from None
-        after = await self._react(ready, older, before, after, (batch, activity))
-        await anyio.to_thread.run_sync(self._journal.keep_started, name, ready.stack.digest)
         return after
 
     async def take_over(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:

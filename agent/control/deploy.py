@@ -21,7 +21,7 @@ from agent.control.bring_up import STOPPING, Batch, BringUp, Files, StartError
 from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
 from agent.control.restore import Restorer
-from agent.control.stacks import Ready, Stacks
+from agent.control.stacks import Ready, Stacks, running
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (
@@ -197,13 +197,14 @@ class Deployer:
         elif run.before:
             known = not run.before.disturbed
             older = {s.name: s.files if known else None for s in run.before.services}
-        if not run.touched:
-            run.running = await self._t.stacks.running(run.stack.name)
-        run.touched, run.stopped = True, frozenset()
         try:
-            return await self._t.bring_up.run(run.ready, older, run.batch, doubt=run.batch.doubt)
+            return await self._t.bring_up.run(
+                run.ready, older, run.batch,
+                doubt=run.batch.doubt, changed=run.other, touching=run.touch,
+            )  # fmt: skip
         except StartError:
-            run.stopped = run.running - await self._t.stacks.running(run.stack.name)
+            now = await self._t.stacks.containers(run.stack.name)
+            run.stopped = run.running - running(now)
             raise
 
     async def _there(self, run: Run, ready: Ready) -> Ready | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import anyio
 
+from agent.control import stacks
 from agent.control.bring_up import Batch
 from agent.control.stacks import Ready
+from agent.domain.container import Container
 from agent.domain.model import Deploy, Outcome, Reason, Release, Stack
 
 
@@ -39,6 +42,12 @@ class Run:
     stopped: frozenset[str] = frozenset()
     outcome: Outcome | None = None
 
+    def touch(self, containers: Iterable[Container]) -> None:
+        """From now on its containers may be others than these."""
+        if not self.touched:
+            self.running = stacks.running(containers)
+        self.touched, self.stopped = True, frozenset()
+
     @property
     def stack(self) -> Stack:
         """What is deployed."""
@@ -48,6 +57,11 @@ class Run:
     def changed(self) -> bool:
         """Whether there is an older release that is not this one."""
         return self.before is not None and self.before.digest != self.stack.digest
+
+    @property
+    def other(self) -> bool:
+        """Whether what runs, if anything does, is no release of the same input."""
+        return self.before is None or self.changed
 
     @property
     def repair(self) -> bool:

@@ -113,7 +113,7 @@ class Preview:
         invocation = await self._written(stack, sha, root)
         accepted = await self._compose.accept(invocation)
         services = accepted.services
-        ready = Ready(stack, accepted.invocation, services)
+        ready = Ready(stack, accepted.invocation, services, accepted.resources)
         older = {each.name: each.files or () for each in release.services} if release else {}
         return effects.Model(
             services,

@@ -50,7 +50,7 @@ async def rehearse(
             try:
                 invocation = _invocation(stack, root, contents, opened)
                 accepted = await compose.accept(invocation)
-                ready = Ready(stack, accepted.invocation, accepted.services)
+                ready = Ready(stack, accepted.invocation, accepted.services, accepted.resources)
                 mounts = {path for each in ready.services.values() for path in each.mounts}
                 if any(path.startswith(f"{name}/") for path in mounts):
                     found[stack.name] = MOUNTS

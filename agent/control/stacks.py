@@ -25,6 +25,7 @@ from agent.domain.gate import Expected
 from agent.domain.images import pinned
 from agent.domain.layout import PLAINTEXT_PREFIX
 from agent.domain.model import Cause, Revision, Service, Stack, Status
+from agent.domain.provision import Declared
 
 log = logging.getLogger("commitd.stacks")
 
@@ -41,6 +42,7 @@ class Ready:
     stack: Stack
     invocation: Invocation
     services: Mapping[str, Expected]
+    resources: tuple[Declared, ...] = ()
 
     @property
     def images(self) -> frozenset[str]:
@@ -115,17 +117,18 @@ class Stacks:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
         invocation = await self._secrets.invocation(stack)
         accepted = await self._step(self._compose.accept(invocation))
-        return Ready(stack, accepted.invocation, accepted.services)
+        return Ready(stack, accepted.invocation, accepted.services, accepted.resources)
 
-    async def start(self, ready: Ready) -> list[Container]:
+    async def start(self, ready: Ready, made: Callable[[], None] = lambda: None) -> list[Container]:
         """Bring it up from images that are here; the containers there are then.
 
-        Where services wait for each other, for ``health_timeout`` at most, then
-        :class:`StillWaitingError`. Raises :class:`CommitdError`.
+        ``made`` is called once its networks and volumes are there. Where services wait for each
+        other, for ``health_timeout`` at most, then :class:`StillWaitingError`. Raises
+        :class:`CommitdError`.
         """
         await self._unpause(ready.stack.name)
         try:
-            await self._up(ready)
+            await self._up(ready, made)
         except StillWaitingError:
             raise
         except CommitdError:
@@ -135,17 +138,24 @@ class Stacks:
             for service in stuck:
                 remade = self._compose.recreate(ready.invocation, service, start=False)
                 await self._step(remade)
-            await self._up(ready)
+            await self._up(ready, made)
         return await self._named_right(ready.stack.name, ready.services)
 
-    async def _up(self, ready: Ready) -> None:
+    async def _up(self, ready: Ready, made: Callable[[], None]) -> None:
         if any(service.waits for service in ready.services.values()):
             # Only the waiting may be cut short: a container that was half recreated is gone.
             await self._step(self._compose.create(ready.invocation))
+            made()
             limit_s = ready.stack.settings.health_timeout
             await self._step(self._compose.start(ready.invocation, limit_s))
         else:
             await self._step(self._compose.up(ready.invocation))
+
+    async def recreate(self, ready: Ready, services: Iterable[str]) -> list[Container]:
+        """Replace the containers of these services by equal ones; those there are then."""
+        for service in services:
+            await self._step(self._compose.recreate(ready.invocation, service))
+        return await self._named_right(ready.stack.name, ready.services)
 
     async def put_back(self, ready: Ready, replaced: Collection[str]) -> list[Container]:
         """Have again what somebody else removed, stopped or paused; the containers there are then.
@@ -199,11 +209,6 @@ class Stacks:
     async def containers(self, project: str) -> list[Container]:
         """All of the project, running or not."""
         return list(await self._engine.containers(project))
-
-    async def running(self, project: str) -> frozenset[str]:
-        """The services of which a container runs."""
-        found = await self.containers(project)
-        return frozenset(c.service for c in found if c.service and c.alive and not c.one_off)
 
     async def _unpause(self, project: str) -> None:
         """Compose leaves a paused container as it is."""
@@ -295,6 +300,11 @@ class Stacks:
         still = {c.id for c in await self.containers(project) if c.alive}
         if left := [c.name for c in mine if c.id in still]:
             raise TransientError(f"still running after it was taken down: {', '.join(left)}")
+
+
+def running(containers: Iterable[Container]) -> frozenset[str]:
+    """The services of which a container runs."""
+    return frozenset(c.service for c in containers if c.service and c.alive and not c.one_off)
 
 
 def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ...]:

@@ -27,14 +27,24 @@ def network_difference(
         return None
     if (found.get("Labels") or {}).get(PROJECT) != stack:
         return "project"
-    return next(_network(declared, found), None)
+    return next(iter(network_differences(declared, found)), None)
 
 
 def volume_difference(declared: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """The same for a volume."""
     if declared.get("external"):
         return None
-    return next(_common(declared, found, "local"), None)
+    return next(iter(volume_differences(declared, found)), None)
+
+
+def network_differences(declared: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """All keys in which the network ``found`` is not as ``declared``, whoever has made it."""
+    return list(_network(declared, found))
+
+
+def volume_differences(declared: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """The same for a volume."""
+    return list(_common(declared, found, "local"))
 
 
 def _network(declared: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
@@ -55,7 +65,8 @@ def _network(declared: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 
 
 def _common(declared: Mapping[str, Any], found: Mapping[str, Any], driver: str) -> Iterator[str]:
-    if (declared.get("driver") or driver) != found.get("Driver"):
+    wanted = declared.get("driver") or driver
+    if found.get("Driver") not in {wanted, f"{wanted}:latest"}:  # a plugin has its tag
         yield "driver"
     options = {key: str(value) for key, value in (declared.get("driver_opts") or {}).items()}
     if options != (found.get("Options") or {}):

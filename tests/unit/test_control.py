@@ -25,6 +25,7 @@ from agent.control.converge import Converger
 from agent.control.deploy import Tools
 from agent.control.gate import Gate
 from agent.control.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
+from agent.control.provision import Provisioner
 from agent.control.pull import Puller
 from agent.control.remotes import Remotes, last_answers
 from agent.control.restore import Restorer
@@ -137,6 +138,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
     bring_up = BringUp(
         stacks,
+        Provisioner(engine),
         Gate(engine, 0.1),
         journal,
         attempts,

@@ -1,0 +1,146 @@
+"""A stack's networks and volumes: compared before anything is touched, made by one stack at a time.
+
+claimed ─▶ look ─▶ problem? refused, nothing was touched
+│
+├─ something has to be made: wait for others that make it, and look again
+▼
+Compose makes what is missing ─▶ release ─▶ … ─▶ left_behind
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters import resources
+from agent.adapters.engine import Engine
+from agent.control.stacks import Ready
+from agent.domain import documents, provision
+from agent.domain.container import Container
+from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.provision import Declared, Kind, Problem, Raw
+
+log = logging.getLogger("commitd.stacks")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a stack may make now, for as long as it is not released.
+
+    ``networks`` are the engine's before, ``diverged`` the stack's that Compose makes anew.
+    """
+
+    to_make: frozenset[str] = frozenset()
+    networks: tuple[Raw, ...] = ()
+    diverged: tuple[Declared, ...] = ()
+    release: Callable[[], None] = field(default=lambda: None)
+
+
+class Provisioner:
+    """Of all stacks of the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._locks: dict[str, anyio.Lock] = {}
+
+    @asynccontextmanager
+    async def claimed(self, ready: Ready, *, changed: bool) -> AsyncIterator[Claim]:
+        """Let the stack make what it declares and the engine does not have; others wait for it.
+
+        Engines before 23 would make two networks of one name. ``changed`` is whether the stack is
+        another than the one that runs: what has been different all along stops no repair. Raises
+        :class:`CommitdError` when Compose will not, or cannot, do what is declared.
+        """
+        claim = await self.look(ready, changed=changed)
+        with ExitStack() as held:
+            for name in sorted(claim.to_make):
+                lock = self._locks.setdefault(name, anyio.Lock())
+                await lock.acquire()
+                held.callback(self._let_go, name, lock)
+            if claim.to_make:
+                claim = await self.look(ready, changed=changed)
+            yield Claim(claim.to_make, claim.networks, claim.diverged, held.close)
+
+    def _let_go(self, name: str, lock: anyio.Lock) -> None:
+        if not lock.statistics().tasks_waiting:
+            self._locks.pop(name, None)
+        lock.release()
+
+    async def look(self, ready: Ready, *, changed: bool) -> Claim:
+        """What is missing and what is different; raises as :meth:`claimed` does."""
+        wanted = ready.resources
+        kinds = {each.kind for each in wanted}
+        names = {each.name for each in wanted if each.kind is Kind.VOLUME}
+        networks = await resources.networks(self._engine) if Kind.NETWORK in kinds else ()
+        volumes = await resources.volumes(self._engine, names)
+        absent = provision.absent(wanted, networks, volumes)
+        found = list(provision.missing(absent))
+        anew: list[Declared] = []
+        for each, network, what in provision.diverged(wanted, networks):
+            users = await resources.inside(self._engine, network["Id"])
+            by_name = {container.name: container.project for container in users}
+            if problem := provision.network_in_use(ready.stack.name, each, what, by_name):
+                found.append(problem)
+            elif provision.digest(network):
+                log.info(
+                    "%s: Compose makes the network %s anew, for %s", ready.stack.name, each.name,
+                    ", ".join(what),
+                )  # fmt: skip
+                anew.append(each)
+            elif changed:
+                found.append(provision.never_changed(ready.stack.name, each, what))
+        to_make = [each for each in absent if not each.external]
+        found += provision.overlaps([*to_make, *anew], networks)
+        if changed:
+            found += provision.volumes_that_differ(ready.stack.name, wanted, volumes)
+        if found:
+            raise await anyio.to_thread.run_sync(_refusal, ready, found)
+        return Claim(frozenset(f"{d.kind} {d.name}" for d in to_make), networks, tuple(anew))
+
+    async def left_behind(
+        self, ready: Ready, claim: Claim, before: Iterable[Container], after: Iterable[Container]
+    ) -> list[str]:
+        """The services of which a container is not in its networks as a new one would be.
+
+        Compose puts those that were there ``before`` into a network that it made anew without
+        their aliases and addresses; after a failure half way it leaves them out of it.
+        """
+        known = {each["Name"]: each["Id"] for each in claim.networks}
+        now = dict(known)
+        if claim.diverged:
+            now = {n["Name"]: n["Id"] for n in await resources.networks(self._engine)}
+        old = {container.id for container in before}
+        networks = [d for d in ready.resources if d.kind is Kind.NETWORK and d.name in now]
+        found: list[str] = []
+        for container in after:
+            mine = [d.name for d in networks if container.service in d.services]
+            if container.one_off or container.id not in old or container.networks is None:
+                continue
+            if any(n not in container.networks or now[n] != known.get(n) for n in mine):
+                found.append(container.service or "")
+        return sorted(set(found))
+
+
+def _refusal(ready: Ready, problems: list[Problem]) -> CommitdError:
+    """Passing ones are tried again; one that is not decides. Blocks."""
+    problems = sorted(problems, key=lambda each: each.passing)
+    first = problems[0]
+    kind = TransientError if first.passing else PermanentError
+    message = "; ".join(dict.fromkeys(each.message for each in problems))
+    return kind(message, where=_place(ready, first.about), hint=first.hint)
+
+
+def _place(ready: Ready, about: Declared) -> str:
+    """Where the stack's own file declares it, as far as it does."""
+    name = ready.stack.compose
+    try:
+        document = documents.load(ready.invocation.file.read_bytes(), name)
+    except (OSError, CommitdError):
+        return name
+    path = (f"{about.kind}s", about.key)
+    return f"{name}:{document.lines[path]}" if path in document.lines else name

@@ -1,0 +1,118 @@
+"""Networks and volumes: what cannot be changed is said before anything is touched."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agent.adapters.compose import Compose
+from agent.adapters.invocation import Invocation
+from agent.domain import provision
+
+if TYPE_CHECKING:
+    from tests.sandbox.host import Host
+    from tests.system.conftest import Fleet
+
+
+def _networked(fleet: Fleet, key: str, settings: str) -> str:
+    more = f"    networks: [{key}]\n"
+    return f"{fleet.compose(more=more)}networks:\n  {key}: {{{settings}}}\n"
+
+
+def _volume(fleet: Fleet, settings: str) -> str:
+    return f"{fleet.compose(more='    volumes: [data:/data]')}\nvolumes:\n  data: {{{settings}}}\n"
+
+
+def _started(fleet: Fleet, *names: str) -> dict[str, tuple[str, str]]:
+    found = {name: fleet.box.engine.inspect(name) for name in names}
+    return {name: (raw["Id"], raw["State"]["StartedAt"]) for name, raw in found.items()}
+
+
+def _said(host: Host, stack: str) -> str:
+    return str(next(s for s in host.json("status")["stacks"] if s["name"] == stack)["reason"])
+
+
+FUNNY = (
+    "driver_opts: {com.docker.network.bridge.name: br-own}, attachable: true, "
+    "labels: {a: 'x<y&z $$1', é: \"\u2028\"}, x-note: 1, enable_ipv6: false, "
+    "ipam: {driver: default, config: [{subnet: 10.77.0.0/24, gateway: 10.77.0.9, "
+    "aux_addresses: {one: 10.77.0.5}}]}"
+)
+
+
+def test_what_cannot_be_changed_is_refused_and_what_can_be_is_changed_whole(fleet: Fleet) -> None:
+    stacks = ("first", "second", "own", "data", "labels")
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in stacks),
+        "stacks/first/compose.yaml": _networked(fleet, "proxy", "name: proxy"),
+        "stacks/second/compose.yaml": _networked(fleet, "proxy", "name: proxy"),
+        "stacks/own/compose.yaml": _networked(fleet, "back", FUNNY),
+        "stacks/data/compose.yaml": _volume(fleet, "driver_opts: {type: tmpfs, device: tmpfs}"),
+        "stacks/labels/compose.yaml": _volume(fleet, "labels: {a: '1'}"),
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    assert host.once().returncode == 0
+    _compose_would_label_them_the_same(fleet, host)
+    kept = _started(fleet, *(f"{name}-app-1" for name in stacks if name != "own"))
+    own = fleet.box.engine.inspect("own-app-1")
+
+    password = "o: 'size=1m,password=hunter2'"
+    changed: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in (*stacks, "lost", "clash")),
+        "stacks/second/compose.yaml": _networked(fleet, "proxy", "name: proxy, internal: true"),
+        "stacks/own/compose.yaml": _networked(fleet, "back", f"{FUNNY}, internal: true"),
+        "stacks/data/compose.yaml": _volume(
+            fleet, f"driver_opts: {{type: tmpfs, device: tmpfs, {password}}}"
+        ),
+        "stacks/labels/compose.yaml": _volume(fleet, "labels: {a: '2'}"),
+        "stacks/lost/compose.yaml": _networked(fleet, "web", "name: nobody, external: true"),
+        "stacks/clash/compose.yaml": _networked(
+            fleet, "default", "ipam: {config: [{subnet: 10.77.0.0/16}]}"
+        ),
+    }
+    fleet.commit("second", changed)
+    result = host.once()
+    assert result.returncode == 1
+    assert _started(fleet, *kept) == kept
+    said = _said(host, "second")
+    assert said.startswith("stacks/second/compose.yaml:6: internal of the network proxy")
+    assert "the stack first (first-app-1) is in it" in said
+    for stack, key in (("data", "driver_opts"), ("labels", "labels")):
+        said = _said(host, stack)
+        assert said.startswith(f"stacks/{stack}/compose.yaml:7: {key} of the volume {stack}_data ")
+        assert "give the volume a new name" in said
+    assert "hunter2" not in result.stdout + result.stderr
+    assert "stacks/lost/compose.yaml:6: there is no network nobody" in _said(host, "lost")
+    assert "overlaps with 10.77.0.0/24 of the network own_back" in _said(host, "clash")
+    history = host.json("history")
+    assert not [each for each in history if each["action"] == "rollback"]
+
+    # What is its own is changed, and its services are found there as before.
+    now = fleet.box.engine.inspect("own-app-1")
+    assert fleet.box.engine.api("GET", "/networks/own_back")["Internal"] is True
+    assert _aliases(now, "own_back") == _aliases(own, "own_back") >= {"app", "own-app-1"}
+
+    fleet.commit("back", {path: files.get(path) for path in changed})
+    assert host.once().returncode == 0
+    assert _started(fleet, *kept) == kept
+
+
+def _aliases(raw: dict[str, Any], network: str) -> set[str]:
+    """Without the one that is the container's ID."""
+    found = raw["NetworkSettings"]["Networks"][network]["Aliases"]
+    return {alias for alias in found if not raw["Id"].startswith(alias)}
+
+
+def _compose_would_label_them_the_same(fleet: Fleet, host: Host) -> None:
+    """By that it is told whether Compose would make a network anew."""
+    for stack in ("first", "own"):
+        file = host.repo / f"stacks/{stack}/compose.yaml"
+        invocation = Invocation(stack, file, (), {}, host.repo)
+        program = Compose(fleet.box.compose, "unix:///nowhere", 60)
+        model = anyio.run(program.resolve, invocation).model
+        (network,) = (d for d in provision.declared(model) if d.kind is provision.Kind.NETWORK)
+        raw = fleet.box.engine.api("GET", f"/networks/{network.name}")
+        assert network.digest == provision.digest(raw), json.dumps(model)
