@@ -69,7 +69,7 @@ class Follower:
 
     async def follow(self) -> Followed:
         """Move to the commit to follow, if there is a new one. Raises :class:`CommitdError`."""
-        heads = self._remotes.heads()
+        heads = shown = self._remotes.heads()
         approved = await anyio.to_thread.run_sync(self._journal.approved)
         question = (tuple((h.remote, h.answer, h.sha) for h in heads), approved)
         if question != self._seen or self._current.desired is None:
@@ -79,9 +79,21 @@ class Follower:
             # What could not be fetched, or is held, may have been mended meanwhile: look again.
             self._seen = question if complete and not self._current.holds else None
         await self._remotes.save()
-        if in_the_way := await self._discard_edits():
-            return replace(self._current, holds=(*self._current.holds, *in_the_way))
-        return self._current
+        in_the_way = await self._discard_edits()
+        absent = source.absent(shown, self._config.branch)
+        return replace(
+            self._current,
+            holds=(*self._current.holds, *in_the_way, *self._absences(absent)),
+            doubt=self._current.doubt or _doubt(absent, shown),
+        )
+
+    def _absences(self, absent: Iterable[tuple[str, str]]) -> list[Hold]:
+        """Remotes without the branch, which follow from the answers alone and end with them."""
+        how = "push it, or name another as branch: in the host's configuration"
+        return [
+            Hold(remote, Reason.BRANCH, f"{detail}; {how}", needs_person=True)
+            for remote, detail in absent
+        ]
 
     async def stay(self) -> Followed:
         """What is checked out, whatever the remotes say and whoever edited it."""
@@ -150,8 +162,10 @@ class Follower:
                 hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
                 followed = replace(self._current, holds=(hold,), doubt=None)
             case source.Stay(remote=remote, detail=detail):
-                answered = any(head.sha for head in heads)
-                confirmed = remote or (detail if answered else "no remote answers")
+                silent = all(head.answer is Answer.DOWN for head in heads)
+                shown = any(head.sha for head in heads)
+                said = detail if shown else "no remote answers" if silent else None
+                confirmed = remote or said
                 followed = replace(self._current, confirmed=confirmed, holds=(), doubt=None)
         self._current = followed
         await self._relate(heads)
@@ -187,7 +201,8 @@ class Follower:
         applied = self._current.desired.revision.sha if self._current.desired else None
         for head in heads:
             last = head.sha or head.last
-            if applied is None or last is None or not await self._repository.knows(last):
+            gone = head.answer in {Answer.EMPTY, Answer.NO_BRANCH}
+            if gone or not (applied and last and await self._repository.knows(last)):
                 self._remotes.relate(head.remote, Relation.UNKNOWN, None)
                 continue
             relation = (await self._ancestry({last, applied})).relation(last, applied)
@@ -293,6 +308,13 @@ class Follower:
         for fault in lost.values():
             log.warning("%s", fault)
         await self._repository.reset(sha, there)
+
+
+def _doubt(absent: list[tuple[str, str]], heads: Iterable[Head]) -> str | None:
+    """Why what is declared is not known: a remote answers without the branch, and none with it."""
+    if not absent or any(head.sha for head in heads):
+        return None
+    return "; ".join(f"{remote}: {detail}" for remote, detail in absent)
 
 
 def declared(desired: DesiredState) -> Mapping[str, object]:

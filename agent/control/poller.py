@@ -17,7 +17,7 @@ from agent.adapters.tasks import task_group
 from agent.control.remotes import Remotes
 from agent.domain.config import Remote
 from agent.domain.errors import CommitdError
-from agent.domain.source import Answer
+from agent.domain.source import Answer, without
 
 log = logging.getLogger("commitd.poller")
 
@@ -39,6 +39,7 @@ class Poller:
     ) -> None:
         self._remotes = {remote.name: remote for remote in remotes}
         self._probes: dict[str, Probe] = {r.name: probe(r, branch) for r in remotes}
+        self._branch = branch
         self._memory = memory
         self._wake = wake
         self._usual_s: dict[str, float] = {}
@@ -121,8 +122,8 @@ class Poller:
                 # Slow answers are remembered for a while: some come over a new connection.
                 lately_s = self._usual_s.get(name, 0.0) * 0.8
                 self._usual_s[name] = max(time.monotonic() - started, lately_s)
-                missing = f"{name}: {said.answer}" if said.sha is None else None
-                self._tell(name, said.answer, sha=said.sha, error=missing)
+                missing = f"{name}: {without(said.answer, self._branch)}"
+                self._tell(name, said.answer, sha=said.sha, error=None if said.sha else missing)
             group.cancel_scope.cancel()
         return patience_s
 

@@ -237,6 +237,7 @@ class Reason(StrEnum):
     VOLUMES = "ending it would delete volumes"
     REPORT_ONLY = "undeclared containers are only reported"
     HISTORY = "the remote's history does not continue the applied one"
+    BRANCH = "the branch to follow is not there"
     SIGNATURE = "its signature is missing or not trusted"
     TREE = "the commit cannot be checked out safely"
     FETCH = "a new commit cannot be fetched"

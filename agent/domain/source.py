@@ -178,5 +178,22 @@ def _rewrite(
     return Accept(sha, remote, rewrite=True)
 
 
+def absent(heads: Sequence[Head], branch: str) -> list[tuple[str, str]]:
+    """The remotes that answer without ``branch``, each with what is wrong there."""
+    found: list[tuple[str, str]] = []
+    for head in heads:
+        if head.answer in {Answer.EMPTY, Answer.NO_BRANCH}:
+            before = f"; it showed {head.last[:7]} before" if head.last else ""
+            found.append((head.remote, without(head.answer, branch) + before))
+    return found
+
+
+def without(answer: Answer, branch: str) -> str:
+    """What an answer without a head says of ``branch``."""
+    if answer is Answer.EMPTY:
+        return f"the repository is empty, without a branch {branch!r}"
+    return f"there is no branch {branch!r}"
+
+
 def _silence(heads: Sequence[Head]) -> str:
     return "; ".join(f"{head.remote}: {head.error or head.answer}" for head in heads)

@@ -162,7 +162,7 @@ def _recreate(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [(_empty, "empty"), (_other_branch, "no such branch"), (_recreate, "empty")],
+    [(_empty, "empty"), (_other_branch, "no branch 'main'"), (_recreate, "empty")],
 )
 def test_an_emptied_remote_is_not_an_empty_host(
     fleet: Fleet, host: Host, harm: Callable[[Fleet], None], said: str
@@ -171,15 +171,42 @@ def test_an_emptied_remote_is_not_an_empty_host(
     harm(fleet)
     try:
         result = host.once()
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 3, result.stderr
         assert fleet.running() == before
-        assert said in _remotes(host)["gitea"]["error"]
+        gitea = _remotes(host)["gitea"]
+        assert (said in gitea["error"], gitea["relation"]) == (True, "unknown")
         newer = _commit(fleet, "2")
         fleet.workspace.push(fleet.box.github)
         host.once()
         assert _applied(host) == newer
     finally:
         run(["git", "-C", fleet.box.gitea.path, "for-each-ref"])
+        fleet.workspace.push(fleet.box.gitea, force=True)
+
+
+def test_a_branch_that_no_remote_has_is_named_and_nothing_is_removed(
+    fleet: Fleet, host: Host
+) -> None:
+    first = _applied(host)
+    fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
+    before = fleet.running()
+    _other_branch(fleet)
+    fleet.box.github.stop()
+    try:
+        result = host.once()
+        said = "held: gitea: the branch to follow is not there: there is no branch 'main'"
+        assert said in result.stderr
+        for again in (result, host.once()):
+            assert again.returncode == 1
+            assert "in sync" not in again.stdout
+            assert "no remote answers" not in again.stdout
+        assert (fleet.running(), _applied(host)) == (before, first)
+        [hold] = [h for h in host.json("status")["holds"] if h["subject"] == "gitea"]
+        assert f"there is no branch 'main'; it showed {first[:7]} before" in hold["reason"]
+        fleet.workspace.push(fleet.box.gitea)
+        assert host.once().returncode == 0
+        assert "rogue" not in fleet.running()
+    finally:
         fleet.workspace.push(fleet.box.gitea, force=True)
 
 

@@ -139,6 +139,19 @@ def test_what_is_not_followed_is_explained() -> None:
     assert "commitd approve x" in alone.detail
 
 
+def test_a_remote_without_the_branch_is_named_with_it() -> None:
+    heads = [
+        at("c"),
+        down("one", last="c"),
+        Head("two", Answer.NO_BRANCH, last="0123456789"),
+        Head("three", Answer.EMPTY),
+    ]
+    assert source.absent(heads, "main") == [
+        ("two", "there is no branch 'main'; it showed 0123456 before"),
+        ("three", "the repository is empty, without a branch 'main'"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("head", "applied", "expected"),
     [("c", "c", Relation.SAME), ("d", "b", Relation.AHEAD), ("a", "c", Relation.BEHIND),
