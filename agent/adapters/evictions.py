@@ -32,6 +32,9 @@ _SELECT = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
 
 
 _SHORTEST_ID = 4
+_FIRST_SEEN = "first-seen"
+_MOST_FIRST_SEEN = 500
+"""Undeclared containers whose first sight is remembered; of more only the latest."""
 
 
 class Evictions(Database):
@@ -49,6 +52,15 @@ class Evictions(Database):
             return insert_action(
                 db, "evict", evicted.name, evicted.reason, cause=[cause], revision=revision
             )
+
+    def first_seen(self, container_id: str, now: float) -> float:
+        """When it was first seen undeclared, in seconds since the epoch; ``now`` if never."""
+        with self._lock:
+            known: dict[str, float] = self.get(_FIRST_SEEN) or {}
+            if container_id not in known:
+                latest = [*known.items(), (container_id, now)][-_MOST_FIRST_SEEN:]
+                self.put(_FIRST_SEEN, known := dict(latest))
+        return known[container_id]
 
     def report(self, evicted: Evicted, inspect: Mapping[str, Any]) -> bool:
         """Remember a container that is left alone; whether that is news.

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import anyio
@@ -79,7 +78,7 @@ class Evictor:
     async def evict(self, container_id: str, *, patient: bool = True) -> Hold | None:
         """Look at the container afresh and end it if nobody declared it.
 
-        One that is younger than the grace is waited for or, not ``patient``, left for later.
+        While its grace lasts it is waited for or, not ``patient``, left for later.
         Returns why it is left running although nobody declared it, or None. A container that is
         gone already is done. Raises :class:`CommitdError` when the engine fails.
         """
@@ -87,24 +86,29 @@ class Evictor:
             return None
         self._busy.add(container_id)
         try:
-            if patient and self._policy.grace > 0:
-                await anyio.sleep(self._policy.grace)
-            return await self._look_and_end(container_id)
+            return await self._look_and_end(container_id, patient=patient)
         finally:
             self._busy.discard(container_id)
 
-    async def _look_and_end(self, container_id: str) -> Hold | None:
-        if self._many():  # without a look: a storm must stay cheap
-            return self._irreversible.get(container_id) or self._too_many(container_id[:12])
-        async with self._looking:
-            raw = await self._engine.inspect(container_id)
-        if raw is None:
-            return None
-        container = from_inspect(raw)
-        if not container.alive:
-            return None
-        if 0 <= time.time() - _started(raw) < self._policy.grace:
-            return None
+    async def _look_and_end(self, container_id: str, *, patient: bool) -> Hold | None:
+        while True:
+            if self._many():  # without a look: a storm must stay cheap
+                return self._irreversible.get(container_id) or self._too_many(container_id[:12])
+            async with self._looking:
+                raw = await self._engine.inspect(container_id)
+            if raw is None:
+                return None
+            container = from_inspect(raw)
+            if not container.alive:
+                return None
+            left_s = 0.0
+            if self._policy.grace > 0:
+                left_s = await anyio.to_thread.run_sync(self._grace_left, container)
+            if left_s <= 0:
+                break
+            if not patient:
+                return None
+            await anyio.sleep(left_s)
         # One trip to the journal, because all of it delays the end of a rogue.
         verdict = await anyio.to_thread.run_sync(self._decide, container, raw)
         if isinstance(verdict, _Ending):
@@ -112,6 +116,15 @@ class Evictor:
                 await self._end(container, raw, verdict)
             return None
         return verdict
+
+    def _grace_left(self, container: Container) -> float:
+        """For how many seconds it is left alone; counted from when it was first seen undeclared."""
+        owner = ownership.classify(container, self._shield.protected, self._shield.exemptions())
+        if not isinstance(owner, ownership.Undeclared):
+            return 0.0
+        now = time.time()
+        since = self._journal.first_seen(container.id, now)
+        return plan.grace_left(since, now, self._policy.grace)
 
     def _decide(self, container: Container, raw: Mapping[str, Any]) -> _Ending | Hold | None:
         """Whose it is by all that counts now. If it is to be ended, that is written down already.
@@ -209,11 +222,6 @@ class Evictor:
 def kept_name(record: Evicted) -> str:
     """What an evicted container is called while it is kept."""
     return f"{KEPT_PREFIX}{record.name}"[:_LONGEST_NAME] + f"-{record.id[:12]}"
-
-
-def _started(raw: Mapping[str, Any]) -> float:
-    """When the container was started, in seconds since the epoch."""
-    return datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp()
 
 
 def _irreversible(container: Container, raw: Mapping[str, Any]) -> Hold | None:

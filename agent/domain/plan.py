@@ -178,6 +178,15 @@ def _evictions(situation: Situation) -> tuple[list[Evict], list[Hold], list[Spar
     return found, holds, spared
 
 
+def grace_left(since: float, now: float, grace_s: float) -> float:
+    """For how many seconds a container is left alone that is undeclared ``since`` then.
+
+    That it starts anew, by itself or not, begins nothing anew. A clock that was set back gives no
+    second grace.
+    """
+    return since + grace_s - now if 0 <= now - since < grace_s else 0.0
+
+
 def refusal(container: Container, shield: Protected, *, report_only: bool) -> Hold | None:
     """Why an undeclared container is left running all the same, or None."""
     if shield.doubt:

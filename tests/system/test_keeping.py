@@ -205,10 +205,17 @@ def test_what_is_younger_than_the_grace_is_left_to_the_time_after_it(fleet: Flee
     assert host.once().returncode == 0
     assert fleet.running() == {"rogue": rogue}
     assert _entries(host, "evict", "rogue") == []
-    host.config["undeclared"]["grace"] = "10ms"  # it is older than that by now
-    host.write_config()
-    assert host.once().returncode == 0
+    fleet.box.engine.run("restart", "--time", "0", "rogue")
+    with contextlib.closing(Journal(host.state / "journal.db")) as journal:
+        journal.put("first-seen", {rogue: time.time() - 3601})
+    assert host.once().returncode == 0  # as old as it is, however young its process
     assert fleet.running() == {}
+    host.config["undeclared"]["grace"] = "1s"
+    host.write_config()
+    with host.running() as agent:
+        agent.says("in sync with")
+        _start(fleet, "another")
+        wait_until(lambda: fleet.running() == {}, what="another to be ended")
 
 
 def test_more_than_so_many_a_minute_are_left_and_that_is_said_once(fleet: Fleet) -> None:

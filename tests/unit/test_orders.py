@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters import database
-from agent.adapters.evictions import Evicted
+from agent.adapters.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
 from agent.adapters.journal import Journal
 from agent.domain.errors import ConfigError
 from agent.domain.exempt import Suspension
@@ -22,6 +22,14 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal = Journal(tmp_path / "journal.db")
     yield journal
     journal.close()
+
+
+def test_the_first_sight_of_a_container_is_remembered_of_the_latest_ones(journal: Journal) -> None:
+    assert [journal.first_seen("a", 1.0), journal.first_seen("a", 2.0)] == [1.0, 1.0]
+    others = {f"b{number}": 3.0 for number in range(1, _MOST_FIRST_SEEN)}
+    journal.put(_FIRST_SEEN, journal.get(_FIRST_SEEN) | others)
+    assert [journal.first_seen("b", 4.0), journal.first_seen("b1", 4.0)] == [4.0, 3.0]
+    assert journal.first_seen("a", 4.0) == 4.0
 
 
 # --- suspensions ---

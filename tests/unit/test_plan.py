@@ -21,7 +21,7 @@ from agent.domain.model import (
     RemoveStack,
     Stack,
 )
-from agent.domain.plan import moved, plan, refusal
+from agent.domain.plan import grace_left, moved, plan, refusal
 from agent.domain.settings import Settings
 from agent.domain.situation import Situation, protected
 from tests.unit.builders import (
@@ -710,3 +710,13 @@ def test_a_stack_that_was_rolled_back_is_said_so_and_kept_at_the_older_release()
     ]
     drifted = plan(replace(now, desired=back, containers=tuple(running(release("b")))))
     assert [(d.stack, d.reason) for d in drifted.deploys] == [(stack("a"), Reason.DRIFTED)]
+
+
+@pytest.mark.parametrize(
+    ("since", "left_s"),
+    [(NOW, 60.0), (NOW - 59.0, 1.0), (NOW - 60.0, 0.0), (NOW - 1e6, 0.0), (NOW + 1.0, 0.0)],
+)
+def test_the_grace_is_over_for_good_so_long_after_the_first_sight(
+    since: float, left_s: float
+) -> None:
+    assert grace_left(since, NOW, 60.0) == left_s
