@@ -29,11 +29,14 @@ help:
 # A venv needs python3-venv on Debian, which is not part of python3.
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-	  { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
+	  { echo "installing python3-venv"; \
+	    said=$$({ export DEBIAN_FRONTEND=noninteractive; \
+	             apt-get update && apt-get install -y python3-venv; } 2>&1) || { echo "$$said"; exit 1; }; }
 	@echo "preparing $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY)

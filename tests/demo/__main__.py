@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -14,6 +15,19 @@ from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+_NEXT = """
+What you saw is what a host does by itself. Next, with hosts of your own:
+
+  docs/tutorial/first-host.md         from an empty machine to a deployed commit
+  docs/how-to/start-a-repository.md   what commitd init writes
+  docs/how-to/adopt.md                bring under Git what runs already; nothing is restarted
+  docs/how-to/move-from.md            from deploy.sh, Watchtower, Portainer, Komodo, doco-cd
+"""
+_LAST_ACTION = "The last thing that was done:"
+_DETAILS = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]+| — Ada Example <[^>]*>, [-0-9: ]+")
+"""Of digests and authors: true, and more than a story needs."""
 
 
 class Story:
@@ -70,9 +84,12 @@ class Story:
         )
 
     def why(self, name: str) -> None:
-        """The agent's own answer."""
+        """The agent's own answer, in short: what it is, and what was last done to it."""
         self.say(f"commitd why {name}:")
-        for line in self.host.commitd("why", name, check=True).stdout.splitlines():
+        answer = _DETAILS.sub("", self.host.commitd("why", name, check=True).stdout)
+        first, _, rest = answer.partition("\n")
+        _, _, action = rest.partition(f"{_LAST_ACTION}\n")
+        for line in [first, *action.splitlines()]:
             self.say(f"   {line}")
 
     def environment(self, container: str) -> str:
@@ -247,12 +264,13 @@ def main() -> int:
                     part(story)
                 print("\ncommitd status:\n")
                 print(story.host.commitd("status").stdout)
-                print("commitd history:")
-                print(story.host.commitd("history", "-n", "12").stdout)
+                print("commitd history -n 4:\n")
+                print(_DETAILS.sub("", story.host.commitd("history", "-n", "4").stdout))
             except SandboxError as error:
                 print(f"   ✗ {error}\n\nThe agent's log:\n{agent.log}", file=sys.stderr)
                 return 1
     print(f"All of it was seen on the engine, in {time.monotonic() - started:.0f} s.")
+    print(_NEXT)
     return 0
 
 
