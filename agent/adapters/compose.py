@@ -143,6 +143,8 @@ class Compose:
         ``model`` is what ``stack`` resolves to. Of the files themselves older versions of Compose
         make other hashes than ``up`` does, because they leave out the values of env files.
         """
+        if not model.get("services"):
+            return {}
         result = await self._stack(
             stack, "config", "--hash", "*",
             timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY, reading=True,

@@ -187,7 +187,8 @@ class Deployer:
     async def _up(self, run: Run) -> tuple[Service, ...]:
         if run.ready is None:
             raise PermanentError("it was not read")
-        if run.before is None and (there := await self._there(run, run.ready)):
+        first = run.before is None and run.ready.services
+        if first and (there := await self._there(run, run.ready)):
             return await self._t.bring_up.take_over(run.ready, there, run.batch)
         older: dict[str, Files | None] = {}
         if await anyio.to_thread.run_sync(self._t.journal.started, run.stack.name) == (

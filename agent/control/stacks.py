@@ -126,6 +126,9 @@ class Stacks:
         other, for ``health_timeout`` at most, then :class:`StillWaitingError`. Raises
         :class:`CommitdError`.
         """
+        if not ready.services:  # Compose would take that for a mistake
+            log.info("%s: there is nothing to run", ready.stack.name)
+            return await self.containers(ready.stack.name)
         await self._unpause(ready.stack.name)
         try:
             await self._up(ready, made)

@@ -295,9 +295,12 @@ def _compose_document(
     except PermanentError as err:
         return None, [*faults, Fault(err.message, err.where or found[0], err.hint, "syntax")]
     data = document.data
-    if not isinstance(data, dict) or not (data.get("services") or data.get("include")):
+    # A file that was cut short is no order to end everything; one that says so is.
+    nothing = isinstance(data, dict) and data.get("services") == {}
+    if not isinstance(data, dict) or not (nothing or data.get("services") or data.get("include")):
         where = f"{found[0]}:{document.line(())}"
-        return None, [*faults, Fault("declares no services", where, "add services:")]
+        hint = "add services:, or services: {} to run nothing"
+        return None, [*faults, Fault("declares no services", where, hint)]
     return document, faults
 
 

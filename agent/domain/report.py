@@ -154,12 +154,12 @@ def _sync(name: str, facts: Facts, mine: Iterable[Container]) -> tuple[str, str 
         return "pending", "the engine does not answer"
     if drift.compare(release, mine):
         return "pending", "what runs is not what was deployed"
-    return "synced", None
+    return "synced", None if release.services else "it has nothing to run"
 
 
 def _health(release: Release | None, mine: list[Container]) -> str:
     if not mine:
-        return "missing"
+        return "healthy" if release and not release.services else "missing"
     expected = {service.name: service for service in release.services} if release else {}
     if expected:  # what a failed release has left behind does not make this one ill
         mine = [c for c in mine if c.service in expected or c.alive]

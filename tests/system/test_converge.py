@@ -118,6 +118,54 @@ def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:
     )
 
 
+def test_a_stack_that_has_nothing_to_run_is_in_sync_and_keeps_its_volumes(fleet: Fleet) -> None:
+    runs = fleet.compose(more="    volumes: [data:/data]\n") + "volumes: {data: {}}\n"
+    off = runs.replace("network_mode", "profiles: [by-hand]\n    network_mode")
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "- one\n- never\n- two\n",
+        "stacks/one/compose.yaml": runs,
+        "stacks/never/compose.yaml": off,
+        "stacks/two/compose.yaml": runs,
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert set(fleet.running()) == {"one-app-1", "two-app-1"}
+
+    sha = fleet.commit(
+        "off", {"stacks/one/compose.yaml": off, "stacks/two/compose.yaml": "services: {}\n"}
+    )
+    # Before it is done, it shows as what it is.
+    clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+    fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
+    plan = host.json("plan", "--rev", sha)
+    assert {
+        deploy["stack"]: [(s["name"], s["action"]) for s in deploy["services"]]
+        for deploy in plan["deploys"]
+    } == {"one": [("app", "remove")], "two": [("app", "remove")]}
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert fleet.running() == {}
+    assert host.box.engine.containers() == []
+    volumes = {v["Name"] for v in host.box.engine.api("GET", "/volumes")["Volumes"]}
+    assert {"one_data", "two_data"} <= volumes
+    status = host.json("status")
+    assert status["verdict"].startswith(f"in sync with {sha[:7]}")
+    assert [(s["sync"], s["health"], s["reason"]) for s in status["stacks"]] == [
+        ("synced", "healthy", "it has nothing to run")
+    ] * 3
+    [dropped] = host.json("history", "one-app-1")
+    assert (dropped["action"], dropped["status"]) == ("evict", "succeeded")
+    before = len(host.json("history"))
+    assert host.once().returncode == 0
+    assert len(host.json("history")) == before
+
+    fleet.commit("on", files)
+    assert host.once().returncode == 0
+    assert set(fleet.running()) == {"one-app-1", "two-app-1"}
+
+
 def test_one_failing_stack_stops_no_other_and_says_why(fleet: Fleet) -> None:
     missing = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 64}"
     fleet.commit(

@@ -199,7 +199,7 @@ WEB = "stacks/web/compose.yaml"
         (WEB, None, "stacks/web", "no Compose file", "add stacks/web/compose.yaml"),
         ("stacks/web/compose.yml", COMPOSE, "stacks/web", "2 Compose files: ", "keep one"),
         (WEB, "", f"{WEB}:1", "declares no services", "add services:"),
-        (WEB, "services: {}", f"{WEB}:1", "declares no services", "add services:"),
+        (WEB, "services:\n", f"{WEB}:1", "declares no services", "services: {} to run nothing"),
         (WEB, "- web", f"{WEB}:1", "declares no services", "add services:"),
         (WEB, "x: 1\nservices: [a]", f"{WEB}:2", "must be a mapping", ""),
         (WEB, "services:\n  a:\n\timage: b", f"{WEB}:3", "not valid YAML", "not tabs"),

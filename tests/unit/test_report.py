@@ -300,3 +300,10 @@ def test_the_verdict_names_what_is_suspended_and_what_else_is_wrong(
     given: Facts, verdict: str
 ) -> None:
     assert report.status(given)["verdict"] == verdict
+
+
+def test_a_stack_without_anything_to_run_misses_nothing() -> None:
+    nothing = release("web", services=())
+    [stack] = report.status(facts([nothing]))["stacks"]
+    found = (stack["sync"], stack["health"], stack["reason"])
+    assert found == ("synced", "healthy", "it has nothing to run")
