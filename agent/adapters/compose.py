@@ -23,7 +23,7 @@ import anyio.to_thread
 from agent.adapters import compose_errors, memory_file, older_model, own_variables, process
 from agent.adapters.invocation import Invocation
 from agent.adapters.own_variables import OwnVariables
-from agent.domain import expected, images, interpolation, policy, provision, redact
+from agent.domain import expected, hooks, images, interpolation, policy, provision, redact
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.gate import Expected
 from agent.domain.mentions import Variable
@@ -129,6 +129,7 @@ class Compose:
             said = redact.text("; ".join(noted), stack.hidden)
             log.info("%s: allowed, and worth knowing: %s", stack.project, said)
         pulled = {n: s for n, s in services.items() if not (stack.build and s.get("build"))}
+        pulled |= hooks.own_images(services)
         if unpinned := images.unpinned(pulled, stack.images, stack.project):
             said = redact.text(str(unpinned), stack.hidden)
             if stack.pins == "require":

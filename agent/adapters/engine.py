@@ -209,6 +209,11 @@ class Engine:
         async with self.asking(f"send {name} to a container") as docker:
             await docker.containers.container(container_id).kill(signal=name)
 
+    async def ended(self, container_id: str, timeout_s: float) -> None:
+        """Return once the container does not run and all that it has said is in its log."""
+        async with self.asking("wait for a container", timeout_s) as docker:
+            await docker.containers.container(container_id).wait()
+
     async def last_words(self, container_id: str, lines: int) -> str:
         """The end of the container's log, standard output and error; empty if it keeps none."""
         try:

@@ -182,4 +182,4 @@ def _files(release: Release) -> tuple[str, str]:
 def _service(raw: dict[str, Any]) -> Service:
     if raw.get("files") is not None:
         raw["files"] = tuple((path, oid) for path, oid in raw["files"])
-    return Service(**raw)
+    return Service(**{**raw, "hooks": tuple(raw.get("hooks", ()))})

@@ -155,7 +155,7 @@ class Deployer:
             permanent = isinstance(error, PermanentError)
             runs[name].outcome = Outcome(name, Status.FAILED, str(error), permanent)
         older = {
-            name: {s.image for s in run.before.services if pinned(s.image)}
+            name: {i for s in run.before.services for i in (s.image, *s.hooks) if pinned(i)}
             for name, run in runs.items()
             if run.before and run.changed and run.outcome is None
         }
@@ -176,6 +176,8 @@ class Deployer:
                 await anyio.to_thread.run_sync(self._keep, run, services)
             elif run.outcome.status is Status.FAILED:
                 await self._fail(run, run.outcome)
+                with suppress(CommitdError):  # the next start of their services removes them
+                    await self._t.stacks.clear_hooks(name)
         except Exception as err:
             log.exception("%s: unexpected", name)
             run.outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")

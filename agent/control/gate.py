@@ -16,13 +16,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import anyio
 
 from agent.adapters.compose import StillWaitingError
+from agent.adapters.compose_errors import HookError
 from agent.adapters.containers import from_inspect
 from agent.adapters.engine import Engine, Event
 from agent.adapters.tasks import task_group
@@ -45,6 +46,8 @@ _RECONNECT_S = 1.0
 _KILLED = {137, 143}
 """Ended from outside, perhaps with the engine: no fault of the release, unless it happens again."""
 _LOG_LINES, _LOG_CHARS = 5, 400
+_HOOK_ENDS_S = 5.0
+_LAST_WORDS = "; its last words: "
 _PUT_BACK_AFTER_S = (0.0, 2.0, 4.0, 8.0, 16.0)
 """Since the time before, for each time that a release is put back: two tools that fight over a
 container do not spin."""
@@ -176,6 +179,8 @@ class Gate:
 
         One that took longer than ``timeout_s`` may be the fault of one that only is not well yet.
         """
+        if isinstance(error, HookError):
+            return await self._hook_words(project, error, secrets)
         sights = await self._look(project, {})
         findings = gate.judge(expected, sights, 0.0, Outside(activity.stopped))
         if undone := [finding for finding in findings if finding.outside]:
@@ -211,16 +216,35 @@ class Gate:
         if not worst.final:
             message += f" after {timeout_s:g} s"
         if worst.container is not None:
-            try:
-                words = await self._engine.last_words(worst.container.id, _LOG_LINES)
-            except CommitdError:
-                words = ""
-            if lines := [line.strip() for line in words.splitlines() if line.strip()]:
-                said = redact.text(" / ".join(lines), secrets)[-_LOG_CHARS:]
-                message += f"; its last words: {said}"
+            message += await self._last_words(worst.container, secrets)
             if worst.trouble is Trouble.EXITED and worst.container.exit_code in _KILLED:
                 return TransientError(message)
         return NotWellError(message)
+
+    async def _hook_words(
+        self, project: str, error: HookError, secrets: Iterable[str]
+    ) -> CommitdError:
+        """What Compose says of a hook that failed, with its last words."""
+        if error.words:
+            return NotWellError(f"{error.message}{_LAST_WORDS}{error.words[-_LOG_CHARS:]}")
+        words = ""
+        for container in await self._engine.containers(project):
+            if container.hook and container.state != "created":
+                # The engine tells that it has ended before it has noted that, or the last line.
+                with suppress(CommitdError):
+                    await self._engine.ended(container.id, _HOOK_ENDS_S)
+                words = await self._last_words(container, secrets)
+        return NotWellError(f"{error.message}{words}")
+
+    async def _last_words(self, container: Container, secrets: Iterable[str]) -> str:
+        """The end of its log, to be put behind a message; empty if there is none."""
+        try:
+            words = await self._engine.last_words(container.id, _LOG_LINES)
+        except CommitdError:
+            return ""
+        lines = [line.strip() for line in words.splitlines() if line.strip()]
+        said = redact.text(" / ".join(lines), secrets)[-_LOG_CHARS:]
+        return f"{_LAST_WORDS}{said}" if said else ""
 
 
 class _Repairs:

@@ -47,7 +47,8 @@ class Ready:
     @property
     def images(self) -> frozenset[str]:
         """What must be on the engine before; images that Compose builds are not."""
-        found = {each.image for each in self.services.values() if each.scale and each.image}
+        running = [each for each in self.services.values() if each.scale]
+        found = {image for each in running for image in (each.image, *each.hooks) if image}
         return frozenset(found) if not self.stack.build else frozenset(filter(pinned, found))
 
     def files(self, service: str) -> tuple[tuple[str, str], ...]:
@@ -275,6 +276,16 @@ class Stacks:
             duration_s = time.monotonic() - started
             self._journal.finish(number, status, duration_s=duration_s, error=error)
 
+    async def clear_hooks(self, project: str) -> None:
+        """Remove the containers of hooks that do not run: Compose leaves one that has failed.
+
+        Raises :class:`CommitdError`.
+        """
+        for container in await self.containers(project):
+            if container.hook and not container.alive:
+                await self._step(self._engine.remove(container.id))
+                log.info("%s: removed %s, which has ended", project, container.name)
+
     async def volumes(self, project: str) -> list[str]:
         """All volumes of the project, also those without a name of their own."""
         found = set(await self._engine.volumes(project))
@@ -323,6 +334,7 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             expected.container_name,
             ready.files(name),
             bool(expected.joins),
+            expected.hooks,
         )
         for name, expected in sorted(ready.services.items())
         if expected.scale and name in hashes

@@ -82,6 +82,11 @@ class Container:
         return self.labels.get(ONEOFF, "False") == "True" or HOOK in self.labels
 
     @property
+    def hook(self) -> bool:
+        """Made by Compose to run before its service is started."""
+        return HOOK in self.labels
+
+    @property
     def temporary(self) -> bool:
         """The new half of a recreate that still goes on: later it loses the name, not the label."""
         return REPLACE in self.labels and _TEMPORARY_NAME.fullmatch(self.name) is not None

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import documents, dotenv, interpolation, leftovers, whereabouts, yaml_edit
+from agent.domain import documents, dotenv, hooks, interpolation, leftovers, whereabouts, yaml_edit
 from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
 from agent.domain.layout import SECRET_SUFFIX, plaintext_path
@@ -30,6 +30,11 @@ _SIMPLE = re.compile(r"[^\s'\"$#\\`]*")
 """Values that mean the same in every reading of an env file."""
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _OWN = "COMPOSE_"
+_NOT_ADOPTED = {
+    "build": "push the image and name it",
+    "label_file": "write labels out",
+    **dict.fromkeys(hooks.KEYS, "add this stack by hand"),  # with values and mounts of their own
+}
 
 
 @dataclass(slots=True)
@@ -100,9 +105,8 @@ class _Conversion:
                         "mount it as a volume, or add this stack by hand",
                     )
         for name, service in self._document.data["services"].items():
-            for key in ("build", "label_file"):
+            for key, hint in _NOT_ADOPTED.items():
                 if isinstance(service, dict) and key in service:
-                    hint = "push the image and name it" if key == "build" else "write labels out"
                     raise self._document.error(
                         ("services", name, key), f"{name}: {key}: cannot be adopted", hint
                     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.domain import inline
+from agent.domain import hooks, inline
 from agent.domain.gate import Expected, Need
 
 _HEALTHY = "service_healthy"
@@ -26,13 +26,15 @@ def services(
         for kind in ("configs", "secrets")
     }
     needed = needs(model)
+    raws: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
     return {
         name: replace(
             _service(raw, files, inline.digest(raw, model, value, salt)),
             needs=needed[name],
             joins=frozenset(":".join(words) for words in _joined(raw)),
+            hooks=tuple(sorted({each["image"] for each in hooks.own_images({name: raw}).values()})),
         )
-        for name, raw in (model.get("services") or {}).items()
+        for name, raw in raws.items()
     }
 
 
@@ -82,7 +84,8 @@ def _service(
         finishes=restart.partition(":")[0] in {"no", "on-failure"},
         container_name=str(raw["container_name"]) if raw.get("container_name") else None,
         mounts=tuple(sorted({path for path in mounts if path})),
-        waits=any(
+        waits=bool(raw.get(hooks.KEY))
+        or any(
             needed.get("condition") in _WAITED_FOR
             for needed in (raw.get("depends_on") or {}).values()
         ),

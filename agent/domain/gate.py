@@ -31,9 +31,10 @@ class Expected:
 
     ``finishes`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
     mounted into it, its file-based configs and secrets included. ``waits`` when Compose starts it
-    only once another service is healthy, or has ended well. ``inline`` stands for the configs and
-    secrets that Compose writes into it; empty: none. ``needs`` are the services of its stack that
-    it depends on; it ``joins`` namespaces of these (``service:NAME`` or ``container:NAME``).
+    only once another service is healthy, or that or a hook has ended well. ``inline`` stands for
+    the configs and secrets that Compose writes into it; empty: none. ``needs`` are the services of
+    its stack that it depends on; it ``joins`` namespaces of these (``service:NAME`` or
+    ``container:NAME``). ``hooks`` are the images of its hooks, as far as they are not its own.
     """
 
     image: str
@@ -45,6 +46,7 @@ class Expected:
     inline: str = ""
     needs: Mapping[str, Need] = field(default_factory=dict)
     joins: frozenset[str] = frozenset()
+    hooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

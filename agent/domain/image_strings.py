@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from agent.domain import documents
+from agent.domain import documents, hooks
 from agent.domain.errors import PermanentError
 
 _MERGE, _NULL, _RESET = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null", "!reset"
@@ -127,6 +127,8 @@ def _read(content: bytes, path: str) -> tuple[str, list[_Spot], list[_Spot]]:
         if image is not None and not isinstance(image, yaml.ScalarNode):
             raise document.error(("services", name, "image"), "image: must be text")
         _add(images, image)
+        for hook in _items(keys.get(hooks.KEY)):
+            _add(images, _mapping(hook).get("image"))
         _add(others, _mapping(keys.get("extends")).get("file"))
     return text, _sorted(images), _sorted(others)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -95,7 +95,7 @@ def extends(service: dict[Any, Any], at: Path) -> tuple[Mention | None, str] | N
     return (Mention(Kind.EXTENDS, file, where) if isinstance(file, str) else None), found["service"]
 
 
-def of_service(service: dict[Any, Any], at: Path) -> Iterator[Mention]:
+def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[Mention]:
     """Its env files, label files, mounts, and the directories it is built from."""
     yield from _env_files(service.get("env_file"), (*at, "env_file"))
     yield from _names(Kind.LABEL_FILE, service.get("label_file"), (*at, "label_file"))

@@ -163,7 +163,8 @@ class Service:
     is to end (no restart policy), so that an end with 0 is success and not drift.
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
     repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
-    ``joins`` when it runs in namespaces of another container.
+    ``joins`` when it runs in namespaces of another container. ``hooks`` are the images of its
+    hooks, as far as they are not its own.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Service:
     container_name: str | None = None
     files: tuple[tuple[str, str], ...] | None = None
     joins: bool = False
+    hooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

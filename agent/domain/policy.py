@@ -8,10 +8,11 @@ repository's instructions with the engine's rights. The files of the repository 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.domain import hooks
 from agent.domain.mentions import Variable
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
@@ -49,10 +50,13 @@ def refusals(model: Mapping[str, Any], root: str, *, build: bool = False) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a service gets of the host beyond a container's walls, and the key that says so."""
+    """What a service gets of the host beyond a container's walls, and the keys that say so.
+
+    ``what`` begins with the hook that gets it, where that is not the service itself.
+    """
 
     service: str
-    key: str
+    path: tuple[str | int, ...]
     what: str
 
 
@@ -76,29 +80,40 @@ def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[tuple[
 
 
 def asks(services: Mapping[str, Mapping[str, Any]]) -> list[Ask]:
-    """All that ``services`` of a model ask in this way; allowed, sorted by service."""
+    """All that ``services`` of a model ask in this way; allowed, sorted by service.
+
+    Of a hook only what its service does not ask as well.
+    """
     found: list[Ask] = []
     for name, service in sorted(services.items()):
-        if service.get("privileged"):
-            found.append(Ask(name, "privileged", "privileged"))
-        if service.get("use_api_socket"):
-            what = "use_api_socket, the engine's socket and credentials"
-            found.append(Ask(name, "use_api_socket", what))
-        found += [
-            Ask(name, "volumes", f"mounts the engine's socket {source}")
-            for mount in service.get("volumes") or []
-            if isinstance(mount, Mapping)
-            and mount.get("type") == "bind"
-            and (source := str(mount.get("source", ""))).endswith(_SOCKETS)
-        ]
-        found += [
-            Ask(name, key, f"{key}: host") for key in _HOST_SPACES if service.get(key) == "host"
-        ]
-        added = sorted(service.get("cap_add") or [])
-        found += [Ask(name, "cap_add", f"cap_add {each}") for each in added]
-        devices = service.get("devices") or []
-        found += [Ask(name, "devices", f"device {_device(each)}") for each in devices]
+        own = list(_asks(service))
+        found += [Ask(name, (key,), what) for key, what in own]
+        for hook in hooks.of_service(name, service, *hooks.KEYS):
+            found += [
+                Ask(name, (hook.key, hook.index, key), f"{hook.key}[{hook.index}]: {what}")
+                for key, what in _asks(hook.spec)
+                if (key, what) not in own
+            ]
     return found
+
+
+def _asks(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys of one service or hook, and what it gets by them."""
+    if container.get("privileged"):
+        yield "privileged", "privileged"
+    if container.get("use_api_socket"):
+        yield "use_api_socket", "use_api_socket, the engine's socket and credentials"
+    for mount in container.get("volumes") or []:
+        source = str(mount.get("source", "")) if isinstance(mount, Mapping) else ""
+        if source.endswith(_SOCKETS) and mount.get("type") == "bind":
+            yield "volumes", f"mounts the engine's socket {source}"
+    for key in _HOST_SPACES:
+        if container.get(key) == "host":
+            yield key, f"{key}: host"
+    for each in sorted(container.get("cap_add") or []):
+        yield "cap_add", f"cap_add {each}"
+    for each in container.get("devices") or []:
+        yield "devices", f"device {_device(each)}"
 
 
 def notable(services: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -13,9 +13,10 @@ import posixpath
 import re
 from typing import Any
 
-from agent.domain import documents, image_strings, mentions, sealed
-from agent.domain.documents import Document
+from agent.domain import documents, hooks, image_strings, mentions, refused_keys, sealed
+from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
+from agent.domain.hooks import Hook
 from agent.domain.mentions import Include, Kind, Mention, Variable
 from agent.domain.model import Fault
 from agent.domain.referenced import References, Refused
@@ -75,6 +76,7 @@ class _Walk:
         self.env_files: set[str] = set()
         self._done: set[tuple[str, ...]] = set()
         self._images: dict[str, image_strings.Mention] = {}
+        self._hooks: dict[str, image_strings.Mention] = {}
         self._links: dict[str, str] = {}
         self._top: dict[str, str] = {}
 
@@ -85,7 +87,7 @@ class _Walk:
             self._project(document, self._directory, self._directory, (compose,))
 
     def images(self) -> dict[str, image_strings.Mention]:
-        """Of each service its own, else that of the one it extends."""
+        """Of each service its own, else that of the one it extends; of hooks by their names."""
         found: dict[str, image_strings.Mention] = {}
         for name, first in self._top.items():
             link: str | None = first
@@ -95,7 +97,7 @@ class _Walk:
                 link = self._links.get(link)
             if link in self._images:
                 found[name] = self._images[link]
-        return found
+        return found | self._hooks
 
     def _project(
         self, document: Document, base: str, compose_base: str, chain: tuple[str, ...]
@@ -115,6 +117,7 @@ class _Walk:
                 if {"image", "extends"} & service.keys():  # or an older file says it
                     self._top[str(name)] = f"{document.name}#{name}"
                 self._service(document, name, service, base, chain)
+        self.faults += refused_keys.of_project(document)
         for entry in mentions.includes(data):
             self._include(document, entry, base, compose_base, chain)
 
@@ -167,28 +170,12 @@ class _Walk:
         if isinstance(image := service.get("image"), str):
             where = f"{document.name}:{document.line((*at, 'image'))}"
             self._images[here] = image_strings.Mention(image, where)
-        if service.get("provider") is not None:
-            self.faults.append(
-                Fault(
-                    f"{name}: provider: would run a program of the repository on the host",
-                    f"{document.name}:{document.line((*at, 'provider'))}",
-                    "run it in a container, with image:",
-                    "policy",
-                )
-            )
-        if service.get("build") is not None and not self._build:
-            self.faults.append(
-                Fault(
-                    f"{name}: build: is not allowed",
-                    f"{document.name}:{document.line((*at, 'build'))}",
-                    "push an image and name it by its digest, or allow it with build: allow in "
-                    "commitd.yaml",
-                    "policy",
-                )
-            )
+        self.faults += refused_keys.of_service(document, str(name), service, build=self._build)
         for mention in mentions.of_service(service, at):
             if mention.kind is not Kind.BUILD or self._build:
                 self._note(document, mention, base)
+        for hook in hooks.of_service(str(name), service, hooks.KEY):
+            self._hook(document, hook, at, base, inherited="#" in chain[-1])
         if not (extended := mentions.extends(service, at)):
             return
         file, wanted = extended
@@ -203,6 +190,18 @@ class _Walk:
         if path is not None and (other := self._open(path, (document, file, base))):
             self._links[here] = f"{other.name}#{wanted}"
             self._base((document, file, base), other, wanted, posixpath.dirname(path), chain)
+
+    def _hook(
+        self, document: Document, hook: Hook, at: Path, base: str, *, inherited: bool
+    ) -> None:
+        """A container that runs before a service, which may be only extended."""
+        here = (*at, hook.key, hook.index)
+        image = hook.spec.get("image")
+        if isinstance(image, str) and not (inherited and hook.name in self._hooks):
+            where = f"{document.name}:{document.line((*here, 'image'))}"
+            self._hooks[hook.name] = image_strings.Mention(image, where)
+        for mention in mentions.of_service(hook.spec, here):
+            self._note(document, mention, base)
 
     def _base(
         self, by: _Place, other: Document, name: str, base: str, chain: tuple[str, ...]

@@ -76,7 +76,7 @@ def own(
         c
         for c in containers
         if (services is None or c.service in services)
-        and not (c.one_off or c.id in undone or c.name.startswith(KEPT_PREFIX))
+        and not ((c.one_off and not c.hook) or c.id in undone or c.name.startswith(KEPT_PREFIX))
     ]
 
 

@@ -32,7 +32,7 @@ def mounted(
             target = str(mount.get("target"))
             lost = _files(str(mount.get("source")), root, places) & set(pointers)
             if mount.get("type") == "bind" and lost:
-                yield _finding(f"{name}: {target}", lost, mount_place(name, target, places))
+                yield _finding(f"{name}: {target}", lost, mount_place((name,), target, places))
     for kind in ("configs", "secrets"):
         for name, value in sorted((model.get(kind) or {}).items()):
             lost = _files(str((value or {}).get("file")), root, places) & set(pointers)

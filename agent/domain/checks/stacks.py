@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.domain import images, policy
+from agent.domain import hooks, images, policy
 from agent.domain.checks.places import Places
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
@@ -27,12 +27,16 @@ def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Fin
 
 def written(places: Places) -> Model:
     """What can be said of the model without Compose: the images that are written out."""
-    services = {
-        name: {"image": service["image"]}
-        for name, service, _ in places.services()
-        if isinstance(service.get("image"), str) and "$" not in service["image"]
-    }
+    services: dict[str, dict[str, Any]] = {}
+    for name, service, _ in places.services():
+        before = [_image(hook.spec) for hook in hooks.of_service(name, service, hooks.KEY)]
+        services[name] = {**services.get(name, {}), **_image(service), hooks.KEY: before}
     return {"services": services}
+
+
+def _image(container: Mapping[Any, Any]) -> dict[str, str]:
+    image = container.get("image")
+    return {"image": image} if isinstance(image, str) and "$" not in image else {}
 
 
 def _refused(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
@@ -46,18 +50,21 @@ def _refused(stack: Stack, model: Model, root: str, places: Places) -> Iterator[
 
 def _privileges(model: Model, places: Places) -> Iterator[Finding]:
     for ask in policy.asks(model.get("services") or {}):
-        where = places.of("services", ask.service, ask.key)
+        where = places.of("services", ask.service, *ask.path)
         yield Finding(Level.WARNING, "privileges", where, f"{ask.service}: {ask.what}")
 
 
 def pins(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
     """Images that are not named by tag and digest; those that Compose builds are let be."""
-    for name, service in sorted((model.get("services") or {}).items()):
-        image = str(service.get("image") or "")
-        if not image or images.pinned(image) or (stack.build and service.get("build")):
+    services: Mapping[str, Model] = model.get("services") or {}
+    for name, path, container in _containers(model):
+        image = str(container.get("image") or "")
+        if not image or images.pinned(image) or (stack.build and container.get("build")):
             continue
+        if container is not services[str(path[0])] and image == services[str(path[0])].get("image"):
+            continue  # it is said of its service
         level = Level.ERROR if stack.pins == "require" else Level.WARNING
-        where = places.of("services", name, "image")
+        where = places.of("services", *path, "image")
         message = f"{name}: {image} is not pinned by tag and digest"
         mention = stack.images.get(name)
         try:
@@ -69,8 +76,8 @@ def pins(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
 
 
 def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
-    for name, service in sorted((model.get("services") or {}).items()):
-        for mount in service.get("volumes") or []:
+    for name, path, container in _containers(model):
+        for mount in container.get("volumes") or []:
             source = str(mount.get("source") or "")
             within = f"{source}/".startswith(f"{root}/")
             inside = posixpath.relpath(source, root) if within else None
@@ -78,7 +85,7 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
                 yield Finding(
                     Level.WARNING,
                     "data-in-tree",
-                    mount_place(name, str(mount.get("target")), places),
+                    mount_place(path, str(mount.get("target")), places),
                     f"{name}: can write to {inside}, "
                     f"{'the whole' if inside == '.' else 'inside the'} checkout",
                     "mount files of the repository with :ro; keep data in a volume, or at an "
@@ -86,15 +93,35 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
                 )
 
 
-def mount_place(name: str, target: str, places: Places) -> str:
-    """``file:line`` of the mount of the service ``name`` at ``target``."""
-    for service_name, service, document in places.services():
-        mounts = service.get("volumes") if service_name == name else None
+def _containers(model: Model) -> Iterator[tuple[str, tuple[str | int, ...], Model]]:
+    """Services and their hooks: the name, the path below ``services``, and the definition."""
+    services: Mapping[str, Model] = model.get("services") or {}
+    for name, service in sorted(services.items()):
+        yield name, (name,), service
+    for hook in hooks.containers(services):
+        yield hook.name, (hook.service, hook.key, hook.index), hook.spec
+
+
+def mount_place(path: tuple[str | int, ...], target: str, places: Places) -> str:
+    """``file:line`` of the mount at ``target`` of what is at ``path`` below ``services``."""
+    for document in places.documents:
+        mounts = _below(document.data, ("services", *path, "volumes"))
         for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
             written = mount.get("target") if isinstance(mount, dict) else mount
             if isinstance(written, str) and target in written.split(":"):
-                return f"{document.name}:{document.line(('services', name, 'volumes', i))}"
-    return places.of("services", name, "volumes")
+                return f"{document.name}:{document.line(('services', *path, 'volumes', i))}"
+    return places.of("services", *path, "volumes")
+
+
+def _below(data: Any, path: tuple[str | int, ...]) -> Any:
+    """What a file has at ``path``, or None."""
+    for step in path:
+        if isinstance(data, dict):
+            data = data.get(step)
+        else:
+            there = isinstance(data, list) and isinstance(step, int) and step < len(data)
+            data = data[step] if there else None
+    return data
 
 
 def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
