@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from agent.adapters import process
-from agent.domain import redact
+from agent.domain import dotenv, redact
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 
 _MAX_CHARS = 500
@@ -29,6 +31,8 @@ _KNOWN_FROM = {"pre_start": "5.3", "post_start": "2.30", "pre_stop": "2.30"}
 _BUSY = re.compile(
     r"connection refused|timeout|EOF|temporar|i/o|reset by peer|is the docker daemon"
 )
+_ENV_FILE = re.compile(r"failed to parse env_file (/\S+?): ")
+"""One in the raw format."""
 _AWAY = re.compile(
     r"is the docker daemon|error during connect|connection refused|reset by peer|EOF|broken pipe"
     r"|closed network connection",
@@ -55,6 +59,8 @@ def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) ->
     engine in trouble uses the same words ("unexpected", "parsing", "invalid") for what passes.
     """
     raw = result.err.decode(errors="replace")
+    if (found := _ENV_FILE.search(raw)) and (fault := _env_file_fault(Path(found[1]))):
+        return fault
     if not reading and (hook := _HOOK.search(raw)):
         rest = _KEPT.sub("", raw[hook.end() :]).removeprefix(":")
         words = " / ".join(line.strip() for line in rest.splitlines() if line.strip())
@@ -71,3 +77,11 @@ def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) ->
     if not reading and _AWAY.search(raw):
         return UnreachableError(message)
     return TransientError(message)
+
+
+def _env_file_fault(path: Path) -> PermanentError | None:
+    """The line of a raw env file that Compose cannot read, and which it would show. Blocks."""
+    with suppress(OSError):
+        for line, message, hint in dotenv.raw_faults(path.read_bytes()):
+            return PermanentError(message, where=f"{path}:{line}", hint=hint)
+    return None

@@ -151,6 +151,7 @@ def _one(
     places = Places(found.files, stack)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
+    yield from values.unreadable(places)
     yield from values.encrypted(places)
     yield from pointers.read(places, lost)
     if looks is None:

@@ -17,7 +17,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import Owner, PlaintextStore
 from agent.adapters.sops import Decryptor, Opened, Sealed
 from agent.control.failures import Failures
-from agent.domain import dotenv, interpolation, sealed, secret_faults
+from agent.domain import dotenv, plaintext_faults, sealed, secret_faults
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import DesiredState, EnvFile, Reason, Stack
@@ -142,6 +142,8 @@ class SecretKeeper:
         }
         self._journal.keep_plaintext(dict.fromkeys(usable, ""))
         for path, content in usable.items():
+            if due[path].variables and (said := plaintext_faults.odd(path, content)):
+                log.warning(said)
             problems[path] = self._write(path, content, due[path].owner)
         self._journal.keep_plaintext(
             {path: before.get(path, "") if problems[path] else due[path].oid for path in usable}
@@ -256,7 +258,9 @@ class SecretKeeper:
                 raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
             raise PermanentError(f"cannot be read: {err}", where=path) from None
         for path, raw in sorted(stack.env_files):
-            _warn_of_changes(stack.name, path, opened.get(path, b""), raw=raw)
+            plaintext_faults.refuse_in_env_file(path, opened.get(path, b""), raw=raw)
+            if said := plaintext_faults.changed(path, opened.get(path, b""), raw=raw):
+                log.warning("%s: %s", stack.name, said)
         return Invocation.of(
             stack,
             self._root,
@@ -321,32 +325,7 @@ def _unusable(path: str, wanted: _Wanted, opened: Opened) -> str | None:
     """Why the plaintext must not be used, or None."""
     if isinstance(opened, CommitdError):
         return str(opened)
-    if wanted.variables:
-        try:
-            keys = dotenv.decrypted_values(opened)
-        except ValueError as err:
-            return f"{path}: {err}"
-        for key in keys:
-            if problem := interpolation.refused(key):
-                return f"{path}: {problem}"
-    return None
-
-
-def _warn_of_changes(stack: str, path: str, plaintext: bytes, *, raw: bool) -> None:
-    """Say whose values ``env_file:`` does not take verbatim."""
-    try:
-        changed = dotenv.changed_by_compose(plaintext, raw=raw)
-    except ValueError:
-        return  # no such file at all, which Compose says
-    if changed:
-        remedy = "take carriage returns and white space in keys out" if raw else "add format: raw"
-        log.warning(
-            "%s: env_file: %s: Compose changes the values of %s, or refuses them; %s",
-            stack,
-            plaintext_path(path),
-            ", ".join(changed),
-            remedy,
-        )
+    return plaintext_faults.unusable(path, opened) if wanted.variables else None
 
 
 def no_key() -> bytes:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 _EXPORT = re.compile(r"export\s+")
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
 _KEY_END = re.compile(r"[=:\n]")
 _BLANK = " \t\v\f\r\x85\xa0"
 """What Compose takes for white space within a line."""
@@ -105,27 +106,85 @@ def _closing_quote(text: str, start: int) -> int:
     return len(text) - 1
 
 
+def name(key: str) -> str:
+    """The variable that ``key`` sets: shells and Compose allow ``export`` before it."""
+    found = _EXPORT.match(key)
+    return key[found.end() :] if found else key
+
+
 def decrypted_values(plaintext: bytes) -> dict[str, str]:
     """The pairs of a decrypted dotenv file: one a line, ``#`` in column 0 is a comment.
 
-    The last of a repeated key counts. Raises ValueError for bytes that are not UTF-8 and for a
-    line that is no variable; the message holds the line's number and nothing of its content.
+    The last of a repeated key counts. Where all lines end with CR LF the CR is no part of a value.
+    Raises ValueError for bytes that are not UTF-8 and for a line that is no variable; the message
+    holds the line's number and nothing of its content.
     """
     values: dict[str, str] = {}
+    for number, line in _lines(plaintext):
+        key, sep, value = line.partition("=")
+        if not sep:
+            raise ValueError(f"line {number} of the plaintext holds no =")
+        if not name(key) or "\0" in line:
+            raise ValueError(f"line {number} of the plaintext cannot be a variable")
+        values[name(key)] = value
+    return values
+
+
+def _lines(plaintext: bytes) -> Iterator[tuple[int, str]]:
+    """Lines that are neither empty nor comments, with their numbers. Raises ValueError."""
     try:
         text = plaintext.decode()
     except UnicodeDecodeError:
         raise ValueError("the plaintext is not UTF-8") from None
-    for number, line in enumerate(text.split("\n"), 1):
+    lines = text.split("\n")
+    if all(line.endswith("\r") for line in lines if line):
+        lines = [line.removesuffix("\r") for line in lines]
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("#"):
+            yield number, line
+
+
+def ends_with_cr(plaintext: bytes) -> list[str]:
+    """The variables of a decrypted dotenv file, with their lines, whose values end with a CR.
+
+    Raises ValueError as :func:`decrypted_values` does.
+    """
+    return [
+        f"{shown(line.partition('=')[0])} (line {number})"
+        for number, line in _lines(plaintext)
+        if line.endswith("\r")
+    ]
+
+
+def shown(key: str) -> str:
+    """The name, unless it may be a part of a value in several lines."""
+    return name(key) if _NAME.fullmatch(name(key)) else "a value"
+
+
+def raw_faults(content: bytes) -> Iterator[tuple[int, str, str]]:
+    """Why ``format: raw`` cannot read an env file: the line from 1, what is wrong, what to do.
+
+    Compose would quote the first of these lines.
+    """
+    for number, raw in enumerate(content.split(b"\n"), 1):
+        try:
+            line = raw.decode().removesuffix("\r").lstrip()
+        except UnicodeDecodeError:
+            yield number, "the line is not UTF-8", "save the file as UTF-8"
+            continue
+        if number == 1:
+            line = line.removeprefix("\ufeff").lstrip()
+        key = line.partition("=")[0]
         if not line or line.startswith("#"):
             continue
-        key, sep, value = line.partition("=")
-        if not sep:
-            raise ValueError(f"line {number} of the plaintext holds no =")
-        if not key or "\0" in line:
-            raise ValueError(f"line {number} of the plaintext cannot be a variable")
-        values[key] = value
-    return values
+        if len(raw) >= _MAX_RAW_LINE:
+            yield number, f"the line is longer than {_MAX_RAW_LINE:,} bytes", "mount it as a file"
+        elif _EXPORT.match(key):
+            yield number, "format: raw takes export for a part of the name", "take export out"
+        elif not key:
+            yield number, "there is no name before =", "write NAME=value"
+        elif " " in key or "\t" in key:
+            yield number, "format: raw allows no white space in a name", "write NAME=value"
 
 
 def changed_by_compose(plaintext: bytes, *, raw: bool = False) -> list[str]:
@@ -137,9 +196,11 @@ def changed_by_compose(plaintext: bytes, *, raw: bool = False) -> list[str]:
     """
     values = decrypted_values(plaintext)
     if raw:
-        return [key for key, value in values.items() if _changed_raw(key, value)]
-    seen = {key for key, _ in keys(plaintext.decode())}
-    return [key for key, value in values.items() if key not in seen or _changed(key, value)]
+        found = [key for key, value in values.items() if _changed_raw(key, value)]
+    else:
+        seen = {key for key, _ in keys(plaintext.decode())}
+        found = [key for key, value in values.items() if key not in seen or _changed(key, value)]
+    return list(dict.fromkeys(map(shown, found)))
 
 
 def _changed(key: str, value: str) -> bool:

@@ -8,6 +8,10 @@ from agent.domain.model import Fault
 from agent.domain.snapshot import Snapshot
 
 SECRET_SUFFIX = ".secret.env"  # noqa: S105  a file name
+_TAKE_OUT = (
+    "take it out of the file; what is for a container alone belongs under environment:, or into a "
+    "file in a directory below, which env_file: names"
+)
 
 
 def faults(files: Snapshot, path: str) -> list[Fault]:
@@ -28,9 +32,9 @@ def faults(files: Snapshot, path: str) -> list[Fault]:
     if not secret and lfs.is_pointer(content):
         return [Fault(lfs.MESSAGE, path, lfs.HINT, "env-file")]
     wrong = [
-        Fault(problem, f"{path}:{line}", "take it out of the file", "env-file")
+        Fault(problem, f"{path}:{line}", _TAKE_OUT, "env-file")
         for key, line in found
-        if (problem := interpolation.refused(key))
+        if (problem := interpolation.refused(dotenv.name(key)))
     ]
     if fault:
         wrong.append(Fault(fault.message, fault.where or path, fault.hint, "plain-secret"))

@@ -13,7 +13,8 @@ LONGEST = 16 * 1024
 _SHORTEST = 4
 _ESCAPED = re.compile(r"\\[nrt]")
 _DOTENV_COMPLAINT = re.compile(
-    r"(unterminated quoted value|unexpected character|invalid dotenv|invalid interpolation).*"
+    r"(unterminated quoted value|unexpected character|invalid dotenv|invalid interpolation"
+    r"|no variable name on line|invalid utf8 bytes at line \d+|failed to parse env_file \S+).*"
 )
 
 

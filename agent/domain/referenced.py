@@ -27,8 +27,9 @@ class References:
     they name for values, wherever it is. ``images`` are those of the services by name, as the file
     has them that decides; ``variables`` are the names of files that are to be judged once Compose
     has finished them. ``secrets`` are the secret files whose plaintext is named,
-    ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format. ``refused``
-    are the mentions behind the faults, unless these are ``references.ENOUGH``.
+    ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format. ``raw`` are
+    the files of that format as they are named, secret or not. ``refused`` are the mentions behind
+    the faults, unless these are ``references.ENOUGH``.
     """
 
     paths: frozenset[str]
@@ -39,4 +40,5 @@ class References:
     variables: tuple[Variable, ...] = ()
     secrets: frozenset[str] = frozenset()
     secret_env_files: frozenset[tuple[str, bool]] = frozenset()
+    raw: frozenset[str] = frozenset()
     refused: tuple[Refused, ...] = ()

@@ -55,6 +55,7 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
         tuple(dict.fromkeys(walk.variables)),
         frozenset(walk.secrets),
         frozenset(walk.secret_env_files),
+        frozenset(walk.raw),
         tuple(walk.refused),
     )
 
@@ -74,6 +75,7 @@ class _Walk:
         self._build = build
         self.files: dict[str, None] = {}
         self.env_files: set[str] = set()
+        self.raw: set[str] = set()
         self._done: set[tuple[str, ...]] = set()
         self._images: dict[str, image_strings.Mention] = {}
         self._hooks: dict[str, image_strings.Mention] = {}
@@ -290,6 +292,8 @@ class _Walk:
             return None
         if kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
             self.env_files.add(path)
+            if mention.raw:
+                self.raw.add(path)
         return path if self._there(place, path) else None
 
     def _there(self, by: _Place, path: str) -> bool:

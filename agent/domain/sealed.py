@@ -72,11 +72,13 @@ def with_secrets(
 def words(path: str, plaintext: bytes) -> list[str]:
     """What of a secret file must not show in any text: values as they stand there, not their names.
 
+    What cannot be a name is a part of a value in several lines.
     Of a file that holds neither variables nor YAML nor JSON all lines, or none if it is long.
     """
     try:
         if path.endswith(".env"):
-            return list(dotenv.decrypted_values(plaintext).values())
+            pairs = dotenv.decrypted_values(plaintext)
+            return [*pairs.values(), *(key for key in pairs if dotenv.shown(key) != key)]
         if sops_type(path) in {"yaml", "json"}:
             # As they are written: a number that is read and written again may be another text.
             _, root = documents.compose(plaintext, path)

@@ -102,6 +102,17 @@ def pairs(content: bytes, path: str) -> list[Named]:
     return [(value.names[0], value.line) for value in _dotenv(_text(content, path))[1]]
 
 
+def names(content: bytes, path: str) -> bytes:
+    """A dotenv file with the names of this one in the same lines, and without its values.
+
+    Raises :class:`PermanentError` as :func:`read` does.
+    """
+    lines = [""] * (content.count(b"\n") + 1)
+    for name, line in pairs(content, path):
+        lines[line - 1] = f"{name}="
+    return "\n".join(lines).encode()
+
+
 def line_of(content: bytes, word: str) -> int:
     """The first line, from 1, that holds ``word``; 1 when none does."""
     at = content.find(word.encode())

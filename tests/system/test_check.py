@@ -485,6 +485,27 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ("compose", "stacks/circle/compose.yaml:5"),
         },
     ),
+    "files of the format raw that cannot be read": (
+        {
+            "stacks/web/env/a.env": "A=1\nB C=hunter2\nexport D=1\n",
+            "stacks/web/env/a.secret.env": "export KEY=ENC[x]\nsops_mac=ENC[x]\n",
+            "stacks/web/compose.yaml": (
+                "services:\n"
+                "  web:\n"
+                f"    image: {IMAGE}\n"
+                "    env_file:\n"
+                "      - {path: env/.decrypted.a.secret.env, format: raw}\n"
+                "      - {path: env/a.env, format: raw}\n"
+            ),
+        },
+        {
+            ("raw", "stacks/web/env/a.env:2"),
+            ("raw", "stacks/web/env/a.env:3"),
+            ("raw", "stacks/web/env/a.secret.env:1"),
+            ("host-key", "host/media/age.pub"),
+            ("host-key", "host/nas/age.pub"),
+        },
+    ),
     "decrypted files that are parsed": (
         {
             "stacks/web/a.secret.env": "KEY=ENC[AES256_GCM,data:x,type:str]\nsops_mac=ENC[x]\n",

@@ -193,6 +193,49 @@ def test_what_env_file_would_change_is_said_by_its_key_and_never_by_its_value(
     assert "canary" not in result.stdout + result.stderr
 
 
+def test_values_as_people_write_them_arrive_or_are_named_by_their_line(fleet: Fleet) -> None:
+    """`export`, line ends of Windows, names that steer programs; what raw cannot read."""
+    uses = "    environment: {KEY: '${KEY}', LAST: '${LAST:-}'}\n"
+    parsed = "    env_file: .decrypted.v.secret.env\n"
+    raw = "    env_file: [{path: %s, format: raw}]\n"
+    sealed = ".decrypted.v.secret.env"
+    odd = 'A={"a":\n"b": "canary-f=1"}\n'
+    stacks = {
+        "exported": (uses + parsed, "v.secret.env", "export KEY=canary-a\nLAST=x\n"),
+        "windows": (uses, "v.secret.env", "KEY=canary-b\r\nLAST=x\r\n"),
+        "mixed": (uses, "v.secret.env", "KEY=canary-c\nLAST=x\r\n"),
+        "steering": (raw % sealed, "v.secret.env", "KEY=1\nDOCKER_HOST=tcp://canary:1\n"),
+        "refused": (raw % f"env/{sealed}", "env/v.secret.env", "A=x\nexport KEY=canary-d\n"),
+        "plain": (raw % "env/v.env", "env/v.env", "A=x\n\nA KEY=canary-e\n"),
+        "odd": (raw % f"env/{sealed}", "env/v.secret.env", odd),
+    }
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "".join(f"- {name}\n" for name in stacks)
+    }
+    for name, (more, path, text) in stacks.items():
+        files[f"stacks/{name}/compose.yaml"] = fleet.compose(more=more)
+        content = fleet.box.encrypt(text) if "secret" in path else text
+        files[f"stacks/{name}/{path}"] = content
+    fleet.commit("first", files)
+    host = fleet.host()
+    result = host.once()
+    assert result.returncode == 1
+    running = {name.removesuffix("-app-1") for name in fleet.running()}
+    assert running == {"exported", "windows", "mixed", "steering"}
+    found = {name: _process_environment(fleet, f"{name}-app-1") for name in running}
+    assert (found["exported"]["KEY"], found["exported"]["LAST"]) == ("canary-a", "x")
+    assert (found["windows"]["KEY"], found["windows"]["LAST"]) == ("canary-b", "x")
+    assert found["mixed"]["LAST"] == "x\r"
+    assert found["steering"]["DOCKER_HOST"] == "tcp://canary:1"
+    said = result.stdout + result.stderr + str(host.json("history")) + str(host.json("status"))
+    assert "mixed/v.secret.env: the value ends with a carriage return, which its" in said
+    assert "services get: LAST (line 2) (take it out with sops edit stacks/mixed" in said
+    assert "stacks/refused/env/v.secret.env:2: format: raw takes export for a part of the" in said
+    assert "stacks/plain/env/v.env:3: format: raw allows no white space in a name" in said
+    assert "stacks/odd/env/v.secret.env:2: format: raw allows no white space in a name" in said
+    assert "canary" not in said
+
+
 def test_plaintext_on_a_tmpfs_is_gone_after_a_reboot_and_comes_back_with_the_agent(
     fleet: Fleet,
 ) -> None:

@@ -83,14 +83,55 @@ def test_a_large_file_takes_no_time(unit: str) -> None:
     ],
 )
 def test_a_secret_value_reaches_the_container_verbatim(value: str) -> None:
-    assert dotenv.decrypted_values(f"KEY={value}\n".encode()) == {"KEY": value}
+    assert dotenv.decrypted_values(f"KEY={value}\nA=\n".encode()) == {"KEY": value, "A": ""}
+
+
+def test_export_before_a_name_and_line_ends_of_windows_are_no_part_of_a_secret() -> None:
+    text = b"# note\r\nexport A=1 \r\nexport \tB=\r\nexport=x\r\n"
+    assert dotenv.decrypted_values(text) == {"A": "1 ", "B": "", "export": "x"}
+    assert dotenv.ends_with_cr(text) == []
+    some = text + b"C=3\nMIIE+x/y=\r\n"
+    assert dotenv.decrypted_values(some)["A"] == "1 \r"
+    assert dotenv.ends_with_cr(some) == [
+        "A (line 2)", "B (line 3)", "export (line 4)", "a value (line 6)",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="line 1 of the plaintext cannot be a variable"):
+        dotenv.decrypted_values(b"export =hunter2\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        (b"# a\n\nA=1\nexport B=2\n", 4, "takes export for a part of the name"),
+        (b"A=1\nB =hunter2\n", 2, "no white space in a name"),
+        (b"hunter2 hunter2\n", 1, "no white space in a name"),
+        (b'{"a": "hunter2=x"\n', 1, "no white space in a name"),
+        (b"\n=hunter2\n", 2, "no name before ="),
+        (b"A=1\nB=\xff\n", 2, "not UTF-8"),
+        (b"B=" + b"x" * 70_000, 1, "longer than"),
+    ],
+)
+def test_a_line_that_raw_cannot_read_is_named_and_not_shown(
+    content: bytes, line: int, message: str
+) -> None:
+    [found] = dotenv.raw_faults(content)
+    assert found[0] == line
+    assert message in found[1]
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xef\xbb\xbfA=1\r\n", b"A\n  B=' x\n #c d\n", b"a-b.c={x}=\n", b"export=1"]
+)
+def test_what_raw_can_read_is_no_fault(content: bytes) -> None:
+    assert list(dotenv.raw_faults(content)) == []
 
 
 def test_comments_and_blank_lines_of_a_secret_file_are_no_values() -> None:
     assert dotenv.decrypted_values(b"# note\n\nA=1\nA=2\n #B=3\n") == {"A": "2", " #B": "3"}
 
 
-@given(st.dictionaries(NAMES, st.text(st.characters(codec="utf-8", exclude_characters="\n\0"))))
+@given(st.dictionaries(NAMES, st.text(st.characters(codec="utf-8", exclude_characters="\n\0\r"))))
 def test_decrypted_values_come_back_as_they_were_written(values: dict[str, str]) -> None:
     text = "".join(f"{key}={value}\n" for key, value in values.items())
     assert dotenv.decrypted_values(text.encode()) == values
@@ -153,6 +194,6 @@ def test_a_value_that_env_file_changes_or_refuses_is_named_by_its_key(value: str
 
 def test_keys_that_are_lost_in_env_file_are_named_too() -> None:
     text = "A='x\nB=1\nC=y'\nD=2\nE F=1\n"
-    assert dotenv.changed_by_compose(text.encode()) == ["A", "B", "C", "E F"]
-    assert dotenv.changed_by_compose(b"A=1\r\nB C=2\n", raw=True) == ["A", "B C"]
+    assert dotenv.changed_by_compose(text.encode()) == ["A", "B", "C", "a value"]
+    assert dotenv.changed_by_compose(b"A=1\r\nB C=2\n", raw=True) == ["A", "a value"]
     assert dotenv.changed_by_compose(b"A=" + b"x" * 70_000, raw=True) == ["A"]

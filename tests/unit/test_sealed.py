@@ -158,6 +158,7 @@ def test_an_owner_that_means_nothing_is_said_with_its_line(
     ("path", "plaintext", "words"),
     [
         ("a.secret.env", b"# note\nA=b c\n", ["b c"]),
+        ("a.secret.env", b'export A={"a":\n"b": "c=1"}\n', ['{"a":', '1"}', '"b": "c']),
         ("a.secret.yaml", b"a: {b: [x y, 12, true, null]}\n", ["x y", "12"]),
         ("a.secret.json", b'{"key": "v"}', ["v"]),
         ("a.secret.ini", b"[s]\nk = v w\n", ["", "v w"]),

@@ -18,7 +18,7 @@ RULES = {
     "compose": "Compose can resolve the stack",
     "variable": "every variable has a value",
     "dollar": "no value loses what stands behind a dollar sign",
-    "raw": "decrypted files are read verbatim",
+    "raw": "decrypted files are read verbatim, and files of the format raw can be",
     "ciphertext": "containers get the plaintext of secrets",
     "lfs": "hosts get files, and not what Git LFS has of them",
     "subnets": "no address of a host's networks is in two of them",

@@ -75,6 +75,13 @@ class Places:
                 if isinstance(service, dict):
                     yield str(name), service, document
 
+    def content(self, path: str) -> bytes:
+        """What a file of the repository holds; nothing if that is not at hand."""
+        try:
+            return self._files.content(path)
+        except (PermanentError, KeyError):
+            return b""
+
     def strings(self) -> Iterator[tuple[str, str]]:
         """Every text value of the Compose files with its ``file:line``."""
         for document in self.documents:
@@ -89,10 +96,7 @@ class Places:
     def _uses(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for path in [*(document.name for document in self.documents), *self.env_files]:
-            try:
-                text = self._files.content(path).decode(errors="replace")
-            except (PermanentError, KeyError):
-                continue
+            text = self.content(path).decode(errors="replace")
             quoted = not path.endswith(YAML_SUFFIXES)
             for number, line in enumerate(text.split("\n"), 1):
                 if not line.lstrip().startswith("#"):

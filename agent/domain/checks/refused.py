@@ -59,6 +59,10 @@ class Refusal:
 def read(error: CommitdError, root: str, places: Places, text: Callable[[str], str]) -> Refusal:
     """``root`` is the path that stands for the repository; ``text`` what an env file holds."""
     said = error.message.replace(f"{root}/", "")
+    path, _, line = (error.where or "").removeprefix(f"{root}/").rpartition(":")
+    if path in places.read.raw:
+        finding = Finding(Level.ERROR, "raw", f"{path}:{line}", said, error.hint)
+        return Refusal(findings=(finding,), lines=((path, int(line)),))
     if found := _ENV_LINE.search(said):
         return _env_line(found[1], int(found[2]), found[3], text(found[1]))
     if found := _ENV_TEXT.search(said):

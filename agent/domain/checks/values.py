@@ -5,9 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
-from agent.domain import dotenv
+from agent.domain import dotenv, sops_file
 from agent.domain.checks.places import Places, is_yaml
+from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.mentions import Kind, of_project, of_service
 from agent.domain.sealed import is_secret
@@ -111,6 +113,19 @@ def not_raw(places: Places) -> Iterator[Finding]:
                     f"write {{path: {file}, format: raw}} (Compose 2.30), or name the variables "
                     "under environment:",
                 )
+
+
+def unreadable(places: Places) -> Iterator[Finding]:
+    """Lines of env files that Compose cannot read in the format ``raw``; of secrets their names."""
+    for named in sorted(places.read.raw):
+        directory, _, last = named.rpartition("/")
+        path = posixpath.join(directory, last.removeprefix(PLAINTEXT_PREFIX))
+        content = places.content(named if named == path else path)
+        if named != path:
+            with suppress(PermanentError):
+                content = sops_file.names(content, path)
+        for line, message, hint in dotenv.raw_faults(content):
+            yield Finding(Level.ERROR, "raw", f"{path}:{line}", message, hint)
 
 
 def encrypted(places: Places) -> Iterator[Finding]:
