@@ -78,7 +78,9 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
         at = places.find(found[1])
         keys = tuple((*at, name.strip("'")) for name in found[2].split(", "))
         findings = [
-            _finding(places.of(*key), f"{found[1] or 'here'}: Compose knows no key {key[-1]!r}")
+            _finding(
+                places.of(*key), f"Compose knows no key {key[-1]!r} in {found[1] or 'the file'}"
+            )
             for key in keys
         ]
         return Refusal(findings=tuple(findings), keys=keys)
