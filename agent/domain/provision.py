@@ -16,14 +16,13 @@ passwords stand there.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from agent.domain import resources
+from agent.domain import resources, subnets
 from agent.domain.container import CONFIG_HASH, PROJECT
 
 Raw = Mapping[str, Any]
@@ -201,20 +200,15 @@ def never_changed(project: str, each: Declared, what: Iterable[str]) -> Problem:
 
 def overlaps(made: Iterable[Declared], networks: Iterable[Raw]) -> Iterator[Problem]:
     """Fixed subnets of networks that are to be ``made`` which another network has already."""
-    taken = [
-        (network["Name"], str(pool["Subnet"]))
-        for network in networks
-        for pool in (network.get("IPAM") or {}).get("Config") or []
-        if pool.get("Subnet")
-    ]
+    taken = [(network["Name"], pool) for network in networks for pool in subnets.made(network)]
     for each in made:
-        for wanted in _subnets(each.settings) if not each.external else ():
-            for name, subnet in taken:
-                if name != each.name and _meet(wanted, subnet):
+        for _, wanted in subnets.declared(each.settings) if each.kind is Kind.NETWORK else ():
+            for name, pool in taken:
+                if name != each.name and subnets.clash(wanted, pool):
                     yield Problem(
                         each,
-                        f"the subnet {wanted} of the network {each.name} overlaps with {subnet} "
-                        f"of the network {name}",
+                        f"the subnet {wanted.subnet} of the network {each.name} overlaps with "
+                        f"{pool.subnet} of the network {name}",
                         "take another subnet, or remove the other network",
                         passing=True,
                     )
@@ -225,25 +219,6 @@ def _different_volume(project: str, each: Declared, volume: Raw) -> list[str]:
     # Labels of a volume that somebody else has made are not for the stack to say.
     own = labels(volume).get(PROJECT) == project
     return [key for key in found if key != "labels" or own]
-
-
-def _subnets(settings: Mapping[str, Any]) -> list[str]:
-    pools = (settings.get("ipam") or {}).get("config") or []
-    return [str(pool["subnet"]) for pool in pools if pool.get("subnet")]
-
-
-def _meet(one: str, other: str) -> bool:
-    first, second = _network(one), _network(other)
-    if isinstance(first, str) or isinstance(second, str) or first.version != second.version:
-        return False
-    return first.overlaps(second)
-
-
-def _network(subnet: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:
-    try:
-        return ipaddress.ip_network(subnet, strict=False)
-    except ValueError:
-        return subnet
 
 
 def _undoubled(value: Any) -> Any:

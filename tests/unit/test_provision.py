@@ -117,5 +117,6 @@ def test_a_network_is_made_anew_only_where_its_stack_is_alone(
 def test_a_subnet_is_taken_once(wanted: str, there: str, clash: bool) -> None:
     made = [_declared(Kind.NETWORK, ipam={"config": [{"subnet": wanted}]})]
     other = _network(Name="other", IPAM={"Config": [{"Subnet": there}, {}]})
+    swarm = _network(Name="swarm", Driver="overlay", IPAM={"Config": [{"Subnet": wanted}]})
     own = _network(IPAM={"Config": [{"Subnet": wanted}]})
-    assert bool(list(provision.overlaps(made, [other, own]))) is clash
+    assert bool(list(provision.overlaps(made, [other, own, swarm]))) is clash
