@@ -126,9 +126,10 @@ def _wire(
     names = [remote.name for remote in config.remotes]
     remotes = Remotes(names, journal, config.runtime_dir)
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
+    shield = Shield(engine, journal)
     bring_up = BringUp(
         stacks,
-        Provisioner(engine),
+        Provisioner(engine, lambda: shield.protected.services),
         Gate(engine, config.converge.steady),
         journal,
         attempts,
@@ -137,7 +138,6 @@ def _wire(
     )
     puller = Puller(engine, pulse, config.converge.timeout)
     restorer = Restorer(repository, journal, secrets, config.host)
-    shield = Shield(engine, journal)
     evictor = Evictor(engine, journal, config.undeclared, shield)
     return Parts(
         config=config,

@@ -17,7 +17,7 @@ from agent.control.offline import Place
 from agent.control.partial import Look
 from agent.domain import census, lfs, recipients
 from agent.domain.census import NOWHERE, Census
-from agent.domain.checks import hosts, merge, networks, pointers, stacks, values
+from agent.domain.checks import hosts, merge, networks, pointers, shared, stacks, values
 from agent.domain.checks.hosts import Here
 from agent.domain.checks.merge import Found
 from agent.domain.checks.places import Places
@@ -177,7 +177,7 @@ def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
             if looks and (look := looks[host, stack.name]).model is not None
         ]
         judged = [*hosts.disorder(here, state, places)]
-        for judge in (hosts.ports, hosts.container_names, networks.subnets):
+        for judge in (hosts.ports, hosts.container_names, networks.subnets, shared.declared_twice):
             judged += judge(together)
         whole = all(looks[host, stack.name].whole for stack in here) if looks else False
         if whole and len(together) == len(state.names) and not state.list_faults:

@@ -10,8 +10,8 @@ Compose makes what is missing ─▶ release ─▶ … ─▶ left_behind
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -42,10 +42,12 @@ class Claim:
 
 
 class Provisioner:
-    """Of all stacks of the engine."""
+    """Of all stacks of the engine. ``ours`` are the Compose projects that are the agent's now."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, ours: Callable[[], Collection[str]]) -> None:
         self._engine = engine
+        self._ours = ours
+        self._tidying = anyio.Lock()
         self._locks: dict[str, anyio.Lock] = {}
 
     @asynccontextmanager
@@ -76,14 +78,13 @@ class Provisioner:
         wanted = ready.resources
         kinds = {each.kind for each in wanted}
         names = {each.name for each in wanted if each.kind is Kind.VOLUME}
-        networks = await resources.networks(self._engine) if Kind.NETWORK in kinds else ()
+        networks, found = await self._networks(ready) if Kind.NETWORK in kinds else ((), [])
         volumes = await resources.volumes(self._engine, names)
         absent = provision.absent(wanted, networks, volumes)
-        found = list(provision.missing(absent))
+        found += provision.missing(absent)
         anew: list[Declared] = []
         for each, network, what in provision.diverged(wanted, networks):
-            users = await resources.inside(self._engine, network["Id"])
-            by_name = {container.name: container.project for container in users}
+            by_name = await self._inside(network)
             if problem := provision.network_in_use(ready.stack.name, each, what, by_name):
                 found.append(problem)
             elif provision.digest(network):
@@ -101,6 +102,34 @@ class Provisioner:
         if found:
             raise await anyio.to_thread.run_sync(_refusal, ready, found)
         return Claim(frozenset(f"{d.kind} {d.name}" for d in to_make), networks, tuple(anew))
+
+    async def _networks(self, ready: Ready) -> tuple[tuple[Raw, ...], list[Problem]]:
+        """The engine's, without those that an engine before 23 has made twice for our stacks."""
+        networks = await resources.networks(self._engine)
+        if not provision.twice(ready.resources, networks):
+            return networks, []
+        async with self._tidying:  # or two stacks would remove each other's
+            networks = await resources.networks(self._engine)
+            for name, several in provision.twice(ready.resources, networks).items():
+                users = {n["Id"]: await self._inside(n) for n in several}
+                ours = {*self._ours(), ready.stack.name}
+                for network in provision.superfluous(several, users, ours):
+                    log.warning("the network %s is there twice: removing %s, in which nothing is",
+                                name, network["Id"][:12])  # fmt: skip
+                    with suppress(PermanentError):  # the engine knows better who is in it
+                        await resources.remove_network(self._engine, network["Id"])
+            networks = await resources.networks(self._engine)
+        problems: list[Problem] = []
+        by_name = {d.name: d for d in ready.resources if d.kind is Kind.NETWORK}
+        for name, several in provision.twice(ready.resources, networks).items():
+            users = {n["Id"]: await self._inside(n) for n in several}
+            problems.append(provision.ambiguous(by_name[name], several, users))
+        return networks, problems
+
+    async def _inside(self, network: Raw) -> dict[str, str | None]:
+        """The running containers in a network, with their projects."""
+        users = await resources.inside(self._engine, network["Id"])
+        return {container.name: container.project for container in users}
 
     async def left_behind(
         self, ready: Ready, claim: Claim, before: Iterable[Container], after: Iterable[Container]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -101,6 +101,53 @@ def absent(
         Kind.VOLUME: {volume["Name"] for volume in volumes},
     }
     return [each for each in wanted if each.name not in there[each.kind]]
+
+
+def twice(wanted: Iterable[Declared], networks: Iterable[Raw]) -> dict[str, list[Raw]]:
+    """Networks of the stack of which there are several by one name, the oldest first."""
+    names = {each.name for each in wanted if each.kind is Kind.NETWORK}
+    found: dict[str, list[Raw]] = {}
+    for network in sorted(networks, key=lambda each: (str(each.get("Created")), each["Id"])):
+        if network["Name"] in names:
+            found.setdefault(network["Name"], []).append(network)
+    return {name: several for name, several in found.items() if len(several) > 1}
+
+
+def superfluous(
+    several: Iterable[Raw], users: Mapping[str, Collection[str]], ours: Collection[str]
+) -> list[Raw]:
+    """Which of ``several`` networks of one name can go: nothing is in them, and ``ours`` made them.
+
+    ``users`` are the names of the running containers by network ID, ``ours`` Compose projects. One
+    is left.
+    """
+    several = list(several)
+    empty = [
+        network
+        for network in several
+        if not users[network["Id"]] and labels(network).get(PROJECT) in ours
+    ]
+    return empty if len(empty) < len(several) else empty[1:]
+
+
+def ambiguous(
+    each: Declared, several: Iterable[Raw], users: Mapping[str, Collection[str]]
+) -> Problem:
+    """What to do about several networks of one name that are not ours to remove."""
+    told = []
+    for network in several:
+        who = ", ".join(sorted(users[network["Id"]])) or "nothing"
+        made_by = labels(network).get(PROJECT)
+        origin = f"made for {made_by}" if made_by else "made by hand"
+        told.append(f"{network['Id'][:12]} ({origin}, {who} in it)")
+    return Problem(
+        each,
+        f"there are {len(told)} networks called {each.name}, and the engine does not know which is "
+        f"meant: {', '.join(told)}",
+        "take the containers out of all but one of them, and remove the others with "
+        "docker network rm ID",
+        passing=True,
+    )
 
 
 def missing(wanted: Iterable[Declared]) -> Iterator[Problem]:

@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from agent.adapters.compose import Compose
 from agent.adapters.invocation import Invocation
 from agent.domain import provision
+from tests.sandbox import EngineError
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
@@ -98,6 +100,49 @@ def test_what_cannot_be_changed_is_refused_and_what_can_be_is_changed_whole(flee
     fleet.commit("back", {path: files.get(path) for path in changed})
     assert host.once().returncode == 0
     assert _started(fleet, *kept) == kept
+
+
+def test_networks_that_are_there_twice_become_one_or_are_explained(fleet: Fleet) -> None:
+    def made(project: str) -> str:
+        labels = {"com.docker.compose.project": project, "com.docker.compose.network": "proxy"}
+        body = {"Name": "proxy", "Labels": labels}
+        return str(fleet.box.engine.api("POST", "/networks/create", body)["Id"])
+
+    def there() -> set[str]:
+        found = fleet.box.engine.api("GET", "/networks")
+        return {each["Id"] for each in found if each["Name"] == "proxy"}
+
+    fleet.box.engine.pull(fleet.idle)
+    first = made("first")
+    person = fleet.box.engine.run("run", "-d", "--network", first, fleet.idle).strip()
+    try:
+        elsewhere = made("elsewhere")
+    except EngineError:
+        pytest.skip("this engine makes no two networks of one name")
+    shared = _networked(fleet, "proxy", "name: proxy")
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "- first\n- second\n",
+        "stacks/first/compose.yaml": shared,
+        "stacks/second/compose.yaml": shared,
+    }
+    fleet.commit("first", files)
+    host = fleet.host(undeclared={"mode": "report"})
+    assert host.once().returncode == 1
+    assert there() == {first, elsewhere}
+    said = _said(host, "first")
+    assert said.startswith("stacks/first/compose.yaml:6: there are 2 networks called proxy")
+    assert f"{first[:12]} (made for first, " in said
+    assert "docker network rm" in said
+
+    fleet.box.engine.run("network", "rm", elsewhere)
+    made("second")
+    host.commitd("retry", "first")
+    host.commitd("retry", "second")
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert there() == {first}
+    assert {"first-app-1", "second-app-1"} <= set(fleet.running())
+    assert person in fleet.running().values()
 
 
 def _aliases(raw: dict[str, Any], network: str) -> set[str]:

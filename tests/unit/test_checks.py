@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.domain import census, placeholders
-from agent.domain.checks import RULES, hosts, merge, networks, stacks, values
+from agent.domain.checks import RULES, hosts, merge, networks, shared, stacks, values
 from agent.domain.checks.hosts import Here
 from agent.domain.checks.places import Places
 from agent.domain.finding import Finding, Level
@@ -138,6 +138,28 @@ def test_of_many_subnets_each_is_held_against_the_one_around_it() -> None:
     found = [finding.message for _, finding in networks.subnets(both)]
     assert len(found) == 256
     assert found[7].startswith("n7: 10.7.0.0/16 overlaps with 10.7.0.0/16 of a/n7 (stacks/a/")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "level"),
+    [
+        ({"p": {"name": "proxy"}}, {"p": {"name": "proxy"}}, Level.WARNING),
+        ({"p": {"name": "proxy"}}, {"p": {"name": "proxy", "internal": True}}, Level.ERROR),
+        ({"p": {"name": "proxy"}}, {"q": {"name": "proxy"}}, Level.ERROR),
+        ({"p": {"name": "proxy"}}, {"p": {"name": "proxy", "external": True}}, None),
+        ({"p": {"name": "a_p"}}, {"p": {"name": "b_p"}}, None),
+    ],
+)
+def test_what_two_stacks_declare_is_said_of_the_second(
+    one: dict[str, Any], other: dict[str, Any], level: Level | None
+) -> None:
+    both = [
+        replace(here(name), model={"networks": networks_})
+        for name, networks_ in (("a", one), ("b", other))
+    ]
+    found = list(shared.declared_twice(both))
+    assert [(stack, finding.level) for stack, finding in found] == ([("b", level)] if level else [])
+    assert all("is declared by a as well (stacks/a/" in finding.message for _, finding in found)
 
 
 def test_names_that_compose_makes_are_taken_as_well() -> None:

@@ -138,7 +138,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
     bring_up = BringUp(
         stacks,
-        Provisioner(engine),
+        Provisioner(engine, tuple),
         Gate(engine, 0.1),
         journal,
         attempts,

@@ -120,3 +120,30 @@ def test_a_subnet_is_taken_once(wanted: str, there: str, clash: bool) -> None:
     swarm = _network(Name="swarm", Driver="overlay", IPAM={"Config": [{"Subnet": wanted}]})
     own = _network(IPAM={"Config": [{"Subnet": wanted}]})
     assert bool(list(provision.overlaps(made, [other, own, swarm]))) is clash
+
+
+@pytest.mark.parametrize(
+    ("projects", "busy", "gone"),
+    [
+        (("a", "b"), (), "2"),
+        (("a", "b"), ("2",), "1"),
+        (("a", "b"), ("1", "2"), ""),
+        (("a", "other"), (), "1"),
+        (("other", "a", "b"), (), "23"),
+        (("other", None), (), ""),
+    ],
+)
+def test_of_networks_with_one_name_the_empty_ones_of_our_stacks_can_go_but_for_one(
+    projects: tuple[str | None, ...], busy: tuple[str, ...], gone: str
+) -> None:
+    several = [
+        _network(Id=str(i), Created=f"2026-01-0{i}", Labels={PROJECT: owner} if owner else None)
+        for i, owner in enumerate(projects, 1)
+    ]
+    wanted = [_declared(Kind.NETWORK)]
+    assert provision.twice(wanted, reversed(several)) == {"made": several}
+    users = {n["Id"]: ["x-1"] if n["Id"] in busy else [] for n in several}
+    assert "".join(n["Id"] for n in provision.superfluous(several, users, {"a", "b"})) == gone
+    message = provision.ambiguous(wanted[0], several, users).message
+    assert f"there are {len(several)} networks called made" in message
+    assert "made for" in message

@@ -24,6 +24,7 @@ RULES = {
     "subnets": "no address of a host's networks is in two of them",
     "ports": "no port of a host is published twice",
     "container-name": "no container name is taken twice on a host",
+    "shared": "each network and volume of a host is declared by one stack",
     "external": "somebody makes each external network and volume",
     "after": "the order of stacks can be kept",
     "unused": "every stack runs somewhere",
