@@ -287,6 +287,7 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ),
         },
         {
+            ("shared", "stacks/web/compose.yaml:7"),
             ("subnets", "stacks/web/compose.yaml:12"),
             ("subnets", "stacks/web/compose.yaml:13"),
         },
