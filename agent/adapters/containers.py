@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from agent.domain import namespaces
+from agent.domain import adjustable, namespaces
 from agent.domain.container import Container
 from agent.domain.errors import UnreachableError
 
@@ -23,6 +23,12 @@ TIMEOUT_S = 10.0
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _YOUNG = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
 _NAMESPACES = ("NetworkMode", "PidMode", "IpcMode")
+_LIMITS = (
+    "BlkioWeight", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+    "CpuShares", "CpusetCpus", "CpusetMems", "Memory", "MemoryReservation", "MemorySwap",
+    "NanoCpus", "PidsLimit",
+)  # fmt: skip
+"""What docker update changes, as the engine calls it."""
 _HEALTHS = {"healthy", "unhealthy", "starting"}
 _HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
 
@@ -117,7 +123,35 @@ def from_inspect(raw: Mapping[str, Any]) -> Container:
         created=_time(raw.get("Created")) or 0.0,
         started=_time(state.get("StartedAt")),
         networks=_networks(raw),
+        settings=settings_of(raw),
     )
+
+
+def settings_of(raw: Mapping[str, Any]) -> adjustable.Settings:
+    """What of an inspected container can be changed while it runs."""
+    host, name = raw["HostConfig"], raw["Name"].lstrip("/")
+    policy = host["RestartPolicy"]
+    found: dict[str, int | str] = {key: host[key] for key in _LIMITS if host.get(key)}
+    if policy["Name"] not in {"", "no"}:
+        tries = policy.get("MaximumRetryCount")
+        found[adjustable.RESTART] = policy["Name"] + (f":{tries}" if tries else "")
+    networks = (raw.get("NetworkSettings") or {}).get("Networks") or {}
+    for network, endpoint in networks.items():
+        # Older engines add the short ID by themselves; the name goes with the container.
+        words = set(endpoint.get("Aliases") or ()) - {raw["Id"][:12], name}
+        addresses = endpoint.get("IPAMConfig") or {}
+        fixed = (addresses.get("IPv4Address"), addresses.get("IPv6Address"))
+        found[adjustable.NETWORK + network] = " ".join([*sorted(words), *filter(None, fixed)])
+    return tuple(sorted(found.items()))
+
+
+def updated(settings: Mapping[str, int | str]) -> dict[str, Any]:
+    """Settings as the engine's API takes them for an update."""
+    body: dict[str, Any] = dict(settings)
+    if policy := body.get(adjustable.RESTART):
+        name, _, tries = policy.partition(":")
+        body[adjustable.RESTART] = {"Name": name, "MaximumRetryCount": int(tries or 0)}
+    return body
 
 
 def _time(text: str | None) -> float | None:

@@ -193,6 +193,10 @@ class Database:
         with _translated("read"), self._lock:
             return self._db.execute(query, values).fetchall()
 
+    def _state(self) -> tuple[int, int]:
+        """Another one once anything was written, by this process or by any other."""
+        return self._rows("PRAGMA data_version")[0][0], self._db.total_changes
+
     def get(self, key: str) -> Any:
         """A remembered value, or None."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))

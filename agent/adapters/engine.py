@@ -31,19 +31,26 @@ REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
 _GONE_HELPERS = 64
 _WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill")
+_NETWORK = "network"
+_WATCHED_NETWORK = ("connect", "disconnect")
 _NO_END = {"1", "10", "12", "28"}
 """HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened to a container; ``labels`` as they were then."""
+    """Something happened to a container; ``labels`` as they were then.
+
+    ``network`` is the one that it was connected to or disconnected from; then nothing else but its
+    ``id`` is known of it.
+    """
 
     action: str
     id: str
     name: str
     image: str
     labels: Mapping[str, str]
+    network: str | None = None
 
     def container(self) -> Container:
         """What is known of the container from the event alone."""
@@ -130,12 +137,24 @@ class Engine:
 
     async def set_restart(self, container_id: str, policy: Mapping[str, Any]) -> None:
         """Change when the engine starts the container again by itself, as its API writes it."""
+        await self.update(container_id, {"RestartPolicy": dict(policy)})
+
+    async def update(self, container_id: str, settings: Mapping[str, Any]) -> None:
+        """Change limits and the restart policy of a container, as the engine's API writes them."""
         with suppress(AbsentError):
             async with self.asking("update a container") as docker:
                 await docker._query_json(  # noqa: SLF001  aiodocker has no public update
-                    f"containers/{container_id}/update",
+                    f"containers/{container_id}/update", method="POST", data=dict(settings)
+                )
+
+    async def disconnect(self, container_id: str, network: str) -> None:
+        """Take a running container out of a network."""
+        with suppress(AbsentError):
+            async with self.asking("disconnect a container") as docker:
+                await docker._query_json(  # noqa: SLF001  aiodocker asks for the network first
+                    f"networks/{quote(network, safe='')}/disconnect",
                     method="POST",
-                    data={"RestartPolicy": dict(policy)},
+                    data={"Container": container_id},
                 )
 
     async def stop(self, container_id: str, timeout_s: int) -> None:
@@ -242,7 +261,10 @@ class Engine:
                 info = await docker.system.info()
                 now = datetime.fromisoformat(info["SystemTime"]).timestamp()
                 params: dict[str, Any] = {"since": f"{now - REPLAY_S:.3f}"}
-                filters = {"type": ["container"], "event": list(_WATCHED)}
+                filters = {
+                    "type": ["container", _NETWORK],
+                    "event": [*_WATCHED, *_WATCHED_NETWORK],
+                }
             else:
                 params = {}
                 filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
@@ -311,6 +333,9 @@ def _event(raw: Any) -> Event | None:
     try:
         actor = raw["Actor"]
         attributes = actor["Attributes"]
+        if raw["Type"] == _NETWORK:
+            network = str(attributes["name"])
+            return Event(str(raw["Action"]), str(attributes["container"]), "", "", {}, network)
         return Event(
             action=str(raw["Action"]),
             id=str(actor["ID"]),

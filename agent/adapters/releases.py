@@ -24,9 +24,18 @@ class Rollback:
 class Releases(Database):
     """The part of the journal that is about releases."""
 
+    _known: tuple[tuple[int, int], dict[str, Release]] | None = None
+    """Those that were read last, and the state that the file was in before."""
+
     def releases(self) -> dict[str, Release]:
         """The last good release of each stack."""
-        return {row["stack"]: _release(row) for row in self._rows("SELECT * FROM releases")}
+        # A cycle asks several times, and most find that nothing was written since the last one.
+        state = self._state()
+        known = self._known
+        if known is None or known[0] != state:
+            rows = self._rows("SELECT * FROM releases")
+            known = self._known = state, {row["stack"]: _release(row) for row in rows}
+        return dict(known[1])
 
     def without_modes(self) -> list[Release]:
         """Those that were recorded before the modes of files were."""
@@ -181,5 +190,7 @@ def _files(release: Release) -> tuple[str, str]:
 
 def _service(raw: dict[str, Any]) -> Service:
     if raw.get("files") is not None:
-        raw["files"] = tuple((path, oid) for path, oid in raw["files"])
+        raw["files"] = tuple((path, version) for path, version in raw["files"])
+    if raw.get("settings") is not None:
+        raw["settings"] = tuple((key, value) for key, value in raw["settings"])
     return Service(**{**raw, "hooks": tuple(raw.get("hooks", ()))})

@@ -250,19 +250,23 @@ class BringUp:
     ) -> list[Container]:
         """Compose sees no change of a file that is mounted, and leaves the old one in place.
 
-        Nor does it see that a container runs in namespaces which have ended. The containers there
-        are then.
+        Nor does it see what was changed on a container while it ran, or that it runs in namespaces
+        which have ended. The containers there are then.
         """
         untouched = {container.id for container in before if container.alive}
-        wanted: dict[str, str] = {}
+        there = [c for c in after if c.id in untouched and not c.one_off]
+        own: dict[str, reaction.Step] = {}
         for name in ready.services:
             files, now = older.get(name, ()), ready.files(name)
-            mine = [c for c in after if c.service == name and c.id in untouched and not c.one_off]
+            mine = [c for c in there if c.service == name]
             if mine and (files or now) and files != now:
-                wanted[name] = await self._stacks.reaction(ready, name, mine, files or ())
+                how = await self._stacks.reaction(ready, name, mine, files or ())
+                own[name] = reaction.Step(name, how, Reason.MOUNTED)
+        for name in await self._stacks.readjust(ready, there):
+            own[name] = reaction.Step(name, reaction.RECREATE, Reason.BY_HAND)
         cut_off = await self._stacks.cut_off(ready)
         needs = {name: service.needs for name, service in ready.services.items()}
-        steps = reaction.sequence(wanted, cut_off, needs)
+        steps = reaction.sequence(own.values(), cut_off, needs)
         for step in steps:
             mine = [c for c in after if c.service == step.service and c.alive and not c.one_off]
             if step.owner is None:
@@ -306,6 +310,7 @@ def _causes(
 ) -> tuple[Cause, ...]:
     """The files that moved, or the service or container that is followed."""
     if step.owner is None:
-        return moved(older, ready.files(step.service), revision.sha)
+        files = step.reason is Reason.MOUNTED
+        return moved(older, ready.files(step.service), revision.sha) if files else ()
     own = f"{ready.stack.name}/" if step.owner in ready.services else ""
     return (Cause(f"{own}{step.owner}", "running", "started again", revision.sha),)

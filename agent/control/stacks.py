@@ -17,6 +17,7 @@ from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
 from agent.control import unsound
+from agent.control.readjust import readjust
 from agent.control.secrets import SecretKeeper
 from agent.domain import drift, reaction, removal
 from agent.domain.container import CONFIG_HASH, Container, CutOff
@@ -193,6 +194,14 @@ class Stacks:
         """As :func:`unsound.cut_off`."""
         return await unsound.cut_off(self._engine, ready.stack.name, ready.services)
 
+    async def readjust(self, ready: Ready, containers: Iterable[Container]) -> set[str]:
+        """As :func:`readjust.readjust`, by the last release."""
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        release = releases.get(ready.stack.name)
+        recorded = {service.name: service for service in release.services} if release else {}
+        found = await readjust(self._engine, containers, recorded)
+        return found & ready.services.keys()
+
     async def react(
         self, ready: Ready, service: str, containers: Iterable[Container], how: str
     ) -> None:
@@ -323,7 +332,9 @@ def running(containers: Iterable[Container]) -> frozenset[str]:
 
 def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ...]:
     """The release as it stands, once it is well."""
-    hashes = {c.service: c.labels.get(CONFIG_HASH, "") for c in containers if not c.one_off}
+    mine = [c for c in containers if not c.one_off]
+    hashes = {c.service: c.labels.get(CONFIG_HASH, "") for c in mine}
+    settings = {c.service: c.settings for c in mine if c.state == "running"}
     return tuple(
         Service(
             name,
@@ -333,8 +344,9 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             expected.finishes,
             expected.container_name,
             ready.files(name),
-            bool(expected.joins),
-            expected.hooks,
+            joins=bool(expected.joins),
+            hooks=expected.hooks,
+            settings=settings.get(name),
         )
         for name, expected in sorted(ready.services.items())
         if expected.scale and name in hashes

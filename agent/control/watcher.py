@@ -79,6 +79,10 @@ class Watcher:
                 stopped.add(event.id)
             return
         self._observer.forget(event.id)
+        if event.network is not None:
+            if event.id in self._observer.declared:
+                self._wake(f"{event.id[:12]}: {event.action} {event.network}")
+            return
         if event.action in {"start", "destroy"}:
             stopped.discard(event.id)
         if event.action == "start":

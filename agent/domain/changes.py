@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.domain import expected, reaction
-from agent.domain.model import Stack
+from agent.domain.model import Reason, Stack
 from agent.domain.snapshot import PLAINTEXT_PREFIX, Snapshot
 
 Model = Mapping[str, Any]
@@ -78,8 +78,11 @@ def services(before: Side | None, after: Side) -> tuple[ServiceChange, ...]:
 def _with_followers(found: list[ServiceChange], after: Side) -> tuple[ServiceChange, ...]:
     """And those that start again because one that they need does."""
     changes = {change.name: change for change in found}
-    begun = {c.name: "recreate" if c.action == "rebuild" else c.action for c in found}
-    steps = reaction.sequence(begun, {}, expected.needs(after.model))
+    own = [
+        reaction.Step(c.name, "recreate" if c.action == "rebuild" else c.action, Reason.MOUNTED)
+        for c in found
+    ]
+    steps = reaction.sequence(own, {}, expected.needs(after.model))
     for step in steps:
         if step.owner is not None:
             change = changes.get(step.service, ServiceChange(step.service, "keep"))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.domain.adjustable import Settings
+
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 CONFIG_HASH = "com.docker.compose.config-hash"
@@ -19,6 +21,8 @@ SWARM_TASK = "com.docker.swarm.task.id"
 KEPT_PREFIX = "commitd-evicted-"
 """Begins the names of evicted containers that are kept for a while."""
 
+_BUILT_IN = frozenset({"default", "bridge", "host", "none"})
+_ID = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY_NAME = re.compile(r"[0-9a-f]{12}_.+")
 
 
@@ -47,7 +51,8 @@ class Container:
     ID or name; a listing tells it of the network alone. ``created`` and ``started`` are in seconds
     since the epoch; only an inspect tells ``started``, and ``created`` as a fraction. ``cut_off``
     is what follows for its namespaces, once somebody has looked. ``networks`` are the names of
-    those that it is connected to; None: not known.
+    those that it is connected to, ``settings`` what else can be changed while it runs, which only
+    an inspect tells; None: not known.
     """
 
     id: str
@@ -65,6 +70,7 @@ class Container:
     started: float | None = None
     cut_off: CutOff | None = None
     networks: frozenset[str] | None = None
+    settings: Settings | None = None
 
     @property
     def project(self) -> str | None:
@@ -90,6 +96,14 @@ class Container:
     def temporary(self) -> bool:
         """The new half of a recreate that still goes on: later it loses the name, not the label."""
         return REPLACE in self.labels and _TEMPORARY_NAME.fullmatch(self.name) is not None
+
+    @property
+    def lost_network(self) -> str | None:
+        """The network that it was started with, if it is not connected to that any more."""
+        name = self.network or ""
+        if self.networks is None or ":" in name or name in _BUILT_IN or _ID.fullmatch(name):
+            return None
+        return name if name not in self.networks else None
 
     @property
     def alive(self) -> bool:

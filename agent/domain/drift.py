@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from agent.domain import adjustable
 from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, NUMBER, Container, CutOff
 from agent.domain.model import Cause, Release, Service
 
@@ -50,6 +51,8 @@ def _compare_service(
         for c in current
         if (cut := c.cut_off)
     ]
+    for container in current:
+        causes += _adjusted(subject, service, container)
     causes += [
         Cause(f"{subject} name", name, c.name)
         for c in current
@@ -92,6 +95,23 @@ def looks_well(containers: Iterable[Container]) -> bool:
         and (c.health == "healthy" or (c.health is None and not c.young))
         for c in mine
     )
+
+
+def _adjusted(subject: str, service: Service, container: Container) -> list[Cause]:
+    """What somebody has changed while it ran: by a listing its networks alone."""
+    there = container.networks
+    if container.state != "running" or there is None:
+        return []
+    changed: list[tuple[str, str | None, str | None]] = []
+    if service.settings is None:
+        lost = container.lost_network
+        changed += [(f"network {lost}", "connected", None)] if lost else []
+    elif (wanted := adjustable.networks(service.settings)) != there:
+        changed += [(f"network {name}", "connected", None) for name in sorted(wanted - there)]
+        changed += [(f"network {name}", None, "connected") for name in sorted(there - wanted)]
+    elif container.settings is not None:
+        changed += adjustable.differences(service.settings, container.settings)
+    return [Cause(f"{subject} {name}", before, after) for name, before, after in changed]
 
 
 def _ended(cut: CutOff) -> str:

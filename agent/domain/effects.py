@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import reaction
+from agent.domain import adjustable, reaction
 from agent.domain.gate import Expected
-from agent.domain.model import Deploy, Release
+from agent.domain.model import Deploy, Reason, Release
 
 Files = tuple[tuple[str, str], ...]
 
@@ -17,7 +17,7 @@ Files = tuple[tuple[str, str], ...]
 class Effect:
     """What happens to one service. ``image`` is from and to, where that changes.
 
-    ``action`` is start, recreate, restart, signal, rename, remove or none.
+    ``action`` is start, recreate, restart, signal, rename, update, remove or none.
     """
 
     service: str
@@ -78,6 +78,11 @@ def drifted(deploy: Deploy, release: Release) -> list[Effect]:
             effect = Effect(service.name, "recreate" if gone else "restart", cause.after)
         elif cause := causes.get("name"):
             effect = Effect(service.name, "rename", f"it is called {cause.after}")
+        elif causes:
+            what, cause = min(causes.items())
+            said = f"its {what} is {cause.after or 'none'}, not {cause.before or 'none'}"
+            stays = adjustable.can_change_back(what, cause.before)
+            effect = Effect(service.name, "update" if stays else "recreate", said)
         else:
             effect = Effect(service.name, "none")
         found.append(effect)
@@ -124,9 +129,13 @@ def changed(release: Release, before: Mapping[str, str] | None, after: Model) ->
 
 def _with_followers(found: list[Effect], services: Mapping[str, Expected]) -> list[Effect]:
     """And those that start again because one that they need does."""
-    begun = {e.service: e.action for e in found if e.action not in {"none", "rename", "remove"}}
+    own = [
+        reaction.Step(e.service, e.action, Reason.MOUNTED)
+        for e in found
+        if e.action not in {"none", "rename", "remove"}
+    ]
     needs = {name: service.needs for name, service in services.items()}
-    steps = {step.service: step for step in reaction.sequence(begun, {}, needs) if step.owner}
+    steps = {step.service: step for step in reaction.sequence(own, {}, needs) if step.owner}
     return [
         Effect(e.service, step.how, f"after {step.owner}: {step.reason}", e.image)
         if (step := steps.get(e.service)) and e.action != "start"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from agent.domain import adjustable
 from agent.domain.container import Container
 from agent.domain.exempt import AllowRule
 from agent.domain.image_strings import Mention
@@ -164,7 +165,8 @@ class Service:
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
     repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
     ``joins`` when it runs in namespaces of another container. ``hooks`` are the images of its
-    hooks, as far as they are not its own.
+    hooks, as far as they are not its own. ``settings`` are those that can be changed while it runs;
+    None: not known.
     """
 
     name: str
@@ -176,6 +178,7 @@ class Service:
     files: tuple[tuple[str, str], ...] | None = None
     joins: bool = False
     hooks: tuple[str, ...] = ()
+    settings: adjustable.Settings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,7 @@ class Reason(StrEnum):
     UNDONE = "undone from outside during the health gate"
     NAMESPACE = "a container whose namespaces it shares was started again"
     FOLLOWS = "a service that it depends on was started again"
+    BY_HAND = "its networks or limits were changed by hand"
     ORDER = "its order cannot be kept"
     AFTER = "it comes after a stack that is not up"
     ROLLED_BACK = "its new release was not healthy"

@@ -30,7 +30,7 @@ RECREATE = "recreate"
 class Step:
     """What one service gets (``how``), and why.
 
-    ``owner`` is the service or container that it follows, None where its own files changed.
+    ``owner`` is the service or container that it follows, None where the reason is its own.
     ``healthy`` are the services that must be healthy before.
     """
 
@@ -61,13 +61,14 @@ def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -
 
 
 def sequence(
-    wanted: Mapping[str, str], cut_off: Mapping[str, CutOff], needed: Mapping[str, Needs]
+    own: Iterable[Step], cut_off: Mapping[str, CutOff], needed: Mapping[str, Needs]
 ) -> list[Step]:
     """All that has to be done, each service once and after those that it needs.
 
-    ``wanted`` are the reactions of services whose own files changed, ``cut_off`` those whose
-    namespaces ended before, ``needed`` what each service needs.
+    ``own`` are the steps of services for their own sake, ``cut_off`` those whose namespaces ended
+    before, ``needed`` what each service needs.
     """
+    wanted = {step.service: step for step in own}
     steps: dict[str, Step] = {}
     for name in order.sorted_by(needed):
         needs = needed[name]
@@ -82,7 +83,7 @@ def sequence(
             cut = cut_off[name]
             found.append(Step(name, cut.remedy, Reason.NAMESPACE, cut.owner))
         if name in wanted:
-            found.insert(0, Step(name, wanted[name], Reason.MOUNTED))
+            found.insert(0, wanted[name])
         if found:
             strongest = max(found, key=lambda step: _STRENGTH.get(step.how, 1))
             healthy = tuple(n for n in sorted(began) if needs[n].healthy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -94,6 +94,78 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
     assert "scaled/app containers" in causes["scaled"]
     assert "recreated/app settings" in causes["recreated"]
     assert fleet.box.engine.run("volume", "ls", "--quiet") == volumes
+
+
+def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet: Fleet) -> None:
+    """By the event; what was done while no agent ran, when it starts. Without a new container
+    where the engine can change it back."""
+    deeds: dict[str, list[list[str]]] = {
+        "lost": [["network", "disconnect", "one_default", "one-lost-1"]],
+        "extra": [["network", "connect", "one_other", "one-extra-1"]],
+        "nameless": [
+            ["network", "disconnect", "one_other", "one-nameless-1"],
+            ["network", "connect", "one_other", "one-nameless-1"],
+        ],
+        "less": [["update", "--memory", "50m", "--memory-swap", "90m", "one-less-1"]],
+        "limited": [["update", "--cpus", "0.5", "one-limited-1"]],
+        "policy": [["update", "--restart", "no", "one-policy-1"]],
+    }
+    more = {
+        "nameless": ", networks: {default: {}, other: {aliases: [called]}}",
+        "less": ", network_mode: none, mem_limit: 60m",
+        "limited": ", network_mode: none",
+        "policy": ", network_mode: none, restart: always",
+        "untouched": "",
+    }
+    services = "".join(
+        f"  {name}: {{image: '{fleet.idle}'{more.get(name, '')}}}\n"
+        for name in (*deeds, "untouched")
+    )
+    file = f"services:\n{services}networks: {{other: {{}}}}\n"
+    fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": file})
+    host = fleet.host()
+    host.config["remotes"][0]["poll"] = "1h"
+    host.write_config()
+
+    def shown() -> dict[str, tuple[Any, ...]]:
+        found = {}
+        for name in (*deeds, "untouched"):
+            raw = fleet.box.engine.inspect(f"one-{name}-1")
+            networks = raw["NetworkSettings"]["Networks"]
+            found[name] = (
+                {
+                    n: sorted({*(e["Aliases"] or ())} - {raw["Id"][:12]})
+                    for n, e in networks.items()
+                },
+                raw["HostConfig"]["Memory"],
+                raw["HostConfig"]["NanoCpus"],
+                raw["HostConfig"]["RestartPolicy"]["Name"] in {"", "no"},
+            )
+        return found
+
+    def act() -> None:
+        for words in (words for each in deeds.values() for words in each):
+            fleet.box.engine.run(*words)
+
+    with host.running() as agent:
+        agent.says("in sync with")
+        right, before = shown(), fleet.running()
+        act()
+        wait_until(lambda: shown() == right, what="all of them to be put right", seconds=60)
+        wait_until(
+            lambda: all(e["status"] == "succeeded" for e in host.json("history")),
+            what="the repairs to be done",
+        )
+    after = fleet.running()
+    anew = {
+        name for name in (*deeds, "untouched") if before[f"one-{name}-1"] != after[f"one-{name}-1"]
+    }
+    assert anew == {"lost", "nameless", "limited"}
+    act()
+    with host.running():
+        wait_until(lambda: shown() == right, what="all of them to be put right", seconds=90)
+    paths = {cause["path"] for entry in host.json("history") for cause in entry["cause"]}
+    assert {"one/lost network one_default", "one/less Memory", "one/policy RestartPolicy"} <= paths
 
 
 def test_what_no_start_brings_back_is_made_anew_with_its_data(fleet: Fleet) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from agent.domain.container import CutOff
 from agent.domain.gate import Need
-from agent.domain.reaction import sequence, sufficient
+from agent.domain.model import Reason
+from agent.domain.reaction import Step, sequence, sufficient
 
 A, B = ("stacks/s/conf/a", "1"), ("stacks/s/conf/b", "1")
 A2 = ("stacks/s/conf/a", "2")
@@ -41,6 +42,11 @@ def test_whatever_else_a_stack_wants_it_gets(wanted: str) -> None:
 
 # --- who follows whom ---
 
+
+def own(wanted: dict[str, str]) -> list[Step]:
+    return [Step(name, how, Reason.MOUNTED) for name, how in wanted.items()]
+
+
 SHARES, FOLLOWS, WAITS = Need(shares=True), Need(restart=True), Need()
 NEEDS = {
     "a-app": {"vpn": SHARES},
@@ -75,14 +81,17 @@ NEEDS = {
 def test_who_needs_a_service_that_starts_again_comes_after_it_and_nobody_else(
     wanted: dict[str, str], cut_off: dict[str, CutOff], steps: list[str]
 ) -> None:
-    assert [f"{s.service} {s.how}" for s in sequence(wanted, cut_off, NEEDS)] == steps
+    assert [f"{s.service} {s.how}" for s in sequence(own(wanted), cut_off, NEEDS)] == steps
 
 
 def test_who_is_started_only_once_another_is_healthy_is_so_again() -> None:
     needs = {"vpn": {}, "app": {"vpn": Need(healthy=True, shares=True)}}
-    assert [s.healthy for s in sequence({"vpn": "restart"}, {}, needs)] == [(), ("vpn",)]
+    assert [s.healthy for s in sequence(own({"vpn": "restart"}), {}, needs)] == [(), ("vpn",)]
 
 
 def test_a_circle_that_compose_does_not_see_ends_all_the_same() -> None:
     needs = {"a": {"b": SHARES}, "b": {"a": WAITS}}
-    assert [s.service for s in sequence({"a": "restart", "b": "none"}, {}, needs)] == ["a", "b"]
+    assert [s.service for s in sequence(own({"a": "restart", "b": "none"}), {}, needs)] == [
+        "a",
+        "b",
+    ]

@@ -45,8 +45,9 @@ def test_a_release_that_was_deployed_from_its_new_files_is_not(tmp_path: Path) -
 def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     files = (("stacks/web/run.sh", "1"), ("stacks/web/web configs", "salted"))
+    web = Service("web", "i", 1, "h", finishes=False, files=files, settings=(("Memory", 1),))
     found = replace(
-        release("web", services=[Service("web", "i", 1, "h", finishes=False, files=files)]),
+        release("web", services=[web]),
         inputs=(("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1")),
     )
     journal.keep_release(found)
@@ -59,4 +60,18 @@ def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Pat
     now = journal.releases()["web"]
     assert now.inputs == (("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1 100755"))
     assert now.services[0].files == (("stacks/web/run.sh", "1 100755"), files[1])
+    assert now.services[0].settings == web.settings
     assert now.disturbed
+
+
+def test_a_release_that_this_or_another_process_has_written_is_known_at_once(
+    tmp_path: Path,
+) -> None:
+    journal, other = Journal(tmp_path / "journal.db"), Journal(tmp_path / "journal.db")
+    assert journal.releases() == {}
+    other.keep_release(release("web"))
+    assert journal.releases().keys() == {"web"}
+    journal.keep_release(release("db"))
+    assert journal.releases().keys() == other.releases().keys() == {"web", "db"}
+    journal.releases().clear()
+    assert journal.releases().keys() == {"web", "db"}
