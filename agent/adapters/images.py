@@ -24,6 +24,11 @@ _BUSY = re.compile(
 _LIMITED = re.compile(
     r"toomanyrequests|too many requests|\b429\b|\b50[0234]\b|unavailable|bad gateway", re.IGNORECASE
 )
+_WORK = "pull an image"
+_AROUND = ('failed to resolve reference "{}": ', "manifest for {} not found: ", "{}: ")
+"""What engines put before the reason, with the reference."""
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
+_REASON_CHARS = 300
 _NO_CODES = re.compile(r"sha256:[0-9a-f]+|:\d+(?=/)|:[\w.-]+(?=@|\s|\"|$)")
 """Digits of digests, ports and tags, which say nothing of how a registry answered."""
 _ABSENT = re.compile(
@@ -79,7 +84,7 @@ async def pull(
     except PermanentError as err:
         raise ImageError(err.message, where=err.where, hint=err.hint) from None
     try:
-        async with engine.asking(f"pull {reference}", None) as docker:
+        async with engine.asking(_WORK, None) as docker:
             stream = docker.images.pull(
                 reference, auth=_auth(login, registry), stream=True, timeout=None
             )
@@ -87,7 +92,7 @@ async def pull(
     except UnreachableError:
         raise
     except CommitdError as err:
-        problem = err.message
+        problem = err.message.removeprefix(f"cannot {_WORK}: ")
     if problem:
         raise _meaning(reference, problem)
 
@@ -118,10 +123,27 @@ def _auth(login: Login | None, registry: str) -> dict[str, Any] | None:
 
 
 def _meaning(reference: str, said: str) -> CommitdError:
-    message = f"{reference} cannot be pulled: {said.strip()[:300]}"
+    message = f"{reference} cannot be pulled: {_reason(reference, said)}"
     said = _NO_CODES.sub("", said.replace(reference, ""))
     if _LIMITED.search(said):
         return RegistryBusyError(message)
     if _ABSENT.search(said) and not _BUSY.search(said):
         return ImageError(message, hint="is the image pushed, and may this host pull it?")
     return TransientError(message)
+
+
+def _reason(reference: str, said: str) -> str:
+    """Why a pull failed, in the engine's words but for the reference, which is named already.
+
+    Engines say it last: of a long chain of reasons the end is kept.
+    """
+    text = " ".join(said.split()).removeprefix("unknown: ")
+    for around in _AROUND:
+        text = text.replace(around.format(reference), "")
+    parts = _DIGEST.sub(r"\1…", text).split(": ")
+    text = ": ".join(
+        part for part, after in zip(parts, [*parts[1:], None], strict=True) if part != after
+    )
+    if len(text) <= _REASON_CHARS:
+        return text
+    return f"… {text[-_REASON_CHARS:].partition(' ')[2]}"

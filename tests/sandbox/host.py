@@ -78,10 +78,16 @@ class Host:
         }
 
     def commitd(
-        self, *words: str, stdin: str = "", check: bool = False, timeout_s: float = 110
+        self,
+        *words: str,
+        stdin: str = "",
+        check: bool = False,
+        timeout_s: float = 110,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run one verb to its end."""
-        result = agent.run(self.box, words, env=self.environment, stdin=stdin, timeout_s=timeout_s)
+        env = self.environment | environment
+        result = agent.run(self.box, words, env=env, stdin=stdin, timeout_s=timeout_s)
         if check:
             result.check_returncode()
         return result

@@ -41,7 +41,12 @@ _FOREIGN_ENVIRONMENT = (
     "BUILDKIT_", "COMMITD_", "COMPOSE_", "DBUS_", "DOCKER_", "GIT_", "SOPS_", "SSH_", "XDG_",
 )  # fmt: skip
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-_HIDDEN = ("/etc/commitd", "/var/lib/commitd")  # an agent that really serves this machine
+_HIDDEN = (
+    "/etc/commitd", "/var/lib/commitd",  # an agent that really serves this machine
+    # Its Compose may be newer than the one that is to be tested.
+    "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
+)  # fmt: skip
 _ACCOUNTS = {"sshd": 64001, GIT_USER: 64002}
 
 _PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1}

@@ -226,9 +226,27 @@ def test_plan_tells_mounted_files_from_settings_and_says_what_a_secret_hides(fle
 def test_version_names_the_programs_that_are_used(box: Sandbox) -> None:
     host = Host(box)
     versions = host.json("version")
-    assert versions.keys() == {"commitd", "python", "git", "docker-compose", "sops"}
+    assert versions.keys() == {
+        "commitd", "python", "git", "docker-compose", "docker-compose-path", "sops",
+    }  # fmt: skip
     assert re.match(r"\d+\.\d+", versions["git"])
     assert re.match(r"v?\d+\.\d+", versions["docker-compose"])
+    own = Path(versions["docker-compose-path"])
+    assert own == box.compose
+    for name, version in (("plugin", "99.0.1"), ("old", "1.29.2")):  # what Docker may have as well
+        program = host.root / name / "cli-plugins/docker-compose"
+        program.parent.mkdir(parents=True)
+        program.write_text(
+            f'#!/bin/sh\ncase "$*" in *version*) echo {version} ;; *) exec {own} "$@" ;; esac\n'
+        )
+        program.chmod(0o755)
+        result = host.commitd("version", DOCKER_CONFIG=str(host.root / name))
+        used, passed_over = (program, own) if name == "plugin" else (own, program)
+        said = result.stdout.splitlines()[3]
+        assert said.partition(";")[0].endswith(f"({used}")
+        assert f"; {passed_over} is " in said
+        agent = host.commitd("once", DOCKER_CONFIG=str(host.root / name))
+        assert f"at {used} ({passed_over} is " in agent.stderr
     host.path = []
     result = host.commitd("version")
     assert result.returncode == 0

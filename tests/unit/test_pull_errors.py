@@ -31,6 +31,38 @@ def test_what_an_engine_says_of_a_pull_has_a_meaning(
     assert type(_meaning(IMAGE.format(CLEAN), said)) is (kind or RegistryBusyError)
 
 
+REF = f"registry.example:5000/team/app:1@sha256:{CLEAN}"
+HEAD = f"https://registry.example:5000/v2/team/app/manifests/sha256:{CLEAN}"
+SHORT = HEAD.replace(CLEAN, f"{CLEAN[:12]}…")
+RESOLVE = f'failed to resolve reference "{REF}": '
+DENIED = "pull access denied, repository does not exist or may require authorization"
+NO_BASIC = f"{DENIED}: authorization failed: no basic auth credentials"
+REFUSED = "dial tcp 192.0.2.1:5000: connect: connection refused"
+STATUS = "unexpected status from HEAD request to"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (f"manifest for {REF} not found: manifest unknown: manifest unknown", "manifest unknown"),
+        (f"{RESOLVE}{REF}: not found", "not found"),
+        (f"{RESOLVE}{NO_BASIC}", NO_BASIC),
+        (
+            f'{RESOLVE}failed to do request: Head "{HEAD}": {REFUSED}',
+            f'failed to do request: Head "{SHORT}": {REFUSED}',
+        ),
+        (
+            f"unknown: {RESOLVE}{STATUS} {HEAD}: 503 Unavailable",
+            f"{STATUS} {SHORT}: 503 Unavailable",
+        ),
+        ("received unexpected HTTP status: 500", "received unexpected HTTP status: 500"),
+        (f"{'because ' * 99}it is full", f"… {'because ' * 36}it is full"),
+    ],
+)
+def test_the_reference_is_named_once_and_the_reason_is_kept(said: str, reason: str) -> None:
+    assert _meaning(REF, said).message == f"{REF} cannot be pulled: {reason}"
+
+
 @pytest.mark.parametrize(
     "image",
     [

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from importlib import metadata
+from pathlib import Path
 
 import click
 
@@ -19,25 +20,32 @@ def command(as_json: bool) -> None:
 
     Example: commitd version --json
     """
+    compose, others = _compose()
     found = {
         "commitd": metadata.version("commitd"),
         "python": platform.python_version(),
         "git": _first_line("git", "version"),
-        "docker-compose": _first_line(_compose(), "version", "--short"),
+        "docker-compose": others.pop(compose) if compose else None,
         "sops": _first_line("sops", "--version", "--disable-version-check"),
     }
     if as_json:
-        common.print_json(found)
+        common.print_json({**found, "docker-compose-path": compose and str(compose)})
         return
+    notes = [str(compose), *(f"{path} is {version}" for path, version in others.items())]
     for name, version in found.items():
-        click.echo(f"{name} {version or 'is not on the PATH'}")
+        more = f" ({'; '.join(notes)})" if version and name == "docker-compose" else ""
+        click.echo(f"{name} {version or 'is not on the PATH'}{more}")
 
 
-def _compose() -> str:
-    """The Compose that the agent would use, plugin or command."""
+def _compose() -> tuple[Path | None, dict[Path, str]]:
+    """The Compose that the agent would use, and the versions of all that are here."""
     from agent.adapters import compose_program
 
-    return next((str(path) for path in compose_program.binaries()), "docker-compose")
+    versions = {
+        path: (_first_line(str(path), "version", "--short") or "no Compose").removeprefix("v")
+        for path in compose_program.binaries()
+    }
+    return compose_program.newest(versions) or next(iter(versions), None), versions
 
 
 def _first_line(program: str, *args: str) -> str | None:
