@@ -10,6 +10,7 @@ import http.client
 import json
 import re
 import socket
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -71,7 +72,7 @@ def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Conta
             for container_id in missing:
                 raw = get(f"/containers/{container_id}/json")
                 seen[container_id] = from_inspect(raw) if raw else None
-        return namespaces.marked(listed, joining, seen)
+        return namespaces.marked(listed, joining, seen, time.time())
     except (OSError, http.client.HTTPException, ValueError) as err:
         raise UnreachableError(
             f"the engine does not answer: {err}",

@@ -16,7 +16,7 @@ from agent.adapters import images
 from agent.adapters.compose import Compose
 from agent.adapters.containers import binds_of, from_inspect, volumes_of
 from agent.adapters.engine import Engine
-from agent.control.stacks import Ready
+from agent.control.ready import Ready
 from agent.domain import adoption
 from agent.domain.adoption import NAMESPACES, Place, Resident
 from agent.domain.gate import Expected

@@ -16,7 +16,8 @@ from agent.adapters.journal import Journal
 from agent.control.attempts import Attempts
 from agent.control.gate import Activity, Gate, PutBack
 from agent.control.provision import Claim, Provisioner
-from agent.control.stacks import Ready, Stacks, observed
+from agent.control.ready import Ready, observed
+from agent.control.stacks import Stacks
 from agent.domain import reaction
 from agent.domain.container import Container
 from agent.domain.errors import (

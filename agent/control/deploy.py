@@ -20,8 +20,9 @@ from agent.control.attempts import Attempts
 from agent.control.bring_up import STOPPING, Batch, BringUp, Files, StartError
 from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
+from agent.control.ready import Ready, running_services
 from agent.control.restore import Restorer
-from agent.control.stacks import Ready, Stacks, running
+from agent.control.stacks import Stacks
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (
@@ -207,7 +208,7 @@ class Deployer:
             )  # fmt: skip
         except StartError:
             now = await self._t.stacks.containers(run.stack.name)
-            run.stopped = run.running - running(now)
+            run.stopped = run.running - running_services(now)
             raise
 
     async def _there(self, run: Run, ready: Ready) -> Ready | None:

@@ -7,6 +7,7 @@ else would show that they are cut off from their namespaces.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -102,5 +103,5 @@ async def look(
         replace(container, settings=inspected.settings)
         if (inspected := seen.get(container.id))
         else container
-        for container in namespaces.marked(listed, joining, seen)
+        for container in namespaces.marked(listed, joining, seen, time.time())
     )

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from agent.control import stacks
 from agent.control.bring_up import Batch
-from agent.control.stacks import Ready
+from agent.control.ready import Ready, running_services
 from agent.domain.container import Container
 from agent.domain.model import Deploy, Outcome, Reason, Release, Stack
 
@@ -45,7 +44,7 @@ class Run:
     def touch(self, containers: Iterable[Container]) -> None:
         """From now on its containers may be others than these."""
         if not self.touched:
-            self.running = stacks.running(containers)
+            self.running = running_services(containers)
         self.touched, self.stopped = True, frozenset()
 
     @property

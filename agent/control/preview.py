@@ -19,7 +19,7 @@ from agent.adapters.journal import SALT, Journal
 from agent.adapters.repository import Repository
 from agent.adapters.tasks import task_group
 from agent.control.older import stack_at
-from agent.control.stacks import Ready
+from agent.control.ready import Ready
 from agent.domain import dotenv, effects, sealed
 from agent.domain.effects import Sight
 from agent.domain.errors import CommitdError, PermanentError

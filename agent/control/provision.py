@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from agent.adapters import resources
 from agent.adapters.engine import Engine
-from agent.control.stacks import Ready
+from agent.control.ready import Ready
 from agent.domain import documents, provision
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError

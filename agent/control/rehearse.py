@@ -14,7 +14,7 @@ from agent.adapters.compose import Compose
 from agent.adapters.engine import Engine
 from agent.adapters.invocation import Invocation
 from agent.control.adopt import Adopter
-from agent.control.stacks import Ready
+from agent.control.ready import Ready
 from agent.domain import dotenv, sealed
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, PermanentError

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio.to_thread
@@ -14,19 +12,16 @@ import anyio.to_thread
 from agent.adapters.compose import Compose, StillWaitingError
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
-from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
 from agent.control import unsound
 from agent.control.readjust import readjust
+from agent.control.ready import Ready
 from agent.control.secrets import SecretKeeper
-from agent.domain import drift, reaction, removal
-from agent.domain.container import CONFIG_HASH, Container, CutOff
+from agent.domain import drift, removal
+from agent.domain.container import Container, CutOff
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
-from agent.domain.images import pinned
-from agent.domain.layout import PLAINTEXT_PREFIX
-from agent.domain.model import Cause, Revision, Service, Stack, Status
-from agent.domain.provision import Declared
+from agent.domain.model import Cause, Revision, Stack, Status
 
 log = logging.getLogger("commitd.stacks")
 
@@ -34,60 +29,6 @@ _Result = TypeVar("_Result")
 
 STOP_S = 10
 """For a service that left to end by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A stack that was read and may be brought up."""
-
-    stack: Stack
-    invocation: Invocation
-    services: Mapping[str, Expected]
-    resources: tuple[Declared, ...] = ()
-
-    @property
-    def images(self) -> frozenset[str]:
-        """What must be on the engine before; images that Compose builds are not."""
-        running = [each for each in self.services.values() if each.scale]
-        found = {image for each in running for image in (each.image, *each.hooks) if image}
-        return frozenset(found) if not self.stack.build else frozenset(filter(pinned, found))
-
-    def files(self, service: str) -> tuple[tuple[str, str], ...]:
-        """The repository's files that are mounted into the service, secrets by their ciphertext.
-
-        One entry more stands for what Compose writes into it.
-        """
-        mounts = self._mounts(service)
-        found = tuple(
-            (path, oid)
-            for path, oid in self.stack.versions
-            # The name of the whole checkout is empty.
-            if any(not mount or f"{path}/".startswith(f"{mount}/") for mount in mounts)
-        )
-        return (*found, *self._written(service))
-
-    def _mounts(self, service: str) -> set[str]:
-        root = f"{self.invocation.root}/"
-        return {
-            f"{place}/".removeprefix(root).rstrip("/").replace(PLAINTEXT_PREFIX, "")
-            for path in self.services[service].mounts
-            for place in (path, os.path.realpath(path))  # by a link inside the repository
-            if f"{place}/".startswith(root)
-        }
-
-    def _written(self, service: str) -> tuple[tuple[str, str], ...]:
-        inline = self.services[service].inline
-        return ((f"{self.stack.name}/{service} configs", inline[:12]),) if inline else ()
-
-    def reaction(self, service: str, older: Collection[tuple[str, str]]) -> str:
-        """What a service needs whose mounted files alone have changed, by what the stack wants.
-
-        What Compose writes into a container goes only into a new one.
-        """
-        if set(self._written(service)) - set(older):
-            return "recreate"
-        wanted = self.stack.settings.reaction(service)
-        return reaction.sufficient(wanted, self._mounts(service), older, self.files(service))
 
 
 class Stacks:
@@ -323,31 +264,3 @@ class Stacks:
         still = {c.id for c in await self.containers(project) if c.alive}
         if left := [c.name for c in mine if c.id in still]:
             raise TransientError(f"still running after it was taken down: {', '.join(left)}")
-
-
-def running(containers: Iterable[Container]) -> frozenset[str]:
-    """The services of which a container runs."""
-    return frozenset(c.service for c in containers if c.service and c.alive and not c.one_off)
-
-
-def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ...]:
-    """The release as it stands, once it is well."""
-    mine = [c for c in containers if not c.one_off]
-    hashes = {c.service: c.labels.get(CONFIG_HASH, "") for c in mine}
-    settings = {c.service: c.settings for c in mine if c.state == "running"}
-    return tuple(
-        Service(
-            name,
-            expected.image,
-            expected.scale,
-            hashes[name],
-            expected.finishes,
-            expected.container_name,
-            ready.files(name),
-            joins=bool(expected.joins),
-            hooks=expected.hooks,
-            settings=settings.get(name),
-        )
-        for name, expected in sorted(ready.services.items())
-        if expected.scale and name in hashes
-    )

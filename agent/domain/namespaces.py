@@ -48,11 +48,15 @@ def owners(containers: Collection[Container], services: Services, seen: Seen) ->
 
 
 def marked(
-    containers: Collection[Container], services: Services, seen: Seen
+    containers: Collection[Container], services: Services, seen: Seen, now: float
 ) -> tuple[Container, ...]:
-    """All containers, those that are cut off marked as such."""
+    """All containers, those that are cut off marked as such.
+
+    ``now`` is in seconds since the epoch: while the clock is behind a start, nobody knows which of
+    two came later.
+    """
     return tuple(
-        replace(c, cut_off=_cut_off(c, containers, seen)) if _joins(c, services) else c
+        replace(c, cut_off=_cut_off(c, containers, seen, now)) if _joins(c, services) else c
         for c in containers
     )
 
@@ -62,7 +66,9 @@ def _joins(container: Container, services: Services) -> bool:
     return bool(mine) and container.state == "running" and not container.one_off
 
 
-def _cut_off(container: Container, containers: Collection[Container], seen: Seen) -> CutOff | None:
+def _cut_off(
+    container: Container, containers: Collection[Container], seen: Seen, now: float
+) -> CutOff | None:
     inspected = seen.get(container.id)
     if inspected is None or inspected.started is None:
         return None
@@ -71,8 +77,8 @@ def _cut_off(container: Container, containers: Collection[Container], seen: Seen
     ):
         if owner is None:
             return CutOff(name[:12], gone=True)
-        later = seen.get(owner.id)
-        if later and later.state == "running" and (later.started or 0) > inspected.started:
+        other = seen.get(owner.id)
+        if other and other.state == "running" and inspected.started < (other.started or 0) <= now:
             return CutOff(owner.name, gone=False)
     return None
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.adapters.invocation import Invocation
 from agent.control import adopt
-from agent.control.stacks import Ready
+from agent.control.ready import Ready
 from agent.domain import adoption
 from agent.domain.adoption import Place, Resident
 from agent.domain.container import CONFIG_HASH, NUMBER, PROJECT

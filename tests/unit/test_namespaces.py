@@ -12,6 +12,7 @@ from agent.domain.gate import Need
 from tests.unit.builders import container, release, service
 
 STACK = release("s", services=[service("vpn"), replace(service("app"), joins=True)])
+NOW = 100.0
 JOINING = namespaces.joining([STACK])
 
 
@@ -38,7 +39,7 @@ def look(
     seen: dict[str, Container | None] = {}
     while missing := namespaces.unseen(listing, JOINING, seen):
         seen |= {each: None if each in gone else engine[each] for each in missing}
-    return [c.cut_off for c in namespaces.marked(listing, JOINING, seen)], set(seen)
+    return [c.cut_off for c in namespaces.marked(listing, JOINING, seen, NOW)], set(seen)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def look(
             app(joins=frozenset({"1234567890ab" * 5})),
             CutOff("1234567890ab", gone=True),
         ),
+        (vpn(started=NOW + 1), app(), None),  # the clock was set back since
         # An owner that does not run has no namespaces to join; that is drift of its own.
         (vpn(started=11, state="exited"), app(), None),
         (vpn(started=11, state="restarting"), app(), None),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.invocation import Invocation
-from agent.control.stacks import Ready
+from agent.control.ready import Ready
 from agent.domain import census, changes
 from agent.domain.changes import Side
 from agent.domain.checks import stacks
