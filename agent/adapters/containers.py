@@ -20,6 +20,7 @@ from agent.domain.container import Container
 from agent.domain.errors import UnreachableError
 
 TIMEOUT_S = 10.0
+START_DOCKER = "if Docker is stopped: systemctl start docker"
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _YOUNG = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
@@ -74,10 +75,9 @@ def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Conta
                 seen[container_id] = from_inspect(raw) if raw else None
         return namespaces.marked(listed, joining, seen, time.time())
     except (OSError, http.client.HTTPException, ValueError) as err:
+        why = err.strerror if isinstance(err, OSError) and err.strerror else err
         raise UnreachableError(
-            f"the engine does not answer: {err}",
-            where=docker_host,
-            hint="is Docker running, and is the socket right?",
+            f"the engine does not answer: {why}", where=docker_host, hint=START_DOCKER
         ) from None
     finally:
         connection.close()

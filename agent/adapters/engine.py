@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from agent.adapters import containers
 from agent.adapters.tasks import task_group
 from agent.domain.container import PROJECT, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
+from agent.domain.ports import Port
 
 CALL_TIMEOUT_S = 30.0
 RESTART_S = 120.0
@@ -124,6 +126,15 @@ class Engine:
             params["filters"] = json.dumps({"label": [f"{PROJECT}={project}"]})
         async with self.asking("list the containers") as docker:
             # Its own listing makes an object of each, which costs more than all the rest.
+            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
+        return tuple(containers.from_listing(raw) for raw in found)
+
+    async def publishing(self, port: Port) -> tuple[Container, ...]:
+        """The running containers that publish the port of the host."""
+        protocols = (port.protocol,) if port.protocol else ("tcp", "udp", "sctp")
+        wanted = [f"{port.number}/{protocol}" for protocol in protocols]
+        params = {"filters": json.dumps({"publish": wanted})}
+        async with self.asking("list the containers") as docker:
             found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
         return tuple(containers.from_listing(raw) for raw in found)
 
@@ -307,7 +318,7 @@ class Engine:
         except TimeoutError:
             raise UnreachableError(f"cannot {work}: the engine does not answer") from None
         except aiodocker.DockerError as err:
-            raise _meaning(work, err) from None
+            raise _meaning(work, err, self.host) from None
         except (aiohttp.ClientError, OSError, ValueError) as err:
             raise UnreachableError(
                 f"cannot {work}: {str(err) or type(err).__name__}", where=self.host
@@ -318,12 +329,21 @@ class AbsentError(PermanentError):
     """There is no such thing (404), or it is being removed already (409)."""
 
 
-def _meaning(work: str, err: aiodocker.DockerError) -> CommitdError:
+_REASON = re.compile(r"\[([^][]+)\]")
+
+
+def _meaning(work: str, err: aiodocker.DockerError, host: str) -> CommitdError:
     message = f"cannot {work}: {err.message}"
     if err.status in {404, 409} and ("No such" in err.message or "in progress" in err.message):
         return AbsentError(message)
     if err.status == 900:  # noqa: PLR2004  aiodocker's number for a lost connection
-        return UnreachableError(message, hint="is Docker running, and is the socket right?")
+        reasons = _REASON.findall(err.message)
+        why = f": {reasons[-1]}" if reasons else ""
+        return UnreachableError(
+            f"cannot {work}: the engine does not answer{why}",
+            where=host,
+            hint=containers.START_DOCKER,
+        )
     if err.status >= 500 or err.status == 0:  # noqa: PLR2004  the engine's own trouble
         return TransientError(message)
     return PermanentError(message)

@@ -13,7 +13,7 @@ from agent.adapters.compose import Compose, StillWaitingError
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.journal import Journal
-from agent.control import unsound
+from agent.control import ports, unsound
 from agent.control.readjust import readjust
 from agent.control.ready import Ready
 from agent.control.secrets import SecretKeeper
@@ -77,10 +77,10 @@ class Stacks:
             await self._up(ready, made)
         except StillWaitingError:
             raise
-        except CommitdError:
+        except CommitdError as err:
             stuck = await unsound.unstartable(self._engine, ready.stack.name, ready.services)
             if not stuck:
-                raise
+                raise await ports.explained(self._engine, err) from None
             for service in stuck:
                 remade = self._compose.recreate(ready.invocation, service, start=False)
                 await self._step(remade)

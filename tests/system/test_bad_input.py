@@ -119,8 +119,8 @@ DOUBTFUL_ENTRIES = {
     "out of the directory": ("- ../one", "lower-case letters"),
     "an option": ("- -f", "lower-case letters"),
     "upper case": ("- One", "lower-case letters"),
-    "a number": ("- 8080", "quote it"),
-    "a truth": ("- yes", "quote it"),
+    "a number": ("- 8080", "put it in quotes"),
+    "a truth": ("- yes", "put it in quotes"),
     "nothing": ("-", "lower-case letters"),
     "a mapping": ("- name: one", "lower-case letters"),
     "a list": ("- [one]", "lower-case letters"),
@@ -636,5 +636,5 @@ def test_an_engine_that_is_not_there_is_an_error_with_a_remedy(
     said = _said(result)
     assert result.returncode == 1, said
     assert str(path) in said
-    assert "is Docker running" in said
+    assert "systemctl start docker" in said
     assert len(said.splitlines()) == 1
