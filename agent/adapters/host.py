@@ -242,7 +242,7 @@ def only_agent(config: Config) -> Iterator[None]:
             raise HeldError(
                 f"another agent works on this host (process {file.read().strip() or 'unknown'})",
                 where=str(path),
-                hint="there is one agent a host; systemctl stop commitd first",
+                hint="commitd sync has it look now; systemctl stop commitd, to take its place",
             ) from None
         file.seek(0)
         file.truncate()

@@ -147,6 +147,11 @@ class Journal(Releases, Evictions, Orders):
         )  # fmt: skip
         return [_entry(row) for row in rows]
 
+    def unfinished(self) -> list[Entry]:
+        """Actions that are begun and not ended, oldest first."""
+        rows = self._rows("SELECT * FROM actions WHERE status IS NULL ORDER BY id")
+        return [_entry(row) for row in rows]
+
     def entries(self, numbers: Iterable[int]) -> list[Entry]:
         """These actions as they are now, oldest first."""
         found = [self._rows("SELECT * FROM actions WHERE id = ?", (n,)) for n in sorted(numbers)]
@@ -176,8 +181,8 @@ class Journal(Releases, Evictions, Orders):
 
     # --- holds ---
 
-    def keep_holds(self, holds: Iterable[Hold], *, drop_others: bool) -> list[Hold]:
-        """Remember ``holds``, with ``drop_others`` as all there are.
+    def keep_holds(self, holds: Iterable[Hold], *, found_later: Collection[str] = ()) -> list[Hold]:
+        """Remember ``holds`` as all there are, but for reasons that are ``found_later``.
 
         Returns those that are new or have a new detail.
         """
@@ -187,7 +192,7 @@ class Journal(Releases, Evictions, Orders):
             for row in self._rows("SELECT * FROM holds")
         }
         new = [hold for key, hold in wanted.items() if known.get(key) != hold.detail]
-        over = known.keys() - wanted.keys() if drop_others else set()
+        over = {key for key in known.keys() - wanted.keys() if key[1] not in found_later}
         if not new and not over:
             return []
         with self._write() as db:

@@ -204,7 +204,10 @@ class Repository:
             result = await self._git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
             if result.code == 0:
                 return result.out.decode().strip()
-        raise PermanentError(f"no commit {rev!r} is known here", hint="run commitd once to fetch")
+        raise PermanentError(
+            f"no commit {rev!r} is known here",
+            hint="commitd sync fetches what is new, or commitd once where no agent runs",
+        )
 
     async def revision(self, sha: str) -> Revision:
         """Author, date, subject and trailers of a commit."""

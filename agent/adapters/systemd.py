@@ -1,10 +1,17 @@
-"""The service manager's notification socket (sd_notify), without its library."""
+"""The service manager: its notification socket (sd_notify), and what it knows of the agent."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import time
+
+from agent.domain.unit import NAME, Unit
+
+_PATIENCE_S = 0.5
+"""For each of two questions: who asks for a status does not want to wait."""
 
 
 def notify(*fields: str) -> None:
@@ -35,3 +42,45 @@ def watchdog_s() -> float | None:
     if not microseconds.isdigit() or (owner and owner != str(os.getpid())):
         return None
     return int(microseconds) / 1_000_000
+
+
+def unit() -> Unit | None:
+    """The agent's service as systemd shows it; None where no systemd answers at once. Blocks."""
+    shown = _ask(
+        "systemctl", "show", NAME, "-p", "LoadState,ActiveState,SubState,Result,ExecMainStatus"
+    )
+    found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    if not found.get("LoadState"):
+        return None
+    words = ""
+    if found.get("Result") != "success":
+        words = _ask("journalctl", f"_SYSTEMD_UNIT={NAME}", "-n", "1", "-o", "cat", "-q").strip()
+    return Unit(
+        found["LoadState"],
+        found.get("ActiveState", ""),
+        found.get("SubState", ""),
+        found.get("Result", ""),
+        found.get("ExecMainStatus", ""),
+        words,
+    )
+
+
+def _ask(program: str, *words: str) -> str:
+    """What the program prints; nothing, if it is not there, fails, or takes its time."""
+    path = shutil.which(program)
+    if path is None:
+        return ""
+    try:
+        result = subprocess.run(
+            [path, *words],
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout

@@ -24,6 +24,7 @@ from agent.control.deploy import Tools
 from agent.control.evict import Evictor
 from agent.control.follower import Follower
 from agent.control.gate import Gate
+from agent.control.judge import Judge
 from agent.control.keeper import Keeper
 from agent.control.observe import Observer
 from agent.control.provision import Provisioner
@@ -90,9 +91,13 @@ async def assemble(
             await repository.prepare()
             await complete_records(journal, repository)
             async with Engine(docker_host, JournalledHelpers(journal)) as engine:
-                yield _wire(
+                parts = _wire(
                     config, journal, repository, engine, program, pulse=pulse, stopping=stopping
                 )
+                try:
+                    yield parts
+                finally:
+                    parts.judge.keep()
         finally:
             journal.close()
 
@@ -164,6 +169,7 @@ def _wire(
         evictor=evictor,
         keeper=Keeper(engine, journal, shield, evictor),
         shield=shield,
+        judge=Judge(config, journal, remotes, engine),
     )
 
 

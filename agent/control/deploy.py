@@ -289,7 +289,7 @@ class Deployer:
                 revision=before.revision,
             )
         )
-        log.warning("%s: back to %s: %s", name, before.revision[:7], error)
+        log.warning("%s: back to %s", name, before.revision[:7])  # why was logged just before
         restored: Stack | None = None
 
         async def work() -> tuple[Service, ...]:

@@ -6,8 +6,10 @@ import difflib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from agent.adapters.blame import Blame
+from agent.adapters.database import iso
 from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Entry, Journal
 from agent.adapters.repository import Repository
@@ -244,7 +246,7 @@ class Explainer:
             place = await self._at(allowed.where)
         undone = self._journal.undone(time.time()).get(container.id)
         if undone and SWARM_TASK not in container.labels:
-            because += f", until {_clock(undone)}"
+            because += f", until {iso(datetime.fromtimestamp(undone, UTC))}"
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
         answer = replace(answer, because=because, rule=(rule, place))
         if records and records[0].action != "reported":
@@ -299,7 +301,3 @@ def _paths(entry: Entry) -> Iterable[str]:
 def _numbered(word: str, release: Release, service: str) -> bool:
     number = word.removeprefix(f"{release.stack}-{service}-")
     return number != word and number.isdigit()
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -203,11 +203,11 @@ class Follower:
             last = head.sha or head.last
             gone = head.answer in {Answer.EMPTY, Answer.NO_BRANCH}
             if gone or not (applied and last and await self._repository.knows(last)):
-                self._remotes.relate(head.remote, Relation.UNKNOWN, None)
+                self._remotes.relate(head.remote, last, Relation.UNKNOWN, None)
                 continue
             relation = (await self._ancestry({last, applied})).relation(last, applied)
             lag = await self._repository.count(last, applied) if last != applied else 0
-            self._remotes.relate(head.remote, relation, lag)
+            self._remotes.relate(head.remote, last, relation, lag)
 
     async def _advance(self, sha: str, remote: str, applied: str | None) -> Followed:
         """Verify and look at the commit, then make it the checkout; in doubt keep what is there."""

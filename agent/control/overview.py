@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.adapters import containers, host
+from agent.adapters.database import iso
 from agent.adapters.journal import Journal
-from agent.control import remotes
+from agent.control import looks, remotes
+from agent.control.remotes import Seen
 from agent.domain import namespaces, report
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
+from agent.domain.facts import Action, Facts, Look
 from agent.domain.model import Release
+from agent.domain.ownership import UNDONE
 
 _UNDECLARED = 50
 
@@ -22,30 +27,97 @@ _UNDECLARED = 50
 def status(config: Config, journal: Journal) -> dict[str, Any]:
     """The document of ``status --json``. Blocks."""
     names = [remote.name for remote in config.remotes]
-    answers = remotes.last_answers(journal, names, config.runtime_dir)
+    running = host.running_agent(config) is not None
+    listed, error = _look(config, journal.releases().values())
+    found = facts(
+        config,
+        journal,
+        answers=remotes.last_answers(journal, names, config.runtime_dir),
+        containers=listed,
+        running=running,
+        look=looks.last(journal, config.runtime_dir),
+        working=working(journal) if running else (),
+    )
+    undeclared = (*_evicted(journal), *_exempt(journal, found))
     return report.status(
-        report.Facts(
-            host=config.host,
-            enrolled=journal.get("enrolled") is not None,
-            declared=journal.get("declared"),
-            attempted=journal.get("attempted"),
-            remotes=tuple(asdict(answers[name]) for name in names),
-            releases=journal.releases(),
-            attempts=journal.attempts(),
-            holds=tuple(journal.holds()),
-            undeclared=(*_evicted(journal), *(journal.get("exempt") or ())),
-            suspensions=journal.suspensions(time.time()),
-            rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
-            containers=list_containers(config, journal.releases().values()),
-            changed_at=journal.changed_at(),
-        )
+        found, undeclared=undeclared, changed_at=journal.changed_at(), engine_error=error
+    )
+
+
+def facts(
+    config: Config,
+    journal: Journal,
+    *,
+    answers: Mapping[str, Seen],
+    containers: tuple[Container, ...] | None,
+    running: bool,
+    look: Look,
+    working: tuple[Action, ...] = (),
+) -> Facts:
+    """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
+    now = time.time()
+    used = frozenset(journal.get("rewrites") or ())
+    return Facts(
+        host=config.host,
+        now=now,
+        enrolled=journal.get("enrolled") is not None,
+        declared=journal.get("declared"),
+        attempted=journal.get("attempted"),
+        remotes=tuple(
+            asdict(answers[remote.name]) | {"patience": _patience(config, remote.poll)}
+            for remote in config.remotes
+        ),
+        releases=journal.releases(),
+        attempts=journal.attempts(),
+        holds=tuple(journal.holds()),
+        suspensions=journal.suspensions(now),
+        rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
+        approved=journal.approved() - used,
+        containers=containers,
+        running=running,
+        look=look,
+        patience=_patience(config, min(config.resync, *(r.poll for r in config.remotes))),
+        working=working,
+    )
+
+
+def _patience(config: Config, every: float) -> float:
+    """For how long something that is asked ``every`` so often (seconds) is taken for known."""
+    return max(config.stale_after, 2 * every)
+
+
+def working(journal: Journal) -> tuple[Action, ...]:
+    """What the running agent has begun: it closed what the one before it left open."""
+    return tuple(
+        Action(each.action, each.subject, each.reason, each.at) for each in journal.unfinished()
     )
 
 
 def _evicted(journal: Journal) -> list[dict[str, Any]]:
+    kept = {record.id for record in journal.kept()}
     return [
-        {key: value for key, value in asdict(evicted).items() if key != "remove_at"}
-        for evicted in journal.evicted(_UNDECLARED)
+        {key: value for key, value in asdict(record).items() if key != "remove_at"}
+        | {"undoable": record.id in kept}
+        for record in journal.evicted(_UNDECLARED)
+    ]
+
+
+def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
+    """As the newest cycle saw them, and those that were brought back since."""
+    known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
+    back = journal.undone(found.now).keys() - {each["id"] for each in known}
+    return known + [
+        {
+            "id": c.id,
+            "name": c.name,
+            "image": c.image,
+            "action": "exempt",
+            "reason": UNDONE,
+            "at": iso(datetime.fromtimestamp(c.created, UTC)),
+            "undoable": False,
+        }
+        for c in found.containers or ()
+        if c.id in back and c.alive
     ]
 
 
@@ -56,7 +128,15 @@ def list_containers(
 
     With ``releases``, also which of their containers are cut off from those they belong to.
     """
+    return _look(config, releases)[0]
+
+
+def _look(
+    config: Config, releases: Iterable[Release]
+) -> tuple[tuple[Container, ...] | None, str | None]:
+    """The listing, or why there is none."""
     try:
-        return containers.list_now(host.docker_host(config), namespaces.joining(releases))
-    except CommitdError:
-        return None
+        joining = namespaces.joining(releases)
+        return containers.list_now(host.docker_host(config), joining), None
+    except CommitdError as err:
+        return None, str(err)

@@ -23,6 +23,7 @@ from agent.control.converge import Converger
 from agent.control.evict import Evictor
 from agent.control.follower import Followed, Follower
 from agent.control.gather import situation
+from agent.control.judge import Judge
 from agent.control.keeper import Keeper
 from agent.control.observe import Observer
 from agent.control.remotes import Remotes
@@ -36,18 +37,14 @@ from agent.domain.errors import CommitdError
 from agent.domain.exempt import Exemptions
 from agent.domain.model import Deploy, DesiredState, Evict, Hold, Outcome, Plan, Reason, Status
 from agent.domain.situation import Situation
+from agent.domain.verdict import Verdict
 
 log = logging.getLogger("commitd")
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How one cycle ended: one line, what it means for an exit code, and each thing's reason."""
-
-    line: str
-    failed: bool = False
-    waiting: bool = False
-    reasons: tuple[str, ...] = ()
+_FOUND_LATER = (Reason.RATE, Reason.VOLUMES, Reason.RENAMED, Reason.EVICTION)
+"""Holds that only come up while a plan is carried out."""
+_LOGGED = {Reason.FAILED, Reason.ROLLED_BACK}
+"""Holds whose details were logged when it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,7 @@ class Parts:
     evictor: Evictor
     keeper: Keeper
     shield: Shield
+    judge: Judge
 
 
 class Reconciler:
@@ -91,8 +89,7 @@ class Reconciler:
         desired = followed.desired
         if desired is None:
             await self._write_holds(holds, None)
-            detail = "; ".join(hold.detail for hold in holds) or "no commit was ever fetched"
-            return Verdict(f"nothing to enforce: {detail}", failed=True)
+            return await self._p.judge.ended(())
         if not exemptions.host:
             desired = await self._p.restorer.effective(desired)
             digests = {stack.name: stack.digest for stack in desired.stacks}
@@ -107,7 +104,8 @@ class Reconciler:
         await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _spared(todo))
         doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
-        refused += await self._shrink(situation, outcomes)
+        now, more = await self._shrink(situation, outcomes)
+        refused += more
         known = {(hold.subject, hold.reason) for hold in holds}
         holds += [h for h in _one_of_a_kind(refused) if (h.subject, h.reason) not in known]
         await self._write_holds(holds, desired)
@@ -115,19 +113,21 @@ class Reconciler:
             if outcomes:  # a release may have been the last that needed a secret
                 await self._p.secrets.tidy(*await self._needing(desired, exemptions))
             await self._p.keeper.tend(situation.containers)
-        return _verdict(desired, followed.confirmed, outcomes, holds)
+        found = await self._p.judge.ended(now.containers)
+        return found.with_errors({o.subject: o.error for o in outcomes if o.error})
 
-    async def repair(self) -> None:
-        """Put right what drifts while a cycle waits for other stacks.
+    async def repair(self) -> Verdict | None:
+        """Put right what drifts while a cycle waits for other stacks; how the host is meanwhile.
 
         By what that cycle found declared; never raises, for the next cycle looks at it all again.
         """
         basis = self._basis
         if basis is None:
-            return
+            return None
         try:
             await self._p.remotes.save()  # or status would not know of them for as long
-            todo = plan.plan(await self._look_again(basis))
+            now = await self._look_again(basis)
+            todo = plan.plan(now)
             drifted = [
                 deploy
                 for deploy in todo.deploys
@@ -135,10 +135,12 @@ class Reconciler:
                 and deploy.stack.name not in self._p.converger.busy
             ]
             await self._p.converger.repair(drifted, basis.desired.revision)
+            return await self._p.judge.midway(now.containers)
         except CommitdError as err:
             log.warning("what drifted is left to the next cycle: %s", err)
         except Exception:
             log.exception("unexpected; what drifted is left to the next cycle")
+        return None
 
     async def _look_again(self, basis: Situation) -> Situation:
         journal = self._p.journal
@@ -252,38 +254,43 @@ class Reconciler:
         try:
             hold = await self._p.evictor.evict(action.container.id, patient=False)
         except CommitdError as err:
-            outcomes.append(Outcome(action.container.name, Status.FAILED, str(err)))
+            hold = Hold(action.container.name, Reason.EVICTION, str(err))
         except Exception as err:
             log.exception("unexpected; the other actions go on")
             error = f"unexpected {type(err).__name__}, see the log"
-            outcomes.append(Outcome(action.container.name, Status.FAILED, error))
-        else:
-            refused.extend([hold] if hold else [])
+            hold = Hold(action.container.name, Reason.EVICTION, error)
+        if hold and hold.reason is Reason.EVICTION:
+            outcomes.append(Outcome(hold.subject, Status.FAILED, hold.detail))
+        refused.extend([hold] if hold else [])
 
-    async def _shrink(self, before: Situation, outcomes: list[Outcome]) -> list[Hold]:
+    async def _shrink(
+        self, before: Situation, outcomes: list[Outcome]
+    ) -> tuple[Situation, list[Hold]]:
         """After the new state was observed, protect just that, and end what is outside of it.
 
         While a stack was in flight, any service might have been about to belong to it.
         """
         if not outcomes:
-            return []
+            return before, []
         now = await self._look_again(before)
         self._p.shield.publish(situations.protected(now))
         undeclared, refused = plan.evictions(now)
         async with task_group() as group:
             for eviction in undeclared:
                 group.start_soon(self._evict, eviction, outcomes, refused)
-        return refused
+        return now, refused
 
     async def _write_holds(
         self, holds: list[Hold], desired: DesiredState | None, *, final: bool = True
     ) -> None:
-        """Only the ``final`` ones of a cycle end those that are not there any more."""
+        """Those that are not there any more are over; what is only found later, when ``final``."""
+        later = () if final else _FOUND_LATER
         new = await anyio.to_thread.run_sync(
-            lambda: self._p.journal.keep_holds(holds, drop_others=final)
+            lambda: self._p.journal.keep_holds(holds, found_later=later)
         )
         for hold in new:
-            log.warning("held: %s: %s: %s", hold.subject, hold.reason.value, hold.detail)
+            detail = "" if hold.reason in _LOGGED else f": {hold.detail}"
+            log.warning("held: %s: %s%s", hold.subject, hold.reason.value, detail)
             await anyio.to_thread.run_sync(self._record_hold, hold, desired)
 
     def _record_hold(self, hold: Hold, desired: DesiredState | None) -> None:
@@ -314,40 +321,3 @@ def _one_of_a_kind(holds: list[Hold]) -> list[Hold]:
         return holds
     waiting = Hold("undeclared", Reason.RATE, f"{many[0].detail}; more of them wait")
     return [*(hold for hold in holds if hold.reason is not Reason.RATE), waiting]
-
-
-def _verdict(
-    desired: DesiredState,
-    remote: str | None,
-    outcomes: list[Outcome],
-    holds: list[Hold],
-) -> Verdict:
-    failed = [o for o in outcomes if o.status is Status.FAILED]
-    cut = [o for o in outcomes if o.status in {Status.HELD, Status.CANCELLED}]
-    faulty = {Reason.INVALID, Reason.SECRET, Reason.FAILED, Reason.LIST_IN_DOUBT, Reason.TREE}
-    faulty |= {Reason.BACKOFF, Reason.FETCH, Reason.RATE, Reason.ORDER, Reason.AFTER}
-    faulty |= {Reason.ROLLED_BACK}
-    broken = sorted({hold.subject for hold in holds if hold.reason in faulty})
-    waiting = [hold for hold in holds if hold.needs_person]
-    revision = desired.revision.short + (f" ({remote})" if remote else "")
-    parts = []
-    if failed:
-        parts.append(f"failed: {', '.join(o.subject for o in failed)}")
-    if cut:
-        parts.append(f"not finished: {', '.join(o.subject for o in cut)}")
-    if broken:
-        parts.append(f"held: {', '.join(broken)}")
-    if waiting:
-        parts.append(f"{len(waiting)} waiting for a person")
-    done = sum(o.status is Status.SUCCEEDED for o in outcomes)
-    paused = [hold.subject for hold in holds if hold.reason is Reason.SUSPENDED]
-    suspended = f"; suspended: {', '.join(paused)}" if paused else ""
-    if not parts:
-        line = f"in sync with {revision}{suspended}"
-        line += f"; {done} done" if done else ""
-    else:
-        line = f"at {revision}; {'; '.join(parts)}{suspended}"
-    reasons = [f"failed: {o.subject}: {o.error}" for o in failed]
-    reasons += [f"not finished: {o.subject}: {o.error}" for o in cut]
-    reasons += [f"held: {hold.subject}: {hold.reason.value}: {hold.detail}" for hold in holds]
-    return Verdict(line, bool(failed or broken or cut), bool(waiting), tuple(reasons))

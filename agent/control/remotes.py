@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,9 +10,8 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters.journal import Journal
+from agent.adapters.runtime_file import RuntimeFile
 from agent.domain.source import Answer, Head, Relation
-
-log = logging.getLogger("commitd.remotes")
 
 _KEY = "remotes"
 _FILE = "remotes.json"
@@ -48,10 +45,9 @@ class Remotes:
 
     def __init__(self, names: Sequence[str], journal: Journal, runtime_dir: Path) -> None:
         self._journal = journal
-        self._file = runtime_dir / _FILE
+        self._file = RuntimeFile(runtime_dir / _FILE, "what the remotes said")
         self._seen = recall(journal, names)
         self._asked: set[str] = set()
-        self._unwritable = False
 
     def tell(
         self, name: str, answer: Answer, *, sha: str | None, error: str | None, at: str
@@ -101,28 +97,28 @@ class Remotes:
         """Whether every remote was heard, or found silent, since the start."""
         return self._asked == set(self._seen)
 
-    def relate(self, name: str, relation: Relation, lag: int | None) -> None:
-        """Note how the remote's head stands to the applied commit."""
-        self._seen[name] = replace(self._seen[name], relation=relation, lag=lag)
+    def relate(self, name: str, head: str | None, relation: Relation, lag: int | None) -> None:
+        """Note how ``head`` stands to the applied commit, if the remote still shows that one."""
+        if self._seen[name].head == head:
+            self._seen[name] = replace(self._seen[name], relation=relation, lag=lag)
+
+    @property
+    def seen(self) -> Mapping[str, Seen]:
+        """The last answer of each remote."""
+        return dict(self._seen)
 
     async def save(self) -> None:
         """Write down what was said."""
         await anyio.to_thread.run_sync(self._write)
 
+    def keep(self) -> None:
+        """Have the times of the last answers survive a restart of the machine. Blocks."""
+        self._journal.put(_KEY, {name: asdict(seen) for name, seen in self._seen.items()})
+
     def _write(self) -> None:
         lasting = {n: asdict(replace(seen, checked_at=None)) for n, seen in self._seen.items()}
         self._journal.put(_KEY, lasting)
-        temporary = self._file.with_suffix(".tmp")
-        said = json.dumps({name: asdict(seen) for name, seen in self._seen.items()})
-        try:
-            temporary.write_text(said)
-            temporary.rename(self._file)
-        except OSError as err:  # only for people to look at: it never stops a deploy
-            if not self._unwritable:
-                log.warning("what the remotes said cannot be shown: %s", err)
-            self._unwritable = True
-        else:
-            self._unwritable = False
+        self._file.write({name: asdict(seen) for name, seen in self._seen.items()})
 
 
 def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:
@@ -133,7 +129,7 @@ def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:
 def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> dict[str, Seen]:
     """The same with the time of asking, if the agent has run since the machine started."""
     try:
-        return _parse(json.loads((runtime_dir / _FILE).read_text()), names)
+        return _parse(RuntimeFile(runtime_dir / _FILE, "").read(), names)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # or of another version
         return recall(journal, names)
 

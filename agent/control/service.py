@@ -18,11 +18,13 @@ from agent.adapters.guard import Guard, brief
 from agent.adapters.helpers import remove_helper
 from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
+from agent.control.judge import Judge
 from agent.control.poller import Poller
-from agent.control.reconciler import Parts, Reconciler, Verdict
+from agent.control.reconciler import Parts, Reconciler
 from agent.control.watcher import Watcher
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.verdict import State, Verdict
 
 log = logging.getLogger("commitd")
 
@@ -185,11 +187,11 @@ class Daemon:
 
         async def turn() -> None:
             nonlocal last_line
-            line = await self._cycle(reconciler, cycles)
-            if line != last_line:
-                log.info("%s", line)
-                last_line = line
-            systemd.notify(f"STATUS={line}")
+            found = await self._cycle(reconciler, parts.judge, cycles)
+            if found.line != last_line:
+                log.log(logging.WARNING if found.exit_code else logging.INFO, "%s", found.line)
+                last_line = found.line
+            systemd.notify(f"STATUS={found.line}")
             now = time.time()
             due = await anyio.to_thread.run_sync(journal.next_due, now)
             await self._sleep(min(tick_s, due - now) if due else tick_s)
@@ -200,26 +202,31 @@ class Daemon:
         while not (self._stopping or self._reload_wanted):
             await guard.run(turn)
 
-    async def _cycle(self, reconciler: Reconciler, guard: Guard) -> str:
+    async def _cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
         self._pulse()
         done = anyio.Event()
         async with task_group() as group:
             group.start_soon(self._repair_meanwhile, reconciler, done)
-            line = await self._one_cycle(reconciler, guard)
+            found = await self._one_cycle(reconciler, judge, guard)
             done.set()
             self._wake_up(_DONE)
-        return line
+        return found
 
-    async def _one_cycle(self, reconciler: Reconciler, guard: Guard) -> str:
+    async def _one_cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
         try:
-            line = (await reconciler.cycle()).line
+            found = await reconciler.cycle()
         except CommitdError as err:
-            return f"cannot work: {err}"
+            error = str(err)
         except Exception as err:  # noqa: BLE001  it is told, and tried again
             guard.note(err)
-            return brief(err)
-        guard.well()
-        return line
+            error = brief(err)
+        else:
+            guard.well()
+            return found
+        try:
+            return await judge.failed(error)
+        except CommitdError:  # the journal is what fails
+            return Verdict(State.FAILED, f"reconcile failed: {error}")
 
     async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
         """A cycle may wait long for one stack; what drifts elsewhere does not wait with it."""
@@ -228,7 +235,8 @@ class Daemon:
             with anyio.move_on_after(REPAIR_EVERY_S):  # what failed once is due again some time
                 woken = await self._wake[1].receive() != _DONE or woken
             if not done.is_set():
-                await reconciler.repair()
+                if meanwhile := await reconciler.repair():
+                    systemd.notify(f"STATUS={meanwhile.line}")
                 with anyio.move_on_after(REPAIR_PAUSE_S):
                     await done.wait()
         if woken:

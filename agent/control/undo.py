@@ -84,7 +84,7 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
             hint="its time was over, or it ran with --rm; its volumes are still there",
         )
     if len(found) > 1:
-        ids = ", ".join(f"{record.id[:12]} of {record.at[:19]}" for record, _ in found)
+        ids = ", ".join(f"{record.id[:12]} of {record.at}" for record, _ in found)
         message = f"{word!r} names {len(found)} kept containers"
         raise PermanentError(message, hint=f"say which: {ids}")
     return found[0]

@@ -131,6 +131,7 @@ class Config(_Section, frozen=True):
     teardown_limit: Share = Share(0.5)
     converge: Converge = Converge()
     resync: Seconds = Seconds(300)
+    stale_after: Seconds = Seconds(900)
     state_dir: Path = Path("/var/lib/commitd")
     runtime_dir: Path = Path("/run/commitd")
 
@@ -265,6 +266,8 @@ def _check(config: Config, document: documents.Document) -> None:
         raise wrong(("undeclared", "per_minute"), "per_minute must be at least 1")
     if config.resync < 1:
         raise wrong(("resync",), "resync must be at least 1s")
+    if config.stale_after < 1:
+        raise wrong(("stale_after",), "stale_after must be at least 1s")
     if config.secrets:
         _check_sops(config.secrets.sops, wrong)
         if not _AGE_KEY.fullmatch(config.secrets.age_key):

@@ -240,6 +240,7 @@ class Reason(StrEnum):
     BACKOFF = "it failed and waits for its next try"
     FAILED = "it failed and waits for a change"
     RATE = "too many containers were ended in a short time"
+    EVICTION = "evicting it failed"
     VOLUMES = "ending it would delete volumes"
     REPORT_ONLY = "undeclared containers are only reported"
     HISTORY = "the remote's history does not continue the applied one"

@@ -8,6 +8,8 @@ from agent.domain.container import SWARM_TASK, Container
 from agent.domain.exempt import Exemptions
 from agent.domain.model import Protected, Reason
 
+UNDONE = "it was brought back by commitd undo"
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -63,7 +65,7 @@ def _rule(container: Container, protected: Protected, exemptions: Exemptions) ->
     if exemptions.suspension(container.project):
         return "it is suspended"
     if container.id in exemptions.undone:
-        return "it was brought back by commitd undo"
+        return UNDONE
     if SWARM_TASK in container.labels:
         return "a Swarm task"
     if container.project in protected.services and (container.one_off or container.temporary):

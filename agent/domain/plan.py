@@ -67,10 +67,9 @@ def suspended(suspension: Suspension, host: str) -> Hold:
     """How a suspension shows, so that nobody forgets it."""
     end = "it is resumed"
     if suspension.until is not None:
-        end = datetime.fromtimestamp(suspension.until, UTC).isoformat(timespec="seconds")
-    detail = f"since {suspension.since}, until {end}"
-    if suspension.reason:
-        detail += f": {suspension.reason}"
+        at = datetime.fromtimestamp(suspension.until, UTC).isoformat(timespec="seconds")
+        end = at.replace("+00:00", "Z")
+    detail = f"until {end}" + (f": {suspension.reason}" if suspension.reason else "")
     return Hold(suspension.stack or host, Reason.SUSPENDED, detail)
 
 

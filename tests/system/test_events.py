@@ -133,7 +133,7 @@ def test_after_the_engine_restarted_the_watch_goes_on(
     fleet: Fleet, host: Host, agent: RunningAgent
 ) -> None:
     fleet.box.engine.stop()
-    agent.says("cannot work")
+    agent.says("not known: the engine does not answer")
     fleet.box.engine.start()
     wait_until(lambda: "one-app-1" in fleet.running(), what="the stack to come back", seconds=30)
     _rogue(fleet, "rogue")

@@ -109,6 +109,8 @@ def test_what_was_ended_comes_back_as_it_was_for_a_time(fleet: Fleet, host: Host
         assert host.commitd("undo", "nobody").returncode == 1
         result = host.commitd("undo", before[:12], "--for", "1h")
         assert result.returncode == 0, result.stderr
+        told = [each for each in host.json("status")["undeclared"] if each["id"] == before]
+        assert [each["action"] for each in told] == ["exempt"]  # and not removed as well
         _start(fleet, "marker")
         _gone(fleet, "marker")
         assert fleet.running()["rogue"] == before
@@ -172,10 +174,10 @@ def test_a_suspended_host_keeps_its_commit_its_edits_and_its_rogues(
     )
     result = host.once()
     assert result.returncode == 0
-    assert "suspended: media" in result.stdout
+    assert "suspended at " in result.stdout
     assert set(fleet.running()) == {"rogue"}
     assert edited.read_text() == "# mine\n"
-    assert host.json("status")["verdict"].startswith("suspended at ")
+    assert host.json("status")["verdict"].split(": ")[-1].startswith("suspended at ")
     assert host.commitd("resume").returncode == 0
     assert host.once().returncode == 0
     assert set(fleet.running()) == {"one-app-1", "two-app-1"}

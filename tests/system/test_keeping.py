@@ -377,7 +377,7 @@ def test_a_stack_that_leaves_a_host_before_enrolment_takes_down_only_its_own(fle
     host.once()
     result = host.once()
     assert result.returncode == 3
-    assert "held: theirs: this host is not enrolled" in result.stdout
+    assert "theirs: this host is not enrolled" in result.stdout
     assert fleet.running() == {"theirs": theirs, "two-app-1": two}
     assert "one-app-1" not in {_name(fleet, c["Id"]) for c in fleet.box.engine.containers()}
     assert volumes <= _volumes(fleet)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import Fleet
     from tests.system.killing import Fatal
 
-_BACK = "held: web: its new release was not healthy"
+_BACK = "web: its new release was not healthy"
 _RUNNING = {"web-app-1", "web-side-1", "other-app-1"}
 _STACK = "stacks/web/compose.yaml"
 

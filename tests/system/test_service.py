@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -264,6 +265,25 @@ def test_stop_and_start_touch_no_container(service: Service, one_stack: Fleet) -
     service.start()
     service.reports("in sync")
     assert _lives(one_stack) == before
+
+
+def test_status_says_why_the_service_does_not_run(service: Service, one_stack: Fleet) -> None:
+    service.start()
+    service.systemctl("stop", _UNIT)
+    status = ("/opt/commitd/bin/commitd", "status", "--exit-code")
+    shown = service.machine.run(*status, check=False)
+    assert shown.returncode == 4
+    assert "! The agent is stopped: systemctl start commitd\n" in shown.stdout
+    service.machine.run("rm", "/etc/commitd/age.key")
+    service.machine.run("systemctl", "start", _UNIT, check=False)
+    shown = service.machine.run(*status, check=False)
+    assert re.search(
+        r"! The agent has failed \(exit status 2, its configuration is wrong\): "
+        r".*/etc/commitd/age.key: secrets.age_key: there is no such file",
+        shown.stdout,
+    ), shown.stdout
+    assert "journalctl -u commitd -n 20" in shown.stdout
+    assert set(one_stack.running()) == {"one-app-1"}
 
 
 def test_a_hung_agent_is_restarted_and_no_container_is_touched(

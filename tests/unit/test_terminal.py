@@ -7,6 +7,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,9 @@ def _harmless(text: str, lines: int) -> None:
 def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     document: dict[str, Any] = {
         "host": "media",
+        "state": "failed",
         "verdict": "at 1a2b3c4",
+        "engine": {"error": None},
         "since": None,
         "enrolled": True,
         "holds": [],
@@ -62,7 +66,7 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
         "stacks": [],
         "undeclared": [],
     }
-    status.show(document, agent=1)
+    status.show(document, advice=[])
     _harmless(capsys.readouterr().out, 2)
     entry = dict.fromkeys(("revision", "duration_s", "at", "cause"))
     entry |= {"status": "failed", "action": "deploy", "subject": "web", "reason": "x", "cause": []}
@@ -210,6 +214,34 @@ def test_the_history_of_what_is_not_there_is_a_mistake(config: Path) -> None:
         assert result.exit_code == 2
         assert "nothing on this host is called 'nosuch'" in result.output
     assert "did you mean 'web'?" in commitd(config, "history", "wbe").output
+
+
+@pytest.mark.parametrize("words", [("retry", "x"), ("undo", "x"), ("resume",)])
+def test_where_no_agent_ever_ran_an_order_says_so_and_makes_no_journal(
+    config: Path, words: tuple[str, ...]
+) -> None:
+    result = commitd(config, *words)
+    assert (result.exit_code, "there is no journal yet" in result.output) == (2, True)
+    assert list((config.parent / "state").iterdir()) == []
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+def test_times_are_local_and_their_zone_is_named_once() -> None:
+    terminal.prepare()
+    said = terminal.local("since 2026-01-31T08:14:02.123Z, until 2026-07-01T00:00:00+00:00: 2 T5Z")
+    assert said == "since 2026-01-31 09:14:02 CET, until 2026-07-01 02:00:00 CEST: 2 T5Z"
+    assert terminal.clock("2026-07-01T00:00:01Z") == "2026-07-01 02:00:01"
+    assert terminal.clock(0.0) == "1970-01-01 01:00:00 CET"
+    assert terminal.clock(None) == "never"
 
 
 def test_without_a_name_the_host_stays_suspended(config: Path) -> None:

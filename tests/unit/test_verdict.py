@@ -1,27 +1,289 @@
+"""The one verdict on a host: state, line, troubles and exit code."""
+
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.control.reconciler import _verdict
-from agent.domain.model import Hold, Outcome, Reason, Status
-from tests.unit.builders import desired
+from agent.domain import verdict
+from agent.domain.exempt import Suspension
+from agent.domain.facts import Facts, Look
+from agent.domain.model import Reason, Release
+from agent.domain.verdict import State, judge
+from tests.unit.builders import attempt, container, release, running, service
+from tests.unit.judged import DOWN, GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold
+
+WEB, DB = release("web"), release("db")
+BOTH = {"web": "d1", "db": "d1"}
+ILL = replace(running(WEB)[0], health="unhealthy")
+ON_WEB = Suspension("web", None, "disk swap", "2026-01-02T03:04:05Z")
+ON_HOST = Suspension(None, 0.0, "", "2026-01-02T03:04:06Z")
+CLIFF = hold("old", Reason.CLIFF, person=True)
+IN_SYNC, AT = "in sync with 1a2b3c4 (gitea)", "at 1a2b3c4 (gitea)"
+ONE_WAITS = "1 waiting for a person"
+FAR = "; as far as is known:"
+QUIET = "(no remote answers since 2026-01-02T09:10:00.000Z)"
+BEHIND = {**GITEA, "head": "b" * 40, "relation": "behind", "lag": 2}
+LATER = "2026-01-02T08:00:01.000Z"
+ROGUE = [*running(WEB), container("rogue")]
 
 
-def test_nothing_to_do_and_all_done_is_in_sync() -> None:
-    found = _verdict(desired(), "gitea", [Outcome("a", Status.SUCCEEDED)], [])
-    assert (found.line, found.failed) == ("in sync with 1a2b3c4 (gitea); 1 done", False)
+@pytest.mark.parametrize(
+    ("host", "state", "line"),
+    [
+        (facts([WEB]), State.IN_SYNC, "in sync with 1a2b3c4 (gitea)"),
+        (facts([], stacks={}), State.IN_SYNC, "in sync with 1a2b3c4 (gitea)"),
+        (facts(), State.FAILED, "at 1a2b3c4 (gitea); not in sync: web"),
+        (facts(attempts=[attempt("web")]), State.FAILED, "at 1a2b3c4 (gitea); failed: web"),
+        (facts([WEB], [ILL]), State.FAILED, "at 1a2b3c4 (gitea); degraded: web"),
+        (
+            facts(stacks={}, broken={"web": "x"}, holds=[hold("web", Reason.INVALID)]),
+            State.FAILED,
+            "at 1a2b3c4 (gitea); held: web",
+        ),
+        (
+            facts([WEB], ROGUE, holds=[hold("undeclared", Reason.RATE)]),
+            State.FAILED,
+            "at 1a2b3c4 (gitea); held: undeclared",
+        ),
+        (
+            facts([WEB], ROGUE, holds=[hold("rogue", Reason.EVICTION)]),
+            State.FAILED,
+            "at 1a2b3c4 (gitea); failed: rogue",
+        ),
+        (facts([WEB], holds=[CLIFF]), State.WAITING, "at 1a2b3c4 (gitea); 1 waiting for a person"),
+        # All that is wrong is told, the worst first, and each thing once.
+        (
+            facts(
+                [WEB, release("old")],
+                [ILL],
+                stacks={**BOTH, "new": "d1"},
+                attempts=[attempt("db")],
+                holds=[CLIFF, hold("db", Reason.BACKOFF), hold("gitea", Reason.FETCH)],
+            ),
+            State.FAILED,
+            f"{AT}; failed: db; not in sync: new; degraded: web; held: gitea; {ONE_WAITS}",
+        ),
+        # What is only reported is no failure.
+        (
+            facts([WEB], ROGUE, holds=[hold("rogue", Reason.REPORT_ONLY)]),
+            State.IN_SYNC,
+            "in sync with 1a2b3c4 (gitea); only reported: rogue",
+        ),
+        # Which remote it is from is said while that one answers.
+        (facts([WEB], remotes=[]), State.IN_SYNC, "in sync with 1a2b3c4"),
+        (facts([WEB], remotes=[BEHIND]), State.IN_SYNC, "in sync with 1a2b3c4 (behind: gitea)"),
+        (
+            facts([WEB], remotes=[BEHIND, {**GITEA, "name": "github"}]),
+            State.IN_SYNC,
+            "in sync with 1a2b3c4 (github)",
+        ),
+        (
+            facts([WEB], remotes=[DOWN, {**GITEA, "name": "github"}]),
+            State.IN_SYNC,
+            "in sync with 1a2b3c4 (github)",
+        ),
+    ],
+)
+def test_the_line_says_how_the_host_is(host: Facts, state: State, line: str) -> None:
+    found = judge(host)
+    assert (found.state, found.line) == (state, line)
 
 
-@pytest.mark.parametrize("reason", [Reason.ORDER, Reason.AFTER, Reason.ROLLED_BACK, Reason.FAILED])
-def test_what_waits_for_others_or_went_back_is_not_in_sync(reason: Reason) -> None:
-    found = _verdict(desired(), "gitea", [], [Hold("a", reason, "b is not up")])
-    assert (found.line, found.failed) == ("at 1a2b3c4 (gitea); held: a", True)
-    assert found.reasons == (f"held: a: {reason.value}: b is not up",)
+@pytest.mark.parametrize(
+    ("host", "state", "line"),
+    [
+        (
+            facts([WEB], working=[action("deploy", "web")]),
+            State.WORKING,
+            "at 1a2b3c4 (gitea); deploying web (8 s)",
+        ),
+        (
+            facts(
+                attempts=[attempt("db")],
+                stacks=BOTH,
+                working=[
+                    action("rollback", "web", seconds=70),
+                    action("restart", "web", seconds=1),
+                    action("evict", "x", seconds=0),
+                    action("restart", "me", seconds=-3),
+                ],
+            ),
+            State.FAILED,
+            f"{AT}; rolling back web (70 s); evicting x (0 s); bringing back me (0 s); failed: db",
+        ),
+        (
+            facts(stacks={}, working=[action("deploy", f"s{n}") for n in range(9)]),
+            State.WORKING,
+            f"{AT}; deploying s0 (8 s), s1 (8 s), s2 (8 s), s3 (8 s), s4 (8 s) and 4 more",
+        ),
+    ],
+)
+def test_what_goes_on_is_said_with_its_time(host: Facts, state: State, line: str) -> None:
+    found = judge(host)
+    assert (found.state, found.line, found.exit_code) == (state, line, 1)
 
 
-@pytest.mark.parametrize("status", [Status.HELD, Status.CANCELLED])
-def test_what_was_not_finished_is_not_called_in_sync(status: Status) -> None:
-    """A stack after one that did not come up, or one that a newer commit has cut short."""
-    found = _verdict(desired(), "gitea", [Outcome("a", status, "b did not come up")], [])
-    assert "in sync" not in found.line
-    assert "b did not come up" in str(found.reasons)
+@pytest.mark.parametrize(
+    ("host", "line"),
+    [
+        (
+            facts([WEB], running_agent=False),
+            f"not known: the agent has not looked since {LOOKED} (it does not run){FAR} {IN_SYNC}",
+        ),
+        (
+            facts(running_agent=False, look=Look()),
+            f"not known: the agent has never looked (it does not run){FAR} {AT}; not in sync: web",
+        ),
+        (
+            replace(facts([WEB]), containers=None),
+            f"not known: the engine does not answer; the agent has not looked since {LOOKED}",
+        ),
+        (  # an agent that hangs
+            facts([WEB], look=Look(LONG_AGO)),
+            f"not known: the agent has not looked since {LONG_AGO}{FAR} {IN_SYNC}",
+        ),
+        (
+            facts([WEB], remotes=[SILENT, {**SILENT, "down_since": LATER}]),
+            f"not known: no remote has answered since {LATER}{FAR} in sync with 1a2b3c4",
+        ),
+        (  # nobody asks any more
+            facts([WEB], remotes=[{**GITEA, "checked_at": LONG_AGO}]),
+            f"not known: no remote has answered since {LONG_AGO}{FAR} {IN_SYNC}",
+        ),
+        (
+            facts([WEB], remotes=[{**SILENT, "down_since": None}]),
+            f"not known: no remote has answered yet{FAR} in sync with 1a2b3c4",
+        ),
+        (
+            facts([WEB], remotes=[SILENT], suspensions=[ON_HOST]),
+            f"not known: no remote has answered since {LONG_AGO}{FAR} suspended at 1a2b3c4",
+        ),
+    ],
+)
+def test_what_is_not_known_is_said_with_when_it_was_last_seen(host: Facts, line: str) -> None:
+    found = judge(host)
+    assert (found.state, found.line, found.exit_code) == (State.UNKNOWN, line, 4)
+
+
+@pytest.mark.parametrize(
+    ("host", "state", "line"),
+    [
+        (  # it is heard of a newer commit soon enough
+            facts([WEB], remotes=[DOWN]),
+            State.IN_SYNC,
+            f"in sync with 1a2b3c4 {QUIET}",
+        ),
+        (facts([WEB], remotes=[SILENT, GITEA]), State.IN_SYNC, "in sync with 1a2b3c4 (gitea)"),
+        (  # what is wrong here is known all the same
+            facts([WEB], [ILL], remotes=[SILENT]),
+            State.FAILED,
+            f"at 1a2b3c4; degraded: web (no remote has answered since {LONG_AGO})",
+        ),
+        (  # a long deploy is no agent that hangs
+            facts([WEB], look=Look(LONG_AGO), working=[action("deploy", "web")]),
+            State.WORKING,
+            "at 1a2b3c4 (gitea); deploying web (8 s)",
+        ),
+        (
+            facts([WEB], look=Look(LOOKED, "the clone is broken")),
+            State.FAILED,
+            f"reconcile failed: the clone is broken (it last worked at {LOOKED})",
+        ),
+        (
+            replace(facts(stacks={}, remotes=[DOWN]), declared=None),
+            State.FAILED,
+            f"nothing was ever applied here: refused {QUIET}",
+        ),
+    ],
+)
+def test_what_is_known_is_said_although_not_all_is_well(
+    host: Facts, state: State, line: str
+) -> None:
+    found = judge(host)
+    assert (found.state, found.line) == (state, line)
+
+
+@pytest.mark.parametrize(
+    ("host", "state", "line"),
+    [
+        (
+            facts([WEB], [], suspensions=[ON_WEB]),
+            State.IN_SYNC,
+            "in sync with 1a2b3c4 (gitea); suspended: web",
+        ),
+        (facts([], suspensions=[ON_HOST, ON_WEB]), State.SUSPENDED, "suspended at 1a2b3c4 (gitea)"),
+        (
+            facts([WEB], holds=[CLIFF], suspensions=[ON_HOST]),
+            State.WAITING,
+            "at 1a2b3c4 (gitea); 1 waiting for a person; suspended",
+        ),
+        (
+            facts([WEB], stacks=BOTH, suspensions=[ON_WEB]),
+            State.FAILED,
+            "at 1a2b3c4 (gitea); not in sync: db; suspended: web",
+        ),
+    ],
+)
+def test_what_is_suspended_is_named_beside_what_else_is_wrong(
+    host: Facts, state: State, line: str
+) -> None:
+    found = judge(host)
+    assert (found.state, found.line) == (state, line)
+
+
+@pytest.mark.parametrize("reason", [Reason.ORDER, Reason.AFTER, Reason.SECRET, Reason.TREE])
+def test_what_waits_for_others_is_not_in_sync(reason: Reason) -> None:
+    found = judge(facts([WEB], holds=[hold("web", reason, "b is not up")]))
+    assert (found.line, found.exit_code) == ("at 1a2b3c4 (gitea); held: web", 1)
+    assert [str(trouble) for trouble in found.troubles] == [
+        f"held: web: {reason.value}: b is not up"
+    ]
+
+
+def test_who_has_just_tried_knows_better_why_it_failed() -> None:
+    found = judge(facts(attempts=[attempt("web")], holds=[hold("rogue", Reason.RATE)]))
+    told = found.with_errors({"web": "no such image; and going back failed", "rogue": "x"})
+    assert [str(trouble) for trouble in told.troubles] == [
+        "failed: web: no such image; and going back failed",
+        f"held: rogue: {Reason.RATE.value}: why",
+    ]
+
+
+def test_what_is_not_well_names_its_containers() -> None:
+    two = release("web", services=[service("app"), service("job", finishes=True)])
+    there = [container("web-app", "web", "app", health="unhealthy")]
+    there += [container("web-job", "web", "job", state="exited", exit_code=0)]
+    [trouble] = judge(facts([two], there)).troubles
+    assert str(trouble) == "degraded: web: web-app is unhealthy"
+
+
+@given(
+    st.tuples(
+        st.booleans(),
+        st.sampled_from([LOOKED, LONG_AGO, None]),
+        st.sampled_from([None, "broken"]),
+    ),
+    st.lists(st.sampled_from([GITEA, DOWN, SILENT]), min_size=1, max_size=3),
+    st.sampled_from([[WEB], []]),
+    st.booleans(),
+)
+def test_success_is_never_shown_without_a_look_that_succeeded(
+    agent: tuple[bool, str | None, str | None],
+    remotes: list[Mapping[str, Any]],
+    released: list[Release],
+    away: bool,
+) -> None:
+    runs, looked, error = agent
+    host = facts(released, running_agent=runs, look=Look(looked, error), remotes=remotes)
+    found = judge(replace(host, containers=None) if away else host)
+    seen = runs and looked == LOOKED and error is None and not away and bool(released)
+    heard = any(remote is not SILENT for remote in remotes)
+    assert (found.exit_code == 0) == (seen and heard)
+    assert found.line.startswith(IN_SYNC[:7]) == (found.exit_code == 0)
+    assert verdict.exit_code(found.state) == found.exit_code

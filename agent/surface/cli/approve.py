@@ -25,5 +25,5 @@ def command(ctx: click.Context, sha: str) -> None:
     except PermissionError:
         raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
     common.open_journal(config, read_only=False).approve(full)
-    click.echo(f"{full[:7]} is approved on this host.")
-    common.wake_agent(config)
+    when = common.wake_agent(config)
+    click.echo(f"{full[:7]} is approved on this host: the agent acts on it {when}.")

@@ -9,8 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -18,7 +17,8 @@ import click
 from agent.adapters import host
 from agent.adapters.journal import Journal
 from agent.domain.config import Config, duration
-from agent.surface.cli.terminal import one_line
+from agent.domain.verdict import doing
+from agent.surface.cli.terminal import clock, one_line, state
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -53,9 +53,7 @@ def for_option(**more: Any) -> Callable[[_Command], _Command]:
 
 def until(at: float | None) -> str:
     """Until when, as the clock on the wall shows it; begins with a space."""
-    if at is None:
-        return " until you resume it"
-    return f" until {datetime.fromtimestamp(at).astimezone().isoformat(timespec='seconds')}"
+    return " until you resume it" if at is None else f" until {clock(at)}"
 
 
 def agreed(question: str) -> bool:
@@ -72,11 +70,19 @@ def ignore_wakes() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def wake_agent(config: Config) -> None:
-    """Have the agent, if one runs, act on an order now."""
-    if agent := host.running_agent(config):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(agent, signal.SIGUSR1)
+def wake_agent(config: Config) -> str:
+    """Have the agent, if one runs, act on an order now; when it will, in words."""
+    agent = host.running_agent(config)
+    if agent is None:
+        return "once it runs (systemctl start commitd)"
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(agent, signal.SIGUSR1)
+    return "now"
+
+
+def look_now(config: Config) -> str:
+    """The command that has the remotes asked now: the agent's, where one runs."""
+    return "commitd sync" if host.running_agent(config) else "commitd once"
 
 
 def load(ctx: click.Context) -> Config:
@@ -91,9 +97,12 @@ def load_for_work(ctx: click.Context) -> Config:
     return config
 
 
-def open_journal(config: Config, *, read_only: bool = True) -> Journal:
-    """The journal of this host."""
-    return Journal(config.state_dir / "journal.db", read_only=read_only)
+def open_journal(config: Config, *, read_only: bool = True, new: bool = False) -> Journal:
+    """The journal of this host; where there is none, only ``new`` makes one."""
+    path = config.state_dir / "journal.db"
+    with contextlib.suppress(PermissionError):  # which the journal says better
+        read_only = read_only or not (new or path.exists())
+    return Journal(path, read_only=read_only)
 
 
 def print_json(data: Any) -> None:
@@ -107,6 +116,22 @@ _LONG = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 def short(value: str | None) -> str:
     """A value as people read it: hashes and digests cut to twelve characters."""
     return _LONG.sub(r"\1", value) if value else "none"
+
+
+def sync(stack: Mapping[str, Any]) -> str:
+    """How a stack of the status is with its sign, or what is being done with it."""
+    if stack["working"] is None:
+        return state(stack["sync"])
+    return f"… {doing(stack['working']['action'])}"
+
+
+def alike(holds: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Holds for people: those that are held for the same reason are one, with all their names."""
+    found: dict[tuple[str, bool], tuple[list[str], Mapping[str, Any]]] = {}
+    for hold in holds:
+        names, _ = found.setdefault((hold["reason"], hold["needs_person"]), ([], hold))
+        names.append(hold["subject"])
+    return [(", ".join(names), hold) for names, hold in found.values()]
 
 
 class _Plain(logging.Formatter):

@@ -11,10 +11,12 @@ from agent.adapters import host
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
 from agent.control.overview import list_containers
-from agent.domain.config import Config, Secrets
+from agent.domain.config import Config, Secrets, Undeclared
 from agent.domain.errors import HeldError, UnreachableError
 from agent.domain.model import Reason
-from agent.surface.cli import common
+from agent.surface.cli import common, terminal
+
+_FATES = {"remove": "stop, and later remove,", "stop": "stop", "report": "only report"}
 
 
 @click.command()
@@ -31,9 +33,9 @@ def command(ctx: click.Context, yes: bool) -> None:
     """
     config = common.load(ctx)
     host.prepare_directories(config)
-    journal = common.open_journal(config, read_only=False)
+    journal = common.open_journal(config, read_only=False, new=True)
     if since := journal.get("enrolled"):
-        click.echo(f"This host is enrolled since {since}.")
+        click.echo(f"This host is enrolled since {terminal.clock(since)}.")
     if config.secrets:
         _say_key(config, config.secrets)
     if since:
@@ -43,11 +45,13 @@ def command(ctx: click.Context, yes: bool) -> None:
             f"{', '.join(suspended)} is suspended, so that what would go cannot be shown",
             hint="commitd resume first",
         )
-    if journal.get("declared") is None:
-        if not yes:
-            _refuse_unless_empty(config)
-    else:
+    if journal.get("declared") is not None:
         _show(config, journal)
+    elif not yes:
+        _refuse_unless_empty(config)
+        click.echo("No container is here now, so that none would go.")
+    if not yes:
+        click.echo(_meaning(config.undeclared))
     if not yes and not common.agreed("Agree?"):
         raise HeldError("not enrolled; nothing will be removed")
     journal.put("enrolled", utcnow())
@@ -82,12 +86,12 @@ def _refuse_unless_empty(config: Config) -> None:
     if containers is None:
         raise UnreachableError(
             "the engine does not answer, so nobody knows what would go",
-            hint="start Docker; --yes agrees unseen",
+            hint="start Docker (systemctl start docker); --yes agrees unseen",
         )
     if containers:
         raise HeldError(
             "nobody knows yet what Git declares for this host",
-            hint="run commitd once first, then commitd enroll",
+            hint=f"{common.look_now(config)} finds out; then commitd enroll",
         )
 
 
@@ -106,12 +110,25 @@ def _show(config: Config, journal: Journal) -> None:
             hint="mend that first",
         )
     waiting = [hold for hold in todo.holds if hold.reason is Reason.NOT_ENROLLED]
-    click.echo(f"By {sha[:7]}, once enrolled:")
+    click.echo(f"By {sha[:7]}, once this host is enrolled:")
     for hold in waiting:
-        click.echo(f"  end {hold.subject}: Git does not declare it")
+        click.echo(f"  {_FATES[config.undeclared.mode]} {hold.subject}: Git does not declare it")
     for removal in todo.removals:
         click.echo(f"  take down {removal.project}: {removal.reason}")
     if not waiting and not todo.removals:
         click.echo("  nothing that runs now would go")
-    keep = f"{config.undeclared.keep / 3600:g} h"
-    click.echo(f"What is ended is kept for {keep}; volumes are never removed.")
+
+
+def _meaning(undeclared: Undeclared) -> str:
+    """What one agrees to."""
+    if undeclared.mode == "report":
+        return "A container that Git does not declare is reported and left alone (mode: report)."
+    kept = "stays as it is"
+    if undeclared.mode == "remove":
+        kept = (
+            f"is kept for {undeclared.keep / 3600:g} h (commitd undo brings it back), then removed"
+        )
+    return (
+        "From then on, a container that Git does not declare is stopped as soon as it starts, and"
+        f" {kept}; a stack that leaves Git is taken down. Volumes are never removed."
+    )

@@ -104,8 +104,9 @@ def command(
         subject = f" with {stack}" if stack else ""
         click.echo("Nothing like that was done." if narrowed else f"Nothing was done{subject} yet.")
     else:
+        told: dict[str, str] = {}
         for entry in entries:
-            show(entry.as_json())
+            _show(entry, told)
 
 
 def _check(name: str, config: Config, journal: Journal) -> None:
@@ -128,6 +129,7 @@ def _follow(
 ) -> None:
     """Until somebody presses Ctrl-C, or nobody reads any more."""
     new, going_on, last = sorted(begun, key=lambda entry: entry.id), set[int](), 0
+    told: dict[str, str] = {}
     if not new:
         last = max((entry.id for entry in journal.history(limit=1)), default=0)
     try:
@@ -136,7 +138,7 @@ def _follow(
                 if as_json:
                     click.echo(json.dumps(entry.as_json()))
                 else:
-                    show(entry.as_json())
+                    _show(entry, told)
                 last = max(last, entry.id)
                 going_on.discard(entry.id)
                 if entry.status == "running":
@@ -148,14 +150,26 @@ def _follow(
         return
 
 
-def show(entry: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
-    """One action for people: how it ended, why, and what moved; ``notes`` on that by path."""
+def _show(entry: Entry, told: dict[str, str]) -> None:
+    """One of several: an error that was ``told`` of its subject just before is not said again."""
+    show(entry.as_json(), told=told.get(entry.subject, ""))
+    told[entry.subject] = entry.error or (entry.reason if entry.action == "rollback" else "")
+
+
+def show(
+    entry: Mapping[str, Any], notes: Mapping[str, str] | None = None, *, told: str = ""
+) -> None:
+    """One action for people: how it ended, why, and what moved; ``notes`` on that by path.
+
+    An error that was ``told`` before is not said again.
+    """
     ended = terminal.state(entry["status"])
     took = f" in {entry['duration_s']:.1f} s" if entry["duration_s"] else ""
     commit = f" at {entry['revision'][:7]}" if entry["revision"] else ""
     when = terminal.clock(entry["at"])
     terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}")
-    terminal.say(entry["reason"], 4)
+    again = entry["action"] == "rollback" and entry["reason"] in told
+    terminal.say("as above" if again else entry["reason"], 4)
     causes = entry["cause"]
     for cause in causes[:_CAUSES]:
         before, after = common.short(cause["from"]), common.short(cause["to"])
@@ -164,4 +178,5 @@ def show(entry: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> No
     if len(causes) > _CAUSES:
         terminal.say(f"and {len(causes) - _CAUSES} more, see --json", 4)
     if entry["error"]:
-        terminal.say(entry["error"], 4)
+        again = entry["error"] in told
+        terminal.say("as above" if again else terminal.local(entry["error"]), 4)

@@ -119,7 +119,7 @@ class Verbs(click.Group):
 
 
 def _say(err: CommitdError) -> None:
-    click.echo(terminal.one_line(f"commitd: {err}"), err=True)
+    click.echo(terminal.one_line(terminal.local(f"commitd: {err}")), err=True)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

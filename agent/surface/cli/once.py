@@ -7,7 +7,6 @@ import sys
 import click
 
 from agent.surface.cli import common, terminal
-from agent.surface.cli.main import DONE, FAILED, WAITING
 
 
 @click.command()
@@ -28,7 +27,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     common.set_up_logging(verbose=verbose)
     common.ignore_wakes()
     verdict = anyio.run(service.once, common.load_for_work(ctx), backend="asyncio")
-    click.echo(terminal.one_line(verdict.line))
-    for reason in verdict.reasons:
-        click.echo(f"  {terminal.one_line(reason)}")
-    sys.exit(FAILED if verdict.failed else WAITING if verdict.waiting else DONE)
+    click.echo(terminal.one_line(terminal.local(verdict.line)))
+    for trouble in verdict.troubles:
+        click.echo(f"  {terminal.one_line(terminal.local(str(trouble)))}")
+    sys.exit(verdict.exit_code)

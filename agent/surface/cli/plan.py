@@ -246,10 +246,12 @@ def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
     """The plan for people."""
     where = f" at {data['revision'][:7]}" if data["revision"] else ""
     if not (data["deploys"] or data["removals"] or data["evictions"]):
-        terminal.say(f"Nothing to do{where}.")
-    for hold in data["holds"]:
-        sign = "! waits for you:" if hold["needs_person"] else "‖ held"
-        terminal.say(f"{sign} {hold['subject']}: {hold['reason']}")
+        terminal.say(
+            f"Nothing to do{where} but what is held:" if data["holds"] else f"Nothing to do{where}."
+        )
+    for subjects, hold in common.alike(data["holds"]):
+        sign = "! waits for you:" if hold["needs_person"] else "‖ held:"
+        terminal.say(f"{sign} {subjects}: {terminal.local(hold['reason'])}")
     for deploy in data["deploys"]:
         terminal.say(f"deploy {deploy['stack']}: {deploy['reason']}")
         for cause in deploy["cause"]:
@@ -258,7 +260,7 @@ def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
         if deploy["runs_already"]:
             terminal.say("it already runs: nothing is recreated", 4)
         elif deploy["differs"]:
-            terminal.say(f"it runs, but not as declared: {deploy['differs']}", 4)
+            terminal.say(f"it is there, but not as declared: {deploy['differs']}", 4)
         for service in deploy["services"]:
             terminal.say(_service(service), 4)
         if deploy["unknown"]:
@@ -269,9 +271,9 @@ def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
         for service in removal["services"]:
             terminal.say(f"remove {service}", 4)
     for each in data["evictions"]:
-        terminal.say(f"end {each['name']} ({each['image']}): {each['reason']}")
+        terminal.say(f"evict {each['name']} ({common.short(each['image'])}): {each['reason']}")
     for each in data["exempt"]:
-        terminal.say(f"let be {each['name']} ({each['image']}): {each['reason']}")
+        terminal.say(f"exempt {each['name']} ({common.short(each['image'])}): {each['reason']}")
     for name in newer:
         terminal.say(f"{name} shows another commit: commitd plan --rev {name}, once it is fetched")
 

@@ -27,5 +27,4 @@ def command(ctx: click.Context, stack: str) -> None:
             f"{stack} has not failed",
             hint=f"did you mean {near[0]!r}?" if near else f"failed: {', '.join(failed) or 'none'}",
         )
-    common.wake_agent(config)
-    click.echo(f"{stack} is tried again with the next cycle.")
+    click.echo(f"The agent tries {stack} again {common.wake_agent(config)}.")

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from agent.adapters import host
+from agent.adapters import systemd
 from agent.control import overview
+from agent.domain import unit, verdict
+from agent.domain.model import Reason
 from agent.domain.source import Relation
+from agent.domain.verdict import State
 from agent.surface.cli import common, terminal
 
 _SHOWN = 10
+_SIGNS = {State.IN_SYNC: "✓", State.WORKING: "…", State.FAILED: "✗", State.WAITING: "!"}
+_SIGNS |= {State.SUSPENDED: "‖", State.UNKNOWN: "?"}
 
 
 @click.command()
 @common.as_json
+@click.option(
+    "--exit-code",
+    "as_exit_code",
+    is_flag=True,
+    help="End with 0 in sync, 1 failed or not there yet, 3 waits for a person, 4 not known.",
+)
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, *, as_json: bool, as_exit_code: bool) -> None:
     """Show what runs here and whether it is what Git says.
 
-    What waits for a person comes first. Answers also while the agent or Docker is stopped.
+    What waits for a person comes first. Answers also while the agent or Docker is stopped, and says
+    what is not known then.
 
     Example: commitd status --json
     """
@@ -30,79 +43,104 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         common.print_json(document)
     else:
-        show(document, agent=host.running_agent(config))
+        running = document["agent"]["running"]
+        show(document, advice=[] if running else unit.advice(systemd.unit()))
+    if as_exit_code:
+        sys.exit(verdict.exit_code(State(document["state"])))
 
 
-def show(document: dict[str, Any], *, agent: int | None) -> None:
-    """Print it for people: what waits for them first."""
-    verdict, needed = document["verdict"], [h for h in document["holds"] if h["needs_person"]]
-    sign = "✓" if verdict.startswith("in sync") else "!" if needed else "✗"
+def show(document: dict[str, Any], *, advice: list[str]) -> None:
+    """Print it for people: what waits for them first. ``advice`` is what to do for the agent."""
+    holds, needed = document["holds"], [h for h in document["holds"] if h["needs_person"]]
+    sign = _SIGNS[State(document["state"])]
+    line = f"{sign} {document['host']}: {terminal.local(document['verdict'])}"
     since = f"; last change {terminal.clock(document['since'])}" if document["since"] else ""
-    terminal.say(f"{sign} {document['host']}: {verdict}{since}")
-    for hold in needed:
-        _hold("!", hold)
+    terminal.say(line + since)
+    for line in advice:
+        terminal.say(f"! {line}")
+    if error := document["engine"]["error"]:
+        terminal.say(f"! {error}")
+    for subjects, hold in common.alike(needed):
+        _hold("!", subjects, hold)
     if not document["enrolled"]:
         terminal.say(
             "! This host is not enrolled: nothing undeclared is removed. Run commitd enroll."
         )
-    if agent is None:
-        terminal.say("! The agent is not running: systemctl start commitd")
-    for hold in document["holds"]:
-        if hold not in needed:
-            _hold("‖", hold)
-    revision = document["revision"]
+    told = document["verdict"] + "".join(hold["reason"] for hold in holds)
+    reported = {item["name"] for item in document["undeclared"] if item["action"] == "reported"}
+    others = [
+        hold
+        for hold in holds
+        if hold not in needed
+        and not (hold["subject"] in reported and hold["reason"].startswith(Reason.REPORT_ONLY))
+    ]
+    for subjects, hold in common.alike(others):
+        _hold("‖", subjects, hold)
+    _revision(document["revision"])
+    for remote in document["remotes"]:
+        terminal.say(f"remote {remote['name']}: {_answer(remote)}; {_place(remote)}")
+    _stacks(document["stacks"], told)
+    exempt = [item for item in document["undeclared"] if item["action"] == "exempt"]
+    _list("undeclared", [item for item in document["undeclared"] if item not in exempt])
+    _list("exempt", exempt)
+
+
+def _revision(revision: Mapping[str, Any]) -> None:
     if revision["applied"]:
         terminal.say(
             f"{revision['applied'][:7]} {revision['subject']} — {revision['author']},"
             f" {terminal.clock(revision['committed_at'])}"
         )
-    for remote in document["remotes"]:
-        terminal.say(f"remote {remote['name']}: {_answer(remote)}; {_place(remote)}")
-    if document["stacks"]:
+
+
+def _stacks(stacks: list[dict[str, Any]], told: str) -> None:
+    """The table, and reasons that are not ``told`` yet."""
+    if stacks:
         terminal.print_table(
             ("Stack", "Sync", "Health", "Revision", "Services"),
             [
                 (
                     stack["name"],
-                    terminal.state(stack["sync"]),
+                    common.sync(stack),
                     terminal.state(stack["health"]),
                     (stack["revision"] or "")[:7],
                     ", ".join(f"{s['name']} {s['state']}" for s in stack["services"]),
                 )
-                for stack in document["stacks"]
+                for stack in stacks
             ],
         )
-    for stack in document["stacks"]:
-        if stack["reason"] and stack["sync"] != "suspended" and stack["reason"] not in verdict:
-            terminal.say(f"{stack['name']}: {stack['reason']}")
-    spared = [item for item in document["undeclared"] if item["action"] == "exempt"]
-    _list("undeclared", [item for item in document["undeclared"] if item not in spared])
-    _list("let be", spared)
+    for stack in stacks:
+        if stack["reason"] and stack["sync"] != "suspended" and stack["reason"] not in told:
+            sign = common.sync(stack)[0]
+            terminal.say(f"{sign} {stack['name']}: {terminal.local(stack['reason'])}")
 
 
-def _hold(sign: str, hold: Mapping[str, Any]) -> None:
+def _hold(sign: str, subjects: str, hold: Mapping[str, Any]) -> None:
     since = terminal.clock(hold["since"])
-    terminal.say(f"{sign} {hold['subject']}: {hold['reason']} (since {since})")
+    terminal.say(f"{sign} {subjects}: {terminal.local(hold['reason'])} (since {since})")
 
 
-def _list(word: str, items: list[dict[str, str]]) -> None:
+def _list(word: str, items: list[dict[str, Any]]) -> None:
     for item in items[:_SHOWN]:
-        terminal.say(
-            f"{word} {item['name']} ({item['image']}): {item['action']}, {item['reason']}"
-            f" ({terminal.clock(item['at'])})"
-        )
+        what = f"{word} {item['name']} ({common.short(item['image'])})"
+        done = "" if word == item["action"] else f"{item['action']} {terminal.clock(item['at'])}: "
+        kept = f"; to bring it back: commitd undo {item['id'][:12]}" if item["undoable"] else ""
+        terminal.say(f"{what}: {done}{item['reason']}{kept}")
     if len(items) > _SHOWN:
         click.echo(f"{word}: {len(items) - _SHOWN} more, see commitd status --json")
 
 
 def _answer(remote: Mapping[str, Any]) -> str:
     """Whether a remote answers; if not, since when and why."""
+    asked = terminal.clock(remote["checked_at"]) if remote["checked_at"] else "before this boot"
     if remote["reachable"]:
-        return "answers" + (f": {remote['error']}" if remote["error"] else "")
+        said = "answers" if remote["current"] else f"last answered {asked}"
+        return said + (f": {remote['error']}" if remote["error"] else "")
     if remote["error"] is None:
         return "not asked yet"
     since = f" since {terminal.clock(remote['down_since'])}" if remote["down_since"] else ""
-    return f"down{since}: {remote['error']}"
+    last = "" if remote["current"] else f", last asked {asked}"
+    return f"down{since}{last}: {remote['error']}"
 
 
 def _place(remote: Mapping[str, Any]) -> str:

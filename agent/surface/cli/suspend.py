@@ -7,6 +7,7 @@ import time
 
 import click
 
+from agent.adapters import host
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
 from agent.control.overview import list_containers
@@ -44,7 +45,8 @@ def command(
     if whole == (stack is not None):
         raise click.UsageError("Name one STACK, or --host for all of this host.", ctx)
     config = common.load(ctx)
-    journal = common.open_journal(config, read_only=False)
+    host.prepare_directories(config)  # also before the agent's first cycle
+    journal = common.open_journal(config, read_only=False, new=True)
     if stack is not None:
         _check(stack, config, journal)
     until = None if for_s is None else time.time() + for_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -24,9 +25,9 @@ _GAP = "  "
 SIGNS = {
     "synced": "✓", "healthy": "✓", "succeeded": "✓", "pending": "…", "progressing": "…",
     "running": "…", "skipped": "·", "failed": "✗", "degraded": "✗", "missing": "✗", "held": "‖",
-    "suspended": "‖", "cancelled": "‖",
+    "suspended": "‖", "cancelled": "‖", "unknown": "?",
 }  # fmt: skip
-_COLOURS = {"✓": "green", "✗": "red", "!": "red", "‖": "yellow", "…": "yellow"}
+_COLOURS = {"✓": "green", "✗": "red", "!": "red", "‖": "yellow", "…": "yellow", "?": "yellow"}
 _PLAIN = str.maketrans(
     {"✓": "+", "✗": "x", "‖": "=", "…": "~", "·": "-", "→": "->", "—": "-", "–": "-", "─": "-"}
     | {"━": "-", "“": '"', "”": '"', "’": "'"}
@@ -43,11 +44,34 @@ class _PlainText(io.TextIOWrapper):
         return len(text)
 
 
+class _Clock:
+    """Times of the wall's clock; its zone is named with the first one, and where it changes."""
+
+    def __init__(self) -> None:
+        self._zone = ""
+
+    def forget(self) -> None:
+        """Whoever reads on knows no zone yet."""
+        self._zone = ""
+
+    def show(self, then: datetime) -> str:
+        """``2026-01-31 09:14:02 CET``, and without the zone while it is the same."""
+        local = then.astimezone()
+        before, self._zone = self._zone, local.strftime("%Z")
+        text = local.strftime("%Y-%m-%d %H:%M:%S")
+        return text if self._zone == before else f"{text} {self._zone}"
+
+
+_CLOCK = _Clock()
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
 def prepare() -> None:
     """Make standard output and error take any text, whatever the locale.
 
     Python writes UTF-8 in the locale C as well; a terminal that was set to it may not show that.
     """
+    _CLOCK.forget()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who started this
             nothing = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the end
@@ -84,7 +108,12 @@ def clock(at: str | float | None) -> str:
     if at is None:
         return "never"
     then = datetime.fromtimestamp(at, UTC) if isinstance(at, float) else _parsed(at)
-    return then.astimezone().strftime("%Y-%m-%d %H:%M:%S") if then else str(at)[:19]
+    return _CLOCK.show(then) if then else str(at)[:19]
+
+
+def local(text: str) -> str:
+    """The text with its times (ISO 8601 with a zone) as :func:`clock` shows them."""
+    return _TIME.sub(lambda found: clock(found[0]), text)
 
 
 def _parsed(at: str) -> datetime | None:

@@ -60,7 +60,7 @@ async def _ask(ctx: click.Context, name: str) -> tuple[Answer, bool]:
 
 def show(answer: Answer, *, kept: bool) -> None:
     """The answer for people."""
-    terminal.say(answer.because)
+    terminal.say(terminal.local(answer.because))
     for place in (answer.rule[1] if answer.rule else None, answer.declared):
         if place and place.commit:
             terminal.say(f"that line is there since {_commit(place.commit)}", 2)
@@ -73,7 +73,8 @@ def show(answer: Answer, *, kept: bool) -> None:
     if answer.container and not answer.services:
         container = answer.container
         terminal.say(
-            f"container {container.id[:12]} {container.name}: {container.state}, {container.image}",
+            f"container {container.id[:12]} {container.name}: {container.state},"
+            f" {common.short(container.image)}",
             2,
         )
     if answer.ended:
@@ -86,18 +87,19 @@ def show(answer: Answer, *, kept: bool) -> None:
         terminal.say("The last thing that was done:")
         last = dict(answer.last)
         notes = {path: f"by {_commit(commit)}" for path, commit in answer.touched.items()}
-        history.show(last, notes)
+        history.show(last, notes, told=answer.because)
 
 
 def _state(state: Any) -> None:
     revision = f", release of {state['revision'][:7]}" if state["revision"] else ""
-    sync, health = terminal.state(state["sync"]), terminal.state(state["health"])
+    sync, health = common.sync(state), terminal.state(state["health"])
     terminal.say(f"{sync}, {health}{revision}", 2)
 
 
 def _service(service: ServiceFacts) -> None:
     where = service.origin.where if service.origin else "not in any file of the applied commit"
-    terminal.say(f"{service.name}: {service.image or 'not deployed yet'}", 2)
+    image = common.short(service.image) if service.image else "not deployed yet"
+    terminal.say(f"{service.name}: {image}", 2)
     terminal.say(f"{where}{_by(service.origin.commit) if service.origin else ''}", 6)
     for container in service.containers:
         health = f", {container.health}" if container.health else ""
