@@ -149,6 +149,7 @@ def _one(
     found: Census, looks: Looks, host: str, stack: Stack, lost: frozenset[str]
 ) -> Iterator[Finding]:
     places = Places(found.files, stack)
+    yield from stacks.without_effect(stack)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
     yield from values.unreadable(places)

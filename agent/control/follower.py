@@ -323,4 +323,7 @@ def declared(desired: DesiredState) -> Mapping[str, object]:
         "revision": asdict(desired.revision),
         "stacks": {stack.name: stack.digest for stack in desired.stacks},
         "broken": {name: str(fault) for name, fault in desired.broken.items()},
+        "notes": {
+            stack.name: "; ".join(map(str, stack.notes)) for stack in desired.stacks if stack.notes
+        },
     }

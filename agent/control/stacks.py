@@ -13,7 +13,7 @@ from agent.adapters.compose import Compose, StillWaitingError
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.journal import Journal
-from agent.control import ports, unsound
+from agent.control import notes, ports, unsound
 from agent.control.readjust import readjust
 from agent.control.ready import Ready
 from agent.control.secrets import SecretKeeper
@@ -58,6 +58,7 @@ class Stacks:
 
     async def prepare(self, stack: Stack) -> Ready:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
+        await notes.tell(stack, self._journal, self._engine)
         invocation = await self._secrets.invocation(stack)
         accepted = await self._step(self._compose.accept(invocation))
         return Ready(stack, accepted.invocation, accepted.services, accepted.resources)

@@ -84,6 +84,12 @@ class Facts:
         found: Mapping[str, str] = (self.declared or {}).get("broken", {})
         return found
 
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What in the files of declared stacks has no effect, by stack."""
+        found: Mapping[str, str] = (self.declared or {}).get("notes", {})
+        return found
+
     def age(self, at: str | None) -> float | None:
         """How many seconds ago ``at`` (ISO 8601) was; None if that is no time."""
         try:

@@ -9,7 +9,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.domain import documents, env_files, fleet, references, sealed, settings, snapshot
+from agent.domain import (
+    documents,
+    env_files,
+    fleet,
+    ignored,
+    references,
+    sealed,
+    settings,
+    snapshot,
+)
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, EnvFile, Fault, Revision, Stack, Tree
 from agent.domain.snapshot import Snapshot
@@ -273,6 +282,8 @@ def _stack(
         read.variables,
         env_files=read.secret_env_files,
         modes={path: tree[path].mode for path in paths if tree[path].mode != snapshot.PLAIN},
+        called=ignored.other_name(name, document),
+        notes=tuple(ignored.notes(files, name, document, read.compose)),
     )
     stack, wrong = sealed.with_secrets(stack, files, read.secrets, host)
     return stack, [*faults, *wrong]

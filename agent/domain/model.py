@@ -83,7 +83,8 @@ class Stack:
     ``images`` is where its files name those, by service; ``variables`` are names of files that
     only Compose can finish. ``sealed`` are the secrets that are files and no variables,
     ``env_files`` the secret files that ``env_file:`` names, and whether with ``format: raw``.
-    ``modes`` are those of inputs that are no plain files (100755, 120000), by path.
+    ``modes`` are those of inputs that are no plain files (100755, 120000), by path. ``called`` is
+    what its file calls it, where that is something else; ``notes`` say what in it has no effect.
     """
 
     name: str
@@ -101,6 +102,8 @@ class Stack:
     sealed: tuple[tuple[str, str], ...] = ()
     env_files: frozenset[tuple[str, bool]] = frozenset()
     modes: Mapping[str, str] = field(default_factory=dict)
+    called: str | None = None
+    notes: tuple[Fault, ...] = ()
 
     @property
     def versions(self) -> tuple[tuple[str, str], ...]:

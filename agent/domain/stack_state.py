@@ -21,9 +21,9 @@ class StackState:
     """One stack as ``status`` shows it.
 
     ``sync`` is synced, pending, failed, held, suspended or unknown, ``health`` healthy,
-    progressing, degraded, missing or unknown. ``reason`` says why it is not synced, ``working``
-    what is being done with it. ``containers`` are its own, sorted by service; ``ills`` say what
-    of them is not healthy.
+    progressing, degraded, missing or unknown. ``reason`` says why it is not synced, or what is
+    worth knowing of it, ``working`` what is being done with it. ``containers`` are its own, sorted
+    by service; ``ills`` say what of them is not healthy.
     """
 
     name: str
@@ -95,7 +95,7 @@ def _sync(
         return "pending", Reason.DRIFTED
     if release.disturbed:
         return "pending", "its deployment was cut short, and is finished in the next cycle"
-    return "synced", None if release.services else "it has nothing to run"
+    return "synced", facts.notes.get(name) if release.services else "it has nothing to run"
 
 
 def _ills(release: Release | None, mine: list[Container]) -> list[str]:

@@ -638,3 +638,30 @@ def test_an_engine_that_is_not_there_is_an_error_with_a_remedy(
     assert str(path) in said
     assert "systemctl start docker" in said
     assert len(said.splitlines()) == 1
+
+
+def test_what_has_no_effect_is_said_before_the_first_deploy_and_after(fleet: Fleet) -> None:
+    labels = {"com.docker.compose.project": "homelab", "com.docker.compose.volume": "data"}
+    body = {"Name": "homelab_data", "Labels": labels}
+    fleet.box.engine.api("POST", "/volumes/create", body)
+    runs = fleet.compose(more="    volumes: [data:/data]\n") + "volumes: {data: {}}\n"
+    files = {
+        "host/media/stacks.yaml": "- web\n",
+        "stacks/web/compose.yaml": f"name: homelab\n{runs}",
+        "stacks/web/compose.override.yaml": "services: {app: {ports: [80:80]}}\n",
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    [deploy] = host.json("plan", "--dir", str(fleet.workspace.path))["deploys"]
+    said = " ".join(deploy["notes"])
+    assert "stacks/web/compose.yaml:1: name: homelab does not count" in said
+    assert "stacks/web/compose.override.yaml: the file is not used" in said
+    assert "there are volumes of homelab, which web does not use: homelab_data" in said
+    result = host.once()
+    assert result.returncode == 0, result.stdout  # it ran that way until now
+    for note in deploy["notes"]:
+        assert note in result.stderr
+    [stack] = host.json("status")["stacks"]
+    assert stack["sync"] == "synced"
+    assert "name: homelab does not count" in stack["reason"]
+    assert "homelab_data" not in host.once().stderr

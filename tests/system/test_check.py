@@ -292,6 +292,30 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ("subnets", "stacks/web/compose.yaml:13"),
         },
     ),
+    "what two stacks share, and what nobody reads": (
+        {
+            "stacks/proxy/compose.yaml": (
+                f"name: homelab\nservices:\n  proxy:\n    image: {IMAGE}\n"
+                "    networks: [edge, back]\n    volumes: ['data:/data']\n"
+                "networks:\n  edge: {name: edge}\n  back: {name: back}\n"
+                "volumes:\n  data: {name: everybodys}\n"
+            ),
+            "stacks/web/compose.yaml": (
+                f"services:\n  web:\n    image: {IMAGE}\n"
+                "    networks: [edge, back]\n    volumes: ['data:/data']\n"
+                "networks:\n  edge: {name: edge}\n  back: {name: back, internal: true}\n"
+                "volumes:\n  data: {name: everybodys}\n"
+            ),
+            "stacks/web/docker-compose.override.yml": "services: {web: {ports: [80:80]}}\n",
+        },
+        {
+            ("name", "stacks/proxy/compose.yaml:1"),
+            ("shared", "stacks/web/compose.yaml:7"),
+            ("shared", "stacks/web/compose.yaml:8"),
+            ("shared", "stacks/web/compose.yaml:10"),
+            ("override", "stacks/web/docker-compose.override.yml"),
+        },
+    ),
     "what Git LFS has": (
         {
             ".gitattributes": "*.model filter=lfs diff=lfs merge=lfs -text\n",

@@ -15,6 +15,8 @@ RULES = {
     "policy": "nothing of the repository runs on the host",
     "privileges": "what reaches beyond a container's walls is known",
     "pins": "every image is pinned by tag and digest",
+    "override": "no file is kept beside the Compose file that Compose does not read",
+    "name": "stacks are called as their directories are",
     "compose": "Compose can resolve the stack",
     "variable": "every variable has a value",
     "dollar": "no value loses what stands behind a dollar sign",

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.domain import hooks, images, policy
+from agent.domain import hooks, ignored, images, policy
 from agent.domain.checks.places import Places
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
@@ -23,6 +23,13 @@ def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Fin
     yield from pins(stack, model, places)
     yield from _data(model, root, places)
     yield from _reactions(stack, model, places)
+
+
+def without_effect(stack: Stack) -> Iterator[Finding]:
+    """What stands in its files, and Compose is not told of."""
+    for note in stack.notes:
+        level = Level.ERROR if note.rule == ignored.OVERRIDE else Level.WARNING
+        yield Finding(level, note.rule, note.where, note.message, note.hint)
 
 
 def written(places: Places) -> Model:

@@ -67,7 +67,8 @@ def command(ctx: click.Context, rev: str | None, directory: Path | None, *, as_j
             click.echo(f"reading the files of {len(todo.deploys)} stacks …", err=True)
         sights = anyio.run(_preview, config, journal, todo, sha, backend="asyncio")
     differences = anyio.run(_of_commit, config, todo, sha, backend="asyncio")
-    data = {"revision": sha, **as_data(todo, sights, journal.releases(), differences)}
+    left = anyio.run(_left_behind, config, todo, backend="asyncio")
+    data = {"revision": sha, **as_data(todo, sights, journal.releases(), differences, left)}
     if as_json:
         common.print_json(data)
     else:
@@ -92,7 +93,8 @@ async def _of_directory(config: Config, directory: Path) -> dict[str, Any]:
     differences = await _differences(config, _new(todo, listed), tree, contents)
     unseen = Sight(unknown="what happens to each service, before it is committed and fetched")
     sights = {deploy.stack.name: unseen for deploy in todo.deploys}
-    return {"revision": None, **as_data(todo, sights, found.releases, differences)}
+    left = await _left_behind(config, todo)
+    return {"revision": None, **as_data(todo, sights, found.releases, differences, left)}
 
 
 async def _of_commit(config: Config, todo: Plan, sha: str) -> Differences:
@@ -103,6 +105,19 @@ async def _of_commit(config: Config, todo: Plan, sha: str) -> Differences:
     inputs = {path: oid for stack in new for path, oid in stack.inputs}
     tree, contents = await repository.tree(sha), await repository.contents(inputs)
     return await _differences(config, new, tree, contents)
+
+
+async def _left_behind(config: Config, todo: Plan) -> dict[str, str]:
+    """What new stacks do not use of the project that their files name."""
+    new = [d.stack for d in todo.deploys if d.reason is Reason.NEW and d.stack.called]
+    if not new:
+        return {}
+    from agent.adapters.engine import Engine
+    from agent.control.notes import left_behind
+
+    async with Engine(host.docker_host(config)) as engine:
+        said = {stack.name: await left_behind(stack, engine) for stack in new}
+    return {name: text for name, text in said.items() if text}
 
 
 def _new(todo: Plan, listed: Iterable[Container]) -> list[Stack]:
@@ -180,6 +195,7 @@ def as_data(
     sights: Mapping[str, Sight],
     releases: Mapping[str, Release],
     differences: Differences,
+    left: Mapping[str, str],
 ) -> dict[str, Any]:
     """The plan for programs."""
     there = {name for name, why in differences.items() if why is None}
@@ -196,6 +212,10 @@ def as_data(
                 "unknown": seen[deploy.stack.name].unknown,
                 "runs_already": deploy.stack.name in there,
                 "differs": differences.get(deploy.stack.name),
+                "notes": [
+                    *map(str, deploy.stack.notes),
+                    *filter(None, [left.get(deploy.stack.name)]),
+                ],
             }
             for deploy in todo.deploys
         ],
@@ -261,6 +281,8 @@ def show(data: Mapping[str, Any], newer: Iterable[str]) -> None:
             terminal.say("it already runs: nothing is recreated", 4)
         elif deploy["differs"]:
             terminal.say(f"it is there, but not as declared: {deploy['differs']}", 4)
+        for note in deploy["notes"]:
+            terminal.say(f"! {note}", 4)
         for service in deploy["services"]:
             terminal.say(_service(service), 4)
         if deploy["unknown"]:
