@@ -125,7 +125,20 @@ async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
             for path, raw in _there(found).items()
         },
         pins=await _pins(engine, project, services, documents.load(content, name).data),
+        raw=not found or await _knows_raw(compose),
     )
+
+
+async def _knows_raw(compose: Compose) -> bool:
+    """Whether this Compose reads env files of the format ``raw``: 2.30 and newer do."""
+    entry = {"path": os.devnull, "format": "raw"}
+    asked = {"services": {"x": {"image": "x", "env_file": [entry]}}}
+    words = ("--project-name", "x", "--file", "-", "--env-file", os.devnull, "config")
+    try:
+        await compose.read(*words, cwd=Path("/"), stdin=json.dumps(asked).encode())
+    except PermanentError:
+        return False
+    return True
 
 
 def _there(named: Mapping[str, bool]) -> dict[Path, bool]:

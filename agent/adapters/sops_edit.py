@@ -8,12 +8,38 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from agent.domain.errors import ConfigError, PermanentError, TransientError
+from agent.domain.sealed import sops_type
 
 TIMEOUT_S = 120.0
 _NO_KEY = 128
+
+
+def opened(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The plaintext of encrypted files, by path, without those that this person cannot decrypt.
+
+    Blocks, as the methods below.
+    """
+    program = shutil.which("sops")
+    found: dict[str, bytes] = {}
+    for path, ciphertext in files.items() if program else ():
+        kind = sops_type(path)
+        with suppress(OSError, subprocess.TimeoutExpired):
+            ended = subprocess.run(
+                [str(program), "decrypt", "--input-type", kind, "--output-type", kind],
+                input=ciphertext,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+            if ended.returncode == 0:
+                found[path] = ended.stdout
+    return found
 
 
 class SopsEditor:

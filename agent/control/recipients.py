@@ -34,18 +34,23 @@ class Custody:
         return not (self.missing or self.extra or self.problem)
 
 
+def files_that_decide(clone: Clone) -> dict[str, bytes]:
+    """The files of the clone, by path. Those that say nothing about who reads what are empty.
+
+    Blocks; raises :class:`PermanentError`.
+    """
+    return {
+        path: clone.read(path) if is_secret(path) or path.endswith(_READ) else b""
+        for path in clone.files()
+    }
+
+
 class Recipients:
     """What the files of ``clone`` say now. Its methods block, and raise :class:`CommitdError`."""
 
     def __init__(self, clone: Clone) -> None:
         self._clone = clone
-        # The content of the others says nothing about who reads what.
-        self.repository = Repository(
-            {
-                path: clone.read(path) if is_secret(path) or path.endswith(_READ) else b""
-                for path in clone.files()
-            }
-        )
+        self.repository = Repository(files_that_decide(clone))
         self._before = self.repository.files.get(sops_rules.PATH)
 
     def rules(self) -> list[tuple[str, tuple[str, ...]]]:

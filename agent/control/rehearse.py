@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from agent.adapters import host, sops
+from agent.adapters import host, sops, sops_edit
 from agent.adapters.compose import Compose
 from agent.adapters.engine import Engine
 from agent.adapters.invocation import Invocation
@@ -66,11 +66,15 @@ async def open_secrets(
 ) -> dict[str, bytes]:
     """The plaintext of the stacks' secrets, in memory; without those that cannot be opened here.
 
-    Where SOPS is a container, only while no agent runs: it would take that for undeclared.
+    Where SOPS is a container, only while no agent runs: it would take that for undeclared. Where
+    the host has no key yet it is this person's own SOPS, with whatever key that has.
     """
     wanted = {f.path for stack in stacks for f in stack.environment if f.secret}
-    if not wanted or config.secrets is None:
+    if not wanted:
         return {}
+    if config.secrets is None:
+        theirs = {path: contents[path] for path in sorted(wanted)}
+        return await anyio.to_thread.run_sync(sops_edit.opened, theirs)
     if config.secrets.sops.image and host.running_agent(config):
         return {}
     files = [sops.Sealed(path, contents[path]) for path in sorted(wanted)]

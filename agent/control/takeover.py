@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import anyio.to_thread
 
@@ -15,10 +14,10 @@ from agent.adapters.clone import Clone, blob_id
 from agent.adapters.compose import Compose
 from agent.adapters.engine import Engine
 from agent.adapters.origins import Project
-from agent.adapters.seal import seal
 from agent.control.adopt import Adopter
+from agent.control.adopted_secrets import AdoptedSecrets, Sealing
 from agent.control.rehearse import MOUNTS, rehearse
-from agent.domain import conversion, documents, layout
+from agent.domain import conversion, documents, layout, sops_rules
 from agent.domain.container import Container
 from agent.domain.conversion import Converted
 from agent.domain.errors import CommitdError, ConfigError
@@ -54,11 +53,17 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealing:
-    """How secrets are encrypted; without ``recipients`` by the rules of ``.sops.yaml``."""
+class Result:
+    """What became of each project that was asked for.
 
-    sops: Path
-    recipients: tuple[str, ...] = ()
+    ``loose`` are running containers of no project, ``managed`` the projects that the agent runs
+    already; ``rules`` is whether ``.sops.yaml`` was written.
+    """
+
+    taken: list[Taken]
+    loose: list[Container]
+    managed: list[str]
+    rules: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +83,25 @@ class Takeover:
     """For ``host``, into the clone."""
 
     def __init__(
-        self, clone: Clone, host: str, compose: Compose, engine: Engine, sealing: Sealing | None
+        self,
+        clone: Clone,
+        host: str,
+        compose: Compose,
+        engine: Engine,
+        *,
+        sealing: Sealing | None,
+        managed: Callable[[Project], bool],
     ) -> None:
+        """``managed`` says whether the agent runs a project already: it is in Git then."""
         self._clone = clone
         self._host = host
         self._compose = compose
         self._engine = engine
         self._sealing = sealing
+        self._managed = managed
 
-    async def run(self, names: Sequence[str]) -> tuple[list[Taken], list[Container]]:
-        """Take these projects, or all; and the running containers that belong to none.
+    async def run(self, names: Sequence[str]) -> Result:
+        """Take these projects, or all that the agent does not run.
 
         Raises :class:`CommitdError` for what is wrong with all of it.
         """
@@ -98,20 +112,20 @@ class Takeover:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else "docker compose ls lists them"
                 raise ConfigError(f"no project {name!r} runs here", hint=hint)
-        found = [await self._draft(p) for p in projects if not names or p.name in names]
+        managed = [p.name for p in projects if await anyio.to_thread.run_sync(self._managed, p)]
+        asked = [p for p in projects if (p.name in names if names else p.name not in managed)]
+        found = [await self._draft(p, managed=p.name in managed) for p in asked]
         drafts = {each.taken.name: each for each in found if isinstance(each, Draft)}
-        listing = self._listing(drafts)
-        await self._prove(drafts, listing)
-        for draft in drafts.values():
-            if draft.taken.refused is None:
-                await self._write(draft)
-        if any(draft.taken.files for draft in drafts.values()):
-            await anyio.to_thread.run_sync(self._write_lists, drafts)
-        return [each.taken if isinstance(each, Draft) else each for each in found], loose
+        await self._prove(drafts, self._listing(drafts))
+        rules = await self._write_all([d for d in drafts.values() if d.taken.refused is None])
+        taken = [each.taken if isinstance(each, Draft) else each for each in found]
+        return Result(taken, loose, managed, rules)
 
-    async def _draft(self, project: Project) -> Draft | Taken:
+    async def _draft(self, project: Project, *, managed: bool) -> Draft | Taken:
         taken = Taken(project.name)
         try:
+            if managed:
+                raise ConfigError("commitd runs it already, from Git", where=str(project.directory))
             if not _NAME.fullmatch(project.name):
                 raise ConfigError("its name cannot be that of a stack")
             if self._clone.has(f"stacks/{project.name}"):
@@ -157,16 +171,49 @@ class Takeover:
 
     # --- what is written ---
 
-    async def _write(self, draft: Draft) -> None:
+    async def _write_all(self, drafts: Sequence[Draft]) -> bool:
+        """All or nothing of each; whether the rules of ``.sops.yaml`` are others now."""
+        if not drafts:
+            return False
+        listing = self._listing(draft.taken.name for draft in drafts)
+        new = {path: content for draft in drafts for path, content in draft.files.items()}
+        new[f"host/{self._host}/stacks.yaml"] = listing
+        secrets = AdoptedSecrets(self._clone, self._sealing, new)
+        before = self._clone.read(sops_rules.PATH) if self._clone.has(sops_rules.PATH) else b""
+        try:
+            rules = await anyio.to_thread.run_sync(secrets.update_rules)
+        except CommitdError as err:
+            if not (self._sealing and self._sealing.asked):
+                raise
+            rules = False  # whom to encrypt for is said
+            for draft in drafts:
+                draft.taken.notes.append(f"{sops_rules.PATH}: its rules stay as they are: {err}")
+        for draft in drafts:
+            await self._write(draft, secrets)
+        written = [draft.taken.name for draft in drafts if draft.taken.files]
+        if written:
+            await anyio.to_thread.run_sync(self._write_list, written)
+        if rules and not written:
+            self._clone.replace(sops_rules.PATH, before)
+        elif rules and len(written) < len(drafts):
+            AdoptedSecrets(self._clone, None, {}).update_rules()
+        return rules and bool(written)
+
+    async def _write(self, draft: Draft, secrets: AdoptedSecrets) -> None:
         taken, converted = draft.taken, draft.converted
         try:
-            sealed: dict[str, bytes] = {}
-            for path in converted.secrets if self._sealing else ():
-                sealed[path] = await self._seal(path, converted.plaintext(path))
-            for path, content in {**converted.files, **sealed}.items():
+            files = dict(converted.files)
+            left = []
+            for path in converted.secrets:
+                content = await secrets.seal(path, converted.plaintext(path))
+                if content is None:
+                    left.append(path)
+                else:
+                    files[path] = content
+            for path, content in files.items():
                 await anyio.to_thread.run_sync(self._clone.create, path, content)
                 taken.files.append(path)
-            for path in converted.secrets.keys() - sealed.keys():
+            for path in left:
                 self._ignore()
                 plain = f"{path}{PLAIN_SUFFIX}"
                 self._clone.create(plain, converted.plaintext(path), private=True)
@@ -176,13 +223,6 @@ class Takeover:
             for path in (*taken.files, *taken.plain):
                 self._clone.discard(path)
             taken.files, taken.plain = [], []
-
-    async def _seal(self, path: str, plaintext: bytes) -> bytes:
-        if self._sealing is None:
-            raise ConfigError("there is nobody to encrypt for")
-        return await seal(
-            self._sealing.sops, plaintext, path, self._sealing.recipients, self._clone.root
-        )
 
     def _ignore(self) -> None:
         """Have Git ignore what is not encrypted, before it is there."""
@@ -215,9 +255,9 @@ class Takeover:
             )
         return content or b"[]\n"
 
-    def _write_lists(self, drafts: Mapping[str, Draft]) -> None:
+    def _write_list(self, names: Iterable[str]) -> None:
         path = f"host/{self._host}/stacks.yaml"
-        content = self._listing([n for n, d in drafts.items() if d.taken.refused is None])
+        content = self._listing(names)
         if self._clone.has(path):
             self._clone.replace(path, content)
         else:

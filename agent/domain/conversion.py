@@ -73,6 +73,7 @@ class _Conversion:
         self._base = f"stacks/{origin.project}"
         self._wanted = whereabouts.wanted(self._document, origin)
         self._used: set[str] = set()
+        self._raw: list[Path] = []
         self._found = Converted()
         self._main = f"{self._base}/{origin.project}{SECRET_SUFFIX}"
 
@@ -89,6 +90,7 @@ class _Conversion:
                 self._image(str(name), service)
                 self._literals(str(name))
         content = yaml_edit.rewrite(self._o.content, self._o.name, self._wanted)
+        content = self._marked_raw(content)
         self._found.files[f"{self._base}/compose.yaml"] = content
         document = documents.load(content, f"{self._base}/compose.yaml")
         self._found.notes += leftovers.notes(document, self._found.files, self._found.secrets)
@@ -133,15 +135,33 @@ class _Conversion:
                 self._wanted[at] = f"./{posixpath.relpath(placed[place], self._base)}"
                 continue
             hidden = posixpath.basename(plaintext_path(placed[place]))
-            if raw or all(_SIMPLE.fullmatch(value) for value in values.values.values()):
+            simple = all(_SIMPLE.fullmatch(value) for value in values.values.values())
+            if raw or (simple and not self._o.raw):
                 self._wanted[at] = hidden
-            elif at[-1] == "path":
+            elif not self._o.raw:
                 raise self._document.error(
-                    at, "its values would be read in another way once encrypted", "add format: raw"
+                    at,
+                    "its values would be read in another way once encrypted",
+                    "Compose 2.30 or newer reads them as they are (format: raw)",
                 )
+            elif at[-1] == "path":
+                self._wanted[at] = hidden
+                self._raw.append(at[:-1])
             else:
                 entry = json.dumps({"path": hidden, "format": "raw"})
                 self._wanted[at] = f"[{entry}]" if at[-1] == "env_file" else entry
+
+    def _marked_raw(self, content: bytes) -> bytes:
+        """The Compose file with the format said of entries that have a mapping of their own."""
+        for at in self._raw:
+            name = self._o.name
+            if documents.value(documents.load(content, name).data, (*at, "format")) == "raw":
+                continue  # an alias of one that has it by now
+            changed = yaml_edit.insert(content, name, at, "format: raw")
+            if changed is None:
+                raise self._document.error(at, "its format cannot be set here", "add format: raw")
+            content = changed
+        return content
 
     def _place(self, place: str, values: Values, taken: set[str]) -> str:
         """Where an env file goes; one with secrets becomes a secret as a whole."""

@@ -21,7 +21,8 @@ class Origin:
     ``content`` is the one Compose file, or all of them merged; ``name`` is how errors call it.
     ``environment`` is what each service gets, as Compose resolves it, ``binds`` what it mounts of
     the host by the place in the container. ``interpolation`` and ``env_files`` are its files of
-    values by absolute path; ``pins`` maps images as the file has them to pinned ones.
+    values by absolute path; ``pins`` maps images as the file has them to pinned ones. ``raw`` is
+    whether the Compose of this host reads env files of that format.
     """
 
     project: str
@@ -34,3 +35,4 @@ class Origin:
     interpolation: Mapping[str, Values]
     env_files: Mapping[str, Values]
     pins: Mapping[str, str]
+    raw: bool = True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox import agent
 from tests.sandbox.process import run
 
 if TYPE_CHECKING:
@@ -175,6 +177,87 @@ def test_what_a_person_started_is_adopted_and_nothing_is_recreated(
     mounts = {m["Destination"]: m["Source"] for m in _mounts(fleet, "web-app-1")}
     assert mounts["/data"] == f"{by_hand}/web/data"
     assert "web_state" in mounts["/state"]
+    _runs_it_already(fleet, host)
+
+
+def _runs_it_already(fleet: Fleet, host: Host) -> None:
+    """What the agent runs is in Git: web from its checkout by now, tools as it was taken over."""
+    other = Path(tempfile.mkdtemp(prefix="other-", dir=fleet.box.root))
+    run(["git", "init", "--quiet", other])
+    result = host.commitd("adopt", str(other))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "left out, because commitd runs them already: tools, web" in result.stdout
+    result = host.commitd("adopt", str(other), "web")
+    assert result.returncode == 1
+    assert "web: cannot be adopted: " in result.stdout
+    assert "commitd runs it already, from Git" in result.stdout
+    result = host.commitd("adopt", str(host.repo))
+    assert (result.returncode, "this is the agent's own" in result.stderr) == (2, True)
+    assert [path.name for path in other.iterdir()] == [".git"]
+
+
+def test_what_is_adopted_fits_the_rules_of_its_repository_and_check_finds_nothing_of_it(
+    fleet: Fleet, by_hand: Path, tmp_path: Path
+) -> None:
+    me, clone = fleet.box.new_age_key(), tmp_path / "homelab"
+    host = fleet.host(enrolled=False)
+    host.commitd("init", str(clone), "--host", "media", "--age", me.recipient, check=True)
+    (clone / "host/media/age.pub").write_text(f"{fleet.box.age.recipient}\n")
+    host.commitd("secrets", "recipients", str(clone), "--write", check=True)
+    run(["git", "init", "--quiet", clone])
+    for place in ("web", f"{clone}x", str(by_hand)):
+        result = host.commitd("adopt", place)
+        assert result.returncode == 2
+        assert "DIR is to be a clone of your repository: there is n" in result.stderr
+    assert not Path("web").exists()
+    assert not Path(f"{clone}x").exists()
+    assert sorted(path.name for path in by_hand.iterdir()) == ["tools", "web"]
+
+    # Rules of a person's own that do not name the stack: SOPS refuses, and is heard.
+    rules = (clone / ".sops.yaml").read_text()
+    own = f"creation_rules: [{{path_regex: ^other/, age: {me.recipient}}}]\n"
+    (clone / ".sops.yaml").write_text(own)
+    result = host.commitd("adopt", str(clone), "web")
+    assert result.returncode == 1
+    assert "web.secret.env: sops does not encrypt it: error loading config: no matching " in (
+        result.stdout
+    )
+    assert not (clone / "stacks/web").exists()
+    result = host.commitd("adopt", str(clone), "web", "--age", me.recipient)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (clone / ".sops.yaml").read_text() == own
+    sealed = (clone / "stacks/web/web.secret.env").read_text()
+    assert me.recipient in sealed
+    assert fleet.box.age.recipient in sealed  # who needs it reads it, whatever was asked for
+
+    # Those that commitd wrote name it at once.
+    (clone / ".sops.yaml").write_text(rules)
+    result = host.commitd("adopt", str(clone), "tools")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ".sops.yaml: its rules name the new stacks now" in result.stdout
+    result = host.commitd("check", str(clone))
+    assert result.stdout.startswith("Nothing to complain about"), result.stdout + result.stderr
+
+    # Before the host has its configuration, with a person's own key, or without any.
+    there = {
+        "PATH": os.pathsep.join([*host.path, str(fleet.box.sops.parent)]),
+        "HOME": str(tmp_path),
+        "DOCKER_HOST": fleet.box.engine.host,
+    }
+    words = ("plan", "--dir", str(clone), "--host", "media")
+    for key, seen in ((me.private, True), (tmp_path / "none", False)):
+        env = there | {"SOPS_AGE_KEY_FILE": str(key)}
+        result = agent.run(fleet.box, (*words, "--json"), env=env)
+        assert result.returncode == 0, result.stderr
+        deploys = {d["stack"]: d for d in json.loads(result.stdout)["deploys"]}
+        for stack in ("web", "tools"):
+            assert deploys[stack]["runs_already"] is seen
+            assert deploys[stack]["differs"] is None
+            unknown = f"whether it runs as declared: stacks/{stack}/"
+            assert (deploys[stack]["unknown"] or "").startswith(unknown) is not seen
+    result = agent.run(fleet.box, words[:3], env=there)
+    assert result.returncode == 1
+    assert "; --host names another" in result.stderr
 
 
 def test_what_nobody_can_encrypt_is_kept_from_git(
@@ -229,6 +312,7 @@ def test_what_the_agent_would_lose_is_not_adopted_and_no_secret_of_a_profile_sta
             env={"DOCKER_HOST": fleet.box.engine.host},
             cwd=root / project,
         )
+    run(["git", "init", "--quiet", tmp_path])
     result = fleet.host().commitd("adopt", str(tmp_path), "--json")
     assert result.returncode == 1, result.stdout + result.stderr
     told = {each["name"]: each for each in json.loads(result.stdout)["projects"]}

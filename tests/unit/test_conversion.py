@@ -21,6 +21,7 @@ def convert(
     env_files: dict[str, Values] | None = None,
     pins: dict[str, str] | None = None,
     binds: dict[str, str] | None = None,
+    raw: bool = True,
 ) -> Converted:
     return conversion.convert(
         Origin(
@@ -34,6 +35,7 @@ def convert(
             interpolation=interpolation or {},
             env_files=env_files or {},
             pins=pins or {},
+            raw=raw,
         )
     )
 
@@ -114,21 +116,53 @@ def test_an_env_file_without_secrets_is_copied_where_it_is_not_read_for_variable
     assert not found.secrets
 
 
+_HIDDEN = ".decrypted.app.secret.env"
+_RAW = {"path": _HIDDEN, "format": "raw"}
+
+
 @pytest.mark.parametrize(
-    ("token", "written"),
+    ("token", "entry", "written"),
     [
-        ("simple", ".decrypted.app.secret.env"),
-        ("not $simple", {"path": ".decrypted.app.secret.env", "format": "raw"}),
+        ("simple", "app.env", _RAW),
+        ("not $simple", "app.env", _RAW),
+        ("not $simple", "{path: app.env, required: false}", {**_RAW, "required": False}),
+        ("simple", "\n          path: app.env # mine\n          required: true", None),
+        ("not $simple", "{path: app.env, format: raw}", _RAW),
     ],
 )
-def test_an_env_file_with_secrets_becomes_one(token: str, written: object) -> None:
+def test_an_env_file_with_secrets_becomes_one_that_is_read_as_it_is(
+    token: str, entry: str, written: object
+) -> None:
     files = {"/srv/web/app.env": values(f"TOKEN={token}\nA=1\n")}
-    text = "services:\n  app:\n    env_file:\n      - app.env\n"
+    text = f"services:\n  app:\n    env_file:\n      - {entry}\n"
     found = convert(text, {"A": "1", "TOKEN": token}, env_files=files)
     data = documents.load(found.files[COMPOSE], COMPOSE).data
-    assert data["services"]["app"]["env_file"] == [written]
+    assert data["services"]["app"]["env_file"] == [written or {**_RAW, "required": True}]
     assert found.secrets == {"stacks/web/app.secret.env": {"TOKEN": token, "A": "1"}}
     assert found.plaintext("stacks/web/app.secret.env") == f"TOKEN={token}\nA=1\n".encode()
+
+
+def test_an_older_compose_gets_an_env_file_of_secrets_that_it_can_read_or_none() -> None:
+    text = "services:\n  app:\n    env_file:\n      - app.env\n"
+    files = {"/srv/web/app.env": values("TOKEN=simple\n")}
+    found = convert(text, {"TOKEN": "simple"}, env_files=files, raw=False)
+    data = documents.load(found.files[COMPOSE], COMPOSE).data
+    assert data["services"]["app"]["env_file"] == [_HIDDEN]
+    files = {"/srv/web/app.env": values("TOKEN=not $simple\n")}
+    with pytest.raises(PermanentError, match="read in another way") as caught:
+        convert(text, {"TOKEN": "not $simple"}, env_files=files, raw=False)
+    assert caught.value.where == "/srv/web/compose.yaml:4"
+
+
+def test_services_that_share_an_entry_share_the_secret() -> None:
+    files = {"/srv/web/app.env": values("TOKEN=a b\n")}
+    text = (
+        "x-env: &env\n  - path: app.env\n"
+        "services:\n  app: {env_file: *env}\n  more: {env_file: *env}\n"
+    )
+    found = convert(text, {"TOKEN": "a b"}, env_files=files)
+    data = documents.load(found.files[COMPOSE], COMPOSE).data
+    assert data["services"]["app"]["env_file"] == data["services"]["more"]["env_file"] == [_RAW]
 
 
 def test_an_env_file_that_is_read_for_variables_too_is_hidden_once() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from agent.adapters.clone import Clone
+from agent.control.adopted_secrets import AdoptedSecrets
 from agent.control.takeover import Draft, Taken, Takeover
 from agent.domain.conversion import Converted
 
@@ -16,7 +17,9 @@ def test_what_cannot_be_written_as_a_whole_is_not_written_at_all(tmp_path: Path)
     nothing: Any = None  # neither Compose nor the engine has a part in it
     files = {"stacks/web/.env": b"A=1\n", "stacks/web/.env/in-the-way": b""}
     draft = Draft(Taken("web"), Converted(files))
-    anyio.run(Takeover(Clone(tmp_path), "media", nothing, nothing, None)._write, draft)
+    clone = Clone(tmp_path)
+    takeover = Takeover(clone, "media", nothing, nothing, sealing=None, managed=nothing)
+    anyio.run(takeover._write, draft, AdoptedSecrets(clone, None, {}))
     assert "stacks/web/.env/in-the-way" in (draft.taken.refused or "")
     assert draft.taken.files == []
     assert not (tmp_path / "stacks/web").exists()

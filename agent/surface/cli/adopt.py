@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.adapters import host
-from agent.domain.config import Config, is_host_name
-from agent.domain.errors import ConfigError
+from agent.adapters.journal import Journal
+from agent.domain.config import DEFAULT_STATE_DIR, Config
+from agent.domain.errors import CommitdError, ConfigError
 from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
-    from agent.control.takeover import Sealing, Taken
-    from agent.domain.container import Container
+    from agent.adapters.origins import Project
+    from agent.control.adopted_secrets import Sealing
+    from agent.control.takeover import Result
 
 _REFUSED, _WAITS = 1, 3
+_MARKS = (".git", "stacks", "host")
+"""What is in a clone of a repository, or will be."""
+_NONE = "No Compose project runs here."
 _TIMEOUT_S = 600.0
 
 
@@ -45,49 +51,48 @@ def command(
 
     Takes each PROJECT, or all, from the files that it was started from: pins images to what runs,
     moves values that look secret into files to be encrypted, and proves that the agent's first
-    cycle will recreate nothing. Writes to DIR alone, replaces nothing there, and changes nothing
-    on the host.
+    cycle will recreate nothing. Writes to DIR alone, a clone of the repository, replaces nothing
+    of yours there, and changes nothing on the host. What the agent runs already is left out.
 
     Example: commitd adopt ~/homelab && git -C ~/homelab diff
     """
     import anyio
 
-    config = _config(ctx)
+    config = common.load_if_there(ctx)
     name = name or (config.host if config else platform.node())
-    if not is_host_name(name):
-        raise ConfigError(
-            f"{name!r} cannot be the name of a host (letters, digits, '.', '_' and '-')",
-            where="--host",
-        )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise ConfigError(
-            f"the directory cannot be made: {err.strerror}", where=str(directory)
-        ) from None
-    sealing = _sealing(directory.resolve(), name, age, config)
-    taken, loose = anyio.run(_take, config, directory, name, projects, sealing, backend="asyncio")
+    common.check_host_name(name)
+    _refuse_other_places(directory, name, config)
+    sealing = _sealing(age, config)
+    result = anyio.run(_take, config, directory, name, projects, sealing, backend="asyncio")
     if as_json:
-        common.print_json(_as_data(directory, name, taken, loose))
+        common.print_json(_as_data(directory, name, result))
     else:
-        _show(directory, name, taken, loose)
-    if any(each.refused for each in taken):
+        _show(directory, name, result)
+    if any(each.refused for each in result.taken):
         sys.exit(_REFUSED)
-    sys.exit(_WAITS if any(each.changes or each.plain for each in taken) else 0)
+    sys.exit(_WAITS if any(each.changes or each.plain for each in result.taken) else 0)
 
 
-def _config(ctx: click.Context) -> Config | None:
-    """The host's configuration, which need not be there yet."""
-    path = host.config_path(ctx.obj)
-    named = ctx.obj or os.environ.get("COMMITD_CONFIG")
-    return host.load_config(path) if named or path.exists() else None
+def _refuse_other_places(directory: Path, name: str, config: Config | None) -> None:
+    """Only where there is a clone: a name that was mistyped makes no repository."""
+    hint = f"commitd init {shlex.quote(str(directory))} --host {name} makes a new one"
+    state = config.state_dir if config else DEFAULT_STATE_DIR
+    if directory.resolve().is_relative_to(state):
+        what, hint = "this is the agent's own", "take one of your own, from which you push"
+    elif not directory.is_dir():
+        what = "there is no such directory"
+    elif not any((directory / mark).exists() for mark in _MARKS):
+        what = f"there is neither {', '.join(_MARKS[:-1])} nor {_MARKS[-1]} in it"
+    else:
+        return
+    raise ConfigError(
+        f"DIR is to be a clone of your repository: {what}", where=str(directory), hint=hint
+    )
 
 
-def _sealing(
-    directory: Path, name: str, age: tuple[str, ...], config: Config | None
-) -> Sealing | None:
+def _sealing(age: tuple[str, ...], config: Config | None) -> Sealing | None:
     from agent.adapters.sops import BinarySops
-    from agent.control.takeover import Sealing
+    from agent.control.adopted_secrets import Sealing
 
     found = shutil.which("sops")
     sops = Path(found) if found else None
@@ -98,15 +103,30 @@ def _sealing(
         if age:
             raise ConfigError("there is no sops on this machine to encrypt with")
         return None
-    if age:
-        return Sealing(sops, age)
-    if (directory / ".sops.yaml").exists():
-        return Sealing(sops)
-    recipient = directory / "host" / name / "age.pub"
-    if recipient.exists():
-        words = recipient.read_text().split()
-        return Sealing(sops, tuple(word for word in words if word.startswith("age1")))
-    return None
+    return Sealing(sops, age)
+
+
+def _managed(config: Config | None) -> Callable[[Project], bool]:
+    """Whether an agent of this host runs a project: from its checkout, or by its journal."""
+    state = config.state_dir if config else DEFAULT_STATE_DIR
+    names: frozenset[str] = frozenset()
+    with suppress(OSError, CommitdError):  # for who may not read it, there is the checkout
+        if (state / "journal.db").exists():
+            names = frozenset(Journal(state / "journal.db", read_only=True).releases())
+    return lambda project: project.name in names or _in_checkout(project.directory, state)
+
+
+def _in_checkout(directory: Path, state: Path) -> bool:
+    """Whether it is in ``state``, or in what some other configuration of an agent names."""
+    if directory.is_relative_to(state / "repo"):
+        return True
+    stacks = directory.parent
+    if (stacks.name, stacks.parent.name) != ("stacks", "repo"):
+        return False
+    try:
+        return (stacks.parent.parent / "journal.db").exists()
+    except OSError:  # closed to others, as a state directory is
+        return True
 
 
 async def _take(
@@ -115,7 +135,7 @@ async def _take(
     name: str,
     projects: tuple[str, ...],
     sealing: Sealing | None,
-) -> tuple[list[Taken], list[Container]]:
+) -> Result:
     from agent.adapters import compose_program
     from agent.adapters.clone import Clone
     from agent.adapters.engine import Engine
@@ -124,7 +144,10 @@ async def _take(
     docker_host = host.docker_host(config)
     program = await compose_program.find(docker_host, _TIMEOUT_S)
     async with Engine(docker_host) as engine:
-        return await Takeover(Clone(directory), name, program, engine, sealing).run(projects)
+        takeover = Takeover(
+            Clone(directory), name, program, engine, sealing=sealing, managed=_managed(config)
+        )
+        return await takeover.run(projects)
 
 
 def _encrypt(directory: Path, plain: str) -> str:
@@ -132,16 +155,17 @@ def _encrypt(directory: Path, plain: str) -> str:
     from agent.control.takeover import PLAIN_SUFFIX
 
     sealed = shlex.quote(plain.removesuffix(PLAIN_SUFFIX))
+    plain = shlex.quote(plain)
     types = "--input-type dotenv --output-type dotenv"
+    # Without a rule for the file SOPS refuses it, also when it is told for whom.
+    sops = f"sops --config /dev/null encrypt --age RECIPIENT,… {types}"
     return (
-        f"cd {shlex.quote(str(directory))} && sops encrypt --age RECIPIENT,… {types} "
-        f"--filename-override {sealed} {shlex.quote(plain)} > {sealed} && rm {shlex.quote(plain)}"
+        f"cd {shlex.quote(str(directory))} && {sops} --filename-override {sealed} {plain} "
+        f"> {sealed} && rm {plain}"
     )
 
 
-def _as_data(
-    directory: Path, name: str, taken: list[Taken], loose: list[Container]
-) -> dict[str, Any]:
+def _as_data(directory: Path, name: str, result: Result) -> dict[str, Any]:
     return {
         "host": name,
         "directory": str(directory),
@@ -158,14 +182,16 @@ def _as_data(
                 ],
                 "notes": each.notes,
             }
-            for each in taken
+            for each in result.taken
         ],
-        "not_in_a_project": [{"name": c.name, "image": c.image} for c in loose],
+        "not_in_a_project": [{"name": c.name, "image": c.image} for c in result.loose],
+        "managed": result.managed,
+        "rules_written": result.rules,
     }
 
 
-def _show(directory: Path, name: str, taken: list[Taken], loose: list[Container]) -> None:
-    for each in taken:
+def _show(directory: Path, name: str, result: Result) -> None:
+    for each in result.taken:
         if each.refused:
             _tell(f"{each.name}: cannot be adopted: {each.refused}")
             continue
@@ -181,17 +207,21 @@ def _show(directory: Path, name: str, taken: list[Taken], loose: list[Container]
             _tell(f"    secret, {state}: {', '.join(each.secret)}")
         for note in each.notes:
             _tell(f"    look at {note}")
-    for container in loose:
+    for container in result.loose:
         _tell(f"{container.name} ({container.image}): of no project; add a stack by hand")
-    if not taken:
-        _tell("No Compose project runs here.")
+    if result.managed:
+        _tell(f"left out, because commitd runs them already: {', '.join(result.managed)}")
+    if result.rules:
+        _tell(".sops.yaml: its rules name the new stacks now")
+    if not result.taken:
+        _tell("No other Compose project runs here." if result.managed else _NONE)
         return
-    if plain := [file for each in taken for file in each.plain]:
+    if plain := [file for each in result.taken for file in each.plain]:
         click.echo()
         _tell("Encrypt these before you commit (Git ignores them until then):")
         for file in plain:
             _tell(f"  {_encrypt(directory, file)}")
-    if any(each.files for each in taken):
+    if any(each.files for each in result.taken):
         click.echo()
         _tell(
             f"Then: git -C {shlex.quote(str(directory))} diff, commit, push; "

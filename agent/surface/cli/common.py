@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -13,10 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from agent.adapters import host
 from agent.adapters.journal import Journal
-from agent.domain.config import Config, duration
+from agent.domain.config import Config, duration, is_host_name
+from agent.domain.errors import ConfigError
 from agent.domain.verdict import doing
 from agent.surface.cli.terminal import clock, one_line, state
 
@@ -88,6 +91,31 @@ def look_now(config: Config) -> str:
 def load(ctx: click.Context) -> Config:
     """The host's configuration."""
     return host.load_config(host.config_path(ctx.obj))
+
+
+def load_if_there(ctx: click.Context) -> Config | None:
+    """The same for verbs that do without; None: there is none, and none was named."""
+    path = host.config_path(ctx.obj)
+    named = ctx.obj or os.environ.get("COMMITD_CONFIG")
+    return host.load_config(path) if named or path.exists() else None
+
+
+def for_host(ctx: click.Context, name: str | None) -> Config:
+    """The host's configuration, or one of defaults where there is none; ``name`` wins in it."""
+    config = load_if_there(ctx) or Config(host=platform.node(), remotes=())
+    if name is None:
+        return config
+    check_host_name(name)
+    return msgspec.structs.replace(config, host=name)
+
+
+def check_host_name(name: str) -> None:
+    """Raise :class:`ConfigError` for what cannot be the name of a host."""
+    if not is_host_name(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a host (letters, digits, '.', '_' and '-')",
+            where="--host",
+        )
 
 
 def load_for_work(ctx: click.Context) -> Config:

@@ -20,6 +20,7 @@ from agent.domain import plan as planning
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.effects import Effect, Sight
+from agent.domain.errors import PermanentError
 from agent.domain.model import Plan, Reason, Release, Revision, Stack, Tree
 from agent.domain.situation import Situation
 from agent.domain.source import Relation
@@ -40,25 +41,37 @@ Differences = Mapping[str, str | None]
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Plan for the files of a clone as they are, committed or not.",
 )
+@click.option("--host", "name", metavar="HOST", help="With --dir: the host's name in the clone.")
 @common.as_json
 @click.pass_context
-def command(ctx: click.Context, rev: str | None, directory: Path | None, *, as_json: bool) -> None:
+def command(
+    ctx: click.Context, rev: str | None, directory: Path | None, name: str | None, *, as_json: bool
+) -> None:
     """Show what the next cycle would do and why, for each stack and service, and do nothing.
 
     For the applied commit, or for any other that was fetched. Of a stack that is new to the agent
-    and runs already, it says whether anything of it would be recreated.
+    and runs already, it says whether anything of it would be recreated. With --dir it needs no
+    configuration: the host is called what the machine is called.
 
     Example: commitd plan --rev 1a2b3c4
     """
     import anyio
 
-    config = common.load(ctx)
     if rev and directory:
         raise click.UsageError("--rev or --dir, not both")
     if directory:
-        data = anyio.run(_of_directory, config, directory, backend="asyncio")
+        here = common.for_host(ctx, name)
+        try:
+            data = anyio.run(_of_directory, here, directory, backend="asyncio")
+        except PermanentError as err:
+            if name is None and err.where == f"host/{here.host}":
+                err.hint = f"{err.hint}; --host names another"
+            raise
         common.print_json(data) if as_json else show(data, ())
         return
+    if name:
+        raise click.UsageError("--host goes with --dir")
+    config = common.load(ctx)
     todo, sha = anyio.run(look, config, rev, backend="asyncio")
     journal = common.open_journal(config)
     sights: Mapping[str, Sight] = {}
@@ -66,7 +79,8 @@ def command(ctx: click.Context, rev: str | None, directory: Path | None, *, as_j
         if sys.stderr.isatty():
             click.echo(f"reading the files of {len(todo.deploys)} stacks …", err=True)
         sights = anyio.run(_preview, config, journal, todo, sha, backend="asyncio")
-    differences = anyio.run(_of_commit, config, todo, sha, backend="asyncio")
+    differences, closed = anyio.run(_of_commit, config, todo, sha, backend="asyncio")
+    sights = {**sights, **closed}
     left = anyio.run(_left_behind, config, todo, backend="asyncio")
     data = {"revision": sha, **as_data(todo, sights, journal.releases(), differences, left)}
     if as_json:
@@ -90,17 +104,17 @@ async def _of_directory(config: Config, directory: Path) -> dict[str, Any]:
             desired, listed, {}, time.time(), str(config.state_dir / "repo" / "stacks")
         )
     todo = planning.plan(found)
-    differences = await _differences(config, _new(todo, listed), tree, contents)
+    differences, closed = await _differences(config, _new(todo, listed), tree, contents)
     unseen = Sight(unknown="what happens to each service, before it is committed and fetched")
-    sights = {deploy.stack.name: unseen for deploy in todo.deploys}
+    sights = {deploy.stack.name: unseen for deploy in todo.deploys} | closed
     left = await _left_behind(config, todo)
     return {"revision": None, **as_data(todo, sights, found.releases, differences, left)}
 
 
-async def _of_commit(config: Config, todo: Plan, sha: str) -> Differences:
+async def _of_commit(config: Config, todo: Plan, sha: str) -> tuple[Differences, dict[str, Sight]]:
     new = _new(todo, containers.list_now(host.docker_host(config)))
     if not new:
-        return {}
+        return {}, {}
     repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
     inputs = {path: oid for stack in new for path, oid in stack.inputs}
     tree, contents = await repository.tree(sha), await repository.contents(inputs)
@@ -132,9 +146,10 @@ def _new(todo: Plan, listed: Iterable[Container]) -> list[Stack]:
 
 async def _differences(
     config: Config, stacks: list[Stack], tree: Tree, contents: Mapping[str, bytes]
-) -> Differences:
+) -> tuple[Differences, dict[str, Sight]]:
+    """How they differ from what runs, and what is unknown where a secret cannot be read here."""
     if not stacks:
-        return {}
+        return {}, {}
     from agent.adapters import compose_program
     from agent.adapters.engine import Engine
     from agent.control.adopt import Adopter
@@ -144,8 +159,15 @@ async def _differences(
     program = await compose_program.find(docker_host, config.converge.timeout)
     async with Engine(docker_host) as engine:
         opened = await open_secrets(config, engine, stacks, contents)
+        closed = {}
+        for stack in stacks:
+            if missing := [f.path for f in stack.environment if f.secret and f.path not in opened]:
+                unknown = f"whether it runs as declared: {missing[0]} cannot be decrypted here"
+                closed[stack.name] = Sight(unknown=unknown)
+        known = [stack for stack in stacks if stack.name not in closed]
         adopter = Adopter(program, engine)
-        return await rehearse(program, adopter, stacks, tree=tree, contents=contents, opened=opened)
+        found = await rehearse(program, adopter, known, tree=tree, contents=contents, opened=opened)
+    return found, closed
 
 
 async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> dict[str, Sight]:
