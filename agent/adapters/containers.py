@@ -18,6 +18,7 @@ from typing import Any
 from agent.domain import adjustable, namespaces
 from agent.domain.container import Container
 from agent.domain.errors import UnreachableError
+from agent.domain.health_check import HealthCheck
 
 TIMEOUT_S = 10.0
 START_DOCKER = "if Docker is stopped: systemctl start docker"
@@ -168,6 +169,19 @@ def _joined(*modes: str | None) -> frozenset[str]:
     """The containers that these modes of namespaces name, by ID or name."""
     pairs = ((mode or "").partition(":") for mode in modes)
     return frozenset(name for kind, _, name in pairs if kind == "container" and name)
+
+
+def health_check_of(raw: Mapping[str, Any]) -> HealthCheck | None:
+    """What checks the health of an inspected container: its image's word with its file's over it.
+
+    The engine has times in nanoseconds and 0 where nobody says anything.
+    """
+    check = raw["Config"].get("Healthcheck") or {}
+    if (check.get("Test") or ["NONE"])[0] == "NONE":
+        return None
+    times = ("Interval", "Timeout", "StartPeriod", "StartInterval")
+    interval, timeout, period, early = (float(check.get(key) or 0) / 1e9 for key in times)
+    return HealthCheck.of(interval, timeout, int(check.get("Retries") or 0), period, early)
 
 
 def volumes_of(raw: Mapping[str, Any]) -> list[str]:

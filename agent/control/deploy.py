@@ -17,12 +17,13 @@ from agent.adapters.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
-from agent.control.bring_up import STOPPING, Batch, BringUp, Files, StartError
+from agent.control.bring_up import BringUp
 from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
 from agent.control.ready import Ready, running_services
 from agent.control.restore import Restorer
 from agent.control.stacks import Stacks
+from agent.control.starting import STOPPING, Batch, Files, StartError
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (

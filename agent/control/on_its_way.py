@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from agent.control.bring_up import Batch
 from agent.control.ready import Ready, running_services
+from agent.control.starting import Batch
 from agent.domain.container import Container
 from agent.domain.model import Deploy, Outcome, Reason, Release, Stack
 

@@ -4,7 +4,7 @@ claimed ─▶ look ─▶ problem? refused, nothing was touched
 │
 ├─ something has to be made: wait for others that make it, and look again
 ▼
-Compose makes what is missing ─▶ release ─▶ … ─▶ left_behind
+Compose makes what is missing ─▶ the next one ─▶ … ─▶ left_behind
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -30,7 +30,7 @@ log = logging.getLogger("commitd.stacks")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a stack may make now, for as long as it is not released.
+    """What a stack may make now.
 
     ``networks`` are the engine's before, ``diverged`` the stack's that Compose makes anew.
     """
@@ -38,7 +38,6 @@ class Claim:
     to_make: frozenset[str] = frozenset()
     networks: tuple[Raw, ...] = ()
     diverged: tuple[Declared, ...] = ()
-    release: Callable[[], None] = field(default=lambda: None)
 
 
 class Provisioner:
@@ -66,7 +65,7 @@ class Provisioner:
                 held.callback(self._let_go, name, lock)
             if claim.to_make:
                 claim = await self.look(ready, changed=changed)
-            yield Claim(claim.to_make, claim.networks, claim.diverged, held.close)
+            yield claim
 
     def _let_go(self, name: str, lock: anyio.Lock) -> None:
         if not lock.statistics().tasks_waiting:

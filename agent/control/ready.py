@@ -32,6 +32,11 @@ class Ready:
         found = {image for each in running for image in (each.image, *each.hooks) if image}
         return frozenset(found) if not self.stack.build else frozenset(filter(pinned, found))
 
+    @property
+    def waits(self) -> bool:
+        """Whether services of it are started only once others are healthy, or have ended well."""
+        return any(service.waits for service in self.services.values())
+
     def files(self, service: str) -> tuple[tuple[str, str], ...]:
         """The repository's files that are mounted into the service, secrets by their ciphertext.
 

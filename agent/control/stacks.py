@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from agent.adapters.compose import Compose, StillWaitingError
+from agent.adapters.compose import Compose
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.journal import Journal
@@ -63,11 +63,10 @@ class Stacks:
         accepted = await self._step(self._compose.accept(invocation))
         return Ready(stack, accepted.invocation, accepted.services, accepted.resources)
 
-    async def start(self, ready: Ready, made: Callable[[], None] = lambda: None) -> list[Container]:
-        """Bring it up from images that are here; the containers there are then.
+    async def make(self, ready: Ready) -> list[Container]:
+        """Create and recreate what differs, from images that are here; the containers then.
 
-        ``made`` is called once its networks and volumes are there. Where services wait for each
-        other, for ``health_timeout`` at most, then :class:`StillWaitingError`. Raises
+        All of it is started as well, unless services wait for each other. Raises
         :class:`CommitdError`.
         """
         if not ready.services:  # Compose would take that for a mistake
@@ -75,34 +74,47 @@ class Stacks:
             return await self.containers(ready.stack.name)
         await self._unpause(ready.stack.name)
         try:
-            await self._up(ready, made)
-        except StillWaitingError:
-            raise
+            await self._make(ready)
         except CommitdError as err:
-            stuck = await unsound.unstartable(self._engine, ready.stack.name, ready.services)
-            if not stuck:
+            if not await self.mend(ready):
                 raise await ports.explained(self._engine, err) from None
-            for service in stuck:
-                remade = self._compose.recreate(ready.invocation, service, start=False)
-                await self._step(remade)
-            await self._up(ready, made)
+            await self._make(ready)
         return await self._named_right(ready.stack.name, ready.services)
 
-    async def _up(self, ready: Ready, made: Callable[[], None]) -> None:
-        if any(service.waits for service in ready.services.values()):
+    async def _make(self, ready: Ready) -> None:
+        if ready.waits:
             # Only the waiting may be cut short: a container that was half recreated is gone.
             await self._step(self._compose.create(ready.invocation))
-            made()
-            limit_s = ready.stack.settings.health_timeout
-            await self._step(self._compose.start(ready.invocation, limit_s))
         else:
             await self._step(self._compose.up(ready.invocation))
 
     async def recreate(self, ready: Ready, services: Iterable[str]) -> list[Container]:
-        """Replace the containers of these services by equal ones; those there are then."""
+        """Replace the containers of these services by equal ones; those there are then.
+
+        Like all others they are not started yet if services wait for each other.
+        """
         for service in services:
-            await self._step(self._compose.recreate(ready.invocation, service))
+            again = self._compose.recreate(ready.invocation, service, start=not ready.waits)
+            await self._step(again)
         return await self._named_right(ready.stack.name, ready.services)
+
+    async def mend(self, ready: Ready) -> bool:
+        """Replace the containers that no start brings back; whether there are any."""
+        stuck = await unsound.unstartable(self._engine, ready.stack.name, ready.services)
+        for service in stuck:
+            await self._step(self._compose.recreate(ready.invocation, service, start=False))
+        return bool(stuck)
+
+    async def start(self, ready: Ready, limit_s: float) -> None:
+        """Start services that wait for each other, for ``limit_s`` at most.
+
+        Then raises :class:`StillWaitingError`; and :class:`PermanentError` when one of those that
+        others wait for is not well, which it still may become.
+        """
+        try:
+            await self._step(self._compose.start(ready.invocation, limit_s))
+        except CommitdError as err:
+            raise await ports.explained(self._engine, err) from None
 
     async def put_back(self, ready: Ready, replaced: Collection[str]) -> list[Container]:
         """Have again what somebody else removed, stopped or paused; the containers there are then.
@@ -110,9 +122,8 @@ class Stacks:
         Services whose containers somebody ``replaced`` look right to Compose by their labels.
         Raises :class:`CommitdError`.
         """
-        for service in replaced:
-            await self._step(self._compose.recreate(ready.invocation, service))
-        return await self.start(ready)
+        await self.recreate(ready, replaced)
+        return await self.make(ready)
 
     async def reaction(
         self,

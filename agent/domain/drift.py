@@ -86,13 +86,15 @@ def looks_well(containers: Iterable[Container]) -> bool:
     ``containers`` are those of its project. Without a health check, what runs for less than a
     minute may be about to crash once more.
     """
-    mine = [
-        c for c in containers if c.service and not (c.one_off or c.name.startswith(KEPT_PREFIX))
-    ]
+    found = list(containers)
+    return is_well(found) and not any(c.health is None and c.young for c in _services(found))
+
+
+def is_well(containers: Iterable[Container]) -> bool:
+    """Whether all of a project runs, or has ended well, and nothing calls it less than healthy."""
+    mine = _services(containers)
     return bool(mine) and all(
-        settled(c, finishes=True)
-        and c.state != "restarting"
-        and (c.health == "healthy" or (c.health is None and not c.young))
+        settled(c, finishes=True) and c.state != "restarting" and c.health in {None, "healthy"}
         for c in mine
     )
 
@@ -112,6 +114,12 @@ def _adjusted(subject: str, service: Service, container: Container) -> list[Caus
     elif container.settings is not None:
         changed += adjustable.differences(service.settings, container.settings)
     return [Cause(f"{subject} {name}", before, after) for name, before, after in changed]
+
+
+def _services(containers: Iterable[Container]) -> list[Container]:
+    return [
+        c for c in containers if c.service and not (c.one_off or c.name.startswith(KEPT_PREFIX))
+    ]
 
 
 def _ended(cut: CutOff) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.domain.container import Container
+from agent.domain.health_check import HealthCheck
 
 CRASHES = 3
-"""As many restarts since it came up are a crash loop."""
+"""As many restarts since it came up are a crash loop, until it runs steadily."""
+PATIENCE = 4
+"""Who has crashed so often must run as many times longer than others to be steady; and trouble that
+may pass must go on for as long to be final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,19 @@ class Sight:
     """One container as it was inspected.
 
     ``restarts`` are those by the engine since it was started. ``up_s`` is for how many seconds it
-    has run, 0 when it does not.
+    has run, 0 when it does not. Its health ``check`` has failed ``streak`` times in a row.
     """
 
     container: Container
     restarts: int = 0
     up_s: float = 0.0
+    check: HealthCheck | None = None
+    streak: int = 0
+
+    def steady_in_s(self, steady_s: float) -> float:
+        """How much longer it must run to be steady, in seconds, if no health check tells it."""
+        needed_s = steady_s * (PATIENCE if self.restarts >= CRASHES else 1)
+        return max(0.0, needed_s - self.up_s)
 
 
 class Trouble(StrEnum):
@@ -82,7 +93,8 @@ class Trouble(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What is not well yet: ``final`` when waiting would not help. ``subject`` is a container or,
-    where there is none, a service.
+    where there is none, a service. Trouble that may pass is final once it goes on for too long,
+    which no single look can tell.
 
     What somebody ``outside`` did to the release is no fault of it, and is put right.
     """
@@ -99,29 +111,43 @@ class Finding:
         """Whose it is."""
         return (self.container and self.container.service) or self.subject
 
+    @property
+    def waits(self) -> bool:
+        """Whether it was not started yet: then it waits for others, which are to blame."""
+        container = self.container if self.trouble is Trouble.STOPPED else None
+        return container is not None and not container.alive
+
     def __str__(self) -> str:
         return f"{self.subject} {self.trouble.value}" + (f" {self.detail}" if self.detail else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """What is known of others who touch a release that was started.
+class Known:
+    """What is known beside what one look shows; all are IDs of containers.
 
-    ``stopped`` are the IDs of containers that somebody told to end. ``made`` are those that were
-    there once all of it was started; None: nobody knows.
+    ``stopped``: somebody told them to end. ``made``: they were there once the release was made;
+    None: nobody knows. ``pending``: they were not started yet since then.
     """
 
     stopped: Collection[str] = frozenset()
     made: Collection[str] | None = None
+    pending: Collection[str] = frozenset()
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """The first of them in one line."""
+    return "; ".join(str(finding) for finding in findings[:3])
 
 
 def judge(
     expected: Mapping[str, Expected],
     sights: Iterable[Sight],
     steady_s: float,
-    outside: Outside = Outside(),
+    known: Known = Known(),
 ) -> list[Finding]:
     """All that is not well, the final things first; empty: the release is up and well.
+
+    What one look shows: see :mod:`agent.domain.patience` for what goes on for too long.
 
     ``sights`` are the containers of the project without one-offs, all of which were there once:
     one that is missing was removed from outside.
@@ -136,17 +162,12 @@ def judge(
             trouble = Trouble.MISSING if len(found) < service.scale else Trouble.SURPLUS
             detail = f"({len(found)} of {service.scale} containers)"
             findings.append(Finding(trouble, name, final=False, detail=detail, outside=True))
-        looks = (_look(sight, service, steady_s, outside) for sight in found)
+        looks = (_look(sight, service, steady_s, known) for sight in found)
         findings += [finding for finding in looks if finding]
-    return sorted(findings, key=lambda each: (not each.final, _waits(each), each.subject))
+    return sorted(findings, key=lambda each: (not each.final, each.waits, each.subject))
 
 
-def _waits(finding: Finding) -> bool:
-    """Whether it was never started: then it waits for others, which are to blame."""
-    return finding.container is not None and finding.container.state == "created"
-
-
-def _look(sight: Sight, service: Expected, steady_s: float, outside: Outside) -> Finding | None:
+def _look(sight: Sight, service: Expected, steady_s: float, known: Known) -> Finding | None:
     container = sight.container
 
     def finding(trouble: Trouble, *, final: bool = False, detail: str = "") -> Finding:
@@ -156,28 +177,31 @@ def _look(sight: Sight, service: Expected, steady_s: float, outside: Outside) ->
         return replace(finding(trouble, detail=detail), outside=True)
 
     if service.image and not _same_image(container.image, service.image):
-        if outside.made is not None and container.id not in outside.made:
+        if known.made is not None and container.id not in known.made:
             return touched(Trouble.REPLACED, f"({container.image})")
         return finding(Trouble.IMAGE, final=True, detail=f"({container.image})")
     if container.state == "paused":
         return touched(Trouble.PAUSED)
-    if container.state == "exited" and container.id in outside.stopped:
+    if container.id in known.pending and not container.alive:
+        return finding(Trouble.STOPPED, detail=f"({container.state})")
+    if container.state == "exited" and container.id in known.stopped:
         return touched(Trouble.HALTED)
-    if sight.restarts >= CRASHES:
-        return finding(Trouble.CRASH_LOOP, final=True, detail=f"({sight.restarts} times)")
     if container.state == "exited":
         if container.exit_code == 0 and service.finishes:
             return None
         return finding(Trouble.EXITED, final=True, detail=str(container.exit_code))
+    if container.state == "running":
+        if container.health == "healthy":
+            return None
+        if container.health is None and not sight.steady_in_s(steady_s):
+            return None
+    if sight.restarts >= CRASHES:
+        return finding(Trouble.CRASH_LOOP, detail=f"({sight.restarts} times)")
     if container.state != "running":
         return finding(Trouble.STOPPED, detail=f"({container.state})")
-    if container.health == "unhealthy":
-        return finding(Trouble.UNHEALTHY, final=True)
-    if container.health == "starting":
-        return finding(Trouble.STARTING)
-    if container.health is None and sight.up_s < steady_s:
+    if container.health is None:
         return finding(Trouble.YOUNG)
-    return None
+    return finding(Trouble.UNHEALTHY if container.health == "unhealthy" else Trouble.STARTING)
 
 
 def _same_image(shown: str, wanted: str) -> bool:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 STACK = "stacks/web/compose.yaml"
 
 
-def _check(test: str, *, retries: int = 1) -> str:
-    return f"    healthcheck: {{test: [CMD, {test}], interval: 200ms, retries: {retries}}}\n"
+def _check(test: str, *, retries: int = 1, more: str = "") -> str:
+    words = f"test: [CMD, {test}], interval: 200ms, retries: {retries}{more}"
+    return f"    healthcheck: {{{words}}}\n"
 
 
 def _files(stacks: Mapping[str, str]) -> dict[str, str | bytes | None]:
@@ -44,7 +45,7 @@ def test_each_way_of_not_being_well_is_named_with_the_last_words(fleet: Fleet) -
             more=f"    command: [sh, -c, '{says} exit 3']\n    environment: {{S: '${{S}}'}}\n"
         ),
         "late": "x-commitd: {health_timeout: 1s}\n"
-        + fleet.compose(more=_check("'false'", retries=100)),
+        + fleet.compose(more=_check("'false'", retries=3, more=", timeout: 200ms")),
         "well": fleet.compose(),
     }
     secret = fleet.box.encrypt("S=zq8xhidden\n")
@@ -57,7 +58,7 @@ def test_each_way_of_not_being_well_is_named_with_the_last_words(fleet: Fleet) -
     assert errors["loop"].startswith("loop-app-1 crashes again and again (")
     assert "its last words: so long" in errors["loop"]
     assert errors["ends"].startswith("ends-app-1 has ended with 3; its last words: token=")
-    assert errors["late"] == "late-app-1 is not healthy yet after 1 s"
+    assert errors["late"].startswith("late-app-1 is unhealthy")
     assert errors["well"] is None
     for name in stacks.keys() - {"well"}:
         assert errors[name] in result.stdout
@@ -123,12 +124,12 @@ def test_the_last_words_of_an_init_container_that_failed_are_in_the_error(fleet:
 
 def test_a_release_that_becomes_well_late_is_kept_as_it_is(fleet: Fleet) -> None:
     """Nobody has to say retry; what runs is not touched, and is asked about no second time."""
-    more = "    volumes: [./a.conf:/x:ro]\n" + _check("test, -e, /ok", retries=1000000)
+    more = "    volumes: [./a.conf:/x:ro]\n" + _check("test, -e, /ok")
     late = "x-commitd: {health_timeout: 1s}\n" + fleet.compose(more=more)
     fleet.commit("late", {**_files({"web": late}), "stacks/web/a.conf": "x"})
     host = fleet.host()
     with host.running() as agent:
-        agent.says("web-app-1 is not healthy yet after 1 s")
+        agent.says("web-app-1 is unhealthy")
         before = fleet.box.engine.inspect("web-app-1")
         fleet.box.engine.run("exec", "web-app-1", "touch", "/ok")
         agent.says("in sync with")
@@ -144,7 +145,7 @@ def test_a_release_that_becomes_well_late_is_kept_as_it_is(fleet: Fleet) -> None
     assert host.json("status")["stacks"][0]["sync"] == "synced"
 
 
-def test_services_that_wait_for_one_that_never_is_healthy_wait_no_longer_than_the_gate(
+def test_a_database_that_never_is_healthy_is_to_blame_and_not_what_waits_for_it(
     fleet: Fleet,
 ) -> None:
     good = fleet.compose(service="db") + f"  app: {{image: '{fleet.idle}', depends_on: [db]}}\n"
@@ -152,11 +153,10 @@ def test_services_that_wait_for_one_that_never_is_healthy_wait_no_longer_than_th
     host = fleet.host()
     assert host.once().returncode == 0
     stuck = (
-        "x-commitd: {health_timeout: 2s}\n"
-        + fleet.compose(
+        fleet.compose(
             service="db",
             more="    command: [sh, -c, 'echo no disk; exec tail -f /dev/null']\n"
-            + _check("'false'", retries=1000000),
+            + _check("'false'"),
         )
         + f"  app:\n    image: {fleet.idle}\n    hostname: new\n"
         + "    depends_on: {db: {condition: service_healthy}}\n"
@@ -164,12 +164,69 @@ def test_services_that_wait_for_one_that_never_is_healthy_wait_no_longer_than_th
     fleet.commit("stuck", {STACK: stuck})
     result = host.once()
     assert result.returncode == 1
-    assert "web-db-1 is not healthy yet; web-app-1 does not run (created) after 2 s" in (
-        result.stdout
-    )
+    assert "web-db-1 is unhealthy; web-app-1 does not run (created); " in result.stdout
     assert "its last words: no disk; it is back at" in result.stdout
     assert fleet.running().keys() == {"web-app-1", "web-db-1"}
     assert fleet.box.engine.inspect("web-db-1")["Config"].get("Healthcheck") is None
+
+
+def test_what_the_engine_calls_normal_is_waited_for(fleet: Fleet) -> None:
+    """Crashes until the database answers, unhealthy before healthy, a start that takes long."""
+    ok = "test, -e, /data/ok"
+    shared = "    volumes: [data:/data]\n"
+    volumes = "volumes: {data: {}}\n"
+    loop = "test -e /data/ok || exit 1; exec tail -f /dev/null"
+    waits = f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+    stacks = {
+        "crash": fleet.compose(service="db", more=_check(ok, retries=1000) + shared)
+        + waits
+        + f"    restart: always\n    command: [sh, -c, '{loop}']\n{shared}{volumes}",
+        "sick": fleet.compose(service="db", more=_check(ok, retries=10) + shared)
+        + f"{waits}    depends_on: {{db: {{condition: service_healthy}}}}\n{volumes}",
+        "slow": "x-commitd: {health_timeout: 1s}\n"
+        + fleet.compose(service="db", more=_check(ok, more=", start_period: 60s") + shared)
+        + volumes,
+    }
+    fleet.commit("first", _files(stacks))
+    host, engine = fleet.host(), fleet.box.engine
+
+    def health(container: str) -> str:
+        if container not in fleet.running():
+            return ""
+        return str(engine.inspect(container)["State"]["Health"]["Status"])
+
+    def crashes() -> int:
+        found = [c for c in engine.containers() if "/crash-app-1" in c["Names"]]
+        return engine.inspect(found[0]["Id"])["RestartCount"] if found else 0
+
+    with host.running() as agent:
+        wait_until(lambda: health("sick-db-1") == "unhealthy", what="a database to be unhealthy")
+        engine.run("exec", "sick-db-1", "touch", "/data/ok")
+        wait_until(lambda: crashes() > 4, what="a few crashes")
+        engine.run("exec", "crash-db-1", "touch", "/data/ok")
+        wait_until(lambda: "sick-app-1" in fleet.running(), what="what waited to start")
+        engine.run("exec", "slow-db-1", "touch", "/data/ok")
+        agent.says("in sync with")
+    assert set(_errors(host).values()) == {None}
+
+
+def test_a_mounted_file_that_mends_a_database_reaches_it_although_others_wait_for_it(
+    fleet: Fleet,
+) -> None:
+    stack = (
+        fleet.compose(
+            service="db",
+            more="    volumes: [./a.conf:/x:ro]\n" + _check("grep, -q, good, /x"),
+        )
+        + f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+        + "    depends_on: {db: {condition: service_healthy}}\n"
+    )
+    fleet.commit("bad", {**_files({"web": stack}), "stacks/web/a.conf": "bad"})
+    host = fleet.host()
+    assert "web-db-1 is unhealthy" in host.once().stdout
+    fleet.commit("mended", {"stacks/web/a.conf": "good"})
+    assert host.once().returncode == 0
+    assert fleet.running().keys() == {"web-db-1", "web-app-1"}
 
 
 def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from agent.adapters.containers import from_inspect
 from agent.domain.container import SERVICE as SERVICE_LABEL
-from agent.domain.gate import CRASHES, Expected, Finding, Outside, Sight, Trouble, judge
+from agent.domain.gate import CRASHES, Expected, Finding, Known, Sight, Trouble, judge
 from tests.unit.builders import container
 
 STEADY_S = 10.0
@@ -43,10 +43,10 @@ def judged(service: Expected, *sights: Sight) -> list[Finding]:
         (SERVICE, sight(up_s=STEADY_S - 0.1), Trouble.YOUNG, False),
         (SERVICE, sight(health="healthy", up_s=0.1), None, False),
         (SERVICE, sight(health="starting"), Trouble.STARTING, False),
-        (SERVICE, sight(health="unhealthy"), Trouble.UNHEALTHY, True),
+        (SERVICE, sight(health="unhealthy"), Trouble.UNHEALTHY, False),
         (SERVICE, sight(restarts=CRASHES - 1), None, False),
-        (SERVICE, sight(restarts=CRASHES), Trouble.CRASH_LOOP, True),
-        (SERVICE, sight(state="restarting", restarts=CRASHES), Trouble.CRASH_LOOP, True),
+        (SERVICE, sight(restarts=CRASHES), Trouble.CRASH_LOOP, False),
+        (SERVICE, sight(state="restarting", restarts=CRASHES), Trouble.CRASH_LOOP, False),
         (SERVICE, sight(state="restarting", restarts=1), Trouble.STOPPED, False),
         (SERVICE, sight(state="created"), Trouble.STOPPED, False),
         (SERVICE, sight(state="paused"), Trouble.PAUSED, False),
@@ -107,9 +107,9 @@ def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
     )
     assert [str(finding) for finding in found] == [
         "web-b-1 has ended with 3",
-        "web-d-1 is unhealthy",
         "c was removed from outside (0 of 1 containers)",
         "web-a-1 is not healthy yet",
+        "web-d-1 is unhealthy",
         "web-aa-1 does not run (created)",
     ]
 
@@ -128,8 +128,8 @@ def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
 def test_what_somebody_else_did_to_a_container_is_not_blamed_on_its_release(
     service: Expected, seen: Sight, trouble: Trouble | None
 ) -> None:
-    outside = Outside(stopped={"id-web-app-1"}, made={"id-others"})
-    found = judge({"app": service}, [seen], STEADY_S, outside)
+    known = Known(stopped={"id-web-app-1"}, made={"id-others"})
+    found = judge({"app": service}, [seen], STEADY_S, known)
     assert [each.trouble for each in found] == ([trouble] if trouble else [])
     assert all(each.outside and not each.final and each.service == "app" for each in found)
 

@@ -29,6 +29,7 @@ RULES = {
     "shared": "each network and volume of a host is declared by one stack",
     "external": "somebody makes each external network and volume",
     "after": "the order of stacks can be kept",
+    "health-timeout": "no stack has less time than its health checks may take",
     "unused": "every stack runs somewhere",
     "data-in-tree": "containers write nothing into the checkout",
     "no-compose": "Docker Compose is there to resolve the stacks",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.domain import hooks, ignored, images, policy
+from agent.domain.checks import health
 from agent.domain.checks.places import Places
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
@@ -23,6 +24,7 @@ def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Fin
     yield from pins(stack, model, places)
     yield from _data(model, root, places)
     yield from _reactions(stack, model, places)
+    yield from health.judge(stack, model, places)
 
 
 def without_effect(stack: Stack) -> Iterator[Finding]:

@@ -1,0 +1,60 @@
+"""What is waited for by the gate, and what may be done to it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.domain.container import Container
+from agent.domain.gate import Expected, Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A release that is waited for.
+
+    ``timeout_s`` is its own word. ``until`` says why nobody waits any more, or None. ``after`` are
+    the stacks that come before it. None of ``secrets`` may be shown.
+    """
+
+    project: str
+    services: Mapping[str, Expected]
+    timeout_s: float
+    until: Callable[[], str | None]
+    secrets: Iterable[str] = ()
+    after: Collection[str] = ()
+
+
+class Steps(Protocol):
+    """What is done to a release while it is waited for.
+
+    ``waits``: services of it start only after others are healthy. ``made`` are its containers.
+    """
+
+    waits: bool
+    made: Collection[Container]
+    began_at: float
+    """Since when it is started, in seconds since the epoch."""
+
+    @property
+    def stale(self) -> Collection[str]:
+        """Services of it that run on with files that are others by now."""
+
+    async def start(self, limit_s: float) -> None:
+        """Start its services one after the other, for ``limit_s`` at most.
+
+        Raises :class:`PermanentError` when one waits for another that is not well.
+        """
+
+    async def started(self) -> None:
+        """What is due once all of it is started, or cannot be while this is not done."""
+
+    async def mend(self) -> bool:
+        """Replace the containers that no start brings back; whether there are any."""
+
+    async def put_back(self, findings: Sequence[Finding]) -> None:
+        """Put right what somebody did to it, but do not start what waits for others.
+
+        Raises :class:`CommitdError` if that cannot be done at all, not if it fails this time.
+        """
