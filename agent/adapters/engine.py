@@ -76,11 +76,11 @@ class Helpers:
         return frozenset(self._ids)
 
     def add(self, container_id: str) -> None:
-        """Called before the container starts."""
+        """Called before the container starts. May block."""
         self._ids.add(container_id)
 
     def discard(self, container_id: str) -> None:
-        """Called when it is gone."""
+        """Called when it is gone. May block."""
         self._ids.discard(container_id)
         self._gone.append(container_id)
 

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from agent.adapters.engine import CALL_TIMEOUT_S, AbsentError, Engine
+from agent.adapters.tasks import to_the_end
 from agent.domain.errors import CommitdError
 
 HELPER_LABEL = "io.commitd.helper"
@@ -59,8 +60,8 @@ async def run_helper(
     name = f"commitd-sops-{secrets.token_hex(4)}"
     async with engine.asking("create the helper") as docker:
         container = await docker.containers.create(config, name=name)
-    engine.helpers.add(container.id)
     try:
+        await to_the_end(lambda: engine.helpers.add(container.id))
         async with engine.asking("run the helper", timeout_s):
             out = bytearray()
             stream = container.attach(stdin=True, stdout=True, stderr=True)
@@ -76,7 +77,7 @@ async def run_helper(
         with anyio.move_on_after(CALL_TIMEOUT_S, shield=True), suppress(CommitdError):
             async with engine.asking("remove the helper"):
                 await container.delete(force=True)
-        engine.helpers.discard(container.id)
+        await to_the_end(lambda: engine.helpers.discard(container.id))
 
 
 async def remove_helper(engine: Engine, container_id: str) -> None:

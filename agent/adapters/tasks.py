@@ -6,13 +6,25 @@ the agent uses ``except*``, and every task group is this one; the unit tests see
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from agent.domain.errors import CommitdError
+
+_Result = TypeVar("_Result")
+
+
+async def to_the_end(work: Callable[[], _Result]) -> _Result:
+    """Do ``work``, which blocks, in a thread; being cancelled comes after it."""
+    done: list[_Result] = []
+    with anyio.CancelScope(shield=True):
+        done.append(await anyio.to_thread.run_sync(work))
+    return done[0]
 
 
 @asynccontextmanager

@@ -7,8 +7,10 @@ import os
 import resource
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+
+import anyio.to_thread
 
 from agent.adapters import compose, compose_program, host, process, sops
 from agent.adapters.engine import Engine, Helpers
@@ -16,6 +18,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
+from agent.adapters.tasks import to_the_end
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import BringUp
@@ -77,13 +80,14 @@ async def assemble(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
     host.prepare_directories(config)
-    with host.only_agent(config):
+    with ExitStack() as held:
+        await anyio.to_thread.run_sync(held.enter_context, host.only_agent(config))
         await _check_git()
         docker_host = host.docker_host(config)
         program = await compose_program.find(docker_host, config.converge.timeout)
-        journal = Journal(config.state_dir / "journal.db")
+        journal = await anyio.to_thread.run_sync(Journal, config.state_dir / "journal.db")
         try:
-            if closed := journal.close_open_actions():
+            if closed := await anyio.to_thread.run_sync(journal.close_open_actions):
                 log.warning("%d actions were cut short when the agent ended", closed)
             repository = Repository(
                 config.state_dir / "repo", config.branch, host.install_askpass(config)
@@ -91,24 +95,36 @@ async def assemble(
             await repository.prepare()
             await complete_records(journal, repository)
             async with Engine(docker_host, JournalledHelpers(journal)) as engine:
+                names = [remote.name for remote in config.remotes]
+                remotes = await anyio.to_thread.run_sync(
+                    Remotes, names, journal, config.runtime_dir
+                )
                 parts = _wire(
-                    config, journal, repository, engine, program, pulse=pulse, stopping=stopping
+                    config,
+                    journal,
+                    repository,
+                    engine=engine,
+                    program=program,
+                    remotes=remotes,
+                    pulse=pulse,
+                    stopping=stopping,
                 )
                 try:
                     yield parts
                 finally:
-                    parts.judge.keep()
+                    await to_the_end(parts.judge.keep)
         finally:
-            journal.close()
+            await to_the_end(journal.close)
 
 
 def _wire(
     config: Config,
     journal: Journal,
     repository: Repository,
+    *,
     engine: Engine,
     program: compose.Compose,
-    *,
+    remotes: Remotes,
     pulse: Callable[[], None],
     stopping: Callable[[], bool],
 ) -> Parts:
@@ -128,8 +144,6 @@ def _wire(
         partial(host.read_key, settings) if settings else no_key,
         repository.contents,
     )
-    names = [remote.name for remote in config.remotes]
-    remotes = Remotes(names, journal, config.runtime_dir)
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
     shield = Shield(engine, journal)
     bring_up = BringUp(

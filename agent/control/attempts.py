@@ -19,6 +19,7 @@ from tenacity import (
 )
 
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import to_the_end
 from agent.domain.errors import (
     CommitdError,
     HeldError,
@@ -102,8 +103,7 @@ class Attempts:
             except CommitdError as err:
                 log.error("%s: %s, but %s", outcome.subject, outcome.status.value, err)  # noqa: TRY400
 
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(write)
+        await to_the_end(write)
 
     async def refuse_suspended(self, subject: str) -> None:
         """A person may have taken it out of our hands since the plan was made.

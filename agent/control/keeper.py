@@ -14,6 +14,7 @@ from agent.adapters.engine import Engine
 from agent.adapters.evictions import Evicted
 from agent.adapters.guard import Guard
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import to_the_end
 from agent.control.evict import Evictor, kept_name
 from agent.control.shield import Shield
 from agent.domain import ownership
@@ -117,7 +118,7 @@ class Keeper:
             status, error = Status.FAILED, str(err)
             raise
         finally:
-            self._journal.finish(number, status, error=error)
+            await to_the_end(lambda: self._journal.finish(number, status, error=error))
 
     async def _hand_back(self, record: Evicted, container: Container) -> None:
         await hand_back(self._engine, self._journal, record, container)

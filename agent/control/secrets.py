@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -16,6 +17,7 @@ from agent.adapters.invocation import Invocation
 from agent.adapters.journal import Journal
 from agent.adapters.plaintext import Owner, PlaintextStore
 from agent.adapters.sops import Decryptor, Opened, Sealed
+from agent.adapters.tasks import to_the_end
 from agent.control.failures import Failures
 from agent.domain import dotenv, plaintext_faults, sealed, secret_faults
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
@@ -67,7 +69,7 @@ class SecretKeeper:
         their plaintext stays.
         """
         needed = _needed(desired)
-        have = self._journal.plaintext()
+        have = await anyio.to_thread.run_sync(self._journal.plaintext)
         stale = await anyio.to_thread.run_sync(self._stale, needed, have)
         self._failures.forget_all_but(stale)
         failures = await self._decrypt(stale) if stale else {}
@@ -162,7 +164,7 @@ class SecretKeeper:
     async def tidy(self, desired: DesiredState, kept: frozenset[str]) -> None:
         """Delete the plaintext that neither ``desired`` nor what runs needs; ``kept`` as above."""
         needed = {path for stack in desired.stacks for path in stack.secrets}
-        left = self._journal.plaintext().keys() - needed
+        left = (await anyio.to_thread.run_sync(self._journal.plaintext)).keys() - needed
         if not left:
             return
         releases = await anyio.to_thread.run_sync(self._journal.releases)
@@ -176,7 +178,7 @@ class SecretKeeper:
             except OSError as err:
                 log.warning("the plaintext of %s cannot be deleted: %s", path, err.strerror)
                 continue
-            self._journal.forget_plaintext(path)
+            await to_the_end(partial(self._journal.forget_plaintext, path))
             log.info("deleted the plaintext of %s", path)
 
     async def put(self, stack: Stack) -> str | None:
@@ -184,7 +186,7 @@ class SecretKeeper:
 
         Those that it shares with others are tried as well, and nothing is kept of them.
         """
-        have = self._journal.plaintext()
+        have = await anyio.to_thread.run_sync(self._journal.plaintext)
         own = {path: wanted for path, wanted in _wanted(stack).items() if stack.owns(path)}
         stale = await anyio.to_thread.run_sync(self._stale, own, have)
         failures = await self._decrypt(stale) if stale else {}
@@ -202,14 +204,14 @@ class SecretKeeper:
         Of a stack that was rolled back, env files which it shares with others are as they were:
         plain ones from a copy, secret ones decrypted in memory.
         """
-        older = {f.path: f.oid for f in stack.environment if not f.secret and self._outdated(f)}
+        older = await anyio.to_thread.run_sync(self._older, stack, False)  # noqa: FBT003
         contents = await self._contents(older) if older else {}
         opened = await self._opened(stack)
         return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened)
 
     async def _opened(self, stack: Stack) -> dict[str, bytes]:
         """Secrets of which another version is in place, for others; raises the first problem."""
-        older = {f.path: f.oid for f in stack.environment if f.secret and self._outdated(f)}
+        older = await anyio.to_thread.run_sync(self._older, stack, True)  # noqa: FBT003
         if not older or self._decryptor is None:
             return {}
         contents = await self._contents(older)
@@ -221,6 +223,11 @@ class SecretKeeper:
                 raise result
             opened[path] = result
         return opened
+
+    def _older(self, stack: Stack, secret: bool) -> dict[str, str]:
+        """Its env files of which another version is in place, by path. Blocks."""
+        files = [file for file in stack.environment if file.secret is secret]
+        return {file.path: file.oid for file in files if self._outdated(file)}
 
     def _outdated(self, file: EnvFile) -> bool:
         """Whether what is in place is not the version that is asked for."""

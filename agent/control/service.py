@@ -43,9 +43,9 @@ _DONE = "the cycle is done"
 
 async def _reap_helpers(parts: Parts) -> None:
     """Containers that a killed agent left: known by ID, because a label could be anyone's."""
-    for container_id in parts.journal.helpers():
+    for container_id in await anyio.to_thread.run_sync(parts.journal.helpers):
         await remove_helper(parts.engine, container_id)
-        parts.journal.forget_helper(container_id)
+        await anyio.to_thread.run_sync(parts.journal.forget_helper, container_id)
 
 
 async def once(config: Config) -> Verdict:

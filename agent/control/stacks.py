@@ -13,6 +13,7 @@ from agent.adapters.compose import Compose
 from agent.adapters.containers import binds_of, volumes_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import to_the_end
 from agent.control import notes, ports, unsound
 from agent.control.readjust import readjust
 from agent.control.ready import Ready
@@ -236,7 +237,9 @@ class Stacks:
             raise
         finally:
             duration_s = time.monotonic() - started
-            self._journal.finish(number, status, duration_s=duration_s, error=error)
+            await to_the_end(
+                lambda: self._journal.finish(number, status, duration_s=duration_s, error=error)
+            )
 
     async def clear_hooks(self, project: str) -> None:
         """Remove the containers of hooks that do not run: Compose leaves one that has failed.

@@ -13,6 +13,7 @@ from agent.adapters.containers import from_inspect
 from agent.adapters.engine import Engine
 from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import to_the_end
 from agent.control.keeper import hand_back
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError
@@ -59,7 +60,7 @@ async def undo(
         raise
     finally:
         duration_s = time.monotonic() - started
-        journal.finish(number, status, duration_s=duration_s, error=error)
+        await to_the_end(lambda: journal.finish(number, status, duration_s=duration_s, error=error))
     return Brought(record.name, until)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
-from tests.sandbox import Sandbox, Workspace
+from tests.sandbox import Sandbox, Workspace, off_the_loop
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
 from tests.system import taking
@@ -118,6 +118,15 @@ class Fleet:
 
 _NETWORK = re.compile(r"^\s*(ports|networks|network_mode):", re.MULTILINE)
 _SERVE = "exec httpd -f -h /www -p 80"
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits_on_the_loop() -> Iterator[None]:
+    """No agent of the test has made everything wait for a disk."""
+    off_the_loop.caught()
+    yield
+    if found := off_the_loop.caught():
+        pytest.fail(f"waited on the event loop:\n{found}", pytrace=False)
 
 
 @pytest.fixture
