@@ -19,6 +19,8 @@ from agent.adapters.database import utcnow
 from agent.adapters.engine import Engine
 from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.control.lru import Lru
 from agent.control.shield import Shield
 from agent.domain import ownership, plan
 from agent.domain.config import Undeclared
@@ -35,6 +37,8 @@ _OWN_STOP_TIMEOUT_S = 10
 _LOOKS, _ENDINGS = 8, 64
 """At a time: a look is short, an end lasts as long as the container takes to stop."""
 _LONGEST_NAME = 200
+_REMEMBERED = 1000
+"""Containers that cannot be ended without loss, so that a storm looks at each of them once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Evictor:
         self._busy: set[str] = set()
         self._recent: deque[float] = deque()
         self._counting = threading.Lock()
-        self._irreversible: dict[str, Hold] = {}
+        self._irreversible: Lru[str, Hold] = Lru(_REMEMBERED)
         self._looking = anyio.CapacityLimiter(_LOOKS)
         self._ending = anyio.CapacityLimiter(_ENDINGS)
 
@@ -138,7 +142,7 @@ class Evictor:
         hold = plan.refusal(container, shield, report_only=self._policy.mode == "report")
         if hold := hold or _irreversible(container, raw):
             if hold.reason is Reason.VOLUMES:
-                self._irreversible[container.id] = hold
+                self._irreversible.put(container.id, hold)
             self._report(container, raw, owner.reason, hold)
             return hold
         if self._many(one_more=True):
@@ -184,12 +188,11 @@ class Evictor:
             raise
         finally:
             duration_s = time.monotonic() - started
-            with anyio.CancelScope(shield=True):  # not on the loop: others wait for their end
-                await anyio.to_thread.run_sync(
-                    lambda: self._journal.finish(
-                        ending.number, status, duration_s=duration_s, error=error
-                    )
+            await to_the_end(
+                lambda: self._journal.finish(
+                    ending.number, status, duration_s=duration_s, error=error
                 )
+            )
 
     def _report(
         self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold

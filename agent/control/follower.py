@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,8 @@ import anyio.to_thread
 from agent.adapters.journal import Journal
 from agent.adapters.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.signatures import Verifier
+from agent.adapters.tasks import to_the_end
+from agent.control.lru import Lru
 from agent.control.older import fitting, overlays
 from agent.control.remotes import Remotes
 from agent.domain import layout, source
@@ -26,6 +29,8 @@ SHARED_FETCH_S = 20.0
 """For a fetch of a commit that another remote shows too: then that one is next."""
 LONGEST_WAIT_S = 300.0
 """Between two tries to fetch the same commit."""
+_REMEMBERED = 1000
+"""Pairs of commits, and commits that could not be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ class Follower:
         self._by_name: Mapping[str, Remote] = {r.name: r for r in config.remotes}
         self._seen: object = None
         self._current = Followed(None, None)
-        self._pairs: dict[tuple[str, str], bool] = {}
-        self._failed: dict[tuple[str, str], tuple[int, float]] = {}
+        self._pairs: Lru[tuple[str, str], bool] = Lru(_REMEMBERED)
+        self._failed: Lru[tuple[str, str], tuple[int, float]] = Lru(_REMEMBERED)
         self._signature: Signature = {}
 
     async def follow(self) -> Followed:
@@ -113,7 +118,7 @@ class Follower:
             if head.sha is None or await self._repository.knows(head.sha):
                 found.append(head)
                 continue
-            tries, next_at = self._failed.get((head.remote, head.sha), (0, 0.0))
+            tries, next_at = self._failed.get((head.remote, head.sha)) or (0, 0.0)
             try:
                 if time.monotonic() < next_at:
                     raise UnreachableError(f"{head.remote}: waits before it fetches again")
@@ -125,7 +130,9 @@ class Follower:
                 if time.monotonic() >= next_at:
                     log.warning("%s", err)
                     wait_s = min(LONGEST_WAIT_S, 2.0 ** min(tries, 9))
-                    self._failed[head.remote, head.sha] = tries + 1, time.monotonic() + wait_s
+                    self._failed.put(
+                        (head.remote, head.sha), (tries + 1, time.monotonic() + wait_s)
+                    )
                 failures[head.sha] = f"{head.remote} shows {head.sha[:7]}: {err}"
                 found.append(Head(head.remote, Answer.DOWN, error=str(err), last=head.last))
             else:
@@ -149,7 +156,7 @@ class Follower:
         ancestry = await self._ancestry(shas)
         follow = self._config.history == "follow"
         # An approval lets one rewrite through once; used again it could flip between two lines.
-        used = frozenset(self._journal.get("rewrites") or ())
+        used = frozenset(await anyio.to_thread.run_sync(self._journal.get, "rewrites") or ())
         decision = source.decide(heads, ancestry, applied, follow=follow, approved=approved - used)
         followed = self._current
         match decision:
@@ -157,7 +164,8 @@ class Follower:
                 followed = await self._advance(sha, remote, applied)
                 done = followed.desired and followed.desired.revision.sha == sha
                 if rewrite and done:
-                    self._journal.put("rewrites", sorted(used | {sha}))
+                    done_by = sorted(used | {sha})
+                    await anyio.to_thread.run_sync(self._journal.put, "rewrites", done_by)
             case source.Wait(detail=detail, remote=remote):
                 hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
                 followed = replace(self._current, holds=(hold,), doubt=None)
@@ -174,7 +182,9 @@ class Follower:
     async def _applied(self) -> str | None:
         """The applied commit; the journal remembers it beyond a clone that was rebuilt."""
         applied = await self._repository.applied()
-        if applied is None and (declared := self._journal.get("declared")):
+        if applied is not None:
+            return applied
+        if declared := await anyio.to_thread.run_sync(self._journal.get, "declared"):
             known: str = declared["revision"]["sha"]
             if await self._repository.knows(known):
                 if faults := await self._repository.look(known, checked_out=known):
@@ -185,17 +195,20 @@ class Follower:
                 f"the applied commit {known[:7]} is in no clone any more, and no remote has it",
                 hint="when a remote has it again, work goes on; containers are left as they are",
             )
-        return applied
+        return None
 
     async def _ancestry(self, shas: set[str]) -> source.Ancestry:
         """Who descends from whom; asked once for each pair, for the answer never changes."""
-        for older in shas:
-            for newer in shas - {older}:
-                if (older, newer) not in self._pairs:
-                    self._pairs[older, newer] = await self._repository.descends(newer, older)
-        return source.Ancestry(
-            frozenset(pair for pair, true in self._pairs.items() if true and set(pair) <= shas)
-        )
+        found: set[tuple[str, str]] = set()
+        for pair in itertools.permutations(shas, 2):
+            older, newer = pair
+            descends = self._pairs.get(pair)
+            if descends is None:
+                descends = await self._repository.descends(newer, older)
+                self._pairs.put(pair, descends)
+            if descends:
+                found.add(pair)
+        return source.Ancestry(frozenset(found))
 
     async def _relate(self, heads: Iterable[Head]) -> None:
         applied = self._current.desired.revision.sha if self._current.desired else None
@@ -237,9 +250,13 @@ class Follower:
         try:
             await self._check_out(sha, desired)
         except CommitdError as err:
-            self._journal.finish(number, Status.FAILED, error=str(err))
+            error = str(err)
+            await to_the_end(lambda: self._journal.finish(number, Status.FAILED, error=error))
             raise
-        self._journal.finish(number, Status.SUCCEEDED, duration_s=time.monotonic() - started)
+        duration_s = time.monotonic() - started
+        await to_the_end(
+            lambda: self._journal.finish(number, Status.SUCCEEDED, duration_s=duration_s)
+        )
         log.info(
             "%s: accepted %s by %s from %s",
             revision.short,
@@ -293,7 +310,7 @@ class Follower:
                 )
             )
             await self._check_out(sha, self._current.desired)
-            self._journal.finish(number, Status.SUCCEEDED)
+            await to_the_end(lambda: self._journal.finish(number, Status.SUCCEEDED))
             log.warning("local edits were discarded: %s", ", ".join(edits))
         self._signature = await repository.signature(await repository.tree("HEAD"))
         return []
