@@ -99,6 +99,7 @@ async def assemble(
                 remotes = await anyio.to_thread.run_sync(
                     Remotes, names, journal, config.runtime_dir
                 )
+                judge = await anyio.to_thread.run_sync(Judge, config, journal, remotes, engine)
                 parts = _wire(
                     config,
                     journal,
@@ -106,6 +107,7 @@ async def assemble(
                     engine=engine,
                     program=program,
                     remotes=remotes,
+                    judge=judge,
                     pulse=pulse,
                     stopping=stopping,
                 )
@@ -125,6 +127,7 @@ def _wire(
     engine: Engine,
     program: compose.Compose,
     remotes: Remotes,
+    judge: Judge,
     pulse: Callable[[], None],
     stopping: Callable[[], bool],
 ) -> Parts:
@@ -183,7 +186,7 @@ def _wire(
         evictor=evictor,
         keeper=Keeper(engine, journal, shield, evictor),
         shield=shield,
-        judge=Judge(config, journal, remotes, engine),
+        judge=judge,
     )
 
 
