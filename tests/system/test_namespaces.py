@@ -114,6 +114,33 @@ def test_who_depends_on_a_service_by_namespace_or_by_its_file_starts_again_with_
     assert len(host.json("history")) == done, "it settles"
 
 
+def test_who_has_nothing_to_join_instead_is_left_as_it_is_and_that_is_said(fleet: Fleet) -> None:
+    """A new container would not even start."""
+    app = f"services:\n  app: {{image: '{fleet.idle}', network_mode: 'container:vpn'}}\n"
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- tunnel\n- other\n",
+            "stacks/tunnel/compose.yaml": fleet.compose(
+                service="vpn", more="    container_name: vpn\n"
+            ),
+            "stacks/other/compose.yaml": f"x-commitd: {{after: [tunnel]}}\n{app}",
+        },
+    )
+    host = fleet.host()
+    assert host.once().returncode == 0
+    before = _began(fleet)
+    host.commitd("suspend", "tunnel", check=True)
+    fleet.box.engine.run("rm", "--force", "vpn")
+    result = host.once()
+    assert result.returncode == 1
+    assert "app shares namespaces with vpn, which does not run" in result.stdout
+    assert _began(fleet) == {"app": before["app"]}
+    host.commitd("resume", "tunnel", check=True)
+    wait_until(lambda: host.once().returncode == 0, what="the host to be in sync", seconds=60)
+    assert _namespace(fleet, "other-app-1", "net") == _namespace(fleet, "vpn", "net") != ""
+
+
 def test_a_container_that_is_left_in_a_dead_namespace_is_brought_back_by_the_event(
     fleet: Fleet,
 ) -> None:
