@@ -42,7 +42,7 @@ class Kind(StrEnum):
 class Declared:
     """One of a stack's model. ``key`` is what its services call it, ``name`` what the engine does.
 
-    ``services`` are those that are in a network. ``settings`` are as the model has them.
+    ``services`` are those that use it. ``settings`` are as the model has them.
     """
 
     kind: Kind
@@ -71,13 +71,18 @@ class Problem:
 
 
 def declared(model: Mapping[str, Any]) -> tuple[Declared, ...]:
-    """Those of a model as ``docker compose config --format json`` prints it, sorted."""
+    """Those of a model as ``docker compose config --format json`` prints it, sorted.
+
+    Compose makes those that a service uses; versions before 2.28 print others too.
+    """
     services = model.get("services") or {}
     found: list[Declared] = []
     for kind in Kind:
         for key, value in sorted((model.get(f"{kind}s") or {}).items()):
             settings = _undoubled(value or {})
-            users = {n for n, s in services.items() if key in (s.get("networks") or {})}
+            users = {name for name, service in services.items() if key in _used(kind, service)}
+            if not users:
+                continue
             found.append(
                 Declared(
                     kind=kind,
@@ -85,10 +90,18 @@ def declared(model: Mapping[str, Any]) -> tuple[Declared, ...]:
                     name=str(settings.get("name", key)),
                     external=bool(settings.get("external")),
                     settings=settings,
-                    services=frozenset(users if kind is Kind.NETWORK else ()),
+                    services=frozenset(users),
                 )
             )
     return tuple(found)
+
+
+def _used(kind: Kind, service: Mapping[str, Any]) -> Collection[str]:
+    """The keys of the networks or volumes that a service of a model names."""
+    if kind is Kind.NETWORK:
+        return service.get("networks") or {}
+    mounts = service.get("volumes") or []
+    return {str(each.get("source")) for each in mounts if each.get("type") == "volume"}
 
 
 def absent(

@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,12 @@ class Sandbox:
             self.engine.remove_everything()
         finally:
             self._stop()
+
+    @functools.cached_property
+    def compose_version(self) -> tuple[int, ...]:
+        """Major, minor and patch."""
+        said = subprocess.run([self.compose, "version", "--short"], capture_output=True, check=True)
+        return tuple(int(part) for part in said.stdout.decode().strip().lstrip("v").split("."))
 
     @functools.cached_property
     def sops_sha256(self) -> str:

@@ -124,6 +124,8 @@ def test_what_needs_the_agents_own_variables_gets_them_if_nothing_else_uses_them
 def test_a_value_that_cannot_be_passed_is_refused_with_file_and_line(
     box: Sandbox, tmp_path: Path, service: str, env: str, said: str
 ) -> None:
+    if "HOME=" in env and box.compose_version < (2, 39, 3):
+        pytest.skip("this Compose takes HOME for ~ from an env file as well")
     with pytest.raises(PermanentError) as caught:
         _resolve(box, _stack(tmp_path, service, env, build=True))
     assert str(caught.value).startswith(said)

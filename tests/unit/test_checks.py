@@ -154,8 +154,8 @@ def test_what_two_stacks_declare_is_said_of_the_second(
     one: dict[str, Any], other: dict[str, Any], level: Level | None
 ) -> None:
     both = [
-        replace(here(name), model={"networks": networks_})
-        for name, networks_ in (("a", one), ("b", other))
+        replace(here(name), model={"services": {"app": {"networks": used}}, "networks": used})
+        for name, used in (("a", one), ("b", other))
     ]
     found = list(shared.declared_twice(both))
     assert [(stack, finding.level) for stack, finding in found] == ([("b", level)] if level else [])

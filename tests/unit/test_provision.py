@@ -14,9 +14,10 @@ NOTHING: dict[str, Any] = {"Options": None, "Labels": None, "Internal": False, "
 
 
 def _declared(kind: Kind, **settings: Any) -> Declared:
+    mounts = [{"type": "volume", "source": "key"}, {"type": "bind", "source": "unused"}]
     model = {
-        "services": {"app": {"networks": {"key": None}}},
-        f"{kind}s": {"key": {"name": "made", **settings}},
+        "services": {"app": {"networks": {"key": None}, "volumes": mounts}},
+        f"{kind}s": {"key": {"name": "made", **settings}, "unused": {"external": True}},
     }
     (found,) = provision.declared(model)
     return found
