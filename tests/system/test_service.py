@@ -119,7 +119,11 @@ class Service:
     @property
     def log(self) -> str:
         """What the unit has left in the system's journal, and what systemd says about it."""
-        return self.machine.run("journalctl", "--unit", _UNIT, "--output=cat").stdout
+        return self.logged()
+
+    def logged(self, *words: str) -> str:
+        """The same, narrowed by options of journalctl."""
+        return self.machine.run("journalctl", "--unit", _UNIT, "--output=cat", *words).stdout
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +401,10 @@ def test_reload_of_a_wrong_configuration_leaves_the_old_one_in_force(
     service.machine.write("/etc/commitd/config.yaml", "remotes: []\n", mode=0o600)
     service.systemctl("reload", _UNIT)
     wait_until(lambda: "stays as it was" in service.log, what="the complaint about it")
+    warned = service.logged("--priority=warning")
+    assert "stays as it was" in warned
+    assert "in sync" in service.log
+    assert "in sync" not in warned
     service.reports("in sync")
     assert service.show("NRestarts") == ("0",)
     assert _lives(one_stack) == before != {}
@@ -421,7 +429,7 @@ def test_a_wrong_configuration_ends_the_service_until_it_is_corrected(
     assert service.show("ActiveState", "SubState", "ExecMainStatus", "NRestarts") == (
         "failed", "failed", "2", "0",
     )  # fmt: skip
-    assert complaint in service.log
+    assert complaint in service.logged("--priority=err")
     assert "Traceback" not in service.log
 
     service.config = right

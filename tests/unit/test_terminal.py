@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from agent.adapters.journal import Journal
 from agent.domain.model import Status
 from agent.domain.why import Answer
-from agent.surface.cli import common, history, status, terminal, why
+from agent.surface.cli import history, logs, status, terminal, why
 from agent.surface.cli.main import cli
 
 HOSTILE = "fine\n✓ media: in sync\x1b]0;owned\x07\x1b[2J\r\x9b1A\u202ecba"
@@ -82,7 +82,7 @@ def test_a_subject_in_the_log_steers_none_either(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
-    common.set_up_logging()
+    logs.set_up()
     logging.getLogger("commitd").warning("accepted %s", HOSTILE)
     _harmless(capsys.readouterr().err, 1)
 

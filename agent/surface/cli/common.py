@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import platform
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -21,7 +19,7 @@ from agent.adapters.journal import Journal
 from agent.domain.config import Config, duration, is_host_name
 from agent.domain.errors import ConfigError
 from agent.domain.verdict import doing
-from agent.surface.cli.terminal import clock, one_line, state
+from agent.surface.cli.terminal import clock, state
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -160,21 +158,3 @@ def alike(holds: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, An
         names, _ = found.setdefault((hold["reason"], hold["needs_person"]), ([], hold))
         names.append(hold["subject"])
     return [(", ".join(names), hold) for names, hold in found.values()]
-
-
-class _Plain(logging.Formatter):
-    """Messages quote what others wrote."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
-        return one_line(super().formatMessage(record))
-
-
-def set_up_logging(*, verbose: bool = False) -> None:
-    """To standard error; without time stamps under systemd, whose journal has its own."""
-    under_systemd = "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ
-    form = "%(message)s" if under_systemd else "%(asctime)s %(levelname)-7s %(message)s"
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain(form))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
-    for noisy in ("asyncssh", "asyncio", "aiohttp"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

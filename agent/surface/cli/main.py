@@ -119,7 +119,9 @@ class Verbs(click.Group):
 
 
 def _say(err: CommitdError) -> None:
-    click.echo(terminal.one_line(terminal.local(f"commitd: {err}")), err=True)
+    from agent.surface.cli import logs
+
+    logs.say(terminal.one_line(terminal.local(f"commitd: {err}")))
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

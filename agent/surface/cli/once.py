@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from agent.surface.cli import common, terminal
+from agent.surface.cli import common, logs, terminal
 
 
 @click.command()
@@ -24,7 +24,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
 
     from agent.control import service
 
-    common.set_up_logging(verbose=verbose)
+    logs.set_up(verbose=verbose)
     common.ignore_wakes()
     verdict = anyio.run(service.once, common.load_for_work(ctx), backend="asyncio")
     click.echo(terminal.one_line(terminal.local(verdict.line)))

@@ -7,7 +7,7 @@ import os
 
 import click
 
-from agent.surface.cli import common
+from agent.surface.cli import common, logs
 
 _NICE = -5
 
@@ -28,7 +28,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     from agent.control import service
     from agent.surface import api
 
-    common.set_up_logging(verbose=verbose)
+    logs.set_up(verbose=verbose)
     common.ignore_wakes()
     with contextlib.suppress(OSError):  # a rogue is to be ended at once, however busy the host is
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)

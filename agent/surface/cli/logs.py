@@ -1,0 +1,70 @@
+"""The log, on standard error: for people with the time, for systemd's journal with the priority.
+
+The journal takes ``<N>`` at the beginning of a line for the priority of that line (sd-daemon(3)),
+so that ``journalctl -p warning`` finds warnings and errors, with all their lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from types import TracebackType
+
+import click
+
+from agent.surface.cli.terminal import one_line
+
+_PRIORITIES = {
+    logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7,
+}  # fmt: skip
+
+
+class _Plain(logging.Formatter):
+    """Messages quote what others wrote."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return one_line(super().formatMessage(record))
+
+
+class _WithPriority(_Plain):
+    def format(self, record: logging.LogRecord) -> str:
+        return _prefixed(super().format(record), record.levelno)
+
+
+def set_up(*, verbose: bool = False) -> None:
+    """From now on what is logged goes to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    if _to_journal():
+        handler.setFormatter(_WithPriority("%(message)s"))
+        sys.excepthook = _unexpected
+    else:
+        handler.setFormatter(_Plain("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+    for noisy in ("asyncssh", "asyncio", "aiohttp"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def say(text: str) -> None:
+    """An error with which a verb ends, on standard error too."""
+    click.echo(_prefixed(text, logging.ERROR) if _to_journal() else text, err=True)
+
+
+def _to_journal() -> bool:
+    """Whether standard error is the stream that systemd has made for its journal."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # closed, or not a file at all
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
+def _prefixed(text: str, level: int) -> str:
+    mark = f"<{_PRIORITIES.get(level, 6)}>"
+    return "\n".join(f"{mark}{line}" for line in text.split("\n"))
+
+
+def _unexpected(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logging.getLogger("commitd").critical("unexpected", exc_info=(kind, error, trace))

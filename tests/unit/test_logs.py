@@ -1,0 +1,60 @@
+"""For the journal each line of the log has its priority; for people it has the time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PROGRAM = """
+import logging
+from agent.surface.cli import logs
+logs.set_up(verbose=True)
+log = logging.getLogger("commitd")
+log.debug("looked"), log.info("done"), log.warning("two\\nlines")
+try:
+    raise KeyError("<7>a\\n<7>b")
+except KeyError:
+    log.exception("unexpected")
+logs.say("commitd: no disk")
+raise SystemError("<7>the end")
+"""
+
+
+def _log(path: Path, journal: str) -> list[str]:
+    with path.open("wb") as file:
+        status = os.fstat(file.fileno())
+        stream = journal.format(device=status.st_dev, inode=status.st_ino)
+        subprocess.run(
+            [sys.executable, "-c", _PROGRAM],
+            env={**os.environ, "JOURNAL_STREAM": stream},
+            stderr=file,
+            check=False,
+        )
+    return path.read_text().splitlines()
+
+
+def test_for_the_journal_each_line_has_its_priority_also_of_a_traceback(tmp_path: Path) -> None:
+    lines = _log(tmp_path / "log", "{device}:{inode}")
+    assert lines[0] == "<7>looked"
+    assert lines[1] == "<6>done"
+    assert lines[2].startswith("<4>two")
+    assert lines[3] == "<3>unexpected"
+    end = lines.index("<3>commitd: no disk")
+    assert all(line.startswith("<3>") for line in lines[3:end])
+    assert "KeyError" in lines[end - 1]
+    assert all(line.startswith("<2>") for line in lines[end + 1 :])
+    assert lines[-1] == "<2>SystemError: <7>the end"
+
+
+@pytest.mark.parametrize("journal", ["", "8:{inode}7"])
+def test_anywhere_else_there_is_the_time_and_no_priority(tmp_path: Path, journal: str) -> None:
+    lines = _log(tmp_path / "log", journal)
+    assert lines[1].endswith("INFO    done")
+    assert not [line for line in lines if line.startswith("<")]
