@@ -107,8 +107,8 @@ class Compose:
         moved = interpolation.moved(model, found.model, home)
         if sources := [at for at in moved if at[-1] in {"source", "device"}]:
             raise PermanentError(
-                f"{sources[0][1]}: HOME is not set, so that another directory would be mounted than "
-                "one in the agent's home",
+                f"{sources[0][1]}: HOME is not set, so that another directory would be mounted "
+                "than one in the agent's home",
                 where=await anyio.to_thread.run_sync(stack.defined, ["HOME"]),
                 hint="set HOME in an env file (HOME=/root, if the agent runs as root)",
             )

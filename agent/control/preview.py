@@ -19,9 +19,10 @@ from agent.adapters.journal import SALT, Journal
 from agent.adapters.repository import Repository
 from agent.adapters.tasks import task_group
 from agent.control.older import stack_at
+from agent.control.provision import Provisioner
 from agent.control.ready import Ready
 from agent.domain import dotenv, effects, sealed
-from agent.domain.effects import Sight
+from agent.domain.effects import Effect, Sight
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.layout import plaintext_path
 from agent.domain.model import Deploy, Reason, Release, Stack
@@ -37,8 +38,16 @@ class Preview:
     """
 
     def __init__(
-        self, repository: Repository, git: Git, host: str, journal: Journal, compose: Compose
+        self,
+        repository: Repository,
+        git: Git,
+        host: str,
+        journal: Journal,
+        compose: Compose,
+        *,
+        provisioner: Provisioner,
     ) -> None:
+        self._provisioner = provisioner
         self._repository = repository
         self._git = git
         self._host = host
@@ -81,10 +90,13 @@ class Preview:
                     unknown = f"how it was at {release.revision[:7]} cannot be told: {err}"
                 shutil.rmtree(root, ignore_errors=True)
             try:
-                after = await self._after(stack, sha, root, release)
+                after, refused = await self._after(stack, sha, root, release)
             except CommitdError as err:
-                refused = f"its files cannot be resolved: {err}"
-                return Sight(unknown="; ".join(filter(None, (refused, unknown))))
+                unresolved = f"its files cannot be resolved: {err}"
+                return Sight(unknown="; ".join(filter(None, (unresolved, unknown))))
+        if refused:
+            untouched = (Effect(each.name, "none") for each in release.services) if release else ()
+            return Sight(tuple(untouched), refused=refused)
         if release is None:
             return Sight(tuple(effects.begun(after)), unknown)
         return Sight(tuple(effects.changed(release, before, after)), unknown)
@@ -109,18 +121,23 @@ class Preview:
 
     async def _after(
         self, stack: Stack, sha: str, root: Path, release: Release | None
-    ) -> effects.Model:
+    ) -> tuple[effects.Model, str | None]:
+        """The model, and why the stack would be refused although its files are right."""
         invocation = await self._written(stack, sha, root)
         accepted = await self._compose.accept(invocation)
         services = accepted.services
         ready = Ready(stack, accepted.invocation, services, accepted.resources)
         older = {each.name: each.files or () for each in release.services} if release else {}
-        return effects.Model(
+        model = effects.Model(
             services,
             await self._hashes(invocation),
             {name: ready.files(name) for name in services},
             {name: ready.reaction(name, older.get(name, ())) for name in services},
         )
+        refused = None
+        with suppress(CommitdError):  # the files are right all the same
+            refused = await self._provisioner.foresee(ready)
+        return model, refused
 
     async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:
         """The stack's files below ``root``, and how Compose is told of them.

@@ -74,23 +74,40 @@ class Provisioner:
 
     async def look(self, ready: Ready, *, changed: bool) -> Claim:
         """What is missing and what is different; raises as :meth:`claimed` does."""
+        networks: tuple[Raw, ...] = ()
+        if any(each.kind is Kind.NETWORK for each in ready.resources):
+            networks = await self._tidied(ready)
+        claim, found = await self._compared(ready, networks, changed=changed)
+        if found:
+            raise await anyio.to_thread.run_sync(_refusal, ready, found)
+        for each in claim.diverged:
+            log.info("%s: Compose makes the network %s anew", ready.stack.name, each.name)
+        return claim
+
+    async def foresee(self, ready: Ready) -> str | None:
+        """Why the stack would be refused if it were deployed now; touches nothing.
+
+        What another stack may make before is not missed. Raises :class:`CommitdError`.
+        """
+        networks = await resources.networks(self._engine)
+        _, problems = await self._compared(ready, networks, changed=True)
+        found = [problem for problem in problems if not problem.about.external]
+        return str(await anyio.to_thread.run_sync(_refusal, ready, found)) if found else None
+
+    async def _compared(
+        self, ready: Ready, networks: tuple[Raw, ...], *, changed: bool
+    ) -> tuple[Claim, list[Problem]]:
         wanted = ready.resources
-        kinds = {each.kind for each in wanted}
         names = {each.name for each in wanted if each.kind is Kind.VOLUME}
-        networks, found = await self._networks(ready) if Kind.NETWORK in kinds else ((), [])
         volumes = await resources.volumes(self._engine, names)
         absent = provision.absent(wanted, networks, volumes)
-        found += provision.missing(absent)
+        found = [*await self._ambiguous(ready, networks), *provision.missing(absent)]
         anew: list[Declared] = []
         for each, network, what in provision.diverged(wanted, networks):
             by_name = await self._inside(network)
             if problem := provision.network_in_use(ready.stack.name, each, what, by_name):
                 found.append(problem)
             elif provision.digest(network):
-                log.info(
-                    "%s: Compose makes the network %s anew, for %s", ready.stack.name, each.name,
-                    ", ".join(what),
-                )  # fmt: skip
                 anew.append(each)
             elif changed:
                 found.append(provision.never_changed(ready.stack.name, each, what))
@@ -98,15 +115,14 @@ class Provisioner:
         found += provision.overlaps([*to_make, *anew], networks)
         if changed:
             found += provision.volumes_that_differ(ready.stack.name, wanted, volumes)
-        if found:
-            raise await anyio.to_thread.run_sync(_refusal, ready, found)
-        return Claim(frozenset(f"{d.kind} {d.name}" for d in to_make), networks, tuple(anew))
+        claimed = frozenset(f"{d.kind} {d.name}" for d in to_make)
+        return Claim(claimed, networks, tuple(anew)), found
 
-    async def _networks(self, ready: Ready) -> tuple[tuple[Raw, ...], list[Problem]]:
+    async def _tidied(self, ready: Ready) -> tuple[Raw, ...]:
         """The engine's, without those that an engine before 23 has made twice for our stacks."""
         networks = await resources.networks(self._engine)
         if not provision.twice(ready.resources, networks):
-            return networks, []
+            return networks
         async with self._tidying:  # or two stacks would remove each other's
             networks = await resources.networks(self._engine)
             for name, several in provision.twice(ready.resources, networks).items():
@@ -117,13 +133,15 @@ class Provisioner:
                                 name, network["Id"][:12])  # fmt: skip
                     with suppress(PermanentError):  # the engine knows better who is in it
                         await resources.remove_network(self._engine, network["Id"])
-            networks = await resources.networks(self._engine)
+            return await resources.networks(self._engine)
+
+    async def _ambiguous(self, ready: Ready, networks: tuple[Raw, ...]) -> list[Problem]:
         problems: list[Problem] = []
         by_name = {d.name: d for d in ready.resources if d.kind is Kind.NETWORK}
         for name, several in provision.twice(ready.resources, networks).items():
             users = {n["Id"]: await self._inside(n) for n in several}
             problems.append(provision.ambiguous(by_name[name], several, users))
-        return networks, problems
+        return problems
 
     async def _inside(self, network: Raw) -> dict[str, str | None]:
         """The running containers in a network, with their projects."""

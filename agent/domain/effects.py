@@ -38,10 +38,14 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """All that is known of one deploy; ``unknown`` says why that is not all, or None."""
+    """All that is known of one deploy; ``unknown`` says why that is not all, or None.
+
+    ``refused`` is why it would not be done at all.
+    """
 
     services: tuple[Effect, ...] = ()
     unknown: str | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

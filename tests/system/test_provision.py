@@ -77,7 +77,15 @@ def test_what_cannot_be_changed_is_refused_and_what_can_be_is_changed_whole(flee
             fleet, "default", "ipam: {config: [{subnet: 10.77.0.0/16}]}"
         ),
     }
-    fleet.commit("second", changed)
+    sha = fleet.commit("second", changed)
+    clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+    fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
+    planned = {d["stack"]: d for d in host.json("plan", "--rev", sha)["deploys"]}
+    for stack in ("second", "data", "labels"):
+        assert [each["action"] for each in planned[stack]["services"]] == ["none"]
+        assert f"it would be refused: stacks/{stack}/" in str(planned[stack]["notes"])
+    assert planned["lost"]["notes"] == []  # somebody may make it before
+
     result = host.once()
     assert result.returncode == 1
     assert _started(fleet, *kept) == kept

@@ -19,6 +19,7 @@ from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.control.adopt import Adopter
 from agent.control.preview import Preview
+from agent.control.provision import Provisioner
 from agent.control.rehearse import rehearse
 from agent.domain import layout
 from agent.domain.model import Deploy, Reason
@@ -81,7 +82,9 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
         desired = _desired(await repository.resolve("HEAD"))
         deploys = [Deploy(stack, Reason.NEW) for stack in desired.stacks]
         journal = Journal(tmp_path / "journal.db")
-        preview = Preview(repository, Git(root, askpass), "media", journal, compose)
+        looks = Provisioner(Engine("unix:///nowhere"), tuple)
+        git = Git(root, askpass)
+        preview = Preview(repository, git, "media", journal, compose, provisioner=looks)
         sights = await preview.look(deploys, desired.revision.sha, ())
         journal.close()
         return sights["web"].unknown

@@ -172,15 +172,20 @@ async def _differences(
 
 async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> dict[str, Sight]:
     from agent.adapters import compose_program
+    from agent.adapters.engine import Engine
     from agent.adapters.git import Git
     from agent.control.preview import Preview
+    from agent.control.provision import Provisioner
 
-    program = await compose_program.find(host.docker_host(config), config.converge.timeout)
+    docker_host = host.docker_host(config)
+    program = await compose_program.find(docker_host, config.converge.timeout)
     root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
-    repository = Repository(root, config.branch, askpass)
-    preview = Preview(repository, Git(root, askpass), config.host, journal, program)
+    repository, git = Repository(root, config.branch, askpass), Git(root, askpass)
     back = [hold.subject for hold in todo.holds if hold.reason is Reason.ROLLED_BACK]
-    return await preview.look(todo.deploys, sha, back)
+    async with Engine(docker_host) as engine:
+        provisioner = Provisioner(engine, tuple)
+        preview = Preview(repository, git, config.host, journal, program, provisioner=provisioner)
+        return await preview.look(todo.deploys, sha, back)
 
 
 def _newer(config: Config, journal: Journal, sha: str) -> list[str]:
@@ -237,6 +242,7 @@ def as_data(
                 "notes": [
                     *map(str, deploy.stack.notes),
                     *filter(None, [left.get(deploy.stack.name)]),
+                    *_refused(seen[deploy.stack.name]),
                 ],
             }
             for deploy in todo.deploys
@@ -269,6 +275,10 @@ def as_data(
             for hold in todo.holds
         ],
     }
+
+
+def _refused(sight: Sight) -> list[str]:
+    return [f"it would be refused: {sight.refused}"] if sight.refused else []
 
 
 def _untouched(sight: Sight) -> Sight:
