@@ -221,7 +221,7 @@ def _trust(
             stamp = (info.st_mtime_ns, info.st_ino, info.st_size)
         if before and before[0] == stamp:
             return before
-        return stamp, ssl.create_default_context(cafile=ca_file)
+        return stamp, web.trust(ca_file)
     except OSError:  # ssl.SSLError too
         raise UnreachableError(f"{ca_file} cannot be used as ca_file") from None
 

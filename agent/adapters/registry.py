@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import anyio
+import anyio.to_thread
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from agent.adapters import web
@@ -72,7 +73,9 @@ class Registries:
         self._gone: dict[str, UnreachableError] = {}
 
     async def __aenter__(self) -> Self:
+        trust = await anyio.to_thread.run_sync(web.trust)
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trust),
             headers={"User-Agent": "commitd", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),

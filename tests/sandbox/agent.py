@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Process = subprocess.Popen[bytes] | Forked
 
-_READ_AT_IMPORT = {"SSL_CERT_FILE"}  # aiohttp makes its TLS context then
-
 
 def start(
     box: Sandbox,
@@ -35,7 +33,7 @@ def start(
     """Start `commitd words…`; what is not given is /dev/null."""
     with Path(os.devnull).open("r+b") as null:
         given, out, err = (file or null for file in (stdin, stdout, stderr))
-        if box.forkserver is not None and not _READ_AT_IMPORT & env.keys():
+        if box.forkserver is not None:
             stdio = (given.fileno(), out.fileno(), err.fileno())
             return box.forkserver.start(words, env=env, cwd=cwd, stdio=stdio)
         command = [sys.executable, "-m", "agent", *words]

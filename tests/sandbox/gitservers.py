@@ -207,7 +207,10 @@ http {{
         ]
 
     def _make_certificate(self) -> tuple[Path, Path]:
-        """Create the CA and, signed by it, the server's certificate; return that and its key."""
+        """Create the CA and, signed by it, the server's certificate; return that and its key.
+
+        The CA is as `openssl req -x509` makes it with Debian's own settings: without key usage.
+        """
         settings = self.root / "openssl.cnf"
         settings.write_text(
             """\
@@ -218,8 +221,8 @@ prompt = no
 CN = sandbox
 [ca]
 basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign
 subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid:always,issuer
 [server]
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature

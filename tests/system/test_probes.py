@@ -225,6 +225,12 @@ def test_another_client_key_is_refused(work: Workspace, box: Sandbox, tmp_path: 
     assert str(refusal(remote)) == f"gitea: {key} is not a file of its kind"
 
 
+def test_a_ca_is_believed_that_openssl_has_made_by_itself(work: Workspace, box: Sandbox) -> None:
+    seen = run(["openssl", "x509", "-in", box.github.ca_file, "-noout", "-text"]).decode()
+    assert "Key Usage" not in seen  # for which Python 3.13 asks of its own accord
+    assert ask(remote_of(box.github.remote_config())) == head(work.git("rev-parse", "HEAD"))
+
+
 def test_an_unknown_ca_is_refused(work: Workspace, box: Sandbox, tmp_path: Path) -> None:
     del work
     other = tmp_path / "ca.crt"
