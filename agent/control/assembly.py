@@ -19,11 +19,11 @@ from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.repository import Repository
 from agent.adapters.signatures import Verifier
 from agent.adapters.tasks import to_the_end
+from agent.control import deploy, starting
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import BringUp
 from agent.control.converge import Converger
-from agent.control.deploy import Tools
 from agent.control.evict import Evictor
 from agent.control.follower import Follower
 from agent.control.gate import Gate
@@ -34,6 +34,7 @@ from agent.control.provision import Provisioner
 from agent.control.pull import Puller
 from agent.control.reconciler import Parts
 from agent.control.remotes import Remotes
+from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper, no_key
 from agent.control.shield import Shield
@@ -148,17 +149,20 @@ def _wire(
         repository.contents,
     )
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
+    remover = Remover(program, engine, journal, pulse)
     shield = Shield(engine, journal)
     bring_up = BringUp(
-        stacks,
-        Provisioner(engine, lambda: shield.protected.services),
+        starting.Tools(
+            stacks=stacks,
+            remover=remover,
+            provisioner=Provisioner(engine, lambda: shield.protected.services),
+            journal=journal,
+            attempts=attempts,
+            stopping=stopping,
+        ),
         Gate(engine, config.converge.steady),
-        journal,
-        attempts,
-        heads=remotes.shown,
-        stopping=stopping,
+        remotes.shown,
     )
-    puller = Puller(engine, pulse, config.converge.timeout)
     restorer = Restorer(repository, journal, secrets, config.host)
     evictor = Evictor(engine, journal, config.undeclared, shield)
     return Parts(
@@ -178,7 +182,16 @@ def _wire(
         secrets=secrets,
         restorer=restorer,
         converger=Converger(
-            Tools(stacks, bring_up, puller, restorer, Adopter(program, engine), journal, attempts),
+            deploy.Tools(
+                stacks=stacks,
+                remover=remover,
+                bring_up=bring_up,
+                puller=Puller(engine, pulse, config.converge.timeout),
+                restorer=restorer,
+                adopter=Adopter(program, engine),
+                journal=journal,
+                attempts=attempts,
+            ),
             parallel=config.converge.parallel,
             pulse=pulse,
             stopping=stopping,

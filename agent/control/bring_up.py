@@ -2,64 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import anyio.to_thread
 
 from agent.adapters.compose_errors import HookError
-from agent.adapters.journal import Journal
 from agent.control import sightings
 from agent.control.activity import Activity
-from agent.control.attempts import Attempts
 from agent.control.awaited import Awaited, Steps
 from agent.control.gate import Gate
-from agent.control.provision import Provisioner
 from agent.control.ready import Ready, observed
-from agent.control.stacks import Stacks
-from agent.control.starting import STOPPING, Batch, Files, Standing, Starting, Tools, Touching
+from agent.control.starting import STOPPING, Batch, Before, Standing, Starting, Tools
 from agent.domain.container import Container
 from agent.domain.model import Service
 
 
 class BringUp:
-    """``heads`` are the commits that remotes show; a new one ends the wait for a release's health.
+    """``heads`` are the commits that remotes show; a new one ends the wait for health."""
 
-    Once ``stopping``, nothing is started any more.
-    """
-
-    def __init__(
-        self,
-        stacks: Stacks,
-        provisioner: Provisioner,
-        gate: Gate,
-        journal: Journal,
-        attempts: Attempts,
-        *,
-        heads: Callable[[], frozenset[str]],
-        stopping: Callable[[], bool],
-    ) -> None:
-        self._tools = Tools(stacks, provisioner, journal, attempts, stopping)
+    def __init__(self, tools: Tools, gate: Gate, heads: Callable[[], frozenset[str]]) -> None:
+        self._tools = tools
         self._gate = gate
         self.heads = heads
-        self.stopping = stopping
+        self.stopping = tools.stopping
 
     async def run(
         self,
         ready: Ready,
-        older: Mapping[str, Files | None],
+        before: Before,
         batch: Batch,
         *,
         doubt: bool,
-        changed: bool = False,
-        touching: Touching = lambda _: None,
     ) -> tuple[Service, ...]:
         """The services as they stand once they are well.
 
-        ``older`` are the files that were mounted into each service before; None: nobody knows.
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
-        ``changed`` is whether it is another release than the one that runs; ``touching`` is told
-        of the containers that there are before anything is done to them.
         Raises :class:`CommitdError`, of which :class:`StartError` when it did not come up at all.
         """
         hidden = ready.invocation.hidden
@@ -67,19 +45,20 @@ class BringUp:
             starting = Starting(
                 self._tools,
                 ready,
-                older,
+                before,
                 batch,
+                doubt=doubt,
                 activity=activity,
                 healthy=partial(self._healthy, batch, activity),
             )
             try:
-                await starting.make(touching, changed=changed)
+                await starting.make()
             except HookError as err:
                 engine, name = self._gate.engine, ready.stack.name
                 raise await sightings.hook_failed(engine, name, err, hidden) from None
             containers = await self._well(ready, batch, activity, starting)
         if not doubt:
-            await self._tools.stacks.drop_left(ready, batch.revision)
+            await self._tools.remover.drop_left(ready, batch.revision)
         return observed(ready, containers)
 
     async def take_over(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:

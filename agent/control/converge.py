@@ -13,7 +13,6 @@ from agent.adapters.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.attempts import Attempts
 from agent.control.deploy import Deployer, Tools
-from agent.control.stacks import Stacks
 from agent.domain import order
 from agent.domain.model import Cause, Deploy, Outcome, RemoveStack, Revision, Status
 
@@ -34,7 +33,7 @@ class Converger:
         pulse: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
-        self._stacks: Stacks = tools.stacks
+        self._remover = tools.remover
         self._journal: Journal = tools.journal
         self._attempts: Attempts = tools.attempts
         self._deployer = Deployer(tools, self._done)
@@ -133,7 +132,7 @@ class Converger:
 
     async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
         project, started = removal.project, time.monotonic()
-        volumes = await self._stacks.volumes(project)
+        volumes = await self._remover.volumes(project)
         kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
@@ -146,7 +145,7 @@ class Converger:
         )
         log.info("%s: taking it down: %s", project, removal.reason.value)
         outcome, _ = await self._attempts.tries(
-            project, lambda: self._stacks.take_down(project, revision)
+            project, lambda: self._remover.take_down(project, revision)
         )
         await self._attempts.finish(number, outcome, started)
         if outcome.status is Status.SUCCEEDED:

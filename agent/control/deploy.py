@@ -21,9 +21,10 @@ from agent.control.bring_up import BringUp
 from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
 from agent.control.ready import Ready, running_services
+from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.stacks import Stacks
-from agent.control.starting import STOPPING, Batch, Files, StartError
+from agent.control.starting import STOPPING, Batch, Before, Files, StartError
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (
@@ -45,11 +46,12 @@ _IN_PASSING = 2
 """As many rounds may fail in passing before the last healthy release comes back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """What a deploy works with."""
 
     stacks: Stacks
+    remover: Remover
     bring_up: BringUp
     puller: Puller
     restorer: Restorer
@@ -179,7 +181,7 @@ class Deployer:
             elif run.outcome.status is Status.FAILED:
                 await self._fail(run, run.outcome)
                 with suppress(CommitdError):  # the next start of their services removes them
-                    await self._t.stacks.clear_hooks(name)
+                    await self._t.remover.clear_hooks(name)
         except Exception as err:
             log.exception("%s: unexpected", name)
             run.outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
@@ -203,10 +205,13 @@ class Deployer:
             known = not run.before.disturbed
             older = {s.name: s.files if known else None for s in run.before.services}
         try:
-            return await self._t.bring_up.run(
-                run.ready, older, run.batch,
-                doubt=run.batch.doubt, changed=run.other, touching=run.touch,
-            )  # fmt: skip
+            before = Before(
+                files=older,
+                left=run.services_before if not run.batch.doubt else (),
+                changed=run.other,
+                touching=run.touch,
+            )
+            return await self._t.bring_up.run(run.ready, before, run.batch, doubt=run.batch.doubt)
         except StartError:
             now = await self._t.stacks.containers(run.stack.name)
             run.stopped = run.running - running_services(now)
@@ -301,7 +306,8 @@ class Deployer:
                 raise failure
             failed = run.ready
             older = {each: failed.files(each) for each in failed.services} if failed else {}
-            return await self._t.bring_up.run(ready, older, run.batch, doubt=True)
+            left = Before(files=older, left=older.keys())
+            return await self._t.bring_up.run(ready, left, run.batch, doubt=True)
 
         outcome, services = await self._t.attempts.tries(name, work)
         await self._t.attempts.finish(number, outcome, started)

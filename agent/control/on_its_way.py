@@ -58,6 +58,11 @@ class Run:
         return self.before is not None and self.before.digest != self.stack.digest
 
     @property
+    def services_before(self) -> frozenset[str]:
+        """Of the last release."""
+        return frozenset(service.name for service in (self.before.services if self.before else ()))
+
+    @property
     def other(self) -> bool:
         """Whether what runs, if anything does, is no release of the same input."""
         return self.before is None or self.changed

@@ -1,38 +1,31 @@
-"""What bringing one stack up, or taking it down, consists of."""
+"""What bringing one stack up consists of."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import anyio.to_thread
 
 from agent.adapters.compose import Compose
-from agent.adapters.containers import binds_of, volumes_of
+from agent.adapters.containers import binds_of
 from agent.adapters.engine import AbsentError, Engine
 from agent.adapters.journal import Journal
-from agent.adapters.tasks import to_the_end
 from agent.control import notes, ports, unsound
 from agent.control.readjust import readjust
 from agent.control.ready import Ready
 from agent.control.secrets import SecretKeeper
-from agent.domain import drift, removal
+from agent.control.stepping import Stepping
+from agent.domain import drift
 from agent.domain.container import Container, CutOff
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.gate import Expected
-from agent.domain.model import Cause, Revision, Stack, Status
+from agent.domain.model import Stack
 
 log = logging.getLogger("commitd.stacks")
 
-_Result = TypeVar("_Result")
 
-STOP_S = 10
-"""For a service that left to end by itself."""
-
-
-class Stacks:
+class Stacks(Stepping):
     """One try at a time, without retry; ``pulse`` is told whenever a step begins or ends."""
 
     def __init__(
@@ -43,19 +36,11 @@ class Stacks:
         secrets: SecretKeeper,
         pulse: Callable[[], None],
     ) -> None:
+        super().__init__(pulse)
         self._compose = compose
         self._engine = engine
         self._journal = journal
         self._secrets = secrets
-        self._pulse = pulse
-
-    async def _step(self, work: Awaitable[_Result]) -> _Result:
-        """One bounded piece of work; its beginning and its end are signs of life."""
-        self._pulse()
-        try:
-            return await work
-        finally:
-            self._pulse()
 
     async def prepare(self, stack: Stack) -> Ready:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
@@ -200,82 +185,3 @@ class Stacks:
             else:
                 log.info("%s: %s is called %s again", project, container.name, name)
         return await self.containers(project) if wrong else containers
-
-    async def drop_left(self, ready: Ready, revision: Revision) -> None:
-        """End the services that the last release had and this one, which is well, has not.
-
-        Their volumes stay. Raises :class:`CommitdError`.
-        """
-        stack = ready.stack
-        before = (await anyio.to_thread.run_sync(self._journal.releases)).get(stack.name)
-        older = {service.name for service in before.services} if before else set()
-        left = older - ready.services.keys()
-        if not left:
-            return
-        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
-        for container in removal.own(await self.containers(stack.name), left, exempt):
-            await self._step(self._drop(container, revision, "its service left the stack"))
-            log.info("%s: %s left its stack", stack.name, container.name)
-
-    async def _drop(self, container: Container, revision: Revision, why: str) -> None:
-        volumes = volumes_of(await self._engine.inspect(container.id) or {})
-        kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
-        number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(
-                "evict", container.name, why, cause=kept, revision=revision.sha
-            )
-        )
-        started = time.monotonic()
-        status, error = Status.CANCELLED, None
-        try:
-            await self._engine.set_restart(container.id, {"Name": "no"})
-            await self._engine.stop(container.id, STOP_S)
-            await self._engine.remove(container.id)
-            status = Status.SUCCEEDED
-        except CommitdError as err:
-            status, error = Status.FAILED, str(err)
-            raise
-        finally:
-            duration_s = time.monotonic() - started
-            await to_the_end(
-                lambda: self._journal.finish(number, status, duration_s=duration_s, error=error)
-            )
-
-    async def clear_hooks(self, project: str) -> None:
-        """Remove the containers of hooks that do not run: Compose leaves one that has failed.
-
-        Raises :class:`CommitdError`.
-        """
-        for container in await self.containers(project):
-            if container.hook and not container.alive:
-                await self._step(self._engine.remove(container.id))
-                log.info("%s: removed %s, which has ended", project, container.name)
-
-    async def volumes(self, project: str) -> list[str]:
-        """All volumes of the project, also those without a name of their own."""
-        found = set(await self._engine.volumes(project))
-        for container in await self.containers(project):
-            found |= set(volumes_of(await self._engine.inspect(container.id) or {}))
-        return sorted(found)
-
-    async def take_down(self, project: str, revision: Revision) -> None:
-        """Take a project down, and look whether it is gone; its volumes stay.
-
-        Containers that merely claim to be of the project are left to be judged for themselves,
-        and with them its networks.
-        """
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
-        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
-        release, found = releases.get(project), await self.containers(project)
-        services = {service.name for service in release.services} if release else None
-        mine = removal.own(found, services, exempt)
-        if len(mine) == len(found):
-            await self._step(self._compose.down(project))
-        else:
-            others = ", ".join(c.name for c in found if c not in mine)
-            log.warning("%s: not of the stack, and left: %s", project, others)
-            for container in mine:
-                await self._step(self._drop(container, revision, "its stack left"))
-        still = {c.id for c in await self.containers(project) if c.alive}
-        if left := [c.name for c in mine if c.id in still]:
-            raise TransientError(f"still running after it was taken down: {', '.join(left)}")

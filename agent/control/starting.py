@@ -36,6 +36,7 @@ from agent.control.attempts import Attempts
 from agent.control.awaited import Steps
 from agent.control.provision import Provisioner
 from agent.control.ready import Ready
+from agent.control.remover import Remover
 from agent.control.stacks import Stacks
 from agent.domain import gate, reaction
 from agent.domain.container import Container
@@ -70,41 +71,59 @@ class Batch:
     doubt: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """What a release is started with. Once ``stopping``, nothing is started any more."""
 
     stacks: Stacks
+    remover: Remover
     provisioner: Provisioner
     journal: Journal
     attempts: Attempts
     stopping: Callable[[], bool]
 
 
-Touching = Callable[[Collection[Container]], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What there was before a release.
+
+    ``files`` are those that were mounted into each service; None: nobody knows. ``left`` are
+    services that may go first. ``changed`` is whether it was another release; ``touching`` is told
+    of the containers that there are before anything is done to them.
+    """
+
+    files: Mapping[str, Files | None]
+    left: Collection[str] = ()
+    changed: bool = False
+    touching: Callable[[Collection[Container]], None] = lambda _: None
+
+
 Healthy = Callable[[Ready, str], Awaitable[object]]
 """Waits until one service of a release is healthy."""
 
 
 class Starting(Steps):
-    """One release. ``older`` are the files that were mounted into each service before; None:
-    nobody knows. ``healthy`` waits for one of its services.
+    """One release. In ``doubt`` about what is declared nothing is ended.
+
+    ``healthy`` waits for one of its services.
     """
 
     def __init__(
         self,
         tools: Tools,
         ready: Ready,
-        older: Mapping[str, Files | None],
+        before: Before,
         batch: Batch,
         *,
+        doubt: bool,
         activity: Activity,
         healthy: Healthy,
     ) -> None:
         self._t = tools
         self._ready = ready
-        self._older = older
+        self._before, self._older = before, before.files
         self._batch = batch
+        self._doubt = doubt
         self._activity = activity
         self._healthy = healthy
         self._name = ready.stack.name
@@ -113,24 +132,24 @@ class Starting(Steps):
         self.made: Collection[Container] = ()
         self.began_at = time.time()
 
-    async def make(self, touching: Touching, *, changed: bool) -> None:
-        """Make it, once: its networks and volumes, then its containers.
+    async def make(self) -> None:
+        """Make it, once: its networks and volumes, then room for its containers, then these.
 
-        ``touching`` is told of the containers that there are before anything is done to them;
-        ``changed`` is whether it is another release than the one that runs. Raises
-        :class:`CommitdError`.
+        Raises :class:`CommitdError`.
         """
         ready, stacks, provisioner = self._ready, self._t.stacks, self._t.provisioner
+        revision, left = self._batch.revision, self._before.left
         async with self._batch.limiter:
             if self._t.stopping():
                 raise HeldError(STOPPING)
-            async with provisioner.claimed(ready, changed=changed) as claim:
+            async with provisioner.claimed(ready, changed=self._before.changed) as claim:
                 before = await stacks.containers(self._name)
-                touching(before)
+                self._before.touching(before)
                 # From here on until it is well, nobody knows what is mounted.
                 await anyio.to_thread.run_sync(self._t.journal.disturb, self._name)
                 self.began_at = time.time()
                 with self._failing():
+                    await self._t.remover.make_room(ready, left, revision, doubt=self._doubt)
                     self.made = await stacks.make(ready)
             with self._failing():
                 if behind := await provisioner.left_behind(ready, claim, before, self.made):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.domain import hooks, inline
+from agent.domain import hooks, inline, room
 from agent.domain.gate import Expected, Need
 
 _HEALTHY = "service_healthy"
@@ -27,7 +27,7 @@ def services(
     }
     needed = needs(model)
     raws: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
-    return {
+    found = {
         name: replace(
             _service(raw, files, inline.digest(raw, model, value, salt)),
             needs=needed[name],
@@ -35,6 +35,11 @@ def services(
             hooks=tuple(sorted({each["image"] for each in hooks.own_images({name: raw}).values()})),
         )
         for name, raw in raws.items()
+    }
+    project = str(model.get("name") or "")
+    return {
+        name: replace(service, wants=room.wanted(project, name, service.scale, model))
+        for name, service in found.items()
     }
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from agent.domain.container import Container
 from agent.domain.health_check import HealthCheck
+from agent.domain.room import Holding
 
 CRASHES = 3
 """As many restarts since it came up are a crash loop, until it runs steadily."""
@@ -39,6 +40,7 @@ class Expected:
     the configs and secrets that Compose writes into it; empty: none. ``needs`` are the services of
     its stack that it depends on; it ``joins`` namespaces of these (``service:NAME`` or
     ``container:NAME``). ``hooks`` are the images of its hooks, as far as they are not its own.
+    It ``wants`` things of the host that no other container can have meanwhile.
     """
 
     image: str
@@ -51,6 +53,7 @@ class Expected:
     needs: Mapping[str, Need] = field(default_factory=dict)
     joins: frozenset[str] = frozenset()
     hooks: tuple[str, ...] = ()
+    wants: frozenset[Holding] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
+
+ALL, NONE = 0, -1
+"""Stand for the version of an IP address: every one, and what is none."""
 
 _TAKEN = (
     re.compile(r"Bind for \S+:(?P<port>\d+) failed: port is already allocated"),
@@ -62,3 +66,22 @@ def by_process(port: Port, listener: Listener | None) -> str:
         f"port {port} of this host is taken by {listener.command}"
         f" (process {listener.process} of {listener.user})"
     )
+
+
+def address(ip: str) -> tuple[int, str]:
+    """The version of an address to listen on, and the address unless it is all of these."""
+    if not ip:
+        return ALL, ""
+    try:
+        found = ipaddress.ip_address(ip)
+    except ValueError:
+        return NONE, ip
+    return found.version, "" if found.is_unspecified else str(found)
+
+
+def meet(ip: str, other: str) -> bool:
+    """Whether nobody can listen on a port of one address while somebody does on the other."""
+    (version, one), (its_version, another) = address(ip), address(other)
+    if ALL in {version, its_version}:
+        return True
+    return version == its_version and (not one or not another or one == another)

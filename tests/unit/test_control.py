@@ -18,16 +18,17 @@ from agent.adapters.journal import Journal
 from agent.adapters.plaintext import PlaintextStore
 from agent.adapters.process import Result
 from agent.adapters.repository import Repository
+from agent.control import deploy, starting
 from agent.control.adopt import Adopter
 from agent.control.attempts import Attempts
 from agent.control.bring_up import BringUp
 from agent.control.converge import Converger
-from agent.control.deploy import Tools
 from agent.control.gate import Gate
 from agent.control.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
 from agent.control.provision import Provisioner
 from agent.control.pull import Puller
 from agent.control.remotes import Remotes, last_answers
+from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper, no_key
 from agent.control.stacks import Stacks
@@ -136,19 +137,26 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     secrets = SecretKeeper(store, journal, None, no_key, _no_contents)
     repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
     stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
-    bring_up = BringUp(
-        stacks,
-        Provisioner(engine, tuple),
-        Gate(engine, 0.1),
-        journal,
-        attempts,
-        heads=frozenset,
+    remover = Remover(compose, engine, journal, lambda: None)
+    tools = starting.Tools(
+        stacks=stacks,
+        remover=remover,
+        provisioner=Provisioner(engine, tuple),
+        journal=journal,
+        attempts=attempts,
         stopping=lambda: stopping,
     )
-    restorer = Restorer(repository, journal, secrets, "media")
-    puller = Puller(engine, lambda: None, 1.0)
     return Converger(
-        Tools(stacks, bring_up, puller, restorer, Adopter(compose, engine), journal, attempts),
+        deploy.Tools(
+            stacks=stacks,
+            remover=remover,
+            bring_up=BringUp(tools, Gate(engine, 0.1), frozenset),
+            puller=Puller(engine, lambda: None, 1.0),
+            restorer=Restorer(repository, journal, secrets, "media"),
+            adopter=Adopter(compose, engine),
+            journal=journal,
+            attempts=attempts,
+        ),
         parallel=1,
         pulse=lambda: beats.append("beat"),
         stopping=lambda: stopping,

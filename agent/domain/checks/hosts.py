@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from agent.domain import order
 from agent.domain.checks.places import Places
 from agent.domain.finding import Finding, Level
 from agent.domain.model import DesiredState, Stack
+from agent.domain.ports import ALL
+from agent.domain.ports import address as address_of
 
 Model = Mapping[str, Any]
 
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _MOST_NAMES = 100
-_ALL, _NONE = 0, -1
-"""Stand for the version of an IP address: every one, and what is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +126,13 @@ def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:
     everywhere: dict[int, _Binding] = {}
     there: dict[str, _Binding] = {}
     for binding in bound:
-        version, address = _address(binding.ip)
-        if version == _ALL:
+        version, address = address_of(binding.ip)
+        if version == ALL:
             first = next(iter(anybody.values()), None)
         elif not address:
-            first = everywhere.get(_ALL) or anybody.get(version)
+            first = everywhere.get(ALL) or anybody.get(version)
         else:
-            first = everywhere.get(_ALL) or everywhere.get(version) or there.get(address)
+            first = everywhere.get(ALL) or everywhere.get(version) or there.get(address)
         if first:
             yield first, binding
         anybody.setdefault(version, binding)
@@ -141,17 +140,6 @@ def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:
             there.setdefault(address, binding)
         else:
             everywhere.setdefault(version, binding)
-
-
-def _address(ip: str) -> tuple[int, str]:
-    """The version of an address to listen on, and the address unless it is all of these."""
-    if not ip:
-        return _ALL, ""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return _NONE, ip
-    return address.version, "" if address.is_unspecified else str(address)
 
 
 def _port_place(binding: _Binding) -> str:
