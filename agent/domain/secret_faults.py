@@ -79,10 +79,7 @@ def _unprotected(path: str, scope: Scope) -> PermanentError:
         f"nothing in the file is encrypted: its rule, {rule}, leaves all of it in the clear",
         where=path,
         hint=f"take {scope.kind} out of the rule for it in .sops.yaml, then sops decrypt -i {path} "
-        f"&& sops encrypt -i {path}; {_PUSHED}"
-        if scope.chosen
-        else f"give the values other names: those that end with {scope.text} are not encrypted; "
-        f"{_PUSHED}",
+        f"&& sops encrypt -i {path}; {_PUSHED}",
     )
 
 

@@ -46,7 +46,7 @@ class Sealed:
     ``plain`` are values that stand there in the clear although SOPS would have encrypted them, and
     ``exposed`` those that look secret and which the file's own rule leaves in the clear. ``others``
     are kinds of keys it is for besides age's. ``unprotected`` is the rule of a file that holds
-    values and has none of them encrypted.
+    values and has none of them encrypted; a rule that it has chosen, not the names of all values.
     """
 
     recipients: tuple[str, ...]
@@ -252,7 +252,7 @@ def _judged(
         tuple((value.shown, value.line) for value in meant[True]),
         tuple(sorted(others)),
         tuple((value.shown, value.line) for value in exposed),
-        scope if full and len(plain) == len(full) and not meant[True] else None,
+        scope if scope.chosen and full and len(plain) == len(full) and not meant[True] else None,
     )
 
 

@@ -100,10 +100,12 @@ def test_a_file_in_which_nothing_is_encrypted_is_in_the_clear(rule: str, said: s
     assert said in (_fault(nested, YAML) or "")
 
 
-def test_names_that_sops_never_encrypts_are_the_reason_where_they_are() -> None:
-    fault = _fault("A_unencrypted=hunter2\nsops_mac=m\n", ENV)
-    assert fault is not None
-    assert "those that end with _unencrypted are not encrypted" in fault
+def test_values_that_are_all_called_unencrypted_are_meant_to_be_read() -> None:
+    text = "A_unencrypted=x\nB=\nTOKEN_unencrypted=y\nsops_mac=m\n"
+    assert _fault(text, ENV) is None
+    file = sops_file.read(text.encode(), ENV)
+    assert file is not None
+    assert (file.plain, file.unprotected) == ((), None)
 
 
 @pytest.mark.parametrize(
