@@ -14,6 +14,7 @@ from agent.adapters.journal import Journal
 from tests.sandbox import Sandbox, Workspace, off_the_loop
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
+from tests.sandbox.process import run
 from tests.system import taking
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ class Fleet:
     def running(self) -> dict[str, str]:
         """Names of the running containers, to their IDs."""
         return {c["Names"][0].lstrip("/"): c["Id"] for c in self.box.engine.containers(all=False)}
+
+    def compose_is_older_than(self, *wanted: int) -> bool:
+        """Whether Compose is of an older version than these numbers (see `make engines`)."""
+        said = run([self.box.compose, "version", "--short"]).decode().strip().removeprefix("v")
+        return [int(number) for number in said.split(".")[:2]] < list(wanted)
 
     def environment(self, container: str) -> dict[str, str]:
         """What the container's configuration gives its process."""

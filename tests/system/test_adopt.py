@@ -236,7 +236,10 @@ def test_what_is_adopted_fits_the_rules_of_its_repository_and_check_finds_nothin
     assert result.returncode == 0, result.stdout + result.stderr
     assert ".sops.yaml: its rules name the new stacks now" in result.stdout
     result = host.commitd("check", str(clone))
-    assert result.stdout.startswith("Nothing to complain about"), result.stdout + result.stderr
+    if fleet.compose_is_older_than(2, 30):  # which reads no env file as it is
+        assert result.stdout.endswith("0 errors, 1 warning (1 host, 3 stacks).\n")
+    else:
+        assert result.stdout.startswith("Nothing to complain about"), result.stdout
 
     # Before the host has its configuration, with a person's own key, or without any.
     there = {

@@ -6,20 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.process import run
-
 if TYPE_CHECKING:
-    from tests.sandbox import Sandbox
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
 _LIST = "host/media/stacks.yaml"
 _FILE = "stacks/web/compose.yaml"
-
-
-def _older_than(box: Sandbox, *wanted: int) -> bool:
-    said = run([box.compose, "version", "--short"]).decode().strip().removeprefix("v")
-    return [int(number) for number in said.split(".")[:2]] < list(wanted)
 
 
 def _hooks(fleet: Fleet) -> list[str]:
@@ -38,7 +30,7 @@ def test_a_hook_before_the_start_is_held_to_the_rules_of_a_service(fleet: Fleet)
     volume = "    volumes: ['mark:/mark']\n"
     good = f"{volume}    pre_start: [{{image: '{hook}', user: root}}]\nvolumes: {{mark: {{}}}}\n"
     host = fleet.host()
-    if _older_than(fleet.box, 5, 3):
+    if fleet.compose_is_older_than(5, 3):
         code, said = _deploy(fleet, host, good)
         assert code == 1
         assert "pre_start: needs Docker Compose 5.3 or newer" in said
@@ -69,12 +61,12 @@ def test_a_hook_before_the_start_is_held_to_the_rules_of_a_service(fleet: Fleet)
 
 
 def test_a_hook_that_fails_sends_its_release_back_at_once(fleet: Fleet) -> None:
-    if _older_than(fleet.box, 2, 30):
+    if fleet.compose_is_older_than(2, 30):
         pytest.skip("Compose knows post_start from 2.30 on")
     host = fleet.host()
     assert _deploy(fleet, host, "")[0] == 0
     failing = "{command: [sh, -c, 'echo no such table >&2; exit 4']"
-    image = "" if _older_than(fleet.box, 5, 3) else f", image: '{fleet.web}'"
+    image = "" if fleet.compose_is_older_than(5, 3) else f", image: '{fleet.web}'"
     key = "pre_start" if image else "post_start"
     code, said = _deploy(
         fleet, host, f"    environment: {{A: b}}\n    {key}: [{failing}{image}}}]\n"

@@ -47,6 +47,11 @@ FILES: dict[str, tuple[Kind, bytes]] = {
 }
 
 
+def _need_raw(fleet: Fleet) -> None:
+    if fleet.compose_is_older_than(2, 30):
+        pytest.skip("Compose knows format: raw from 2.30 on")
+
+
 def _inside(fleet: Fleet, container: str, *command: str) -> str:
     return fleet.box.engine.run("exec", container, *command)
 
@@ -61,6 +66,7 @@ def test_a_secret_of_any_format_is_a_file_for_the_user_that_its_stack_names(
     fleet: Fleet, sops: dict[str, Any]
 ) -> None:
     """A change of one file is seen by the services that mount it, and by no other."""
+    _need_raw(fleet)
     compose = (
         'x-commitd: {secret_owner: {conf/t.secret.key: "1000:1000", t.secret.yaml: "1000:1000"}}\n'
         + fleet.compose(
@@ -155,6 +161,7 @@ def test_any_value_comes_out_of_the_container_as_it_went_into_sops(
     fleet: Fleet, values: list[str]
 ) -> None:
     """By `${NAME}` to the last character; by `env_file:` but for a carriage return at the end."""
+    _need_raw(fleet)
     pairs = {f"K{number}": value for number, value in enumerate(values)}
     text = "".join(f"{key}={value}\n" for key, value in pairs.items())
     uses = "".join(f"      {key}: ${{{key}}}\n" for key in pairs)
@@ -195,6 +202,7 @@ def test_what_env_file_would_change_is_said_by_its_key_and_never_by_its_value(
 
 def test_values_as_people_write_them_arrive_or_are_named_by_their_line(fleet: Fleet) -> None:
     """`export`, line ends of Windows, names that steer programs; what raw cannot read."""
+    _need_raw(fleet)
     uses = "    environment: {KEY: '${KEY}', LAST: '${LAST:-}'}\n"
     parsed = "    env_file: .decrypted.v.secret.env\n"
     raw = "    env_file: [{path: %s, format: raw}]\n"
@@ -239,6 +247,7 @@ def test_values_as_people_write_them_arrive_or_are_named_by_their_line(fleet: Fl
 def test_plaintext_on_a_tmpfs_is_gone_after_a_reboot_and_comes_back_with_the_agent(
     fleet: Fleet,
 ) -> None:
+    _need_raw(fleet)
     compose = fleet.compose(
         more="    restart: always\n"
         "    env_file: [{path: .decrypted.v.secret.env, format: raw}]\n"
