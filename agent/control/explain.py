@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from agent.adapters.blame import Blame
 from agent.adapters.database import iso
@@ -14,7 +15,7 @@ from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Entry, Journal
 from agent.adapters.repository import Repository
 from agent.control import gather
-from agent.domain import layout, ownership, plan, situation, why
+from agent.domain import layout, ownership, plan, situation, verdict, why
 from agent.domain.config import Config
 from agent.domain.container import SWARM_TASK, Container
 from agent.domain.errors import CommitdError, ConfigError
@@ -65,7 +66,7 @@ class Explainer:
         *,
         blame: Blame | None,
         containers: Sequence[Container] | None,
-        stacks: Sequence[Mapping[str, object]],
+        stacks: Sequence[Mapping[str, Any]],
     ) -> None:
         self._config = config
         self._journal = journal
@@ -135,8 +136,11 @@ class Explainer:
             because = f"{name} is declared for this host, by a commit that cannot be read here"
         else:
             because = f"{name} is not declared any more"
-        if state.get("reason"):
-            because += f"; it is {state['sync']}: {state['reason']}"
+        if working := state["working"]:
+            because += f"; {verdict.doing(working['action'])} since {working['since']}"
+        elif state["reason"]:
+            because += f"; it is {state['sync']}"
+        because += f": {state['reason']}" if state["reason"] else ""
         return replace(answer, because=because)
 
     def _known_as_declared(self) -> set[str]:
@@ -219,7 +223,7 @@ class Explainer:
             if container.alive and hold:
                 because += f"; it is left running: {hold.reason.value}: {hold.detail}"
             elif container.alive:
-                because += "; it goes as soon as the agent looks"
+                because += "; the agent evicts it in its next cycle"
         elif container.project in self._stacks:
             return await self._of_stack(answer, container)
         else:

@@ -18,7 +18,7 @@ from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
 from agent.domain.facts import Action, Facts, Look
-from agent.domain.model import Release
+from agent.domain.model import Reason, Release
 from agent.domain.ownership import UNDONE
 
 _UNDECLARED = 50
@@ -38,7 +38,7 @@ def status(config: Config, journal: Journal) -> dict[str, Any]:
         look=looks.last(journal, config.runtime_dir),
         working=working(journal) if running else (),
     )
-    undeclared = (*_evicted(journal), *_exempt(journal, found))
+    undeclared = (*_reported(journal, found), *_exempt(journal, found))
     return report.status(
         found, undeclared=undeclared, changed_at=journal.changed_at(), engine_error=error
     )
@@ -102,23 +102,42 @@ def _evicted(journal: Journal) -> list[dict[str, Any]]:
     ]
 
 
+def _reported(journal: Journal, found: Facts) -> list[dict[str, Any]]:
+    """Those that were ended or reported, and those that were there before and are only reported."""
+    known = _evicted(journal)
+    names = {each["name"] for each in known if each["action"] == "reported"}
+    holds = {h["subject"]: h for h in found.holds if h["reason"] == Reason.REPORT_ONLY}
+    return [
+        *(
+            _shown(c, "reported", holds[c.name]["detail"], holds[c.name]["since"])
+            for c in found.containers or ()
+            if c.name in holds.keys() - names and c.alive
+        ),
+        *known,
+    ]
+
+
 def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     """As the newest cycle saw them, and those that were brought back since."""
     known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
     back = journal.undone(found.now).keys() - {each["id"] for each in known}
     return known + [
-        {
-            "id": c.id,
-            "name": c.name,
-            "image": c.image,
-            "action": "exempt",
-            "reason": UNDONE,
-            "at": iso(datetime.fromtimestamp(c.created, UTC)),
-            "undoable": False,
-        }
+        _shown(c, "exempt", UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
         for c in found.containers or ()
         if c.id in back and c.alive
     ]
+
+
+def _shown(container: Container, action: str, reason: str, at: str) -> dict[str, Any]:
+    return {
+        "id": container.id,
+        "name": container.name,
+        "image": container.image,
+        "action": action,
+        "reason": reason,
+        "at": at,
+        "undoable": False,
+    }
 
 
 def list_containers(

@@ -95,10 +95,13 @@ def _working(action: Action) -> dict[str, str]:
 
 
 def _undeclared(facts: Facts, records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    """Without the end of a container that is back: it runs, and what is true of it now is said."""
+    """Without the end of one that is back, and without one that was reported and is gone."""
     known = list(records)
-    back = {c.id for c in facts.containers or () if c.alive}
-    back |= {record["id"] for record in known if record["action"] == "exempt"}
+    alive = {c.id for c in facts.containers or () if c.alive}
+    exempt = {record["id"] for record in known if record["action"] == "exempt"}
     for record in known:
-        if record["action"] not in {"removed", "stopped"} or record["id"] not in back:
+        ended = record["action"] in {"removed", "stopped"}
+        back = record["id"] in alive | exempt
+        gone = facts.containers is not None and record["id"] not in alive
+        if not (ended and back) and not (record["action"] == "reported" and gone):
             yield record

@@ -43,7 +43,10 @@ def test_log_service_manager_and_status_say_the_same_of_a_host(fleet: Fleet) -> 
             told(f"STATUS={good}")
             status = host.json("status")
             assert (status["state"], status["verdict"]) == ("in-sync", good)
-            assert host.commitd("status").stdout.startswith(f"✓ media: {good}; last change ")
+            shown = host.commitd("status").stdout
+            assert shown.startswith(f"✓ media: {good}; last change ")
+            assert "undeclared rogue (" in shown
+            assert "‖" not in shown  # nor is it held
             assert _code(host) == 0
             # Nobody changed anything, and no event tells of it: the next look finds it.
             fleet.box.engine.run("exec", "one-app-1", "touch", "/ill")

@@ -79,6 +79,7 @@ def test_a_container_that_was_brought_back_is_not_told_of_as_removed() -> None:
     assert document["undeclared"] == [spared]
     reported = {**ENDED, "action": "reported"}
     assert report.status(facts([WEB]), undeclared=[reported])["undeclared"] == [reported]
+    assert report.status(facts([WEB], []), undeclared=[reported])["undeclared"] == []  # it is gone
     stopped = facts([WEB], [container("web-web-0", "web", "web", state="exited", exit_code=0)])
     assert report.status(stopped, undeclared=[ENDED])["undeclared"] == [ENDED]
 

@@ -200,7 +200,9 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     """The plan for a commit that is known here, and that commit."""
     journal = common.open_journal(config)
     repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
-    sha = await repository.resolve(rev or "applied")
+    sha = await repository.resolve(rev) if rev else await repository.applied()
+    if sha is None:
+        raise PermanentError("no commit was applied here yet", hint=common.look_now(config))
     tree = await repository.tree(sha)
     contents = await repository.contents(layout.wanted(tree, config.host))
     desired = layout.read(tree, contents, await repository.revision(sha), config.host)

@@ -73,8 +73,7 @@ def show(answer: Answer, *, kept: bool) -> None:
     if answer.container and not answer.services:
         container = answer.container
         terminal.say(
-            f"container {container.id[:12]} {container.name}: {container.state},"
-            f" {common.short(container.image)}",
+            f"container {container.id[:12]} {container.name}: {container.state}, {container.image}",
             2,
         )
     if answer.ended:
@@ -98,8 +97,7 @@ def _state(state: Any) -> None:
 
 def _service(service: ServiceFacts) -> None:
     where = service.origin.where if service.origin else "not in any file of the applied commit"
-    image = common.short(service.image) if service.image else "not deployed yet"
-    terminal.say(f"{service.name}: {image}", 2)
+    terminal.say(f"{service.name}: {service.image or 'not deployed yet'}", 2)
     terminal.say(f"{where}{_by(service.origin.commit) if service.origin else ''}", 6)
     for container in service.containers:
         health = f", {container.health}" if container.health else ""

@@ -1,0 +1,97 @@
+"""What is kept for those who ask later: when the agent looked, and what it held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.journal import Journal
+from agent.control import looks
+from agent.control.looks import Looks
+from agent.control.remotes import Remotes
+from agent.domain.errors import TransientError
+from agent.domain.facts import Look
+from agent.domain.model import Hold, Reason, Status
+from agent.domain.source import Answer, Relation
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.db")
+
+
+def test_the_last_look_outlives_the_agent_and_the_machine(journal: Journal, tmp_path: Path) -> None:
+    assert looks.last(journal, tmp_path) == Look()
+    mine = Looks(journal, tmp_path)
+    first = mine.ended()
+    assert first.at
+    assert first.error is None
+    assert looks.last(journal, tmp_path) == first
+    assert journal.get("look") is None  # an idle agent writes to no disk
+    mine.keep()
+    (tmp_path / "look.json").unlink()
+    assert looks.last(journal, tmp_path) == first
+    (tmp_path / "look.json").write_text("[1]")  # of another version
+    assert looks.last(journal, tmp_path) == first
+
+
+def test_a_cycle_that_failed_is_no_look(journal: Journal, tmp_path: Path) -> None:
+    looked = "2026-01-02T03:04:05.000Z"
+    (tmp_path / "look.json").write_text(f'{{"at": "{looked}", "error": null}}')
+    mine = Looks(journal, tmp_path)
+    failed = mine.ended("the disk is full")
+    assert failed == Look(looked, "the disk is full")
+    assert looks.last(journal, tmp_path) == failed
+    (tmp_path / "look.json").unlink()
+    assert looks.last(journal, tmp_path) == failed  # for that it writes to the disk
+    assert Looks(journal, tmp_path).last == failed
+    again = mine.ended()
+    assert again.error is None
+    assert again.at
+    assert again.at > looked
+
+
+def test_a_journal_that_cannot_be_written_does_not_hide_that_it_fails(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise TransientError("the journal cannot be written")
+
+    mine = Looks(journal, tmp_path)
+    monkeypatch.setattr(Journal, "put", full)
+    with pytest.raises(TransientError):
+        mine.ended("the disk is full")
+    assert looks.last(journal, tmp_path).error == "the disk is full"
+
+
+def test_how_an_older_head_stands_is_not_said_of_a_newer_one(
+    journal: Journal, tmp_path: Path
+) -> None:
+    """A cycle compares the heads of its beginning, and a remote may show another meanwhile."""
+    mine = Remotes(["gitea"], journal, tmp_path)
+    mine.tell("gitea", Answer.HEAD, sha="b" * 40, error=None, at="2026-01-02T03:04:05Z")
+    mine.relate("gitea", "a" * 40, Relation.BEHIND, 1)
+    assert mine.seen["gitea"].relation is Relation.UNKNOWN
+    mine.relate("gitea", "b" * 40, Relation.SAME, 0)
+    assert mine.seen["gitea"].relation is Relation.SAME
+
+
+def test_a_hold_that_is_not_found_any_more_is_over_unless_it_is_only_found_later(
+    journal: Journal,
+) -> None:
+    invalid, storm = Hold("web", Reason.INVALID, "x"), Hold("undeclared", Reason.RATE, "x")
+    assert journal.keep_holds([invalid, storm]) == [invalid, storm]
+    assert journal.keep_holds([], found_later=[Reason.RATE]) == []
+    assert [hold["subject"] for hold in journal.holds()] == ["undeclared"]
+    assert journal.keep_holds([]) == []
+    assert journal.holds() == []
+
+
+def test_what_is_begun_and_not_ended_is_unfinished(journal: Journal) -> None:
+    first, second = journal.begin("deploy", "a", "new"), journal.begin("evict", "b", "rogue")
+    assert [entry.id for entry in journal.unfinished()] == [first, second]
+    journal.finish(first, Status.SUCCEEDED)
+    assert [entry.id for entry in journal.unfinished()] == [second]
+    journal.close_open_actions()
+    assert journal.unfinished() == []
