@@ -216,7 +216,10 @@ def test_a_registry_that_comes_back_is_tried_again_in_the_same_cycle(fleet: Flee
     work.start()
     log = host.state / "journal.db"
     wait_until(log.exists, what="the agent to begin")
-    wait_until(lambda: bool(host.json("history", "one")), what="the deploy to begin")
+    wait_until(
+        lambda: "one" in {entry["subject"] for entry in host.json("history")},
+        what="the deploy to begin",
+    )
     fleet.box.registry.start()
     work.join()
     assert results[0].returncode == 0, results[0].stderr
