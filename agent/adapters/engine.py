@@ -5,7 +5,6 @@ Ends containers gently and never touches a volume.
 
 from __future__ import annotations
 
-import http
 import json
 import re
 from collections import deque
@@ -209,24 +208,6 @@ class Engine:
                 filters={"label": [f"com.docker.compose.project={project}"]}
             )
         return sorted(volume["Name"] for volume in answer.get("Volumes") or [])
-
-    async def network(self, name: str) -> dict[str, Any] | None:
-        """The engine's full description, or None when there is no such network."""
-        return await self._found("inspect a network", f"networks/{quote(name, safe='')}")
-
-    async def volume(self, name: str) -> dict[str, Any] | None:
-        """The same for a volume."""
-        return await self._found("inspect a volume", f"volumes/{quote(name, safe='')}")
-
-    async def _found(self, work: str, path: str) -> dict[str, Any] | None:
-        async with self.asking(work) as docker:
-            try:
-                found: dict[str, Any] = await docker._query_json(path)  # noqa: SLF001
-            except aiodocker.DockerError as err:
-                if err.status == http.HTTPStatus.NOT_FOUND:
-                    return None
-                raise
-        return found
 
     async def networks(self) -> dict[str, float]:
         """All networks by name, and when they were made, in seconds since the epoch."""

@@ -12,12 +12,12 @@ from typing import Any
 
 import anyio.to_thread
 
-from agent.adapters import images
+from agent.adapters import images, resources
 from agent.adapters.compose import Compose
 from agent.adapters.containers import binds_of, from_inspect, volumes_of
 from agent.adapters.engine import Engine
 from agent.control.ready import Ready
-from agent.domain import adoption
+from agent.domain import adoption, provision
 from agent.domain.adoption import NAMESPACES, Place, Resident
 from agent.domain.gate import Expected
 from agent.domain.images import pinned
@@ -65,14 +65,13 @@ class Adopter:
         for image in {service.image for service in wanted.values()}:
             if found := await images.identity(self._engine, image):
                 image_ids[image] = found
-        networks = [(n, await self._engine.network(n)) for n in adoption.named(model, "networks")]
-        volumes = [(n, await self._engine.volume(n)) for n in adoption.named(model, "volumes")]
+        volumes = {d.name for d in provision.declared(model) if d.kind is provision.Kind.VOLUME}
         made = adoption.as_made(model, residents)
         return Place(
             image_ids=image_ids,
             hashes=await self._compose.hashes(ready.invocation, made),
-            networks={name: raw for name, raw in networks if raw},
-            volumes={name: raw for name, raw in volumes if raw},
+            networks=await resources.networks(self._engine),
+            volumes=await resources.volumes(self._engine, volumes),
             changed_at=await anyio.to_thread.run_sync(changed_at, ready),
         )
 

@@ -17,13 +17,14 @@ What cannot be compared counts as different: then the stack is brought up as eve
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import drift, resources
+from agent.domain import drift, provision, resources
 from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.gate import Expected
+from agent.domain.provision import Declared, Kind, Raw
 
 NAMESPACES = {"network_mode": "NetworkMode", "pid": "PidMode", "ipc": "IpcMode"}
 """Keys of a service that can name another one, and what the engine calls them."""
@@ -53,14 +54,14 @@ class Place:
     """What of the engine there is beside the containers, and what Compose says of the model.
 
     ``image_ids`` maps the images of the services to those that are here, ``hashes`` services to
-    their config hash as made. ``networks`` and ``volumes`` are inspected, by name; ``changed_at``
-    is when the repository's files that are mounted into a service were last written.
+    their config hash as made. ``networks`` and ``volumes`` are as the engine lists them;
+    ``changed_at`` is when the repository's files that are mounted into a service were last written.
     """
 
     image_ids: Mapping[str, str]
     hashes: Mapping[str, str]
-    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    networks: tuple[Raw, ...] = ()
+    volumes: tuple[Raw, ...] = ()
     changed_at: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -81,12 +82,6 @@ def as_made(model: Mapping[str, Any], residents: Sequence[Resident]) -> dict[str
             if found and found.shares.get(key) in owners:
                 service[key] = f"container:{found.shares[key]}"
     return made
-
-
-def named(model: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
-    """The ``networks`` or ``volumes`` of the model, by the names that the engine knows them by."""
-    entries: Mapping[str, Any] = model.get(kind) or {}
-    return {str((raw or {}).get("name") or key): raw or {} for key, raw in entries.items()}
 
 
 def refusal(
@@ -117,7 +112,7 @@ def refusal(
             return f"the containers of {name} are of different images"
         for resident in found:
             why = _differs(stack, name, service, resident, place) or _elsewhere(
-                stack, model, raw, resident, place
+                model, name, resident, place
             )
             if why:
                 return f"{resident.container.name} {why}"
@@ -143,40 +138,36 @@ def _differs(
     return None
 
 
-def _elsewhere(
-    stack: str,
-    model: Mapping[str, Any],
-    raw: Mapping[str, Any],
-    resident: Resident,
-    place: Place,
-) -> str | None:
+def _elsewhere(model: Mapping[str, Any], name: str, resident: Resident, place: Place) -> str | None:
     """What of its networks and volumes is not as declared."""
-    networks = _used(model, "networks", (raw.get("networks") or {}).keys())
-    for name, declared in sorted(networks.items()):
-        # One that has finished is connected to none.
-        if resident.container.alive and name not in resident.networks:
-            return f"is not connected to the network {name}"
-        found = place.networks.get(name)
+    for each in provision.declared(model):
+        if name not in each.services:
+            continue
+        there = place.networks if each.kind is Kind.NETWORK else place.volumes
+        found = next((r for r in there if each.name in {r["Name"], r.get("Id")}), None)
         if found is None:
-            return f"needs the network {name}, which is not there"
-        if key := resources.network_difference(stack, declared, found):
-            return f"is connected to the network {name}, whose {key} is not as declared"
-    mounted = [v.get("source") for v in raw.get("volumes") or [] if v.get("type") == "volume"]
-    volumes = _used(model, "volumes", [str(key) for key in mounted if key])
-    for name, declared in sorted(volumes.items()):
-        found = place.volumes.get(name)
-        if name not in resident.volumes or found is None:
-            return f"does not mount the volume {name}"
-        if key := resources.volume_difference(declared, found):
-            return f"mounts the volume {name}, whose {key} is not as declared"
+            return f"needs the {each.kind} {each.name}, which is not there"
+        if each.kind is Kind.VOLUME:
+            if each.name not in resident.volumes:
+                return f"does not mount the volume {each.name}"
+            what = [] if each.external else resources.volume_differences(each.settings, found)
+        else:
+            # One that has finished is connected to none.
+            if resident.container.alive and found["Name"] not in resident.networks:
+                return f"is not connected to the network {each.name}"
+            what = _network_differences(each, found)
+        if what:
+            return f"uses the {each.kind} {each.name}, whose {what[0]} is not as declared"
     return None
 
 
-def _used(
-    model: Mapping[str, Any], kind: str, keys: Collection[str]
-) -> dict[str, Mapping[str, Any]]:
-    entries: Mapping[str, Any] = model.get(kind) or {}
-    return named({kind: {key: entries.get(key) for key in keys}}, kind)
+def _network_differences(each: Declared, found: Raw) -> list[str]:
+    """By the hash of what Compose made it with, or by all that the engine tells."""
+    if each.external:
+        return []
+    if provision.digest(found) is None:
+        return resources.network_differences(each.settings, found)
+    return [key for _, _, keys in provision.diverged([each], [found]) for key in keys]
 
 
 def _shared(service: Mapping[str, Any]) -> dict[str, str]:

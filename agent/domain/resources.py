@@ -1,7 +1,6 @@
 """Networks and volumes: does the engine's one have the options that its file declares?
 
-Compose labels what it makes with a hash of these options, but tells nobody how it makes that hash.
-So the options themselves are compared. What is not declared has the engine's defaults.
+What is not declared has the engine's defaults.
 """
 
 from __future__ import annotations
@@ -9,36 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.domain.container import PROJECT
-
 _COMPOSES_OWN = "com.docker.compose."
 _RANGE = {"subnet": "Subnet", "gateway": "Gateway", "ip_range": "IPRange"}
 
 
-def network_difference(
-    stack: str, declared: Mapping[str, Any], found: Mapping[str, Any]
-) -> str | None:
-    """The first key in which the network ``found`` is not as ``declared``; None: it is.
-
-    ``declared`` is an entry of ``networks`` in a model of ``stack``, ``found`` what the engine says
-    when it is inspected. Of an external network nothing is declared.
-    """
-    if declared.get("external"):
-        return None
-    if (found.get("Labels") or {}).get(PROJECT) != stack:
-        return "project"
-    return next(iter(network_differences(declared, found)), None)
-
-
-def volume_difference(declared: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
-    """The same for a volume."""
-    if declared.get("external"):
-        return None
-    return next(iter(volume_differences(declared, found)), None)
-
-
 def network_differences(declared: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """All keys in which the network ``found`` is not as ``declared``, whoever has made it."""
+    """All keys in which the network ``found`` is not as ``declared``, whoever has made it.
+
+    ``declared`` is an entry of ``networks`` in a model, ``found`` as the engine lists it.
+    """
     return list(_network(declared, found))
 
 

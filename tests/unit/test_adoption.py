@@ -42,12 +42,14 @@ MODEL: dict[str, Any] = {
     },
     "volumes": {"data": {"name": "s_data"}},
 }
-OWN = {"Driver": "bridge", "Labels": {PROJECT: "s"}}
+OWN = {"Name": "s_default", "Id": "n1", "Driver": "bridge", "Labels": {PROJECT: "s"}}
+PROXY = {"Name": "proxy", "Id": "n2", "Driver": "overlay"}
+DATA = {"Name": "s_data", "Driver": "local", "Labels": {PROJECT: "s"}}
 PLACE = Place(
     image_ids={PINNED: "sha256:one"},
     hashes={"web": "hash of web", "job": "hash of job"},
-    networks={"s_default": OWN, "proxy": {"Driver": "overlay"}},
-    volumes={"s_data": {"Driver": "local", "Labels": {PROJECT: "s"}}},
+    networks=(OWN, PROXY),
+    volumes=(DATA,),
     changed_at={"web": 5.0},
 )
 
@@ -141,14 +143,14 @@ def test_configuration_networks_and_volumes_are_compared(web2: Resident, said: s
     [
         (replace(PLACE, hashes={}), "another configuration"),
         (replace(PLACE, image_ids={}), "made from another image"),
-        (replace(PLACE, volumes={}), "does not mount the volume"),
-        (replace(PLACE, networks={"s_default": OWN}), "needs the network proxy"),
+        (replace(PLACE, volumes=()), "needs the volume s_data"),
+        (replace(PLACE, networks=(OWN,)), "needs the network proxy"),
         (
-            replace(PLACE, networks={**PLACE.networks, "s_default": {**OWN, "Internal": True}}),
-            "network s_default, whose internal is not as declared",
+            replace(PLACE, networks=(PROXY, {**OWN, "Driver": "macvlan"})),
+            "network s_default, whose driver is not as declared",
         ),
         (
-            replace(PLACE, volumes={"s_data": {"Driver": "local", "Options": {"o": "bind"}}}),
+            replace(PLACE, volumes=({**DATA, "Options": {"o": "bind"}},)),
             "volume s_data, whose driver_opts is not as declared",
         ),
     ],

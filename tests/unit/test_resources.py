@@ -21,10 +21,10 @@ FOUND: dict[str, Any] = {
 
 
 def test_a_network_with_the_defaults_is_as_declared_whatever_its_addresses() -> None:
-    assert resources.network_difference("s", {"name": "s_default", "ipam": {}}, FOUND) is None
+    assert resources.network_differences({"name": "s_default", "ipam": {}}, FOUND) == []
     # An engine before 27 does not tell of IPv4.
     newer = {**FOUND, "EnableIPv4": True, "Options": None}
-    assert resources.network_difference("s", {"name": "s_default"}, newer) is None
+    assert resources.network_differences({"name": "s_default"}, newer) == []
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,18 @@ def test_a_network_with_the_defaults_is_as_declared_whatever_its_addresses() -> 
 )
 def test_each_option_of_a_network_counts(declared: dict[str, Any], there: dict[str, Any]) -> None:
     [key] = declared
-    assert resources.network_difference("s", declared, {**FOUND, **there}) is None
-    assert resources.network_difference("s", declared, FOUND) == key
+    assert resources.network_differences(declared, {**FOUND, **there}) == []
+    assert resources.network_differences(declared, FOUND) == [key]
     if key != "ipam":  # addresses that nobody declares are the engine's
-        assert resources.network_difference("s", {}, {**FOUND, **there}) == key
-
-
-def test_a_network_of_another_project_is_not_the_one_that_is_declared() -> None:
-    assert resources.network_difference("other", {}, FOUND) == "project"
-    assert resources.network_difference("other", {"external": True}, FOUND) is None
+        assert resources.network_differences({}, {**FOUND, **there}) == [key]
 
 
 def test_each_option_of_a_volume_counts() -> None:
     found = {"Driver": "local", "Options": None, "Labels": {PROJECT: "s"}}
-    assert resources.volume_difference({"name": "s_data"}, found) is None
+    assert resources.volume_differences({"name": "s_data"}, found) == []
     options = {"type": "nfs", "device": ":/x"}
     nfs = {**found, "Options": options}
-    assert resources.volume_difference({"driver": "local", "driver_opts": options}, nfs) is None
-    assert resources.volume_difference({"driver_opts": options}, found) == "driver_opts"
-    assert resources.volume_difference({}, nfs) == "driver_opts"
-    assert resources.volume_difference({"driver": "rclone"}, found) == "driver"
-    assert resources.volume_difference({"external": True}, nfs) is None
+    assert resources.volume_differences({"driver": "local", "driver_opts": options}, nfs) == []
+    assert resources.volume_differences({"driver_opts": options}, found) == ["driver_opts"]
+    assert resources.volume_differences({}, nfs) == ["driver_opts"]
+    assert resources.volume_differences({"driver": "rclone"}, found) == ["driver"]
