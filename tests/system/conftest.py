@@ -14,7 +14,6 @@ from agent.adapters.journal import Journal
 from tests.sandbox import Sandbox, Workspace, off_the_loop
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
-from tests.sandbox.process import run
 from tests.system import taking
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ class Fleet:
 
     def compose_is_older_than(self, *wanted: int) -> bool:
         """Whether Compose is of an older version than these numbers (see `make engines`)."""
-        said = run([self.box.compose, "version", "--short"]).decode().strip().removeprefix("v")
-        return [int(number) for number in said.split(".")[:2]] < list(wanted)
+        return self.box.compose_version < wanted
 
     def environment(self, container: str) -> dict[str, str]:
         """What the container's configuration gives its process."""

@@ -102,7 +102,7 @@ def test_what_cannot_be_changed_is_refused_and_what_can_be_is_changed_whole(flee
     history = host.json("history")
     assert not [each for each in history if each["action"] == "rollback"]
 
-    if fleet.box.compose_version < HASHED:
+    if fleet.compose_is_older_than(*HASHED):
         assert "Compose does not change internal of the network own_back" in _said(host, "own")
     else:  # what is its own is changed, and its services are found there as before
         now = fleet.box.engine.inspect("own-app-1")
@@ -172,5 +172,5 @@ def _compose_would_label_them_the_same(fleet: Fleet, host: Host) -> None:
         model = anyio.run(program.resolve, invocation).model
         (network,) = (d for d in provision.declared(model) if d.kind is provision.Kind.NETWORK)
         raw = fleet.box.engine.api("GET", f"/networks/{network.name}")
-        made_with = network.digest if fleet.box.compose_version >= HASHED else None
+        made_with = None if fleet.compose_is_older_than(*HASHED) else network.digest
         assert made_with == provision.digest(raw), json.dumps(model)
