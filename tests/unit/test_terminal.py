@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from agent.adapters.journal import Journal
 from agent.domain.model import Status
 from agent.domain.why import Answer
-from agent.surface.cli import history, logs, status, terminal, why
+from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
 
 HOSTILE = "fine\n✓ media: in sync\x1b]0;owned\x07\x1b[2J\r\x9b1A\u202ecba"
@@ -265,3 +265,34 @@ def test_a_journal_of_another_version_is_not_to_be_thrown_away(
     assert result.exit_code == 2
     assert said in result.output
     assert "move it aside" not in result.output
+
+
+_NOTHING = ("deploys", "removals", "evictions", "exempt")
+
+
+def test_a_plan_that_is_held_is_not_called_nothing_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(_NOTHING, ())
+    plan.show({"revision": "1a2b3c4d", **nothing, "holds": []}, ())
+    assert capsys.readouterr().out == "Nothing to do at 1a2b3c4.\n"
+    cliff = {"reason": "2 of 3 would go down", "needs_person": True}
+    holds = [{"subject": "a", **cliff}, {"subject": "b", **cliff}]
+    plan.show({"revision": "1a2b3c4d", **nothing, "holds": holds}, ())
+    assert capsys.readouterr().out == (
+        "Nothing to do at 1a2b3c4 but what is held:\n! waits for you: a, b: 2 of 3 would go down\n"
+    )
+
+
+def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> None:
+    journal = Journal(config.parent / "state/journal.db")
+    said = "web-app-1 has ended with 3; its last words: no such table"
+    deploy, back = journal.begin("deploy", "web", "new"), journal.begin("rollback", "web", said)
+    other = journal.begin("deploy", "db", "new")
+    journal.finish(deploy, Status.FAILED, error=said)
+    journal.finish(back, Status.SUCCEEDED)
+    journal.finish(other, Status.FAILED, error=said)
+    journal.finish(journal.begin("hold", "web", "R"), Status.HELD, error=f"{said}; back to 1a2b3c4")
+    shown = commitd(config, "history").output
+    assert shown.count(said) == 2  # once of each stack
+    assert shown.count("as above") == 2
