@@ -64,7 +64,8 @@ def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) ->
     if not reading and (hook := _HOOK.search(raw)):
         rest = _KEPT.sub("", raw[hook.end() :]).removeprefix(":")
         words = " / ".join(line.strip() for line in rest.splitlines() if line.strip())
-        return HookError(hook[0].strip(), redact.text(words, secrets)[-_MAX_CHARS:])
+        said = redact.text(hook[0].strip(), secrets)
+        return HookError(said, redact.text(words, secrets)[-_MAX_CHARS:])
     lines = [line for line in raw.splitlines() if line.strip() and " level=warning " not in line]
     said = redact.text(" / ".join(lines[-3:]), secrets)[-_MAX_CHARS:]
     message = said or f"Compose ended with {result.code}"

@@ -39,6 +39,13 @@ async def inside(engine: Engine, network_id: str) -> tuple[Container, ...]:
     return tuple(containers.from_listing(raw) for raw in found)
 
 
+async def in_swarm(engine: Engine) -> bool:
+    """Whether the engine is a node of a Swarm. Raises :class:`CommitdError`."""
+    async with engine.asking("ask what it is") as docker:
+        found = await docker.system.info()
+    return (found.get("Swarm") or {}).get("LocalNodeState") == "active"
+
+
 async def remove_network(engine: Engine, network_id: str) -> None:
     """Remove a network in which no container runs, which the engine makes sure of."""
     with suppress(AbsentError):

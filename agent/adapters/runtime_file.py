@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class RuntimeFile:
 
     def write(self, value: Any) -> None:
         """Write ``value`` (JSON). It is only for people to see, so that an error is logged once."""
-        temporary = self._path.with_suffix(".tmp")
+        temporary = self._path.with_suffix(f".{threading.get_ident()}.tmp")  # cycle and repair
         try:
             temporary.write_text(json.dumps(value))
             temporary.rename(self._path)

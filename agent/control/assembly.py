@@ -160,7 +160,7 @@ def _wire(
             attempts=attempts,
             stopping=stopping,
         ),
-        Gate(engine, config.converge.steady),
+        Gate(engine, config.converge.steady, pulse),
         remotes.shown,
     )
     restorer = Restorer(repository, journal, secrets, config.host)

@@ -47,8 +47,11 @@ class Steps(Protocol):
         Raises :class:`PermanentError` when one waits for another that is not well.
         """
 
-    async def started(self) -> None:
-        """What is due once all of it is started, or cannot be while this is not done."""
+    async def started(self) -> bool:
+        """What is due once all of it is started, or cannot be while this is not done.
+
+        Whether services had to be started again for that.
+        """
 
     async def mend(self) -> bool:
         """Replace the containers that no start brings back; whether there are any."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
+import anyio
 import anyio.to_thread
 
 from agent.adapters.compose_errors import HookError
@@ -17,6 +19,9 @@ from agent.control.starting import STOPPING, Batch, Before, Standing, Starting, 
 from agent.domain.container import Container
 from agent.domain.model import Service
 
+_MOST_WAITING = 16
+"""Stacks whose services wait for each other, at a time: each has a Compose that waits with them."""
+
 
 class BringUp:
     """``heads`` are the commits that remotes show; a new one ends the wait for health."""
@@ -24,6 +29,7 @@ class BringUp:
     def __init__(self, tools: Tools, gate: Gate, heads: Callable[[], frozenset[str]]) -> None:
         self._tools = tools
         self._gate = gate
+        self._waiting = anyio.CapacityLimiter(_MOST_WAITING)
         self.heads = heads
         self.stopping = tools.stopping
 
@@ -41,7 +47,8 @@ class BringUp:
         Raises :class:`CommitdError`, of which :class:`StartError` when it did not come up at all.
         """
         hidden = ready.invocation.hidden
-        async with self._gate.listening(ready.stack.name) as activity:
+        place = self._waiting if ready.waits else nullcontext()
+        async with place, self._gate.listening(ready.stack.name) as activity:
             starting = Starting(
                 self._tools,
                 ready,

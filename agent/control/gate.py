@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from agent.adapters.compose import StillWaitingError
@@ -57,11 +57,15 @@ _PASSING = {Trouble.CRASH_LOOP, Trouble.UNHEALTHY}
 
 
 class Gate:
-    """``steady_s`` is for how long a container without a health check must have run."""
+    """``steady_s`` is for how long a container without a health check must have run.
 
-    def __init__(self, engine: Engine, steady_s: float) -> None:
+    ``pulse`` is told of each look: a wait may take an hour, and is a sign of life all the while.
+    """
+
+    def __init__(self, engine: Engine, steady_s: float, pulse: Callable[[], None]) -> None:
         self.engine = engine
         self.steady_s = steady_s
+        self.pulse = pulse
 
     @asynccontextmanager
     async def listening(self, project: str) -> AsyncIterator[Activity]:
@@ -93,13 +97,14 @@ class _Vigil:
     def __init__(
         self, gate: Gate, awaited: Awaited, activity: Activity, steps: Steps, start: Starter
     ) -> None:
-        self._engine, self._steady_s = gate.engine, gate.steady_s
+        self._engine, self._steady_s, self._pulse = gate.engine, gate.steady_s, gate.pulse
         self._a = awaited
         self._activity = activity
         self._steps = steps
         self._start = start
         self._repairs = Pauses(_PUT_BACK_AFTER_S)
         self._needs = {name: tuple(each.needs) for name, each in awaited.services.items()}
+        self._hooks = any(each.has_hooks for each in awaited.services.values())
         self._limit_s = awaited.timeout_s
         self._began = time.monotonic()
         self._course = Course(self._began, self._needs)
@@ -115,6 +120,7 @@ class _Vigil:
                 await self._settle()
             self._start.begin_if_due(self._left_s())
             sights, findings = await self._judged()
+            self._pulse()
             undone = [finding for finding in findings if finding.outside]
             if not findings and self._settled:
                 return [sight.container for sight in sights]
@@ -131,8 +137,9 @@ class _Vigil:
                 await self._think_of_start(findings)
                 pause_s = self._pause_s(sights)
             await self._activity.wait(min(pause_s, max(self._left_s(), _BLINK_S)))
-            # Compose is not killed for a newer commit.
-            if not self._start.runs and (over := self._a.until()):
+            # For a newer commit Compose is ended while it waits, but not amid a hook.
+            if not (self._start.runs and self._hooks) and (over := self._a.until()):
+                await self._start.cancel()
                 raise HeldError(f"{over}, while {findings[0]}" if findings else over)
 
     def _of_stale(self, finding: Finding) -> bool:
@@ -143,8 +150,14 @@ class _Vigil:
         return self._began + self._limit_s - time.monotonic()
 
     async def _settle(self) -> None:
-        await self._steps.started()
+        if await self._steps.started():
+            self._begin()
         self._settled = True
+
+    def _begin(self) -> None:
+        """Its time begins anew: what it did until now was done to it."""
+        self._began = time.monotonic()
+        self._course = Course(self._began, self._needs)
 
     async def _put_back(self, undone: Sequence[Finding]) -> float:
         """Have again what somebody undid, if it is time for that; seconds until the next look."""
@@ -160,8 +173,7 @@ class _Vigil:
         self._settled = False
         # What crashed because of that is no fault of the release either.
         self._before = await self._restarts()
-        self._began = time.monotonic()
-        self._course = Course(self._began, self._needs)
+        self._begin()
         return 0.0
 
     async def _think_of_start(self, findings: Sequence[Finding]) -> None:
@@ -177,7 +189,7 @@ class _Vigil:
             self._start.again_later()
             return
         others = [finding for finding in findings if not finding.waits]
-        if not others and self._start.unexplained(error):
+        if self._start.unexplained(None if others else error):
             raise error
         if not any(finding.trouble is Trouble.UNHEALTHY for finding in others):
             self._start.again_later()

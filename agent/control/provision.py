@@ -101,16 +101,23 @@ class Provisioner:
         names = {each.name for each in wanted if each.kind is Kind.VOLUME}
         volumes = await resources.volumes(self._engine, names)
         absent = provision.absent(wanted, networks, volumes)
-        found = [*await self._ambiguous(ready, networks), *provision.missing(absent)]
+        missing = list(provision.missing(absent))
+        if any(each.about.kind is Kind.NETWORK for each in missing) and (
+            await resources.in_swarm(self._engine)
+        ):  # a node is told of an overlay network when a container of it joins
+            missing = [each for each in missing if each.about.kind is not Kind.NETWORK]
+        found = [*await self._ambiguous(ready, networks), *missing]
         anew: list[Declared] = []
         for each, network, what in provision.diverged(wanted, networks):
+            if provision.digest(network) is None:  # Compose leaves it alone, whoever is in it
+                if changed:
+                    found.append(provision.never_changed(ready.stack.name, each, what))
+                continue
             by_name = await self._inside(network)
             if problem := provision.network_in_use(ready.stack.name, each, what, by_name):
                 found.append(problem)
-            elif provision.digest(network):
+            else:
                 anew.append(each)
-            elif changed:
-                found.append(provision.never_changed(ready.stack.name, each, what))
         to_make = [each for each in absent if not each.external]
         found += provision.overlaps([*to_make, *anew], networks)
         if changed:

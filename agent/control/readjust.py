@@ -9,7 +9,7 @@ from agent.adapters.containers import from_inspect, updated
 from agent.adapters.engine import Engine
 from agent.domain import adjustable
 from agent.domain.container import CONFIG_HASH, Container
-from agent.domain.errors import PermanentError
+from agent.domain.errors import CommitdError, UnreachableError
 from agent.domain.model import Service
 
 log = logging.getLogger("commitd.stacks")
@@ -43,7 +43,9 @@ async def readjust(
             if remedy.update:
                 log.info("%s: setting back %s", container.name, ", ".join(remedy.update))
                 await engine.update(container.id, updated(remedy.update))
-        except PermanentError as err:  # such as a limit that is below what is in use
+        except UnreachableError:
+            raise
+        except CommitdError as err:  # a limit below what is in use is a 500 of the engine
             log.warning("%s: it needs a new container: %s", container.name, err)
             recreate.add(service.name)
         if remedy.recreate:

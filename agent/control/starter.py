@@ -67,10 +67,13 @@ class Starter:
         self._due_at = time.monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, _START_AGAIN_S[1])
 
-    def unexplained(self, error: CommitdError) -> bool:
-        """Whether the same error came before although nothing that is seen accounts for it."""
-        before, self._riddle = self._riddle, str(error)
-        return before == self._riddle
+    def unexplained(self, error: CommitdError | None) -> bool:
+        """Whether it is the same error as the time before, and no look accounts for either.
+
+        None: this time a look does.
+        """
+        before, self._riddle = self._riddle, str(error) if error else None
+        return self._riddle is not None and before == self._riddle
 
 
 class Pauses:

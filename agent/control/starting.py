@@ -175,13 +175,14 @@ class Starting(Steps):
                 raise InterferenceError(message, where=err.where, hint=err.hint) from None
             raise StartError(err.message, where=err.where, hint=err.hint) from None
 
-    async def started(self) -> None:
+    async def started(self) -> bool:
         """React, once for the files that changed, and always for namespaces that have ended."""
-        await self._react()
+        reacted = await self._react()
         self._older = {service: self._ready.files(service) for service in self._ready.services}
         self._untouched = frozenset()
         digest = self._ready.stack.digest
         await anyio.to_thread.run_sync(self._t.journal.keep_started, self._name, digest)
+        return reacted
 
     async def mend(self) -> bool:
         """Replace the containers that no start brings back; whether there are any."""
@@ -232,11 +233,11 @@ class Starting(Steps):
             and self._older.get(name, ()) != self._ready.files(name)
         ]
 
-    async def _react(self) -> None:
+    async def _react(self) -> bool:
         """Compose sees no change of a file that is mounted, and leaves the old one in place.
 
         Nor does it see what was changed on a container while it ran, or that it runs in namespaces
-        which have ended.
+        which have ended. Whether there was anything to do.
         """
         ready, after = self._ready, await self._t.stacks.containers(self._name)
         there = [c for c in after if c.id in self._untouched and not c.one_off]
@@ -259,6 +260,7 @@ class Starting(Steps):
                     await self._healthy(ready, service)
                 await self._react_to(step, mine)
         self.made = await self._t.stacks.containers(self._name) if steps else after
+        return bool(steps)
 
     async def _react_to(self, step: reaction.Step, containers: Sequence[Container]) -> None:
         log.info("%s: %s: %s: %s", self._name, step.service, step.reason, step.how)
@@ -328,8 +330,9 @@ class Standing(Steps):
     async def start(self, limit_s: float) -> None:
         """Nothing."""
 
-    async def started(self) -> None:
+    async def started(self) -> bool:
         """Nothing."""
+        return False
 
     async def mend(self) -> bool:
         """Nothing."""

@@ -33,6 +33,7 @@ def services(
             needs=needed[name],
             joins=frozenset(":".join(words) for words in _joined(raw)),
             hooks=tuple(sorted({each["image"] for each in hooks.own_images({name: raw}).values()})),
+            has_hooks=any(raw.get(key) for key in hooks.KEYS),
         )
         for name, raw in raws.items()
     }

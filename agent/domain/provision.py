@@ -286,5 +286,5 @@ def _undoubled(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("$$", "$")
     if isinstance(value, Mapping):
-        return {key: _undoubled(each) for key, each in value.items()}
+        return {_undoubled(key): _undoubled(each) for key, each in value.items()}
     return [_undoubled(each) for each in value] if isinstance(value, list) else value

@@ -168,6 +168,35 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
     assert {"one/lost network one_default", "one/less Memory", "one/policy RestartPolicy"} <= paths
 
 
+def test_a_limit_that_cannot_be_set_back_costs_a_new_container_and_no_release(
+    fleet: Fleet,
+) -> None:
+    """More is in use than the limit that the file sets: the engine refuses it."""
+    eats = "head -c 80m /dev/zero | tail -c 80m | sleep 300"
+    more = "    mem_limit: 30m\n"
+    other = f"  other: {{image: '{fleet.idle}', network_mode: none"
+    first = fleet.compose(more=more) + f"{other}}}\n"
+    fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": first})
+    host = fleet.host()
+    assert host.once().returncode == 0
+    fleet.box.engine.run("update", "--memory", "200m", "--memory-swap", "200m", "one-app-1")
+    fleet.box.engine.run("exec", "--detach", "one-app-1", "sh", "-c", eats)
+    wait_until(lambda: _memory(fleet, "one-app-1") > 40e6, what="the memory to be in use")
+    second = fleet.compose(more=more) + f"{other}, hostname: second}}\n"
+    fleet.commit("second", {"stacks/one/compose.yaml": second})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "it needs a new container" in result.stderr + result.stdout
+    assert fleet.box.engine.inspect("one-app-1")["HostConfig"]["Memory"] == 30 * 1024**2
+    assert fleet.box.engine.inspect("one-other-1")["Config"]["Hostname"] == "second"
+
+
+def _memory(fleet: Fleet, container: str) -> int:
+    """Bytes of it that are resident."""
+    pages = fleet.box.engine.run("exec", container, "sh", "-c", "cat /proc/[0-9]*/statm")
+    return sum(int(line.split()[1]) * 4096 for line in pages.splitlines())
+
+
 def test_what_no_start_brings_back_is_made_anew_with_its_data(fleet: Fleet) -> None:
     """Its network was pruned while it was stopped, or the owner of its network is another one."""
     image = f"image: '{fleet.idle}'"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
@@ -229,7 +231,8 @@ def test_a_mounted_file_that_mends_a_database_reaches_it_although_others_wait_fo
     assert fleet.running().keys() == {"web-db-1", "web-app-1"}
 
 
-def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet) -> None:
+@pytest.mark.parametrize("awaited", [False, True], ids=["by itself", "by another service"])
+def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet, awaited: bool) -> None:
     fleet.commit("first", _files({"web": fleet.compose()}))
     host = fleet.host()
     with host.running() as agent:
@@ -237,6 +240,9 @@ def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet) -> None:
         never = "x-commitd: {health_timeout: 100m}\n" + fleet.compose(
             more=_check("'false'", retries=1000000)
         )
+        if awaited:
+            image, needs = f"image: '{fleet.idle}'", "{app: {condition: service_healthy}}"
+            never += f"  user: {{{image}, network_mode: none, depends_on: {needs}}}\n"
         fleet.commit("never", {STACK: never})
         wait_until(
             lambda: (
@@ -253,6 +259,27 @@ def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet) -> None:
         "cancelled",
         "succeeded",
     ]
+
+
+def test_slow_restarts_for_changed_files_take_nothing_off_the_time_of_a_release(
+    fleet: Fleet,
+) -> None:
+    """The service ignores SIGTERM, so that its restart alone takes longer than its time."""
+    deaf = "    command: [sh, -c, \"trap '' TERM; while :; do sleep 1; done\"]\n"
+    more = (
+        f"{deaf}    stop_signal: SIGTERM\n    stop_grace_period: 6s\n    volumes: [./file:/file]\n"
+    )
+    stack = "x-commitd: {health_timeout: 2s}\n" + fleet.compose(more=more)
+    fleet.commit("first", {**_files({"web": stack}), "stacks/web/file": "one"})
+    host = fleet.host(converge={"steady": "1s"})
+    assert host.once().returncode == 0
+    before = fleet.running()
+    fleet.commit("second", {"stacks/web/file": "two"})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert fleet.running() == before
+    assert fleet.box.engine.run("exec", "web-app-1", "cat", "/file") == "two"
+    assert [e for e in host.json("history", "web") if e["action"] == "rollback"] == []
 
 
 def test_the_same_commit_at_another_remote_does_not_end_the_wait(fleet: Fleet) -> None:

@@ -150,7 +150,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         deploy.Tools(
             stacks=stacks,
             remover=remover,
-            bring_up=BringUp(tools, Gate(engine, 0.1), frozenset),
+            bring_up=BringUp(tools, Gate(engine, 0.1, lambda: None), frozenset),
             puller=Puller(engine, lambda: None, 1.0),
             restorer=Restorer(repository, journal, secrets, "media"),
             adopter=Adopter(compose, engine),
