@@ -106,7 +106,7 @@ def compose(content: bytes, name: str) -> tuple[str, yaml.Node | None]:
     None: an empty document. Raises as :func:`load` does, but looks at no key and no value.
     """
     if lfs.is_pointer(content):
-        raise PermanentError(lfs.MESSAGE, where=name, hint=lfs.HINT)
+        raise PermanentError(lfs.MESSAGE, where=f"{name}:1", hint=lfs.HINT)
     text = _text(content, name)
     try:
         _check_shape(text, name)
