@@ -343,7 +343,7 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
         },
         {
             ("env-file", "global/all.env"),
-            ("syntax", "stacks/blog/compose.yaml"),
+            ("syntax", "stacks/blog/compose.yaml:1"),
             ("lfs", "stacks/web/compose.yaml:5"),
             ("lfs", "stacks/web/compose.yaml:6"),
             ("lfs", "stacks/web/compose.yaml:7"),
