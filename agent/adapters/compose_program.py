@@ -69,7 +69,10 @@ async def find(docker_host: str, timeout_s: float) -> Compose:
         raise ConfigError(f"Docker Compose is too old: {'; '.join(said.values())}", hint=need)
     others = [said[path] for path in versions if path != binary]
     more = f" ({'; '.join(others)})" if others else ""
-    log.info("Docker Compose %s at %s%s", versions[binary], binary, more)
+    log.log(  # a choice is news
+        logging.INFO if others else logging.DEBUG,
+        "using Docker Compose %s at %s%s", versions[binary], binary, more,
+    )  # fmt: skip
     return Compose(binary, docker_host, timeout_s)
 
 
