@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _REPO = Path(__file__).parents[2]
 _UNIT = "commitd.service"
+_GOES_ON = re.compile(r"\(\d+ s\)")
+"""In a status line: something is being done for so long."""
 _UNIT_FILE = f"/etc/systemd/system/{_UNIT}"
 _DROP_IN = f"{_UNIT_FILE}.d/test.conf"
 _EXPOSURE = 25  # of 100, as `systemd-analyze security` counts it
@@ -86,11 +88,11 @@ class Service:
         return tuple(values[name] for name in names)
 
     def reports(self, text: str, *, seconds: float = 60) -> None:
-        """Wait until the unit is active and its status line holds `text`."""
+        """Wait until the unit is active, nothing goes on, and its status line holds `text`."""
 
         def condition() -> bool:
             state, line = self.show("ActiveState", "StatusText")
-            return state == "active" and text in line
+            return state == "active" and text in line and not _GOES_ON.search(line)
 
         self._wait(condition, f"the status {text!r}", seconds)
 
@@ -250,13 +252,13 @@ def test_the_hardened_agent_takes_over_from_ssh_to_https(
     service: Service, one_stack: Fleet
 ) -> None:
     service.systemctl("start", _UNIT)
-    service.reports("(gitea)")
+    service.reports("in sync with")
     one_stack.box.gitea.proxy.mode("cut")
     one_stack.commit(
         "second, which only one of the two can give", {"host/media/stacks.yaml": "- one\n- two\n",
          "stacks/two/compose.yaml": one_stack.compose(one_stack.web)}
     )  # fmt: skip
-    service.reports(f"{_head(one_stack)[:7]} (github)")
+    service.reports(f"in sync with {_head(one_stack)[:7]} (github)")
     assert set(one_stack.running()) == {"one-app-1", "two-app-1"}
 
 
@@ -327,7 +329,7 @@ def test_an_agent_that_works_is_left_alone_by_the_watchdog(
     service.start()
     before = _lives(slow_stack)
     head = slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
-    service.reports(head[:7])
+    service.reports(f"in sync with {head[:7]}")
     assert service.show("NRestarts") == ("0",)
     assert _lives(slow_stack).keys() == before.keys()
     assert _lives(slow_stack) != before
@@ -388,7 +390,7 @@ def test_reload_takes_the_changed_configuration(service: Service, one_stack: Fle
     service.config["remotes"] = remotes
     service.write_config()
     service.systemctl("reload", _UNIT)
-    service.reports("(gitea)")
+    service.reports("in sync with")
     assert service.show("MainPID", "NRestarts") == (pid, "0")
     assert _lives(one_stack) == before != {}
 
