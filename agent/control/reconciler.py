@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from agent.adapters.database import iso
 from agent.adapters.engine import Engine
+from agent.adapters.guard import Guard
 from agent.adapters.journal import Journal
 from agent.adapters.repository import Repository
 from agent.adapters.tasks import task_group
@@ -74,6 +75,7 @@ class Reconciler:
         self._p = parts
         self._followed = Followed(None, None)
         self._basis: Situation | None = None
+        self._repairs = Guard("repairing", log)
 
     async def cycle(self) -> Verdict:
         """Bring the host to what the remotes declare, as far as that is safe.
@@ -135,12 +137,12 @@ class Reconciler:
                 and deploy.stack.name not in self._p.converger.busy
             ]
             await self._p.converger.repair(drifted, basis.desired.revision)
-            return await self._p.judge.midway(now.containers)
-        except CommitdError as err:
-            log.warning("what drifted is left to the next cycle: %s", err)
-        except Exception:
-            log.exception("unexpected; what drifted is left to the next cycle")
-        return None
+            found = await self._p.judge.midway(now.containers)
+        except Exception as err:  # noqa: BLE001  it is told, and the cycle goes on
+            self._repairs.note(err, "; what drifted is left to the next cycle")
+            return None
+        self._repairs.well()
+        return found
 
     async def _look_again(self, basis: Situation) -> Situation:
         journal = self._p.journal
