@@ -31,7 +31,7 @@ from agent.control.judge import Judge
 from agent.control.keeper import Keeper
 from agent.control.observe import Observer
 from agent.control.provision import Provisioner
-from agent.control.pull import Puller
+from agent.control.pull import Puller, pulling
 from agent.control.reconciler import Parts
 from agent.control.remotes import Remotes
 from agent.control.remover import Remover
@@ -95,7 +95,10 @@ async def assemble(
             )
             await repository.prepare()
             await complete_records(journal, repository)
-            async with Engine(docker_host, JournalledHelpers(journal)) as engine:
+            async with (
+                Engine(docker_host, JournalledHelpers(journal)) as engine,
+                pulling(engine, pulse, config.converge.timeout) as puller,
+            ):
                 names = [remote.name for remote in config.remotes]
                 remotes = await anyio.to_thread.run_sync(
                     Remotes, names, journal, config.runtime_dir
@@ -106,6 +109,7 @@ async def assemble(
                     journal,
                     repository,
                     engine=engine,
+                    puller=puller,
                     program=program,
                     remotes=remotes,
                     judge=judge,
@@ -126,6 +130,7 @@ def _wire(
     repository: Repository,
     *,
     engine: Engine,
+    puller: Puller,
     program: compose.Compose,
     remotes: Remotes,
     judge: Judge,
@@ -186,7 +191,7 @@ def _wire(
                 stacks=stacks,
                 remover=remover,
                 bring_up=bring_up,
-                puller=Puller(engine, pulse, config.converge.timeout),
+                puller=puller,
                 restorer=restorer,
                 adopter=Adopter(program, engine),
                 journal=journal,

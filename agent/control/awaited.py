@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.domain import gate
 from agent.domain.container import Container
+from agent.domain.errors import InterferenceError
 from agent.domain.gate import Expected, Finding
 
 
@@ -61,3 +63,29 @@ class Steps(Protocol):
 
         Raises :class:`CommitdError` if that cannot be done at all, not if it fails this time.
         """
+
+
+class Standing(Steps):
+    """Something that is only looked at: if somebody undoes it, all of it has to be started anew."""
+
+    waits = False
+    stale = ()
+
+    def __init__(self, made: Collection[Container]) -> None:
+        self.made = made
+        self.began_at = 0.0
+
+    async def start(self, limit_s: float) -> None:
+        """Nothing."""
+
+    async def started(self) -> bool:
+        """Nothing."""
+        return False
+
+    async def mend(self) -> bool:
+        """Nothing."""
+        return False
+
+    async def put_back(self, findings: Sequence[Finding]) -> None:
+        """Not here."""
+        raise InterferenceError(gate.summary(findings))

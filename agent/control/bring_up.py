@@ -12,10 +12,10 @@ import anyio.to_thread
 from agent.adapters.compose_errors import HookError
 from agent.control import sightings
 from agent.control.activity import Activity
-from agent.control.awaited import Awaited, Steps
+from agent.control.awaited import Awaited, Standing, Steps
 from agent.control.gate import Gate
 from agent.control.ready import Ready, observed
-from agent.control.starting import STOPPING, Batch, Before, Standing, Starting, Tools
+from agent.control.starting import STOPPING, Batch, Before, Starting, Tools
 from agent.domain.container import Container
 from agent.domain.model import Service
 
@@ -99,14 +99,14 @@ class BringUp:
             project=ready.stack.name,
             services={only: ready.services[only]} if only else ready.services,
             timeout_s=settings.health_timeout,
-            until=partial(self._over, batch),
+            until=partial(self.over, batch),
             secrets=ready.invocation.hidden,
             after=settings.after,
         )
         return await self._gate.wait(awaited, activity, steps)
 
-    def _over(self, batch: Batch) -> str | None:
-        """Why nobody waits any more for the health of these releases."""
+    def over(self, batch: Batch) -> str | None:
+        """Why nobody waits any more for images and for health, or None."""
         if self.stopping():
             return STOPPING
         newer = self.heads() - batch.seen - {batch.revision.sha}

@@ -14,7 +14,7 @@ from agent.adapters.tasks import task_group
 from agent.control.attempts import Attempts
 from agent.control.deploy import Deployer, Tools
 from agent.domain import order
-from agent.domain.model import Cause, Deploy, Outcome, RemoveStack, Revision, Status
+from agent.domain.model import Cause, Deploy, Outcome, Reason, RemoveStack, Revision, Status
 
 log = logging.getLogger("commitd.converge")
 
@@ -41,7 +41,8 @@ class Converger:
         self._pulse = pulse
         self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)
-        self._repairs = anyio.CapacityLimiter(1)
+        self._repairs = anyio.CapacityLimiter(parallel)
+        """What drifted does not queue behind what changes."""
         self.busy: set[str] = set()
         """Stacks that are being worked on, or are about to be."""
 
@@ -62,7 +63,9 @@ class Converger:
         ``seen`` are the commits that the remotes showed when this was decided. In ``doubt`` about
         what is declared, services that left their stack stay: nothing is ended.
         """
-        return await self._deploy(deploys, revision, self._limiter, seen=seen, doubt=doubt)
+        drifted = all(deploy.reason is Reason.DRIFTED for deploy in deploys)
+        limiter = self._repairs if drifted else self._limiter
+        return await self._deploy(deploys, revision, limiter, seen=seen, doubt=doubt)
 
     async def repair(self, deploys: Collection[Deploy], revision: Revision) -> list[Outcome]:
         """Put right what drifted while others take their time: not behind them in the queue."""

@@ -1,21 +1,35 @@
-"""Deploying the stacks of a plan: read all, pull all, bring each up in its order, or go back."""
+"""Deploying the stacks of a plan, each in a pipeline of its own.
+
+What is slow for one, a registry, a start, a release that takes its time to be well, delays only
+that one and those that come ``after`` it. Nothing of it is touched before its images are here::
+
+    begun ─▶ read ─▶ images pulled ─▶ those before it well ─┬▶ all there: looked at ─────┐
+               │        │    │            │                 └▶ made, started, waited for ─┤
+               ▼        ▼    ▼            ▼                         │      │              ▼
+            failed failed cancelled      held                    failed  cancelled   succeeded
+
+Reading is work for the machine and takes one of the places of the limiter, as making does; who
+waits for a registry, for another stack or for health takes none. A newer commit ends the waiting
+for a registry and for health (cancelled), and the next cycle decides anew. What follows from an
+end: :mod:`agent.control.aftermath`.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
-from agent.adapters.database import utcnow
 from agent.adapters.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.adopt import Adopter
+from agent.control.aftermath import Aftermath
 from agent.control.attempts import Attempts
 from agent.control.bring_up import BringUp
 from agent.control.on_its_way import End, Run
@@ -25,7 +39,7 @@ from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.stacks import Stacks
 from agent.control.starting import STOPPING, Batch, Before, Files, StartError
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import CommitdError, HeldError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (
     Cause,
@@ -35,15 +49,10 @@ from agent.domain.model import (
     Release,
     Revision,
     Service,
-    Stack,
     Status,
 )
-from agent.domain.plan import moved
 
 log = logging.getLogger("commitd.deploy")
-
-_IN_PASSING = 2
-"""As many rounds may fail in passing before the last healthy release comes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,14 @@ class Deployer:
     def __init__(self, tools: Tools, done: Callable[[str], None]) -> None:
         self._t = tools
         self._done = done
+        self._aftermath = Aftermath(
+            stacks=tools.stacks,
+            bring_up=tools.bring_up,
+            puller=tools.puller,
+            restorer=tools.restorer,
+            journal=tools.journal,
+            attempts=tools.attempts,
+        )
         self._ends: dict[str, End] = {}
 
     async def deploy(
@@ -91,33 +108,28 @@ class Deployer:
         ends = {each.stack.name: End() for each in deploys}
         self._ends |= ends
         all_ends = dict(self._ends)
-        runs: dict[str, Run] = {}
+        runs: list[Run] = []
         outcomes: list[Outcome] = []
         try:
             for deploy in deploys:
                 try:
-                    runs[deploy.stack.name] = await self._begin(deploy, batch, ends)
+                    runs.append(await self._begin(deploy, batch, ends))
                 except CommitdError as err:  # what cannot be written down is not done
                     outcomes.append(Outcome(deploy.stack.name, Status.FAILED, str(err)))
                     ends[deploy.stack.name].came.set()
-            await _each(runs, self._read)
-            await self._pull(runs)
-            await _each(
-                runs,
-                # What was up already waits for nothing that changes.
-                lambda r: self._carry_out(
-                    r, ends if r.deploy.reason is Reason.DRIFTED else all_ends
-                ),
-            )
+            async with task_group() as group:
+                for run in runs:
+                    # What was up already waits for nothing that changes.
+                    group.start_soon(self._carry_out, run, ends if run.repair else all_ends)
         finally:
             for name, end in ends.items():
                 end.came.set()
                 self._ends.pop(name, None)
-            for run in runs.values():
+            for run in runs:
                 if run.outcome is None:  # cut short: the agent ends
                     cut = Outcome(run.stack.name, Status.CANCELLED, STOPPING)
                     await self._t.attempts.finish(run.number, cut, run.started)
-        return [*outcomes, *(run.outcome for run in runs.values() if run.outcome)]
+        return [*outcomes, *(run.outcome for run in runs if run.outcome)]
 
     async def _begin(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Run:
         stack, journal = deploy.stack, self._t.journal
@@ -137,49 +149,19 @@ class Deployer:
         log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.value)
         return Run(deploy, ends[stack.name], number, before, batch, time.monotonic())
 
-    async def _read(self, run: Run) -> None:
-        async with run.batch.limiter:
-            outcome, run.ready = await self._t.attempts.tries(
-                run.stack.name, lambda: self._t.stacks.prepare(run.stack)
-            )
-        if run.ready is None:
-            run.outcome = outcome
-        elif causes := _images(run.ready, run.before, run.batch.revision):
-            with suppress(CommitdError):  # it would only say more of why
-                await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
-
-    async def _pull(self, runs: dict[str, Run]) -> None:
-        """All images of all stacks, before any container is touched.
-
-        Those of the releases before as well, while they run: else there would be no way back.
-        """
-        wanted = {name: run.ready.images for name, run in runs.items() if run.ready}
-        for name, error in (await self._t.puller.fetch(wanted)).items():
-            log.error("%s: %s", name, error)
-            permanent = isinstance(error, PermanentError)
-            runs[name].outcome = Outcome(name, Status.FAILED, str(error), permanent)
-        older = {
-            name: {i for s in run.before.services for i in (s.image, *s.hooks) if pinned(i)}
-            for name, run in runs.items()
-            if run.before and run.changed and run.outcome is None
-        }
-        for name, error in (await self._t.puller.fetch(older)).items():
-            log.warning("%s: there is no way back: %s", name, error)
-
     async def _carry_out(self, run: Run, ends: Mapping[str, End]) -> None:
-        """From what is read and pulled to the end, whatever that is."""
+        """From its beginning to its end, whatever that is."""
         name = run.stack.name
         try:
             services: tuple[Service, ...] | None = None
-            run.outcome = run.outcome or await _wait_for_others(run, ends)
+            run.outcome = await self._prepare(run) or await _wait_for_others(run, ends)
             if run.outcome is None:
-                outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
-                run.outcome = outcome
+                run.outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
             await self._t.attempts.finish(run.number, run.outcome, run.started)
             if services is not None:
-                await anyio.to_thread.run_sync(self._keep, run, services)
+                await anyio.to_thread.run_sync(self._aftermath.keep, run, services)
             elif run.outcome.status is Status.FAILED:
-                await self._fail(run, run.outcome)
+                await self._aftermath.fail(run, run.outcome)
                 with suppress(CommitdError):  # the next start of their services removes them
                     await self._t.remover.clear_hooks(name)
         except Exception as err:
@@ -189,6 +171,43 @@ class Deployer:
             run.end.well = run.outcome is not None and run.outcome.status is Status.SUCCEEDED
             run.end.came.set()
             self._done(name)
+
+    async def _prepare(self, run: Run) -> Outcome | None:
+        """Read it and pull its images, with nothing touched; how it ended if that fails."""
+        async with run.batch.limiter:
+            outcome, run.ready = await self._t.attempts.tries(
+                run.stack.name, lambda: self._t.stacks.prepare(run.stack)
+            )
+        if run.ready is None:
+            return outcome
+        if causes := _images(run.ready, run.before, run.batch.revision):
+            with suppress(CommitdError):  # it would only say more of why
+                await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
+        return await self._pull(run, run.ready)
+
+    async def _pull(self, run: Run, ready: Ready) -> Outcome | None:
+        """Its images, and those of the release before: else there would be no way back."""
+        name, over = run.stack.name, partial(self._t.bring_up.over, run.batch)
+        try:
+            await self._t.puller.fetch(ready.images, over)
+            if run.before and run.changed:
+                await self._pull_older(name, run.before, over)
+        except HeldError as err:
+            log.info("%s: %s", name, err)
+            return Outcome(name, Status.CANCELLED, str(err))
+        except CommitdError as err:
+            log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
+            return Outcome(name, Status.FAILED, str(err), isinstance(err, PermanentError))
+        return None
+
+    async def _pull_older(self, name: str, before: Release, over: Callable[[], str | None]) -> None:
+        older = {i for s in before.services for i in (s.image, *s.hooks) if pinned(i)}
+        try:
+            await self._t.puller.fetch(older, over)
+        except HeldError:
+            raise
+        except CommitdError as err:
+            log.warning("%s: there is no way back: %s", name, err)
 
     async def _up(self, run: Run) -> tuple[Service, ...]:
         if run.ready is None:
@@ -237,94 +256,6 @@ class Deployer:
             await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, [cause])
         return called
 
-    def _keep(self, run: Run, services: tuple[Service, ...]) -> None:
-        """Remember the release; repairs in a row count towards a backoff. Blocks."""
-        stack, before = run.stack, run.before
-        same = before is not None and not run.changed
-        sha = before.revision if before and same else run.batch.revision.sha
-        failures = self._t.journal.attempts().get(stack.name)  # which the release ends
-        self._t.journal.keep_release(_release(stack, sha, services))
-        if run.deploy.reason is not Reason.DRIFTED:
-            return
-        if before and before.disturbed:  # what was cut short goes on: that is no new drift
-            if failures:
-                self._t.journal.keep_attempt(failures)
-        else:
-            what = ", ".join(cause.path for cause in run.deploy.causes[:3])
-            error = f"it was put right and drifted again: {what}"
-            self._t.attempts.keep_failure(
-                failures, stack.name, stack.digest, error, permanent=False
-            )
-
-    # --- when it fails ---
-
-    async def _fail(self, run: Run, outcome: Outcome) -> None:
-        """Go back to what was well, if there is such a thing; else remember the failure."""
-        stack, error = run.stack, outcome.error or "it failed"
-        failures = (await anyio.to_thread.run_sync(self._t.journal.attempts)).get(stack.name)
-        again = failures.count if failures and failures.digest == stack.digest else 0
-        # What fails in passing is no fault of the release, unless it goes on failing, or what ran
-        # before is down as long as it is tried.
-        passing = again < _IN_PASSING or outcome.interference
-        lasting = outcome.permanent or bool(run.stopped) or not passing
-        back = None
-        if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
-            back = await self._roll_back(run, run.before, error)
-        if back:
-            run.outcome = replace(outcome, error=f"{error}; {back[1]}")
-            if back[0]:
-                return
-
-        def write() -> None:
-            self._t.attempts.keep_failure(
-                failures, stack.name, stack.digest, error, permanent=outcome.permanent
-            )
-
-        await anyio.to_thread.run_sync(write)
-
-    async def _roll_back(self, run: Run, before: Release, error: str) -> tuple[bool, str]:
-        """Bring the last healthy release back; whether there was a way, and how it went."""
-        name, started = run.stack.name, time.monotonic()
-        cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
-        number = await anyio.to_thread.run_sync(
-            lambda: self._t.journal.begin(
-                "rollback",
-                name,
-                error,
-                cause=[cause, *moved(run.stack.versions, before.inputs, before.revision)],
-                revision=before.revision,
-            )
-        )
-        log.warning("%s: back to %s", name, before.revision[:7])  # why was logged just before
-        restored: Stack | None = None
-
-        async def work() -> tuple[Service, ...]:
-            nonlocal restored
-            restored = await self._t.restorer.restore(before, run.stack, error)
-            ready = await self._t.stacks.prepare(restored)
-            for failure in (await self._t.puller.fetch({name: ready.images})).values():
-                raise failure
-            failed = run.ready
-            older = {each: failed.files(each) for each in failed.services} if failed else {}
-            left = Before(files=older, left=older.keys())
-            return await self._t.bring_up.run(ready, left, run.batch, doubt=True)
-
-        outcome, services = await self._t.attempts.tries(name, work)
-        await self._t.attempts.finish(number, outcome, started)
-        if services is not None and restored is not None:
-            release = _release(restored, before.revision, services)
-            await anyio.to_thread.run_sync(self._t.journal.keep_release, release)
-            return True, f"it is back at {before.revision[:7]}"
-        if restored is None:
-            return False, f"and there is no way back: {outcome.error}"
-        return True, f"and going back failed: {outcome.error}"
-
-
-async def _each(runs: dict[str, Run], work: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
-    async with task_group() as group:
-        for run in runs.values():
-            group.start_soon(work, run)
-
 
 async def _wait_for_others(run: Run, ends: Mapping[str, End]) -> Outcome | None:
     """Those that must be up before; what came of this one if they are not."""
@@ -344,15 +275,3 @@ def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Ca
         for name, service in sorted(ready.services.items())
         if name in older and older[name] != service.image
     ]
-
-
-def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Release:
-    return Release(
-        stack.name,
-        stack.digest,
-        revision,
-        stack.versions,
-        services,
-        utcnow(),
-        stack.settings.after,
-    )

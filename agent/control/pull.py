@@ -1,10 +1,17 @@
-"""Getting all images that a plan needs, before any container is touched."""
+"""Getting the images that stacks need, before any container of theirs is touched.
+
+Each stack waits for its own images alone. An image that several want is pulled once; a registry
+that is slow has a few places of its own, which others do not wait for. Who waits may give up, for a
+newer commit: the pull goes on, and who asks next joins it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import anyio
 from tenacity import (
@@ -20,77 +27,129 @@ from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.images import RegistryBusyError
 from agent.adapters.tasks import task_group
-from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.errors import CommitdError, HeldError, PermanentError, TransientError
 from agent.domain.images import parse
 
 log = logging.getLogger("commitd.pull")
 
-_AT_A_TIME = 4
+_OF_A_REGISTRY, _AT_A_TIME = 4, 16
+"""Pulls at a time: of one registry, and of all."""
 _TRIES = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 300.0
 _SAY_EVERY_S = 10.0
+_LOOK_S = 1.0
+"""A newer commit is no event of a pull."""
+
+
+@dataclass(slots=True)
+class _Pull:
+    """One image on its way."""
+
+    reference: str
+    done: anyio.Event = field(default_factory=anyio.Event)
+    error: CommitdError | None = None
+
+
+@asynccontextmanager
+async def pulling(
+    engine: Engine, pulse: Callable[[], None], timeout_s: float
+) -> AsyncIterator[Puller]:
+    """A puller; what it still pulls in the end is left."""
+    async with task_group() as group:
+        yield Puller(engine, pulse, timeout_s, group.start_soon)
+        group.cancel_scope.cancel()
 
 
 class Puller:
-    """What is here is not asked for. A registry that is busy is left alone for a while."""
+    """What is here is not asked for. A registry that is busy is left alone for a while.
 
-    def __init__(self, engine: Engine, pulse: Callable[[], None], timeout_s: float) -> None:
+    One pull takes no longer than ``timeout_s`` once it is its turn. ``start_soon`` is that of the
+    task group whose tasks pulls are.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        pulse: Callable[[], None],
+        timeout_s: float,
+        start_soon: Callable[..., object],
+    ) -> None:
         self._engine = engine
         self._timeout_s = timeout_s
         self._pulse = pulse
-        self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
+        self._start_soon = start_soon
+        self._all = anyio.CapacityLimiter(_AT_A_TIME)
+        self._of: dict[str, anyio.CapacityLimiter] = {}
         self._pauses: dict[str, tuple[int, float]] = {}
+        self._going: dict[str, _Pull] = {}
+        self._logins = DockerConfig()
 
-    async def fetch(self, wanted: Mapping[str, Collection[str]]) -> dict[str, CommitdError]:
-        """Have all images here that each stack needs, each asked for once; failures by stack."""
-        failures: dict[str, CommitdError] = {}
-        logins = DockerConfig()
+    async def fetch(self, references: Collection[str], over: Callable[[], str | None]) -> None:
+        """Have all these images here.
 
-        async def one(reference: str) -> None:
-            try:
-                async with self._limiter:
-                    with anyio.fail_after(self._timeout_s):
-                        await self._have(reference, logins)
-            except TimeoutError:
-                failures[reference] = TransientError(
-                    f"{reference} was not there after {self._timeout_s:g} s"
-                )
-            except CommitdError as err:
-                failures[reference] = err
-            except Exception as err:
-                log.exception("%s: unexpected", reference)
-                failures[reference] = TransientError(f"unexpected {type(err).__name__}")
+        Raises the error of the first that cannot be had, and :class:`HeldError` once ``over``
+        says why nobody waits any more.
+        """
+        pulls = [self._join(reference) for reference in sorted(references)]
+        while True:
+            if error := next((pull.error for pull in pulls if pull.error), None):
+                raise error
+            going = next((pull for pull in pulls if not pull.done.is_set()), None)
+            if going is None:
+                return
+            if why := over():
+                raise HeldError(f"{why}, while {going.reference} is pulled")
+            with anyio.move_on_after(_LOOK_S):
+                await going.done.wait()
+
+    def _join(self, reference: str) -> _Pull:
+        if not self._going:
+            self._logins = DockerConfig()
+        if reference not in self._going:
+            self._going[reference] = _Pull(reference)
+            self._start_soon(self._run, self._going[reference])
+        return self._going[reference]
+
+    async def _run(self, pull: _Pull) -> None:
+        reference = pull.reference
+        try:
+            await self._have(reference)
+        except CommitdError as err:
+            pull.error = err
+        except Exception as err:
+            log.exception("%s: unexpected", reference)
+            pull.error = TransientError(f"unexpected {type(err).__name__}")
+        finally:
+            del self._going[reference]
+            pull.done.set()
             self._pulse()
 
-        async with task_group() as group:
-            for reference in sorted({each for many in wanted.values() for each in many}):
-                group.start_soon(one, reference)
-        return {
-            stack: failures[reference]
-            for stack, many in wanted.items()
-            for reference in sorted(many, reverse=True)
-            if reference in failures
-        }
-
-    async def _have(self, reference: str, logins: DockerConfig) -> None:
+    async def _have(self, reference: str) -> None:
         if await images.present(self._engine, reference):
             return
         try:
             registry = parse(reference).registry
         except PermanentError:
             raise TransientError(f"{reference} is not here, and names no registry") from None
-        count, until = self._pauses.get(registry, (0, 0.0))
-        if time.monotonic() < until:
-            raise TransientError(f"{reference}: {registry} asked to be left alone for a while")
-        try:
-            await self._pull(reference, logins)
-        except RegistryBusyError:
-            pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count, 10))
-            self._pauses[registry] = count + 1, time.monotonic() + pause_s
-            raise
-        self._pauses.pop(registry, None)
+        limiter = self._of.setdefault(registry, anyio.CapacityLimiter(_OF_A_REGISTRY))
+        async with limiter, self._all:
+            count, until = self._pauses.get(registry, (0, 0.0))
+            if time.monotonic() < until:
+                raise TransientError(f"{reference}: {registry} asked to be left alone for a while")
+            try:
+                with anyio.fail_after(self._timeout_s):
+                    await self._pull(reference)
+            except TimeoutError:
+                raise TransientError(
+                    f"{reference} was not there after {self._timeout_s:g} s"
+                ) from None
+            except RegistryBusyError:
+                pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count, 10))
+                self._pauses[registry] = count + 1, time.monotonic() + pause_s
+                raise
+            self._pauses.pop(registry, None)
 
-    async def _pull(self, reference: str, logins: DockerConfig) -> None:
+    async def _pull(self, reference: str) -> None:
         started = said = time.monotonic()
 
         def progress(step: str) -> None:
@@ -109,7 +168,7 @@ class Puller:
             sleep=anyio.sleep,
         ):
             with attempt:
-                await images.pull(self._engine, reference, logins, progress)
+                await images.pull(self._engine, reference, self._logins, progress)
         log.info("pulled %s in %.1f s", reference, time.monotonic() - started)
 
 

@@ -38,7 +38,7 @@ from agent.control.provision import Provisioner
 from agent.control.ready import Ready
 from agent.control.remover import Remover
 from agent.control.stacks import Stacks
-from agent.domain import gate, reaction
+from agent.domain import reaction
 from agent.domain.container import Container
 from agent.domain.errors import (
     CommitdError,
@@ -315,32 +315,6 @@ class Starting(Steps):
         finally:
             outcome = Outcome(self._name, status, error)
             await self._t.attempts.finish(number, outcome, started)
-
-
-class Standing(Steps):
-    """Something that is only looked at: if somebody undoes it, all of it has to be started anew."""
-
-    waits = False
-    stale = ()
-
-    def __init__(self, made: Collection[Container]) -> None:
-        self.made = made
-        self.began_at = 0.0
-
-    async def start(self, limit_s: float) -> None:
-        """Nothing."""
-
-    async def started(self) -> bool:
-        """Nothing."""
-        return False
-
-    async def mend(self) -> bool:
-        """Nothing."""
-        return False
-
-    async def put_back(self, findings: Sequence[Finding]) -> None:
-        """Not here."""
-        raise InterferenceError(gate.summary(findings))
 
 
 def _of(service: str, containers: Iterable[Container]) -> list[Container]:

@@ -73,16 +73,20 @@ def _fresh(fleet: Fleet, tag: str) -> str:
     return fleet.box.images.build("fresh", tag, files={"/tag": tag})
 
 
-def test_no_container_is_touched_before_all_pulls_are_done(fleet: Fleet, host: Host) -> None:
+def test_no_container_of_a_stack_is_touched_before_all_its_images_are_here(
+    fleet: Fleet, host: Host
+) -> None:
     """A pull that fails costs its stack the change, and nobody their containers."""
     before = fleet.running()
-    fresh = _fresh(fleet, "1")
+    fresh, other = _fresh(fleet, "1"), _fresh(fleet, "11")
     asked: list[str] = []
 
     def note(_: int, request: Request) -> None:
         asked.append(request.kind)
 
-    fleet.commit("both", _files(fleet.compose(NOWHERE), fleet.compose(fresh)))
+    two = f"{fleet.compose(fresh)}  more:\n    image: {other}\n    network_mode: none\n"
+    one = f"{fleet.compose(more='    hostname: new')}\n  more:\n    image: {NOWHERE}\n"
+    fleet.commit("both", _files(one, two))
     with EngineProxy(fleet.box.engine.socket, fleet.box.root / "images-proxy.sock") as proxy:
         host.config["docker"] = {"socket": proxy.host}
         host.write_config()
@@ -92,12 +96,47 @@ def test_no_container_is_touched_before_all_pulls_are_done(fleet: Fleet, host: H
     assert result.returncode == 1
     assert "nowhere" in result.stdout
     pulls = [i for i, kind in enumerate(asked) if kind == "POST /images/create"]
-    assert len(pulls) >= 2
+    assert len(pulls) == 3
     assert max(pulls) < min(i for i, kind in enumerate(asked) if "/containers" in kind)
     after = fleet.running()
     assert after["one-app-1"] == before["one-app-1"]
     assert fleet.box.engine.inspect("two-app-1")["Config"]["Image"] == fresh
     assert stacks == {"one": "failed", "two": "synced"}
+
+
+def test_a_slow_registry_holds_up_its_own_stacks_alone(fleet: Fleet, host: Host) -> None:
+    """Others go on, what drifts is put right, and a newer commit does not wait; no pull is lost."""
+    big = fleet.box.images.build("slow", "1", files={"/blob": os.urandom(300_000)})
+
+    def hostname(container: str) -> str:
+        if container not in fleet.running():
+            return ""
+        return str(fleet.box.engine.inspect(container)["Config"]["Hostname"])
+
+    def new(name: str) -> str:
+        return fleet.compose(more=f"    hostname: {name}\n")
+
+    three = {"host/media/stacks.yaml": "- one\n- two\n- three\n"}
+    fleet.commit("three", {**three, "stacks/three/compose.yaml": fleet.compose()})
+    with host.running() as agent:
+        agent.says("in sync with")
+        before = fleet.running()
+        fleet.box.registry.proxy.mode("blackhole")
+        files = {"stacks/three/compose.yaml": fleet.compose(big)}
+        fleet.commit("slow", {**_files(fleet.compose(big), new("first")), **three, **files})
+        wait_until(lambda: hostname("two-app-1") == "first", what="the other stack to be deployed")
+        fleet.box.engine.run("rm", "--force", "two-app-1")
+        wait_until(lambda: hostname("two-app-1") == "first", what="the drift to be put right")
+        sha = fleet.commit("newer", {"stacks/two/compose.yaml": new("second")})
+        wait_until(lambda: hostname("two-app-1") == "second", what="the newer commit")
+        assert fleet.running()["one-app-1"] == before["one-app-1"]
+        fleet.box.registry.proxy.mode("pass")
+        agent.says(f"in sync with {sha[:7]}")
+        assert agent.log.count(f"pulling {big}\n") == 1
+    for name in ("one", "three"):
+        assert fleet.box.engine.inspect(f"{name}-app-1")["Config"]["Image"] == big
+        statuses = [e["status"] for e in host.json("history", name) if e["action"] == "deploy"]
+        assert statuses[:2] == ["succeeded", "cancelled"]
 
 
 @pytest.mark.parametrize("mode", [("drip", 2000), ("blackhole", 0)], ids=["trickles", "is silent"])

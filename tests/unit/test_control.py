@@ -151,7 +151,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
             stacks=stacks,
             remover=remover,
             bring_up=BringUp(tools, Gate(engine, 0.1, lambda: None), frozenset),
-            puller=Puller(engine, lambda: None, 1.0),
+            puller=Puller(engine, lambda: None, 1.0, lambda *_: None),
             restorer=Restorer(repository, journal, secrets, "media"),
             adopter=Adopter(compose, engine),
             journal=journal,
