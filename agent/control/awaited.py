@@ -11,6 +11,9 @@ from agent.domain.container import Container
 from agent.domain.errors import InterferenceError
 from agent.domain.gate import Expected, Finding
 
+STOPPING = "the agent is stopping"
+"""Why nobody waits any more, and nothing new is begun."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Awaited:

@@ -12,10 +12,10 @@ import anyio.to_thread
 from agent.adapters.compose_errors import HookError
 from agent.control import sightings
 from agent.control.activity import Activity
-from agent.control.awaited import Awaited, Standing, Steps
+from agent.control.awaited import STOPPING, Awaited, Standing, Steps
 from agent.control.gate import Gate
 from agent.control.ready import Ready, observed
-from agent.control.starting import STOPPING, Batch, Before, Starting, Tools
+from agent.control.starting import Batch, Before, Starting, Tools
 from agent.domain.container import Container
 from agent.domain.model import Service
 

@@ -31,6 +31,7 @@ from agent.adapters.tasks import task_group
 from agent.control.adopt import Adopter
 from agent.control.aftermath import Aftermath
 from agent.control.attempts import Attempts
+from agent.control.awaited import STOPPING
 from agent.control.bring_up import BringUp
 from agent.control.on_its_way import End, Run
 from agent.control.pull import Puller
@@ -38,7 +39,7 @@ from agent.control.ready import Ready, running_services
 from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.stacks import Stacks
-from agent.control.starting import STOPPING, Batch, Before, Files, StartError
+from agent.control.starting import Batch, Before, Files, StartError
 from agent.domain.errors import CommitdError, HeldError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (

@@ -29,7 +29,7 @@ from agent.adapters.engine import Engine
 from agent.adapters.tasks import task_group
 from agent.control import sightings
 from agent.control.activity import Activity
-from agent.control.awaited import Awaited, Steps
+from agent.control.awaited import STOPPING, Awaited, Steps
 from agent.control.sightings import NotWellError
 from agent.control.starter import Pauses, Starter
 from agent.domain import drift, gate, health_check, patience
@@ -137,8 +137,10 @@ class _Vigil:
                 await self._think_of_start(findings)
                 pause_s = self._pause_s(sights)
             await self._activity.wait(min(pause_s, max(self._left_s(), _BLINK_S)))
-            # For a newer commit Compose is ended while it waits, but not amid a hook.
-            if not (self._start.runs and self._hooks) and (over := self._a.until()):
+            # For a newer commit Compose is ended while it waits, but not amid a hook. It does its
+            # work to the end when the agent stops, so that the next one finds all of it started.
+            over = self._a.until()
+            if over and not (self._start.runs and (self._hooks or over == STOPPING)):
                 await self._start.cancel()
                 raise HeldError(f"{over}, while {findings[0]}" if findings else over)
 

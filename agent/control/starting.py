@@ -33,7 +33,7 @@ from agent.adapters.compose import StillWaitingError
 from agent.adapters.journal import Journal
 from agent.control.activity import Activity
 from agent.control.attempts import Attempts
-from agent.control.awaited import Steps
+from agent.control.awaited import STOPPING, Steps
 from agent.control.provision import Provisioner
 from agent.control.ready import Ready
 from agent.control.remover import Remover
@@ -54,7 +54,6 @@ from agent.domain.plan import moved
 log = logging.getLogger("commitd.deploy")
 
 Files = tuple[tuple[str, str], ...]
-STOPPING = "the agent is stopping"
 
 
 class StartError(TransientError):
