@@ -129,7 +129,7 @@ def test_stacks_and_services_come_go_and_move(box: Sandbox) -> None:
 def test_what_would_wait_for_a_person_is_said(box: Sandbox) -> None:
     clone = committed(
         box,
-        {"host/media/stacks.yaml": "[]\n", WEB: "services: {}\n"},
+        {"host/media/stacks.yaml": "[]\n", WEB: "services:\n"},
     )
     found = changes(clone)
     assert {stack["action"] for stack in found.values()} == {"hold"}
