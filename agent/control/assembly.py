@@ -154,7 +154,7 @@ def _wire(
         repository.contents,
     )
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
-    remover = Remover(program, engine, journal, pulse)
+    remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
     shield = Shield(engine, journal)
     bring_up = BringUp(
         starting.Tools(

@@ -64,8 +64,8 @@ class BringUp:
                 engine, name = self._gate.engine, ready.stack.name
                 raise await sightings.hook_failed(engine, name, err, hidden) from None
             containers = await self._well(ready, batch, activity, starting)
-        if not doubt:
-            await self._tools.remover.drop_left(ready, batch.revision)
+        remover = self._tools.remover
+        await remover.drop_left(ready, before.left, batch.revision, doubt=doubt)
         return observed(ready, containers)
 
     async def take_over(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:

@@ -16,7 +16,7 @@ from agent.adapters.tasks import to_the_end
 from agent.control.ready import Ready
 from agent.control.stepping import Stepping
 from agent.domain import removal, room
-from agent.domain.container import WORKING_DIR, Container
+from agent.domain.container import Container
 from agent.domain.errors import CommitdError, TransientError
 from agent.domain.model import Cause, Revision, Status
 
@@ -27,15 +27,21 @@ STOP_S = 10
 
 
 class Remover(Stepping):
-    """One try at a time, without retry."""
+    """One try at a time, without retry. ``stacks_dir`` is the checkout's ``stacks``, absolute."""
 
     def __init__(
-        self, compose: Compose, engine: Engine, journal: Journal, pulse: Callable[[], None]
+        self,
+        compose: Compose,
+        engine: Engine,
+        journal: Journal,
+        pulse: Callable[[], None],
+        stacks_dir: str,
     ) -> None:
         super().__init__(pulse)
         self._compose = compose
         self._engine = engine
         self._journal = journal
+        self._stacks_dir = stacks_dir
 
     async def make_room(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
@@ -46,10 +52,9 @@ class Remover(Stepping):
         what is declared, so go those of services that a failed try has left behind. Raises
         :class:`CommitdError`.
         """
-        name, place = ready.stack.name, str(ready.invocation.file.parent)
+        name = ready.stack.name
         containers = await self._engine.containers(name)
-        ours = () if doubt else (c for c in containers if c.labels.get(WORKING_DIR) == place)
-        gone = {*left, *(c.service for c in ours if c.service)} - ready.services.keys()
+        gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return
         wants = frozenset().union(*(service.wants for service in ready.services.values()))
@@ -61,21 +66,36 @@ class Remover(Stepping):
                 await self._step(self._drop(container, revision, why))
                 log.info("%s: %s makes room: %s", name, container.name, why)
 
-    async def drop_left(self, ready: Ready, revision: Revision) -> None:
-        """End the services that the last release had and this one, which is well, has not.
+    async def drop_left(
+        self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
+    ) -> None:
+        """End the services that ``left`` the stack, now that the new release is well.
 
-        Their volumes stay. Raises :class:`CommitdError`.
+        In ``doubt`` about what is declared, and of what a failed try has left behind, only
+        containers that do not run anyway: who runs is evicted, if nobody declared it. Volumes
+        stay. Raises :class:`CommitdError`.
         """
-        stack = ready.stack
-        before = (await anyio.to_thread.run_sync(self._journal.releases)).get(stack.name)
-        older = {service.name for service in before.services} if before else set()
-        left = older - ready.services.keys()
-        if not left:
+        name = ready.stack.name
+        containers = await self._engine.containers(name)
+        gone = self._gone(ready, left, containers, doubt=doubt)
+        if not gone:
             return
         exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
-        for container in removal.own(await self._engine.containers(stack.name), left, exempt):
-            await self._step(self._drop(container, revision, "its service left the stack"))
-            log.info("%s: %s left its stack", stack.name, container.name)
+        for container in removal.own(containers, gone, exempt):
+            if not container.alive or (container.service in left and not doubt):
+                await self._step(self._drop(container, revision, "its service left the stack"))
+                log.info("%s: %s left its stack", name, container.name)
+
+    def _gone(
+        self, ready: Ready, left: Collection[str], containers: Collection[Container], *, doubt: bool
+    ) -> set[str]:
+        """The services that left, and those that a failed try has left behind."""
+        place = self._place(ready.stack.name)
+        over = () if doubt else removal.left_over(containers, place, ready.stack)
+        return {*left, *over} - ready.services.keys()
+
+    def _place(self, project: str) -> str:
+        return f"{self._stacks_dir}/{project}"
 
     async def _drop(self, container: Container, revision: Revision, why: str) -> None:
         volumes = volumes_of(await self._engine.inspect(container.id) or {})
@@ -127,8 +147,9 @@ class Remover(Stepping):
         releases = await anyio.to_thread.run_sync(self._journal.releases)
         exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
         release, found = releases.get(project), await self._engine.containers(project)
-        services = {service.name for service in release.services} if release else None
-        mine = removal.own(found, services, exempt)
+        services = {service.name for service in release.services} if release else set()
+        its = removal.of_stack(found, services, self._place(project))
+        mine = removal.own(its, None, exempt)
         if len(mine) == len(found):
             await self._step(self._compose.down(project))
         else:

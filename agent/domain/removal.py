@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from agent.domain.container import KEPT_PREFIX, Container
+from agent.domain.container import KEPT_PREFIX, WORKING_DIR, Container
 from agent.domain.model import (
     Cause,
     Deploy,
@@ -16,7 +16,7 @@ from agent.domain.model import (
     Revision,
     Stack,
 )
-from agent.domain.situation import Situation, applied, doubt_about, labelled, waits
+from agent.domain.situation import Situation, applied, doubt_about, labelled, never_well, waits
 
 APPROVAL_TRAILER = ("commitd-approve", "removals")
 
@@ -28,6 +28,14 @@ def removals(
 
     ``deploys`` are those of the same plan: what is renamed waits for its new name.
     """
+    todo, holds = _leaving(situation, deploys)
+    remains, waiting = _remains(situation)
+    return sorted([*todo, *remains], key=lambda each: each.project), [*holds, *waiting]
+
+
+def _leaving(
+    situation: Situation, deploys: Collection[Deploy]
+) -> tuple[list[RemoveStack], list[Hold]]:
     gone = applied(situation) - situation.desired.names
     found = labelled(situation)
     leaving = sorted(gone | found)
@@ -63,6 +71,44 @@ def removals(
             first = approved and name in renamed
             todo.append(_removal(name, successor, situation.desired, first=first))
     return todo, holds
+
+
+def _remains(situation: Situation) -> tuple[list[RemoveStack], list[Hold]]:
+    """Of stacks that left and never were well: nothing of them runs, so that it is no cliff."""
+    todo: list[RemoveStack] = []
+    holds: list[Hold] = []
+    for name in sorted(never_well(situation) - situation.desired.names):
+        attempt = situation.attempts[name]
+        if situation.exemptions.suspension(name):
+            continue
+        if doubt := doubt_about(situation):
+            holds.append(Hold(name, Reason.LIST_IN_DOUBT, doubt))
+        elif not attempt.digest and waits(attempt, situation.now):
+            holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        else:
+            todo.append(_removal(name, None, situation.desired, first=False))
+    return todo, holds
+
+
+def left_over(containers: Iterable[Container], place: str, stack: Stack) -> frozenset[str]:
+    """Services that a failed try has left behind: made from ``place``, and not in the files now.
+
+    Empty where other files may name them.
+    """
+    if stack.more:
+        return frozenset()
+    found = {c.service for c in containers if c.service and c.labels.get(WORKING_DIR) == place}
+    return frozenset(found) - stack.services
+
+
+def of_stack(
+    containers: Iterable[Container], services: Collection[str], place: str
+) -> list[Container]:
+    """Those of a project's ``containers`` that go with it: of ``services``, or made from ``place``.
+
+    Others merely claim to be of the project, or were there before the agent.
+    """
+    return [c for c in containers if c.service in services or c.labels.get(WORKING_DIR) == place]
 
 
 def own(

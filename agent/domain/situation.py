@@ -100,6 +100,16 @@ def applied(situation: Situation) -> frozenset[str]:
     return frozenset(situation.releases) | tried
 
 
+def never_well(situation: Situation) -> frozenset[str]:
+    """Stacks of which tries have failed, nothing was ever well, and nothing at all runs.
+
+    What they left behind, containers that never ran and networks, goes with them. While something
+    runs under their name that is not theirs, nothing is touched.
+    """
+    up = {container.project for container in situation.containers if container.alive}
+    return frozenset(situation.attempts) - applied(situation) - up
+
+
 def _from_here(situation: Situation) -> frozenset[str]:
     """Projects of running containers that were made from this checkout."""
     return frozenset(

@@ -191,3 +191,51 @@ def test_a_renamed_stack_goes_only_after_its_new_name_is_up(fleet: Fleet, host: 
     assert set(fleet.running()) == {"newer-app-1", "two-app-1", "three-app-1"}
     done = [e["subject"] for e in host.json("history")]
     assert done.index("newer") > done.index("new")
+
+
+def test_what_a_first_release_that_failed_left_behind_goes_with_its_stack(fleet: Fleet) -> None:
+    """Its port is taken: a container that never ran, and a network; the volume stays."""
+    port = "    ports: ['18080:80']\n    volumes: [data:/data]\nvolumes: {data: {}}\n"
+    fleet.box.engine.run("run", "--detach", "--name", "mine", "--publish", "18080:80", fleet.idle)
+    files = {"stacks/one/compose.yaml": fleet.compose(more=port), **_files(fleet, "two")}
+    fleet.commit("port", {**files, "host/media/stacks.yaml": "- one\n- two\n"})
+    host = fleet.host(undeclared={"mode": "report"})
+    assert "is taken by the container mine" in host.once().stdout
+
+    def left() -> list[str]:
+        engine = fleet.box.engine
+        networks = engine.run("network", "ls", "--format", "{{.Name}}").split()
+        names = [c["Names"][0].lstrip("/") for c in engine.containers()]
+        return sorted(n for n in (*networks, *names) if n.startswith("one"))
+
+    assert left() == ["one-app-1", "one_default"]
+    fleet.commit("gone", {"host/media/stacks.yaml": "- two\n"})
+    result = host.once()
+    assert result.returncode == 0, result.stdout
+    assert left() == []
+    assert {"one_data", "two_data"} <= _volumes(fleet)
+    assert "failed: none" in host.commitd("retry", "one").stderr
+    assert {each["name"] for each in host.json("status")["stacks"]} == {"two"}
+    assert {"mine", "two-app-1"} <= fleet.running().keys()
+
+
+def test_what_a_failed_release_left_behind_goes_with_the_next_one_that_is_well(
+    fleet: Fleet,
+) -> None:
+    fleet.commit("first", _files(fleet, "one"))
+    host = fleet.host()
+    assert host.once().returncode == 0
+    bad = fleet.compose() + f"  extra: {{image: '{fleet.idle}', command: ['false']}}\n"
+    fleet.commit("bad", {"stacks/one/compose.yaml": f"x-commitd: {{rollback: false}}\n{bad}"})
+    assert host.once().returncode == 1
+
+    def there() -> set[str]:
+        return {c["Names"][0].lstrip("/") for c in fleet.box.engine.containers()}
+
+    assert "one-extra-1" in there()
+    fleet.commit("mended", {"stacks/one/compose.yaml": fleet.compose()})
+    assert host.once().returncode == 0
+    assert there() == {"one-app-1"}
+    fleet.commit("bad again", {"stacks/one/compose.yaml": bad})
+    assert "it is back at" in host.once().stdout
+    assert there() == {"one-app-1"}

@@ -137,7 +137,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     secrets = SecretKeeper(store, journal, None, no_key, _no_contents)
     repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
     stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
-    remover = Remover(compose, engine, journal, lambda: None)
+    remover = Remover(compose, engine, journal, lambda: None, str(tmp_path))
     tools = starting.Tools(
         stacks=stacks,
         remover=remover,

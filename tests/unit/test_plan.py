@@ -23,7 +23,7 @@ from agent.domain.model import (
 )
 from agent.domain.plan import grace_left, moved, plan, refusal
 from agent.domain.settings import Settings
-from agent.domain.situation import Situation, protected
+from agent.domain.situation import Situation, never_well, protected
 from tests.unit.builders import (
     NOW,
     SHA,
@@ -205,6 +205,18 @@ def test_of_a_stack_that_never_came_up_only_our_own_containers_are_taken_down(
     todo = plan(basis)
     assert [r.project for r in todo.removals] == removed
     assert todo.evictions == ()
+
+
+def test_what_a_stack_that_never_was_well_left_behind_goes_with_it_and_is_no_cliff() -> None:
+    """Its first release failed; what there is of it does not run, or is nothing at all."""
+    tried = [attempt("a", permanent=True), attempt("b"), attempt("c")]
+    never_ran = container("a-web-1", "a", "web", state="created")
+    basis = situation(stacks("b"), [], [never_ran], attempts=tried)
+    assert [r.project for r in plan(basis).removals] == ["a", "c"]
+    assert plan(replace(basis, doubt="why")).removals == ()
+    mine = Suspension("a", None, "", "2026-01-01T00:00:00Z")
+    suspended = replace(basis, exemptions=Exemptions(suspensions=(mine,)))
+    assert [r.project for r in plan(suspended).removals] == ["c"]
 
 
 def test_while_a_stack_is_about_to_be_repaired_any_service_may_belong_to_it() -> None:
@@ -568,7 +580,7 @@ def test_without_approval_no_plan_takes_down_everything_or_more_than_the_limit(
     basis: Situation,
 ) -> None:
     todo = plan(replace(basis, approved=frozenset()))
-    ended = {r.project for r in todo.removals}
+    ended = {r.project for r in todo.removals} - never_well(basis)  # of which nothing runs
     there = {*basis.releases, *basis.attempts} | ended
     if ended:
         assert there - ended

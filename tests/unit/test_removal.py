@@ -238,3 +238,28 @@ def test_with_a_service_go_its_own_containers_and_none_that_is_kept_or_was_broug
         container("s-old-run-1", "s", "old", one_off=True),
     ]
     assert removal.own([own, *others], services, {"id-brought"}) == [own]
+
+
+def test_with_a_stack_go_its_services_and_what_was_made_from_its_files_and_nobody_elses() -> None:
+    place = f"{STACKS_DIR}/web"
+    found = [
+        container("web-app-1", "web", "app", labels={WORKING_DIR: "/opt/web"}),  # taken over
+        container("web-new-1", "web", "new", labels={WORKING_DIR: place}, state="created"),
+        container("web-db-1", "web", "db", labels={WORKING_DIR: "/root/web"}),
+        container("web-odd-1", "web", "odd"),
+    ]
+    mine = removal.of_stack(found, {"app"}, place)
+    assert [c.name for c in mine] == ["web-app-1", "web-new-1"]
+    assert removal.of_stack(found[2:], set(), place) == []
+
+
+def test_a_failed_try_leaves_behind_what_its_files_do_not_name_any_more() -> None:
+    place = f"{STACKS_DIR}/web"
+    here = [
+        container(f"web-{name}-1", "web", name, labels={WORKING_DIR: place})
+        for name in ("app", "debug", "gone")
+    ]
+    named = replace(stack("web"), services=frozenset({"app", "debug"}))
+    assert removal.left_over(here, place, named) == {"gone"}
+    assert removal.left_over(here, "/root/web", named) == frozenset()
+    assert removal.left_over(here, place, replace(named, more=True)) == frozenset()
