@@ -85,6 +85,7 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
+        self._closed = False
         self._path = path
         try:
             if read_only:
@@ -165,10 +166,11 @@ class Database:
         """Close the file."""
         with self._lock:
             self._db.close()
+            self._closed = True
 
     def __del__(self) -> None:
         # Verbs that look and end do not close it, nor does an opening that fails: 3.13 warns.
-        if hasattr(self, "_db"):
+        if hasattr(self, "_db") and not self._closed:
             self._db.close()
 
     @contextmanager

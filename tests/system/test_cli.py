@@ -297,9 +297,11 @@ def test_before_enrolment_everything_that_was_there_is_reported_and_left(fleet: 
 
 
 def test_a_template_is_enrolled_without_being_asked(fleet: Fleet) -> None:
+    fleet.box.engine.remove_everything()
     host = fleet.host(enrolled=False)
-    shown = host.commitd("enroll", stdin="n\n").stdout.partition("Agree?")[0]
-    assert "No container is here now" in shown
+    asked = host.commitd("enroll", stdin="n\n")
+    shown = asked.stdout.partition("Agree?")[0]
+    assert "No container is here now" in shown, asked.stderr
     assert "is kept for 24 h (commitd undo brings it back)" in shown
     result = host.commitd("enroll", "--yes")
     assert result.returncode == 0

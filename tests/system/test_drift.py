@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox import EngineError
 from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
@@ -145,7 +147,9 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
 
     def act() -> None:
         for words in (words for each in deeds.values() for words in each):
-            fleet.box.engine.run(*words)
+            # On a slow machine the agent has put it right between the two words of one deed.
+            with suppress(EngineError) if words[:2] == ["network", "connect"] else nullcontext():
+                fleet.box.engine.run(*words)
 
     with host.running() as agent:
         agent.says("in sync with")

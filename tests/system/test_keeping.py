@@ -258,7 +258,7 @@ def test_many_that_take_their_time_to_end_do_not_delay_the_next(fleet: Fleet) ->
         for name in stubborn:
             _start(fleet, name, *_STUBBORN)
         wait_until(
-            lambda: _running(host, "evict", *stubborn), what="all to be told to end", seconds=30
+            lambda: _running(host, "evict", *stubborn), what="all to be told to end", seconds=60
         )
         _start(fleet, "obedient")
         wait_until(lambda: "obedient" not in fleet.running(), what="it to be ended", seconds=30)
