@@ -240,13 +240,15 @@ class Engine:
         handle: Callable[[Event], None],
         connected: Callable[[], None],
         project: str | None = None,
+        *,
+        since: float | None = None,
     ) -> None:
         """Hand each container event, or those of one project, to ``handle`` until the stream ends.
 
         Then raise. The stream of all replays from shortly before the connection, because the engine
-        answers before it subscribes. ``connected`` is called when the engine answered; list then,
-        not before. What cannot be read is dropped, or ends the stream: the relist is the
-        guarantee, the stream the speed.
+        answers before it subscribes; that of one project from ``since``, in seconds since the
+        epoch. ``connected`` is called when the engine answered; list then, not before. What cannot
+        be read is dropped, or ends the stream: the relist is the guarantee, the stream the speed.
         """
         async with self.asking("ask the time") as docker:
             if project is None:
@@ -258,7 +260,7 @@ class Engine:
                     "event": [*_WATCHED, *_WATCHED_NETWORK],
                 }
             else:
-                params = {}
+                params = {} if since is None else {"since": f"{since:.3f}"}
                 filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
         events = DockerEvents(docker)  # type: ignore[no-untyped-call]
         subscriber = events.subscribe(create_task=False)  # type: ignore[no-untyped-call]

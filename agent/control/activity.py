@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import anyio
 
@@ -26,10 +27,14 @@ class Activity:
         self._changed = anyio.Event()
 
     async def listen(self, engine: Engine, project: str) -> None:
-        """For ever; without the engine's stream all takes a little longer."""
+        """For ever; without the engine's stream all takes a little longer.
+
+        A stream that is opened again tells all of it once more: it ends the same.
+        """
+        since = time.time()
         while True:
             try:
-                await engine.watch(self._note, lambda: None, project)
+                await engine.watch(self._note, lambda: None, project, since=since)
             except Exception as err:  # noqa: BLE001  it must not end the wait
                 log.debug("%s: %s", project, err)
             await anyio.sleep(_RECONNECT_S)

@@ -12,6 +12,7 @@ keeps the machine busy takes one of the places of the limiter; who waits for hea
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import (
     Awaitable,
@@ -97,6 +98,8 @@ class Before:
     touching: Callable[[Collection[Container]], None] = lambda _: None
 
 
+_GONE = re.compile(r"No such container|marked for removal|is already in progress")
+"""What Compose was about to work on, somebody else has removed."""
 Healthy = Callable[[Ready, str], Awaitable[object]]
 """Waits until one service of a release is healthy."""
 
@@ -169,7 +172,7 @@ class Starting(Steps):
         except (UnreachableError, StillWaitingError):
             raise
         except TransientError as err:
-            if self._activity.undone:
+            if self._activity.undone or _GONE.search(err.message):
                 message = f"undone from outside while it was started: {err.message}"
                 raise InterferenceError(message, where=err.where, hint=err.hint) from None
             raise StartError(err.message, where=err.where, hint=err.hint) from None
