@@ -116,7 +116,7 @@ class Aftermath:
             await anyio.to_thread.run_sync(self.journal.keep_release, release)
             return True, f"it is back at {before.revision[:7]}"
         if restored is None:
-            return False, f"and there is no way back: {outcome.error}"
+            return False, f"rollback unavailable: {outcome.error}"
         return True, f"and going back failed: {outcome.error}"
 
 

@@ -1,4 +1,4 @@
-"""Bringing one release up, and waiting until all of it is well."""
+"""Starting one release, and waiting until all of it is healthy or done."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class BringUp:
         *,
         only: str | None = None,
     ) -> list[Container]:
-        """The containers once all services are well, or ``only`` the one."""
+        """The containers once all services are healthy or done, or ``only`` the one."""
         settings = ready.stack.settings
         awaited = Awaited(
             project=ready.stack.name,

@@ -187,7 +187,7 @@ class Deployer:
         return await self._pull(run, run.ready)
 
     async def _pull(self, run: Run, ready: Ready) -> Outcome | None:
-        """Its images, and those of the release before: else there would be no way back."""
+        """Its images, and those of the release before: a rollback needs them."""
         name, over = run.stack.name, partial(self._t.bring_up.over, run.batch)
         try:
             await self._t.puller.fetch(ready.images, over)
@@ -208,7 +208,7 @@ class Deployer:
         except HeldError:
             raise
         except CommitdError as err:
-            log.warning("%s: there is no way back: %s", name, err)
+            log.warning("%s: rollback unavailable: %s", name, err)
 
     async def _up(self, run: Run) -> tuple[Service, ...]:
         if run.ready is None:

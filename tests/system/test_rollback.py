@@ -258,7 +258,7 @@ def test_what_is_not_the_stacks_own_is_not_turned_back_and_that_is_said(fleet: F
     bad = compose(fleet.idle, "command: ['false']") + mount
     fleet.commit("bad", {STACK: bad, "global/motd": "bad"})
     said = host.once().stdout
-    assert "there is no way back: it reads global/motd, which others may read too" in said
+    assert "rollback unavailable: it reads global/motd, which others may read too" in said
     assert "it is back at" not in said
 
 
@@ -281,7 +281,7 @@ def test_older_secrets_that_cannot_be_decrypted_any_more_leave_no_way_back_and_t
     fleet.commit("bad", {STACK: bad, **files("two", stranger.recipient)})
     result = host.once()
     assert result.returncode == 1
-    assert "there is no way back: its secrets as they were cannot be decrypted" in result.stdout
+    assert "rollback unavailable: its secrets as they were cannot be decrypted" in result.stdout
     for word in ("one", "two"):
         assert f"={word}" not in result.stdout + result.stderr
     for _ in range(2):
