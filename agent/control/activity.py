@@ -17,13 +17,14 @@ _RECONNECT_S = 1.0
 class Activity:
     """``stopped`` are the IDs of containers that somebody told to end, and did not start again.
 
-    It was ``undone`` when one that was made meanwhile was told to end: Compose ends older ones.
+    ``made`` are those that were made meanwhile. It was ``undone`` when one of these was told to
+    end: Compose ends older ones.
     """
 
     def __init__(self) -> None:
         self.stopped: set[str] = set()
         self.undone = False
-        self._made: set[str] = set()
+        self.made: set[str] = set()
         self._changed = anyio.Event()
 
     async def listen(self, engine: Engine, project: str) -> None:
@@ -43,10 +44,10 @@ class Activity:
         if event.action.startswith("exec_"):
             return  # of health checks: what comes of one is an event of its own
         if event.action == "create":
-            self._made.add(event.id)
+            self.made.add(event.id)
         elif event.stops:
             self.stopped.add(event.id)
-            self.undone = self.undone or event.id in self._made
+            self.undone = self.undone or event.id in self.made
         elif event.action in {"start", "destroy"}:
             self.stopped.discard(event.id)
         self.wake()

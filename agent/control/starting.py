@@ -99,7 +99,8 @@ class Before:
 
 
 _GONE = re.compile(r"No such container|marked for removal|is already in progress")
-"""What Compose was about to work on, somebody else has removed."""
+"""What Compose was about to work on is not there; somebody has removed it if it was there."""
+_ID = re.compile(r"[0-9a-f]{64}")
 Healthy = Callable[[Ready, str], Awaitable[object]]
 """Waits until one service of a release is healthy."""
 
@@ -130,6 +131,7 @@ class Starting(Steps):
         self._healthy = healthy
         self._name = ready.stack.name
         self._untouched: frozenset[str] = frozenset()
+        self._there: frozenset[str] = frozenset()
         self.waits = ready.waits
         self.made: Collection[Container] = ()
         self.began_at = time.time()
@@ -147,6 +149,7 @@ class Starting(Steps):
             async with provisioner.claimed(ready, changed=self._before.changed) as claim:
                 before = await stacks.containers(self._name)
                 self._before.touching(before)
+                self._there = frozenset(container.id for container in before)
                 # From here on until it is well, nobody knows what is mounted.
                 await anyio.to_thread.run_sync(self._t.journal.disturb, self._name)
                 self.began_at = time.time()
@@ -172,10 +175,15 @@ class Starting(Steps):
         except (UnreachableError, StillWaitingError):
             raise
         except TransientError as err:
-            if self._activity.undone or _GONE.search(err.message):
+            if self._activity.undone or self._lost(err.message):
                 message = f"undone from outside while it was started: {err.message}"
                 raise InterferenceError(message, where=err.where, hint=err.hint) from None
             raise StartError(err.message, where=err.where, hint=err.hint) from None
+
+    def _lost(self, said: str) -> bool:
+        """Whether Compose misses a container of the stack's own, not one that its files name."""
+        own = self._there | self._activity.made
+        return bool(_GONE.search(said)) and not own.isdisjoint(_ID.findall(said))
 
     async def started(self) -> bool:
         """React, once for the files that changed, and always for namespaces that have ended."""
