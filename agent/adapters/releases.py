@@ -129,6 +129,11 @@ class Releases(Database):
                 ),
             )
 
+    def forget_attempts(self, stack: str) -> None:
+        """Its failures are over: the next try waits for nothing."""
+        with self._write() as db:
+            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
+
     def retry(self, stack: str) -> bool:
         """Forget the failures of a stack, a rolled back release among them; whether it had any."""
         with self._write() as db:

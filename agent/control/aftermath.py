@@ -50,6 +50,7 @@ class Aftermath:
         failures = self.journal.attempts().get(stack.name)  # which the release ends
         self.journal.keep_release(_release(stack, sha, services))
         if run.deploy.reason is not Reason.DRIFTED:
+            self._repair_joining(stack.name)
             return
         if before and before.disturbed:  # what was cut short goes on: that is no new drift
             if failures:
@@ -58,6 +59,20 @@ class Aftermath:
             what = ", ".join(cause.path for cause in run.deploy.causes[:3])
             error = f"it was put right and drifted again: {what}"
             self.attempts.keep_failure(failures, stack.name, stack.digest, error, permanent=False)
+
+    def _repair_joining(self, deployed: str) -> None:
+        """Others that lost their namespaces by this deploy did nothing: they do not wait.
+
+        Of whom each joins namespaces, only an inspect of its containers would say; so all that
+        join some are repaired at once, as often as something is deployed. Blocks.
+        """
+        failures = self.journal.attempts()
+        for release in self.journal.releases().values():
+            failed = failures.get(release.stack)
+            joins = any(service.joins for service in release.services)
+            healthy = failed and failed.digest == release.digest and not failed.permanent
+            if joins and healthy and release.stack != deployed:
+                self.journal.forget_attempts(release.stack)
 
     async def fail(self, run: Run, outcome: Outcome) -> None:
         """Go back to what was well, if there is such a thing; else remember the failure."""

@@ -116,6 +116,24 @@ def test_who_depends_on_a_service_by_namespace_or_by_its_file_starts_again_with_
     assert len(host.json("history")) == done, "it settles"
 
 
+def test_who_joins_is_repaired_at_once_however_often_the_owner_is_deployed(fleet: Fleet) -> None:
+    """A backoff is for what drifts again without a commit."""
+    vpn = fleet.compose(
+        service="vpn", more="    container_name: vpn\n    volumes: ['./vpn.conf:/x:ro']\n"
+    )
+    app = f"services:\n  app: {{image: '{fleet.idle}', network_mode: 'container:vpn'}}\n"
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "- tunnel\n- other\n",
+        "stacks/tunnel/compose.yaml": vpn,
+        "stacks/other/compose.yaml": f"x-commitd: {{after: [tunnel]}}\n{app}",
+    }
+    host = fleet.host()
+    for content in ("one", "two", "three", "four"):
+        _deploy(fleet, host, files | {VPN: content})
+        assert _namespace(fleet, "other-app-1", "net") == _namespace(fleet, "vpn", "net")
+    assert host.once().returncode == 0
+
+
 def test_who_has_nothing_to_join_instead_is_left_as_it_is_and_that_is_said(fleet: Fleet) -> None:
     """A new container would not even start."""
     app = f"services:\n  app: {{image: '{fleet.idle}', network_mode: 'container:vpn'}}\n"
