@@ -463,3 +463,16 @@ def test_what_ran_and_was_stopped_by_a_try_that_failed_is_back_at_once(fleet: Fl
         said = host.once().stdout
     who = rf"18081/tcp of this host is taken by \S+ \(process {os.getpid()} of root\)"
     assert re.search(who, said), said
+
+
+@pytest.mark.parametrize("named", ["nobody", "0123456789ab" * 5 + "0123"])
+def test_a_release_that_joins_a_container_that_is_not_there_is_rolled_back(
+    fleet: Fleet, host: Host, named: str
+) -> None:
+    """Compose misses that container as it misses one that was removed from outside."""
+    fleet.commit("bad", {STACK: compose(fleet.idle, f"network_mode: container:{named}")})
+    result = host.once()
+    assert result.returncode == 1
+    assert "undone from outside" not in result.stdout
+    assert "it is back at" in result.stdout
+    assert "web-app-1" in fleet.running()
