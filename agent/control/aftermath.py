@@ -132,7 +132,7 @@ class Aftermath:
             return True, f"it is back at {before.revision[:7]}"
         if restored is None:
             return False, f"rollback unavailable: {outcome.error}"
-        return True, f"and going back failed: {outcome.error}"
+        return True, f"rollback {outcome.status}: {outcome.error}"
 
 
 def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Release:

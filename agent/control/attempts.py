@@ -21,6 +21,7 @@ from tenacity import (
 from agent.adapters.journal import Journal
 from agent.adapters.tasks import to_the_end
 from agent.domain.errors import (
+    CancelledError,
     CommitdError,
     HeldError,
     InterferenceError,
@@ -54,7 +55,6 @@ class Attempts:
         tries = 0
         result: _Result | None = None
         error: CommitdError | None = None
-        status = Status.FAILED
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(TransientError),
@@ -67,9 +67,8 @@ class Attempts:
                 with attempt:
                     await self.refuse_suspended(subject)
                     result = await work()
-            status = Status.SUCCEEDED
-        except HeldError as err:
-            status, error = Status.CANCELLED, err
+        except (HeldError, CancelledError) as err:
+            error = err
             log.info("%s: %s", subject, err)
         except CommitdError as err:
             error = err
@@ -79,7 +78,7 @@ class Attempts:
             log.exception("%s: unexpected", subject)
         outcome = Outcome(
             subject,
-            status,
+            Status.of(error),
             str(error) if error else None,
             permanent=isinstance(error, PermanentError),
             attempts=tries,

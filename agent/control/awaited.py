@@ -8,25 +8,25 @@ from typing import Protocol
 
 from agent.domain import gate
 from agent.domain.container import Container
-from agent.domain.errors import InterferenceError
+from agent.domain.errors import CancelledError, InterferenceError
 from agent.domain.gate import Expected, Finding
 
 STOPPING = "the agent is stopping"
-"""Why nobody waits any more, and nothing new is begun."""
+"""Why waits end, and nothing new is begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Awaited:
     """A release that is waited for.
 
-    ``timeout_s`` is its own word. ``until`` says why nobody waits any more, or None. ``after`` are
-    the stacks that come before it. None of ``secrets`` may be shown.
+    ``timeout_s`` is its own word. ``cancel_reason`` says why the wait is to end, or None. ``after``
+    are the stacks that come before it. None of ``secrets`` may be shown.
     """
 
     project: str
     services: Mapping[str, Expected]
     timeout_s: float
-    until: Callable[[], str | None]
+    cancel_reason: Callable[[], CancelledError | None]
     secrets: Iterable[str] = ()
     after: Collection[str] = ()
 

@@ -17,6 +17,7 @@ from agent.control.gate import Gate
 from agent.control.ready import Ready, observed
 from agent.control.starting import Batch, Before, Starting, Tools
 from agent.domain.container import Container
+from agent.domain.errors import CancelledError, SupersededError
 from agent.domain.model import Service
 
 _MOST_WAITING = 16
@@ -99,15 +100,15 @@ class BringUp:
             project=ready.stack.name,
             services={only: ready.services[only]} if only else ready.services,
             timeout_s=settings.health_timeout,
-            until=partial(self.over, batch),
+            cancel_reason=partial(self.cancel_reason, batch),
             secrets=ready.invocation.hidden,
             after=settings.after,
         )
         return await self._gate.wait(awaited, activity, steps)
 
-    def over(self, batch: Batch) -> str | None:
-        """Why nobody waits any more for images and for health, or None."""
+    def cancel_reason(self, batch: Batch) -> CancelledError | None:
+        """Why the wait for images and for health is to end, or None."""
         if self.stopping():
-            return STOPPING
+            return CancelledError(STOPPING)
         newer = self.heads() - batch.seen - {batch.revision.sha}
-        return "a newer commit is there" if newer else None
+        return SupersededError("a newer commit is there") if newer else None

@@ -12,6 +12,7 @@ import anyio.to_thread
 from agent.adapters.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.attempts import Attempts
+from agent.control.awaited import STOPPING
 from agent.control.deploy import Deployer, Tools
 from agent.domain import order
 from agent.domain.model import Cause, Deploy, Outcome, Reason, RemoveStack, Revision, Status
@@ -122,7 +123,7 @@ class Converger:
         self, removal: RemoveStack, revision: Revision, before: Mapping[str, Outcome]
     ) -> Outcome:
         if self._stopping():
-            return Outcome(removal.project, Status.CANCELLED, "the agent is stopping")
+            return Outcome(removal.project, Status.CANCELLED, STOPPING)
         for other, outcome in before.items():
             if outcome.status is not Status.SUCCEEDED:
                 why = f"{other} needs it and is still up"

@@ -40,7 +40,7 @@ from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.stacks import Stacks
 from agent.control.starting import Batch, Before, Files, StartError
-from agent.domain.errors import CommitdError, HeldError, PermanentError
+from agent.domain.errors import CancelledError, CommitdError, PermanentError
 from agent.domain.images import pinned
 from agent.domain.model import (
     Cause,
@@ -188,12 +188,12 @@ class Deployer:
 
     async def _pull(self, run: Run, ready: Ready) -> Outcome | None:
         """Its images, and those of the release before: a rollback needs them."""
-        name, over = run.stack.name, partial(self._t.bring_up.over, run.batch)
+        name, cancel_reason = run.stack.name, partial(self._t.bring_up.cancel_reason, run.batch)
         try:
-            await self._t.puller.fetch(ready.images, over)
+            await self._t.puller.fetch(ready.images, cancel_reason)
             if run.before and run.changed:
-                await self._pull_older(name, run.before, over)
-        except HeldError as err:
+                await self._pull_older(name, run.before, cancel_reason)
+        except CancelledError as err:
             log.info("%s: %s", name, err)
             return Outcome(name, Status.CANCELLED, str(err))
         except CommitdError as err:
@@ -201,11 +201,13 @@ class Deployer:
             return Outcome(name, Status.FAILED, str(err), isinstance(err, PermanentError))
         return None
 
-    async def _pull_older(self, name: str, before: Release, over: Callable[[], str | None]) -> None:
+    async def _pull_older(
+        self, name: str, before: Release, cancel_reason: Callable[[], CancelledError | None]
+    ) -> None:
         older = {i for s in before.services for i in (s.image, *s.hooks) if pinned(i)}
         try:
-            await self._t.puller.fetch(older, over)
-        except HeldError:
+            await self._t.puller.fetch(older, cancel_reason)
+        except CancelledError:
             raise
         except CommitdError as err:
             log.warning("%s: rollback unavailable: %s", name, err)

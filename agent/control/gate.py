@@ -29,16 +29,16 @@ from agent.adapters.engine import Engine
 from agent.adapters.tasks import task_group
 from agent.control import sightings
 from agent.control.activity import Activity
-from agent.control.awaited import STOPPING, Awaited, Steps
+from agent.control.awaited import Awaited, Steps
 from agent.control.sightings import NotWellError
 from agent.control.starter import Pauses, Starter
 from agent.domain import drift, gate, health_check, patience
 from agent.domain.container import Container
 from agent.domain.errors import (
     CommitdError,
-    HeldError,
     InterferenceError,
     PermanentError,
+    SupersededError,
     TransientError,
 )
 from agent.domain.gate import Finding, Known, Sight, Trouble
@@ -81,8 +81,8 @@ class Gate:
 
         Raises :class:`NotWellError`, with the last words of the container that is to blame, once
         waiting does not help; :class:`InterferenceError` if somebody keeps undoing it, and
-        :class:`TransientError` if it was killed; :class:`HeldError` as soon as nobody waits any
-        more.
+        :class:`TransientError` if it was killed; :class:`CancelledError` as soon as the wait is to
+        end, :class:`HeldError` if the stack is suspended meanwhile.
         """
         async with task_group() as group:
             start = Starter(group, steps, activity)
@@ -139,10 +139,11 @@ class _Vigil:
             await self._activity.wait(min(pause_s, max(self._left_s(), _BLINK_S)))
             # For a newer commit Compose is ended while it waits, but not amid a hook. It does its
             # work to the end when the agent stops, so that the next one finds all of it started.
-            over = self._a.until()
-            if over and not (self._start.runs and (self._hooks or over == STOPPING)):
+            reason = self._a.cancel_reason()
+            superseded = isinstance(reason, SupersededError)
+            if reason and not (self._start.runs and (self._hooks or not superseded)):
                 await self._start.cancel()
-                raise HeldError(f"{over}, while {findings[0]}" if findings else over)
+                raise type(reason)(f"{reason}, while {findings[0]}") if findings else reason
 
     def _of_stale(self, finding: Finding) -> bool:
         """Whether it may be the fault of older files, for which others must not wait in vain."""

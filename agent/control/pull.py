@@ -27,7 +27,7 @@ from agent.adapters.docker_config import DockerConfig
 from agent.adapters.engine import Engine
 from agent.adapters.images import RegistryBusyError
 from agent.adapters.tasks import task_group
-from agent.domain.errors import CommitdError, HeldError, PermanentError, TransientError
+from agent.domain.errors import CancelledError, CommitdError, PermanentError, TransientError
 from agent.domain.images import parse
 
 log = logging.getLogger("commitd.pull")
@@ -84,11 +84,13 @@ class Puller:
         self._going: dict[str, _Pull] = {}
         self._logins = DockerConfig()
 
-    async def fetch(self, references: Collection[str], over: Callable[[], str | None]) -> None:
+    async def fetch(
+        self, references: Collection[str], cancel_reason: Callable[[], CancelledError | None]
+    ) -> None:
         """Have all these images here.
 
-        Raises the error of the first that cannot be had, and :class:`HeldError` once ``over``
-        says why nobody waits any more.
+        Raises the error of the first that cannot be had, and what ``cancel_reason`` gives
+        once the wait is to end.
         """
         pulls = [self._join(reference) for reference in sorted(references)]
         while True:
@@ -97,8 +99,8 @@ class Puller:
             going = next((pull for pull in pulls if not pull.done.is_set()), None)
             if going is None:
                 return
-            if why := over():
-                raise HeldError(f"{why}, while {going.reference} is pulled")
+            if reason := cancel_reason():
+                raise type(reason)(f"{reason}, while {going.reference} is pulled")
             with anyio.move_on_after(_LOOK_S):
                 await going.done.wait()
 

@@ -42,8 +42,8 @@ from agent.control.stacks import Stacks
 from agent.domain import reaction
 from agent.domain.container import Container
 from agent.domain.errors import (
+    CancelledError,
     CommitdError,
-    HeldError,
     InterferenceError,
     TransientError,
     UnreachableError,
@@ -145,7 +145,7 @@ class Starting(Steps):
         revision, left = self._batch.revision, self._before.left
         async with self._batch.limiter:
             if self._t.stopping():
-                raise HeldError(STOPPING)
+                raise CancelledError(STOPPING)
             async with provisioner.claimed(ready, changed=self._before.changed) as claim:
                 before = await stacks.containers(self._name)
                 self._before.touching(before)
@@ -204,7 +204,7 @@ class Starting(Steps):
     async def put_back(self, findings: Sequence[Finding]) -> None:
         """Put right what somebody else did, if the stack is not suspended meanwhile."""
         if self._t.stopping():
-            raise HeldError(STOPPING)
+            raise CancelledError(STOPPING)
         await self._t.attempts.refuse_suspended(self._name)
         services = sorted({finding.service for finding in findings})
         replaced = {f.service for f in findings if f.trouble is Trouble.REPLACED}
@@ -320,7 +320,7 @@ class Starting(Steps):
             await work()
             status = done
         except CommitdError as err:
-            status, error = Status.FAILED, str(err)
+            status, error = Status.of(err), str(err)
             raise
         finally:
             outcome = Outcome(self._name, status, error)

@@ -7,7 +7,9 @@
     ├── PermanentError      waits for a change of the input
     │   └── ConfigError     the host's own file; the agent does not start
     │       └── DeniedError    this user may not; root may
-    └── HeldError           waits for a person
+    ├── HeldError           waits for a person: suspended, or not agreed to
+    └── CancelledError      not wanted any more: no failure; the next cycle decides anew
+        └── SupersededError    for a newer commit
 
 Every error says what happened, where (``file:line`` or the name of a thing) and what to do.
 None of them ever carries the output of a tool that has seen a secret.
@@ -56,3 +58,11 @@ class DeniedError(ConfigError):
 
 class HeldError(CommitdError):
     """Nothing is broken; a person has to decide."""
+
+
+class CancelledError(CommitdError):
+    """Nothing is broken; it is not wanted any more, or not now: the agent stops."""
+
+
+class SupersededError(CancelledError):
+    """A newer commit takes its place."""

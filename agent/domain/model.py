@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from agent.domain import adjustable
 from agent.domain.container import Container
+from agent.domain.errors import CancelledError, CommitdError, HeldError
 from agent.domain.exempt import AllowRule
 from agent.domain.image_strings import Mention
 from agent.domain.mentions import Variable
@@ -350,6 +351,15 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     HELD = "held"
     CANCELLED = "cancelled"
+
+    @classmethod
+    def of(cls, error: CommitdError | None) -> Status:
+        """Of what ended with this error, or without one."""
+        if error is None:
+            return cls.SUCCEEDED
+        if isinstance(error, HeldError):
+            return cls.HELD
+        return cls.CANCELLED if isinstance(error, CancelledError) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)

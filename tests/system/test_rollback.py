@@ -190,7 +190,7 @@ def test_who_wants_no_rollback_keeps_the_failed_release_to_look_at(fleet: Fleet)
     assert "rollback" not in {entry["action"] for entry in host.json("history")}
 
 
-def test_going_back_to_what_is_not_well_either_is_not_called_recovered(fleet: Fleet) -> None:
+def test_a_rollback_to_what_is_not_well_either_is_not_called_recovered(fleet: Fleet) -> None:
     data = ("volumes: [data:/data]",)
     end = "volumes: {data: {}}\n"
     good = "command: [sh, -c, 'test -e /data/broken && exit 5; exec tail -f /dev/null']"
@@ -199,7 +199,7 @@ def test_going_back_to_what_is_not_well_either_is_not_called_recovered(fleet: Fl
     fleet.commit("bad", {STACK: compose(fleet.idle, bad, *data) + end})
     result = host.once()
     assert result.returncode == 1
-    assert "has ended with 3; and going back failed: web-app-1 has ended with 5" in result.stdout
+    assert "has ended with 3; rollback failed: web-app-1 has ended with 5" in result.stdout
     assert "it is back" not in result.stdout
     newest = host.json("history", "web")[0]
     assert (newest["action"], newest["status"]) == ("rollback", "failed")

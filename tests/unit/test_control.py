@@ -32,7 +32,16 @@ from agent.control.remover import Remover
 from agent.control.restore import Restorer
 from agent.control.secrets import SecretKeeper, no_key
 from agent.control.stacks import Stacks
-from agent.domain.errors import ConfigError, PermanentError, TransientError
+from agent.domain.errors import (
+    CancelledError,
+    CommitdError,
+    ConfigError,
+    HeldError,
+    InterferenceError,
+    PermanentError,
+    SupersededError,
+    TransientError,
+)
 from agent.domain.model import Deploy, Outcome, Reason, RemoveStack, Status
 from agent.domain.source import Answer
 from tests.unit import builders
@@ -248,3 +257,30 @@ def test_a_remote_is_suspected_by_its_own_pace() -> None:
     assert suspect_s(0.05) == SUSPECT_S
     assert suspect_s(2.0) == 6.0
     assert suspect_s(60.0) == LONGEST_SUSPECT_S
+
+
+# --- how an action ended, by its error ---
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, Status.SUCCEEDED),
+        (InterferenceError("somebody stopped it"), Status.FAILED),
+        (PermanentError("no such key"), Status.FAILED),
+        (HeldError("it was suspended meanwhile"), Status.HELD),
+        (SupersededError("a newer commit is there"), Status.CANCELLED),
+        (CancelledError("the agent is stopping"), Status.CANCELLED),
+    ],
+)
+def test_what_is_held_or_cancelled_did_not_fail(
+    journal: Journal, error: CommitdError | None, status: Status
+) -> None:
+    async def work() -> None:
+        if error:
+            raise error
+
+    outcome, _ = anyio.run(Attempts(journal).tries, "web", work)
+    assert (outcome.status, outcome.error) == (status, str(error) if error else None)
+    retried = 3 if isinstance(error, TransientError) else 1
+    assert outcome.attempts == retried

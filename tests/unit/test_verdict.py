@@ -248,9 +248,9 @@ def test_what_waits_for_others_is_not_in_sync(reason: Reason) -> None:
 
 def test_who_has_just_tried_knows_better_why_it_failed() -> None:
     found = judge(facts(attempts=[attempt("web")], holds=[hold("rogue", Reason.RATE)]))
-    told = found.with_errors({"web": "no such image; and going back failed", "rogue": "x"})
+    told = found.with_errors({"web": "no such image; rollback failed", "rogue": "x"})
     assert [str(trouble) for trouble in told.troubles] == [
-        "failed: web: no such image; and going back failed",
+        "failed: web: no such image; rollback failed",
         f"held: rogue: {Reason.RATE.value}: why",
     ]
 
