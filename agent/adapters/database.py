@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.domain.errors import ConfigError, DeniedError, TransientError
 from agent.domain.model import Cause
+from agent.domain.outcome import Action
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -225,7 +226,7 @@ def _translated(done: str) -> Iterator[None]:
 
 def insert_action(
     db: sqlite3.Connection,
-    action: str,
+    action: Action,
     subject: str,
     reason: str,
     *,

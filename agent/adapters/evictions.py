@@ -10,11 +10,12 @@ from typing import Any
 
 from agent.adapters.database import Database, insert_action
 from agent.domain.model import Cause
+from agent.domain.outcome import Action, EvictionAction
 
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """A container that was ended. ``action`` is removed, stopped, reported or exempt.
+    """A container that was ended.
 
     ``remove_at`` is when the kept container goes for good, in seconds since the epoch.
     """
@@ -22,10 +23,14 @@ class Evicted:
     id: str
     name: str
     image: str
-    action: str
+    action: EvictionAction
     reason: str
     at: str
     remove_at: float | None = None
+
+
+def _evicted(row: sqlite3.Row) -> Evicted:
+    return Evicted(**{**dict(row), "action": EvictionAction(row["action"])})
 
 
 _SELECT = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
@@ -50,7 +55,7 @@ class Evictions(Database):
         with self._write() as db:
             self._keep(db, evicted, inspect)
             return insert_action(
-                db, "evict", evicted.name, evicted.reason, cause=[cause], revision=revision
+                db, Action.EVICT, evicted.name, evicted.reason, cause=[cause], revision=revision
             )
 
     def first_seen(self, container_id: str, now: float) -> float:
@@ -91,7 +96,7 @@ class Evictions(Database):
     def evicted(self, limit: int = 200) -> list[Evicted]:
         """Containers that were ended and are still kept or remembered, newest first."""
         rows = self._rows(f"{_SELECT} ORDER BY at DESC LIMIT ?", (limit,))
-        return [Evicted(**dict(row)) for row in rows]
+        return [_evicted(row) for row in rows]
 
     def kept(self) -> list[Evicted]:
         """Containers that were ended and are still there, those to be removed first at first."""
@@ -99,7 +104,7 @@ class Evictions(Database):
             f"{_SELECT} WHERE NOT over AND action IN ('removed', 'stopped')"
             " ORDER BY remove_at IS NULL, remove_at"
         )
-        return [Evicted(**dict(row)) for row in rows]
+        return [_evicted(row) for row in rows]
 
     def remembered(self, word: str) -> list[Evicted]:
         """All of that name or ID, ended or only reported; newest first.
@@ -110,7 +115,7 @@ class Evictions(Database):
         if not rows and len(word) >= _SHORTEST_ID:
             begins = f"{_SELECT} WHERE substr(id, 1, ?) = ? ORDER BY at DESC"
             rows = self._rows(begins, (len(word), word))
-        return [Evicted(**dict(row)) for row in rows]
+        return [_evicted(row) for row in rows]
 
     def find_evicted(self, word: str) -> list[Evicted]:
         """Ended containers of that name, else those whose ID begins so; newest first."""
@@ -118,7 +123,7 @@ class Evictions(Database):
         rows = self._rows(f"{ended} name = ? ORDER BY at DESC", (word,))
         if not rows and len(word) >= _SHORTEST_ID:
             rows = self._rows(f"{ended} substr(id, 1, ?) = ? ORDER BY at DESC", (len(word), word))
-        return [Evicted(**dict(row)) for row in rows]
+        return [_evicted(row) for row in rows]
 
     def restart_policy(self, container_id: str) -> dict[str, Any]:
         """What an ended container's restart policy was; empty when that is not known."""

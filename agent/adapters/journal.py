@@ -20,6 +20,7 @@ from agent.adapters.evictions import Evictions
 from agent.adapters.orders import Orders
 from agent.adapters.releases import Releases
 from agent.domain.model import Cause, Hold, Status
+from agent.domain.outcome import Action
 
 ACTIONS_KEPT = timedelta(days=180)
 EVICTED_KEPT = timedelta(days=30)
@@ -36,7 +37,7 @@ class Entry:
 
     id: int
     at: str
-    action: str
+    action: Action
     subject: str
     reason: str
     cause: tuple[Cause, ...]
@@ -53,7 +54,8 @@ class Entry:
 
 def _entry(row: sqlite3.Row) -> Entry:
     causes = tuple(Cause(**cause) for cause in json.loads(row["cause"]))
-    return Entry(**{**dict(row), "status": row["status"] or "running", "cause": causes})
+    action, status = Action(row["action"]), row["status"] or "running"
+    return Entry(**{**dict(row), "action": action, "status": status, "cause": causes})
 
 
 class Journal(Releases, Evictions, Orders):
@@ -71,7 +73,7 @@ class Journal(Releases, Evictions, Orders):
 
     def begin(
         self,
-        action: str,
+        action: Action,
         subject: str,
         reason: str,
         *,
@@ -123,7 +125,7 @@ class Journal(Releases, Evictions, Orders):
         subject: str | None = None,
         limit: int = 50,
         after: int = 0,
-        actions: Collection[str] = (),
+        actions: Collection[Action] = (),
         since: str | None = None,
         until: str | None = None,
         commit: str = "",

@@ -23,6 +23,7 @@ from agent.control.restore import Restorer
 from agent.control.stacks import Stacks
 from agent.control.starting import Before
 from agent.domain.model import Cause, Outcome, Reason, Release, Service, Stack
+from agent.domain.outcome import Action
 from agent.domain.plan import moved
 
 log = logging.getLogger("commitd.deploy")
@@ -104,7 +105,7 @@ class Aftermath:
         cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
         number = await anyio.to_thread.run_sync(
             lambda: self.journal.begin(
-                "rollback",
+                Action.ROLLBACK,
                 name,
                 error,
                 cause=[cause, *moved(run.stack.versions, before.inputs, before.revision)],

@@ -16,6 +16,7 @@ from agent.control.awaited import STOPPING
 from agent.control.deploy import Deployer, Tools
 from agent.domain import order
 from agent.domain.model import Cause, Deploy, Outcome, Reason, RemoveStack, Revision, Status
+from agent.domain.outcome import Action
 
 log = logging.getLogger("commitd.converge")
 
@@ -140,7 +141,7 @@ class Converger:
         kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
-                "remove-stack",
+                Action.REMOVE_STACK,
                 project,
                 removal.reason.value,
                 cause=removal.causes + kept,

@@ -52,6 +52,7 @@ from agent.domain.model import (
     Service,
     Status,
 )
+from agent.domain.outcome import Action
 
 log = logging.getLogger("commitd.deploy")
 
@@ -138,7 +139,7 @@ class Deployer:
         def write() -> tuple[int, Release | None]:
             before = journal.releases().get(stack.name)
             number = journal.begin(
-                "restart" if deploy.reason is Reason.DRIFTED else "deploy",
+                Action.RESTART if deploy.reason is Reason.DRIFTED else Action.DEPLOY,
                 stack.name,
                 deploy.reason.value,
                 cause=deploy.causes,

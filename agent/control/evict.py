@@ -28,6 +28,7 @@ from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError
 from agent.domain.exempt import Exemptions
 from agent.domain.model import Cause, Hold, Protected, Reason, Status
+from agent.domain.outcome import EvictionAction
 
 log = logging.getLogger("commitd.evict")
 
@@ -159,7 +160,7 @@ class Evictor:
             container.id,
             kept[1] if kept else container.name,
             container.image,
-            "removed" if keep else "stopped",
+            EvictionAction.REMOVED if keep else EvictionAction.STOPPED,
             reason.value,
             utcnow(),
             time.time() + self._policy.keep if keep else None,
@@ -198,7 +199,12 @@ class Evictor:
         self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold
     ) -> None:
         record = Evicted(
-            container.id, container.name, container.image, "reported", reason.value, utcnow()
+            container.id,
+            container.name,
+            container.image,
+            EvictionAction.REPORTED,
+            reason.value,
+            utcnow(),
         )
         if self._journal.report(record, redacted(raw)):
             log.warning("%s is left running: %s: %s", container.name, reason, hold.detail)

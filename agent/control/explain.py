@@ -15,12 +15,13 @@ from agent.adapters.evictions import Evicted
 from agent.adapters.journal import Entry, Journal
 from agent.adapters.repository import Repository
 from agent.control import gather
-from agent.domain import layout, ownership, plan, situation, verdict, why
+from agent.domain import layout, ownership, plan, situation, why
 from agent.domain.config import Config
 from agent.domain.container import SWARM_TASK, Container
 from agent.domain.errors import CommitdError, ConfigError
 from agent.domain.exempt import Exemptions
 from agent.domain.model import DesiredState, Release
+from agent.domain.outcome import Action, EvictionAction
 from agent.domain.why import Answer, Origin
 
 _TOUCHED = 5
@@ -137,7 +138,7 @@ class Explainer:
         else:
             because = f"{name} is not declared any more"
         if working := state["working"]:
-            because += f"; {verdict.doing(working['action'])} since {working['since']}"
+            because += f"; {Action(working['action']).text} since {working['since']}"
         elif state["reason"]:
             because += f"; it is {state['sync']}"
         because += f": {state['reason']}" if state["reason"] else ""
@@ -185,7 +186,7 @@ class Explainer:
         """Something that was here once: a stack that left, or a container that was dropped."""
         answer = await self._with_last(Answer(name, "stack", ""), name)
         action = answer.last["action"] if answer.last else None
-        if action in {"evict", "restart"}:
+        if action in {Action.EVICT, Action.RESTART}:
             return replace(answer, kind="container", because=f"{name} is not here any more")
         answer = await self._declaration(replace(answer, stack=name), name)
         because = f"{name} is not declared any more"
@@ -253,7 +254,7 @@ class Explainer:
             because += f", until {iso(datetime.fromtimestamp(undone, UTC))}"
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
         answer = replace(answer, because=because, rule=(rule, place))
-        if records and records[0].action != "reported":
+        if records and records[0].action is not EvictionAction.REPORTED:
             return await self._ended(answer, records[0])
         return await self._with_last(answer, container.name)
 
@@ -285,7 +286,9 @@ class Explainer:
 
     async def _with_last(self, answer: Answer, subject: str) -> Answer:
         entries = self._journal.history(subject=subject, limit=10)
-        last = next((e for e in entries if e.action != "hold"), None) or next(iter(entries), None)
+        last = next((e for e in entries if e.action is not Action.HOLD), None) or next(
+            iter(entries), None
+        )
         if last is None:
             return answer
         touched = {}

@@ -21,6 +21,7 @@ from agent.domain import layout, source
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.model import Cause, DesiredState, Hold, Reason, Status
+from agent.domain.outcome import Action
 from agent.domain.source import Answer, Head, Relation
 
 log = logging.getLogger("commitd.follower")
@@ -243,7 +244,7 @@ class Follower:
         cause = (Cause(f"{remote}/{self._config.branch}", applied, sha, sha),)
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
-                "accept", host, Reason.NEW_HEAD.value, cause=cause, revision=sha
+                Action.ACCEPT, host, Reason.NEW_HEAD.value, cause=cause, revision=sha
             )
         )
         started = time.monotonic()
@@ -302,7 +303,7 @@ class Follower:
                 return [Hold(fault.where, Reason.TREE, str(fault)) for fault in faults]
             number = await anyio.to_thread.run_sync(
                 lambda: self._journal.begin(
-                    "accept",
+                    Action.ACCEPT,
                     self._config.host,
                     Reason.LOCAL_EDIT.value,
                     cause=[Cause(path, "edited", "as committed", sha) for path in edits],

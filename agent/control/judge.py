@@ -16,7 +16,7 @@ from agent.domain import verdict
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
-from agent.domain.facts import Action
+from agent.domain.facts import Ongoing
 from agent.domain.verdict import Verdict
 
 _LOOK_S = 5.0
@@ -61,7 +61,7 @@ class Judge:
         self._looks.ended(error)
         return self._judge(containers)
 
-    def _judge(self, containers: _Containers, working: tuple[Action, ...] = ()) -> Verdict:
+    def _judge(self, containers: _Containers, working: tuple[Ongoing, ...] = ()) -> Verdict:
         found = overview.facts(
             self._config,
             self._journal,

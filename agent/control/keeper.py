@@ -21,6 +21,7 @@ from agent.domain import ownership
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError
 from agent.domain.model import Cause, Status
+from agent.domain.outcome import Action, EvictionAction
 
 log = logging.getLogger("commitd.keeper")
 
@@ -69,7 +70,7 @@ class Keeper:
         return (
             container is not None
             and not container.alive
-            and (record.action == "stopped" or container.name.startswith(KEPT_PREFIX))
+            and (record.action is EvictionAction.STOPPED or container.name.startswith(KEPT_PREFIX))
             and not self._expired(record)
         )
 
@@ -89,7 +90,7 @@ class Keeper:
         owner = ownership.classify(container, shield, exemptions)
         if isinstance(owner, ownership.Declared):
             await self._record(record, container, "it belongs here again", self._hand_back)
-        elif container.alive or shield.doubt or record.action == "stopped":
+        elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
             return
         elif not container.name.startswith(KEPT_PREFIX):
             await self._engine.rename(record.id, kept_name(record))
@@ -107,7 +108,7 @@ class Keeper:
         """Do it between two lines in the journal; volumes that lose their container are named."""
         causes = [Cause(f"volume {name}", "kept", "kept") for name in volumes_of(raw or {})]
         number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin("evict", record.name, why, cause=causes)
+            lambda: self._journal.begin(Action.EVICT, record.name, why, cause=causes)
         )
         status, error = Status.CANCELLED, None
         try:

@@ -17,8 +17,9 @@ from agent.domain import namespaces, report
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
-from agent.domain.facts import Action, Facts, Look
+from agent.domain.facts import Facts, Look, Ongoing
 from agent.domain.model import Reason, Release
+from agent.domain.outcome import EvictionAction
 from agent.domain.ownership import UNDONE
 
 _UNDECLARED = 50
@@ -52,7 +53,7 @@ def facts(
     containers: tuple[Container, ...] | None,
     running: bool,
     look: Look,
-    working: tuple[Action, ...] = (),
+    working: tuple[Ongoing, ...] = (),
 ) -> Facts:
     """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
     now = time.time()
@@ -86,10 +87,10 @@ def _patience(config: Config, every: float) -> float:
     return max(config.stale_after, 2 * every)
 
 
-def working(journal: Journal) -> tuple[Action, ...]:
+def working(journal: Journal) -> tuple[Ongoing, ...]:
     """What the running agent has begun: it closed what the one before it left open."""
     return tuple(
-        Action(each.action, each.subject, each.reason, each.at) for each in journal.unfinished()
+        Ongoing(each.action, each.subject, each.reason, each.at) for each in journal.unfinished()
     )
 
 
@@ -105,11 +106,11 @@ def _evicted(journal: Journal) -> list[dict[str, Any]]:
 def _reported(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     """Those that were ended or reported, and those that were there before and are only reported."""
     known = _evicted(journal)
-    names = {each["name"] for each in known if each["action"] == "reported"}
+    names = {each["name"] for each in known if each["action"] == EvictionAction.REPORTED}
     holds = {h["subject"]: h for h in found.holds if h["reason"] == Reason.REPORT_ONLY}
     return [
         *(
-            _shown(c, "reported", holds[c.name]["detail"], holds[c.name]["since"])
+            _shown(c, EvictionAction.REPORTED, holds[c.name]["detail"], holds[c.name]["since"])
             for c in found.containers or ()
             if c.name in holds.keys() - names and c.alive
         ),
@@ -122,13 +123,13 @@ def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
     back = journal.undone(found.now).keys() - {each["id"] for each in known}
     return known + [
-        _shown(c, "exempt", UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
+        _shown(c, EvictionAction.EXEMPT, UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
         for c in found.containers or ()
         if c.id in back and c.alive
     ]
 
 
-def _shown(container: Container, action: str, reason: str, at: str) -> dict[str, Any]:
+def _shown(container: Container, action: EvictionAction, reason: str, at: str) -> dict[str, Any]:
     return {
         "id": container.id,
         "name": container.name,

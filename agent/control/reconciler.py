@@ -37,6 +37,7 @@ from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.exempt import Exemptions
 from agent.domain.model import Deploy, DesiredState, Evict, Hold, Outcome, Plan, Reason, Status
+from agent.domain.outcome import Action, EvictionAction
 from agent.domain.situation import Situation
 from agent.domain.verdict import Verdict
 
@@ -297,7 +298,9 @@ class Reconciler:
 
     def _record_hold(self, hold: Hold, desired: DesiredState | None) -> None:
         revision = desired.revision.sha if desired else None
-        number = self._p.journal.begin("hold", hold.subject, hold.reason.value, revision=revision)
+        number = self._p.journal.begin(
+            Action.HOLD, hold.subject, hold.reason.value, revision=revision
+        )
         self._p.journal.finish(number, Status.HELD, attempts=0, error=hold.detail)
 
 
@@ -308,7 +311,7 @@ def _spared(todo: Plan) -> list[dict[str, str]]:
             "id": spare.container.id,
             "name": spare.container.name,
             "image": spare.container.image,
-            "action": "exempt",
+            "action": EvictionAction.EXEMPT,
             "reason": spare.rule,
             "at": iso(datetime.fromtimestamp(spare.container.created, UTC)),
         }

@@ -19,6 +19,7 @@ from agent.domain import removal, room
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, TransientError
 from agent.domain.model import Cause, Revision, Status
+from agent.domain.outcome import Action
 
 log = logging.getLogger("commitd.stacks")
 
@@ -102,7 +103,7 @@ class Remover(Stepping):
         kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
-                "evict", container.name, why, cause=kept, revision=revision.sha
+                Action.EVICT, container.name, why, cause=kept, revision=revision.sha
             )
         )
         started = time.monotonic()

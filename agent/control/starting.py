@@ -50,6 +50,7 @@ from agent.domain.errors import (
 )
 from agent.domain.gate import Finding, Trouble
 from agent.domain.model import Cause, Outcome, Reason, Revision, Status
+from agent.domain.outcome import Action
 from agent.domain.plan import moved
 
 log = logging.getLogger("commitd.deploy")
@@ -312,7 +313,7 @@ class Starting(Steps):
         """Do ``work`` between two lines in the journal; ``done`` is how it ends if it ends well."""
         number = await anyio.to_thread.run_sync(
             lambda: self._t.journal.begin(
-                "restart", self._name, reason, cause=causes, revision=self._batch.revision.sha
+                Action.RESTART, self._name, reason, cause=causes, revision=self._batch.revision.sha
             )
         )
         started, status, error = time.monotonic(), Status.CANCELLED, None

@@ -18,6 +18,7 @@ from agent.control.keeper import hand_back
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.model import Cause, Status
+from agent.domain.outcome import Action, EvictionAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ async def undo(
 
     def write_intent() -> int:
         journal.exempt(record.id, until)
-        return journal.begin("restart", record.name, "brought back by commitd undo", cause=[cause])
+        return journal.begin(
+            Action.RESTART, record.name, "brought back by commitd undo", cause=[cause]
+        )
 
     number = await anyio.to_thread.run_sync(write_intent)
     status, error, started = Status.CANCELLED, None, time.monotonic()
@@ -93,7 +96,7 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
 
 def _going_on(journal: Journal, record: Evicted) -> bool:
     entries = journal.history(subject=record.name)
-    return any(entry.action == "evict" and entry.status == "running" for entry in entries)
+    return any(entry.action is Action.EVICT and entry.status == "running" for entry in entries)
 
 
 async def _ended(
@@ -105,7 +108,7 @@ async def _ended(
     """
     with anyio.move_on_after(patience_s):
         while container.alive or (
-            record.action == "removed" and not container.name.startswith(KEPT_PREFIX)
+            record.action is EvictionAction.REMOVED and not container.name.startswith(KEPT_PREFIX)
         ):
             await anyio.sleep(0.2)
             if raw := await engine.inspect(record.id):

@@ -13,6 +13,7 @@ from typing import Any
 from agent.domain.container import Container
 from agent.domain.exempt import Suspension
 from agent.domain.model import Attempt, Release
+from agent.domain.outcome import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,10 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """Something that is being done now, in the words of the journal; ``since`` is ISO 8601."""
+class Ongoing:
+    """Something that is being done now, as the journal has it; ``since`` is ISO 8601."""
 
-    action: str
+    action: Action
     subject: str
     reason: str
     since: str
@@ -64,7 +65,7 @@ class Facts:
     running: bool
     look: Look
     patience: float
-    working: tuple[Action, ...] = ()
+    working: tuple[Ongoing, ...] = ()
 
     @property
     def applied(self) -> str | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.domain import held, stack_state, verdict
-from agent.domain.facts import Action, Facts
+from agent.domain.facts import Facts, Ongoing
+from agent.domain.outcome import EvictionAction
 from agent.domain.stack_state import StackState
 
 _REMOTE = ("name", "reachable", "head", "relation", "checked_at", "error", "down_since", "lag")
@@ -90,7 +91,7 @@ def _stack(stack: StackState) -> dict[str, Any]:
     }
 
 
-def _working(action: Action) -> dict[str, str]:
+def _working(action: Ongoing) -> dict[str, str]:
     return {"action": action.action, "since": action.since}
 
 
@@ -98,10 +99,10 @@ def _undeclared(facts: Facts, records: Iterable[Mapping[str, Any]]) -> Iterable[
     """Without the end of one that is back, and without one that was reported and is gone."""
     known = list(records)
     alive = {c.id for c in facts.containers or () if c.alive}
-    exempt = {record["id"] for record in known if record["action"] == "exempt"}
+    exempt = {record["id"] for record in known if record["action"] == EvictionAction.EXEMPT}
     for record in known:
-        ended = record["action"] in {"removed", "stopped"}
+        ended = record["action"] in {EvictionAction.REMOVED, EvictionAction.STOPPED}
         back = record["id"] in alive | exempt
         gone = facts.containers is not None and record["id"] not in alive
-        if not (ended and back) and not (record["action"] == "reported" and gone):
+        if not (ended and back) and not (record["action"] == EvictionAction.REPORTED and gone):
             yield record

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agent.domain import drift, plan
 from agent.domain.container import Container
 from agent.domain.exempt import Exemptions
-from agent.domain.facts import Action, Facts
+from agent.domain.facts import Facts, Ongoing
 from agent.domain.held import Held
 from agent.domain.model import Reason, Release
 
@@ -31,7 +31,7 @@ class StackState:
     health: str
     reason: str | None
     release: Release | None
-    working: Action | None
+    working: Ongoing | None
     containers: tuple[Container, ...]
     ills: tuple[str, ...]
 
@@ -63,7 +63,7 @@ def _state(name: str, facts: Facts, holds: Mapping[str, Held]) -> StackState:
 
 
 def _sync(
-    name: str, facts: Facts, mine: list[Container], hold: Held | None, working: Action | None
+    name: str, facts: Facts, mine: list[Container], hold: Held | None, working: Ongoing | None
 ) -> tuple[str, str | None]:
     if suspension := Exemptions(suspensions=facts.suspensions).suspension(name):
         return "suspended", plan.suspended(suspension, facts.host).detail

@@ -21,20 +21,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.domain import held, stack_state
-from agent.domain.facts import Action, Facts
+from agent.domain.facts import Facts, Ongoing
 from agent.domain.held import Held
 from agent.domain.model import Reason
+from agent.domain.outcome import Action
 from agent.domain.source import Relation
 from agent.domain.stack_state import StackState
 
-_VERBS = {
-    "deploy": "deploying",
-    "restart": "repairing",
-    "rollback": "rolling back",
-    "remove-stack": "removing",
-    "evict": "evicting",
-    "accept": "checking out a commit for",
-}
 _SHOWN = 5
 """Things that go on at the same time, by name."""
 _NO_FAILURES = {Reason.SUSPENDED, Reason.REPORT_ONLY}
@@ -108,11 +101,6 @@ class Verdict:
 def exit_code(state: State) -> int:
     """0 in sync or suspended; 1 failed, or not there yet; 3 a person is needed; 4 not known."""
     return _EXIT.get(state, 0)
-
-
-def doing(action: str) -> str:
-    """What goes on, in a word or two, by the journal's name of the action."""
-    return _VERBS.get(action, action)
 
 
 def judge(facts: Facts) -> Verdict:
@@ -258,12 +246,12 @@ def _working(facts: Facts, stacks: Iterable[StackState]) -> Iterable[str]:
     """What goes on, and for how long: ``deploying web (8 s), db (2 s)``."""
     names = {stack.name for stack in stacks}
     verbs: dict[str, list[str]] = {}
-    first: dict[str, Action] = {}  # what goes on as a part of something else is not told
+    first: dict[str, Ongoing] = {}  # what goes on as a part of something else is not told
     for each in facts.working:
         first.setdefault(each.subject, each)
     for action in first.values():
-        undo = action.action == "restart" and action.subject not in names
-        verb = "bringing back" if undo else doing(action.action)
+        undo = action.action is Action.RESTART and action.subject not in names
+        verb = "bringing back" if undo else action.action.text
         seconds = max(0, int(facts.age(action.since) or 0))
         verbs.setdefault(verb, []).append(f"{action.subject} ({seconds} s)")
     for verb, subjects in verbs.items():

@@ -10,6 +10,7 @@ from agent.domain import documents
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError
 from agent.domain.model import DesiredState, Release, Revision, Stack
+from agent.domain.outcome import EvictionAction
 
 SHORTEST_ID = 4
 """Characters of a container's ID that may stand for it."""
@@ -44,12 +45,12 @@ class ServiceFacts:
 class Ended:
     """What was done with a container that nobody declared.
 
-    ``action`` is removed, stopped or reported. ``kept_until`` is in seconds since the epoch while
-    ``commitd undo`` can bring it back, else None.
+    ``kept_until`` is in seconds since the epoch while ``commitd undo`` can bring it back, else
+    None.
     """
 
     id: str
-    action: str
+    action: EvictionAction
     reason: str
     at: str
     kept_until: float | None

@@ -22,6 +22,7 @@ from agent.adapters.sops import BinarySops
 from agent.control.failures import FIRST_BACKOFF_S
 from agent.control.secrets import SecretKeeper, no_key
 from agent.domain.model import DesiredState, EnvFile, Status
+from agent.domain.outcome import Action, EvictionAction
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -395,12 +396,14 @@ def test_the_journal_forgets_what_is_long_over_and_nothing_that_is_kept(tmp_path
     old = "2026-01-01T00:00:00.000Z"
     for number in range(300):
         at = f"2026-06-01T00:{number // 60:02}:{number % 60:02}.000Z"
-        journal.report(Evicted(str(number), "n", "i", "removed", "r", at, float(number)), {})
-    journal.report(Evicted("old", "n", "i", "reported", "r", old), {})
+        journal.report(
+            Evicted(str(number), "n", "i", EvictionAction.REMOVED, "r", at, float(number)), {}
+        )
+    journal.report(Evicted("old", "n", "i", EvictionAction.REPORTED, "r", old), {})
     assert [record.id for record in journal.kept()][:3] == ["0", "1", "2"]
     assert len(journal.evicted(50)) == 50
-    open_action = journal.begin("deploy", "web", "r")
-    journal.finish(journal.begin("deploy", "web", "r"), Status.SUCCEEDED)
+    open_action = journal.begin(Action.DEPLOY, "web", "r")
+    journal.finish(journal.begin(Action.DEPLOY, "web", "r"), Status.SUCCEEDED)
     assert journal.prune("2026-02-15T00:00:00.000Z") == 1
     assert len(journal.kept()) == 300
     assert journal.prune("2099-01-01T00:00:00.000Z") == 1

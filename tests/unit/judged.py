@@ -8,8 +8,9 @@ from typing import Any
 
 from agent.domain.container import Container
 from agent.domain.exempt import Suspension
-from agent.domain.facts import Action, Facts, Look
+from agent.domain.facts import Facts, Look, Ongoing
 from agent.domain.model import Attempt, Reason, Release
+from agent.domain.outcome import Action
 from tests.unit.builders import SHA, running
 
 LOOKED = "2026-01-02T09:14:00.000Z"
@@ -38,10 +39,10 @@ def hold(
     }  # fmt: skip
 
 
-def action(kind: str, subject: str, reason: str = "why", *, seconds: int = 8) -> Action:
+def action(kind: str, subject: str, reason: str = "why", *, seconds: int = 8) -> Ongoing:
     """Something that began so many seconds ago."""
     at = datetime.fromtimestamp(NOW - seconds).astimezone().isoformat()
-    return Action(kind, subject, reason, at)
+    return Ongoing(Action(kind), subject, reason, at)
 
 
 def facts(
@@ -59,7 +60,7 @@ def facts(
     enrolled: bool = True,
     running_agent: bool = True,
     look: Look = LOOK,
-    working: Iterable[Action] = (),
+    working: Iterable[Ongoing] = (),
 ) -> Facts:
     """Without ``containers``, all that was released runs."""
     made = list(released)

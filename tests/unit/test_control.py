@@ -43,6 +43,7 @@ from agent.domain.errors import (
     TransientError,
 )
 from agent.domain.model import Deploy, Outcome, Reason, RemoveStack, Status
+from agent.domain.outcome import Action
 from agent.domain.source import Answer
 from tests.unit import builders
 
@@ -200,7 +201,7 @@ def test_a_journal_that_cannot_be_written_fails_the_stack_and_nothing_else(
 
 def test_the_outcome_survives_a_journal_that_cannot_take_it(journal: Journal) -> None:
     attempts = Attempts(journal)
-    number = journal.begin("deploy", "one", "new")
+    number = journal.begin(Action.DEPLOY, "one", "new")
     journal._db.execute("PRAGMA query_only = 1")
     anyio.run(attempts.finish, number, Outcome("one", Status.SUCCEEDED), 0.0)
     assert journal.history()[0].status == "running"

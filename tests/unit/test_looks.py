@@ -13,6 +13,7 @@ from agent.control.remotes import Remotes
 from agent.domain.errors import TransientError
 from agent.domain.facts import Look
 from agent.domain.model import Hold, Reason, Status
+from agent.domain.outcome import Action
 from agent.domain.source import Answer, Relation
 
 
@@ -90,7 +91,10 @@ def test_a_hold_that_is_not_found_any_more_is_over_unless_it_is_only_found_later
 
 
 def test_what_is_begun_and_not_ended_is_unfinished(journal: Journal) -> None:
-    first, second = journal.begin("deploy", "a", "new"), journal.begin("evict", "b", "rogue")
+    first, second = (
+        journal.begin(Action.DEPLOY, "a", "new"),
+        journal.begin(Action.EVICT, "b", "rogue"),
+    )
     assert [entry.id for entry in journal.unfinished()] == [first, second]
     journal.finish(first, Status.SUCCEEDED)
     assert [entry.id for entry in journal.unfinished()] == [second]

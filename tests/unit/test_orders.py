@@ -14,6 +14,7 @@ from agent.adapters.journal import Journal
 from agent.domain.errors import ConfigError
 from agent.domain.exempt import Suspension
 from agent.domain.model import Attempt, Cause
+from agent.domain.outcome import EvictionAction
 from tests.unit.builders import release
 
 
@@ -104,12 +105,21 @@ def test_an_approval_is_for_one_commit(journal: Journal) -> None:
 
 # --- containers that were ended ---
 
-FIRST = Evicted("ab12" + "0" * 60, "rogue", "img", "removed", "why", "2026-01-01T00:00:00Z", 50.0)
+FIRST = Evicted(
+    "ab12" + "0" * 60, "rogue", "img", EvictionAction.REMOVED, "why", "2026-01-01T00:00:00Z", 50.0
+)
 SECOND = replace(FIRST, id="ab34" + "0" * 60, at="2026-01-02T00:00:00Z", remove_at=60.0)
 STOPPED = replace(
-    FIRST, id="cd56" + "0" * 60, name="ab", action="stopped", at="2026-01-03", remove_at=None
+    FIRST,
+    id="cd56" + "0" * 60,
+    name="ab",
+    action=EvictionAction.STOPPED,
+    at="2026-01-03",
+    remove_at=None,
 )
-REPORTED = replace(FIRST, id="ab78" + "0" * 60, action="reported", at="2026-01-04", remove_at=None)
+REPORTED = replace(
+    FIRST, id="ab78" + "0" * 60, action=EvictionAction.REPORTED, at="2026-01-04", remove_at=None
+)
 CAUSE = Cause("container", "running", "removed")
 POLICY = {"Name": "on-failure", "MaximumRetryCount": 3}
 
@@ -176,7 +186,7 @@ def test_what_a_container_was_before_it_was_ended_outlives_all_that_comes_after(
     end(journal, FIRST)
     again = replace(FIRST, name="commitd-evicted-rogue-ab1200000000")
     journal.begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
-    journal.report(replace(again, action="reported", remove_at=None), {})
+    journal.report(replace(again, action=EvictionAction.REPORTED, remove_at=None), {})
     (kept,) = journal.kept()
     assert (kept.name, kept.remove_at) == ("rogue", 50.0)
     assert journal.restart_policy(FIRST.id) == POLICY

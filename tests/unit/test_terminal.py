@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from agent.adapters.journal import Journal
 from agent.domain.model import Status
+from agent.domain.outcome import Action
 from agent.domain.why import Answer
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
@@ -204,7 +205,7 @@ def test_outside_of_a_clone_each_verb_says_how_it_is_told_where_that_is(
 def test_the_history_of_what_is_not_there_is_a_mistake(config: Path) -> None:
     journal = Journal(config.parent / "state/journal.db")
     journal.put("declared", {"stacks": {"web": "x"}, "broken": {}})
-    number = journal.begin("evict", "rogue", "nobody declares it")
+    number = journal.begin(Action.EVICT, "rogue", "nobody declares it")
     journal.finish(number, Status.SUCCEEDED)
     assert "evict rogue" in commitd(config, "history", "rogue").output
     assert commitd(config, "history", "web").output == "Nothing was done with web yet.\n"
@@ -287,12 +288,17 @@ def test_a_plan_that_is_held_is_not_called_nothing_to_do(
 def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> None:
     journal = Journal(config.parent / "state/journal.db")
     said = "web-app-1 has ended with 3; its last words: no such table"
-    deploy, back = journal.begin("deploy", "web", "new"), journal.begin("rollback", "web", said)
-    other = journal.begin("deploy", "db", "new")
+    deploy, back = (
+        journal.begin(Action.DEPLOY, "web", "new"),
+        journal.begin(Action.ROLLBACK, "web", said),
+    )
+    other = journal.begin(Action.DEPLOY, "db", "new")
     journal.finish(deploy, Status.FAILED, error=said)
     journal.finish(back, Status.SUCCEEDED)
     journal.finish(other, Status.FAILED, error=said)
-    journal.finish(journal.begin("hold", "web", "R"), Status.HELD, error=f"{said}; back to 1a2b3c4")
+    journal.finish(
+        journal.begin(Action.HOLD, "web", "R"), Status.HELD, error=f"{said}; back to 1a2b3c4"
+    )
     shown = commitd(config, "history").output
     assert shown.count(said) == 2  # once of each stack
     assert shown.count("as above") == 2

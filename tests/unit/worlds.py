@@ -43,6 +43,7 @@ from agent.domain.model import (
     Service,
     Stack,
 )
+from agent.domain.outcome import EvictionAction
 from agent.domain.situation import Situation
 from tests.unit.builders import STACKS_DIR
 
@@ -420,7 +421,9 @@ class Agent:
         kept = _KEPT_NAME.fullmatch(container.name)
         name = kept[1] if kept else container.name
         remove_at = w.now + KEEP_S
-        record = Evicted(found, name, "img", "removed", owner.reason.value, "t", remove_at)
+        record = Evicted(
+            found, name, "img", EvictionAction.REMOVED, owner.reason.value, "t", remove_at
+        )
         journal.kept[found] = record, container.restart or "no"
         yield
         w.host.change(found, restart="no")

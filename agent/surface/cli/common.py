@@ -18,7 +18,7 @@ from agent.adapters import host
 from agent.adapters.journal import Journal
 from agent.domain.config import Config, duration, is_host_name
 from agent.domain.errors import ConfigError
-from agent.domain.verdict import doing
+from agent.domain.outcome import Action
 from agent.surface.cli.terminal import clock, state
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -148,7 +148,7 @@ def sync(stack: Mapping[str, Any]) -> str:
     """How a stack of the status is with its sign, or what is being done with it."""
     if stack["working"] is None:
         return state(stack["sync"])
-    return f"… {doing(stack['working']['action'])}"
+    return f"… {Action(stack['working']['action']).text}"
 
 
 def alike(holds: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

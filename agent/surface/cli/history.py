@@ -17,9 +17,9 @@ from agent.adapters.journal import Entry, Journal
 from agent.control.overview import list_containers
 from agent.domain.config import Config, duration
 from agent.domain.errors import ConfigError
+from agent.domain.outcome import Action
 from agent.surface.cli import common, complete, terminal
 
-ACTIONS = ("deploy", "restart", "rollback", "remove-stack", "evict", "hold", "accept")
 _LOOK_S = 1.0
 _ALL = 1_000_000
 _CAUSES = 5
@@ -61,7 +61,11 @@ def _sha(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     help="How many at most.",
 )
 @click.option(
-    "--action", "actions", multiple=True, type=click.Choice(ACTIONS), help="Only these; repeat it."
+    "--action",
+    "actions",
+    multiple=True,
+    type=click.Choice(list(Action)),
+    help="Only these; repeat it.",
 )
 @click.option("--since", type=_Moment(), metavar="TIME", help="2h ago, or since 2026-01-31T08:00.")
 @click.option("--until", type=_Moment(), metavar="TIME", help="The same for the end.")
@@ -153,7 +157,7 @@ def _follow(
 def _show(entry: Entry, told: dict[str, str]) -> None:
     """One of several: an error that was ``told`` of its subject just before is not said again."""
     show(entry.as_json(), told=told.get(entry.subject, ""))
-    told[entry.subject] = entry.error or (entry.reason if entry.action == "rollback" else "")
+    told[entry.subject] = entry.error or (entry.reason if entry.action is Action.ROLLBACK else "")
 
 
 def show(
@@ -168,7 +172,7 @@ def show(
     commit = f" at {entry['revision'][:7]}" if entry["revision"] else ""
     when = terminal.clock(entry["at"])
     terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}")
-    again = entry["action"] == "rollback" and entry["reason"] in told
+    again = entry["action"] == Action.ROLLBACK and entry["reason"] in told
     terminal.say("as above" if again else entry["reason"], 4)
     causes = entry["cause"]
     for cause in causes[:_CAUSES]:

@@ -8,6 +8,7 @@ import click
 
 from agent.domain.errors import ConfigError
 from agent.domain.model import Status
+from agent.domain.outcome import Action
 from agent.surface.cli import common, complete
 
 
@@ -30,7 +31,7 @@ def command(ctx: click.Context, stack: str | None) -> None:
             f"{subject} is not suspended",
             hint=f"suspended: {', '.join(others)}" if others else "nothing is",
         )
-    number = journal.begin("hold", subject, "a person resumed it")
+    number = journal.begin(Action.HOLD, subject, "a person resumed it")
     journal.finish(number, Status.SUCCEEDED)
     common.wake_agent(config)
     click.echo(f"{subject} is in the agent's hands again.")

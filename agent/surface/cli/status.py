@@ -12,6 +12,7 @@ from agent.adapters import systemd
 from agent.control import overview
 from agent.domain import unit, verdict
 from agent.domain.model import Reason
+from agent.domain.outcome import EvictionAction
 from agent.domain.source import Relation
 from agent.domain.verdict import State
 from agent.surface.cli import common, terminal
@@ -67,7 +68,9 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
             "! This host is not enrolled: nothing undeclared is removed. Run commitd enroll."
         )
     told = document["verdict"] + "".join(hold["reason"] for hold in holds)
-    reported = {item["name"] for item in document["undeclared"] if item["action"] == "reported"}
+    reported = {
+        item["name"] for item in document["undeclared"] if item["action"] == EvictionAction.REPORTED
+    }
     others = [
         hold
         for hold in holds
@@ -80,7 +83,7 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
     for remote in document["remotes"]:
         terminal.say(f"remote {remote['name']}: {_answer(remote)}; {_place(remote)}")
     _stacks(document["stacks"], told)
-    exempt = [item for item in document["undeclared"] if item["action"] == "exempt"]
+    exempt = [item for item in document["undeclared"] if item["action"] == EvictionAction.EXEMPT]
     _list("undeclared", [item for item in document["undeclared"] if item not in exempt])
     _list("exempt", exempt)
 
