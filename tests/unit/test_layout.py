@@ -329,6 +329,41 @@ def test_a_mode_a_name_and_an_absence_are_changes_too() -> None:
     assert _digest(entries) == one("web").digest
 
 
+@pytest.mark.parametrize(
+    ("policy", "digest"),
+    [
+        ("{}", "a20c88ca302e9818e6c4bb43b7ffbea7bb57ad6689491e7fa77913f8505f8e41"),
+        ("{build: allow}", "6d70341df8858fab0bec5fc3cbd19665328d0711df381bd849231dbcb12b1f2d"),
+        ("{pins: warn}", "cc22c1354932fe51f10c1f0fd04a2af0c1670cb5b9383aacb46e17c645f7e9e3"),
+        (
+            "{pins: require, build: refuse, recipients: require}",
+            "63dce93f2c29e90db9f77884b16c1610ff1821c52a4ed93560f46ba327855eeb",
+        ),
+    ],
+)
+def test_an_upgrade_of_the_agent_keeps_the_digest_of_a_stack(policy: str, digest: str) -> None:
+    # Another digest of unchanged files would have every host deploy every stack again.
+    files = {
+        **GOOD,
+        "global/commitd.yaml": policy,
+        "global/key.secret.txt": SEALED,
+        "global/base.yaml": "services: {base: {image: 'b:1@sha256:0', env_file: ../global/a.env}}",
+        "stacks/web/link": "conf/nginx.conf",
+        "stacks/web/compose.yaml": (
+            "services:\n"
+            "  web:\n"
+            "    image: a:1@sha256:0\n"
+            "    extends: {file: ../../global/base.yaml, service: base}\n"
+            "    volumes: ['./conf:/conf:ro', '../../global/.decrypted.key.secret.txt:/key:ro']\n"
+            "x-commitd: {health_timeout: 1m}\n"
+        ),
+    }
+    modes = {"stacks/web/link": "120000", "stacks/web/conf/nginx.conf": "100755"}
+    state = read(files, modes)
+    assert state.broken == {}
+    assert next(stack.digest for stack in state.stacks if stack.name == "web") == digest
+
+
 def _digest(entries: Tree) -> str:
     contents = {
         path: c.encode() if isinstance(c, str) else c
