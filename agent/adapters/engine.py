@@ -209,12 +209,6 @@ class Engine:
             )
         return sorted(volume["Name"] for volume in answer.get("Volumes") or [])
 
-    async def networks(self) -> dict[str, float]:
-        """All networks by name, and when they were made, in seconds since the epoch."""
-        async with self.asking("list the networks") as docker:
-            found = await docker._query_json("networks")  # noqa: SLF001  no object of each
-        return {raw["Name"]: datetime.fromisoformat(raw["Created"]).timestamp() for raw in found}
-
     async def signal(self, container_id: str, name: str) -> None:
         """Send the container's process a signal, such as HUP."""
         async with self.asking(f"send {name} to a container") as docker:

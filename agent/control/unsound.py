@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from datetime import datetime
 
+from agent.adapters import resources
 from agent.adapters.containers import from_inspect
 from agent.adapters.engine import Engine
 from agent.control.observe import look
@@ -41,7 +43,10 @@ async def cut_off(
 async def unstartable(engine: Engine, project: str, services: Mapping[str, Expected]) -> list[str]:
     """The services of which a container can only be replaced, each after those that it needs."""
     listed = await engine.containers()
-    networks = await engine.networks()
+    networks = {
+        raw["Name"]: datetime.fromisoformat(raw["Created"]).timestamp()
+        for raw in await resources.networks(engine)
+    }
     there = {word for c in listed for word in (c.id, c.name)}
     found: set[str] = set()
     for container in listed:
