@@ -12,33 +12,36 @@ from functools import partial
 
 import anyio.to_thread
 
-from agent.adapters import compose, compose_program, host, process, sops
-from agent.adapters.engine import Engine, Helpers
-from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
-from agent.adapters.repository import Repository
-from agent.adapters.signatures import Verifier
+from agent.adapters import process
+from agent.adapters.compose import compose, locate
+from agent.adapters.engine.engine import Engine, Helpers
+from agent.adapters.git.repository import Repository
+from agent.adapters.git.signatures import Verifier
+from agent.adapters.host import directories, key_file, lock
+from agent.adapters.secrets import sops
+from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import to_the_end
-from agent.control import deploy, starting
-from agent.control.adopt import Adopter
-from agent.control.attempts import Attempts
-from agent.control.bring_up import BringUp
-from agent.control.converge import Converger
-from agent.control.evict import Evictor
-from agent.control.follower import Follower
-from agent.control.gate import Gate
-from agent.control.judge import Judge
-from agent.control.keeper import Keeper
-from agent.control.observe import Observer
-from agent.control.provision import Provisioner
-from agent.control.pull import Puller, pulling
+from agent.control.health.health_gate import Gate
+from agent.control.reconcile.listing import Observer
 from agent.control.reconciler import Parts
-from agent.control.remotes import Remotes
-from agent.control.remover import Remover
-from agent.control.restore import Restorer
-from agent.control.secrets import SecretKeeper, no_key
-from agent.control.shield import Shield
-from agent.control.stacks import Stacks
+from agent.control.release import deploy, starting
+from agent.control.release.adoption import Adopter
+from agent.control.release.apply import BringUp
+from agent.control.release.converge import Converger
+from agent.control.release.pull import Puller, pulling
+from agent.control.release.rollback import Restorer
+from agent.control.retry import Attempts
+from agent.control.secrets.decrypt import SecretKeeper, no_key
+from agent.control.source.follower import Follower
+from agent.control.source.remote_status import Remotes
+from agent.control.stack.operations import Stacks
+from agent.control.stack.provision import Provisioner
+from agent.control.stack.remover import Remover
+from agent.control.status.judge import Judge
+from agent.control.undeclared.evict import Evictor
+from agent.control.undeclared.protection import Protection
+from agent.control.undeclared.quarantine import Quarantine
 from agent.control.upgrade import complete_records
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
@@ -80,18 +83,18 @@ async def assemble(
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
-    host.prepare_directories(config)
+    directories.prepare_directories(config)
     with ExitStack() as held:
-        await anyio.to_thread.run_sync(held.enter_context, host.only_agent(config))
+        await anyio.to_thread.run_sync(held.enter_context, lock.only_agent(config))
         await _check_git()
-        docker_host = host.docker_host(config)
-        program = await compose_program.find(docker_host, config.converge.timeout)
+        docker_host = directories.docker_host(config)
+        program = await locate.find(docker_host, config.converge.timeout)
         journal = await anyio.to_thread.run_sync(Journal, config.state_dir / "journal.db")
         try:
             if closed := await anyio.to_thread.run_sync(journal.close_open_actions):
                 log.warning("%d actions were cut short when the agent ended", closed)
             repository = Repository(
-                config.state_dir / "repo", config.branch, host.install_askpass(config)
+                config.state_dir / "repo", config.branch, directories.install_askpass(config)
             )
             await repository.prepare()
             await complete_records(journal, repository)
@@ -139,7 +142,7 @@ def _wire(
 ) -> Parts:
     settings = config.secrets
     volatile = settings is not None and settings.store == "runtime"
-    if volatile and (kind := host.file_system(config.runtime_dir)) not in _IN_MEMORY:
+    if volatile and (kind := directories.file_system(config.runtime_dir)) not in _IN_MEMORY:
         log.warning(
             "secrets.store: runtime: %s is on %s, so plaintext is on a disk all the same; "
             "make runtime_dir a tmpfs",
@@ -150,12 +153,12 @@ def _wire(
         PlaintextStore(repository.root, config.runtime_dir / "secrets", volatile=volatile),
         journal,
         sops.decryptor(settings.sops, engine) if settings else None,
-        partial(host.read_key, settings) if settings else no_key,
+        partial(key_file.read_key, settings) if settings else no_key,
         repository.contents,
     )
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
-    shield = Shield(engine, journal)
+    shield = Protection(engine, journal)
     bring_up = BringUp(
         starting.Tools(
             stacks=stacks,
@@ -202,7 +205,7 @@ def _wire(
             stopping=stopping,
         ),
         evictor=evictor,
-        keeper=Keeper(engine, journal, shield, evictor),
+        keeper=Quarantine(engine, journal, shield, evictor),
         shield=shield,
         judge=judge,
     )

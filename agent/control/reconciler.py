@@ -14,32 +14,33 @@ from datetime import UTC, datetime
 import anyio
 import anyio.to_thread
 
-from agent.adapters.database import iso
-from agent.adapters.engine import Engine
+from agent.adapters.engine.engine import Engine
+from agent.adapters.git.repository import Repository
 from agent.adapters.guard import Guard
-from agent.adapters.journal import Journal
-from agent.adapters.repository import Repository
+from agent.adapters.state.database import iso
+from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
-from agent.control.converge import Converger
-from agent.control.evict import Evictor
-from agent.control.follower import Followed, Follower
-from agent.control.gather import situation
-from agent.control.judge import Judge
-from agent.control.keeper import Keeper
-from agent.control.observe import Observer
-from agent.control.remotes import Remotes
-from agent.control.restore import Restorer
-from agent.control.secrets import SecretKeeper
-from agent.control.shield import Shield
-from agent.domain import plan, removal
-from agent.domain import situation as situations
+from agent.control.reconcile.listing import Observer
+from agent.control.reconcile.observe import situation
+from agent.control.release.converge import Converger
+from agent.control.release.rollback import Restorer
+from agent.control.secrets.decrypt import SecretKeeper
+from agent.control.source.follower import Followed, Follower
+from agent.control.source.remote_status import Remotes
+from agent.control.status.judge import Judge
+from agent.control.undeclared.evict import Evictor
+from agent.control.undeclared.protection import Protection
+from agent.control.undeclared.quarantine import Quarantine
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
-from agent.domain.exempt import Exemptions
-from agent.domain.model import Deploy, DesiredState, Evict, Hold, Outcome, Plan, Reason, Status
-from agent.domain.outcome import Action, EvictionAction
-from agent.domain.situation import Situation
-from agent.domain.verdict import Verdict
+from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
+from agent.domain.reconcile import host_state as situations
+from agent.domain.reconcile import plan, removal
+from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan
+from agent.domain.reconcile.exemptions import Exemptions
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.repository.desired import DesiredState
+from agent.domain.status.verdict import Verdict
 
 log = logging.getLogger("commitd")
 
@@ -64,8 +65,8 @@ class Parts:
     restorer: Restorer
     converger: Converger
     evictor: Evictor
-    keeper: Keeper
-    shield: Shield
+    keeper: Quarantine
+    shield: Protection
     judge: Judge
 
 
@@ -75,7 +76,7 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self._followed = Followed(None, None)
-        self._basis: Situation | None = None
+        self._basis: HostState | None = None
         self._repairs = Guard("repairing", log)
 
     async def cycle(self) -> Verdict:
@@ -145,7 +146,7 @@ class Reconciler:
         self._repairs.well()
         return found
 
-    async def _look_again(self, basis: Situation) -> Situation:
+    async def _look_again(self, basis: HostState) -> HostState:
         journal = self._p.journal
         return replace(
             basis,
@@ -193,7 +194,7 @@ class Reconciler:
 
     async def _situation(
         self, desired: DesiredState, doubt: str | None, exemptions: Exemptions
-    ) -> Situation:
+    ) -> HostState:
         journal = self._p.journal
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
         listed = await self._p.observer.containers()
@@ -267,8 +268,8 @@ class Reconciler:
         refused.extend([hold] if hold else [])
 
     async def _shrink(
-        self, before: Situation, outcomes: list[Outcome]
-    ) -> tuple[Situation, list[Hold]]:
+        self, before: HostState, outcomes: list[Outcome]
+    ) -> tuple[HostState, list[Hold]]:
         """After the new state was observed, protect just that, and end what is outside of it.
 
         While a stack was in flight, any service might have been about to belong to it.

@@ -13,18 +13,19 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from agent.adapters import lease, systemd
+from agent.adapters.engine import lease
+from agent.adapters.engine.helper_container import remove_helper
 from agent.adapters.guard import Guard, brief
-from agent.adapters.helpers import remove_helper
+from agent.adapters.host import systemd
 from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
-from agent.control.judge import Judge
-from agent.control.poller import Poller
 from agent.control.reconciler import Parts, Reconciler
-from agent.control.watcher import Watcher
+from agent.control.source.poller import Poller
+from agent.control.status.judge import Judge
+from agent.control.undeclared.watcher import Watcher
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
-from agent.domain.verdict import State, Verdict
+from agent.domain.status.verdict import State, Verdict
 
 log = logging.getLogger("commitd")
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import anyio.to_thread
 
-from agent.adapters.journal import Journal
-from agent.adapters.repository import Repository
+from agent.adapters.git.repository import Repository
+from agent.adapters.state.journal import Journal
 from agent.domain.errors import CommitdError
-from agent.domain.model import Release, Tree, with_modes
-from agent.domain.snapshot import PLAIN
+from agent.domain.release.release import Release
+from agent.domain.repository.desired import with_modes
+from agent.domain.repository.tree import PLAIN, Tree
 
 log = logging.getLogger("commitd")
 

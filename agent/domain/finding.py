@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong in the repository: what, where (``file:line``), what to do.
+
+    ``rule`` is the kind of fault for ``commitd check``.
+    """
+
+    message: str
+    where: str
+    hint: str | None = None
+    rule: str = field(default="layout", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
 class Level(StrEnum):

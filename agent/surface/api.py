@@ -17,8 +17,8 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
-from agent.adapters.journal import Journal
-from agent.control import overview
+from agent.adapters.state.journal import Journal
+from agent.control.status import status as overview
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 

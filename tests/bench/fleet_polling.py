@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from agent.adapters.probes import Probe, probe
+from agent.adapters.probes.base import Probe
+from agent.adapters.probes.connect import probe
 from agent.adapters.tasks import task_group
-from agent.domain.source import Answer
+from agent.domain.source.decide import Answer
 from tests.bench.figures import Figure, one_in
 from tests.bench.processes import Meter, share_mb
 from tests.bench.remotes import askpass, direct, git, ls_remote

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from agent.adapters.probes import Probe, probe
-from agent.domain.source import Answer
+from agent.adapters.probes.base import Probe
+from agent.adapters.probes.connect import probe
+from agent.domain.source.decide import Answer
 from tests.bench.figures import Figure, one_in
 from tests.bench.remotes import askpass, direct, ls_remote
 from tests.sandbox import Sandbox, Workspace

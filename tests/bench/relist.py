@@ -14,11 +14,13 @@ from dataclasses import replace
 
 import anyio
 
-from agent.adapters.engine import Engine
-from agent.domain import plan
+from agent.adapters.engine.engine import Engine
 from agent.domain.container import CONFIG_HASH, ONEOFF, PROJECT, SERVICE, WORKING_DIR, Container
-from agent.domain.model import DesiredState, Release, Revision, Service, Stack
-from agent.domain.situation import Situation, protected
+from agent.domain.reconcile import plan
+from agent.domain.reconcile.host_state import HostState, protected
+from agent.domain.release.release import Release, Service
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.revision import Revision
 from tests.bench import rogues
 from tests.bench.figures import Figure
 from tests.bench.stacks import STACKS
@@ -80,7 +82,7 @@ async def _measure(host: str) -> list[Figure]:
     ]
 
 
-def look(situation: Situation) -> None:
+def look(situation: HostState) -> None:
     """What a cycle does with a listing: what is protected, and what is to be done."""
     protected(situation)
     todo = plan.plan(situation)
@@ -88,7 +90,7 @@ def look(situation: Situation) -> None:
         raise AssertionError(f"only {STRANGERS} strangers are to go, but the plan is {todo}")
 
 
-def _situation(containers: tuple[Container, ...]) -> Situation:
+def _situation(containers: tuple[Container, ...]) -> HostState:
     stacks = tuple(_stack(f"stack-{number:02}") for number in range(STACKS))
     releases = {
         stack.name: Release(
@@ -105,7 +107,7 @@ def _situation(containers: tuple[Container, ...]) -> Situation:
         for stack in stacks
     }
     revision = Revision(_SHA, "Ada", "2026-01-02T03:04:05+01:00", "Change things")
-    return Situation(
+    return HostState(
         desired=DesiredState(revision, "media", stacks),
         containers=containers,
         releases=releases,

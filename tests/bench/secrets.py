@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from agent.adapters.engine import Engine
-from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
-from agent.adapters.sops import BinarySops, ContainerSops, Decryptor
-from agent.control.secrets import SecretKeeper
-from agent.domain.model import DesiredState, EnvFile, Revision, Stack
+from agent.adapters.engine.engine import Engine
+from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.secrets.sops import BinarySops, ContainerSops, Decryptor
+from agent.adapters.state.journal import Journal
+from agent.control.secrets.decrypt import SecretKeeper
+from agent.domain.repository.desired import DesiredState, EnvFile, Stack
+from agent.domain.revision import Revision
 from tests.bench.by_hand import events
 from tests.bench.figures import Figure
 from tests.sandbox import Sandbox
@@ -82,7 +83,7 @@ async def _measure(
             "binary": BinarySops(box.sops, box.sops_sha256),
             "container": ContainerSops(image, engine),
         }
-        keepers = {name: Keeper(box, box.root / name, way) for name, way in ways.items()}
+        keepers = {name: Quarantine(box, box.root / name, way) for name, way in ways.items()}
         for number, sealed in enumerate(turns):
             times[0].append(await anyio.to_thread.run_sync(_by_hand, box, number, sealed))
             times[1].append(await keepers["binary"].decrypt(number, sealed))
@@ -108,7 +109,7 @@ def _by_hand(box: Sandbox, turn: int, sealed: list[bytes]) -> float:
     return took
 
 
-class Keeper:
+class Quarantine:
     """The agent's own, for stacks with a secret each, that are read from memory."""
 
     def __init__(self, box: Sandbox, root: Path, way: Decryptor) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.adapters.database import utcnow
-from agent.adapters.journal import Journal
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal
 from tests.sandbox import Workspace
 from tests.sandbox.host import Host
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.adapters.database import utcnow
-from agent.adapters.journal import Journal
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal
 from tests.sandbox import Sandbox, Workspace, off_the_loop
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host

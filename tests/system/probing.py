@@ -11,8 +11,9 @@ import anyio
 import pytest
 import yaml
 
-from agent.adapters import probe_http, probe_ssh, probes
-from agent.adapters.probes import Probe, probe
+from agent.adapters.probes import base, http, ssh
+from agent.adapters.probes.base import Probe
+from agent.adapters.probes.connect import probe
 from agent.domain import config as configuration
 from agent.domain.errors import UnreachableError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.domain.config import Remote
-    from agent.domain.refs import Said
+    from agent.domain.source.git_protocol import RefAnswer
     from tests.sandbox import GitServer
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def with_probe(remote: Remote, use: Callable[[Probe], Awaitable[T]], branch: str
     return anyio.run(main)
 
 
-def ask(remote: Remote, branch: str = "main") -> Said:
+def ask(remote: Remote, branch: str = "main") -> RefAnswer:
     """One ask on a new connection."""
     return with_probe(remote, lambda asked: asked.ask(), branch)
 
@@ -81,6 +82,6 @@ def within(seconds: float) -> Iterator[None]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of the agent's patience: what is tested is that it ends, not when."""
-    monkeypatch.setattr(probes, "ASK_S", 4.0)
-    for module in (probe_ssh, probe_http):
+    monkeypatch.setattr(base, "ASK_S", 4.0)
+    for module in (ssh, http):
         monkeypatch.setattr(module, "CONNECT_S", 3.0)

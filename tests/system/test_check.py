@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from agent.control import check
-from agent.domain.checks import RULES
+from agent.control.review import check
+from agent.domain.review.checks import RULES
 from tests.sandbox.process import SandboxError
 from tests.system.clones import GOOD, IMAGE, Clone
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from agent.adapters.evictions import Evicted
-from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
-from agent.adapters.sops import BinarySops
-from agent.control.failures import FIRST_BACKOFF_S
-from agent.control.secrets import SecretKeeper, no_key
-from agent.domain.model import DesiredState, EnvFile, Status
-from agent.domain.outcome import Action, EvictionAction
+from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.secrets.sops import BinarySops
+from agent.adapters.state.evictions import Evicted
+from agent.adapters.state.journal import Journal
+from agent.control.secrets.decrypt import SecretKeeper, no_key
+from agent.control.secrets.failures import FIRST_BACKOFF_S
+from agent.domain.outcome import Action, EvictionAction, Status
+from agent.domain.repository.desired import DesiredState, EnvFile
 from tests.unit import builders
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from agent.adapters.compose import Compose
-from agent.adapters.invocation import Invocation
+from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.invocation import Invocation
 from agent.domain.errors import PermanentError
-from agent.domain.interpolation import steers
+from agent.domain.repository.interpolation import steers
 
 if TYPE_CHECKING:
     from tests.sandbox import Sandbox

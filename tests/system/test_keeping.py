@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.adapters.journal import Journal
+from agent.adapters.state.journal import Journal
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.adapters.journal import Entry
+    from agent.adapters.state.journal import Entry
     from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
@@ -435,7 +435,7 @@ def test_an_order_that_comes_during_a_single_cycle_does_not_end_it(fleet: Fleet)
 _OPEN = """
 import sys
 from pathlib import Path
-from agent.adapters.journal import Journal
+from agent.adapters.state.journal import Journal
 print("ready", flush=True)
 for line in sys.stdin:
     Journal(Path(line.strip())).close()

@@ -17,10 +17,11 @@ import anyio
 import asyncssh
 import pytest
 
-from agent.adapters.probes import BusyError, Probe, probe
-from agent.domain import refs
-from agent.domain.refs import Said
-from agent.domain.source import Answer
+from agent.adapters.probes.base import BusyError, Probe
+from agent.adapters.probes.connect import probe
+from agent.domain.source import git_protocol
+from agent.domain.source.decide import Answer
+from agent.domain.source.git_protocol import RefAnswer
 from tests.system.probing import hurried, refused, remote_of, within
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def test_a_kept_connection_that_dies_is_replaced_within_the_ask(tmp_path: Path) 
         async with peer(speak) as port:
             asked = http_probe(port, tmp_path)
             for number in range(1, 4):
-                assert await asked.ask() == Said(Answer.HEAD, A)
+                assert await asked.ask() == RefAnswer(Answer.HEAD, A)
                 assert count == number
             await asked.aclose()
 
@@ -408,7 +409,7 @@ def test_a_channel_that_never_closes_does_not_stay(tmp_path: Path) -> None:
         async with ssh_peer(tmp_path, lingers) as asked:
             for number in (1, 2):
                 with within(3):
-                    assert await asked.ask() == Said(Answer.HEAD, A)
+                    assert await asked.ask() == RefAnswer(Answer.HEAD, A)
                 assert len(connections) == number
 
     anyio.run(main)
@@ -463,4 +464,4 @@ def test_a_peer_that_does_not_speak_ssh_is_refused_in_time(speak: Speak, tmp_pat
     error = anyio.run(main)
     assert len(str(error)) < 300
     assert str(error).isprintable()
-    assert refs.plain(str(error).encode()) == str(error)
+    assert git_protocol.plain(str(error).encode()) == str(error)

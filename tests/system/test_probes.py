@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import pytest
 
-from agent.adapters.probe_file import by_git
-from agent.adapters.probe_ssh import Address, address, command
-from agent.adapters.probes import ASK_S, Probe, probe
+from agent.adapters.probes.base import ASK_S, Probe
+from agent.adapters.probes.connect import probe
+from agent.adapters.probes.file import by_git
+from agent.adapters.probes.ssh import Address, address, command
 from agent.adapters.tasks import task_group
-from agent.domain import refs
 from agent.domain.errors import UnreachableError
-from agent.domain.refs import Said
-from agent.domain.source import Answer
+from agent.domain.source import git_protocol
+from agent.domain.source.decide import Answer
+from agent.domain.source.git_protocol import RefAnswer
 from tests.sandbox import Workspace
 from tests.sandbox.process import Daemon, listens, run
 from tests.system.probing import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["hurried"]
 
 SERVERS = ("gitea", "github")
-NO_BRANCH, EMPTY = Said(Answer.NO_BRANCH), Said(Answer.EMPTY)
+NO_BRANCH, EMPTY = RefAnswer(Answer.NO_BRANCH), RefAnswer(Answer.EMPTY)
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +98,8 @@ def v2_over_ssh(box: Sandbox) -> Iterator[Remote]:
         daemon.stop()
 
 
-def head(sha: str) -> Said:
-    return Said(Answer.HEAD, sha)
+def head(sha: str) -> RefAnswer:
+    return RefAnswer(Answer.HEAD, sha)
 
 
 def repository(server: GitServer, name: str) -> str:
@@ -133,13 +134,13 @@ def test_version_2_over_ssh_sees_what_is_pushed_between_two_asks(
     work: Workspace, v2_over_ssh: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_for: list[bool] = []
-    real = refs.ls_refs
+    real = git_protocol.ls_refs
 
-    def noted(branch: str, server: refs.Version2, *, wide: bool) -> bytes:
+    def noted(branch: str, server: git_protocol.Version2, *, wide: bool) -> bytes:
         asked_for.append(wide)
         return real(branch, server, wide=wide)
 
-    monkeypatch.setattr(refs, "ls_refs", noted)
+    monkeypatch.setattr(git_protocol, "ls_refs", noted)
 
     async def use(asked: Probe) -> None:
         for subject in ("second", "third"):
@@ -419,7 +420,7 @@ def test_a_cancelled_ask_leaves_a_probe_that_works(work: Workspace, remote: Remo
 def test_a_repository_on_this_machine_in_all_its_forms(work: Workspace, tmp_path: Path) -> None:
     sha = work.git("rev-parse", "HEAD")
 
-    def file(path: Path, branch: str = "main") -> Said:
+    def file(path: Path, branch: str = "main") -> RefAnswer:
         return ask(remote_of({"name": "disk", "url": f"file://{path}"}), branch)
 
     def gone(path: Path) -> str:
@@ -485,7 +486,7 @@ def test_the_path_is_quoted_for_git_shell() -> None:
 def test_no_library_is_loaded_that_no_remote_needs() -> None:
     script = (
         "import sys\n"
-        "from agent.adapters.probes import probe\n"
+        "from agent.adapters.probes.base import probe\n"
         "from agent.domain.config import Remote\n"
         "probe(Remote(name='a', url='https://example.org/x'), 'main')\n"
         "probe(Remote(name='b', url='file:///x'), 'main')\n"

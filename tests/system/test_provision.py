@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from agent.adapters.compose import Compose
-from agent.adapters.invocation import Invocation
-from agent.domain import provision
+from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.invocation import Invocation
+from agent.domain.resources import provision
 from tests.sandbox import EngineError
 
 if TYPE_CHECKING:

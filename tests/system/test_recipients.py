@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.domain import recipients, sops_file
+from agent.domain.recipients import audit
+from agent.domain.sops import metadata
 
 if TYPE_CHECKING:
     from tests.sandbox import AgeKey, Sandbox
@@ -61,11 +62,11 @@ class Operator:
             for path in self.clone.rglob("*")
             if path.is_file() and ".git" not in path.parts
         }
-        return [f"{f.where}: {f.message}" for f in recipients.judge(files)]
+        return [f"{f.where}: {f.message}" for f in audit.judge(files)]
 
     def readers(self, path: str) -> set[str]:
         """The recipients of a file."""
-        file = sops_file.read((self.clone / path).read_bytes(), path)
+        file = metadata.read((self.clone / path).read_bytes(), path)
         assert file is not None
         return set(file.recipients)
 
@@ -84,12 +85,12 @@ def test_each_kind_of_file_tells_for_whom_it_is(
     box: Sandbox, kind: Kind, name: str, text: str | bytes
 ) -> None:
     keys = [box.age.recipient, box.new_age_key().recipient]
-    file = sops_file.read(box.encrypt(text, keys, kind), name)
+    file = metadata.read(box.encrypt(text, keys, kind), name)
     assert file is not None
     assert set(file.recipients) == set(keys)
     assert (file.groups, file.plain) == (1, ())
     plain = text if isinstance(text, bytes) else text.encode()
-    assert sops_file.read(plain, name) is None
+    assert metadata.read(plain, name) is None
 
 
 def test_files_are_for_those_who_need_them(fleet: Fleet) -> None:

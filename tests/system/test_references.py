@@ -1,4 +1,4 @@
-"""What `agent.domain.references` says a stack reads is what the real Compose reads."""
+"""What `agent.domain.repository.references` says a stack reads is what the real Compose reads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from agent.adapters.compose import Compose
-from agent.adapters.invocation import Invocation
-from agent.domain import references
+from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.invocation import Invocation
 from agent.domain.errors import PermanentError
-from agent.domain.model import Tree, TreeEntry
-from agent.domain.snapshot import REGULAR, SYMLINK, Snapshot
+from agent.domain.repository import references
+from agent.domain.repository.tree import REGULAR, SYMLINK, Snapshot, Tree, TreeEntry
 from tests.sandbox import Sandbox
 
 if TYPE_CHECKING:

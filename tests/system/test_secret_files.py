@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.engine import Engine, Helpers
-from agent.adapters.helpers import run_helper
-from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
-from agent.adapters.sops import BinarySops, ContainerSops, Sealed
-from agent.control.secrets import SecretKeeper
+from agent.adapters.engine.engine import Engine, Helpers
+from agent.adapters.engine.helper_container import run_helper
+from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.secrets.sops import BinarySops, ContainerSops, Sealed
+from agent.adapters.state.journal import Journal
+from agent.control.secrets.decrypt import SecretKeeper
 from agent.domain.errors import CommitdError
-from agent.domain.model import EnvFile
+from agent.domain.repository.desired import EnvFile
 from tests.sandbox import linux
 from tests.unit import builders
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from agent.adapters.sops import Decryptor, Opened
+    from agent.adapters.secrets.sops import Decryptor, Opened
     from tests.sandbox import Sandbox
     from tests.sandbox.encryption import Kind
     from tests.sandbox.host import Host

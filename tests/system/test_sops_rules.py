@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from agent.domain import secret_faults, sops_file
+from agent.domain.repository import encryption_faults
+from agent.domain.sops import metadata as sops_file
 from tests.sandbox.process import run
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_the_rule_of_a_file_says_what_in_it_may_stand_in_the_clear(
         values, metadata = re.split(r"(?=\n\s*\"?\[?sops)", sealed, maxsplit=1)
         in_clear = not _VALUE.search(values)
         assert in_clear is (pattern == "^nothing$"), rule
-        assert (secret_faults.fault(sealed.encode(), name) is not None) is in_clear, rule
+        assert (encryption_faults.fault(sealed.encode(), name) is not None) is in_clear, rule
         changed = _VALUE.sub("hunter2", values, count=1) + metadata
         spoilt = sops_file.read(changed.encode(), name)
         assert spoilt is not None

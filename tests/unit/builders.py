@@ -6,20 +6,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from agent.domain.container import CONFIG_HASH, ONEOFF, PROJECT, SERVICE, Container
-from agent.domain.model import (
-    Attempt,
-    DesiredState,
-    Fault,
-    Plan,
-    Reason,
-    Release,
-    Revision,
-    Service,
-    Stack,
-    Tree,
-    TreeEntry,
-)
-from agent.domain.situation import Situation
+from agent.domain.finding import Fault
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Plan
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.release.release import Attempt, Release, Service
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.repository.tree import Tree, TreeEntry
+from agent.domain.revision import Revision
 
 SHA = "1a2b3c4" + "0" * 33
 STACKS_DIR = "/var/lib/commitd/repo/stacks"
@@ -130,11 +124,11 @@ def situation(
     cliff: Iterable[str] = (),
     teardown_limit: float = 0.5,
     report_only: bool = False,
-) -> Situation:
+) -> HostState:
     """Without ``containers``, all that was released runs."""
     released = list(releases)
     found = [c for r in released for c in running(r)] if containers is None else containers
-    return Situation(
+    return HostState(
         desired=desired(
             *stacks, broken=broken, list_faults=list_faults, commit=revision(trailers=trailers)
         ),

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from agent.domain.container import Container
-from agent.domain.exempt import Suspension
-from agent.domain.facts import Facts, Look, Ongoing
-from agent.domain.model import Attempt, Reason, Release
-from agent.domain.outcome import Action
+from agent.domain.outcome import Action, Reason
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.release.release import Attempt, Release
+from agent.domain.status.facts import Facts, Look, Ongoing
 from tests.unit.builders import SHA, running
 
 LOOKED = "2026-01-02T09:14:00.000Z"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.containers import settings_of, updated
-from agent.domain import adjustable, drift
+from agent.adapters.engine.containers import settings_of, updated
+from agent.domain import adjustable
 from agent.domain.adjustable import Remedy
 from agent.domain.container import Container
+from agent.domain.release import drift
 from tests.unit.builders import container, release, service
 
 ID = "1a2b3c4d5e6f" + "0" * 52

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.adapters.invocation import Invocation
-from agent.control import adopt
-from agent.control.ready import Ready
-from agent.domain import adoption
-from agent.domain.adoption import Place, Resident
+from agent.adapters.compose.invocation import Invocation
+from agent.control.release import adoption as adopt
+from agent.control.stack.ready import Ready
 from agent.domain.container import CONFIG_HASH, NUMBER, PROJECT
-from agent.domain.gate import Expected
+from agent.domain.release import adoption
+from agent.domain.release.adoption import Place, Resident
+from agent.domain.release.health import Expected
 from tests.unit.builders import container, stack
 
 if TYPE_CHECKING:

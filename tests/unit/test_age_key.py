@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.adapters import age_key, host
-from agent.domain import bech32
+from agent.adapters.host import key_file
+from agent.adapters.secrets import age_key
 from agent.domain.config import Secrets, Sops
 from agent.domain.errors import ConfigError
+from agent.domain.sops import bech32
 
 # The pair of age's own test vectors, https://c2sp.org/CCTV/age.
 IDENTITY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
@@ -67,23 +68,23 @@ def _secrets(path: Path | str) -> Secrets:
 
 def test_a_key_is_made_once_for_this_host_alone(tmp_path: Path) -> None:
     path = tmp_path / "etc" / "age.key"
-    assert host.ensure_key(_secrets(path))
-    key = host.read_key(_secrets(path))
+    assert key_file.ensure_key(_secrets(path))
+    key = key_file.read_key(_secrets(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     [recipient] = age_key.recipients(key)
     assert key.splitlines()[1] == f"# public key: {recipient}".encode()
     assert list(path.parent.iterdir()) == [path]
-    assert not host.ensure_key(_secrets(path))
+    assert not key_file.ensure_key(_secrets(path))
     assert path.read_bytes() == key
 
 
 def test_nothing_takes_the_place_of_what_is_there(tmp_path: Path) -> None:
     dangling = tmp_path / "link"
     dangling.symlink_to(tmp_path / "nowhere")
-    assert not host.ensure_key(_secrets(dangling))
+    assert not key_file.ensure_key(_secrets(dangling))
     with pytest.raises(ConfigError, match="no such file") as caught:
-        host.read_key(_secrets(dangling))
+        key_file.read_key(_secrets(dangling))
     assert caught.value.hint == "mend the link, or take it away"
     full = tmp_path / "age.key"
     full.write_text("something")
@@ -95,9 +96,9 @@ def test_nothing_takes_the_place_of_what_is_there(tmp_path: Path) -> None:
 
 def test_a_credential_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert not host.ensure_key(_secrets("credential:age.key"))
+    assert not key_file.ensure_key(_secrets("credential:age.key"))
     (tmp_path / "age.key").write_text(IDENTITY)
-    assert host.read_key(_secrets("credential:age.key")) == IDENTITY.encode()
+    assert key_file.read_key(_secrets("credential:age.key")) == IDENTITY.encode()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o610, 0o666])
@@ -106,7 +107,7 @@ def test_a_key_that_others_may_touch_is_refused_with_the_remedy(tmp_path: Path, 
     path.write_text(IDENTITY)
     path.chmod(mode)
     with pytest.raises(ConfigError) as caught:
-        host.read_key(_secrets(path))
+        key_file.read_key(_secrets(path))
     assert (caught.value.where, caught.value.hint) == (str(path), f"chmod 600 {path}")
     assert IDENTITY not in str(caught.value)
 
@@ -117,7 +118,7 @@ def test_a_damaged_identity_is_named_by_its_line_and_not_shown(tmp_path: Path) -
     path.write_text(f"# mine\n{IDENTITY}\n{IDENTITY[:-1]}Q\n")
     path.chmod(0o600)
     with pytest.raises(ConfigError, match="damaged: its checksum is wrong") as caught:
-        host.read_key(_secrets(path))
+        key_file.read_key(_secrets(path))
     assert caught.value.where == f"{path}:3"
     assert IDENTITY[:-1] not in str(caught.value)
 
@@ -133,11 +134,11 @@ def test_what_is_no_key_is_refused_and_nobody_waits_for_it(tmp_path: Path, kind:
         path.write_text(IDENTITY * 2000)
         path.chmod(0o600)
     with pytest.raises(ConfigError, match=r"not an age identity|cannot be read") as caught:
-        host.read_key(_secrets(path))
+        key_file.read_key(_secrets(path))
     assert caught.value.where == str(path)
     assert IDENTITY not in str(caught.value)
 
 
 def test_the_daemon_does_not_load_what_makes_keys() -> None:
-    script = "import sys, agent.adapters.host; sys.exit('agent.adapters.age_key' in sys.modules)"
+    script = "import sys, agent.adapters.host.directories; sys.exit('agent.adapters.secrets.age_key' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

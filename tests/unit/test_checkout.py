@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.domain import checkout
-from agent.domain.model import TreeEntry
+from agent.domain.repository import checkout_safety
+from agent.domain.repository.tree import TreeEntry
 from tests.unit.builders import paths, tree
 
 
@@ -45,7 +45,7 @@ from tests.unit.builders import paths, tree
 def test_a_symlink_is_accepted_only_if_it_can_only_lead_inside(
     path: str, target: str, inside: bool
 ) -> None:
-    assert checkout.stays_inside(path, target) is inside
+    assert checkout_safety.stays_inside(path, target) is inside
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -90,7 +90,7 @@ def test_no_forest_of_accepted_symlinks_leads_out(
 ) -> None:
     links: dict[str, str] = {}
     for path, target in wished:
-        if checkout.stays_inside(path, target) and fits(path, set(links)):
+        if checkout_safety.stays_inside(path, target) and fits(path, set(links)):
             links[path] = target
     with tempfile.TemporaryDirectory() as base:
         root = Path(base).resolve() / "a" / "b" / "repo"
@@ -126,7 +126,7 @@ def test_no_forest_of_accepted_symlinks_leads_out(
 def test_a_commit_that_is_unsafe_to_check_out_is_refused(
     path: str, mode: str, message: str
 ) -> None:
-    found = checkout.faults(tree({path: "", "ok": ""}, {path: mode}), {path: "/etc"})
+    found = checkout_safety.faults(tree({path: "", "ok": ""}, {path: mode}), {path: "/etc"})
     assert [message in fault.message for fault in found] == [True]
     assert "\n" not in found[0].where
 
@@ -136,20 +136,22 @@ def test_an_ordinary_commit_is_accepted() -> None:
         {"README.md": "x", "stacks/web/compose.yaml": "x", "run.sh": "x", "l": "stacks", ".g": ""},
         {"run.sh": "100755", "l": "120000"},
     )
-    assert checkout.faults(files, {"l": "stacks"}) == []
+    assert checkout_safety.faults(files, {"l": "stacks"}) == []
 
 
 def test_a_symlink_whose_target_was_too_long_to_read_is_refused() -> None:
-    assert checkout.faults(paths(symlink="l"), {})
+    assert checkout_safety.faults(paths(symlink="l"), {})
 
 
 def test_the_size_of_a_commit_is_bounded() -> None:
-    many = {str(i): TreeEntry(str(i), "100644", "0", 0) for i in range(checkout.MAX_FILES + 1)}
-    large = {"a": TreeEntry("a", "100644", "0", checkout.MAX_TOTAL_BYTES + 1)}
-    assert "50,001 files" in checkout.faults(many, {})[0].message
-    assert "512 MiB" in checkout.faults(large, {})[0].message
+    many = {
+        str(i): TreeEntry(str(i), "100644", "0", 0) for i in range(checkout_safety.MAX_FILES + 1)
+    }
+    large = {"a": TreeEntry("a", "100644", "0", checkout_safety.MAX_TOTAL_BYTES + 1)}
+    assert "50,001 files" in checkout_safety.faults(many, {})[0].message
+    assert "512 MiB" in checkout_safety.faults(large, {})[0].message
     del many["0"]
-    assert checkout.faults(many, {}) == []
+    assert checkout_safety.faults(many, {}) == []
 
 
 CASES = {
@@ -190,7 +192,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_untracked_data_is_never_in_the_way_unnoticed(case: str) -> None:
     new, current, on_disk, untracked, expected = CASES[case]
-    found = checkout.collisions(paths(*new), paths(*current), on_disk, frozenset(untracked))
+    found = checkout_safety.collisions(paths(*new), paths(*current), on_disk, frozenset(untracked))
     assert [(fault.message.removesuffix(" is in the way"), fault.where) for fault in found] == (
         expected
     )
@@ -201,18 +203,20 @@ def test_untracked_data_is_never_in_the_way_unnoticed(case: str) -> None:
 def test_an_added_path_is_laid_over_nothing_but_tracked_data(
     new: list[str], current: list[str], data: st.DataObject
 ) -> None:
-    every = sorted({*new, *checkout.parents(new)})
+    every = sorted({*new, *checkout_safety.parents(new)})
     on_disk = data.draw(st.dictionaries(st.sampled_from(every or ["x"]), st.booleans()))
     holding = frozenset(path for path, is_dir in on_disk.items() if is_dir)
-    found = {f.where for f in checkout.collisions(paths(*new), paths(*current), on_disk, holding)}
-    tracked = {*current, *checkout.parents(current)}
+    found = {
+        f.where for f in checkout_safety.collisions(paths(*new), paths(*current), on_disk, holding)
+    }
+    tracked = {*current, *checkout_safety.parents(current)}
     for path in set(new) - set(current):
         if path in on_disk and path not in tracked:
             assert path in found
-        for parent in checkout.parents([path]):
+        for parent in checkout_safety.parents([path]):
             if on_disk.get(parent) is False and parent not in current:
                 assert parent in found
 
 
 def test_the_parents_of_paths_are_all_directories_above_them() -> None:
-    assert checkout.parents(["a/b/c", "a/d", "e"]) == {"a", "a/b"}
+    assert checkout_safety.parents(["a/b/c", "a/d", "e"]) == {"a", "a/b"}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from agent.domain import census, placeholders
-from agent.domain.checks import RULES, hosts, merge, networks, shared, stacks, values
-from agent.domain.checks.hosts import Here
-from agent.domain.checks.places import Places
 from agent.domain.finding import Finding, Level
-from agent.domain.snapshot import Snapshot
+from agent.domain.repository.tree import Snapshot
+from agent.domain.review import placeholders, repository_scan
+from agent.domain.review.checks import RULES, hosts, merge, networks, shared, stacks, values
+from agent.domain.review.checks.hosts import Here
+from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree
 
 GUIDE = Path(__file__).parents[2] / "docs/how-to/check-before-merge.md"
@@ -24,7 +24,7 @@ def here(stack: str, *ports: Mapping[str, Any], **service: Any) -> Here:
     content = f"services:\n  app:\n    image: x\n    ports: {[p['published'] for p in ports]}\n"
     path = f"stacks/{stack}/compose.yaml"
     entries = tree({path: content})
-    taken = census.take(entries, {path: content.encode()}, revision())
+    taken = repository_scan.take(entries, {path: content.encode()}, revision())
     (found,) = taken.unused
     model = {"services": {"app": {**service, "ports": list(ports)}}}
     return Here(stack, model, Places(Snapshot(entries, taken.contents), found))
@@ -251,7 +251,7 @@ def test_what_only_looks_like_a_line_is_a_part_of_the_name(where: str) -> None:
 )
 def test_an_image_is_pinned_by_what_can_pin_it(written: str, resolved: str, hint: str) -> None:
     path, content = "stacks/web/compose.yaml", f"services: {{a: {{image: {written}}}}}\n"
-    taken = census.take(tree({path: content}), {path: content.encode()}, revision())
+    taken = repository_scan.take(tree({path: content}), {path: content.encode()}, revision())
     (stack,) = taken.unused
     model = {"services": {"a": {"image": resolved}}}
     (finding,) = stacks.pins(stack, model, Places(taken.files, stack))
@@ -262,7 +262,7 @@ def test_each_of_many_variables_is_found_where_it_is_used() -> None:
     path, many = "stacks/web/compose.yaml", 20_000
     uses = "".join(f"      - ${{V{n}:-$W{n}}} $$$V{n} $$X\n" for n in range(many))
     content = f"services:\n  a:\n    image: x\n    command:\n{uses}      - $V1 # $Y\n  # $V1\n"
-    taken = census.take(tree({path: content}), {path: content.encode()}, revision())
+    taken = repository_scan.take(tree({path: content}), {path: content.encode()}, revision())
     (stack,) = taken.unused
     found = list(values.unset(["V1", "W7", f"V{many - 1}"], Places(taken.files, stack)))
     places = {f.where.rpartition(":")[2] for f in found}
@@ -287,7 +287,7 @@ secrets:
     files = {path: content, "stacks/web/conf/a": b"", "stacks/db/tls.secret.key": b"{}"}
     files |= dict.fromkeys(("stacks/web/db.secret.env", "stacks/web/tls.secret.key"), SEALED)
     entries = tree(files)
-    taken = census.take(entries, files, revision())
+    taken = repository_scan.take(entries, files, revision())
     (found,) = taken.unused
     findings = [*values.encrypted(Places(Snapshot(entries, taken.contents), found))]
     assert [each.where.rpartition(":")[2] for each in findings] == ["7", "4", "5"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agent.adapters import sources
-from agent.control import compare
-from agent.domain import census
+from agent.adapters.clone import sources
+from agent.control.review import diff
 from agent.domain.errors import ConfigError
 from agent.domain.finding import Level
+from agent.domain.review import repository_scan
 from tests.unit.builders import revision, tree
 
 
@@ -21,7 +21,7 @@ def git(where: Path, *words: str) -> None:
 
 
 def read(root: Path) -> set[str]:
-    return set(anyio.run(sources.on_disk, root, census.wanted).tree)
+    return set(anyio.run(sources.on_disk, root, repository_scan.wanted).tree)
 
 
 def test_a_part_of_a_repository_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -43,13 +43,13 @@ def test_a_comparison_says_that_no_host_takes_the_commit() -> None:
     for target, said in ((b"host", None), (b"..", "no host takes this commit as it is: link: ")):
         entries = tree(good, {"link": "120000"})
         contents = {"host/media/stacks.yaml": b"[]\n", "link": target}
-        warning = compare._refused(census.take(entries, contents, revision()))
+        warning = diff._refused(repository_scan.take(entries, contents, revision()))
         assert warning == said if said is None else str(warning).startswith(said)
 
 
 def test_a_host_that_no_agent_can_be_is_named() -> None:
     text = {f"host/{name}/stacks.yaml": "[]\n" for name in ("nas", "NAS.lan", "my nas", "nas-")}
-    found = census.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
+    found = repository_scan.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
     assert [f.where for f in found.findings] == ["host/my nas", "host/nas-"]
 
 
@@ -62,6 +62,6 @@ def test_a_host_that_no_agent_can_be_is_named() -> None:
 )
 def test_a_repository_without_a_host_is_one_that_no_agent_reads(path: str, hint: str) -> None:
     text = {path: "- web\n", "stacks/web/compose.yaml": "services: {a: {image: x}}\n"}
-    found = census.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
+    found = repository_scan.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
     (error,) = [f for f in found.findings if f.level is Level.ERROR]
     assert (error.rule, error.where, error.hint) == ("layout", "host", hint)

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from agent.adapters import images
-from agent.adapters.compose import Compose
-from agent.adapters.compose_errors import meaning
-from agent.adapters.engine import Engine, Helpers
-from agent.adapters.images import ImageError
-from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
+from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.errors import meaning
+from agent.adapters.engine import images
+from agent.adapters.engine.engine import Engine, Helpers
+from agent.adapters.engine.images import ImageError
+from agent.adapters.git.repository import Repository
 from agent.adapters.process import Result
-from agent.adapters.repository import Repository
-from agent.control import deploy, starting
-from agent.control.adopt import Adopter
-from agent.control.attempts import Attempts
-from agent.control.bring_up import BringUp
-from agent.control.converge import Converger
-from agent.control.gate import Gate
-from agent.control.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
-from agent.control.provision import Provisioner
-from agent.control.pull import Puller
-from agent.control.remotes import Remotes, last_answers
-from agent.control.remover import Remover
-from agent.control.restore import Restorer
-from agent.control.secrets import SecretKeeper, no_key
-from agent.control.stacks import Stacks
+from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state.journal import Journal
+from agent.control.health.health_gate import Gate
+from agent.control.release import deploy, starting
+from agent.control.release.adoption import Adopter
+from agent.control.release.apply import BringUp
+from agent.control.release.converge import Converger
+from agent.control.release.pull import Puller
+from agent.control.release.rollback import Restorer
+from agent.control.retry import Attempts
+from agent.control.secrets.decrypt import SecretKeeper, no_key
+from agent.control.source.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
+from agent.control.source.remote_status import Remotes, last_answers
+from agent.control.stack.operations import Stacks
+from agent.control.stack.provision import Provisioner
+from agent.control.stack.remover import Remover
 from agent.domain.errors import (
     CancelledError,
     CommitdError,
@@ -42,9 +42,9 @@ from agent.domain.errors import (
     SupersededError,
     TransientError,
 )
-from agent.domain.model import Deploy, Outcome, Reason, RemoveStack, Status
-from agent.domain.outcome import Action
-from agent.domain.source import Answer
+from agent.domain.outcome import Action, Outcome, Reason, Status
+from agent.domain.reconcile.actions import Deploy, RemoveStack
+from agent.domain.source.decide import Answer
 from tests.unit import builders
 
 if TYPE_CHECKING:

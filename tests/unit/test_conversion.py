@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from agent.domain import conversion, documents
-from agent.domain.conversion import Converted
+from agent.domain import documents
+from agent.domain.adopt import convert as conversion
+from agent.domain.adopt.convert import Converted
+from agent.domain.adopt.running_project import Origin, Values
 from agent.domain.errors import PermanentError
-from agent.domain.origin import Origin, Values
 
 COMPOSE = "stacks/web/compose.yaml"
 MAIN = "stacks/web/web.secret.env"

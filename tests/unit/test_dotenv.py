@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import dotenv
+from agent.domain.repository import dotenv
 
 
 @pytest.mark.parametrize(

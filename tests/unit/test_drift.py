@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import drift
 from agent.domain.container import CONFIG_HASH, NUMBER, Container, CutOff
+from agent.domain.release import drift
 from tests.unit.builders import container, release, running, service
 
 RELEASE = release(

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import drift, effects
 from agent.domain.container import Container
-from agent.domain.effects import Effect, Model
-from agent.domain.gate import Expected, Need
-from agent.domain.model import Deploy, Reason, Service
+from agent.domain.outcome import Reason
+from agent.domain.reconcile import effects
+from agent.domain.reconcile.actions import Deploy
+from agent.domain.reconcile.effects import Effect, Model
+from agent.domain.release import drift
+from agent.domain.release.health import Expected, Need
+from agent.domain.release.release import Service
 from tests.unit.builders import container, release, service, stack
 
 FILES = (("stacks/web/site.conf", "old"),)

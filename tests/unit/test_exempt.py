@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from agent.domain.container import PROJECT, Container
-from agent.domain.exempt import PRESETS, AllowRule, Exemptions, Pattern, Suspension
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 from tests.unit.builders import container
 
 HASH = "0123456789abcdef" * 4

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from agent.domain import fleet, layout
 from agent.domain.errors import PermanentError
-from agent.domain.exempt import PRESETS, AllowRule, Pattern
-from agent.domain.model import DesiredState
-from agent.domain.plan import plan
-from agent.domain.situation import Situation, protected
+from agent.domain.reconcile.host_state import HostState, protected
+from agent.domain.reconcile.plan import plan
+from agent.domain.repository import fleet_policy, layout
+from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
+from agent.domain.repository.desired import DesiredState
 from tests.unit.builders import (
     NOW,
     STACKS_DIR,
@@ -24,7 +24,7 @@ PATH = "global/commitd.yaml"
 
 
 def rules(text: str) -> tuple[AllowRule, ...]:
-    return fleet.read(text.encode(), PATH).allow
+    return fleet_policy.read(text.encode(), PATH).allow
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "allow:\n", "allow: []\n", "{}", "---\n"])
@@ -179,7 +179,7 @@ def test_while_what_is_allowed_cannot_be_read_nothing_is_removed_and_stacks_stil
     assert [rule.where for rule in state.allow] == [f"{good}:2"]
 
     gone = release("gone")
-    now = Situation(
+    now = HostState(
         state,
         (*running(gone), container("rogue"), container("good")),
         {"gone": gone, "kept": release("kept")},

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain import fleet
 from agent.domain.errors import PermanentError
-from agent.domain.fleet import Policy
+from agent.domain.repository import fleet_policy
+from agent.domain.repository.fleet_policy import Policy
 from tests.unit.test_layout import GOOD, read
 
 PATH = "global/commitd.yaml"
@@ -25,7 +25,7 @@ HOST = "host/media/commitd.yaml"
 def test_what_a_file_does_not_say_stays_open(
     content: bytes, build: str | None, pins: str | None
 ) -> None:
-    assert fleet.read(content, PATH) == Policy((), build, pins)
+    assert fleet_policy.read(content, PATH) == Policy((), build, pins)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_wrong_word_is_an_error_with_its_line(
     content: bytes, line: int, message: str, hint: str
 ) -> None:
     with pytest.raises(PermanentError) as caught:
-        fleet.read(content, PATH)
+        fleet_policy.read(content, PATH)
     assert caught.value.where == f"{PATH}:{line}"
     assert (caught.value.message, caught.value.hint) == (message, hint)
 

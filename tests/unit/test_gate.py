@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.adapters.containers import from_inspect
+from agent.adapters.engine.containers import from_inspect
 from agent.domain.container import SERVICE as SERVICE_LABEL
-from agent.domain.gate import CRASHES, Expected, Finding, Known, Sight, Trouble, judge
+from agent.domain.release.health import CRASHES, Expected, Finding, Known, Sight, Trouble, judge
 from tests.unit.builders import container
 
 STEADY_S = 10.0

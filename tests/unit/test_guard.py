@@ -10,14 +10,14 @@ import anyio.lowlevel
 import pytest
 
 from agent.adapters.guard import STEADY_S, Guard
-from agent.adapters.journal import Journal
+from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
-from agent.control.poller import Poller
-from agent.control.remotes import Remotes
+from agent.control.source.poller import Poller
+from agent.control.source.remote_status import Remotes
 from agent.domain.config import Remote, Seconds
 from agent.domain.errors import TransientError
-from agent.domain.refs import Said
-from agent.domain.source import Answer
+from agent.domain.source.decide import Answer
+from agent.domain.source.git_protocol import RefAnswer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,12 +88,12 @@ def test_a_pass_that_lasted_before_it_failed_counts_as_a_good_one(
 class _Probe:
     """Says what it is given."""
 
-    def __init__(self, said: Said | Exception) -> None:
+    def __init__(self, said: RefAnswer | Exception) -> None:
         self._said = said
         self._asked = 0
         self.asked_often = anyio.Event()
 
-    async def ask(self) -> Said:
+    async def ask(self) -> RefAnswer:
         self._asked += 1
         if self._asked > 2:
             self.asked_often.set()
@@ -113,7 +113,7 @@ def test_what_nobody_expected_in_one_probe_makes_that_remote_down_and_no_other(
         Remote(name, f"file:///nowhere/{name}", poll=Seconds(0.01)) for name in ("odd", "sound")
     ]
     memory = Remotes(["odd", "sound"], Journal(tmp_path / "journal.db"), tmp_path)
-    probes = {"odd": _Probe(KeyError("refs")), "sound": _Probe(Said(Answer.HEAD, "a" * 40))}
+    probes = {"odd": _Probe(KeyError("refs")), "sound": _Probe(RefAnswer(Answer.HEAD, "a" * 40))}
 
     async def run() -> None:
         poller = Poller(remotes, "main", memory, lambda _: None)

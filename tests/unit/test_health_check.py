@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.containers import health_check_of
-from agent.domain import census
-from agent.domain.checks import health
-from agent.domain.checks.places import Places
-from agent.domain.health_check import LONGEST_S, HealthCheck, duration, in_model, longest
+from agent.adapters.engine.containers import health_check_of
+from agent.domain.release.health_check import LONGEST_S, HealthCheck, duration, in_model, longest
+from agent.domain.review import repository_scan
+from agent.domain.review.checks import health
+from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree
 
 
@@ -90,7 +90,7 @@ def test_a_time_that_is_shorter_than_the_health_checks_is_warned_of(
 ) -> None:
     path = "stacks/web/compose.yaml"
     text = f"x-commitd:\n  {settings}\nservices: {{web: {{image: x}}, db: {{image: x}}}}\n"
-    taken = census.take(tree({path: text}), {path: text.encode()}, revision())
+    taken = repository_scan.take(tree({path: text}), {path: text.encode()}, revision())
     (stack,) = taken.unused
     check = {"test": ["CMD", "true"], "interval": "5s", "timeout": "5s", "retries": 1}
     model = {

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.compose_errors import HookError, meaning
+from agent.adapters.compose.errors import HookError, meaning
 from agent.adapters.process import Result
-from agent.domain import expected, image_strings, images, policy, references, removal
+from agent.domain.compose import policy
 from agent.domain.container import HOOK
 from agent.domain.errors import PermanentError, TransientError
-from agent.domain.hooks import own_images
-from agent.domain.snapshot import Snapshot
+from agent.domain.reconcile import removal
+from agent.domain.release import expected
+from agent.domain.repository import image_reference, image_refs_yaml, references
+from agent.domain.repository.hooks import own_images
+from agent.domain.repository.tree import Snapshot
 from tests.unit.builders import container, tree
 
 MAIN = "stacks/web/compose.yaml"
@@ -54,7 +57,7 @@ def test_files_and_images_of_a_hook_are_those_of_its_stack() -> None:
     contents = {path: text.encode() for path, text in files.items()}
     found = references.follow(Snapshot(tree(files), contents), MAIN)
     assert found.env_files == {"stacks/web/values.conf"}
-    assert found.images["web: pre_start[1]"] == image_strings.Mention("hook:1", f"{MAIN}:6")
+    assert found.images["web: pre_start[1]"] == image_refs_yaml.Mention("hook:1", f"{MAIN}:6")
     assert {(fault.where, fault.message) for fault in found.faults} == {
         (f"{MAIN}:8", "volumes: '../../../etc' leaves the repository"),
         (
@@ -80,12 +83,12 @@ def test_what_a_hook_asks_beyond_its_service_is_listed() -> None:
 
 def test_the_image_of_a_hook_is_pinned_and_pulled() -> None:
     assert own_images(SERVICES) == {"web: pre_start[1]": {"image": "hook:1"}}
-    mention = {"web: pre_start[1]": image_strings.Mention("hook:1", f"{MAIN}:6")}
-    error = images.unpinned({**SERVICES, **own_images(SERVICES)}, mention, "web")
+    mention = {"web: pre_start[1]": image_refs_yaml.Mention("hook:1", f"{MAIN}:6")}
+    error = image_reference.unpinned({**SERVICES, **own_images(SERVICES)}, mention, "web")
     assert str(error) == (
         f"{MAIN}:6: web: pre_start[1]: hook:1 is not pinned by tag and digest (commitd pin web)"
     )
-    rewritten = image_strings.rewrite(FILE.encode(), MAIN, {"hook:1": PINNED}).decode()
+    rewritten = image_refs_yaml.rewrite(FILE.encode(), MAIN, {"hook:1": PINNED}).decode()
     assert rewritten == FILE.replace("hook:1", PINNED)
     model = expected.services({"services": SERVICES}, str, "")
     assert (model["web"].hooks, model["odd"].hooks) == (("hook:1",), ())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters import host
+from agent.adapters.host import directories
 from agent.domain import config
 from agent.domain.errors import ConfigError
 
@@ -28,7 +28,7 @@ def test_a_directory_of_the_agents_own_is_closed_to_others(
         state.chmod(0o755)
     if holds:
         (state / holds).touch()
-    host.prepare_directories(_config(tmp_path))
+    directories.prepare_directories(_config(tmp_path))
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
 
@@ -39,11 +39,11 @@ def test_a_directory_that_others_use_is_not_taken_from_them(tmp_path: Path, name
     (shared / "lock").mkdir(parents=True)  # as in /run
     shared.chmod(0o755)
     with pytest.raises(ConfigError, match="others use this directory") as caught:
-        host.prepare_directories(_config(tmp_path))
+        directories.prepare_directories(_config(tmp_path))
     assert caught.value.where == str(shared)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o755
 
 
 def test_a_directory_in_memory_is_told_from_others() -> None:
-    assert host.file_system(Path("/dev/shm")) == "tmpfs"
-    assert host.file_system(Path("/proc/self")) == "proc"
+    assert directories.file_system(Path("/dev/shm")) == "tmpfs"
+    assert directories.file_system(Path("/proc/self")) == "proc"

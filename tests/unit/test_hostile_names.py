@@ -6,14 +6,13 @@ import json
 
 import pytest
 
-from agent.control.check import Report
-from agent.control.compare import Comparison
-from agent.domain.changes import Delta, ServiceChange
-from agent.domain.comparison import HostChange, StackChange
+from agent.control.review.check import Report
+from agent.control.review.diff import Comparison
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
-from agent.surface import changes, findings
-from agent.surface.cli import main
+from agent.domain.review.host_diff import HostChange, StackChange
+from agent.domain.review.service_diff import Delta, ServiceChange
+from agent.surface.cli import check_report, diff_report, main
 
 NAME = "stacks/a b\n::error::x\x1b[2J\u2028%,:ö#1"
 
@@ -30,26 +29,26 @@ def comparison(path: str) -> Comparison:
 
 def test_a_finding_is_one_line_whatever_it_is_about() -> None:
     for form in ("text", "github"):
-        lines = findings.FORMATS[form](report(f"{NAME}:3")).split("\n")
+        lines = check_report.FORMATS[form](report(f"{NAME}:3")).split("\n")
         assert len(lines) == 2
         assert lines[1] == "1 error, 0 warnings (1 host, 1 stack)."
-    assert "\x1b" not in findings.as_text(report(NAME))
-    assert findings.as_github(report(f"{NAME}:3")).startswith(
+    assert "\x1b" not in check_report.as_text(report(NAME))
+    assert check_report.as_github(report(f"{NAME}:3")).startswith(
         "::error file=stacks/a b%0A%3A%3Aerror"
     )
 
 
 def test_code_scanning_gets_an_address() -> None:
     for name, uri in (("a b/ö%.env", "a%20b/%C3%B6%25.env"), ("a:b#c?", "a%3Ab%23c%3F")):
-        (result,) = json.loads(findings.as_sarif(report(f"{name}:3")))["runs"][0]["results"]
+        (result,) = json.loads(check_report.as_sarif(report(f"{name}:3")))["runs"][0]["results"]
         place = result["locations"][0]["physicalLocation"]
         assert place == {"artifactLocation": {"uri": uri}, "region": {"startLine": 3}}
 
 
 def test_a_comparison_is_as_many_lines_as_it_has_items() -> None:
-    plain = changes.as_text(comparison("stacks/web/a"))
-    assert changes.as_text(comparison(NAME)).count("\n") == plain.count("\n")
-    assert "\x1b" not in changes.as_text(comparison(NAME))
+    plain = diff_report.as_text(comparison("stacks/web/a"))
+    assert diff_report.as_text(comparison(NAME)).count("\n") == plain.count("\n")
+    assert "\x1b" not in diff_report.as_text(comparison(NAME))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,7 @@ def test_a_comparison_is_as_many_lines_as_it_has_items() -> None:
     ],
 )
 def test_a_comment_calls_nobody_and_holds_no_markup(path: str, shown: str) -> None:
-    assert f"- files: {shown}\n" in changes.as_markdown(comparison(path))
+    assert f"- files: {shown}\n" in diff_report.as_markdown(comparison(path))
 
 
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

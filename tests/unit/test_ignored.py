@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import ignored, layout
-from agent.domain.ignored import NAME, OVERRIDE
+from agent.domain.repository import ignored, layout
+from agent.domain.repository.ignored import NAME, OVERRIDE
 from tests.unit import builders
 
 WEB = "stacks/web/compose.yaml"

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import image_strings, images
 from agent.domain.errors import PermanentError
-from agent.domain.image_strings import Mention
+from agent.domain.repository import image_reference, image_refs_yaml
+from agent.domain.repository.image_refs_yaml import Mention
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PATH = "stacks/web/compose.yaml"
@@ -42,11 +42,11 @@ PATH = "stacks/web/compose.yaml"
 def test_parse(
     text: str, registry: str, repository: str, tag: str | None, digest: str | None
 ) -> None:
-    found = images.parse(text)
+    found = image_reference.parse(text)
     assert (found.registry, found.repository) == (registry, repository)
     assert (found.tag, found.digest) == (tag, digest)
     if digest is None:
-        assert images.pinned(found.at(DIGEST))
+        assert image_reference.pinned(found.at(DIGEST))
         assert found.at(DIGEST) == (text if tag else f"{text}:latest") + f"@{DIGEST}"
 
 
@@ -61,9 +61,9 @@ def test_parse(
 )  # fmt: skip
 def test_no_image(text: str) -> None:
     with pytest.raises(PermanentError) as caught:
-        images.parse(text)
+        image_reference.parse(text)
     assert caught.value.hint
-    assert not images.pinned(text)
+    assert not image_reference.pinned(text)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_no_image(text: str) -> None:
     ],
 )
 def test_pinned(text: str, expected: bool) -> None:
-    assert images.pinned(text) is expected
+    assert image_reference.pinned(text) is expected
 
 
 def test_unpinned_says_which_services_of_a_configuration() -> None:
@@ -93,13 +93,13 @@ def test_unpinned_says_which_services_of_a_configuration() -> None:
         "app": Mention("nginx:${TAG}", "c.yaml:7"),
         "web": Mention("nginx:1.27", "b.yaml:3"),
     }
-    assert str(images.unpinned(services, mentions, "site")) == (
+    assert str(image_reference.unpinned(services, mentions, "site")) == (
         f"c.yaml:7: app: nginx@{DIGEST} is not pinned by tag and digest; "
         "b.yaml:3: web: nginx:1.27 is not pinned by tag and digest "
         "(write the reference itself here, name:tag, where Renovate sees it too; then commitd pin; "
         "commitd pin site)"
     )
-    assert images.unpinned({"good": services["good"]}, {}, "site") is None
+    assert image_reference.unpinned({"good": services["good"]}, {}, "site") is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_unpinned_says_which_services_of_a_configuration() -> None:
     ],
 )
 def test_question(text: str, asked: str | None) -> None:
-    found = images.question(text)
+    found = image_reference.question(text)
     assert (found and found.asked_tag) == asked
 
 
@@ -130,7 +130,7 @@ def test_question(text: str, asked: str | None) -> None:
 )
 def test_what_only_a_person_can_pin(text: str, message: str, hint: str) -> None:
     with pytest.raises(PermanentError) as caught:
-        images.question(text)
+        image_reference.question(text)
     assert message in caught.value.message
     assert hint in (caught.value.hint or "")
 
@@ -158,7 +158,7 @@ def test_what_only_a_person_can_pin(text: str, message: str, hint: str) -> None:
     ],
 )
 def test_find(text: str, expected: list[tuple[str, int]]) -> None:
-    found = image_strings.find(text.encode(), PATH)
+    found = image_refs_yaml.find(text.encode(), PATH)
     assert found.images == tuple(Mention(image, f"{PATH}:{line}") for image, line in expected)
 
 
@@ -176,7 +176,7 @@ services:
   a: {extends: {file: base.yaml, service: a}}
   b: {extends: a}
 """
-    found = image_strings.find(text.encode(), PATH)
+    found = image_refs_yaml.find(text.encode(), PATH)
     assert found.followed == (
         Mention("stacks/web/more.yaml", f"{PATH}:2"),
         Mention("stacks/common/compose.yaml", f"{PATH}:3"),
@@ -205,7 +205,7 @@ services:
 )
 def test_files_that_cannot_be_read(text: str, where: str, message: str) -> None:
     with pytest.raises(PermanentError) as caught:
-        image_strings.find(text.encode(), PATH)
+        image_refs_yaml.find(text.encode(), PATH)
     assert caught.value.where == where
     assert message in caught.value.message
 
@@ -232,7 +232,7 @@ def test_files_that_cannot_be_read(text: str, where: str, message: str) -> None:
 def test_rewrite_keeps_the_style(before: str, after: str) -> None:
     wanted = {"nginx:1": f"nginx:1@{DIGEST}"}
     whole = "# nginx:1\nservices:\n  nginx:\n    {}\n    labels: [nginx:1]\n"
-    result = image_strings.rewrite(whole.format(before).encode(), PATH, wanted)
+    result = image_refs_yaml.rewrite(whole.format(before).encode(), PATH, wanted)
     assert result.decode() == whole.format(after.replace("NEW", wanted["nginx:1"]))
 
 
@@ -242,7 +242,7 @@ def test_rewrite_keeps_the_style(before: str, after: str) -> None:
 def test_a_spelling_that_cannot_be_changed_is_left(image: str) -> None:
     text = f"services:\n  a: {{image: other}}\n  b:\n    image: {image}\n"
     with pytest.raises(PermanentError, match="nginx:1 is spelled") as caught:
-        image_strings.rewrite(text.encode(), PATH, {"nginx:1": f"nginx:1@{DIGEST}"})
+        image_refs_yaml.rewrite(text.encode(), PATH, {"nginx:1": f"nginx:1@{DIGEST}"})
     assert caught.value.where == f"{PATH}:4"
 
 
@@ -295,18 +295,18 @@ def replaced(value: Any, wanted: dict[str, str]) -> Any:
 @given(content=files(), chosen=st.sets(NAMES))
 def test_a_rewrite_changes_the_images_and_nothing_else(content: bytes, chosen: set[str]) -> None:
     wanted = {name: f"NEW{index}" for index, name in enumerate(sorted(chosen))}
-    result = image_strings.rewrite(content, PATH, wanted)
+    result = image_refs_yaml.rewrite(content, PATH, wanted)
     restored = result
     for name, new in wanted.items():
         restored = restored.replace(new.encode(), name.encode())
     assert restored == content
     before, after = yaml.safe_load(content.decode("utf-8-sig")), yaml.safe_load(result)
     assert after["services"] == replaced(before, wanted)
-    assert image_strings.rewrite(result, PATH, wanted) == result
+    assert image_refs_yaml.rewrite(result, PATH, wanted) == result
 
 
 @given(content=files())
 def test_what_is_found_is_what_the_services_have(content: bytes) -> None:
-    found = {mention.text for mention in image_strings.find(content, PATH).images}
+    found = {mention.text for mention in image_refs_yaml.find(content, PATH).images}
     data = yaml.safe_load(content.decode("utf-8-sig"))
     assert found == {s["image"] for s in data["services"].values() if "image" in s}

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.domain import layout
+from agent.domain.adopt.scaffold import Source
 from agent.domain.errors import ConfigError
-from agent.domain.scaffold import Source
+from agent.domain.repository import layout
 from tests.unit.builders import revision, tree
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain import inline
+from agent.domain.compose import inline_configs
 
 MODEL = {
     "configs": {"c": {"content": "one"}, "e": {"environment": "E"}, "f": {"file": "/x"}},
@@ -16,7 +16,7 @@ def digest(*uses: str, e: str = "1", content: str = "one", salt: str = "a") -> s
         "configs": [{"source": use} for use in uses if use in MODEL["configs"]],
         "secrets": [{"source": use} for use in uses if use in MODEL["secrets"]],
     }
-    return inline.digest(service, model, {"E": e, "S": "secret"}.__getitem__, salt)
+    return inline_configs.digest(service, model, {"E": e, "S": "secret"}.__getitem__, salt)
 
 
 def test_what_compose_writes_into_a_container_is_told_apart_by_its_words() -> None:
@@ -41,4 +41,4 @@ def test_what_compose_writes_into_a_container_is_told_apart_by_its_words() -> No
     ],
 )
 def test_the_lines_that_define_a_variable(text: str, said: str) -> None:
-    assert inline.passage(text, "B") == said
+    assert inline_configs.passage(text, "B") == said

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.domain import interpolation
+from agent.domain.repository import interpolation
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import env_files, layout
 from agent.domain.errors import PermanentError
-from agent.domain.model import DesiredState, Stack, Tree, TreeEntry
+from agent.domain.repository import env_files, layout
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.repository.tree import Tree, TreeEntry
 from tests.unit.builders import revision, tree
 
 COMPOSE = "services:\n  web:\n    image: a:1@sha256:0\n"

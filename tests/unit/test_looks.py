@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import Journal
-from agent.control import looks
-from agent.control.looks import Looks
-from agent.control.remotes import Remotes
+from agent.adapters.state.journal import Journal
+from agent.control.source.remote_status import Remotes
+from agent.control.status import looks
+from agent.control.status.looks import Looks
 from agent.domain.errors import TransientError
-from agent.domain.facts import Look
-from agent.domain.model import Hold, Reason, Status
-from agent.domain.outcome import Action
-from agent.domain.source import Answer, Relation
+from agent.domain.outcome import Action, Reason, Status
+from agent.domain.reconcile.actions import Hold
+from agent.domain.source.decide import Answer, Relation
+from agent.domain.status.facts import Look
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import expected, namespaces
 from agent.domain.container import Container, CutOff
-from agent.domain.gate import Need
+from agent.domain.release import expected, namespaces
+from agent.domain.release.health import Need
 from tests.unit.builders import container, release, service
 
 STACK = release("s", services=[service("vpn"), replace(service("app"), joins=True)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agent.adapters import older_model
+from agent.adapters.compose import older_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

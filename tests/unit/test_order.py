@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import order
+from agent.domain.repository import dependencies
 
 NAMES = "abcdef"
 EDGES = st.dictionaries(st.sampled_from(NAMES), st.frozensets(st.sampled_from(NAMES)))
@@ -46,22 +46,22 @@ def test_what_cannot_be_put_in_order_is_said_of_the_stacks_to_blame(
     after: Mapping[str, str], faults: Mapping[str, str]
 ) -> None:
     """`x` is declared, but cannot be read."""
-    assert order.faults({k: tuple(v) for k, v in after.items()}, {*after, "x"}) == faults
+    assert dependencies.faults({k: tuple(v) for k, v in after.items()}, {*after, "x"}) == faults
 
 
 @given(EDGES)
 def test_who_has_no_fault_is_not_on_a_circle_and_needs_only_who_is_here(
     after: dict[str, AbstractSet[str]],
 ) -> None:
-    faults = order.faults(after, after.keys())
+    faults = dependencies.faults(after, after.keys())
     for name, needed in after.items():
         absent = not needed <= after.keys()
-        assert (name in faults) == (absent or name in order.reachable(needed, after))
+        assert (name in faults) == (absent or name in dependencies.reachable(needed, after))
 
 
 @given(EDGES)
 def test_reachable_ends_and_is_closed(after: dict[str, AbstractSet[str]]) -> None:
-    found = order.reachable("a", after)
+    found = dependencies.reachable("a", after)
     assert "a" in found
     assert all(after.get(name, set()) <= found for name in found)
 
@@ -78,4 +78,4 @@ def test_reachable_ends_and_is_closed(after: dict[str, AbstractSet[str]]) -> Non
 def test_what_others_need_goes_down_after_them(
     after: Mapping[str, tuple[str, ...]], turned: Mapping[str, tuple[str, ...]]
 ) -> None:
-    assert order.turned(after) == turned
+    assert dependencies.turned(after) == turned

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters import database
-from agent.adapters.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
-from agent.adapters.journal import Journal
+from agent.adapters.state import database
+from agent.adapters.state.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
+from agent.adapters.state.journal import Journal
 from agent.domain.errors import ConfigError
-from agent.domain.exempt import Suspension
-from agent.domain.model import Attempt, Cause
-from agent.domain.outcome import EvictionAction
+from agent.domain.outcome import Cause, EvictionAction
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.release.release import Attempt
 from tests.unit.builders import release
 
 

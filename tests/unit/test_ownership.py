@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import ownership
 from agent.domain.container import HOOK, ONEOFF, REPLACE, SWARM_TASK, Container
-from agent.domain.exempt import AllowRule, Exemptions, Pattern, Suspension
-from agent.domain.model import Protected, Reason
+from agent.domain.outcome import Reason
+from agent.domain.reconcile import ownership
+from agent.domain.reconcile.actions import ProtectionSet
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.repository.allow_rules import AllowRule, Pattern
 from tests.unit.builders import container
 
-PROTECTED = Protected({"web": frozenset({"app", "db"}), "new": None})
+PROTECTED = ProtectionSet({"web": frozenset({"app", "db"}), "new": None})
 NOBODY = Exemptions()
 
 

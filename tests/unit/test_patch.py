@@ -9,14 +9,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import census, dotenv, placeholders, yaml_edit
-from agent.domain.checks import patch, refused
-from agent.domain.checks.places import Places
 from agent.domain.errors import PermanentError
+from agent.domain.repository import dotenv, yaml_edit
+from agent.domain.review import placeholders, repository_scan
+from agent.domain.review.checks import patch, refused
+from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree
 
 if TYPE_CHECKING:
-    from agent.domain.snapshot import Snapshot
+    from agent.domain.repository.tree import Snapshot
 
 MAIN = "stacks/web/compose.yaml"
 COMPOSE = """\
@@ -39,8 +40,8 @@ services:
 def stack(files: dict[str, str]) -> tuple[Snapshot, Places]:
     """The stack ``web`` of a repository that holds nothing else."""
     contents = {path: text.encode() for path, text in files.items()}
-    taken = census.take(tree(files), contents, revision())
-    (found,) = [*taken.unused, *taken.faulty[census.NOWHERE]]
+    taken = repository_scan.take(tree(files), contents, revision())
+    (found,) = [*taken.unused, *taken.faulty[repository_scan.NOWHERE]]
     return taken.files, Places(taken.files, found)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from agent.domain import patience
-from agent.domain.gate import CRASHES, PATIENCE, Expected, Sight, Trouble, judge
-from agent.domain.health_check import HealthCheck
-from agent.domain.patience import Course
+from agent.domain.release import patience
+from agent.domain.release.health import CRASHES, PATIENCE, Expected, Sight, Trouble, judge
+from agent.domain.release.health_check import HealthCheck
+from agent.domain.release.patience import Course
 from tests.unit.builders import container
 
 STEADY_S = 5.0

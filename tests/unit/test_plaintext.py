@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.adapters.plaintext import PlaintextStore
+from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.domain.errors import PermanentError
 
 if TYPE_CHECKING:

@@ -7,23 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.domain import ownership
 from agent.domain.container import SWARM_TASK, WORKING_DIR, Container
-from agent.domain.exempt import Exemptions, Suspension
-from agent.domain.model import (
-    Attempt,
-    Cause,
-    Deploy,
-    Evict,
-    Plan,
-    Reason,
-    Release,
-    RemoveStack,
-    Stack,
-)
-from agent.domain.plan import grace_left, moved, plan, refusal
-from agent.domain.settings import Settings
-from agent.domain.situation import Situation, never_well, protected
+from agent.domain.outcome import Cause, Reason
+from agent.domain.reconcile import ownership
+from agent.domain.reconcile.actions import Deploy, Evict, Plan, RemoveStack
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.reconcile.host_state import HostState, never_well, protected
+from agent.domain.reconcile.plan import grace_left, moved, plan, refusal
+from agent.domain.release.release import Attempt, Release
+from agent.domain.repository.desired import Stack
+from agent.domain.repository.stack_settings import Settings
 from tests.unit.builders import (
     NOW,
     SHA,
@@ -394,7 +387,7 @@ class Host:
     attempts: dict[str, Attempt]
     cliff: frozenset[str] = field(default_factory=frozenset)
 
-    def look(self, basis: Situation) -> Situation:
+    def look(self, basis: HostState) -> HostState:
         return replace(
             basis,
             containers=tuple(self.containers.values()),
@@ -403,7 +396,7 @@ class Host:
             cliff=self.cliff,
         )
 
-    def plan(self, basis: Situation) -> Plan:
+    def plan(self, basis: HostState) -> Plan:
         """Plan, and write the holds down before anything is done."""
         todo = plan(self.look(basis))
         self.cliff = frozenset(h.subject for h in todo.holds if h.reason is Reason.CLIFF)
@@ -462,7 +455,7 @@ def rogues(draw: st.DrawFn, number: int) -> Container:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> Situation:
+def situations(draw: st.DrawFn) -> HostState:
     wanted = draw(st.dictionaries(st.sampled_from(NAMES), DIGESTS))
     applied = draw(st.dictionaries(st.sampled_from(NAMES), DIGESTS))
     made = [
@@ -497,13 +490,13 @@ def situations(draw: st.DrawFn) -> Situation:
     )
 
 
-def host_of(basis: Situation) -> Host:
+def host_of(basis: HostState) -> Host:
     return Host({c.id: c for c in basis.containers}, dict(basis.releases), dict(basis.attempts))
 
 
 @given(situations())
 @settings(max_examples=80)
-def test_after_a_plan_is_done_there_is_nothing_to_do(basis: Situation) -> None:
+def test_after_a_plan_is_done_there_is_nothing_to_do(basis: HostState) -> None:
     host = host_of(basis)
     todo = host.plan(basis)
     host.carry_out(todo)
@@ -515,7 +508,7 @@ def test_after_a_plan_is_done_there_is_nothing_to_do(basis: Situation) -> None:
 @given(situations(), st.data())
 @settings(max_examples=80)
 def test_an_agent_that_was_stopped_anywhere_ends_up_the_same(
-    basis: Situation, data: st.DataObject
+    basis: HostState, data: st.DataObject
 ) -> None:
     whole, stopped = host_of(basis), host_of(basis)
     todo = whole.plan(basis)
@@ -535,7 +528,7 @@ def test_an_agent_that_was_stopped_anywhere_ends_up_the_same(
 
 @given(situations())
 @settings(max_examples=80)
-def test_nothing_of_a_declared_stack_is_ever_ended(basis: Situation) -> None:
+def test_nothing_of_a_declared_stack_is_ever_ended(basis: HostState) -> None:
     todo = plan(basis)
     declared = {s.name: s for s in basis.desired.stacks}
     assert not {r.project for r in todo.removals} & basis.desired.names
@@ -550,7 +543,7 @@ def test_nothing_of_a_declared_stack_is_ever_ended(basis: Situation) -> None:
 
 @given(situations())
 @settings(max_examples=80)
-def test_in_doubt_nothing_is_ended_and_deploys_go_on(basis: Situation) -> None:
+def test_in_doubt_nothing_is_ended_and_deploys_go_on(basis: HostState) -> None:
     sure = replace(basis, doubt=None, desired=replace(basis.desired, list_faults=()))
     for unsure in (
         replace(basis, doubt="why"),
@@ -568,7 +561,7 @@ def test_in_doubt_nothing_is_ended_and_deploys_go_on(basis: Situation) -> None:
 
 @given(situations())
 @settings(max_examples=80)
-def test_before_enrolment_only_what_the_agent_deployed_is_ended(basis: Situation) -> None:
+def test_before_enrolment_only_what_the_agent_deployed_is_ended(basis: HostState) -> None:
     todo = plan(replace(basis, enrolled=False))
     assert todo.evictions == ()
     assert {r.project for r in todo.removals} <= {*basis.releases, *basis.attempts}
@@ -577,7 +570,7 @@ def test_before_enrolment_only_what_the_agent_deployed_is_ended(basis: Situation
 @given(situations())
 @settings(max_examples=80)
 def test_without_approval_no_plan_takes_down_everything_or_more_than_the_limit(
-    basis: Situation,
+    basis: HostState,
 ) -> None:
     todo = plan(replace(basis, approved=frozenset()))
     ended = {r.project for r in todo.removals} - never_well(basis)  # of which nothing runs
@@ -591,7 +584,7 @@ def test_without_approval_no_plan_takes_down_everything_or_more_than_the_limit(
 
 @given(situations(), st.data())
 def test_the_plan_does_not_depend_on_the_order_of_a_listing(
-    basis: Situation, data: st.DataObject
+    basis: HostState, data: st.DataObject
 ) -> None:
     shuffled = data.draw(st.permutations(basis.containers))
     todo = plan(basis)
@@ -602,7 +595,7 @@ def test_the_plan_does_not_depend_on_the_order_of_a_listing(
 
 
 @given(situations())
-def test_what_is_published_shields_all_that_the_plan_spares(basis: Situation) -> None:
+def test_what_is_published_shields_all_that_the_plan_spares(basis: HostState) -> None:
     shield = protected(basis)
     evicted = {e.container.id for e in plan(basis).evictions}
     for found in basis.containers:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.domain import policy
-from agent.domain.mentions import Kind, Variable
+from agent.domain.compose import policy
+from agent.domain.repository.compose_paths import Kind, Variable
 
 ROOT = "/var/lib/commitd/repo"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters import listeners
-from agent.domain import ports
-from agent.domain.ports import Listener, Port
+from agent.adapters.host import listeners
+from agent.domain.resources import ports
+from agent.domain.resources.ports import Listener, Port
 
 FAILED = "driver failed programming external connectivity on endpoint web-app-1 (0a1b): "
 

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from agent.adapters.compose import Compose
-from agent.adapters.engine import Engine
-from agent.adapters.git import Git
-from agent.adapters.journal import Journal
-from agent.adapters.repository import Repository
-from agent.control.adopt import Adopter
-from agent.control.preview import Preview
-from agent.control.provision import Provisioner
-from agent.control.rehearse import rehearse
-from agent.domain import layout
-from agent.domain.model import Deploy, Reason
+from agent.adapters.compose.compose import Compose
+from agent.adapters.engine.engine import Engine
+from agent.adapters.git.git import Git
+from agent.adapters.git.repository import Repository
+from agent.adapters.state.journal import Journal
+from agent.control.release.adoption import Adopter
+from agent.control.release.dry_run import rehearse
+from agent.control.release.preview import Preview
+from agent.control.stack.provision import Provisioner
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Deploy
+from agent.domain.repository import layout
 from tests.unit import builders
 
 if TYPE_CHECKING:
-    from agent.domain.model import DesiredState
+    from agent.domain.repository.desired import DesiredState
 
 SECRET = "hunter2hunter2"
 SEALED = "stacks/web/db.secret.env"

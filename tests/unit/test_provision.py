@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.domain import provision
 from agent.domain.container import CONFIG_HASH, PROJECT
-from agent.domain.provision import Declared, Kind
+from agent.domain.resources import provision
+from agent.domain.resources.provision import Declared, Kind
 
 NOTHING: dict[str, Any] = {"Options": None, "Labels": None, "Internal": False, "Attachable": False}
 

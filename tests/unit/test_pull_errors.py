@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.adapters.images import ImageError, RegistryBusyError, _meaning
+from agent.adapters.engine.images import ImageError, RegistryBusyError, _meaning
 from agent.domain.errors import CommitdError, TransientError
 
 IMAGE = "registry.example/app:1@sha256:{}"

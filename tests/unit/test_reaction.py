@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from agent.domain.container import CutOff
-from agent.domain.gate import Need
-from agent.domain.model import Reason
-from agent.domain.reaction import Step, sequence, sufficient
+from agent.domain.outcome import Reason
+from agent.domain.release.health import Need
+from agent.domain.release.reload import Step, sequence, sufficient
 
 A, B = ("stacks/s/conf/a", "1"), ("stacks/s/conf/b", "1")
 A2 = ("stacks/s/conf/a", "2")

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from agent.domain import fleet, recipients, sops_file, sops_rules
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Level
-from agent.domain.readers import Repository, keys
-from agent.domain.sealed import is_secret
+from agent.domain.recipients import audit
+from agent.domain.recipients import rules as sops_rules
+from agent.domain.recipients.access import Repository, keys
+from agent.domain.repository import fleet_policy
+from agent.domain.repository.secret_files import is_secret
+from agent.domain.sops import metadata
 
 MEDIA, EDGE, ADA, OLD = (f"age1{letter * 58}" for letter in "mexl")
 COMPOSE = "services:\n  app:\n    image: a:1@sha256:0\n"
@@ -58,7 +61,7 @@ GOOD: Mapping[str, str] = {
 def found(changes: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
     files = {**GOOD, **changes}
     raw = {path: text.encode() for path, text in files.items() if text is not None}
-    return [(f.level.value, f.where, f.message) for f in recipients.judge(raw)]
+    return [(f.level.value, f.where, f.message) for f in audit.judge(raw)]
 
 
 def test_a_repository_where_everybody_reads_what_they_need_is_good() -> None:
@@ -176,11 +179,11 @@ def test_what_a_stack_names_elsewhere_is_needed_as_well() -> None:
     ("changes", "level"),
     [
         ({}, "warning"),
-        ({fleet.FLEET_PATH: "recipients: warn"}, "warning"),
-        ({fleet.FLEET_PATH: "recipients: require"}, "error"),
-        ({fleet.path_for("edge"): "recipients: require"}, "error"),
-        ({fleet.path_for("media"): "recipients: require"}, "warning"),
-        ({fleet.FLEET_PATH: "nonsense: 1"}, "warning"),
+        ({fleet_policy.FLEET_PATH: "recipients: warn"}, "warning"),
+        ({fleet_policy.FLEET_PATH: "recipients: require"}, "error"),
+        ({fleet_policy.path_for("edge"): "recipients: require"}, "error"),
+        ({fleet_policy.path_for("media"): "recipients: require"}, "warning"),
+        ({fleet_policy.FLEET_PATH: "nonsense: 1"}, "warning"),
     ],
 )
 def test_policy_says_how_bad_it_is_to_read_too_much(changes: Mapping[str, str], level: str) -> None:
@@ -235,7 +238,7 @@ def test_keys_have_lines_and_remarks() -> None:
 def test_values_that_sops_did_not_write_are_seen(
     text: str, path: str, expected: tuple[tuple[str, int], ...]
 ) -> None:
-    file = sops_file.read(text.encode(), path)
+    file = metadata.read(text.encode(), path)
     assert file is not None
     assert file.plain == expected
 
@@ -249,8 +252,8 @@ def test_values_that_sops_did_not_write_are_seen(
     ],
 )  # fmt: skip
 def test_a_file_without_metadata_is_not_encrypted(text: str, path: str) -> None:
-    assert sops_file.read(text.encode(), path) is None
-    assert sops_file.read(b"\xff" + text.encode(), "a.pem") is None
+    assert metadata.read(text.encode(), path) is None
+    assert metadata.read(b"\xff" + text.encode(), "a.pem") is None
 
 
 @pytest.mark.parametrize(
@@ -264,7 +267,7 @@ def test_a_file_without_metadata_is_not_encrypted(text: str, path: str) -> None:
     ],
 )
 def test_keys_that_are_not_ages_are_seen(text: str, path: str) -> None:
-    file = sops_file.read(text.encode(), path)
+    file = metadata.read(text.encode(), path)
     assert file is not None
     assert file.others == ("pgp",)
 
@@ -273,20 +276,20 @@ def test_a_group_is_enough_where_the_file_says_so() -> None:
     groups = [{"age": [{"recipient": key, "enc": ""}]} for key in (MEDIA, ADA)]
     for own, needed in (({}, 2), ({"shamir_threshold": 1}, 1)):
         text = json.dumps({"sops": {"mac": "m", "key_groups": groups, **own}})
-        assert sops_file.read(text.encode(), "a.json") == sops_file.Sealed((MEDIA, ADA), needed)
+        assert metadata.read(text.encode(), "a.json") == metadata.Sealed((MEDIA, ADA), needed)
 
 
 @pytest.mark.parametrize("threshold", ["²", "0", "-1", "9" * 5000])
 def test_a_threshold_that_is_no_number_needs_all_groups(threshold: str) -> None:
     lines = [f"sops_key_groups__list_{n}__map_age__list_0__map_recipient={MEDIA}" for n in (0, 1)]
     text = "\n".join([*lines, "sops_mac=m", f"sops_shamir_threshold={threshold}"])
-    assert sops_file.read(text.encode(), "a.env") == sops_file.Sealed((MEDIA, MEDIA), 2)
+    assert metadata.read(text.encode(), "a.env") == metadata.Sealed((MEDIA, MEDIA), 2)
 
 
 @pytest.mark.parametrize("age", [5, "x", {"a": 1}, [5, {"recipient": ""}]])
 def test_recipients_that_are_no_list_are_nobodys(age: object) -> None:
     text = json.dumps({"sops": {"mac": "m", "age": age}})
-    assert sops_file.read(text.encode(), "a.json") == sops_file.Sealed(())
+    assert metadata.read(text.encode(), "a.json") == metadata.Sealed(())
 
 
 # --- .sops.yaml ---
@@ -371,5 +374,5 @@ def test_a_key_that_cannot_be_read_is_said_once() -> None:
 
 def test_findings_name_their_rule() -> None:
     files = {"host/a/stacks.yaml": b"[]", "global/x.secret.env": b"A=1", "global/age.pub": b"x"}
-    levels = {finding.rule: finding.level for finding in recipients.judge(files)}
+    levels = {finding.rule: finding.level for finding in audit.judge(files)}
     assert levels == {"host-key": Level.WARNING, "plain-secret": Level.ERROR}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.domain import redact
+from agent.domain.compose import redact
 
 # The mask's own characters are left out: a value that is a part of it cannot be told apart.
 LETTERS = st.characters(codec="utf-8", exclude_characters="[redact]")

@@ -8,11 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import layout, references
-from agent.domain.model import DesiredState, Fault
-from agent.domain.referenced import References
-from agent.domain.references import MAX_FILES, MAX_LEVELS
-from agent.domain.snapshot import Snapshot
+from agent.domain.finding import Fault
+from agent.domain.repository import layout, references
+from agent.domain.repository.desired import DesiredState
+from agent.domain.repository.referenced import References
+from agent.domain.repository.references import MAX_FILES, MAX_LEVELS
+from agent.domain.repository.tree import Snapshot
 from tests.unit.builders import revision, tree
 
 MAIN = "stacks/web/compose.yaml"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import refs
 from agent.domain.errors import UnreachableError
-from agent.domain.refs import BadAnswerError, Said, Script, Talk, Version2
-from agent.domain.source import Answer
+from agent.domain.source import git_protocol
+from agent.domain.source.decide import Answer
+from agent.domain.source.git_protocol import BadAnswerError, RefAnswer, Script, Session, Version2
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 LONG = "d" * 64
@@ -40,15 +40,15 @@ def listing(*lines: str) -> bytes:
 
 GIT = v2("agent=git/2.39.5", "ls-refs=unborn", "fetch=shallow wait-for-done", "object-format=sha1")
 SERVICE = line("# service=git-upload-pack\n") + FLUSH
-HEAD_A = Said(Answer.HEAD, A)
-NO_BRANCH, EMPTY = Said(Answer.NO_BRANCH), Said(Answer.EMPTY)
+HEAD_A = RefAnswer(Answer.HEAD, A)
+NO_BRANCH, EMPTY = RefAnswer(Answer.NO_BRANCH), RefAnswer(Answer.EMPTY)
 
 
 def converse(
     script: Script[Any], turns: Iterable[bytes], cut: Callable[[bytes], list[bytes]]
 ) -> Any:
     """Play a server that says each of `turns` once it has been asked, in pieces."""
-    talk = Talk(script)
+    talk = Session(script)
     for turn in turns:
         for piece in cut(turn):
             talk.feed(piece)
@@ -63,7 +63,7 @@ def bytewise(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
-CONVERSATIONS: dict[str, tuple[tuple[bytes, ...], Said]] = {
+CONVERSATIONS: dict[str, tuple[tuple[bytes, ...], RefAnswer]] = {
     "v0": ((v0(f"{A} HEAD", f"{A} refs/heads/main", f"{B} refs/heads/maintenance"),), HEAD_A),
     "v0, the branch is first": ((v0(f"{A} refs/heads/main"),), HEAD_A),
     "v0, tags and their commits": (
@@ -78,7 +78,7 @@ CONVERSATIONS: dict[str, tuple[tuple[bytes, ...], Said]] = {
     "v0, shallow": ((v0(f"{A} refs/heads/main", f"shallow {B}"),), HEAD_A),
     "v0, sha256": (
         (v0(f"{LONG} refs/heads/main", capabilities="object-format=sha256"),),
-        Said(Answer.HEAD, LONG),
+        RefAnswer(Answer.HEAD, LONG),
     ),
     "v1": ((line("version 1\n") + v0(f"{A} refs/heads/main"),), HEAD_A),
     "v2": ((GIT, listing(f"{A} refs/heads/main")), HEAD_A),
@@ -94,7 +94,7 @@ CONVERSATIONS: dict[str, tuple[tuple[bytes, ...], Said]] = {
     "v2, no format named": ((v2("ls-refs"), listing(f"{A} refs/heads/main")), HEAD_A),
     "v2, sha256": (
         (v2("ls-refs", "object-format=sha256"), listing(f"{LONG} refs/heads/main")),
-        Said(Answer.HEAD, LONG),
+        RefAnswer(Answer.HEAD, LONG),
     ),
 }
 
@@ -103,7 +103,7 @@ CONVERSATIONS: dict[str, tuple[tuple[bytes, ...], Said]] = {
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_conversation_over_a_stream(name: str, cut: Callable[[bytes], list[bytes]]) -> None:
     turns, expected = CONVERSATIONS[name]
-    assert converse(refs.over_stream("main"), turns, cut) == expected
+    assert converse(git_protocol.over_stream("main"), turns, cut) == expected
 
 
 @given(st.sampled_from(sorted(CONVERSATIONS)), st.data())
@@ -114,7 +114,7 @@ def test_any_chunking_gives_the_same_answer(name: str, data: st.DataObject) -> N
         places = sorted(data.draw(st.sets(st.integers(0, len(turn)))))
         return [turn[i:j] for i, j in zip([0, *places], [*places, len(turn)], strict=True)]
 
-    assert converse(refs.over_stream("main"), turns, cut) == expected
+    assert converse(git_protocol.over_stream("main"), turns, cut) == expected
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
@@ -122,7 +122,7 @@ def test_truncation_at_every_offset_is_refused(name: str) -> None:
     turns, _ = CONVERSATIONS[name]
     for number, turn in enumerate(turns):
         for offset in range(len(turn)):
-            talk = Talk(refs.over_stream("main"))
+            talk = Session(git_protocol.over_stream("main"))
             for earlier in turns[:number]:
                 talk.feed(earlier)
             talk.feed(turn[:offset])
@@ -132,7 +132,7 @@ def test_truncation_at_every_offset_is_refused(name: str) -> None:
 
 
 def test_what_is_sent() -> None:
-    talk = Talk(refs.over_stream("main"))
+    talk = Session(git_protocol.over_stream("main"))
     assert talk.opening == b""
     assert talk.feed(GIT[:-1]) == b""
     assert talk.feed(GIT[-1:]) == (
@@ -146,12 +146,12 @@ def test_what_is_sent() -> None:
 
 
 def test_a_request_repeats_only_what_the_server_named() -> None:
-    plain = refs.ls_refs("main", Version2(), wide=False)
+    plain = git_protocol.ls_refs("main", Version2(), wide=False)
     assert b"agent" not in plain
     assert b"object-format" not in plain
 
 
-HTTP: dict[str, tuple[bytes, Said | Version2]] = {
+HTTP: dict[str, tuple[bytes, RefAnswer | Version2]] = {
     "v0": (SERVICE + v0(f"{A} refs/heads/main"), HEAD_A),
     "v0, empty": (SERVICE + v0(f"{ZERO} capabilities^{{}}"), EMPTY),
     "v1": (SERVICE + line("version 1\n") + v0(f"{A} refs/heads/main"), HEAD_A),
@@ -168,13 +168,13 @@ HTTP: dict[str, tuple[bytes, Said | Version2]] = {
 @pytest.mark.parametrize("name", HTTP)
 def test_an_advertisement_over_http(name: str, cut: Callable[[bytes], list[bytes]]) -> None:
     said, expected = HTTP[name]
-    assert converse(refs.advertised("main", smart_http=True), [said], cut) == expected
+    assert converse(git_protocol.advertised("main", smart_http=True), [said], cut) == expected
 
 
 @pytest.mark.parametrize("wide", [True, False])
 def test_a_listing_over_http(wide: bool) -> None:
-    def answer(said: bytes) -> Said:
-        talk = Talk(refs.listed("main", Version2(), wide=wide))
+    def answer(said: bytes) -> RefAnswer:
+        talk = Session(git_protocol.listed("main", Version2(), wide=wide))
         assert talk.feed(said) == b""
         return talk.end()
 
@@ -233,19 +233,19 @@ LIES: dict[str, tuple[bytes, ...]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_lies_are_refused(name: str) -> None:
     with pytest.raises(BadAnswerError):
-        converse(refs.over_stream("main"), LIES[name], whole)
+        converse(git_protocol.over_stream("main"), LIES[name], whole)
 
 
 def test_over_http_versions_0_and_1_begin_with_the_service() -> None:
     for said in (v0(f"{A} refs/heads/main"), SERVICE[:-4] + v0(f"{A} HEAD"), FLUSH):
         with pytest.raises(BadAnswerError):
-            converse(refs.advertised("main", smart_http=True), [said], whole)
+            converse(git_protocol.advertised("main", smart_http=True), [said], whole)
 
 
 def test_the_longest_line_is_read_and_the_budget_ends_it() -> None:
-    longest = line(b"x=" + b"y" * (refs.MAX_LINE - 6))
-    assert len(longest) == refs.MAX_LINE
-    talk = Talk(refs.over_stream("main"))
+    longest = line(b"x=" + b"y" * (git_protocol.MAX_LINE - 6))
+    assert len(longest) == git_protocol.MAX_LINE
+    talk = Session(git_protocol.over_stream("main"))
     talk.feed(line("version 2\n"))
     for _ in range(15):
         talk.feed(longest)
@@ -254,7 +254,7 @@ def test_the_longest_line_is_read_and_the_budget_ends_it() -> None:
 
 
 def test_no_line_is_awaited_that_cannot_be() -> None:
-    talk = Talk(refs.over_stream("main"), budget=100)
+    talk = Session(git_protocol.over_stream("main"), budget=100)
     with pytest.raises(BadAnswerError, match="longer than 100 bytes"):
         talk.feed(b"x" * 101)
 
@@ -262,29 +262,34 @@ def test_no_line_is_awaited_that_cannot_be() -> None:
 @pytest.mark.parametrize("turns", [(), (GIT,), (GIT, FLUSH)])
 def test_an_error_of_the_server_is_told_in_its_words(turns: tuple[bytes, ...]) -> None:
     with pytest.raises(UnreachableError) as caught:
-        converse(refs.over_stream("main"), [*turns, line("ERR no such repository\n")], whole)
+        converse(
+            git_protocol.over_stream("main"), [*turns, line("ERR no such repository\n")], whole
+        )
     assert not isinstance(caught.value, BadAnswerError)
     assert str(caught.value) == "the server says: no such repository"
 
 
 def test_the_words_of_a_stranger_are_cleaned_and_shortened() -> None:
-    said = refs.plain(b"one\r\ntwo\x1b[2J \xff\xe2\x80\xae three\0" + b"x" * 60000)
+    said = git_protocol.plain(b"one\r\ntwo\x1b[2J \xff\xe2\x80\xae three\0" + b"x" * 60000)
     assert said.startswith("one two [2J � three x")
     assert said.isprintable()
-    assert len(said) <= refs.TEXT_MAX + 1
+    assert len(said) <= git_protocol.TEXT_MAX + 1
 
 
 @given(st.binary(max_size=2000))
 def test_the_words_of_a_stranger_are_always_one_short_line(raw: bytes) -> None:
-    said = refs.plain(raw)
+    said = git_protocol.plain(raw)
     assert said == "" or said.isprintable()
-    assert len(said) <= refs.TEXT_MAX + 1
+    assert len(said) <= git_protocol.TEXT_MAX + 1
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
 def test_arbitrary_bytes_never_crash_and_are_never_an_answer(pieces: list[bytes]) -> None:
-    for script in (refs.over_stream("main"), refs.advertised("main", smart_http=True)):
-        talk: Talk[Any] = Talk(script)
+    for script in (
+        git_protocol.over_stream("main"),
+        git_protocol.advertised("main", smart_http=True),
+    ):
+        talk: Session[Any] = Session(script)
         try:
             for piece in pieces:
                 talk.feed(piece)
@@ -309,7 +314,7 @@ PIECES = st.lists(
 
 @given(PIECES)
 def test_pieces_of_protocol_in_any_order_give_a_sound_answer_or_none(pieces: list[bytes]) -> None:
-    talk = Talk(refs.over_stream("main"))
+    talk = Session(git_protocol.over_stream("main"))
     try:
         for piece in pieces:
             talk.feed(piece)
@@ -328,7 +333,7 @@ def test_one_wrong_byte_gives_a_sound_answer_or_none(name: str, data: st.DataObj
     number = data.draw(st.integers(0, len(turns) - 1))
     turn = bytearray(turns[number])
     turn[data.draw(st.integers(0, len(turn) - 1))] = data.draw(st.integers(0, 255))
-    talk = Talk(refs.over_stream("main"))
+    talk = Session(git_protocol.over_stream("main"))
     try:
         for each in (*turns[:number], bytes(turn), *turns[number + 1 :]):
             talk.feed(each)

@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.adapters.journal import Journal
+from agent.adapters.state.journal import Journal
 from agent.control.upgrade import complete
-from agent.domain.model import Service
+from agent.domain.release.release import Service
 from tests.unit.builders import release, tree
 
 if TYPE_CHECKING:

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import removal
 from agent.domain.container import KEPT_PREFIX, WORKING_DIR
-from agent.domain.exempt import Exemptions, Suspension
-from agent.domain.model import Cause, Hold, Plan, Reason, Release, RemoveStack, Stack
-from agent.domain.plan import plan
-from agent.domain.situation import Situation, protected
+from agent.domain.outcome import Cause, Reason
+from agent.domain.reconcile import removal
+from agent.domain.reconcile.actions import Hold, Plan, RemoveStack
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.reconcile.host_state import HostState, protected
+from agent.domain.reconcile.plan import plan
+from agent.domain.release.release import Release
+from agent.domain.repository.desired import Stack
 from tests.unit.builders import (
     NOW,
     SHA,
@@ -139,7 +142,7 @@ NOT_YET = [
 
 
 @pytest.mark.parametrize("now", NOT_YET)
-def test_the_old_one_stays_while_the_new_one_is_not_about_to_start(now: Situation) -> None:
+def test_the_old_one_stays_while_the_new_one_is_not_about_to_start(now: HostState) -> None:
     todo = plan(now)
     assert (todo.deploys, todo.removals, todo.evictions) == ((), (), ())
     (hold,) = [each for each in todo.holds if each.subject == "a"]
@@ -151,7 +154,7 @@ def test_the_old_one_stays_while_the_new_one_is_not_about_to_start(now: Situatio
 
 @pytest.mark.parametrize("now", [RENAME, *NOT_YET])
 @pytest.mark.parametrize("order", ["approve", "trailer"])
-def test_a_person_lets_the_old_one_go_first(now: Situation, order: str) -> None:
+def test_a_person_lets_the_old_one_go_first(now: HostState, order: str) -> None:
     if order == "approve":
         now = replace(now, approved=frozenset({SHA}))
     else:

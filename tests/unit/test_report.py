@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.domain import report
-from agent.domain.model import Reason
+from agent.domain.outcome import Reason
+from agent.domain.status import report
 from tests import schemas
 from tests.unit.builders import SHA, container, release, service
 from tests.unit.judged import GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold

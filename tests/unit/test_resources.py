@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.domain import resources
 from agent.domain.container import PROJECT
+from agent.domain.resources import options as resources
 
 LABELS = {PROJECT: "s", "com.docker.compose.network": "default"}
 IPAM = {"Driver": "default", "Options": None, "Config": [{"Subnet": "172.18.0.0/16"}]}

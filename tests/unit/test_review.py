@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.domain import scaffold
+from agent.domain.adopt import scaffold
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 OTHER = "sha256:" + "f" * 64

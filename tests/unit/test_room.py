@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.domain import room
-from agent.domain.room import Holding, Kind
+from agent.domain.resources import exclusive
+from agent.domain.resources.exclusive import Holding, Kind
 
 
 def _wanted(service: dict[str, Any], *, scale: int = 1) -> set[str]:
@@ -13,7 +13,7 @@ def _wanted(service: dict[str, Any], *, scale: int = 1) -> set[str]:
         "services": {"new": service},
         "networks": {"back": {"name": "web_back"}, "front": None},
     }
-    found = room.wanted("web", "new", scale, model)
+    found = exclusive.wanted("web", "new", scale, model)
     return {f"{each} {each.where}".strip() for each in found} - {"container name web-new-1"}
 
 
@@ -45,10 +45,10 @@ def test_a_service_wants_what_its_file_says_exactly(
 
 def test_the_names_of_its_containers_are_its_own_or_made_by_compose() -> None:
     model: dict[str, Any] = {"services": {"new": {}, "named": {"container_name": "web"}}}
-    two = room.wanted("web", "new", 2, model)
+    two = exclusive.wanted("web", "new", 2, model)
     assert {each.value for each in two} == {"web-new-1", "web-new-2"}
-    assert room.wanted("web", "named", 1, model) == {Holding(Kind.NAME, "web")}
-    assert room.wanted("web", "named", 0, model) == frozenset()
+    assert exclusive.wanted("web", "named", 1, model) == {Holding(Kind.NAME, "web")}
+    assert exclusive.wanted("web", "named", 0, model) == frozenset()
 
 
 def _raw(*, running: bool) -> dict[str, Any]:
@@ -79,6 +79,6 @@ def _raw(*, running: bool) -> dict[str, Any]:
     ],
 )
 def test_who_runs_is_in_the_way_of_who_wants_the_same(wants: Holding, meets: bool) -> None:
-    assert bool(room.in_the_way(room.had(_raw(running=True)), {wants})) is meets
-    stopped = room.in_the_way(room.had(_raw(running=False)), {wants})
+    assert bool(exclusive.in_the_way(exclusive.had(_raw(running=True)), {wants})) is meets
+    stopped = exclusive.in_the_way(exclusive.had(_raw(running=False)), {wants})
     assert bool(stopped) is (meets and wants.kind is Kind.NAME)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.domain.container import KEPT_PREFIX, ONEOFF, PROJECT, SERVICE, WORKING_DIR
-from agent.domain.exempt import Suspension
+from agent.domain.reconcile.exemptions import Suspension
 from tests.unit.builders import STACKS_DIR
 from tests.unit.worlds import ANONYMOUS, Agent, Commit, World, hand_back, stack
 

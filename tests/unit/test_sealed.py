@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain import layout, sealed
-from agent.domain.model import DesiredState, Stack
+from agent.domain.repository import layout, secret_files
+from agent.domain.repository.desired import DesiredState, Stack
 from tests.unit import builders
 
 SEALED = "A=ENC[x]\nsops_mac=ENC[x]\n"
@@ -44,8 +44,8 @@ def _stack(files: dict[str, str]) -> Stack:
     ],
 )
 def test_the_name_says_what_is_secret_and_of_which_format(path: str, kind: str | None) -> None:
-    assert sealed.is_secret(path) is (kind is not None)
-    assert kind is None or sealed.sops_type(path) == kind
+    assert secret_files.is_secret(path) is (kind is not None)
+    assert kind is None or secret_files.sops_type(path) == kind
 
 
 def test_a_stack_needs_its_own_secrets_and_those_that_it_names() -> None:
@@ -171,7 +171,7 @@ def test_an_owner_that_means_nothing_is_said_with_its_line(
 def test_values_are_not_to_be_shown_and_names_may_be(
     path: str, plaintext: bytes, words: list[str]
 ) -> None:
-    assert sealed.words(path, plaintext) == words
+    assert secret_files.words(path, plaintext) == words
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,11 @@ def test_values_are_not_to_be_shown_and_names_may_be(
 def test_values_are_known_as_they_stand_in_the_file(
     path: str, plaintext: bytes, words: list[str]
 ) -> None:
-    assert sealed.words(path, plaintext) == words
+    assert secret_files.words(path, plaintext) == words
 
 
 def test_a_secret_that_expands_without_end_is_not_followed_to_the_end() -> None:
     bomb = "a0: &a0 [x, x]\n" + "".join(
         f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)
     )
-    assert len(sealed.words("a.secret.yaml", bomb.encode())) == 60
+    assert len(secret_files.words("a.secret.yaml", bomb.encode())) == 60

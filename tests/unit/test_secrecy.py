@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.secrecy import looks_secret
+from agent.domain.sops.heuristics import looks_secret
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.domain import secret_access
+from agent.domain.sops import unreadable
 
 MINE, OLD, A, B = (f"age1{name}{'q' * 54}" for name in ("mine", "oldk", "aaaa", "bbbb"))
 PATH = "stacks/web/a.secret.key"
@@ -19,7 +19,7 @@ def _file(*recipients: str, **more: Any) -> bytes:
 
 
 def _said(content: bytes, own: tuple[str, ...] = (MINE,), *, others: bool = False) -> str:
-    return str(secret_access.refusal(content, PATH, own, others=others))
+    return str(unreadable.refusal(content, PATH, own, others=others))
 
 
 def test_a_host_that_is_no_recipient_hears_its_key_and_whose_the_file_is() -> None:

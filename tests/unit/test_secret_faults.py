@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from agent.domain import secret_faults, sops_file, sops_scope
+from agent.domain.repository import encryption_faults
+from agent.domain.sops import metadata, scope
 
 ENV, YAML, JSON, KEY = (f"stacks/web/x.secret.{end}" for end in ("env", "yaml", "json", "key"))
 DOTENV = "A=ENC[x]\nsops_lastmodified=2026\nsops_mac=ENC[m]\n"
@@ -16,7 +17,7 @@ INI = "[s]\na = ENC[x]\n[sops]\nmac = m\n"
 
 
 def _fault(content: str, path: str) -> str | None:
-    err = secret_faults.fault(content.encode(), path)
+    err = encryption_faults.fault(content.encode(), path)
     return None if err is None else str(err)
 
 
@@ -103,7 +104,7 @@ def test_a_file_in_which_nothing_is_encrypted_is_in_the_clear(rule: str, said: s
 def test_values_that_are_all_called_unencrypted_are_meant_to_be_read() -> None:
     text = "A_unencrypted=x\nB=\nTOKEN_unencrypted=y\nsops_mac=m\n"
     assert _fault(text, ENV) is None
-    file = sops_file.read(text.encode(), ENV)
+    file = metadata.read(text.encode(), ENV)
     assert file is not None
     assert (file.plain, file.unprotected) == ((), None)
 
@@ -135,7 +136,7 @@ def test_values_that_are_all_called_unencrypted_are_meant_to_be_read() -> None:
 def test_a_rule_is_applied_as_sops_does_or_not_at_all(
     rule: str, text: str, names: tuple[str, ...], expected: bool | None
 ) -> None:
-    assert sops_scope.of({rule: text}).encrypts(names, None) is expected
+    assert scope.of({rule: text}).encrypts(names, None) is expected
 
 
 def test_comments_decide_for_the_value_behind_them() -> None:
@@ -146,18 +147,18 @@ def test_comments_decide_for_the_value_behind_them() -> None:
     }
     for rule, expected in rules.items():
         text = "\n".join([*lines, f"sops_{rule}=open"])
-        file = sops_file.read(text.encode(), ENV)
+        file = metadata.read(text.encode(), ENV)
         assert file is not None
         assert [name for name, _ in file.plain] == expected
     nested = "# open\na: x\nb: ENC[y]\nsops: {mac: m, unencrypted_comment_regex: %s}\n"
     for pattern, told in (("open", ()), ("never", (("a", 2),))):
-        file = sops_file.read((nested % pattern).encode(), YAML)
+        file = metadata.read((nested % pattern).encode(), YAML)
         assert file is not None
         assert file.plain == told
 
 
 def test_what_looks_secret_and_is_left_in_the_clear_by_rule_is_known() -> None:
     text = "TOKEN=hunter2\nHOST=x\nPASSWORD=ENC[x]\nsops_mac=m\nsops_encrypted_regex=PASS\n"
-    file = sops_file.read(text.encode(), ENV)
+    file = metadata.read(text.encode(), ENV)
     assert file is not None
     assert (file.plain, file.exposed, file.unprotected) == ((), (("TOKEN", 1),), None)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 import anyio
 import pytest
 
-from agent.adapters.journal import Journal
-from agent.adapters.plaintext import PlaintextStore
-from agent.control.secrets import SecretKeeper, no_key
+from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state.journal import Journal
+from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.domain.errors import TransientError
-from agent.domain.layout import plaintext_path
-from agent.domain.model import EnvFile, Reason
-from agent.domain.settings import ALL, Settings
+from agent.domain.outcome import Reason
+from agent.domain.repository.desired import EnvFile
+from agent.domain.repository.layout import plaintext_path
+from agent.domain.repository.stack_settings import ALL, Settings
 from tests.unit import builders
 
 if TYPE_CHECKING:

@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain import documents, settings
+from agent.domain import documents
 from agent.domain.errors import PermanentError
-from agent.domain.settings import HEALTH_TIMEOUT_S, Settings
+from agent.domain.repository import stack_settings
+from agent.domain.repository.stack_settings import HEALTH_TIMEOUT_S, Settings
 
 FILE = "stacks/web/compose.yaml"
 SERVICES = ("web", "worker")
 
 
 def read(text: str, services: tuple[str, ...] = SERVICES) -> Settings:
-    return settings.read(documents.load(text.encode(), FILE), services)
+    return stack_settings.read(documents.load(text.encode(), FILE), services)
 
 
 @pytest.mark.parametrize(

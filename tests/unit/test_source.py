@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.domain import source
-from agent.domain.source import Accept, Ancestry, Answer, Head, Relation, Stay, Wait
+from agent.domain.source import decide
+from agent.domain.source.decide import Accept, Ancestry, Answer, Head, Relation, Stay, Wait
 
 # a ── b ── c ── d        the line that is followed
 #       └── x ── y        the line somebody rewrote it to
@@ -30,7 +30,7 @@ def down(remote: str = "gitea", last: str | None = None) -> Head:
     return Head(remote, Answer.DOWN, error="timed out", last=last)
 
 
-def kind(decision: source.Decision) -> tuple[str, str | None]:
+def kind(decision: decide.Decision) -> tuple[str, str | None]:
     match decision:
         case Accept(sha=sha, rewrite=rewrite):
             return ("rewrite" if rewrite else "accept"), sha
@@ -88,7 +88,7 @@ def kind(decision: source.Decision) -> tuple[str, str | None]:
 def test_a_host_moves_forward_only(
     heads: list[Head], applied: str | None, expected: tuple[str, str | None]
 ) -> None:
-    assert kind(source.decide(heads, LINE, applied)) == expected
+    assert kind(decide.decide(heads, LINE, applied)) == expected
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_host_moves_forward_only(
 def test_a_person_accepts_one_rewritten_commit_and_no_other(
     heads: list[Head], applied: str, approved: str, expected: tuple[str, str | None]
 ) -> None:
-    assert kind(source.decide(heads, LINE, applied, approved=frozenset({approved}))) == expected
+    assert kind(decide.decide(heads, LINE, applied, approved=frozenset({approved}))) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,19 +122,19 @@ def test_a_person_accepts_one_rewritten_commit_and_no_other(
 def test_a_host_that_follows_any_history_follows_the_preferred_remote(
     heads: list[Head], applied: str, expected: tuple[str, str | None]
 ) -> None:
-    assert kind(source.decide(heads, LINE, applied, follow=True)) == expected
+    assert kind(decide.decide(heads, LINE, applied, follow=True)) == expected
 
 
 def test_two_stale_remotes_on_merged_branches_do_not_wait_for_a_person() -> None:
     merged = Ancestry(frozenset({("l", "m"), ("r", "m")}))
-    decision = source.decide([at("l"), at("r", "github")], merged, "m")
+    decision = decide.decide([at("l"), at("r", "github")], merged, "m")
     assert decision == Stay("gitea is behind what is applied here")
 
 
 def test_what_is_not_followed_is_explained() -> None:
-    silent = source.decide([down(), Head("github", Answer.EMPTY)], LINE, "b")
+    silent = decide.decide([down(), Head("github", Answer.EMPTY)], LINE, "b")
     assert silent == Stay("gitea: timed out; github: empty")
-    alone = source.decide([at("x")], LINE, "c")
+    alone = decide.decide([at("x")], LINE, "c")
     assert isinstance(alone, Wait)
     assert "commitd approve x" in alone.detail
 
@@ -146,7 +146,7 @@ def test_a_remote_without_the_branch_is_named_with_it() -> None:
         Head("two", Answer.NO_BRANCH, last="0123456789"),
         Head("three", Answer.EMPTY),
     ]
-    assert source.absent(heads, "main") == [
+    assert decide.absent(heads, "main") == [
         ("two", "there is no branch 'main'; it showed 0123456 before"),
         ("three", "the repository is empty, without a branch 'main'"),
     ]
@@ -224,7 +224,7 @@ def test_an_applied_commit_never_loses_an_ancestor(story: tuple[Dag, list[list[H
     dag, rounds = story
     applied: str | None = None
     for heads in rounds:
-        decision = source.decide(heads, dag.ancestry, applied)
+        decision = decide.decide(heads, dag.ancestry, applied)
         match decision:
             case Accept(sha=sha, remote=remote, rewrite=rewrite):
                 assert (sha, remote) in {(head.sha, head.remote) for head in heads}
@@ -250,7 +250,7 @@ def test_a_new_commit_that_nobody_contradicts_is_applied(
         shown = {head.sha for head in heads if head.sha}
         for applied in sorted(dag.before):
             if len(shown) == 1 and applied in dag.before[min(shown)]:
-                decision = source.decide(heads, dag.ancestry, applied)
+                decision = decide.decide(heads, dag.ancestry, applied)
                 assert kind(decision) == ("accept", min(shown))
 
 
@@ -274,8 +274,8 @@ def test_every_combination_of_answers_has_a_decision(
     follow: bool,
     approved: frozenset[str],
 ) -> None:
-    decision = source.decide(heads, Ancestry(pairs), applied, follow=follow, approved=approved)
+    decision = decide.decide(heads, Ancestry(pairs), applied, follow=follow, approved=approved)
     assert isinstance(decision, Accept | Stay | Wait)
-    assert decision == source.decide(
+    assert decision == decide.decide(
         heads, Ancestry(pairs), applied, follow=follow, approved=approved
     )

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import held, stack_state
 from agent.domain.container import Container
-from agent.domain.exempt import Suspension
-from agent.domain.facts import Facts
-from agent.domain.model import Reason
-from agent.domain.stack_state import StackState
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.status import held, stack_state
+from agent.domain.status.facts import Facts
+from agent.domain.status.stack_state import StackState
 from tests.unit.builders import SHA, attempt, container, release, service
 from tests.unit.judged import GITEA, action, facts, hold
 

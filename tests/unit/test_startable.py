@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain import startable
+from agent.domain.release import startable
 from tests.unit.builders import container
 
 MINE = replace(

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from agent.domain.container import WORKING_DIR, Container
-from agent.domain.exempt import Exemptions, Suspension
-from agent.domain.model import Evict, Hold, Plan, Reason, Spare
-from agent.domain.plan import plan
-from agent.domain.situation import Situation, protected
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Evict, Exempt, Hold, Plan
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.reconcile.host_state import HostState, protected
+from agent.domain.reconcile.plan import plan
 from tests.unit.builders import (
     NOW,
     STACKS_DIR,
@@ -28,7 +29,7 @@ HAND = Suspension("a", None, "", SINCE)
 HELD = Hold("a", Reason.SUSPENDED, "until it is resumed")
 
 
-def suspended(basis: Situation, *names: str | None) -> Situation:
+def suspended(basis: HostState, *names: str | None) -> HostState:
     suspensions = tuple(replace(HAND, stack=name) for name in names)
     return replace(basis, exemptions=Exemptions(suspensions=suspensions))
 
@@ -68,7 +69,7 @@ def test_what_runs_in_a_suspended_project_is_spared(stranger: Container, declare
     assert todo.empty
     assert todo.holds == (HELD,)
     if declared == "z":
-        assert todo.spared == (Spare(stranger, "it is suspended"),)
+        assert todo.spared == (Exempt(stranger, "it is suspended"),)
 
 
 def test_a_project_of_this_checkout_that_is_suspended_is_not_taken_down() -> None:

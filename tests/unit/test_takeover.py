@@ -7,10 +7,10 @@ from typing import Any
 
 import anyio
 
-from agent.adapters.clone import Clone
-from agent.control.adopted_secrets import AdoptedSecrets
-from agent.control.takeover import Draft, Taken, Takeover
-from agent.domain.conversion import Converted
+from agent.adapters.clone.clone import Clone
+from agent.control.adopt.adopt import Draft, Taken, Takeover
+from agent.control.adopt.adopted_secrets import AdoptedSecrets
+from agent.domain.adopt.convert import Converted
 
 
 def test_what_cannot_be_written_as_a_whole_is_not_written_at_all(tmp_path: Path) -> None:

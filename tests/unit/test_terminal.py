@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from agent.adapters.journal import Journal
-from agent.domain.model import Status
-from agent.domain.outcome import Action
-from agent.domain.why import Answer
+from agent.adapters.state.journal import Journal
+from agent.domain.outcome import Action, Status
+from agent.domain.status.why import Answer
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
 

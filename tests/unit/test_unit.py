@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.unit import Unit, advice
+from agent.domain.status.unit import Unit, advice
 
 MORE = "journalctl -u commitd -n 20 has its last words"
 INSTALL, WRONG = ": install it, or use commitd run", "exit status 2, its configuration is wrong"

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import verdict
-from agent.domain.exempt import Suspension
-from agent.domain.facts import Facts, Look
-from agent.domain.model import Reason, Release
-from agent.domain.verdict import State, judge
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.release.release import Release
+from agent.domain.status import verdict
+from agent.domain.status.facts import Facts, Look
+from agent.domain.status.verdict import State, judge
 from tests.unit.builders import attempt, container, release, running, service
 from tests.unit.judged import DOWN, GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold
 

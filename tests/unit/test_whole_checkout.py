@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.invocation import Invocation
-from agent.control.ready import Ready
-from agent.domain import census, changes
-from agent.domain.changes import Side
-from agent.domain.checks import stacks
-from agent.domain.checks.places import Places
-from agent.domain.gate import Expected
+from agent.adapters.compose.invocation import Invocation
+from agent.control.stack.ready import Ready
+from agent.domain.release.health import Expected
+from agent.domain.review import repository_scan, service_diff
+from agent.domain.review.checks import stacks
+from agent.domain.review.checks.places import Places
+from agent.domain.review.service_diff import Side
 from tests.unit.builders import revision, tree
 
 COMPOSE = """
@@ -22,7 +22,7 @@ services: {app: {image: x, volumes: ['../..:/all']}}
 
 def side(root: str, readme: str, *, read_only: bool = False) -> Side:
     text = {"stacks/web/compose.yaml": COMPOSE, "README.md": readme}
-    taken = census.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
+    taken = repository_scan.take(tree(text), {p: t.encode() for p, t in text.items()}, revision())
     (stack,) = taken.unused
     mount: dict[str, Any] = {"type": "bind", "source": root, "target": "/all"}
     model = {"services": {"app": {"volumes": [{**mount, "read_only": read_only}]}}}
@@ -30,8 +30,8 @@ def side(root: str, readme: str, *, read_only: bool = False) -> Side:
 
 
 def test_what_changes_is_the_file_and_not_where_it_was_laid_out() -> None:
-    assert changes.services(side("/tmp/a", "x"), side("/tmp/b", "x")) == ()
-    (change,) = changes.services(side("/tmp/a", "x"), side("/tmp/b", "y"))
+    assert service_diff.services(side("/tmp/a", "x"), side("/tmp/b", "x")) == ()
+    (change,) = service_diff.services(side("/tmp/a", "x"), side("/tmp/b", "y"))
     assert (change.action, change.files) == ("restart", ("README.md",))
     assert not change.volumes
 

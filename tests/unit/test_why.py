@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.domain import why
+from agent.domain.status import why
 from tests.unit.builders import container, desired, release, stack
 
 IDS = ("aaaa1", "aaaa2", "bbbb1")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain import yaml_edit
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
+from agent.domain.repository import yaml_edit
 
 A: Path = ("services", "web", "a")
 

@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.adapters.evictions import Evicted
-from agent.control.evict import _KEPT_NAME, _irreversible, kept_name
-from agent.domain import drift, ownership, plan
-from agent.domain import situation as situations
+from agent.adapters.state.evictions import Evicted
+from agent.control.undeclared.evict import _KEPT_NAME, _irreversible, kept_name
 from agent.domain.container import (
     CONFIG_HASH,
     KEPT_PREFIX,
@@ -27,24 +25,18 @@ from agent.domain.container import (
     WORKING_DIR,
     Container,
 )
-from agent.domain.exempt import AllowRule, Exemptions, Pattern, Suspension
-from agent.domain.model import (
-    Attempt,
-    Deploy,
-    DesiredState,
-    Evict,
-    Fault,
-    Plan,
-    Protected,
-    Reason,
-    Release,
-    RemoveStack,
-    Revision,
-    Service,
-    Stack,
-)
-from agent.domain.outcome import EvictionAction
-from agent.domain.situation import Situation
+from agent.domain.finding import Fault
+from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.reconcile import host_state as situations
+from agent.domain.reconcile import ownership, plan
+from agent.domain.reconcile.actions import Deploy, Evict, Plan, ProtectionSet, RemoveStack
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.release import drift
+from agent.domain.release.release import Attempt, Release, Service
+from agent.domain.repository.allow_rules import AllowRule, Pattern
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.revision import Revision
 from tests.unit.builders import STACKS_DIR
 
 HOST = "media"
@@ -223,10 +215,10 @@ class World:
             and not (c.project in self.head.stacks and c.labels.get(ONEOFF) == "True")
         }
 
-    def situation(self, commit: Commit, doubt: str | None) -> Situation:
+    def situation(self, commit: Commit, doubt: str | None) -> HostState:
         """As the agent reads it."""
         journal = self.journal
-        return Situation(
+        return HostState(
             desired=commit.desired(),
             containers=tuple(self.host.containers.values()),
             releases=dict(journal.releases),
@@ -247,7 +239,7 @@ class Agent:
     def __init__(self, world: World, dice: random.Random) -> None:
         self._w = world
         self._dice = dice
-        self.shield: Protected | None = None
+        self.shield: ProtectionSet | None = None
         self._followed: Commit | None = None
         self._cycle: Iterator[None] | None = None
         self._busy: dict[str, Iterator[None]] = {}
@@ -489,7 +481,7 @@ class Agent:
             assert project not in journal.releases, "it was applied and has not left yet"
             assert project not in self._forgotten, "it goes as a whole, or waits as a whole"
 
-    def _judge_removals(self, situation: Situation, todo: Plan) -> None:
+    def _judge_removals(self, situation: HostState, todo: Plan) -> None:
         """How many go at once, from what the host was a moment ago."""
         revision = situation.desired.revision
         if revision.trailers or revision.sha in situation.approved:
@@ -517,7 +509,7 @@ class Agent:
             assert project in journal.releases or project in journal.attempts, "nobody agreed"
 
 
-def _forgotten(situation: Situation) -> frozenset[str]:
+def _forgotten(situation: HostState) -> frozenset[str]:
     """Projects that were made from the checkout once and that nothing else speaks for."""
     found = {
         c.project

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.adapters import host
-from agent.adapters.journal import Journal
+from agent.adapters.host import directories
+from agent.adapters.state.journal import Journal
 from agent.domain.config import DEFAULT_STATE_DIR, Config
 from agent.domain.errors import CommitdError, ConfigError
 from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
-    from agent.adapters.origins import Project
-    from agent.control.adopted_secrets import Sealing
-    from agent.control.takeover import Result
+    from agent.adapters.clone.running_projects import Project
+    from agent.control.adopt.adopt import Result
+    from agent.control.adopt.adopted_secrets import Sealing
 
 _REFUSED, _WAITS = 1, 3
 _MARKS = (".git", "stacks", "host")
@@ -91,8 +91,8 @@ def _refuse_other_places(directory: Path, name: str, config: Config | None) -> N
 
 
 def _sealing(age: tuple[str, ...], config: Config | None) -> Sealing | None:
-    from agent.adapters.sops import BinarySops
-    from agent.control.adopted_secrets import Sealing
+    from agent.adapters.secrets.sops import BinarySops
+    from agent.control.adopt.adopted_secrets import Sealing
 
     found = shutil.which("sops")
     sops = Path(found) if found else None
@@ -136,13 +136,13 @@ async def _take(
     projects: tuple[str, ...],
     sealing: Sealing | None,
 ) -> Result:
-    from agent.adapters import compose_program
-    from agent.adapters.clone import Clone
-    from agent.adapters.engine import Engine
-    from agent.control.takeover import Takeover
+    from agent.adapters.clone.clone import Clone
+    from agent.adapters.compose import locate
+    from agent.adapters.engine.engine import Engine
+    from agent.control.adopt.adopt import Takeover
 
-    docker_host = host.docker_host(config)
-    program = await compose_program.find(docker_host, _TIMEOUT_S)
+    docker_host = directories.docker_host(config)
+    program = await locate.find(docker_host, _TIMEOUT_S)
     async with Engine(docker_host) as engine:
         takeover = Takeover(
             Clone(directory), name, program, engine, sealing=sealing, managed=_managed(config)
@@ -152,7 +152,7 @@ async def _take(
 
 def _encrypt(directory: Path, plain: str) -> str:
     """The command that encrypts one file, for a person to run."""
-    from agent.control.takeover import PLAIN_SUFFIX
+    from agent.control.adopt.adopt import PLAIN_SUFFIX
 
     sealed = shlex.quote(plain.removesuffix(PLAIN_SUFFIX))
     plain = shlex.quote(plain)

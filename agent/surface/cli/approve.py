@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import click
 
-from agent.adapters.repository import Repository
+from agent.adapters.git.repository import Repository
 from agent.domain.errors import DeniedError
 from agent.surface.cli import common
 

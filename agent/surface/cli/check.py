@@ -36,13 +36,13 @@ def command(start: Path, form: str, *, as_json: bool) -> None:
     """
     import anyio
 
-    from agent.adapters.clone import Clone
-    from agent.control import check
-    from agent.surface import findings
+    from agent.adapters.clone.clone import Clone
+    from agent.control.review import check
+    from agent.surface.cli import check_report
 
     root = Clone.around(start, named_by="commitd check PATH").root
     if sys.stderr.isatty():
         click.echo("resolving the stacks …", err=True)
     report = anyio.run(check.check, root, backend="asyncio")
-    click.echo(terminal.plain(findings.FORMATS["json" if as_json else form](report)))
+    click.echo(terminal.plain(check_report.FORMATS["json" if as_json else form](report)))
     sys.exit(1 if report.errors else 0)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from agent.adapters import host
-from agent.adapters.journal import Journal
+from agent.adapters.host import config_file, lock
+from agent.adapters.state.journal import Journal
 from agent.domain.config import Config, duration, is_host_name
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action
@@ -73,7 +73,7 @@ def ignore_wakes() -> None:
 
 def wake_agent(config: Config) -> str:
     """Have the agent, if one runs, act on an order now; when it will, in words."""
-    agent = host.running_agent(config)
+    agent = lock.running_agent(config)
     if agent is None:
         return "once it runs (systemctl start commitd)"
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -83,19 +83,19 @@ def wake_agent(config: Config) -> str:
 
 def look_now(config: Config) -> str:
     """The command that has the remotes asked now: the agent's, where one runs."""
-    return "commitd sync" if host.running_agent(config) else "commitd once"
+    return "commitd sync" if lock.running_agent(config) else "commitd once"
 
 
 def load(ctx: click.Context) -> Config:
     """The host's configuration."""
-    return host.load_config(host.config_path(ctx.obj))
+    return config_file.load_config(config_file.config_path(ctx.obj))
 
 
 def load_if_there(ctx: click.Context) -> Config | None:
     """The same for verbs that do without; None: there is none, and none was named."""
-    path = host.config_path(ctx.obj)
+    path = config_file.config_path(ctx.obj)
     named = ctx.obj or os.environ.get("COMMITD_CONFIG")
-    return host.load_config(path) if named or path.exists() else None
+    return config_file.load_config(path) if named or path.exists() else None
 
 
 def for_host(ctx: click.Context, name: str | None) -> Config:
@@ -119,7 +119,7 @@ def check_host_name(name: str) -> None:
 def load_for_work(ctx: click.Context) -> Config:
     """The same, with the files it names checked: for verbs that do the agent's work."""
     config = load(ctx)
-    host.check_files(config)
+    config_file.check_files(config)
     return config
 
 

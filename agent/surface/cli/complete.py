@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from agent.adapters.journal import Journal
+from agent.adapters.state.journal import Journal
 from agent.domain.errors import CommitdError
 
 
@@ -38,11 +38,11 @@ def _items(names: set[str] | tuple[()], incomplete: str) -> list[CompletionItem]
 
 
 def _journal(ctx: click.Context) -> Journal | None:
-    from agent.adapters import host
+    from agent.adapters.host import config_file
     from agent.surface.cli import common
 
     try:
         option = ctx.find_root().params.get("config")
-        return common.open_journal(host.load_config(host.config_path(option)))
+        return common.open_journal(config_file.load_config(config_file.config_path(option)))
     except CommitdError:
         return None

@@ -39,12 +39,12 @@ def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> N
     """
     import anyio
 
-    from agent.adapters.clone import Clone
-    from agent.control import compare
-    from agent.surface import changes
+    from agent.adapters.clone.clone import Clone
+    from agent.control.review import diff
+    from agent.surface.cli import diff_report
 
     root = Clone.around(start, named_by="--dir DIR").root
     if sys.stderr.isatty():
         click.echo("resolving the stacks …", err=True)
-    found = anyio.run(compare.compare, root, base, head, backend="asyncio")
-    click.echo(terminal.plain(changes.FORMATS["json" if as_json else form](found)))
+    found = anyio.run(diff.compare, root, base, head, backend="asyncio")
+    click.echo(terminal.plain(diff_report.FORMATS["json" if as_json else form](found)))

@@ -7,13 +7,13 @@ import time
 
 import click
 
-from agent.adapters import host
-from agent.adapters.database import utcnow
-from agent.adapters.journal import Journal
-from agent.control.overview import list_containers
+from agent.adapters.host import directories, key_file
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal
+from agent.control.status.status import list_containers
 from agent.domain.config import Config, Secrets, Undeclared
 from agent.domain.errors import HeldError, UnreachableError
-from agent.domain.model import Reason
+from agent.domain.outcome import Reason
 from agent.surface.cli import common, terminal
 
 _FATES = {"remove": "stop, and later remove,", "stop": "stop", "report": "only report"}
@@ -32,7 +32,7 @@ def command(ctx: click.Context, yes: bool) -> None:
     Example: commitd enroll --yes
     """
     config = common.load(ctx)
-    host.prepare_directories(config)
+    directories.prepare_directories(config)
     journal = common.open_journal(config, read_only=False, new=True)
     if since := journal.get("enrolled"):
         click.echo(f"This host is enrolled since {terminal.clock(since)}.")
@@ -61,15 +61,15 @@ def command(ctx: click.Context, yes: bool) -> None:
 
 def _say_key(config: Config, secrets: Secrets) -> None:
     """Have a key, and say what to commit. Raises :class:`ConfigError`, for one open to others."""
-    from agent.adapters import age_key
-    from agent.domain.readers import host_key_path
+    from agent.adapters.secrets import age_key
+    from agent.domain.recipients.access import host_key_path
 
     place = host_key_path(config.host)
-    if host.is_credential(secrets) and "CREDENTIALS_DIRECTORY" not in os.environ:
+    if key_file.is_credential(secrets) and "CREDENTIALS_DIRECTORY" not in os.environ:
         click.echo(f"The age key is a systemd credential: commit its public half as {place}.")
         return
-    made = host.ensure_key(secrets)
-    known = age_key.recipients(host.read_key(secrets))
+    made = key_file.ensure_key(secrets)
+    known = age_key.recipients(key_file.read_key(secrets))
     if made:
         click.echo(f"Made an age key: {secrets.age_key}. It stays on this host.")
     if known:

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from agent.adapters.database import iso
-from agent.adapters.journal import Entry, Journal
-from agent.control.overview import list_containers
+from agent.adapters.state.database import iso
+from agent.adapters.state.journal import Entry, Journal
+from agent.control.status.status import list_containers
 from agent.domain.config import Config, duration
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action

@@ -41,8 +41,8 @@ def command(
 
     Example: commitd init homelab --host media --host attic
     """
-    from agent.adapters import new_files
-    from agent.domain import scaffold
+    from agent.adapters.clone import new_files
+    from agent.domain.adopt import scaffold
 
     files = scaffold.render(
         dict(_templates()),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from agent.control import pins
+from agent.control.authoring import pin as pins
 from agent.domain.errors import CommitdError
-from agent.domain.images import Reference
+from agent.domain.repository.image_reference import Reference
 from agent.surface.cli import terminal
 
 
@@ -33,7 +33,7 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
 
     Example: commitd pin web && git diff
     """
-    from agent.adapters.clone import Clone
+    from agent.adapters.clone.clone import Clone
 
     clone = Clone.around(start, named_by="--dir DIR")
     found = pins.survey(clone, stacks)
@@ -55,8 +55,8 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
 
 
 async def _ask(questions: set[Reference]) -> dict[Reference, str | CommitdError]:
-    from agent.adapters.docker_config import DockerConfig
-    from agent.adapters.registry import Registries
+    from agent.adapters.clone.registry import Registries
+    from agent.adapters.engine.docker_config import DockerConfig
 
     async with Registries(DockerConfig().login) as registries:
         return await pins.ask(questions, registries.digest)

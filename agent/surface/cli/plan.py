@@ -10,20 +10,28 @@ from typing import Any
 
 import click
 
-from agent.adapters import containers, host
-from agent.adapters.clone import Clone
-from agent.adapters.journal import Journal
-from agent.adapters.repository import Repository
-from agent.control import gather, older, remotes
-from agent.domain import layout, namespaces
-from agent.domain import plan as planning
+from agent.adapters.clone.clone import Clone
+from agent.adapters.engine import containers
+from agent.adapters.git.repository import Repository
+from agent.adapters.host import directories
+from agent.adapters.state.journal import Journal
+from agent.control.reconcile import observe
+from agent.control.source import pinned_releases, remote_status
 from agent.domain.config import Config
 from agent.domain.container import Container
-from agent.domain.effects import Effect, Sight
 from agent.domain.errors import PermanentError
-from agent.domain.model import Plan, Reason, Release, Revision, Stack, Tree
-from agent.domain.situation import Situation
-from agent.domain.source import Relation
+from agent.domain.outcome import Reason
+from agent.domain.reconcile import plan as planning
+from agent.domain.reconcile.actions import Plan
+from agent.domain.reconcile.effects import Effect, Sight
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.release import namespaces
+from agent.domain.release.release import Release
+from agent.domain.repository import layout
+from agent.domain.repository.desired import Stack
+from agent.domain.repository.tree import Tree
+from agent.domain.revision import Revision
+from agent.domain.source.decide import Relation
 from agent.surface.cli import common, terminal
 
 Differences = Mapping[str, str | None]
@@ -96,11 +104,11 @@ async def _of_directory(config: Config, directory: Path) -> dict[str, Any]:
     if (config.state_dir / "journal.db").exists():
         journal = common.open_journal(config)
         listed = _listed(config, journal)
-        spared = gather.exemptions(journal, journal.helpers())
-        found = gather.situation(config, journal, desired, listed, spared)
+        spared = observe.exemptions(journal, journal.helpers())
+        found = observe.situation(config, journal, desired, listed, spared)
     else:  # where no agent has ever worked
-        listed = containers.list_now(host.docker_host(config))
-        found = Situation(
+        listed = containers.list_now(directories.docker_host(config))
+        found = HostState(
             desired, listed, {}, time.time(), str(config.state_dir / "repo" / "stacks")
         )
     todo = planning.plan(found)
@@ -112,7 +120,7 @@ async def _of_directory(config: Config, directory: Path) -> dict[str, Any]:
 
 
 async def _of_commit(config: Config, todo: Plan, sha: str) -> tuple[Differences, dict[str, Sight]]:
-    new = _new(todo, containers.list_now(host.docker_host(config)))
+    new = _new(todo, containers.list_now(directories.docker_host(config)))
     if not new:
         return {}, {}
     repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
@@ -126,10 +134,10 @@ async def _left_behind(config: Config, todo: Plan) -> dict[str, str]:
     new = [d.stack for d in todo.deploys if d.reason is Reason.NEW and d.stack.called]
     if not new:
         return {}
-    from agent.adapters.engine import Engine
-    from agent.control.notes import left_behind
+    from agent.adapters.engine.engine import Engine
+    from agent.control.stack.notes import left_behind
 
-    async with Engine(host.docker_host(config)) as engine:
+    async with Engine(directories.docker_host(config)) as engine:
         said = {stack.name: await left_behind(stack, engine) for stack in new}
     return {name: text for name, text in said.items() if text}
 
@@ -150,13 +158,13 @@ async def _differences(
     """How they differ from what runs, and what is unknown where a secret cannot be read here."""
     if not stacks:
         return {}, {}
-    from agent.adapters import compose_program
-    from agent.adapters.engine import Engine
-    from agent.control.adopt import Adopter
-    from agent.control.rehearse import open_secrets, rehearse
+    from agent.adapters.compose import locate
+    from agent.adapters.engine.engine import Engine
+    from agent.control.release.adoption import Adopter
+    from agent.control.release.dry_run import open_secrets, rehearse
 
-    docker_host = host.docker_host(config)
-    program = await compose_program.find(docker_host, config.converge.timeout)
+    docker_host = directories.docker_host(config)
+    program = await locate.find(docker_host, config.converge.timeout)
     async with Engine(docker_host) as engine:
         opened = await open_secrets(config, engine, stacks, contents)
         closed = {}
@@ -171,14 +179,14 @@ async def _differences(
 
 
 async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> dict[str, Sight]:
-    from agent.adapters import compose_program
-    from agent.adapters.engine import Engine
-    from agent.adapters.git import Git
-    from agent.control.preview import Preview
-    from agent.control.provision import Provisioner
+    from agent.adapters.compose import locate
+    from agent.adapters.engine.engine import Engine
+    from agent.adapters.git.git import Git
+    from agent.control.release.preview import Preview
+    from agent.control.stack.provision import Provisioner
 
-    docker_host = host.docker_host(config)
-    program = await compose_program.find(docker_host, config.converge.timeout)
+    docker_host = directories.docker_host(config)
+    program = await locate.find(docker_host, config.converge.timeout)
     root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
     repository, git = Repository(root, config.branch, askpass), Git(root, askpass)
     back = [hold.subject for hold in todo.holds if hold.reason is Reason.ROLLED_BACK]
@@ -191,7 +199,7 @@ async def _preview(config: Config, journal: Journal, todo: Plan, sha: str) -> di
 def _newer(config: Config, journal: Journal, sha: str) -> list[str]:
     """Remotes that show another commit than the one that is planned for."""
     names = [remote.name for remote in config.remotes]
-    seen = remotes.last_answers(journal, names, config.runtime_dir).values()
+    seen = remote_status.last_answers(journal, names, config.runtime_dir).values()
     ahead = (each for each in seen if each.relation in {Relation.AHEAD, Relation.UNKNOWN})
     return [each.name for each in ahead if each.head and each.head != sha]
 
@@ -206,17 +214,17 @@ async def look(config: Config, rev: str | None) -> tuple[Plan, str]:
     tree = await repository.tree(sha)
     contents = await repository.contents(layout.wanted(tree, config.host))
     desired = layout.read(tree, contents, await repository.revision(sha), config.host)
-    desired = await older.substituted(desired, journal, repository)
+    desired = await pinned_releases.substituted(desired, journal, repository)
     listed = _listed(config, journal)
-    spared = gather.exemptions(journal, journal.helpers())
-    found = gather.situation(config, journal, desired, listed, spared)
+    spared = observe.exemptions(journal, journal.helpers())
+    found = observe.situation(config, journal, desired, listed, spared)
     return planning.plan(found), sha
 
 
 def _listed(config: Config, journal: Journal) -> tuple[Container, ...]:
     """What the engine shows now."""
     joining = namespaces.joining(journal.releases().values())
-    return containers.list_now(host.docker_host(config), joining)
+    return containers.list_now(directories.docker_host(config), joining)
 
 
 def as_data(

@@ -7,8 +7,7 @@ import time
 import click
 
 from agent.domain.errors import ConfigError
-from agent.domain.model import Status
-from agent.domain.outcome import Action
+from agent.domain.outcome import Action, Status
 from agent.surface.cli import common, complete
 
 

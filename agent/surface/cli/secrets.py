@@ -11,7 +11,7 @@ import click
 from agent.surface.cli import common
 
 if TYPE_CHECKING:
-    from agent.control.recipients import Custody, Recipients
+    from agent.control.authoring.recipients import Custody, Recipients
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,8 +41,8 @@ def recipients(start: Path, *, write: bool, update: bool, as_json: bool) -> None
 
     Example: commitd secrets recipients --write --update && git diff
     """
-    from agent.adapters.clone import Clone
-    from agent.control.recipients import Recipients
+    from agent.adapters.clone.clone import Clone
+    from agent.control.authoring.recipients import Recipients
 
     found = Recipients(Clone.around(start, named_by="commitd secrets recipients PATH"))
     text = found.text()

@@ -8,13 +8,12 @@ from typing import Any
 
 import click
 
-from agent.adapters import systemd
-from agent.control import overview
-from agent.domain import unit, verdict
-from agent.domain.model import Reason
-from agent.domain.outcome import EvictionAction
-from agent.domain.source import Relation
-from agent.domain.verdict import State
+from agent.adapters.host import systemd
+from agent.control.status import status
+from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.source.decide import Relation
+from agent.domain.status import unit, verdict
+from agent.domain.status.verdict import State
 from agent.surface.cli import common, terminal
 
 _SHOWN = 10
@@ -40,7 +39,7 @@ def command(ctx: click.Context, *, as_json: bool, as_exit_code: bool) -> None:
     Example: commitd status --json
     """
     config = common.load(ctx)
-    document = overview.status(config, common.open_journal(config))
+    document = status.status(config, common.open_journal(config))
     if as_json:
         common.print_json(document)
     else:

@@ -7,13 +7,13 @@ import time
 
 import click
 
-from agent.adapters import host
-from agent.adapters.database import utcnow
-from agent.adapters.journal import Journal
-from agent.control.overview import list_containers
+from agent.adapters.host import directories
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal
+from agent.control.status.status import list_containers
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError, HeldError
-from agent.domain.exempt import Suspension
+from agent.domain.reconcile.exemptions import Suspension
 from agent.surface.cli import common, complete
 
 _RECENT = 200
@@ -45,7 +45,7 @@ def command(
     if whole == (stack is not None):
         raise click.UsageError("Name one STACK, or --host for all of this host.", ctx)
     config = common.load(ctx)
-    host.prepare_directories(config)  # also before the agent's first cycle
+    directories.prepare_directories(config)  # also before the agent's first cycle
     journal = common.open_journal(config, read_only=False, new=True)
     if stack is not None:
         _check(stack, config, journal)

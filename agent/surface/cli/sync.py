@@ -7,7 +7,7 @@ import signal
 
 import click
 
-from agent.adapters import host
+from agent.adapters.host import lock
 from agent.domain.errors import PermanentError
 from agent.surface.cli import common
 
@@ -19,7 +19,7 @@ def command(ctx: click.Context) -> None:
 
     Example: git push && ssh media commitd sync
     """
-    agent = host.running_agent(common.load(ctx))
+    agent = lock.running_agent(common.load(ctx))
     if agent is None:
         raise PermanentError(
             "no agent runs on this host", hint="systemctl start commitd, or commitd once"

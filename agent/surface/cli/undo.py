@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agent.adapters import host
+from agent.adapters.host import directories
 from agent.domain.config import Config
 from agent.surface.cli import common, complete
 
@@ -33,11 +33,11 @@ _SLACK_S = 5.0
 
 
 async def _undo(config: Config, container: str, for_s: float) -> tuple[str, float]:
-    from agent.adapters.engine import Engine
-    from agent.control import undo
+    from agent.adapters.engine.engine import Engine
+    from agent.control.undeclared import undo
 
     journal = common.open_journal(config, read_only=False)
-    async with Engine(host.docker_host(config)) as engine:
+    async with Engine(directories.docker_host(config)) as engine:
         brought = await undo.undo(
             engine, journal, container, for_s, config.undeclared.stop_timeout + _SLACK_S
         )

@@ -39,13 +39,13 @@ def command(as_json: bool) -> None:
 
 def _compose() -> tuple[Path | None, dict[Path, str]]:
     """The Compose that the agent would use, and the versions of all that are here."""
-    from agent.adapters import compose_program
+    from agent.adapters.compose import locate
 
     versions = {
         path: (_first_line(str(path), "version", "--short") or "no Compose").removeprefix("v")
-        for path in compose_program.binaries()
+        for path in locate.binaries()
     }
-    return compose_program.newest(versions) or next(iter(versions), None), versions
+    return locate.newest(versions) or next(iter(versions), None), versions
 
 
 def _first_line(program: str, *args: str) -> str | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from agent.control import overview
-from agent.domain.model import Revision
-from agent.domain.why import Answer, ServiceFacts
+from agent.control.status import status
+from agent.domain.revision import Revision
+from agent.domain.status.why import Answer, ServiceFacts
 from agent.surface.cli import common, complete, history, terminal
 
 
@@ -36,22 +36,22 @@ def command(ctx: click.Context, name: str, as_json: bool) -> None:
 
 async def _ask(ctx: click.Context, name: str) -> tuple[Answer, bool]:
     """The answer, and whether a container that was ended can still be brought back."""
-    from agent.adapters.blame import Blame
-    from agent.adapters.repository import Repository
-    from agent.control import explain
+    from agent.adapters.git.blame import Blame
+    from agent.adapters.git.repository import Repository
+    from agent.control.status import why
 
     config = common.load(ctx)
     journal = common.open_journal(config)
     root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
-    declared = await explain.read(config, journal, Repository(root, config.branch, askpass))
+    declared = await why.read(config, journal, Repository(root, config.branch, askpass))
     sha = declared.desired.revision.sha if declared.desired else None
-    explainer = explain.Explainer(
+    explainer = why.Explainer(
         config,
         journal,
         declared,
         blame=Blame(root, askpass, sha) if sha else None,
-        containers=overview.list_containers(config),
-        stacks=overview.status(config, journal)["stacks"],
+        containers=status.list_containers(config),
+        stacks=status.status(config, journal)["stacks"],
     )
     answer = await explainer.explain(name)
     kept = {each.id for each in journal.kept()}

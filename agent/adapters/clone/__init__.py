@@ -1,0 +1,1 @@
+"""Toolkit: a person's clone, registries, running projects."""

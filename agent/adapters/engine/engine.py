@@ -1,0 +1,344 @@
+"""The Docker Engine: the only place that knows aiodocker, its answers and its errors.
+
+Ends containers gently and never touches a volume.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiodocker
+import aiohttp
+import anyio
+from aiodocker.events import DockerEvents
+
+from agent.adapters.engine import containers
+from agent.adapters.tasks import task_group
+from agent.domain.container import PROJECT, Container
+from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
+from agent.domain.resources.ports import Port
+
+CALL_TIMEOUT_S = 30.0
+RESTART_S = 120.0
+REPLAY_S = 2.0
+"""How far back a new event stream begins, by the engine's own clock."""
+_GONE_HELPERS = 64
+_WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill")
+_NETWORK = "network"
+_WATCHED_NETWORK = ("connect", "disconnect")
+_NO_END = {"1", "10", "12", "28"}
+"""HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a container; ``labels`` as they were then.
+
+    ``network`` is the one that it was connected to or disconnected from; then nothing else but its
+    ``id`` is known of it.
+    """
+
+    action: str
+    id: str
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    network: str | None = None
+
+    def container(self) -> Container:
+        """What is known of the container from the event alone."""
+        return Container(self.id, self.name, self.image, "running", self.labels)
+
+    @property
+    def stops(self) -> bool:
+        """Whether somebody tells the container to end; what ends by itself has no such event."""
+        return self.action == "kill" and self.labels.get("signal") not in _NO_END
+
+
+class Helpers:
+    """The IDs of the agent's own containers; subclass to remember them beyond this process."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._gone: deque[str] = deque(maxlen=_GONE_HELPERS)
+
+    def ids(self) -> frozenset[str]:
+        """Those that exist now."""
+        return frozenset(self._ids)
+
+    def add(self, container_id: str) -> None:
+        """Called before the container starts. May block."""
+        self._ids.add(container_id)
+
+    def discard(self, container_id: str) -> None:
+        """Called when it is gone. May block."""
+        self._ids.discard(container_id)
+        self._gone.append(container_id)
+
+    def knows(self, container_id: str) -> bool:
+        """Whether it is one, or was until lately: its last events come after its end."""
+        return container_id in self._ids or container_id in self._gone
+
+
+class Engine:
+    """One engine on a local socket. Use as an async context manager.
+
+    Every call is bounded in time. Raises :class:`UnreachableError` when the engine does not
+    answer, :class:`PermanentError` when it answers no.
+    """
+
+    def __init__(self, host: str, helpers: Helpers | None = None) -> None:
+        self.host = host
+        self.helpers = helpers or Helpers()
+        self._client: aiodocker.Docker | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = aiodocker.Docker(
+            url=self.host,
+            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, sock_connect=5),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.move_on_after(5, shield=True):
+            if self._client is not None:
+                await self._client.close()
+
+    async def identity(self) -> str:
+        """What tells this engine from any other, also after it was restarted."""
+        async with self.asking("ask who it is") as docker:
+            answer = await docker.system.info()
+        return str(answer["ID"])
+
+    async def containers(self, project: str | None = None) -> tuple[Container, ...]:
+        """All containers, or those of one project, running or not, in one call."""
+        params = {"all": "1"}
+        if project is not None:
+            params["filters"] = json.dumps({"label": [f"{PROJECT}={project}"]})
+        async with self.asking("list the containers") as docker:
+            # Its own listing makes an object of each, which costs more than all the rest.
+            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
+        return tuple(containers.from_listing(raw) for raw in found)
+
+    async def publishing(self, port: Port) -> tuple[Container, ...]:
+        """The running containers that publish the port of the host."""
+        protocols = (port.protocol,) if port.protocol else ("tcp", "udp", "sctp")
+        wanted = [f"{port.number}/{protocol}" for protocol in protocols]
+        params = {"filters": json.dumps({"publish": wanted})}
+        async with self.asking("list the containers") as docker:
+            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
+        return tuple(containers.from_listing(raw) for raw in found)
+
+    async def inspect(self, container_id: str) -> dict[str, Any] | None:
+        """The engine's full description, or None when there is no such container."""
+        try:
+            async with self.asking("inspect a container") as docker:
+                return await docker.containers.container(container_id).show()
+        except AbsentError:
+            return None
+
+    async def set_restart(self, container_id: str, policy: Mapping[str, Any]) -> None:
+        """Change when the engine starts the container again by itself, as its API writes it."""
+        await self.update(container_id, {"RestartPolicy": dict(policy)})
+
+    async def update(self, container_id: str, settings: Mapping[str, Any]) -> None:
+        """Change limits and the restart policy of a container, as the engine's API writes them."""
+        with suppress(AbsentError):
+            async with self.asking("update a container") as docker:
+                await docker._query_json(  # noqa: SLF001  aiodocker has no public update
+                    f"containers/{container_id}/update", method="POST", data=dict(settings)
+                )
+
+    async def disconnect(self, container_id: str, network: str) -> None:
+        """Take a running container out of a network."""
+        with suppress(AbsentError):
+            async with self.asking("disconnect a container") as docker:
+                await docker._query_json(  # noqa: SLF001  aiodocker asks for the network first
+                    f"networks/{quote(network, safe='')}/disconnect",
+                    method="POST",
+                    data={"Container": container_id},
+                )
+
+    async def stop(self, container_id: str, timeout_s: int) -> None:
+        """Stop with the container's own signal; SIGKILL after ``timeout_s``."""
+        with suppress(AbsentError):
+            async with self.asking("stop a container", timeout_s + CALL_TIMEOUT_S) as docker:
+                await docker.containers.container(container_id).stop(t=timeout_s)
+
+    async def start(self, container_id: str) -> None:
+        """Start a stopped container."""
+        async with self.asking("start a container") as docker:
+            await docker.containers.container(container_id).start()
+
+    async def restart(self, container_id: str) -> None:
+        """Stop the container with its own signal and time-out, and start it again."""
+        async with self.asking("restart a container", RESTART_S) as docker:
+            await docker.containers.container(container_id).restart()
+
+    async def unpause(self, container_id: str) -> None:
+        """Let a paused container go on."""
+        with suppress(AbsentError):
+            async with self.asking("unpause a container") as docker:
+                await docker.containers.container(container_id).unpause()
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Give the container another name."""
+        with suppress(AbsentError):
+            async with self.asking("rename a container") as docker:
+                await docker.containers.container(container_id).rename(name)
+
+    async def remove(self, container_id: str) -> None:
+        """Remove a stopped container; its volumes stay, named or not."""
+        with suppress(AbsentError):
+            async with self.asking("remove a container") as docker:
+                await docker.containers.container(container_id).delete(v=False)
+
+    async def volumes(self, project: str) -> list[str]:
+        """Names of the volumes that Compose made for ``project``."""
+        async with self.asking("list the volumes") as docker:
+            answer = await docker.volumes.list(  # type: ignore[no-untyped-call]
+                filters={"label": [f"com.docker.compose.project={project}"]}
+            )
+        return sorted(volume["Name"] for volume in answer.get("Volumes") or [])
+
+    async def signal(self, container_id: str, name: str) -> None:
+        """Send the container's process a signal, such as HUP."""
+        async with self.asking(f"send {name} to a container") as docker:
+            await docker.containers.container(container_id).kill(signal=name)
+
+    async def ended(self, container_id: str, timeout_s: float) -> None:
+        """Return once the container does not run and all that it has said is in its log."""
+        async with self.asking("wait for a container", timeout_s) as docker:
+            await docker.containers.container(container_id).wait()
+
+    async def last_words(self, container_id: str, lines: int) -> str:
+        """The end of the container's log, standard output and error; empty if it keeps none."""
+        try:
+            async with self.asking("read a log") as docker:
+                container = docker.containers.container(container_id)
+                found = await container.log(stdout=True, stderr=True, tail=lines)
+        except PermanentError:  # a log driver that cannot be read from
+            return ""
+        return "".join(found)
+
+    async def watch(
+        self,
+        handle: Callable[[Event], None],
+        connected: Callable[[], None],
+        project: str | None = None,
+        *,
+        since: float | None = None,
+    ) -> None:
+        """Hand each container event, or those of one project, to ``handle`` until the stream ends.
+
+        Then raise. The stream of all replays from shortly before the connection, because the engine
+        answers before it subscribes; that of one project from ``since``, in seconds since the
+        epoch. ``connected`` is called when the engine answered; list then, not before. What cannot
+        be read is dropped, or ends the stream: the relist is the guarantee, the stream the speed.
+        """
+        async with self.asking("ask the time") as docker:
+            if project is None:
+                info = await docker.system.info()
+                now = datetime.fromisoformat(info["SystemTime"]).timestamp()
+                params: dict[str, Any] = {"since": f"{now - REPLAY_S:.3f}"}
+                filters = {
+                    "type": ["container", _NETWORK],
+                    "event": [*_WATCHED, *_WATCHED_NETWORK],
+                }
+            else:
+                params = {} if since is None else {"since": f"{since:.3f}"}
+                filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
+        events = DockerEvents(docker)  # type: ignore[no-untyped-call]
+        subscriber = events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
+
+        async def run() -> None:
+            try:
+                async with self.asking("watch", None):
+                    await events.run(filters=json.dumps(filters), **params)
+            except CommitdError:
+                raise
+            except Exception as err:  # noqa: BLE001  of lines too long, of JSON that is no event
+                kind = type(err).__name__
+                message = f"the engine's event stream cannot be read: {kind}"
+                raise UnreachableError(message) from None
+
+        async with task_group() as group:
+            group.start_soon(run)
+            connected()
+            while (raw := await subscriber.get()) is not None:
+                if event := _event(raw):
+                    handle(event)
+            group.cancel_scope.cancel()
+        raise UnreachableError("the engine's event stream ended")
+
+    @asynccontextmanager
+    async def asking(
+        self, work: str, timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """The client for one call, bounded in time; turns foreign errors into ours.
+
+        For this module and its neighbours that know the client too.
+        """
+        if self._client is None:
+            raise RuntimeError("the engine is used outside its context")
+        try:
+            with anyio.fail_after(timeout_s):
+                yield self._client
+        except TimeoutError:
+            raise UnreachableError(f"cannot {work}: the engine does not answer") from None
+        except aiodocker.DockerError as err:
+            raise _meaning(work, err, self.host) from None
+        except (aiohttp.ClientError, OSError, ValueError) as err:
+            raise UnreachableError(
+                f"cannot {work}: {str(err) or type(err).__name__}", where=self.host
+            ) from None
+
+
+class AbsentError(PermanentError):
+    """There is no such thing (404), or it is being removed already (409)."""
+
+
+_REASON = re.compile(r"\[([^][]+)\]")
+
+
+def _meaning(work: str, err: aiodocker.DockerError, host: str) -> CommitdError:
+    message = f"cannot {work}: {err.message}"
+    if err.status in {404, 409} and ("No such" in err.message or "in progress" in err.message):
+        return AbsentError(message)
+    if err.status == 900:  # noqa: PLR2004  aiodocker's number for a lost connection
+        reasons = _REASON.findall(err.message)
+        why = f": {reasons[-1]}" if reasons else ""
+        return UnreachableError(
+            f"cannot {work}: the engine does not answer{why}",
+            where=host,
+            hint=containers.START_DOCKER,
+        )
+    if err.status >= 500 or err.status == 0:  # noqa: PLR2004  the engine's own trouble
+        return TransientError(message)
+    return PermanentError(message)
+
+
+def _event(raw: Any) -> Event | None:
+    try:
+        actor = raw["Actor"]
+        attributes = actor["Attributes"]
+        if raw["Type"] == _NETWORK:
+            network = str(attributes["name"])
+            return Event(str(raw["Action"]), str(attributes["container"]), "", "", {}, network)
+        return Event(
+            action=str(raw["Action"]),
+            id=str(actor["ID"]),
+            name=str(attributes.get("name", "")),
+            image=str(attributes.get("image", "")),
+            labels=attributes,
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None

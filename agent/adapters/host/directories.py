@@ -1,0 +1,76 @@
+"""The agent's directories, and what it puts there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agent.domain.config import Config
+from agent.domain.errors import ConfigError
+
+_OWN = frozenset({"journal.db", "commitd.sock"})
+"""What is in a state or a runtime directory that an agent has used, and in no other."""
+
+
+def docker_host(config: Config | None) -> str:
+    """Where the engine listens, as a ``unix://`` address."""
+    configured = config.docker.socket if config else None
+    address = configured or os.environ.get("DOCKER_HOST") or "unix:///run/docker.sock"
+    if not address.startswith("unix://"):
+        raise ConfigError(
+            f"DOCKER_HOST is {address!r}", hint="the agent only manages the engine of its own host"
+        )
+    return address
+
+
+def prepare_directories(config: Config) -> None:
+    """Make the state and runtime directories, closed to others. Raises :class:`ConfigError`."""
+    for directory in (config.state_dir, config.runtime_dir):
+        try:
+            if directory.exists() and _of_others(directory):
+                raise ConfigError(
+                    "others use this directory too, and the agent would close it to them",
+                    where=str(directory),
+                    hint=f"name one of its own in the configuration, as {directory}/commitd",
+                )
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.chmod(0o700)
+        except OSError as err:
+            raise ConfigError(
+                f"the directory cannot be used: {err.strerror}", where=str(directory)
+            ) from None
+
+
+def file_system(path: Path) -> str:
+    """What kind ``path`` is on, such as ``tmpfs``; empty if that cannot be told."""
+    device = path.stat().st_dev
+    mark = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        if words[2] == mark:
+            return words[words.index("-") + 1]
+    return ""
+
+
+def _of_others(directory: Path) -> bool:
+    """Whether it is open to others and holds things, and none of them is the agent's."""
+    if not directory.stat().st_mode & 0o077:
+        return False
+    names = {path.name for path in directory.iterdir()}
+    return bool(names) and not names & _OWN
+
+
+def install_askpass(config: Config) -> Path:
+    """The program that Git asks for a token: it reads the file, so that no one else has to."""
+    path = config.state_dir / "askpass"
+    script = (
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        'Username*) printf "%s\\n" "$COMMITD_USERNAME" ;;\n'
+        '*) exec cat -- "$COMMITD_TOKEN_FILE" ;;\n'
+        "esac\n"
+    )
+    if not path.exists() or path.read_text() != script:
+        path.write_text(script)
+        path.chmod(0o700)
+    return path

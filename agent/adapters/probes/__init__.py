@@ -1,0 +1,1 @@
+"""Warm connections that ask each remote for its head."""

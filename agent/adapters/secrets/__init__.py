@@ -1,0 +1,1 @@
+"""SOPS, the age key, and the plaintext of secrets."""

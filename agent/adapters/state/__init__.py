@@ -1,0 +1,1 @@
+"""The journal: what the agent did and must remember."""

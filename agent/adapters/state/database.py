@@ -1,0 +1,241 @@
+"""The SQLite file behind the journal: its schema, its transactions, and remembered values."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.domain.errors import ConfigError, DeniedError, TransientError
+from agent.domain.outcome import Action, Cause
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE actions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,
+  cause TEXT NOT NULL, revision TEXT, status TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+  duration_s REAL, error TEXT
+) STRICT;
+CREATE INDEX actions_subject ON actions (subject, id);
+CREATE TABLE releases (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL,
+  inputs TEXT NOT NULL, services TEXT NOT NULL, at TEXT NOT NULL
+) STRICT;
+CREATE TABLE attempts (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, count INTEGER NOT NULL,
+  next_at REAL NOT NULL, permanent INTEGER NOT NULL, error TEXT NOT NULL
+) STRICT;
+CREATE TABLE holds (
+  subject TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+  needs_person INTEGER NOT NULL, since TEXT NOT NULL, PRIMARY KEY (subject, reason)
+) STRICT;
+CREATE TABLE plaintext (path TEXT PRIMARY KEY, oid TEXT NOT NULL) STRICT;
+CREATE TABLE approvals (sha TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
+CREATE TABLE helpers (id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE evicted (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL, image TEXT NOT NULL, action TEXT NOT NULL,
+  reason TEXT NOT NULL, at TEXT NOT NULL, remove_at REAL, inspect TEXT NOT NULL
+) STRICT;
+"""
+_ORDERS = """
+CREATE TABLE suspensions (
+  stack TEXT PRIMARY KEY, until REAL, reason TEXT NOT NULL, since TEXT NOT NULL
+) STRICT;
+CREATE TABLE undone (id TEXT PRIMARY KEY, until REAL NOT NULL) STRICT;
+ALTER TABLE evicted ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
+UPDATE evicted SET over = 1 WHERE remove_at IS NULL;
+"""
+_ROLLBACKS = """
+ALTER TABLE releases ADD COLUMN after TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE releases ADD COLUMN disturbed INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE rollbacks (
+  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL, reason TEXT NOT NULL
+) STRICT;
+"""
+_MODES = "ALTER TABLE releases ADD COLUMN modes INTEGER NOT NULL DEFAULT 0;"
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES)
+"""Each brings a file of the version before to the next; the first makes a new one."""
+
+
+def utcnow() -> str:
+    """Now as ISO 8601 in UTC, to the millisecond."""
+    return iso(datetime.now(UTC))
+
+
+def iso(at: datetime) -> str:
+    """As all times in the journal are written."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Database:
+    """The file at ``path``, for one process that writes and any number that read.
+
+    With ``read_only`` nothing is created and nothing locked: for commands that look while the
+    agent works. Raises :class:`ConfigError` when the file is not there or not a journal, and
+    :class:`TransientError`, here and later, when the machine does not let it be read or written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock = threading.RLock()
+        self._closed = False
+        self._path = path
+        try:
+            if read_only:
+                path.stat()
+            else:
+                path.exists()  # fails where this user may not even look
+            self._db = sqlite3.connect(
+                path, timeout=10, check_same_thread=False, isolation_level=None
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA busy_timeout = 10000")
+            if read_only:
+                self._db.execute("PRAGMA query_only = 1")
+                self._refuse_other_versions()
+            else:
+                self._use_wal()
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._migrate()
+            self._db.execute("SELECT key FROM meta LIMIT 1")
+        except FileNotFoundError:
+            raise ConfigError(
+                "there is no journal yet", where=str(path), hint="has the agent run on this host?"
+            ) from None
+        except PermissionError:
+            raise DeniedError("this user may not read the journal", where=str(path)) from None
+        except (OSError, sqlite3.Error) as err:
+            # SQLITE_ERROR is about what is in it (no such table): waiting does not mend that.
+            passing = isinstance(err, sqlite3.OperationalError)
+            if passing and getattr(err, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+                raise TransientError(
+                    f"the journal cannot be opened: {err}", where=str(path)
+                ) from None
+            raise ConfigError(
+                f"the journal cannot be read: {err}",
+                where=str(path),
+                hint="without it nothing is removed; move it aside to begin a new one",
+            ) from None
+
+    def _use_wal(self) -> None:
+        """Two that open a new file at once may meet here, where SQLite does not wait by itself."""
+        for last in (*[False] * 50, True):
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if last:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def _version(self) -> int:
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(_MIGRATIONS):
+            raise ConfigError(
+                f"the journal is of a newer version of commitd ({version})",
+                where=str(self._path),
+                hint="install that version again; the journal is as it was",
+            )
+        return version
+
+    def _refuse_other_versions(self) -> None:
+        if 0 < self._version() < len(_MIGRATIONS):
+            raise ConfigError(
+                "the journal is of an older version of commitd",
+                where=str(self._path),
+                hint="systemctl restart commitd: the agent brings it up to date at its start",
+            )
+
+    def _migrate(self) -> None:
+        with self._transaction() as db:  # the version is read in it, or two would do it twice
+            done = self._version()
+            for number, script in enumerate(_MIGRATIONS[done:], done + 1):
+                for statement in script.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number}")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+            self._closed = True
+
+    def __del__(self) -> None:
+        # Verbs that look and end do not close it, nor does an opening that fails: 3.13 warns.
+        if hasattr(self, "_db") and not self._closed:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk may have rolled it back already; one left open would block the next.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with _translated("written"), self._transaction() as db:
+            yield db
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        with _translated("read"), self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def _state(self) -> tuple[int, int]:
+        """Another one once anything was written, by this process or by any other."""
+        return self._rows("PRAGMA data_version")[0][0], self._db.total_changes
+
+    def get(self, key: str) -> Any:
+        """A remembered value, or None."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return json.loads(rows[0]["value"]) if rows else None
+
+    def put(self, key: str, value: Any) -> None:
+        """Remember a value (JSON); unchanged values are not written."""
+        text = json.dumps(value)
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        if rows and rows[0]["value"] == text:
+            return
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+
+
+@contextmanager
+def _translated(done: str) -> Iterator[None]:
+    """A disk that is full or a file that is locked is no fault of whoever writes."""
+    try:
+        yield
+    except sqlite3.DatabaseError as err:
+        raise TransientError(f"the journal cannot be {done}: {err}") from None
+
+
+def insert_action(
+    db: sqlite3.Connection,
+    action: Action,
+    subject: str,
+    reason: str,
+    *,
+    cause: Iterable[Cause],
+    revision: str | None,
+) -> int:
+    """One more action that begins now; its number."""
+    cursor = db.execute(
+        "INSERT INTO actions (at, action, subject, reason, cause, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (utcnow(), action, subject, reason, json.dumps([asdict(c) for c in cause]), revision),
+    )
+    return int(cursor.lastrowid or 0)

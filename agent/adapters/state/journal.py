@@ -1,0 +1,267 @@
+"""The journal: what was done and why, and what the agent must remember. One SQLite file.
+
+Everything that is done is written before it is done, and its outcome after; a killed agent leaves
+an open entry, which the next one closes as cancelled. Nothing in it is secret. All methods block;
+call them from a worker thread where latency matters.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from agent.adapters.state.database import insert_action, iso, utcnow
+from agent.adapters.state.evictions import Evictions
+from agent.adapters.state.overrides import Orders
+from agent.adapters.state.releases import Releases
+from agent.domain.outcome import Action, Cause, Status
+from agent.domain.reconcile.actions import Hold
+
+ACTIONS_KEPT = timedelta(days=180)
+EVICTED_KEPT = timedelta(days=30)
+"""How long the journal remembers finished actions, and containers that are not kept (any more)."""
+
+
+SALT = "salt"
+"""Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One action as ``history --json`` shows it."""
+
+    id: int
+    at: str
+    action: Action
+    subject: str
+    reason: str
+    cause: tuple[Cause, ...]
+    revision: str | None
+    status: str
+    attempts: int
+    duration_s: float | None
+    error: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"cause": [cause.as_json() for cause in self.cause]}
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    causes = tuple(Cause(**cause) for cause in json.loads(row["cause"]))
+    action, status = Action(row["action"]), row["status"] or "running"
+    return Entry(**{**dict(row), "action": action, "status": status, "cause": causes})
+
+
+class Journal(Releases, Evictions, Orders):
+    """The journal of one host."""
+
+    def salt(self) -> str:
+        """The host's own, for digests of what nobody may see; made when first asked for."""
+        found = self.get(SALT)
+        if found is None:
+            found = secrets.token_hex(16)
+            self.put(SALT, found)
+        return str(found)
+
+    # --- actions ---
+
+    def begin(
+        self,
+        action: Action,
+        subject: str,
+        reason: str,
+        *,
+        cause: Iterable[Cause] = (),
+        revision: str | None = None,
+    ) -> int:
+        """Write down what is about to be done; its number."""
+        with self._write() as db:
+            return insert_action(db, action, subject, reason, cause=cause, revision=revision)
+
+    def add_causes(self, number: int, causes: Iterable[Cause]) -> None:
+        """Write down more of why it is done, known only after it was begun."""
+        more = [asdict(cause) for cause in causes]
+        with self._write() as db:
+            row = db.execute("SELECT cause FROM actions WHERE id = ?", (number,)).fetchone()
+            known = json.loads(row["cause"]) if row else []
+            db.execute(
+                "UPDATE actions SET cause = ? WHERE id = ?", (json.dumps([*known, *more]), number)
+            )
+
+    def finish(
+        self,
+        number: int,
+        status: Status,
+        *,
+        attempts: int = 1,
+        duration_s: float = 0.0,
+        error: str | None = None,
+    ) -> None:
+        """Write down how it ended."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE actions SET status = ?, attempts = ?, duration_s = ?, error = ?"
+                " WHERE id = ?",
+                (status.value, attempts, round(duration_s, 3), error, number),
+            )
+
+    def close_open_actions(self) -> int:
+        """End what a killed agent left open; how many there were."""
+        with self._write() as db:
+            return db.execute(
+                "UPDATE actions SET status = 'cancelled', error = 'the agent ended meanwhile'"
+                " WHERE status IS NULL"
+            ).rowcount
+
+    def history(
+        self,
+        *,
+        subject: str | None = None,
+        limit: int = 50,
+        after: int = 0,
+        actions: Collection[Action] = (),
+        since: str | None = None,
+        until: str | None = None,
+        commit: str = "",
+    ) -> list[Entry]:
+        """Actions, newest first; those still going on have the status ``running``.
+
+        ``after`` is the number of an action; ``since`` (included) and ``until`` (not included) are
+        ISO 8601 in UTC; ``commit`` is how the SHA of their revision begins. Unless ``actions`` are
+        named, all kinds.
+        """
+        rows = self._rows(
+            "SELECT * FROM actions WHERE id > ? AND (? IS NULL OR subject = ?)"
+            " AND (? IS NULL OR at >= ?) AND (? IS NULL OR at < ?)"
+            " AND (? = '' OR substr(revision, 1, ?) = ?)"
+            " AND (? = '[]' OR action IN (SELECT value FROM json_each(?)))"
+            " ORDER BY id DESC LIMIT ?",
+            (
+                after, subject, subject, since, since, until, until, commit, len(commit), commit,
+                kinds := json.dumps(sorted(actions)), kinds, limit,
+            ),
+        )  # fmt: skip
+        return [_entry(row) for row in rows]
+
+    def unfinished(self) -> list[Entry]:
+        """Actions that are begun and not ended, oldest first."""
+        rows = self._rows("SELECT * FROM actions WHERE status IS NULL ORDER BY id")
+        return [_entry(row) for row in rows]
+
+    def entries(self, numbers: Iterable[int]) -> list[Entry]:
+        """These actions as they are now, oldest first."""
+        found = [self._rows("SELECT * FROM actions WHERE id = ?", (n,)) for n in sorted(numbers)]
+        return [_entry(row) for rows in found for row in rows]
+
+    def subjects(self) -> frozenset[str]:
+        """Stacks and containers that something was ever done with, as far as is remembered."""
+        rows = self._rows(
+            "SELECT DISTINCT subject FROM actions WHERE action NOT IN ('hold', 'accept')"
+        )
+        return frozenset(row["subject"] for row in rows)
+
+    def changed_at(self) -> str | None:
+        """When something was last done here that was no hold, ISO 8601; None: never."""
+        rows = self._rows("SELECT at FROM actions WHERE action <> 'hold' ORDER BY id DESC LIMIT 1")
+        return rows[0]["at"] if rows else None
+
+    def next_due(self, now: float) -> float | None:
+        """When, in epoch seconds, the next wait, suspension or exemption is over by itself."""
+        rows = self._rows(
+            "SELECT MIN(at) AS at FROM (SELECT next_at AS at FROM attempts WHERE NOT permanent"
+            " UNION SELECT until FROM suspensions UNION SELECT until FROM undone) WHERE at > ?",
+            (now,),
+        )
+        due: float | None = rows[0]["at"]
+        return due
+
+    # --- holds ---
+
+    def keep_holds(self, holds: Iterable[Hold], *, found_later: Collection[str] = ()) -> list[Hold]:
+        """Remember ``holds`` as all there are, but for reasons that are ``found_later``.
+
+        Returns those that are new or have a new detail.
+        """
+        wanted = {(hold.subject, hold.reason.value): hold for hold in holds}
+        known = {
+            (row["subject"], row["reason"]): row["detail"]
+            for row in self._rows("SELECT * FROM holds")
+        }
+        new = [hold for key, hold in wanted.items() if known.get(key) != hold.detail]
+        over = {key for key in known.keys() - wanted.keys() if key[1] not in found_later}
+        if not new and not over:
+            return []
+        with self._write() as db:
+            for key in over:
+                db.execute("DELETE FROM holds WHERE subject = ? AND reason = ?", key)
+            for hold in new:
+                db.execute(
+                    "INSERT INTO holds VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET detail = excluded.detail, needs_person = excluded.needs_person",
+                    (
+                        hold.subject,
+                        hold.reason.value,
+                        hold.detail,
+                        int(hold.needs_person),
+                        utcnow(),
+                    ),
+                )
+        return new
+
+    def holds(self) -> list[dict[str, Any]]:
+        """Current holds: subject, reason, detail, needs_person, since."""
+        rows = self._rows("SELECT * FROM holds ORDER BY needs_person DESC, subject")
+        return [{**dict(row), "needs_person": bool(row["needs_person"])} for row in rows]
+
+    # --- plaintext, helpers ---
+
+    def plaintext(self) -> dict[str, str]:
+        """Secret files that are decrypted: path of the ciphertext to its Git object."""
+        return {row["path"]: row["oid"] for row in self._rows("SELECT * FROM plaintext")}
+
+    def keep_plaintext(self, oids: Mapping[str, str]) -> None:
+        """The plaintext of these ciphertexts is in place, by path; "" where nobody knows."""
+        with self._write() as db:
+            db.executemany("INSERT OR REPLACE INTO plaintext VALUES (?, ?)", oids.items())
+
+    def forget_plaintext(self, path: str) -> None:
+        """The plaintext is gone."""
+        with self._write() as db:
+            db.execute("DELETE FROM plaintext WHERE path = ?", (path,))
+
+    def keep_helper(self, container_id: str) -> None:
+        """A helper container is about to start."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO helpers VALUES (?)", (container_id,))
+
+    def forget_helper(self, container_id: str) -> None:
+        """The helper is gone."""
+        with self._write() as db:
+            db.execute("DELETE FROM helpers WHERE id = ?", (container_id,))
+
+    def helpers(self) -> list[str]:
+        """Helpers that were not seen to end."""
+        return [row["id"] for row in self._rows("SELECT id FROM helpers")]
+
+    def prune(self, before: str | None = None) -> int:
+        """Forget what was long over at ``before`` (ISO 8601; now, if not given); how much it was.
+
+        Actions that go on and containers that are still kept stay, however old.
+        """
+        at = datetime.fromisoformat(before) if before else datetime.now(UTC)
+        with self._write() as db:
+            actions = db.execute(
+                "DELETE FROM actions WHERE status IS NOT NULL AND at < ?",
+                (iso(at - ACTIONS_KEPT),),
+            )
+            evicted = db.execute(
+                "DELETE FROM evicted WHERE (over OR action = 'reported') AND at < ?",
+                (iso(at - EVICTED_KEPT),),
+            )
+        return actions.rowcount + evicted.rowcount

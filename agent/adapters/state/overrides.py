@@ -1,0 +1,68 @@
+"""What people have ordered on this host: approvals, suspensions, containers brought back."""
+
+from __future__ import annotations
+
+from agent.adapters.state.database import Database, utcnow
+from agent.domain.reconcile.exemptions import Suspension
+
+_HOST = ""
+"""Stands for the whole host where a stack's name would be."""
+
+
+class Orders(Database):
+    """The part of the journal that commands write and the agent obeys.
+
+    Times of an end are in seconds since the epoch; what is over counts no more, and is forgotten
+    by :meth:`end_orders`.
+    """
+
+    def approve(self, sha: str) -> None:
+        """A person on the host accepted this commit, with what it removes or rewrites."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO approvals VALUES (?, ?)", (sha, utcnow()))
+
+    def approved(self) -> frozenset[str]:
+        """Accepted commits."""
+        return frozenset(row["sha"] for row in self._rows("SELECT sha FROM approvals"))
+
+    def suspend(self, suspension: Suspension) -> None:
+        """Take a stack or the host out of the agent's hands; a second order replaces the first."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO suspensions VALUES (?, ?, ?, ?)",
+                (suspension.stack or _HOST, suspension.until, suspension.reason, suspension.since),
+            )
+
+    def resume(self, stack: str | None) -> bool:
+        """Give it back; False when it was not suspended."""
+        with self._write() as db:
+            done = db.execute("DELETE FROM suspensions WHERE stack = ?", (stack or _HOST,))
+        return done.rowcount > 0
+
+    def suspensions(self, now: float) -> tuple[Suspension, ...]:
+        """Those that hold at ``now``."""
+        rows = self._rows(
+            "SELECT stack, until, reason, since FROM suspensions"
+            " WHERE until IS NULL OR until > ? ORDER BY stack",
+            (now,),
+        )
+        return tuple(Suspension(row["stack"] or None, *tuple(row)[1:]) for row in rows)
+
+    def exempt(self, container_id: str, until: float) -> None:
+        """Leave this container alone until then, although nobody declared it."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO undone VALUES (?, ?)", (container_id, until))
+
+    def undone(self, now: float) -> dict[str, float]:
+        """IDs of containers that were brought back, and until when they are left alone."""
+        rows = self._rows("SELECT id, until FROM undone WHERE until > ?", (now,))
+        return {row["id"]: row["until"] for row in rows}
+
+    def end_orders(self, now: float) -> list[str | None]:
+        """Forget what is over at ``now``; what is suspended no more (None: the host)."""
+        rows = self._rows("SELECT stack FROM suspensions WHERE until <= ?", (now,))
+        if rows or self._rows("SELECT id FROM undone WHERE until <= ?", (now,)):
+            with self._write() as db:
+                db.execute("DELETE FROM suspensions WHERE until <= ?", (now,))
+                db.execute("DELETE FROM undone WHERE until <= ?", (now,))
+        return [row["stack"] or None for row in rows]

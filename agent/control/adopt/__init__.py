@@ -1,0 +1,1 @@
+"""Toolkit: running projects taken into the repository."""

@@ -1,0 +1,1 @@
+"""Toolkit: pins and recipients in a clone."""

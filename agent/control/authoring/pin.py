@@ -1,0 +1,168 @@
+"""Pinning images in a clone: see what is not pinned, ask what it is now, write that down."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.adapters.clone.clone import Clone
+from agent.adapters.tasks import task_group
+from agent.domain.errors import CommitdError, ConfigError, PermanentError
+from agent.domain.repository import image_reference as images
+from agent.domain.repository import image_refs_yaml
+from agent.domain.repository.image_reference import Reference
+from agent.domain.repository.image_refs_yaml import Mention
+
+Answers = Mapping[Reference, str | CommitdError]
+"""Pinned references, or why there is none."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the files of some stacks say.
+
+    ``open`` has the images to pin by file; ``images`` counts all that were seen, pinned ones too.
+    """
+
+    open: dict[str, list[tuple[Mention, Reference]]] = field(default_factory=dict)
+    problems: list[CommitdError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    images: int = 0
+
+    @property
+    def questions(self) -> set[Reference]:
+        """What registries have to be asked, once each."""
+        return {reference for found in self.open.values() for _, reference in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An image that was pinned, and where."""
+
+    where: str
+    before: str
+    after: str
+
+
+def survey(clone: Clone, stacks: Sequence[str]) -> Survey:
+    """Look through these stacks, or through all, and the files they include and extend.
+
+    What is wrong with one file or one image is in the result. Raises :class:`ConfigError` for a
+    stack that does not exist.
+    """
+    known = clone.stacks()
+    for stack in stacks:
+        if stack not in known:
+            near = difflib.get_close_matches(stack, known, 1)
+            raise ConfigError(
+                f"there is no stack {stack!r}",
+                where=f"stacks/{stack}",
+                hint=f"did you mean {near[0]!r}?" if near else "ls stacks lists them",
+            )
+    result = Survey()
+    pending: list[Mention] = []
+    for stack in stacks or known:
+        files = clone.compose_files(stack)
+        if stacks and not files:
+            result.problems.append(
+                PermanentError(
+                    "no Compose file",
+                    where=f"stacks/{stack}",
+                    hint=f"add stacks/{stack}/compose.yaml",
+                )
+            )
+        pending += [Mention(path, path) for path in files]
+    seen: set[str] = set()
+    for file in pending:  # grows by what the files include
+        try:
+            path = clone.true_path(file.text)
+            if path in seen:
+                continue
+            seen.add(path)
+            found = image_refs_yaml.find(clone.read(path), path)
+        except CommitdError as err:
+            result.problems.append(_at(file.where, err))
+            continue
+        pending += found.followed
+        result.warnings += [
+            f"{other.where}: {other.text} is not looked at (only paths in the repository are)"
+            for other in found.unfollowed
+        ]
+        for mention in found.images:
+            _sort(mention, path, result)
+    return result
+
+
+def _sort(mention: Mention, path: str, into: Survey) -> None:
+    into.images += 1
+    try:
+        reference = images.question(mention.text)
+    except PermanentError as err:
+        into.problems.append(_at(mention.where, err))
+        return
+    if reference is None:
+        return
+    if reference.tag is None:
+        into.warnings.append(
+            f"{mention.where}: {mention.text} names no tag, which means {images.DEFAULT_TAG}; "
+            "the tag of a version is better"
+        )
+    into.open.setdefault(path, []).append((mention, reference))
+
+
+async def ask(
+    questions: set[Reference], digest: Callable[[Reference], Awaitable[str]]
+) -> dict[Reference, str | CommitdError]:
+    """Put all questions at once to ``digest``, those that mean the same image only once."""
+    same: dict[tuple[str, str, str], list[Reference]] = {}
+    for reference in questions:
+        key = (reference.registry, reference.repository, reference.asked_tag)
+        same.setdefault(key, []).append(reference)
+    answers: dict[Reference, str | CommitdError] = {}
+
+    async def put(references: list[Reference]) -> None:
+        try:
+            found = await digest(references[0])
+            answers.update({reference: reference.at(found) for reference in references})
+        except CommitdError as err:
+            answers.update(dict.fromkeys(references, err))
+
+    async with task_group() as group:
+        for references in same.values():
+            group.start_soon(put, references)
+    return answers
+
+
+def write(clone: Clone, survey: Survey, answers: Answers) -> list[Pin]:
+    """Write the answers into the files, each whole; adds to ``survey.problems`` what is left."""
+    done: list[Pin] = []
+    for path, found in survey.open.items():
+        pins: list[Pin] = []
+        for mention, reference in found:
+            answer = answers[reference]
+            if isinstance(answer, CommitdError):
+                survey.problems.append(_at(mention.where, answer, mention.text))
+            else:
+                pins.append(Pin(mention.where, mention.text, answer))
+        if not pins:
+            continue
+        try:
+            # Read anew: a person may have saved the file while the registries were asked.
+            wanted = {pin.before: pin.after for pin in pins}
+            clone.replace(path, image_refs_yaml.rewrite(clone.read(path), path, wanted))
+        except CommitdError as err:
+            survey.problems.append(_at(path, err))
+        else:
+            done += pins
+    return done
+
+
+def _at(where: str, err: CommitdError, subject: str = "") -> PermanentError:
+    """The same error at a place in a file, unless it has one there already."""
+    if err.where and err.where.startswith(where):
+        where = err.where
+    elif err.where:
+        subject = f"{subject}: {err.where}" if subject else err.where
+    message = f"{subject}: {err.message}" if subject else err.message
+    return PermanentError(message, where=where, hint=err.hint)

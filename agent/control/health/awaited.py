@@ -1,0 +1,94 @@
+"""What is waited for by the gate, and what may be done to it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.domain.container import Container
+from agent.domain.errors import CancelledError, InterferenceError
+from agent.domain.release import health
+from agent.domain.release.health import Expected, Finding
+
+STOPPING = "the agent is stopping"
+"""Why waits end, and nothing new is begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A release that is waited for.
+
+    ``timeout_s`` is its own word. ``cancel_reason`` says why the wait is to end, or None. ``after``
+    are the stacks that come before it. None of ``secrets`` may be shown.
+    """
+
+    project: str
+    services: Mapping[str, Expected]
+    timeout_s: float
+    cancel_reason: Callable[[], CancelledError | None]
+    secrets: Iterable[str] = ()
+    after: Collection[str] = ()
+
+
+class Steps(Protocol):
+    """What is done to a release while it is waited for.
+
+    ``waits``: services of it start only after others are healthy. ``made`` are its containers.
+    """
+
+    waits: bool
+    made: Collection[Container]
+    began_at: float
+    """Since when it is started, in seconds since the epoch."""
+
+    @property
+    def stale(self) -> Collection[str]:
+        """Services of it that run on with files that are others by now."""
+
+    async def start(self, limit_s: float) -> None:
+        """Start its services one after the other, for ``limit_s`` at most.
+
+        Raises :class:`PermanentError` when one waits for another that is not well.
+        """
+
+    async def started(self) -> bool:
+        """What is due once all of it is started, or cannot be while this is not done.
+
+        Whether services had to be started again for that.
+        """
+
+    async def mend(self) -> bool:
+        """Replace the containers that no start brings back; whether there are any."""
+
+    async def put_back(self, findings: Sequence[Finding]) -> None:
+        """Put right what somebody did to it, but do not start what waits for others.
+
+        Raises :class:`CommitdError` if that cannot be done at all, not if it fails this time.
+        """
+
+
+class Standing(Steps):
+    """Something that is only looked at: if somebody undoes it, all of it has to be started anew."""
+
+    waits = False
+    stale = ()
+
+    def __init__(self, made: Collection[Container]) -> None:
+        self.made = made
+        self.began_at = 0.0
+
+    async def start(self, limit_s: float) -> None:
+        """Nothing."""
+
+    async def started(self) -> bool:
+        """Nothing."""
+        return False
+
+    async def mend(self) -> bool:
+        """Nothing."""
+        return False
+
+    async def put_back(self, findings: Sequence[Finding]) -> None:
+        """Not here."""
+        raise InterferenceError(health.summary(findings))

@@ -1,0 +1,251 @@
+"""Waiting until a release is up and well, by the engine's events.
+
+What the release does by itself is judged. What somebody else does to it meanwhile is put back::
+
+    look ─▶ all is started and well ─────────────────────────▶ the containers
+      ▲ ├─▶ removed, stopped, paused or replaced from outside
+      │ │       ├─ not too often yet ─▶ put back, its time begins anew ─┐
+      │ │       └─ too often, or its time is over ─▶ InterferenceError  │
+      │ ├─▶ not well for good, or its time is over ─▶ NotWellError      │
+      │ └─▶ not well yet ─▶ wait for an event ─┐                        │
+      └────────────────────────────────────────┴────────────────────────┘
+
+Where services wait for each other, Compose starts one after the other beside these looks, and
+gives up as soon as one is unhealthy; it is begun again while that one may still become well. Its
+time is ``health_timeout``, but never shorter than what the health checks declare that wait for
+each other. When trouble is final before that: :mod:`agent.domain.release.patience`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from agent.adapters.compose.compose import StillWaitingError
+from agent.adapters.compose.errors import HookError
+from agent.adapters.engine.engine import Engine
+from agent.adapters.tasks import task_group
+from agent.control.health import sightings
+from agent.control.health.activity import Activity
+from agent.control.health.awaited import Awaited, Steps
+from agent.control.health.sightings import NotWellError
+from agent.control.health.starter import Pauses, Starter
+from agent.domain.container import Container
+from agent.domain.errors import (
+    CommitdError,
+    InterferenceError,
+    PermanentError,
+    SupersededError,
+    TransientError,
+)
+from agent.domain.release import drift, health_check, patience
+from agent.domain.release import health as gate
+from agent.domain.release.health import Finding, Known, Sight, Trouble
+from agent.domain.release.patience import Course
+
+log = logging.getLogger("commitd.gate")
+
+_BLINK_S, _LOOK_ANYWAY_S = 0.1, 2.0
+"""Without any event: a newer commit is no event of the engine."""
+_KILLED = {137, 143}
+"""Ended from outside, perhaps with the engine: no fault of the release, unless it happens again."""
+_PUT_BACK_AFTER_S = (0.0, 2.0, 4.0, 8.0, 16.0)
+"""Since the time before, for each time that a release is put back: two tools that fight over a
+container do not spin."""
+_PASSING = {Trouble.CRASH_LOOP, Trouble.UNHEALTHY}
+
+
+class Gate:
+    """``steady_s`` is for how long a container without a health check must have run.
+
+    ``pulse`` is told of each look: a wait may take an hour, and is a sign of life all the while.
+    """
+
+    def __init__(self, engine: Engine, steady_s: float, pulse: Callable[[], None]) -> None:
+        self.engine = engine
+        self.steady_s = steady_s
+        self.pulse = pulse
+
+    @asynccontextmanager
+    async def listening(self, project: str) -> AsyncIterator[Activity]:
+        """What happens to the project from now on, for as long as the block lasts."""
+        activity = Activity()
+        async with task_group() as group:
+            group.start_soon(activity.listen, self.engine, project)
+            yield activity
+            group.cancel_scope.cancel()
+
+    async def wait(self, awaited: Awaited, activity: Activity, steps: Steps) -> list[Container]:
+        """The containers once all is well.
+
+        Raises :class:`NotWellError`, with the last words of the container that is to blame, once
+        waiting does not help; :class:`InterferenceError` if somebody keeps undoing it, and
+        :class:`TransientError` if it was killed; :class:`CancelledError` as soon as the wait is to
+        end, :class:`HeldError` if the stack is suspended meanwhile.
+        """
+        async with task_group() as group:
+            start = Starter(group, steps, activity)
+            found = await _Vigil(self, awaited, activity, steps, start).until_well()
+            group.cancel_scope.cancel()
+        return found
+
+
+class _Vigil:
+    """One release that is waited for: what was seen of it, and how long it still has."""
+
+    def __init__(
+        self, gate: Gate, awaited: Awaited, activity: Activity, steps: Steps, start: Starter
+    ) -> None:
+        self._engine, self._steady_s, self._pulse = gate.engine, gate.steady_s, gate.pulse
+        self._a = awaited
+        self._activity = activity
+        self._steps = steps
+        self._start = start
+        self._repairs = Pauses(_PUT_BACK_AFTER_S)
+        self._needs = {name: tuple(each.needs) for name, each in awaited.services.items()}
+        self._hooks = any(each.has_hooks for each in awaited.services.values())
+        self._limit_s = awaited.timeout_s
+        self._began = time.monotonic()
+        self._course = Course(self._began, self._needs)
+        self._before: Mapping[str, int] = {}
+        self._settled = False
+
+    async def until_well(self) -> list[Container]:
+        """Look, and do what follows from it, until there is nothing more to do."""
+        self._before = await self._restarts()
+        while True:
+            self._activity.quiet()
+            if self._start.done and not self._settled:
+                await self._settle()
+            self._start.begin_if_due(self._left_s())
+            sights, findings = await self._judged()
+            self._pulse()
+            undone = [finding for finding in findings if finding.outside]
+            if not findings and self._settled:
+                return [sight.container for sight in sights]
+            if undone:
+                pause_s = await self._put_back(undone)
+            elif any(self._of_stale(finding) for finding in findings):
+                await self._start.cancel()
+                await self._steps.started()
+                self._start.again()
+                continue
+            elif findings and (findings[0].final or self._left_s() <= 0):
+                raise await self._verdict(findings)
+            else:
+                await self._think_of_start(findings)
+                pause_s = self._pause_s(sights)
+            await self._activity.wait(min(pause_s, max(self._left_s(), _BLINK_S)))
+            # For a newer commit Compose is ended while it waits, but not amid a hook. It does its
+            # work to the end when the agent stops, so that the next one finds all of it started.
+            reason = self._a.cancel_reason()
+            superseded = isinstance(reason, SupersededError)
+            if reason and not (self._start.runs and (self._hooks or not superseded)):
+                await self._start.cancel()
+                raise type(reason)(f"{reason}, while {findings[0]}") if findings else reason
+
+    def _of_stale(self, finding: Finding) -> bool:
+        """Whether it may be the fault of older files, for which others must not wait in vain."""
+        return finding.trouble in _PASSING and finding.service in self._steps.stale
+
+    def _left_s(self) -> float:
+        return self._began + self._limit_s - time.monotonic()
+
+    async def _settle(self) -> None:
+        if await self._steps.started():
+            self._begin()
+        self._settled = True
+
+    def _begin(self) -> None:
+        """Its time begins anew: what it did until now was done to it."""
+        self._began = time.monotonic()
+        self._course = Course(self._began, self._needs)
+
+    async def _put_back(self, undone: Sequence[Finding]) -> float:
+        """Have again what somebody undid, if it is time for that; seconds until the next look."""
+        pause_s = self._repairs.due_in_s()
+        if pause_s is None or self._left_s() <= 0:
+            raise InterferenceError(gate.summary(undone))
+        if pause_s > 0:
+            return pause_s
+        await self._start.cancel()
+        await self._steps.put_back(undone)
+        self._repairs.note()
+        self._start.again()
+        self._settled = False
+        # What crashed because of that is no fault of the release either.
+        self._before = await self._restarts()
+        self._begin()
+        return 0.0
+
+    async def _think_of_start(self, findings: Sequence[Finding]) -> None:
+        """Compose has given up because of a service that may still become well."""
+        error = self._start.error
+        if error is None:
+            return
+        if isinstance(error, HookError):
+            raise await sightings.hook_failed(self._engine, self._a.project, error, self._a.secrets)
+        if not isinstance(error, PermanentError | StillWaitingError):
+            if not await self._steps.mend():
+                raise error
+            self._start.again_later()
+            return
+        others = [finding for finding in findings if not finding.waits]
+        if self._start.unexplained(None if others else error):
+            raise error
+        if not any(finding.trouble is Trouble.UNHEALTHY for finding in others):
+            self._start.again_later()
+
+    async def _judged(self) -> tuple[list[Sight], list[Finding]]:
+        sights = await sightings.look(self._engine, self._a.project, self._before)
+        pending = {
+            sight.container.id
+            for sight in sights
+            if not self._start.done and (sight.container.started or 0) < self._steps.began_at
+        }
+        made = {container.id for container in self._steps.made}
+        known = Known(self._activity.stopped, made, pending)
+        findings = gate.judge(self._a.services, sights, self._steady_s, known)
+        now = time.monotonic()
+        self._course = patience.follow(
+            self._course, sights, findings, now, before_well=await self._before_well(findings)
+        )
+        own = dict.fromkeys(self._a.services, self._steady_s)
+        for sight in sights:
+            if sight.check and (name := sight.container.service) in own:
+                own[name] = max(own[name], sight.check.declared_s)
+        longest_s = health_check.longest(own, self._needs) + self._steady_s
+        self._limit_s = max(self._limit_s, longest_s)
+        return sights, patience.tried(self._course, sights, findings, now, self._steady_s)
+
+    async def _before_well(self, findings: Iterable[Finding]) -> bool:
+        """Whether the stacks are well that come before, if that matters now."""
+        if not any(finding.trouble in _PASSING for finding in findings):
+            return True
+        for project in self._a.after:
+            if not drift.is_well(await self._engine.containers(project)):
+                return False
+        return True
+
+    def _pause_s(self, sights: Sequence[Sight]) -> float:
+        """Until the next look, if nothing happens."""
+        young = [left for s in sights if s.up_s and (left := s.steady_in_s(self._steady_s))]
+        return min(_LOOK_ANYWAY_S, *young, _LOOK_ANYWAY_S)
+
+    async def _restarts(self) -> dict[str, int]:
+        """How often the engine restarted each container until now."""
+        found = await sightings.look(self._engine, self._a.project, {})
+        return {sight.container.id: sight.restarts for sight in found}
+
+    async def _verdict(self, findings: Sequence[Finding]) -> CommitdError:
+        worst = findings[0]
+        message = gate.summary(findings)
+        if not worst.final:
+            message += f" after {self._limit_s:g} s"
+        if worst.container is not None:
+            message += await sightings.last_words(self._engine, worst.container, self._a.secrets)
+            if worst.trouble is Trouble.EXITED and worst.container.exit_code in _KILLED:
+                return TransientError(message)
+        return NotWellError(message)

@@ -1,0 +1,85 @@
+"""Looking closely at the containers of a release that is waited for, and at their last words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from agent.adapters.compose.errors import HookError
+from agent.adapters.engine.containers import from_inspect, health_check_of
+from agent.adapters.engine.engine import Engine
+from agent.domain.compose import redact
+from agent.domain.container import Container
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.release.health import Sight
+
+_LOG_LINES, _LOG_CHARS = 5, 400
+_HOOK_ENDS_S = 5.0
+_LAST_WORDS = "; its last words: "
+
+
+class NotWellError(PermanentError):
+    """A release that came up is not well; the same input would do the same again."""
+
+
+async def look(engine: Engine, project: str, before: Mapping[str, int]) -> list[Sight]:
+    """The containers of a project, without one-offs.
+
+    ``before`` is how often the engine had restarted each before that counts.
+    """
+    sights: list[Sight] = []
+    for container in await engine.containers(project):
+        # By the clock before it is asked: what crashes in between is not older for it.
+        asked_at = time.time()
+        if not container.one_off and (raw := await engine.inspect(container.id)):
+            sights.append(_sight(raw, before, asked_at))
+    return sights
+
+
+def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> Sight:
+    container = from_inspect(raw)
+    up_s = 0.0
+    if container.state == "running" and container.started is not None:
+        up_s = max(0.001, now - container.started)
+    health = raw["State"].get("Health") or {}
+    return Sight(
+        container,
+        _since(before.get(container.id, 0), raw["RestartCount"]),
+        up_s,
+        health_check_of(raw),
+        int(health.get("FailingStreak") or 0),
+    )
+
+
+def _since(before: int, now: int) -> int:
+    """A count that the engine begins anew when somebody starts the container."""
+    return now - before if now >= before else now
+
+
+async def hook_failed(
+    engine: Engine, project: str, error: HookError, secrets: Iterable[str]
+) -> NotWellError:
+    """What Compose says of a hook that failed, with its last words."""
+    if error.words:
+        return NotWellError(f"{error.message}{_LAST_WORDS}{error.words[-_LOG_CHARS:]}")
+    words = ""
+    for container in await engine.containers(project):
+        if container.hook and container.state != "created":
+            # The engine tells that it has ended before it has noted that, or the last line.
+            with suppress(CommitdError):
+                await engine.ended(container.id, _HOOK_ENDS_S)
+            words = await last_words(engine, container, secrets)
+    return NotWellError(f"{error.message}{words}")
+
+
+async def last_words(engine: Engine, container: Container, secrets: Iterable[str]) -> str:
+    """The end of its log, to be put behind a message; empty if there is none."""
+    try:
+        words = await engine.last_words(container.id, _LOG_LINES)
+    except CommitdError:
+        return ""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    said = redact.text(" / ".join(lines), secrets)[-_LOG_CHARS:]
+    return f"{_LAST_WORDS}{said}" if said else ""

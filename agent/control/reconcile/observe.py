@@ -1,0 +1,49 @@
+"""Reading all that a plan depends on, for the cycle and for the commands that only look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from agent.adapters.state.journal import Journal
+from agent.domain.config import Config
+from agent.domain.container import Container
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.exemptions import Exemptions
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.repository.desired import DesiredState
+
+
+def exemptions(journal: Journal, helpers: Iterable[str]) -> Exemptions:
+    """What is taken out of the agent's hands now. Blocks: commands write it at any time."""
+    now = time.time()
+    return Exemptions(frozenset(helpers), frozenset(journal.undone(now)), journal.suspensions(now))
+
+
+def situation(
+    config: Config,
+    journal: Journal,
+    desired: DesiredState,
+    containers: Iterable[Container],
+    spared: Exemptions,
+) -> HostState:
+    """What the journal knows, beside what is declared and what runs. Blocks."""
+    attempts = journal.attempts()
+    failed = {name: attempt.digest for name, attempt in attempts.items() if attempt.permanent}
+    return HostState(
+        desired=desired,
+        containers=tuple(containers),
+        releases=journal.releases(),
+        now=time.time(),
+        stacks_dir=str(config.state_dir / "repo" / "stacks"),
+        enrolled=journal.get("enrolled") is not None,
+        attempts=attempts,
+        started=frozenset(n for n, digest in failed.items() if journal.started(n) == digest),
+        approved=journal.approved(),
+        cliff=frozenset(
+            hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF.value
+        ),
+        teardown_limit=config.teardown_limit,
+        report_only=config.undeclared.mode == "report",
+        exemptions=spared,
+    )

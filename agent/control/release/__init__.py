@@ -1,0 +1,1 @@
+"""Deploys and removals: each stack from plan to release or rollback."""

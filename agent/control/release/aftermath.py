@@ -1,0 +1,149 @@
+"""What follows from how a deploy ended: a release is remembered, or the last one comes back.
+
+failed ─┬▶ for good, or what ran is down, or in passing three times ─▶ rollback ─▶ it is back
+│                                                                 │ or not
+└▶ in passing, or undone from outside ─▶ tried again later ◀──────┘ (if in passing)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal
+from agent.control.release.apply import BringUp
+from agent.control.release.deployment import Run
+from agent.control.release.pull import Puller
+from agent.control.release.rollback import Restorer
+from agent.control.release.starting import Before
+from agent.control.retry import Attempts
+from agent.control.stack.operations import Stacks
+from agent.domain.outcome import Action, Cause, Outcome, Reason
+from agent.domain.reconcile.plan import moved
+from agent.domain.release.release import Release, Service
+from agent.domain.repository.desired import Stack
+
+log = logging.getLogger("commitd.deploy")
+
+_IN_PASSING = 2
+"""As many rounds may fail in passing before the last healthy release comes back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aftermath:
+    """With what it works."""
+
+    stacks: Stacks
+    bring_up: BringUp
+    puller: Puller
+    restorer: Restorer
+    journal: Journal
+    attempts: Attempts
+
+    def keep(self, run: Run, services: tuple[Service, ...]) -> None:
+        """Remember the release; repairs in a row count towards a backoff. Blocks."""
+        stack, before = run.stack, run.before
+        same = before is not None and not run.changed
+        sha = before.revision if before and same else run.batch.revision.sha
+        failures = self.journal.attempts().get(stack.name)  # which the release ends
+        self.journal.keep_release(_release(stack, sha, services))
+        if run.deploy.reason is not Reason.DRIFTED:
+            self._repair_joining(stack.name)
+            return
+        if before and before.disturbed:  # what was cut short goes on: that is no new drift
+            if failures:
+                self.journal.keep_attempt(failures)
+        else:
+            what = ", ".join(cause.path for cause in run.deploy.causes[:3])
+            error = f"it was put right and drifted again: {what}"
+            self.attempts.keep_failure(failures, stack.name, stack.digest, error, permanent=False)
+
+    def _repair_joining(self, deployed: str) -> None:
+        """Others that lost their namespaces by this deploy did nothing: they do not wait.
+
+        Of whom each joins namespaces, only an inspect of its containers would say; so all that
+        join some are repaired at once, as often as something is deployed. Blocks.
+        """
+        failures = self.journal.attempts()
+        for release in self.journal.releases().values():
+            failed = failures.get(release.stack)
+            joins = any(service.joins for service in release.services)
+            healthy = failed and failed.digest == release.digest and not failed.permanent
+            if joins and healthy and release.stack != deployed:
+                self.journal.forget_attempts(release.stack)
+
+    async def fail(self, run: Run, outcome: Outcome) -> None:
+        """Go back to what was well, if there is such a thing; else remember the failure."""
+        stack, error = run.stack, outcome.error or "it failed"
+        failures = (await anyio.to_thread.run_sync(self.journal.attempts)).get(stack.name)
+        again = failures.count if failures and failures.digest == stack.digest else 0
+        # What fails in passing is no fault of the release, unless it goes on failing, or what ran
+        # before is down as long as it is tried.
+        passing = again < _IN_PASSING or outcome.interference
+        lasting = outcome.permanent or bool(run.stopped) or not passing
+        back = None
+        if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
+            back = await self._roll_back(run, run.before, error)
+        if back:
+            run.outcome = replace(outcome, error=f"{error}; {back[1]}")
+            if back[0]:
+                return
+
+        def write() -> None:
+            self.attempts.keep_failure(
+                failures, stack.name, stack.digest, error, permanent=outcome.permanent
+            )
+
+        await anyio.to_thread.run_sync(write)
+
+    async def _roll_back(self, run: Run, before: Release, error: str) -> tuple[bool, str]:
+        """Bring the last healthy release back; whether there was a way, and how it went."""
+        name, started = run.stack.name, time.monotonic()
+        cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
+        number = await anyio.to_thread.run_sync(
+            lambda: self.journal.begin(
+                Action.ROLLBACK,
+                name,
+                error,
+                cause=[cause, *moved(run.stack.versions, before.inputs, before.revision)],
+                revision=before.revision,
+            )
+        )
+        log.warning("%s: back to %s", name, before.revision[:7])  # why was logged just before
+        restored: Stack | None = None
+
+        async def work() -> tuple[Service, ...]:
+            nonlocal restored
+            restored = await self.restorer.restore(before, run.stack, error)
+            ready = await self.stacks.prepare(restored)
+            await self.puller.fetch(ready.images, lambda: None)
+            failed = run.ready
+            older = {each: failed.files(each) for each in failed.services} if failed else {}
+            left = Before(files=older, left=older.keys())
+            return await self.bring_up.run(ready, left, run.batch, doubt=True)
+
+        outcome, services = await self.attempts.tries(name, work)
+        await self.attempts.finish(number, outcome, started)
+        if services is not None and restored is not None:
+            release = _release(restored, before.revision, services)
+            await anyio.to_thread.run_sync(self.journal.keep_release, release)
+            return True, f"it is back at {before.revision[:7]}"
+        if restored is None:
+            return False, f"rollback unavailable: {outcome.error}"
+        return True, f"rollback {outcome.status}: {outcome.error}"
+
+
+def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Release:
+    return Release(
+        stack.name,
+        stack.digest,
+        revision,
+        stack.versions,
+        services,
+        utcnow(),
+        stack.settings.after,
+    )

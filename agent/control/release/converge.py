@@ -1,0 +1,171 @@
+"""Doing what the plan says: deploys and removals, and which stacks are being worked on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import task_group
+from agent.control.health.awaited import STOPPING
+from agent.control.release.deploy import Deployer, Tools
+from agent.control.retry import Attempts
+from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.reconcile.actions import Deploy, RemoveStack
+from agent.domain.repository import dependencies
+from agent.domain.revision import Revision
+
+log = logging.getLogger("commitd.converge")
+
+
+class Converger:
+    """Executes deploys and removals; writes each down before and after.
+
+    ``pulse`` is told whenever a stack is done with; once ``stopping``, nothing more is begun.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        *,
+        parallel: int,
+        pulse: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._remover = tools.remover
+        self._journal: Journal = tools.journal
+        self._attempts: Attempts = tools.attempts
+        self._deployer = Deployer(tools, self._done)
+        self._heads = tools.bring_up.heads
+        self._pulse = pulse
+        self._stopping = stopping
+        self._limiter = anyio.CapacityLimiter(parallel)
+        self._repairs = anyio.CapacityLimiter(parallel)
+        """What drifted does not queue behind what changes."""
+        self.busy: set[str] = set()
+        """Stacks that are being worked on, or are about to be."""
+
+    def _done(self, name: str) -> None:
+        self.busy.discard(name)
+        self._pulse()
+
+    async def deploy(
+        self,
+        deploys: Collection[Deploy],
+        revision: Revision,
+        *,
+        seen: frozenset[str],
+        doubt: bool,
+    ) -> list[Outcome]:
+        """Bring all stacks to their declared state; never raises for one of them.
+
+        ``seen`` are the commits that the remotes showed when this was decided. In ``doubt`` about
+        what is declared, services that left their stack stay: nothing is ended.
+        """
+        drifted = all(deploy.reason is Reason.DRIFTED for deploy in deploys)
+        limiter = self._repairs if drifted else self._limiter
+        return await self._deploy(deploys, revision, limiter, seen=seen, doubt=doubt)
+
+    async def repair(self, deploys: Collection[Deploy], revision: Revision) -> list[Outcome]:
+        """Put right what drifted while others take their time: not behind them in the queue."""
+        heads = self._heads()
+        return await self._deploy(deploys, revision, self._repairs, seen=heads, doubt=True)
+
+    async def _deploy(
+        self,
+        deploys: Collection[Deploy],
+        revision: Revision,
+        limiter: anyio.CapacityLimiter,
+        *,
+        seen: frozenset[str],
+        doubt: bool,
+    ) -> list[Outcome]:
+        names = {deploy.stack.name for deploy in deploys}
+        self.busy |= names
+        try:
+            return await self._deployer.deploy(deploys, revision, limiter, seen=seen, doubt=doubt)
+        finally:
+            self.busy -= names
+
+    async def remove(self, removals: Iterable[RemoveStack], revision: Revision) -> list[Outcome]:
+        """Take the stacks down, those that need others before those; never raises for one."""
+        by_name = {removal.project: removal for removal in removals}
+        if not by_name:
+            return []
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        needs = {name: releases[name].after if name in releases else () for name in by_name}
+        if dependencies.faults(
+            needs, by_name.keys() | {n for many in needs.values() for n in many}
+        ):
+            needs = dict.fromkeys(by_name, ())  # in a circle nobody could be first
+        outcomes: dict[str, Outcome] = {}
+        ended = {name: anyio.Event() for name in by_name}
+        self.busy |= by_name.keys()
+
+        async def one(name: str, before: Collection[str]) -> None:
+            try:
+                for other in before:
+                    await ended[other].wait()
+                async with self._limiter:
+                    outcomes[name] = await self._remove_guarded(
+                        by_name[name], revision, {other: outcomes[other] for other in before}
+                    )
+            finally:
+                ended[name].set()
+                self._done(name)
+
+        async with task_group() as group:
+            for name, before in dependencies.turned(needs).items():
+                group.start_soon(one, name, before)
+        return [outcomes[name] for name in sorted(outcomes)]
+
+    async def _remove_guarded(
+        self, removal: RemoveStack, revision: Revision, before: Mapping[str, Outcome]
+    ) -> Outcome:
+        if self._stopping():
+            return Outcome(removal.project, Status.CANCELLED, STOPPING)
+        for other, outcome in before.items():
+            if outcome.status is not Status.SUCCEEDED:
+                why = f"{other} needs it and is still up"
+                return Outcome(removal.project, Status.HELD, why)
+        try:
+            return await self._remove(removal, revision)
+        except Exception as err:
+            log.exception("%s: unexpected", removal.project)
+            return Outcome(removal.project, Status.FAILED, f"unexpected {type(err).__name__}")
+
+    async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
+        project, started = removal.project, time.monotonic()
+        volumes = await self._remover.volumes(project)
+        kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                Action.REMOVE_STACK,
+                project,
+                removal.reason.value,
+                cause=removal.causes + kept,
+                revision=revision.sha,
+            )
+        )
+        log.info("%s: taking it down: %s", project, removal.reason.value)
+        outcome, _ = await self._attempts.tries(
+            project, lambda: self._remover.take_down(project, revision)
+        )
+        await self._attempts.finish(number, outcome, started)
+        if outcome.status is Status.SUCCEEDED:
+            await anyio.to_thread.run_sync(self._journal.forget_release, project)
+            if volumes:
+                log.info("%s: its volumes are kept: %s", project, ", ".join(volumes))
+        elif outcome.status is Status.FAILED:
+            await anyio.to_thread.run_sync(self._keep_failure, project, outcome)
+        return outcome
+
+    def _keep_failure(self, project: str, outcome: Outcome) -> None:
+        """No digest and never for good: what leaves has no input that could change."""
+        before = self._journal.attempts().get(project)
+        error = outcome.error or "it failed"
+        self._attempts.keep_failure(before, project, "", error, permanent=False)

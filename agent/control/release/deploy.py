@@ -1,0 +1,274 @@
+"""Deploying the stacks of a plan, each in a pipeline of its own.
+
+What is slow for one, a registry, a start, a release that takes its time to be well, delays only
+that one and those that come ``after`` it. Nothing of it is touched before its images are here::
+
+    begun ─▶ read ─▶ images pulled ─▶ those before it well ─┬▶ all there: looked at ─────┐
+               │        │    │            │                 └▶ made, started, waited for ─┤
+               ▼        ▼    ▼            ▼                         │      │              ▼
+            failed failed cancelled      held                    failed  cancelled   succeeded
+
+Reading is work for the machine and takes one of the places of the limiter, as making does; who
+waits for a registry, for another stack or for health takes none. A newer commit ends the waiting
+for a registry and for health (cancelled), and the next cycle decides anew. What follows from an
+end: :mod:`agent.control.release.aftermath`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import task_group
+from agent.control.health.awaited import STOPPING
+from agent.control.release.adoption import Adopter
+from agent.control.release.aftermath import Aftermath
+from agent.control.release.apply import BringUp
+from agent.control.release.deployment import End, Run
+from agent.control.release.pull import Puller
+from agent.control.release.rollback import Restorer
+from agent.control.release.starting import Batch, Before, Files, StartError
+from agent.control.retry import Attempts
+from agent.control.stack.operations import Stacks
+from agent.control.stack.ready import Ready, running_services
+from agent.control.stack.remover import Remover
+from agent.domain.errors import CancelledError, CommitdError, PermanentError
+from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.reconcile.actions import Deploy
+from agent.domain.release.release import Release, Service
+from agent.domain.repository.image_reference import pinned
+from agent.domain.revision import Revision
+
+log = logging.getLogger("commitd.deploy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a deploy works with."""
+
+    stacks: Stacks
+    remover: Remover
+    bring_up: BringUp
+    puller: Puller
+    restorer: Restorer
+    adopter: Adopter
+    journal: Journal
+    attempts: Attempts
+
+
+class Deployer:
+    """Each stack on its own, in parallel, each failure its own.
+
+    ``done`` hears of each stack that is not worked on any more.
+    """
+
+    def __init__(self, tools: Tools, done: Callable[[str], None]) -> None:
+        self._t = tools
+        self._done = done
+        self._aftermath = Aftermath(
+            stacks=tools.stacks,
+            bring_up=tools.bring_up,
+            puller=tools.puller,
+            restorer=tools.restorer,
+            journal=tools.journal,
+            attempts=tools.attempts,
+        )
+        self._ends: dict[str, End] = {}
+
+    async def deploy(
+        self,
+        deploys: Collection[Deploy],
+        revision: Revision,
+        limiter: anyio.CapacityLimiter,
+        *,
+        seen: frozenset[str],
+        doubt: bool,
+    ) -> list[Outcome]:
+        """Bring all stacks to their declared state; never raises for one of them.
+
+        ``seen`` are the commits that the remotes showed when this was decided.
+        """
+        if self._t.bring_up.stopping():
+            return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
+        batch = Batch(revision, limiter, seen, doubt)
+        # At once: what is put right and what changes are deployed side by side.
+        ends = {each.stack.name: End() for each in deploys}
+        self._ends |= ends
+        all_ends = dict(self._ends)
+        runs: list[Run] = []
+        outcomes: list[Outcome] = []
+        try:
+            for deploy in deploys:
+                try:
+                    runs.append(await self._begin(deploy, batch, ends))
+                except CommitdError as err:  # what cannot be written down is not done
+                    outcomes.append(Outcome(deploy.stack.name, Status.FAILED, str(err)))
+                    ends[deploy.stack.name].came.set()
+            async with task_group() as group:
+                for run in runs:
+                    # What was up already waits for nothing that changes.
+                    group.start_soon(self._carry_out, run, ends if run.repair else all_ends)
+        finally:
+            for name, end in ends.items():
+                end.came.set()
+                self._ends.pop(name, None)
+            for run in runs:
+                if run.outcome is None:  # cut short: the agent ends
+                    cut = Outcome(run.stack.name, Status.CANCELLED, STOPPING)
+                    await self._t.attempts.finish(run.number, cut, run.started)
+        return [*outcomes, *(run.outcome for run in runs if run.outcome)]
+
+    async def _begin(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Run:
+        stack, journal = deploy.stack, self._t.journal
+
+        def write() -> tuple[int, Release | None]:
+            before = journal.releases().get(stack.name)
+            number = journal.begin(
+                Action.RESTART if deploy.reason is Reason.DRIFTED else Action.DEPLOY,
+                stack.name,
+                deploy.reason.value,
+                cause=deploy.causes,
+                revision=batch.revision.sha,
+            )
+            return number, before
+
+        number, before = await anyio.to_thread.run_sync(write)
+        log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.value)
+        return Run(deploy, ends[stack.name], number, before, batch, time.monotonic())
+
+    async def _carry_out(self, run: Run, ends: Mapping[str, End]) -> None:
+        """From its beginning to its end, whatever that is."""
+        name = run.stack.name
+        try:
+            services: tuple[Service, ...] | None = None
+            run.outcome = await self._prepare(run) or await _wait_for_others(run, ends)
+            if run.outcome is None:
+                run.outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
+            await self._t.attempts.finish(run.number, run.outcome, run.started)
+            if services is not None:
+                await anyio.to_thread.run_sync(self._aftermath.keep, run, services)
+            elif run.outcome.status is Status.FAILED:
+                await self._aftermath.fail(run, run.outcome)
+                with suppress(CommitdError):  # the next start of their services removes them
+                    await self._t.remover.clear_hooks(name)
+        except Exception as err:
+            log.exception("%s: unexpected", name)
+            run.outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
+        finally:
+            run.end.well = run.outcome is not None and run.outcome.status is Status.SUCCEEDED
+            run.end.came.set()
+            self._done(name)
+
+    async def _prepare(self, run: Run) -> Outcome | None:
+        """Read it and pull its images, with nothing touched; how it ended if that fails."""
+        async with run.batch.limiter:
+            outcome, run.ready = await self._t.attempts.tries(
+                run.stack.name, lambda: self._t.stacks.prepare(run.stack)
+            )
+        if run.ready is None:
+            return outcome
+        if causes := _images(run.ready, run.before, run.batch.revision):
+            with suppress(CommitdError):  # it would only say more of why
+                await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
+        return await self._pull(run, run.ready)
+
+    async def _pull(self, run: Run, ready: Ready) -> Outcome | None:
+        """Its images, and those of the release before: a rollback needs them."""
+        name, cancel_reason = run.stack.name, partial(self._t.bring_up.cancel_reason, run.batch)
+        try:
+            await self._t.puller.fetch(ready.images, cancel_reason)
+            if run.before and run.changed:
+                await self._pull_older(name, run.before, cancel_reason)
+        except CancelledError as err:
+            log.info("%s: %s", name, err)
+            return Outcome(name, Status.CANCELLED, str(err))
+        except CommitdError as err:
+            log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
+            return Outcome(name, Status.FAILED, str(err), isinstance(err, PermanentError))
+        return None
+
+    async def _pull_older(
+        self, name: str, before: Release, cancel_reason: Callable[[], CancelledError | None]
+    ) -> None:
+        older = {i for s in before.services for i in (s.image, *s.hooks) if pinned(i)}
+        try:
+            await self._t.puller.fetch(older, cancel_reason)
+        except CancelledError:
+            raise
+        except CommitdError as err:
+            log.warning("%s: rollback unavailable: %s", name, err)
+
+    async def _up(self, run: Run) -> tuple[Service, ...]:
+        if run.ready is None:
+            raise PermanentError("it was not read")
+        first = run.before is None and run.ready.services
+        if first and (there := await self._there(run, run.ready)):
+            return await self._t.bring_up.take_over(run.ready, there, run.batch)
+        older: dict[str, Files | None] = {}
+        if await anyio.to_thread.run_sync(self._t.journal.started, run.stack.name) == (
+            run.stack.digest
+        ):
+            older = {name: run.ready.files(name) for name in run.ready.services}
+        elif run.before:
+            known = not run.before.disturbed
+            older = {s.name: s.files if known else None for s in run.before.services}
+        try:
+            before = Before(
+                files=older,
+                left=run.services_before if not run.batch.doubt else (),
+                changed=run.other,
+                touching=run.touch,
+            )
+            return await self._t.bring_up.run(run.ready, before, run.batch, doubt=run.batch.doubt)
+        except StartError:
+            now = await self._t.stacks.containers(run.stack.name)
+            run.stopped = run.running - running_services(now)
+            raise
+
+    async def _there(self, run: Run, ready: Ready) -> Ready | None:
+        """The stack as its containers call its images, if all of it is there as declared."""
+        name, journal = run.stack.name, self._t.journal
+        tried = name in await anyio.to_thread.run_sync(journal.attempts)
+        if tried and await anyio.to_thread.run_sync(journal.started, name) != run.stack.digest:
+            return None  # a try that failed may have left anything
+        try:
+            async with run.batch.limiter:
+                called, why = await self._t.adopter.look(ready)
+        except CommitdError as err:  # bringing it up is always right
+            called, why = ready, str(err)
+        if why:
+            log.info("%s: it is brought up: %s", name, why)
+            return None
+        log.info("%s: it runs already as it is declared: nothing is recreated", name)
+        cause = Cause(f"{name} containers", "there", "taken over", run.batch.revision.sha)
+        with suppress(CommitdError):  # it would only say more of why
+            await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, [cause])
+        return called
+
+
+async def _wait_for_others(run: Run, ends: Mapping[str, End]) -> Outcome | None:
+    """Those that must be up before; what came of this one if they are not."""
+    for needed in run.stack.settings.after:
+        if needed in ends:
+            await ends[needed].came.wait()
+            if not ends[needed].well:
+                return Outcome(run.stack.name, Status.HELD, f"{needed} did not come up")
+    return None
+
+
+def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Cause]:
+    """The images that are others than those of the release before."""
+    older = {service.name: service.image for service in before.services} if before else {}
+    return [
+        Cause(f"{ready.stack.name}/{name} image", older[name], service.image, revision.sha)
+        for name, service in sorted(ready.services.items())
+        if name in older and older[name] != service.image
+    ]

@@ -1,0 +1,186 @@
+"""What the deploys of a plan would do to their services, found out without touching anything."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.invocation import Invocation
+from agent.adapters.git.export import export
+from agent.adapters.git.git import Git
+from agent.adapters.git.repository import Repository
+from agent.adapters.state.journal import SALT, Journal
+from agent.adapters.tasks import task_group
+from agent.control.source.pinned_releases import stack_at
+from agent.control.stack.provision import Provisioner
+from agent.control.stack.ready import Ready
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.outcome import Reason
+from agent.domain.reconcile import effects
+from agent.domain.reconcile.actions import Deploy
+from agent.domain.reconcile.effects import Effect, Sight
+from agent.domain.release.release import Release
+from agent.domain.repository import dotenv, secret_files
+from agent.domain.repository.desired import Stack
+from agent.domain.repository.layout import plaintext_path
+
+_AT_A_TIME = 4
+
+
+class Preview:
+    """Resolves stacks as they were and as they will be, each in a copy at one and the same path.
+
+    Their config hashes can be compared then: paths are part of them. Secret files are those that
+    are decrypted on this host now, by links; nothing is decrypted for a look.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        git: Git,
+        host: str,
+        journal: Journal,
+        compose: Compose,
+        *,
+        provisioner: Provisioner,
+    ) -> None:
+        self._provisioner = provisioner
+        self._repository = repository
+        self._git = git
+        self._host = host
+        self._compose = compose
+        self._releases = journal.releases()
+        self._rollbacks = journal.rollbacks()
+        self._plaintext = journal.plaintext()
+        self._salt = journal.get(SALT) or ""
+        self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
+
+    async def look(
+        self, deploys: Iterable[Deploy], revision: str, rolled_back: Iterable[str]
+    ) -> dict[str, Sight]:
+        """What happens to the services of each stack at ``revision``; never raises for one."""
+        found: dict[str, Sight] = {}
+        back = {name: self._rollbacks[name].revision for name in rolled_back}
+
+        async def one(deploy: Deploy) -> None:
+            name = deploy.stack.name
+            async with self._limiter:
+                found[name] = await self._sight(deploy, back.get(name, revision))
+
+        async with task_group() as group:
+            for deploy in deploys:
+                group.start_soon(one, deploy)
+        return found
+
+    async def _sight(self, deploy: Deploy, sha: str) -> Sight:
+        stack, release = deploy.stack, self._releases.get(deploy.stack.name)
+        if deploy.reason is Reason.DRIFTED and release:
+            cut = "its last deploy was cut short" if release.disturbed else None
+            return Sight(tuple(effects.drifted(deploy, release)), cut)
+        before, unknown = None, self._undecrypted(stack, release)
+        with tempfile.TemporaryDirectory(prefix="commitd-plan-") as scratch:
+            root = Path(scratch, "repo")
+            if release:
+                try:
+                    before = await self._before(release, root)
+                except CommitdError as err:
+                    unknown = f"how it was at {release.revision[:7]} cannot be told: {err}"
+                shutil.rmtree(root, ignore_errors=True)
+            try:
+                after, refused = await self._after(stack, sha, root, release)
+            except CommitdError as err:
+                unresolved = f"its files cannot be resolved: {err}"
+                return Sight(unknown="; ".join(filter(None, (unresolved, unknown))))
+        if refused:
+            untouched = (Effect(each.name, "none") for each in release.services) if release else ()
+            return Sight(tuple(untouched), refused=refused)
+        if release is None:
+            return Sight(tuple(effects.begun(after)), unknown)
+        return Sight(tuple(effects.changed(release, before, after)), unknown)
+
+    def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
+        """That a secret is another than the one whose plaintext is here, or was deployed."""
+        inputs = dict(release.inputs) if release else self._plaintext
+        old = {path: version.partition(" ")[0] for path, version in inputs.items()}
+        secret = {file.path for file in stack.environment if file.secret} | set(self._plaintext)
+        for path, oid in stack.inputs:
+            if path in secret and not self._plaintext.get(path) == oid == old.get(path):
+                return f"{path} changed: services that use its values are recreated as well"
+        return None
+
+    async def _before(self, release: Release, root: Path) -> Mapping[str, str]:
+        """The config hashes of the release that is there."""
+        old = await stack_at(self._repository, self._host, release.stack, release.revision)
+        return await self._hashes(await self._written(old, release.revision, root))
+
+    async def _hashes(self, stack: Invocation) -> Mapping[str, str]:
+        return await self._compose.hashes(stack, (await self._compose.resolve(stack)).model)
+
+    async def _after(
+        self, stack: Stack, sha: str, root: Path, release: Release | None
+    ) -> tuple[effects.Model, str | None]:
+        """The model, and why the stack would be refused although its files are right."""
+        invocation = await self._written(stack, sha, root)
+        accepted = await self._compose.accept(invocation)
+        services = accepted.services
+        ready = Ready(stack, accepted.invocation, services, accepted.resources)
+        older = {each.name: each.files or () for each in release.services} if release else {}
+        model = effects.Model(
+            services,
+            await self._hashes(invocation),
+            {name: ready.files(name) for name in services},
+            {name: ready.reaction(name, older.get(name, ())) for name in services},
+        )
+        refused = None
+        with suppress(CommitdError):  # the files are right all the same
+            refused = await self._provisioner.foresee(ready)
+        return model, refused
+
+    async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:
+        """The stack's files below ``root``, and how Compose is told of them.
+
+        Raises :class:`CommitdError`.
+        """
+        await export(self._git, sha, (path for path, _ in stack.inputs), root)
+        hidden = await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
+        try:
+            plain, secrets = self._environment(stack, root)
+        except (OSError, ValueError) as err:
+            reason = err.strerror if isinstance(err, OSError) else str(err)
+            raise PermanentError(f"its env files cannot be read: {reason}") from None
+        return Invocation.of(stack, root, plain, secrets, hidden=hidden, salt=self._salt)
+
+    def _link_plaintext(self, stack: Stack, root: Path) -> tuple[str, ...]:
+        """For Compose files that name it: links, so that no second copy is ever left behind.
+
+        What in them nobody may see.
+        """
+        words: list[str] = []
+        for path, _ in stack.inputs:
+            there = self._git.root / plaintext_path(path)
+            if there.is_file():
+                (root / plaintext_path(path)).symlink_to(there)
+                with suppress(OSError):  # Compose will say so, if it wants it
+                    words += secret_files.words(path, there.read_bytes())
+        return tuple(words)
+
+    def _environment(self, stack: Stack, root: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
+        """The plain env files below ``root``, and the values of the secret ones."""
+        values: list[dotenv.Values] = []
+        plain: list[Path] = []
+        for file in stack.environment:
+            if not file.secret:
+                plain.append(root / file.path)
+                keys = dotenv.keys(plain[-1].read_text())
+                values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
+            elif (there := root / plaintext_path(file.path)).exists():
+                secret = dotenv.decrypted_values(there.read_bytes())
+                values.append(dotenv.Values(file.path, secret=secret))
+        return tuple(plain), dotenv.secret_environment(values)

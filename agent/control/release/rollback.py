@@ -1,0 +1,116 @@
+"""Going back to a release that was healthy: its files in the checkout, and remembering why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.git.repository import Repository
+from agent.adapters.state.journal import Journal
+from agent.adapters.state.releases import Rollback
+from agent.control.secrets.decrypt import SecretKeeper
+from agent.control.source.pinned_releases import fitting, overlays, stack_at, substituted
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Fault
+from agent.domain.release.release import Release
+from agent.domain.repository.desired import DesiredState, Stack
+
+
+class Restorer:
+    """Puts older releases in place of those that failed, for as long as their input is the same."""
+
+    def __init__(
+        self, repository: Repository, journal: Journal, secrets: SecretKeeper, host: str
+    ) -> None:
+        self._repository = repository
+        self._journal = journal
+        self._secrets = secrets
+        self._host = host
+        self._lock = anyio.Lock()
+        self._effective: tuple[tuple[DesiredState, dict[str, str]], DesiredState] | None = None
+        self._desired: DesiredState | None = None
+        self._in_place: tuple[str, dict[str, str]] | None = None
+
+    async def effective(self, desired: DesiredState) -> DesiredState:
+        """What is to run now: ``desired``, but with older releases where newer ones failed.
+
+        Rollbacks whose input has changed are over. Raises :class:`CommitdError`.
+        """
+        self._desired = desired
+        standing = await anyio.to_thread.run_sync(overlays, self._journal, desired)
+        rollbacks = await anyio.to_thread.run_sync(self._journal.rollbacks)
+        for name in rollbacks.keys() - standing.keys():
+            if name in {stack.name for stack in desired.stacks}:
+                await anyio.to_thread.run_sync(self._journal.end_rollback, name)
+        if self._effective and self._effective[0] == (desired, standing):
+            return self._effective[1]
+        lost = await self._check_out(standing)
+        readable = replace(
+            desired,
+            stacks=tuple(stack for stack in desired.stacks if stack.name not in lost),
+            broken={**desired.broken, **lost},
+        )
+        found = await substituted(readable, self._journal, self._repository)
+        if not lost:
+            self._effective = (desired, standing), found
+        return found
+
+    async def restore(self, release: Release, failed: Stack, why: str) -> Stack:
+        """Put the files of ``release`` in place of those of ``failed``; the stack it was.
+
+        Raises :class:`CommitdError` when they are not to be had, or not without losing data.
+        """
+        name = release.stack
+        older = await stack_at(self._repository, self._host, name, release.revision)
+        if older.digest != release.digest:
+            raise PermanentError(f"its files at {release.revision[:7]} are not those that ran")
+        if others := _not_its_own(older, failed):
+            raise PermanentError(
+                f"it reads {', '.join(others)}, which others may read too and which stays as it is"
+            )
+        async with self._lock:
+            # First what may fail: until then nothing has changed that the next cycle would miss.
+            if locked := await self._secrets.put(older):
+                raise PermanentError(f"its secrets as they were cannot be decrypted: {locked}")
+            rollback = Rollback(failed.digest, release.revision, why)
+            await anyio.to_thread.run_sync(self._journal.roll_back, name, rollback)
+            if self._desired is None:
+                raise PermanentError("nothing is declared")
+            standing = await anyio.to_thread.run_sync(overlays, self._journal, self._desired)
+            if lost := (await self._check_out(standing)).get(name):
+                raise PermanentError(lost.message)
+        return older
+
+    async def _check_out(self, standing: Mapping[str, str]) -> dict[str, Fault]:
+        """Bring the checkout in line, if it is not; the stacks whose older files cannot be there.
+
+        Raises :class:`CommitdError`, because others would find files of a rollback that is over.
+        """
+        repository = self._repository
+        if self._desired is None or self._in_place == (self._desired.revision.sha, standing):
+            return {}
+        applied = await repository.applied()
+        if applied is None:
+            return {}
+        there, lost = await fitting(repository, applied, standing)
+        if await repository.overlaid(applied, there) != await repository.checked_out():
+            if not there and (faults := await repository.look(applied)):
+                raise PermanentError(f"its files cannot be put back: {faults[0]}")
+            await repository.reset(applied, there)
+        if not lost:
+            self._in_place = (applied, dict(standing))
+        return lost
+
+
+def _not_its_own(older: Stack, failed: Stack) -> list[str]:
+    """Files outside of the stack's directory that differ, but env files: those are kept aside."""
+    place, env = f"stacks/{older.name}/", {file.path for file in older.environment}
+    before, after = (
+        {path: oid for path, oid in stack.versions if not path.startswith(place)}
+        for stack in (older, failed)
+    )
+    paths = (before.keys() | after.keys()) - env
+    return sorted(path for path in paths if before.get(path) != after.get(path))

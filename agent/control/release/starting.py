@@ -1,0 +1,332 @@
+"""What is done to one release from its start until it is well, in these steps::
+
+    make ─▶ start, where services wait for each other ─▶ react ─▶ (well)
+      ▲                                                             │
+      └── put back what somebody else undid meanwhile ◀─────────────┘
+
+Making is creating, recreating and, where nobody waits, starting. Reacting has services notice that
+their mounted files changed, and those that share namespaces with them, or follow them. Only what
+keeps the machine busy takes one of the places of the limiter; who waits for health takes none.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.compose.compose import StillWaitingError
+from agent.adapters.state.journal import Journal
+from agent.control.health.activity import Activity
+from agent.control.health.awaited import STOPPING, Steps
+from agent.control.retry import Attempts
+from agent.control.stack.operations import Stacks
+from agent.control.stack.provision import Provisioner
+from agent.control.stack.ready import Ready
+from agent.control.stack.remover import Remover
+from agent.domain.container import Container
+from agent.domain.errors import (
+    CancelledError,
+    CommitdError,
+    InterferenceError,
+    TransientError,
+    UnreachableError,
+)
+from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.reconcile.plan import moved
+from agent.domain.release import reload
+from agent.domain.release.health import Finding, Trouble
+from agent.domain.revision import Revision
+
+log = logging.getLogger("commitd.deploy")
+
+Files = tuple[tuple[str, str], ...]
+
+
+class StartError(TransientError):
+    """Compose could not bring it up, and may have stopped what ran before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What all deploys of one plan share. ``seen`` are the commits that remotes showed before."""
+
+    revision: Revision
+    limiter: anyio.CapacityLimiter
+    seen: frozenset[str]
+    doubt: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a release is started with. Once ``stopping``, nothing is started any more."""
+
+    stacks: Stacks
+    remover: Remover
+    provisioner: Provisioner
+    journal: Journal
+    attempts: Attempts
+    stopping: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What there was before a release.
+
+    ``files`` are those that were mounted into each service; None: nobody knows. ``left`` are
+    services that may go first. ``changed`` is whether it was another release; ``touching`` is told
+    of the containers that there are before anything is done to them.
+    """
+
+    files: Mapping[str, Files | None]
+    left: Collection[str] = ()
+    changed: bool = False
+    touching: Callable[[Collection[Container]], None] = lambda _: None
+
+
+_GONE = re.compile(r"No such container|marked for removal|is already in progress")
+"""What Compose was about to work on is not there; somebody has removed it if it was there."""
+_ID = re.compile(r"[0-9a-f]{64}")
+Healthy = Callable[[Ready, str], Awaitable[object]]
+"""Waits until one service of a release is healthy."""
+
+
+class Starting(Steps):
+    """One release. In ``doubt`` about what is declared nothing is ended.
+
+    ``healthy`` waits for one of its services.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        ready: Ready,
+        before: Before,
+        batch: Batch,
+        *,
+        doubt: bool,
+        activity: Activity,
+        healthy: Healthy,
+    ) -> None:
+        self._t = tools
+        self._ready = ready
+        self._before, self._older = before, before.files
+        self._batch = batch
+        self._doubt = doubt
+        self._activity = activity
+        self._healthy = healthy
+        self._name = ready.stack.name
+        self._untouched: frozenset[str] = frozenset()
+        self._there: frozenset[str] = frozenset()
+        self.waits = ready.waits
+        self.made: Collection[Container] = ()
+        self.began_at = time.time()
+
+    async def make(self) -> None:
+        """Make it, once: its networks and volumes, then room for its containers, then these.
+
+        Raises :class:`CommitdError`.
+        """
+        ready, stacks, provisioner = self._ready, self._t.stacks, self._t.provisioner
+        revision, left = self._batch.revision, self._before.left
+        async with self._batch.limiter:
+            if self._t.stopping():
+                raise CancelledError(STOPPING)
+            async with provisioner.claimed(ready, changed=self._before.changed) as claim:
+                before = await stacks.containers(self._name)
+                self._before.touching(before)
+                self._there = frozenset(container.id for container in before)
+                # From here on until it is well, nobody knows what is mounted.
+                await anyio.to_thread.run_sync(self._t.journal.disturb, self._name)
+                self.began_at = time.time()
+                with self._failing():
+                    await self._t.remover.make_room(ready, left, revision, doubt=self._doubt)
+                    self.made = await stacks.make(ready)
+            with self._failing():
+                if behind := await provisioner.left_behind(ready, claim, before, self.made):
+                    log.info("%s: recreating %s for its networks", self._name, ", ".join(behind))
+                    self.made = await stacks.recreate(ready, behind)
+        self._untouched = frozenset(container.id for container in before if container.alive)
+
+    async def start(self, limit_s: float) -> None:
+        """Start what waits for others."""
+        with self._failing():
+            await self._t.stacks.start(self._ready, limit_s)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What fails in passing while Compose works, by whose fault it is."""
+        try:
+            yield
+        except (UnreachableError, StillWaitingError):
+            raise
+        except TransientError as err:
+            if self._activity.undone or self._lost(err.message):
+                message = f"undone from outside while it was started: {err.message}"
+                raise InterferenceError(message, where=err.where, hint=err.hint) from None
+            raise StartError(err.message, where=err.where, hint=err.hint) from None
+
+    def _lost(self, said: str) -> bool:
+        """Whether Compose misses a container of the stack's own, not one that its files name."""
+        own = self._there | self._activity.made
+        return bool(_GONE.search(said)) and not own.isdisjoint(_ID.findall(said))
+
+    async def started(self) -> bool:
+        """React, once for the files that changed, and always for namespaces that have ended."""
+        reacted = await self._react()
+        self._older = {service: self._ready.files(service) for service in self._ready.services}
+        self._untouched = frozenset()
+        digest = self._ready.stack.digest
+        await anyio.to_thread.run_sync(self._t.journal.keep_started, self._name, digest)
+        return reacted
+
+    async def mend(self) -> bool:
+        """Replace the containers that no start brings back; whether there are any."""
+        async with self._batch.limiter:
+            mended = await self._t.stacks.mend(self._ready)
+        self.made = await self._t.stacks.containers(self._name)
+        return mended
+
+    async def put_back(self, findings: Sequence[Finding]) -> None:
+        """Put right what somebody else did, if the stack is not suspended meanwhile."""
+        if self._t.stopping():
+            raise CancelledError(STOPPING)
+        await self._t.attempts.refuse_suspended(self._name)
+        services = sorted({finding.service for finding in findings})
+        replaced = {f.service for f in findings if f.trouble is Trouble.REPLACED}
+        for finding in findings:
+            log.warning("%s: %s during the health gate, putting it back", self._name, finding)
+
+        async def work() -> None:
+            async with self._batch.limiter:
+                self.began_at = time.time()
+                again = replaced & self._ready.services.keys()
+                self.made = await self._t.stacks.put_back(self._ready, again)
+
+        try:
+            await self._recorded(
+                f"{', '.join(services)}: {Reason.UNDONE}",
+                [Cause(f"{self._name}/{f.service}", "running", f.trouble.value) for f in findings],
+                work,
+            )
+        except CommitdError as err:  # the gate goes on looking, and will ask for it again
+            log.warning("%s: it cannot be put back yet: %s", self._name, err)
+
+    # --- reactions ---
+
+    @property
+    def stale(self) -> list[str]:
+        """Services of it that run on with files that are others by now."""
+        return self._stale_of(self.made)
+
+    def _stale_of(self, containers: Iterable[Container]) -> list[str]:
+        untouched = {c.service for c in containers if c.id in self._untouched and not c.one_off}
+        return [
+            name
+            for name in self._ready.services
+            if name in untouched
+            and (self._older.get(name, ()) or self._ready.files(name))
+            and self._older.get(name, ()) != self._ready.files(name)
+        ]
+
+    async def _react(self) -> bool:
+        """Compose sees no change of a file that is mounted, and leaves the old one in place.
+
+        Nor does it see what was changed on a container while it ran, or that it runs in namespaces
+        which have ended. Whether there was anything to do.
+        """
+        ready, after = self._ready, await self._t.stacks.containers(self._name)
+        there = [c for c in after if c.id in self._untouched and not c.one_off]
+        own: dict[str, reload.Step] = {}
+        for name in self._stale_of(there):
+            files = self._older.get(name, ()) or ()
+            how = await self._t.stacks.reaction(ready, name, _of(name, there), files)
+            own[name] = reload.Step(name, how, Reason.MOUNTED)
+        for name in await self._t.stacks.readjust(ready, there):
+            own[name] = reload.Step(name, reload.RECREATE, Reason.BY_HAND)
+        cut_off = await self._t.stacks.cut_off(ready)
+        needs = {name: service.needs for name, service in ready.services.items()}
+        steps = reload.sequence(own.values(), cut_off, needs)
+        for step in steps:
+            mine = [c for c in _of(step.service, after) if c.alive]
+            if step.owner is None:
+                mine = [c for c in mine if c.id in self._untouched]
+            if mine:
+                for service in step.healthy:  # as Compose does it where depends_on asks for it
+                    await self._healthy(ready, service)
+                await self._react_to(step, mine)
+        self.made = await self._t.stacks.containers(self._name) if steps else after
+        return bool(steps)
+
+    async def _react_to(self, step: reload.Step, containers: Sequence[Container]) -> None:
+        log.info("%s: %s: %s: %s", self._name, step.service, step.reason, step.how)
+
+        async def work() -> None:
+            react = partial(self._t.stacks.react, self._ready, step.service, containers, step.how)
+            if step.how == reload.RECREATE:
+                async with self._batch.limiter:
+                    await react()
+            else:
+                await react()
+
+        await self._recorded(
+            f"{step.service}: {step.reason}: {step.how}",
+            self._causes(step),
+            work,
+            done=Status.SKIPPED if step.how == "none" else Status.SUCCEEDED,
+        )
+
+    def _causes(self, step: reload.Step) -> tuple[Cause, ...]:
+        """The files that moved, or the service or container that is followed."""
+        sha = self._batch.revision.sha
+        if step.owner is None and step.reason is not Reason.MOUNTED:
+            return ()
+        if step.owner is None:
+            older = self._older.get(step.service, ()) or ()
+            return moved(older, self._ready.files(step.service), sha)
+        own = f"{self._name}/" if step.owner in self._ready.services else ""
+        return (Cause(f"{own}{step.owner}", "running", "started again", sha),)
+
+    async def _recorded(
+        self,
+        reason: str,
+        causes: Iterable[Cause],
+        work: Callable[[], Awaitable[object]],
+        *,
+        done: Status = Status.SUCCEEDED,
+    ) -> None:
+        """Do ``work`` between two lines in the journal; ``done`` is how it ends if it ends well."""
+        number = await anyio.to_thread.run_sync(
+            lambda: self._t.journal.begin(
+                Action.RESTART, self._name, reason, cause=causes, revision=self._batch.revision.sha
+            )
+        )
+        started, status, error = time.monotonic(), Status.CANCELLED, None
+        try:
+            await work()
+            status = done
+        except CommitdError as err:
+            status, error = Status.of(err), str(err)
+            raise
+        finally:
+            outcome = Outcome(self._name, status, error)
+            await self._t.attempts.finish(number, outcome, started)
+
+
+def _of(service: str, containers: Iterable[Container]) -> list[Container]:
+    return [c for c in containers if c.service == service and not c.one_off]

@@ -1,0 +1,132 @@
+"""A few tries of one piece of work, written down, and how long to wait after they failed."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.domain.errors import (
+    CancelledError,
+    CommitdError,
+    HeldError,
+    InterferenceError,
+    PermanentError,
+    TransientError,
+)
+from agent.domain.outcome import Outcome, Status
+from agent.domain.reconcile.exemptions import Exemptions
+from agent.domain.release.release import Attempt
+
+log = logging.getLogger("commitd.converge")
+
+_Result = TypeVar("_Result")
+
+TRIES = 3
+FIRST_BACKOFF_S = 5.0
+LONGEST_BACKOFF_S = 300.0
+QUIET_S = 600.0
+"""A stack that was left alone this long starts its backoff anew."""
+
+
+class Attempts:
+    """What fails in passing is tried again at once, then later and later."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def tries(
+        self, subject: str, work: Callable[[], Awaitable[_Result]]
+    ) -> tuple[Outcome, _Result | None]:
+        """Do ``work``, with a few tries; how it ended, and its result if it did well."""
+        tries = 0
+        result: _Result | None = None
+        error: CommitdError | None = None
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(TransientError),
+                stop=stop_after_attempt(TRIES),
+                wait=wait_exponential(multiplier=0.5, max=10) + wait_random(0, 1),
+                reraise=True,
+                sleep=anyio.sleep,
+            ):
+                tries = attempt.retry_state.attempt_number
+                with attempt:
+                    await self.refuse_suspended(subject)
+                    result = await work()
+        except (HeldError, CancelledError) as err:
+            error = err
+            log.info("%s: %s", subject, err)
+        except CommitdError as err:
+            error = err
+            log.error("%s: %s", subject, err)  # noqa: TRY400  the message is for operators
+        except Exception as err:
+            error = TransientError(f"unexpected {type(err).__name__}")
+            log.exception("%s: unexpected", subject)
+        outcome = Outcome(
+            subject,
+            Status.of(error),
+            str(error) if error else None,
+            permanent=isinstance(error, PermanentError),
+            attempts=tries,
+            interference=isinstance(error, InterferenceError),
+        )
+        return outcome, result
+
+    async def finish(self, number: int, outcome: Outcome, started: float) -> None:
+        """Write down how it ended; what was done stays done when that cannot be written."""
+        duration_s = time.monotonic() - started
+
+        def write() -> None:
+            try:
+                self._journal.finish(
+                    number,
+                    outcome.status,
+                    attempts=outcome.attempts,
+                    duration_s=duration_s,
+                    error=outcome.error,
+                )
+            except CommitdError as err:
+                log.error("%s: %s, but %s", outcome.subject, outcome.status.value, err)  # noqa: TRY400
+
+        await to_the_end(write)
+
+    async def refuse_suspended(self, subject: str) -> None:
+        """A person may have taken it out of our hands since the plan was made.
+
+        Raises :class:`HeldError` then.
+        """
+        found = await anyio.to_thread.run_sync(self._journal.suspensions, time.time())
+        if Exemptions(suspensions=found).suspension(subject):
+            raise HeldError("it was suspended meanwhile")
+
+    def keep_failure(
+        self, before: Attempt | None, subject: str, digest: str, error: str, *, permanent: bool
+    ) -> None:
+        """Remember a failure, one more than ``before`` if that was of the same kind. Blocks."""
+        now = time.time()
+        fresh = before is None or before.digest != digest or now - before.next_at > QUIET_S
+        count = 1 if fresh or before is None else before.count + 1
+        self._journal.keep_attempt(
+            Attempt(subject, digest, count, now + backoff(count), permanent, error)
+        )
+
+
+def backoff(count: int) -> float:
+    """Seconds to wait after ``count`` failures in a row, with jitter."""
+    longest: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (min(count, 10) - 1))
+    return longest * random.uniform(0.8, 1.2)  # noqa: S311  spreads load, protects nothing

@@ -1,0 +1,1 @@
+"""Toolkit: check and diff."""

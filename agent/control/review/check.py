@@ -1,0 +1,190 @@
+"""Checking a whole repository: the layout alone, then each stack of each host as Compose has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.clone import sources
+from agent.adapters.clone.sources import Source
+from agent.adapters.compose import locate, workdir
+from agent.adapters.compose.compose import Compose
+from agent.control.review import offline_resolve, partial
+from agent.control.review.offline_resolve import Place
+from agent.control.review.partial import Look
+from agent.domain import lfs
+from agent.domain.errors import ConfigError
+from agent.domain.finding import Finding, Level
+from agent.domain.recipients import audit
+from agent.domain.repository.desired import Stack
+from agent.domain.review import repository_scan
+from agent.domain.review.checks import hosts, merge, networks, pointers, shared, stacks, values
+from agent.domain.review.checks.hosts import Here
+from agent.domain.review.checks.merge import Found
+from agent.domain.review.checks.places import Places
+from agent.domain.review.repository_scan import NOWHERE, Census
+
+TIMEOUT_S = 60.0
+"""Of one call of Compose."""
+_NO_ENGINE = "unix:///nonexistent"
+"""Resolving asks none, and must not find one."""
+
+
+_SAID_BEFORE = {
+    "policy": ("policy", "paths"),
+    pointers.RULE: ("syntax", "env-file", "plain-secret"),
+}
+"""What the layout calls it, where it is not called the same."""
+
+Looks = Mapping[Place, Look] | None
+"""At every stack that can be looked at; None without Compose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Findings by file and line, and what was looked at."""
+
+    findings: list[Finding]
+    hosts: int
+    stacks: int
+
+    @property
+    def errors(self) -> int:
+        """How many findings forbid a merge."""
+        return sum(finding.level is Level.ERROR for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """How many are only worth knowing."""
+        return len(self.findings) - self.errors
+
+
+async def check(root: Path) -> Report:
+    """Judge the repository in ``root`` as it is on disk. Raises :class:`CommitdError`."""
+    source = await sources.on_disk(root, repository_scan.wanted)
+    found = await anyio.to_thread.run_sync(
+        repository_scan.take, source.tree, source.contents, source.revision
+    )
+    program, problems = await program_here()
+    looks = await _looks(source, found, program) if program else None
+    secrets = await anyio.to_thread.run_sync(audit.judge, _files(found))
+    known = [*found.findings, *problems, *secrets]
+    per_stack = await anyio.to_thread.run_sync(_judge, found, looks, _pointers(source), known)
+    findings = merge.arranged([*known, *per_stack])
+    names = {stack.name for _, stack in _all(found)}
+    return Report(findings, len(found.hosts), len(names))
+
+
+def _pointers(source: Source) -> frozenset[str]:
+    """The files that hosts get no more of than what Git LFS leaves in Git."""
+    read = {path for path, content in source.contents.items() if lfs.is_pointer(content)}
+    return source.elsewhere | read
+
+
+def _files(found: Census) -> dict[str, bytes]:
+    """All but links."""
+    return {path: found.contents[path] for path in found.contents if found.files.regular(path)}
+
+
+def _all(found: Census) -> list[tuple[str, Stack]]:
+    """Every stack that can be looked at, with each host, good ones first."""
+    return [*found.placed, *found.misplaced]
+
+
+async def program_here() -> tuple[Compose | None, list[Finding]]:
+    """Compose, or the warning that it is not here."""
+    try:
+        return await locate.find(_NO_ENGINE, TIMEOUT_S), []
+    except ConfigError as err:
+        said = f"{err.message}: the stacks are not resolved, only their files are judged"
+        return None, [Finding(Level.WARNING, "no-compose", ".", said, err.hint)]
+
+
+async def _looks(source: Source, found: Census, program: Compose) -> dict[Place, Look]:
+    """A look at all stacks of all hosts; their files are gone again by then."""
+    with workdir.laid_out(source.tree, source.contents) as root:
+        models = await offline_resolve.resolve(found, root, program, found.placed, parallel())
+    good = {
+        place: Look(str(models.root), answer.model, answer.unset)
+        for place, answer in models.found.items()
+    }
+    failed = [(host, stack) for host, stack in found.placed if (host, stack.name) not in good]
+    again = await partial.resolve(found, program, [*failed, *found.misplaced], parallel())
+    return {**good, **again}
+
+
+def parallel() -> int:
+    """How many Compose processes keep this machine busy and no more."""
+    return len(os.sched_getaffinity(0))
+
+
+def _judge(
+    found: Census, looks: Looks, lost: frozenset[str], known: list[Finding]
+) -> list[Finding]:
+    runs: dict[str, set[str]] = {}
+    for host, stack in _all(found):
+        runs.setdefault(stack.name, set()).add(host)
+    told = {(finding.rule, finding.where) for finding in known}
+    everything = [*_each_stack(found, looks, lost, told), *_each_host(found, looks)]
+    merged = merge.merge(everything, {name: frozenset(on) for name, on in runs.items()})
+    files = {path for _, stack in _all(found) for path in repository_scan.plain(stack)}
+    for path in sorted(files & found.contents.keys()):
+        merged += values.cut_values(path, found.contents[path].decode(errors="replace"))
+    return merged
+
+
+def _each_stack(
+    found: Census, looks: Looks, lost: frozenset[str], told: set[tuple[str, str]]
+) -> Iterator[Found]:
+    for host, stack in _all(found):
+        for finding in _one(found, looks, host, stack, lost):
+            # Of its own files the layout has said so already, that of variables it cannot see.
+            kinds = _SAID_BEFORE.get(finding.rule, (finding.rule,))
+            if not any((kind, finding.where) in told for kind in kinds):
+                yield host, stack.name, finding
+
+
+def _one(
+    found: Census, looks: Looks, host: str, stack: Stack, lost: frozenset[str]
+) -> Iterator[Finding]:
+    places = Places(found.files, stack)
+    yield from stacks.without_effect(stack)
+    yield from values.lone_dollars(places)
+    yield from values.not_raw(places)
+    yield from values.unreadable(places)
+    yield from values.encrypted(places)
+    yield from pointers.read(places, lost)
+    if looks is None:
+        yield from values.malformed(places)
+    look = looks[host, stack.name] if looks else Look("", None)
+    yield from look.findings
+    if look.model is None:
+        yield from stacks.pins(stack, stacks.written(places), places)
+        return
+    if host != NOWHERE:  # a host may set what is missing
+        yield from values.unset(look.unset, places)
+    yield from stacks.judge(stack, look.model, look.root, places)
+    yield from pointers.mounted(look.model, look.root, places, lost)
+
+
+def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
+    for host, state in found.hosts.items():
+        here = sorted([*state.stacks, *found.faulty[host]], key=lambda stack: stack.name)
+        places = {stack.name: Places(found.files, stack) for stack in here}
+        together = [
+            Here(stack.name, look.model, places[stack.name])
+            for stack in here
+            if looks and (look := looks[host, stack.name]).model is not None
+        ]
+        judged = [*hosts.disorder(here, state, places)]
+        for judge in (hosts.ports, hosts.container_names, networks.subnets, shared.declared_twice):
+            judged += judge(together)
+        whole = all(looks[host, stack.name].whole for stack in here) if looks else False
+        if whole and len(together) == len(state.names) and not state.list_faults:
+            judged += hosts.external(together)  # else what is not known may make them
+        for name, finding in judged:
+            yield host, name, finding

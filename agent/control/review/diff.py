@@ -1,0 +1,158 @@
+"""Comparing two commits of a clone: what the newer one would do to each host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.clone import sources
+from agent.adapters.clone.sources import Source
+from agent.adapters.compose import workdir
+from agent.adapters.compose.compose import Compose
+from agent.control.review import check, offline_resolve
+from agent.control.review.offline_resolve import Models
+from agent.domain.reconcile.actions import Plan
+from agent.domain.repository import layout
+from agent.domain.review import host_diff
+from agent.domain.review import repository_scan as census
+from agent.domain.review.host_diff import HostChange, Sides
+from agent.domain.review.repository_scan import Census
+from agent.domain.review.service_diff import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Full SHAs of both commits, the hosts that change and those that do not, by name.
+
+    ``warning`` says what could not be looked at, or why no host takes ``head``.
+    """
+
+    base: str
+    head: str
+    hosts: tuple[HostChange, ...]
+    unchanged: tuple[str, ...]
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    source: Source
+    census: Census
+    models: Models | None = None
+
+    def side(self, host: str, stack: str) -> Side | str | None:
+        """The stack in this commit, as far as it is there and known."""
+        state = self.census.hosts.get(host)
+        found = next((s for s in state.stacks if s.name == stack), None) if state else None
+        if found is None:
+            return None
+        if self.models is None:
+            return "Docker Compose is not here"
+        if error := self.models.failed.get((host, stack)):
+            return error.message.replace(f"{self.models.root}/", "")
+        model = self.models.found[host, stack].model
+        return Side(found, model, str(self.models.root), self.census.files)
+
+
+async def compare(root: Path, base: str, head: str) -> Comparison:
+    """From ``base`` to ``head``, as Git names commits of the clone in ``root``.
+
+    Raises :class:`CommitdError`.
+    """
+    before, after = await _read(root, base), await _read(root, head)
+    plans = {
+        host: host_diff.planned(before.census.hosts.get(host), state)
+        for host, state in sorted(after.census.hosts.items())
+    }
+    program, warnings = await check.program_here()
+    if program:
+        before = await _resolved(before, plans, program)
+        after = await _resolved(after, plans, program)
+    found = await anyio.to_thread.run_sync(_hosts, before, after, plans)
+    changed = {host.name for host in found}
+    return Comparison(
+        before.source.revision.sha,
+        after.source.revision.sha,
+        tuple(found),
+        tuple(host for host in plans if host not in changed),
+        _refused(after.census) or (warnings[0].message if warnings else None),
+    )
+
+
+def _refused(census: Census) -> str | None:
+    """Why every host holds the whole commit."""
+    fault = next((f for f in census.findings if f.rule == "checkout"), None)
+    if fault is None:
+        return None
+    return f"no host takes this commit as it is: {fault.where}: {fault.message}"
+
+
+async def _read(root: Path, rev: str) -> _Commit:
+    source = await sources.at(root, rev, census.wanted)
+    taken = await anyio.to_thread.run_sync(
+        census.take, source.tree, source.contents, source.revision
+    )
+    return _Commit(source, taken)
+
+
+async def _resolved(commit: _Commit, plans: Mapping[str, Plan], program: Compose) -> _Commit:
+    """The commit with the models of those stacks that are to be deployed anywhere."""
+    wanted = {(host, d.stack.name) for host, todo in plans.items() for d in todo.deploys}
+    places = [each for each in commit.census.placed if (each[0], each[1].name) in wanted]
+    with workdir.laid_out(commit.source.tree, commit.source.contents) as root:
+        models = await offline_resolve.resolve(
+            commit.census, root, program, places, check.parallel()
+        )
+    return _Commit(commit.source, commit.census, models)
+
+
+def _hosts(before: _Commit, after: _Commit, plans: Mapping[str, Plan]) -> list[HostChange]:
+    found: list[HostChange] = []
+    present = layout.hosts(after.source.tree)
+    for host in sorted({*before.census.hosts, *present}):
+        if host in plans:
+            sides: dict[str, Sides] = {
+                deploy.stack.name: (
+                    before.side(host, deploy.stack.name),
+                    after.side(host, deploy.stack.name),
+                )
+                for deploy in plans[host].deploys
+            }
+            old, new = before.census.hosts.get(host), after.census.hosts[host]
+            moved = _moved(before, after, host)
+            change = host_diff.of_host(old, new, plans[host], sides, moved)
+            if change and old is None and host in layout.hosts(before.source.tree):
+                change = replace(change, note="its list of stacks could not be read before")
+            found += [change] if change else []
+        elif host in before.census.hosts:
+            why = "its list of stacks cannot be read" if host in present else "it is gone"
+            found.append(HostChange(host, (), f"{why}: the agent there changes nothing any more"))
+    return found
+
+
+def _moved(before: _Commit, after: _Commit, host: str) -> dict[str, str]:
+    """Of each stack that comes or goes here: where from, or where to."""
+
+    def on(commit: _Commit, stack: str) -> set[str]:
+        return {h for h, state in commit.census.hosts.items() if stack in state.names}
+
+    found: dict[str, str] = {}
+    for stack in sorted({*_names(before, host), *_names(after, host)}):
+        old, new = on(before, stack), on(after, stack)
+        if host in new - old and old - new:
+            found[stack] = f", moved from {_listed(old - new)}"
+        elif host in old - new and new - old:
+            found[stack] = f", moved to {_listed(new - old)}"
+    return found
+
+
+def _names(commit: _Commit, host: str) -> frozenset[str]:
+    state = commit.census.hosts.get(host)
+    return state.names if state else frozenset()
+
+
+def _listed(hosts: Iterable[str]) -> str:
+    return ", ".join(sorted(hosts))

@@ -1,0 +1,122 @@
+"""Stacks with faults, resolved as far as they can be: one fault must not hide all others.
+
+Each is tried again and again with what was refused taken away (see ``checks.patch``), in a
+directory of its own that holds what it reads and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.compose import workdir
+from agent.adapters.compose.compose import Compose, Resolved
+from agent.adapters.compose.invocation import Invocation
+from agent.adapters.tasks import task_group
+from agent.control.review.offline_resolve import Place, alike
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.finding import Finding, Level
+from agent.domain.repository.desired import Stack
+from agent.domain.review import placeholders
+from agent.domain.review.checks import patch, refused
+from agent.domain.review.checks.patch import Patch
+from agent.domain.review.checks.places import Places
+from agent.domain.review.repository_scan import Census, plain
+
+ROUNDS = 25
+"""Faults of one stack that Compose is asked for; they take a tenth of a second each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What could be seen of one stack.
+
+    ``model`` is None where Compose cannot make one at all. Paths in it begin with ``root``. Of
+    ``unset`` variables only those are named that surely have no value. It is ``whole`` unless parts
+    are missing that may declare more.
+    """
+
+    root: str
+    model: Mapping[str, object] | None
+    unset: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
+    whole: bool = True
+
+
+async def resolve(
+    census: Census, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
+) -> dict[Place, Look]:
+    """A look at each of the stacks at ``places``; ``parallel`` Compose processes at once."""
+    found: dict[Place, Look] = {}
+    limiter = anyio.CapacityLimiter(parallel)
+
+    async def one(stack: Stack, same: list[Place]) -> None:
+        async with limiter:
+            found.update(dict.fromkeys(same, await _look(census, compose, stack)))
+
+    async with task_group() as group:
+        for stack, same in alike(places):
+            group.start_soon(one, stack, same)
+    return found
+
+
+async def _look(census: Census, compose: Compose, stack: Stack) -> Look:
+    files = census.files
+    places = await anyio.to_thread.run_sync(Places, files, stack)
+    current: Patch | None = await anyio.to_thread.run_sync(patch.begin, files, places)
+    findings = _damaged(census, stack)
+    for _ in range(ROUNDS):
+        if current is None:
+            break
+        with workdir.laid_out(*current.over(files)) as root:
+            said: refused.Refusal | None = None
+            gone: list[str] = []
+            call = Invocation.of(
+                current.stack,
+                root,
+                (root / path for path in plain(current.stack)),
+                current.secrets,
+            )
+            try:
+                if call.variables:
+                    for variable, message in await compose.climbing(call):
+                        gone.append(variable.where)
+                        findings.append(_elsewhere(message))
+                if not gone:
+                    return _seen(root.as_posix(), await compose.resolve(call), current, findings)
+            except CommitdError as err:
+                texts = current.texts(files)
+                said = refused.read(err, root.as_posix(), places, texts)
+        if said is None:
+            current = patch.without_variables(current, files, gone)
+        else:
+            findings += () if current.causes(said) else said.findings
+            current = patch.without(current, said, files, places)
+    return Look("", None, frozenset(), tuple(findings))
+
+
+def _seen(root: str, answer: Resolved, current: Patch, findings: list[Finding]) -> Look:
+    unset = answer.unset - current.maybe if current.sure else frozenset()
+    return Look(root, answer.model, unset, tuple(findings), not current.loose)
+
+
+def _elsewhere(message: str) -> Finding:
+    """A file that a variable puts outside of the repository; ``file:line`` is in front."""
+    where, _, said = message.partition(": ")
+    return Finding(Level.ERROR, "paths", where, said)
+
+
+def _damaged(census: Census, stack: Stack) -> list[Finding]:
+    """Encrypted env files that SOPS could not read."""
+    found: list[Finding] = []
+    for file in stack.environment:
+        content = census.contents.get(file.path, b"")
+        if file.secret and b"\nsops_mac=" in content:
+            try:
+                placeholders.values(content, file.path)
+            except PermanentError as err:
+                found.append(Finding(Level.ERROR, "env-file", file.path, err.message, err.hint))
+    return found

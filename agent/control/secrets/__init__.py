@@ -1,0 +1,1 @@
+"""Secrets decrypted as far as they changed."""

@@ -1,0 +1,341 @@
+"""Keeping the plaintext of the secrets that this host needs, and only of those, up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.compose.invocation import Invocation
+from agent.adapters.secrets.plaintext_store import Owner, PlaintextStore
+from agent.adapters.secrets.sops import Decryptor, Opened, Sealed
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.control.secrets.failures import Failures
+from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
+from agent.domain.outcome import Reason
+from agent.domain.repository import dotenv, encryption_faults, plaintext_faults, secret_files
+from agent.domain.repository.desired import DesiredState, EnvFile, Stack
+from agent.domain.repository.layout import plaintext_path
+
+log = logging.getLogger("commitd.secrets")
+
+Locked = dict[str, tuple[Reason, str]]
+"""Stacks that must not be deployed, with the reason and its detail."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The plaintext of which Git object, and whose; ``variables`` for Compose, or just a file."""
+
+    oid: str
+    owner: Owner | None
+    variables: bool
+
+
+class SecretKeeper:
+    """Decrypts what changed or is missing into ``store``; deletes what nobody needs any more.
+
+    What failed is tried again later and later, but at once when it or the key has changed.
+    """
+
+    def __init__(
+        self,
+        store: PlaintextStore,
+        journal: Journal,
+        decryptor: Decryptor | None,
+        read_key: Callable[[], bytes],
+        contents: Callable[[Mapping[str, str]], Awaitable[dict[str, bytes]]],
+    ) -> None:
+        self._root = store.root
+        self._store = store
+        self._journal = journal
+        self._decryptor = decryptor
+        self._read_key = read_key
+        self._contents = contents
+        self._failures = Failures()
+        self._copies = store.root.with_name("older")
+
+    async def refresh(self, desired: DesiredState, kept: frozenset[str]) -> Locked:
+        """Bring the plaintext in line with ``desired``; which stacks must wait, and why.
+
+        ``kept`` are stacks that are still up although they are not readable or not declared:
+        their plaintext stays.
+        """
+        needed = _needed(desired)
+        have = await anyio.to_thread.run_sync(self._journal.plaintext)
+        stale = await anyio.to_thread.run_sync(self._stale, needed, have)
+        self._failures.forget_all_but(stale)
+        failures = await self._decrypt(stale) if stale else {}
+        await self.tidy(desired, kept)
+        await anyio.to_thread.run_sync(self._drop_copies, desired)
+        return {
+            stack.name: (Reason.SECRET, failures[path])
+            for stack in desired.stacks
+            for path in stack.secrets
+            if path in failures
+        }
+
+    def _stale(self, needed: Mapping[str, _Wanted], have: Mapping[str, str]) -> dict[str, _Wanted]:
+        return {
+            path: wanted
+            for path, wanted in needed.items()
+            if have.get(path) != wanted.oid
+            or not self._store.present(plaintext_path(path), wanted.owner)
+        }
+
+    async def _decrypt(self, stale: Mapping[str, _Wanted]) -> dict[str, str]:
+        """Decrypt what is ``stale``; the reason for each that failed."""
+        if self._decryptor is None:
+            message = "the host's configuration has no secrets: section"
+            return dict.fromkeys(stale, message)
+        try:
+            key = await anyio.to_thread.run_sync(self._read_key)
+        except CommitdError as err:
+            log.warning("secrets cannot be decrypted: %s", err)
+            return dict.fromkeys(stale, str(err))
+        digest = hashlib.sha256(key).digest()
+        due = {
+            path: w for path, w in stale.items() if not self._failures.waits(path, w.oid, digest)
+        }
+        for path, problem in (await self._try(due, self._decryptor, key)).items():
+            self._failures.remember(path, due[path].oid, digest, problem)
+        return self._failures.messages
+
+    async def _try(
+        self, due: Mapping[str, _Wanted], decryptor: Decryptor, key: bytes
+    ) -> dict[str, str | None]:
+        """Decrypt the Git objects ``due`` by path; the problem of each, or None."""
+        if not due:
+            return {}
+        try:
+            contents = await self._contents({path: wanted.oid for path, wanted in due.items()})
+            opened = await anyio.to_thread.run_sync(_no_secrets, contents)
+            asked = [Sealed(path, contents[path]) for path in due if path not in opened]
+            results = await decryptor.decrypt(asked, key) if asked else []
+            opened |= {file.path: each for file, each in zip(asked, results, strict=True)}
+            problems = await anyio.to_thread.run_sync(self._keep, due, opened)
+        except CommitdError as err:
+            log.warning("secrets cannot be decrypted: %s", err)
+            return dict.fromkeys(due, str(err))
+        for path, problem in problems.items():
+            if problem:
+                log.warning("%s is not decrypted: %s", path, problem)
+            else:
+                log.info("decrypted %s", path)
+        return problems
+
+    def _keep(
+        self, due: Mapping[str, _Wanted], opened: Mapping[str, Opened]
+    ) -> dict[str, str | None]:
+        """Write what is usable; the problem of each, or None."""
+        problems = {path: _unusable(path, due[path], opened[path]) for path in due}
+        before = self._journal.plaintext()
+        # Cut short from here on, nobody knows what is in place: it is decrypted again, and what
+        # nobody needs any more is deleted all the same.
+        usable = {
+            path: o for path, o in opened.items() if isinstance(o, bytes) and not problems[path]
+        }
+        self._journal.keep_plaintext(dict.fromkeys(usable, ""))
+        for path, content in usable.items():
+            if due[path].variables and (said := plaintext_faults.odd(path, content)):
+                log.warning(said)
+            problems[path] = self._write(path, content, due[path].owner)
+        self._journal.keep_plaintext(
+            {path: before.get(path, "") if problems[path] else due[path].oid for path in usable}
+        )
+        return problems
+
+    def _write(self, path: str, content: bytes, owner: Owner | None) -> str | None:
+        try:
+            self._store.write(plaintext_path(path), content, owner)
+        except PermanentError as err:
+            return f"{path}: {err}"
+        except OSError as err:
+            return f"{path}: the plaintext cannot be written: {err.strerror}"
+        return None
+
+    async def tidy(self, desired: DesiredState, kept: frozenset[str]) -> None:
+        """Delete the plaintext that neither ``desired`` nor what runs needs; ``kept`` as above."""
+        needed = {path for stack in desired.stacks for path in stack.secrets}
+        left = (await anyio.to_thread.run_sync(self._journal.plaintext)).keys() - needed
+        if not left:
+            return
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        # Also of stacks whose next release is not up yet: what runs may have to be started again.
+        up = {path for release in releases.values() for path, _ in release.inputs}
+        for path in left - up:
+            if any(path.startswith(f"stacks/{name}/") for name in kept):
+                continue
+            try:
+                await anyio.to_thread.run_sync(self._store.delete, plaintext_path(path))
+            except OSError as err:
+                log.warning("the plaintext of %s cannot be deleted: %s", path, err.strerror)
+                continue
+            await to_the_end(partial(self._journal.forget_plaintext, path))
+            log.info("deleted the plaintext of %s", path)
+
+    async def put(self, stack: Stack) -> str | None:
+        """Have the plaintext of the stack's own secrets in place; the problem, if there is one.
+
+        Those that it shares with others are tried as well, and nothing is kept of them.
+        """
+        have = await anyio.to_thread.run_sync(self._journal.plaintext)
+        own = {path: wanted for path, wanted in _wanted(stack).items() if stack.owns(path)}
+        stale = await anyio.to_thread.run_sync(self._stale, own, have)
+        failures = await self._decrypt(stale) if stale else {}
+        if locked := [failures[path] for path in stale if path in failures]:
+            return locked[0]
+        try:
+            await self._opened(stack)
+        except CommitdError as err:
+            return str(err)
+        return None
+
+    async def invocation(self, stack: Stack) -> Invocation:
+        """All that Compose must be told to run ``stack``. Raises :class:`CommitdError`.
+
+        Of a stack that was rolled back, env files which it shares with others are as they were:
+        plain ones from a copy, secret ones decrypted in memory.
+        """
+        older = await anyio.to_thread.run_sync(self._older, stack, False)  # noqa: FBT003
+        contents = await self._contents(older) if older else {}
+        opened = await self._opened(stack)
+        return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened)
+
+    async def _opened(self, stack: Stack) -> dict[str, bytes]:
+        """Secrets of which another version is in place, for others; raises the first problem."""
+        older = await anyio.to_thread.run_sync(self._older, stack, True)  # noqa: FBT003
+        if not older or self._decryptor is None:
+            return {}
+        contents = await self._contents(older)
+        key = await anyio.to_thread.run_sync(self._read_key)
+        due = [Sealed(path, contents[path]) for path in older]
+        opened: dict[str, bytes] = {}
+        for path, result in zip(older, await self._decryptor.decrypt(due, key), strict=True):
+            if isinstance(result, CommitdError):
+                raise result
+            opened[path] = result
+        return opened
+
+    def _older(self, stack: Stack, secret: bool) -> dict[str, str]:
+        """Its env files of which another version is in place, by path. Blocks."""
+        files = [file for file in stack.environment if file.secret is secret]
+        return {file.path: file.oid for file in files if self._outdated(file)}
+
+    def _outdated(self, file: EnvFile) -> bool:
+        """Whether what is in place is not the version that is asked for."""
+        if file.secret:
+            return self._journal.plaintext().get(file.path) != file.oid
+        try:
+            content = (self._root / file.path).read_bytes()
+        except OSError:
+            return True
+        blob = b"blob %d\0" % len(content) + content
+        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() != file.oid
+
+    def _invocation(
+        self, stack: Stack, contents: Mapping[str, bytes], opened: dict[str, bytes]
+    ) -> Invocation:
+        values: list[dotenv.Values] = []
+        plain: list[Path] = []
+        path = ""
+        try:
+            for path in stack.secrets.keys() - opened.keys():
+                opened[path] = self._store.read(plaintext_path(path))
+            for file in stack.environment:
+                path = file.path
+                if file.secret:
+                    secret = dotenv.decrypted_values(opened[path])
+                    values.append(dotenv.Values(path, secret=secret))
+                else:
+                    plain.append(self._root / path)
+                    if path in contents:
+                        plain[-1] = self._copy(file, contents[path])
+                    keys = dotenv.keys(plain[-1].read_text())
+                    values.append(dotenv.Values(path, frozenset(key for key, _ in keys)))
+        except (OSError, ValueError) as err:
+            if isinstance(err, OSError):  # no fault of what is declared
+                raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
+            raise PermanentError(f"cannot be read: {err}", where=path) from None
+        for path, raw in sorted(stack.env_files):
+            plaintext_faults.refuse_in_env_file(path, opened.get(path, b""), raw=raw)
+            if said := plaintext_faults.changed(path, opened.get(path, b""), raw=raw):
+                log.warning("%s: %s", stack.name, said)
+        return Invocation.of(
+            stack,
+            self._root,
+            plain,
+            dotenv.secret_environment(values),
+            hidden=secret_files.hidden(opened),
+            salt=self._journal.salt(),
+        )
+
+    def _copy(self, file: EnvFile, content: bytes) -> Path:
+        """An older version of an env file, beside the checkout."""
+        self._copies.mkdir(mode=0o700, exist_ok=True)
+        path = self._copies / f"{file.oid}.env"
+        # After a power cut the file may be there, and empty.
+        if not path.exists() or path.read_bytes() != content:
+            temporary = path.with_suffix(f".{secrets.token_hex(4)}")
+            temporary.write_bytes(content)
+            temporary.rename(path)
+        return path
+
+    def _drop_copies(self, desired: DesiredState) -> None:
+        """What no rollback needs any more; who is missed here makes it anew."""
+        back = [stack for stack in desired.stacks if stack.name in desired.rolled_back]
+        kept = {f"{file.oid}.env" for stack in back for file in stack.environment}
+        for path in self._copies.glob("*"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+
+def _needed(desired: DesiredState) -> dict[str, _Wanted]:
+    needed: dict[str, _Wanted] = {}
+    for stack in desired.stacks:
+        for path, wanted in _wanted(stack).items():
+            # What a stack that was rolled back shares with others stays as it is for those.
+            if stack.name in desired.rolled_back and not stack.owns(path) and wanted.variables:
+                continue
+            # Others may name it too; what it is and whom it belongs to, its own stack says.
+            if path not in needed or stack.owns(path):
+                needed[path] = wanted
+    return needed
+
+
+def _wanted(stack: Stack) -> dict[str, _Wanted]:
+    variables = {file.path for file in stack.environment}
+    return {
+        path: _Wanted(oid, stack.owner(path), path in variables)
+        for path, oid in stack.secrets.items()
+    }
+
+
+def _no_secrets(contents: Mapping[str, bytes]) -> dict[str, Opened]:
+    """The errors of files, by path, that SOPS need not be asked about: they are no secrets."""
+    found: dict[str, Opened] = {}
+    for path, content in contents.items():
+        with suppress(PermanentError):  # SOPS may be able to read what this cannot
+            if fault := encryption_faults.fault(content, path):
+                found[path] = fault
+    return found
+
+
+def _unusable(path: str, wanted: _Wanted, opened: Opened) -> str | None:
+    """Why the plaintext must not be used, or None."""
+    if isinstance(opened, CommitdError):
+        return str(opened)
+    return plaintext_faults.unusable(path, opened) if wanted.variables else None
+
+
+def no_key() -> bytes:
+    """Stands in for the key where none is configured."""
+    raise ConfigError("the host's configuration has no secrets: section")

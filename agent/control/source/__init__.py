@@ -1,0 +1,1 @@
+"""From the remotes to the commit to apply."""

@@ -1,0 +1,349 @@
+"""From what the remotes say to a checkout: decide, fetch, verify, look, reset, read."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import anyio.to_thread
+
+from agent.adapters.git.repository import FETCH_TIMEOUT_S, Repository, Signature
+from agent.adapters.git.signatures import Verifier
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.control.lru import Lru
+from agent.control.source.pinned_releases import fitting, overlays
+from agent.control.source.remote_status import Remotes
+from agent.domain.config import Config, Remote
+from agent.domain.errors import CommitdError, PermanentError, UnreachableError
+from agent.domain.outcome import Action, Cause, Reason, Status
+from agent.domain.reconcile.actions import Hold
+from agent.domain.repository import layout
+from agent.domain.repository.desired import DesiredState
+from agent.domain.source import decide
+from agent.domain.source.decide import Answer, Head, Relation
+
+log = logging.getLogger("commitd.follower")
+
+SHARED_FETCH_S = 20.0
+"""For a fetch of a commit that another remote shows too: then that one is next."""
+LONGEST_WAIT_S = 300.0
+"""Between two tries to fetch the same commit."""
+_REMEMBERED = 1000
+"""Pairs of commits, and commits that could not be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is to be enforced now, which remote confirms it, and why it is not something else.
+
+    ``doubt`` says why what is declared is not known for sure; then nothing may be removed.
+    """
+
+    desired: DesiredState | None
+    confirmed: str | None
+    holds: tuple[Hold, ...] = ()
+    doubt: str | None = None
+
+
+class Follower:
+    """Keeps the checkout at the commit that the remotes agree on.
+
+    Without news from the remotes, and with no local edit, it starts no process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        repository: Repository,
+        remotes: Remotes,
+        journal: Journal,
+        verifier: Verifier,
+    ) -> None:
+        self._config = config
+        self._repository = repository
+        self._remotes = remotes
+        self._journal = journal
+        self._verifier = verifier
+        self._by_name: Mapping[str, Remote] = {r.name: r for r in config.remotes}
+        self._seen: object = None
+        self._current = Followed(None, None)
+        self._pairs: Lru[tuple[str, str], bool] = Lru(_REMEMBERED)
+        self._failed: Lru[tuple[str, str], tuple[int, float]] = Lru(_REMEMBERED)
+        self._signature: Signature = {}
+
+    async def follow(self) -> Followed:
+        """Move to the commit to follow, if there is a new one. Raises :class:`CommitdError`."""
+        heads = shown = self._remotes.heads()
+        approved = await anyio.to_thread.run_sync(self._journal.approved)
+        question = (tuple((h.remote, h.answer, h.sha) for h in heads), approved)
+        if question != self._seen or self._current.desired is None:
+            heads, complete, missing = await self._fetch_unknown(heads)
+            self._current = await self._decide(heads, approved)
+            self._current = replace(self._current, holds=(*self._current.holds, *missing))
+            # What could not be fetched, or is held, may have been mended meanwhile: look again.
+            self._seen = question if complete and not self._current.holds else None
+        await self._remotes.save()
+        in_the_way = await self._discard_edits()
+        absent = decide.absent(shown, self._config.branch)
+        return replace(
+            self._current,
+            holds=(*self._current.holds, *in_the_way, *self._absences(absent)),
+            doubt=self._current.doubt or _doubt(absent, shown),
+        )
+
+    def _absences(self, absent: Iterable[tuple[str, str]]) -> list[Hold]:
+        """Remotes without the branch, which follow from the answers alone and end with them."""
+        how = "push it, or name another as branch: in the host's configuration"
+        return [
+            Hold(remote, Reason.BRANCH, f"{detail}; {how}", needs_person=True)
+            for remote, detail in absent
+        ]
+
+    async def stay(self) -> Followed:
+        """What is checked out, whatever the remotes say and whoever edited it."""
+        if applied := await self._repository.applied():
+            await self._load(applied)
+        return self._current
+
+    async def _fetch_unknown(self, heads: list[Head]) -> tuple[list[Head], bool, list[Hold]]:
+        """Bring in the commits that are not here, each from the first remote that delivers it.
+
+        A remote that cannot deliver counts as down; a commit that none delivers is a hold, and
+        asked for again with a backoff. The flag says whether nothing is missing.
+        """
+        found: list[Head] = []
+        failures: dict[str, str] = {}
+        for head in heads:
+            if head.sha is None or await self._repository.knows(head.sha):
+                found.append(head)
+                continue
+            tries, next_at = self._failed.get((head.remote, head.sha)) or (0, 0.0)
+            try:
+                if time.monotonic() < next_at:
+                    raise UnreachableError(f"{head.remote}: waits before it fetches again")
+                alone = sum(other.sha == head.sha for other in heads) == 1
+                patience_s = FETCH_TIMEOUT_S if alone else SHARED_FETCH_S
+                remote = self._by_name[head.remote]
+                fetched = await self._repository.fetch(remote, head.sha, timeout_s=patience_s)
+            except CommitdError as err:
+                if time.monotonic() >= next_at:
+                    log.warning("%s", err)
+                    wait_s = min(LONGEST_WAIT_S, 2.0 ** min(tries, 9))
+                    self._failed.put(
+                        (head.remote, head.sha), (tries + 1, time.monotonic() + wait_s)
+                    )
+                failures[head.sha] = f"{head.remote} shows {head.sha[:7]}: {err}"
+                found.append(Head(head.remote, Answer.DOWN, error=str(err), last=head.last))
+            else:
+                self._failed.clear()
+                found.append(replace(head, sha=fetched))
+        holds = [
+            Hold(self._config.host, Reason.FETCH, detail)
+            for sha, detail in failures.items()
+            if not await self._repository.knows(sha)
+        ]
+        return found, not failures, holds
+
+    async def _decide(self, heads: list[Head], approved: frozenset[str]) -> Followed:
+        applied = await self._applied()
+        if applied:
+            await self._load(applied)
+        shas = {head.sha for head in heads if head.sha} | ({applied} if applied else set())
+        for head in heads:
+            if head.last and head.last not in shas and await self._repository.knows(head.last):
+                shas.add(head.last)
+        ancestry = await self._ancestry(shas)
+        follow = self._config.history == "follow"
+        # An approval lets one rewrite through once; used again it could flip between two lines.
+        used = frozenset(await anyio.to_thread.run_sync(self._journal.get, "rewrites") or ())
+        decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved - used)
+        followed = self._current
+        match decision:
+            case decide.Accept(sha=sha, remote=remote, rewrite=rewrite):
+                followed = await self._advance(sha, remote, applied)
+                done = followed.desired and followed.desired.revision.sha == sha
+                if rewrite and done:
+                    done_by = sorted(used | {sha})
+                    await anyio.to_thread.run_sync(self._journal.put, "rewrites", done_by)
+            case decide.Wait(detail=detail, remote=remote):
+                hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
+                followed = replace(self._current, holds=(hold,), doubt=None)
+            case decide.Stay(remote=remote, detail=detail):
+                silent = all(head.answer is Answer.DOWN for head in heads)
+                shown = any(head.sha for head in heads)
+                said = detail if shown else "no remote answers" if silent else None
+                confirmed = remote or said
+                followed = replace(self._current, confirmed=confirmed, holds=(), doubt=None)
+        self._current = followed
+        await self._relate(heads)
+        return followed
+
+    async def _applied(self) -> str | None:
+        """The applied commit; the journal remembers it beyond a clone that was rebuilt."""
+        applied = await self._repository.applied()
+        if applied is not None:
+            return applied
+        if declared := await anyio.to_thread.run_sync(self._journal.get, "declared"):
+            known: str = declared["revision"]["sha"]
+            if await self._repository.knows(known):
+                if faults := await self._repository.look(known, checked_out=known):
+                    raise PermanentError(str(faults[0]))
+                await self._repository.reset(known)
+                return known
+            raise PermanentError(
+                f"the applied commit {known[:7]} is in no clone any more, and no remote has it",
+                hint="when a remote has it again, work goes on; containers are left as they are",
+            )
+        return None
+
+    async def _ancestry(self, shas: set[str]) -> decide.Ancestry:
+        """Who descends from whom; asked once for each pair, for the answer never changes."""
+        found: set[tuple[str, str]] = set()
+        for pair in itertools.permutations(shas, 2):
+            older, newer = pair
+            descends = self._pairs.get(pair)
+            if descends is None:
+                descends = await self._repository.descends(newer, older)
+                self._pairs.put(pair, descends)
+            if descends:
+                found.add(pair)
+        return decide.Ancestry(frozenset(found))
+
+    async def _relate(self, heads: Iterable[Head]) -> None:
+        applied = self._current.desired.revision.sha if self._current.desired else None
+        for head in heads:
+            last = head.sha or head.last
+            gone = head.answer in {Answer.EMPTY, Answer.NO_BRANCH}
+            if gone or not (applied and last and await self._repository.knows(last)):
+                self._remotes.relate(head.remote, last, Relation.UNKNOWN, None)
+                continue
+            relation = (await self._ancestry({last, applied})).relation(last, applied)
+            lag = await self._repository.count(last, applied) if last != applied else 0
+            self._remotes.relate(head.remote, last, relation, lag)
+
+    async def _advance(self, sha: str, remote: str, applied: str | None) -> Followed:
+        """Verify and look at the commit, then make it the checkout; in doubt keep what is there."""
+        repository, host = self._repository, self._config.host
+        revision = await repository.revision(sha)
+        attempted = {**asdict(revision), "remote": remote}
+        await anyio.to_thread.run_sync(self._journal.put, "attempted", attempted)
+        if unsigned := await self._verifier.refusal(applied, sha):
+            hold = Hold(host, Reason.SIGNATURE, unsigned, needs_person=True)
+            return replace(self._current, holds=(hold,), doubt=None)
+        if faults := await repository.look(sha):
+            found = [Hold(fault.where, Reason.TREE, f"{sha[:7]}: {fault}") for fault in faults]
+            return replace(self._current, holds=tuple(found), doubt=None)
+        try:
+            desired = await self._read(sha)
+        except PermanentError as err:
+            # Without a readable list nobody knows what is declared: the last good commit stays.
+            hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")
+            return replace(self._current, holds=(hold,), doubt=hold.detail)
+        cause = (Cause(f"{remote}/{self._config.branch}", applied, sha, sha),)
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                Action.ACCEPT, host, Reason.NEW_HEAD.value, cause=cause, revision=sha
+            )
+        )
+        started = time.monotonic()
+        try:
+            await self._check_out(sha, desired)
+        except CommitdError as err:
+            error = str(err)
+            await to_the_end(lambda: self._journal.finish(number, Status.FAILED, error=error))
+            raise
+        duration_s = time.monotonic() - started
+        await to_the_end(
+            lambda: self._journal.finish(number, Status.SUCCEEDED, duration_s=duration_s)
+        )
+        log.info(
+            "%s: accepted %s by %s from %s",
+            revision.short,
+            revision.subject,
+            revision.author,
+            remote,
+        )
+        await self._take(desired)
+        return Followed(desired, remote)
+
+    async def _load(self, applied: str) -> None:
+        """Read the checked-out commit, if that was not done before."""
+        desired = self._current.desired
+        if desired is None or desired.revision.sha != applied:
+            await self._take(await self._read(applied))
+
+    async def _read(self, sha: str) -> DesiredState:
+        tree = await self._repository.tree(sha)
+        contents = await self._repository.contents(layout.wanted(tree, self._config.host))
+        revision = await self._repository.revision(sha)
+        return layout.read(tree, contents, revision, self._config.host)
+
+    async def _take(self, desired: DesiredState) -> None:
+        self._current = replace(self._current, desired=desired)
+        tree = await self._repository.tree("HEAD")
+        # Edits that were made while no agent ran are not in any signature yet.
+        edited = await self._repository.local_edits()
+        self._signature = {} if edited else await self._repository.signature(tree)
+        await anyio.to_thread.run_sync(self._journal.put, "declared", declared(desired))
+
+    async def _discard_edits(self) -> list[Hold]:
+        """The remote is the truth: tracked files that were edited here become the commit's.
+
+        Not where untracked data would go with them; that is returned as holds.
+        """
+        if self._current.desired is None:
+            return []
+        repository, sha = self._repository, self._current.desired.revision.sha
+        if self._signature and await repository.signature(self._signature) == self._signature:
+            return []
+        if edits := await repository.local_edits():
+            if faults := await repository.look(sha):
+                return [Hold(fault.where, Reason.TREE, str(fault)) for fault in faults]
+            number = await anyio.to_thread.run_sync(
+                lambda: self._journal.begin(
+                    Action.ACCEPT,
+                    self._config.host,
+                    Reason.LOCAL_EDIT.value,
+                    cause=[Cause(path, "edited", "as committed", sha) for path in edits],
+                    revision=sha,
+                )
+            )
+            await self._check_out(sha, self._current.desired)
+            await to_the_end(lambda: self._journal.finish(number, Status.SUCCEEDED))
+            log.warning("local edits were discarded: %s", ", ".join(edits))
+        self._signature = await repository.signature(await repository.tree("HEAD"))
+        return []
+
+    async def _check_out(self, sha: str, desired: DesiredState) -> None:
+        """The commit's files, but older ones of stacks which that commit made fail.
+
+        Trouble with those is theirs alone.
+        """
+        older = await anyio.to_thread.run_sync(overlays, self._journal, desired)
+        there, lost = await fitting(self._repository, sha, older)
+        for fault in lost.values():
+            log.warning("%s", fault)
+        await self._repository.reset(sha, there)
+
+
+def _doubt(absent: list[tuple[str, str]], heads: Iterable[Head]) -> str | None:
+    """Why what is declared is not known: a remote answers without the branch, and none with it."""
+    if not absent or any(head.sha for head in heads):
+        return None
+    return "; ".join(f"{remote}: {detail}" for remote, detail in absent)
+
+
+def declared(desired: DesiredState) -> Mapping[str, object]:
+    """What ``status`` needs to know of a commit without reading it again."""
+    return {
+        "revision": asdict(desired.revision),
+        "stacks": {stack.name: stack.digest for stack in desired.stacks},
+        "broken": {name: str(fault) for name, fault in desired.broken.items()},
+        "notes": {
+            stack.name: "; ".join(map(str, stack.notes)) for stack in desired.stacks if stack.notes
+        },
+    }

@@ -1,0 +1,97 @@
+"""Stacks as they were at older commits, where their newer releases have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import anyio.to_thread
+
+from agent.adapters.git.repository import Repository
+from agent.adapters.state.journal import Journal
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.finding import Fault
+from agent.domain.repository import layout
+from agent.domain.repository.desired import DesiredState, Stack
+
+
+def overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
+    """Stacks whose files stay as they were while their input is the one that failed. Blocks."""
+    digests = {stack.name: stack.digest for stack in desired.stacks}
+    return {
+        name: rollback.revision
+        for name, rollback in journal.rollbacks().items()
+        if digests.get(name) == rollback.digest
+    }
+
+
+async def fitting(
+    repository: Repository, sha: str, standing: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, Fault]]:
+    """Which of ``standing`` can be checked out over ``sha``, and what is wrong with the others.
+
+    The older files may lie where the host has data now.
+    """
+    if not await _problem(repository, sha, standing):
+        return dict(standing), {}
+    there: dict[str, str] = {}
+    lost: dict[str, Fault] = {}
+    for name, revision in standing.items():
+        if problem := await _problem(repository, sha, {**there, name: revision}):
+            message = f"its older files cannot be put in place: {problem}"
+            lost[name] = Fault(message, f"stacks/{name}")
+        else:
+            there[name] = revision
+    return there, lost
+
+
+async def _problem(repository: Repository, sha: str, standing: Mapping[str, str]) -> str | None:
+    if not standing:
+        return None
+    try:
+        faults = await repository.look(await repository.overlaid(sha, standing))
+    except CommitdError as err:
+        return str(err)
+    return str(faults[0]) if faults else None
+
+
+async def substituted(
+    desired: DesiredState, journal: Journal, repository: Repository
+) -> DesiredState:
+    """``desired``, but with older stacks where newer ones failed; changes nothing.
+
+    One whose files are not to be had any more is broken: what runs of it is left as it is.
+    """
+    standing = await anyio.to_thread.run_sync(overlays, journal, desired)
+    if not standing:
+        return desired
+    rollbacks = await anyio.to_thread.run_sync(journal.rollbacks)
+    older: dict[str, Stack] = {}
+    lost: dict[str, Fault] = {}
+    for name, revision in standing.items():
+        try:
+            older[name] = await stack_at(repository, desired.host, name, revision)
+        except CommitdError as err:
+            lost[name] = Fault(f"it cannot be kept at {revision[:7]}: {err}", f"stacks/{name}")
+    return replace(
+        desired,
+        stacks=tuple(older.get(s.name, s) for s in desired.stacks if s.name not in lost),
+        broken={**desired.broken, **lost},
+        rolled_back={
+            name: f"{rollbacks[name].reason}; back to {standing[name][:7]}" for name in older
+        },
+    )
+
+
+async def stack_at(repository: Repository, host: str, name: str, revision: str) -> Stack:
+    """A stack as it was at an older commit. Raises :class:`PermanentError`."""
+    try:
+        tree = await repository.tree(revision)
+        contents = await repository.contents(layout.wanted(tree, host))
+        desired = layout.read(tree, contents, await repository.revision(revision), host)
+    except CommitdError as err:
+        raise PermanentError(f"{revision[:7]} cannot be read any more: {err}") from None
+    found = next((stack for stack in desired.stacks if stack.name == name), None)
+    if found is None:
+        raise PermanentError(f"{name} cannot be read at {revision[:7]}")
+    return found

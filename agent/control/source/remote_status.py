@@ -1,0 +1,145 @@
+"""What each remote said last, kept over restarts, and how it stands to the applied commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from agent.adapters.host.runtime_file import RuntimeFile
+from agent.adapters.state.journal import Journal
+from agent.domain.source.decide import Answer, Head, Relation
+
+_KEY = "remotes"
+_FILE = "remotes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last answer of one remote.
+
+    ``head`` is the last one it showed, also while it is down; ``lag`` counts the commits of the
+    applied line that it has not got (None: unknown); ``down_since`` is None while it answers.
+    """
+
+    name: str
+    reachable: bool = False
+    answer: Answer | None = None
+    head: str | None = None
+    relation: Relation = Relation.UNKNOWN
+    lag: int | None = None
+    error: str | None = None
+    down_since: str | None = None
+    checked_at: str | None = None
+
+
+class Remotes:
+    """The remotes in order of preference.
+
+    What they said goes to the journal when it changes, and with the time of asking to a file in
+    the runtime directory each time: an idle agent writes to no disk.
+    """
+
+    def __init__(self, names: Sequence[str], journal: Journal, runtime_dir: Path) -> None:
+        self._journal = journal
+        self._file = RuntimeFile(runtime_dir / _FILE, "what the remotes said")
+        self._seen = recall(journal, names)
+        self._asked: set[str] = set()
+
+    def tell(
+        self, name: str, answer: Answer, *, sha: str | None, error: str | None, at: str
+    ) -> bool:
+        """Take in one answer; whether it is news."""
+        before = self._seen[name]
+        down = answer is Answer.DOWN
+        after = replace(
+            before,
+            reachable=not down,
+            answer=answer,
+            head=sha or before.head,
+            error=error,
+            down_since=(before.down_since or at) if down else None,
+            checked_at=at,
+        )
+        if after.head != before.head:
+            after = replace(after, relation=Relation.UNKNOWN, lag=None)
+        self._seen[name] = after
+        first = name not in self._asked
+        self._asked.add(name)
+        return first or (before.answer, before.head, before.reachable) != (
+            after.answer,
+            after.head,
+            after.reachable,
+        )
+
+    def heads(self) -> list[Head]:
+        """What is known now, in order of preference; who was not asked yet is down."""
+        heads: list[Head] = []
+        for name, seen in self._seen.items():
+            if name not in self._asked or seen.answer is None:
+                heads.append(
+                    Head(name, Answer.DOWN, error=f"{name}: not asked yet", last=seen.head)
+                )
+            elif seen.answer is Answer.HEAD:
+                heads.append(Head(name, Answer.HEAD, seen.head, last=seen.head))
+            else:
+                heads.append(Head(name, seen.answer, error=seen.error, last=seen.head))
+        return heads
+
+    def shown(self) -> frozenset[str]:
+        """The commits that remotes showed last."""
+        return frozenset(seen.head for seen in self._seen.values() if seen.head)
+
+    def all_asked(self) -> bool:
+        """Whether every remote was heard, or found silent, since the start."""
+        return self._asked == set(self._seen)
+
+    def relate(self, name: str, head: str | None, relation: Relation, lag: int | None) -> None:
+        """Note how ``head`` stands to the applied commit, if the remote still shows that one."""
+        if self._seen[name].head == head:
+            self._seen[name] = replace(self._seen[name], relation=relation, lag=lag)
+
+    @property
+    def seen(self) -> Mapping[str, Seen]:
+        """The last answer of each remote."""
+        return dict(self._seen)
+
+    async def save(self) -> None:
+        """Write down what was said."""
+        await anyio.to_thread.run_sync(self._write)
+
+    def keep(self) -> None:
+        """Have the times of the last answers survive a restart of the machine. Blocks."""
+        self._journal.put(_KEY, {name: asdict(seen) for name, seen in self._seen.items()})
+
+    def _write(self) -> None:
+        lasting = {n: asdict(replace(seen, checked_at=None)) for n, seen in self._seen.items()}
+        self._journal.put(_KEY, lasting)
+        self._file.write({name: asdict(seen) for name, seen in self._seen.items()})
+
+
+def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:
+    """What the journal remembers of the remotes called ``names``."""
+    return _parse(journal.get(_KEY) or {}, names)
+
+
+def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> dict[str, Seen]:
+    """The same with the time of asking, if the agent has run since the machine started."""
+    try:
+        return _parse(RuntimeFile(runtime_dir / _FILE, "").read(), names)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # or of another version
+        return recall(journal, names)
+
+
+def _parse(stored: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Seen]:
+    found = {name: Seen(name) for name in names}
+    for name in found.keys() & stored.keys():
+        values = dict(stored[name])
+        values["relation"] = Relation(values["relation"])
+        answer = values.get("answer")  # an older agent's journal has none
+        values["answer"] = Answer(answer) if answer else None
+        found[name] = Seen(**values)
+    return found

@@ -1,0 +1,187 @@
+"""What bringing one stack up consists of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import anyio.to_thread
+
+from agent.adapters.compose.compose import Compose
+from agent.adapters.engine.containers import binds_of
+from agent.adapters.engine.engine import AbsentError, Engine
+from agent.adapters.state.journal import Journal
+from agent.control.secrets.decrypt import SecretKeeper
+from agent.control.stack import notes, port_owner, unsound
+from agent.control.stack.readjust import readjust
+from agent.control.stack.ready import Ready
+from agent.control.stack.stepping import Stepping
+from agent.domain.container import Container, CutOff
+from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.release import drift
+from agent.domain.release.health import Expected
+from agent.domain.repository.desired import Stack
+
+log = logging.getLogger("commitd.stacks")
+
+
+class Stacks(Stepping):
+    """One try at a time, without retry; ``pulse`` is told whenever a step begins or ends."""
+
+    def __init__(
+        self,
+        compose: Compose,
+        engine: Engine,
+        journal: Journal,
+        secrets: SecretKeeper,
+        pulse: Callable[[], None],
+    ) -> None:
+        super().__init__(pulse)
+        self._compose = compose
+        self._engine = engine
+        self._journal = journal
+        self._secrets = secrets
+
+    async def prepare(self, stack: Stack) -> Ready:
+        """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
+        await notes.tell(stack, self._journal, self._engine)
+        invocation = await self._secrets.invocation(stack)
+        accepted = await self._step(self._compose.accept(invocation))
+        return Ready(stack, accepted.invocation, accepted.services, accepted.resources)
+
+    async def make(self, ready: Ready) -> list[Container]:
+        """Create and recreate what differs, from images that are here; the containers then.
+
+        All of it is started as well, unless services wait for each other. Raises
+        :class:`CommitdError`.
+        """
+        if not ready.services:  # Compose would take that for a mistake
+            log.info("%s: there is nothing to run", ready.stack.name)
+            return await self.containers(ready.stack.name)
+        await self._unpause(ready.stack.name)
+        try:
+            await self._make(ready)
+        except CommitdError as err:
+            if not await self.mend(ready):
+                raise await port_owner.explained(self._engine, err) from None
+            await self._make(ready)
+        return await self._named_right(ready.stack.name, ready.services)
+
+    async def _make(self, ready: Ready) -> None:
+        if ready.waits:
+            # Only the waiting may be cut short: a container that was half recreated is gone.
+            await self._step(self._compose.create(ready.invocation))
+        else:
+            await self._step(self._compose.up(ready.invocation))
+
+    async def recreate(self, ready: Ready, services: Iterable[str]) -> list[Container]:
+        """Replace the containers of these services by equal ones; those there are then.
+
+        Like all others they are not started yet if services wait for each other.
+        """
+        for service in services:
+            again = self._compose.recreate(ready.invocation, service, start=not ready.waits)
+            await self._step(again)
+        return await self._named_right(ready.stack.name, ready.services)
+
+    async def mend(self, ready: Ready) -> bool:
+        """Replace the containers that no start brings back; whether there are any."""
+        stuck = await unsound.unstartable(self._engine, ready.stack.name, ready.services)
+        for service in stuck:
+            await self._step(self._compose.recreate(ready.invocation, service, start=False))
+        return bool(stuck)
+
+    async def start(self, ready: Ready, limit_s: float) -> None:
+        """Start services that wait for each other, for ``limit_s`` at most.
+
+        Then raises :class:`StillWaitingError`; and :class:`PermanentError` when one of those that
+        others wait for is not well, which it still may become.
+        """
+        try:
+            await self._step(self._compose.start(ready.invocation, limit_s))
+        except CommitdError as err:
+            raise await port_owner.explained(self._engine, err) from None
+
+    async def put_back(self, ready: Ready, replaced: Collection[str]) -> list[Container]:
+        """Have again what somebody else removed, stopped or paused; the containers there are then.
+
+        Services whose containers somebody ``replaced`` look right to Compose by their labels.
+        Raises :class:`CommitdError`.
+        """
+        await self.recreate(ready, replaced)
+        return await self.make(ready)
+
+    async def reaction(
+        self,
+        ready: Ready,
+        service: str,
+        containers: Iterable[Container],
+        older: Collection[tuple[str, str]],
+    ) -> str:
+        """What has the service notice that its mounted files have changed.
+
+        Compose does not see either that a config or a secret has another file now: which that is
+        was settled when the container was made.
+        """
+        for container in containers:
+            raw = await self._engine.inspect(container.id) or {}
+            if set(ready.services[service].mounts) - binds_of(raw):
+                return "recreate"
+        return ready.reaction(service, older)
+
+    async def cut_off(self, ready: Ready) -> dict[str, CutOff]:
+        """As :func:`unsound.cut_off`."""
+        return await unsound.cut_off(self._engine, ready.stack.name, ready.services)
+
+    async def readjust(self, ready: Ready, containers: Iterable[Container]) -> set[str]:
+        """As :func:`readjust.readjust`, by the last release."""
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        release = releases.get(ready.stack.name)
+        recorded = {service.name: service for service in release.services} if release else {}
+        found = await readjust(self._engine, containers, recorded)
+        return found & ready.services.keys()
+
+    async def react(
+        self, ready: Ready, service: str, containers: Iterable[Container], how: str
+    ) -> None:
+        """Have a service notice that its mounted files have changed."""
+        if how == "recreate":
+            await self._step(self._compose.recreate(ready.invocation, service))
+        for container in containers:
+            if container.service != service or container.one_off or not container.alive:
+                continue
+            try:
+                if how == "restart":
+                    await self._step(self._engine.restart(container.id))
+                elif how.startswith("signal:"):
+                    await self._engine.signal(container.id, how.removeprefix("signal:"))
+            except AbsentError as err:  # somebody removed it just now: no fault of the release
+                raise TransientError(err.message) from None
+
+    async def containers(self, project: str) -> list[Container]:
+        """All of the project, running or not."""
+        return list(await self._engine.containers(project))
+
+    async def _unpause(self, project: str) -> None:
+        """Compose leaves a paused container as it is."""
+        for container in await self.containers(project):
+            if container.state == "paused" and not container.one_off:
+                await self._step(self._engine.unpause(container.id))
+
+    async def _named_right(self, project: str, model: Mapping[str, Expected]) -> list[Container]:
+        """The project's containers, after those got their names back that Compose leaves wrong."""
+        containers = await self.containers(project)
+        wrong: list[tuple[Container, str]] = []
+        for container in containers:
+            service = model.get(container.service or "")
+            if service and not container.one_off:
+                name = drift.right_name(project, service.container_name, container)
+                wrong += [(container, name)] if name != container.name else []
+        for container, name in wrong:
+            try:
+                await self._step(self._engine.rename(container.id, name))
+            except PermanentError as err:  # it runs all the same, and shows as drift
+                log.warning("%s: %s is to be called %s: %s", project, container.name, name, err)
+            else:
+                log.info("%s: %s is called %s again", project, container.name, name)
+        return await self.containers(project) if wrong else containers

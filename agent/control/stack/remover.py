@@ -1,0 +1,164 @@
+"""Ending what left: services of a stack, and whole stacks. Volumes always stay."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+
+import anyio.to_thread
+
+from agent.adapters.compose.compose import Compose
+from agent.adapters.engine.containers import volumes_of
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.control.stack.ready import Ready
+from agent.control.stack.stepping import Stepping
+from agent.domain.container import Container
+from agent.domain.errors import CommitdError, TransientError
+from agent.domain.outcome import Action, Cause, Status
+from agent.domain.reconcile import removal
+from agent.domain.resources import exclusive
+from agent.domain.revision import Revision
+
+log = logging.getLogger("commitd.stacks")
+
+STOP_S = 10
+"""For a service that left to end by itself."""
+
+
+class Remover(Stepping):
+    """One try at a time, without retry. ``stacks_dir`` is the checkout's ``stacks``, absolute."""
+
+    def __init__(
+        self,
+        compose: Compose,
+        engine: Engine,
+        journal: Journal,
+        pulse: Callable[[], None],
+        stacks_dir: str,
+    ) -> None:
+        super().__init__(pulse)
+        self._compose = compose
+        self._engine = engine
+        self._journal = journal
+        self._stacks_dir = stacks_dir
+
+    async def make_room(
+        self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
+    ) -> None:
+        """End the containers of services that ``left`` and have what the stack wants now.
+
+        Compose starts what is new before anybody ends what left. Unless there is ``doubt`` about
+        what is declared, so go those of services that a failed try has left behind. Raises
+        :class:`CommitdError`.
+        """
+        name = ready.stack.name
+        containers = await self._engine.containers(name)
+        gone = self._gone(ready, left, containers, doubt=doubt)
+        if not gone:
+            return
+        wants = frozenset().union(*(service.wants for service in ready.services.values()))
+        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        for container in removal.own(containers, gone, exempt):
+            raw = await self._engine.inspect(container.id)
+            if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
+                why = f"its service left the stack, which wants its {', '.join(found)}"
+                await self._step(self._drop(container, revision, why))
+                log.info("%s: %s makes room: %s", name, container.name, why)
+
+    async def drop_left(
+        self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
+    ) -> None:
+        """End the services that ``left`` the stack, now that the new release is well.
+
+        In ``doubt`` about what is declared, and of what a failed try has left behind, only
+        containers that do not run anyway: who runs is evicted, if nobody declared it. Volumes
+        stay. Raises :class:`CommitdError`.
+        """
+        name = ready.stack.name
+        containers = await self._engine.containers(name)
+        gone = self._gone(ready, left, containers, doubt=doubt)
+        if not gone:
+            return
+        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        for container in removal.own(containers, gone, exempt):
+            if not container.alive or (container.service in left and not doubt):
+                await self._step(self._drop(container, revision, "its service left the stack"))
+                log.info("%s: %s left its stack", name, container.name)
+
+    def _gone(
+        self, ready: Ready, left: Collection[str], containers: Collection[Container], *, doubt: bool
+    ) -> set[str]:
+        """The services that left, and those that a failed try has left behind."""
+        place = self._place(ready.stack.name)
+        over = () if doubt else removal.left_over(containers, place, ready.stack)
+        return {*left, *over} - ready.services.keys()
+
+    def _place(self, project: str) -> str:
+        return f"{self._stacks_dir}/{project}"
+
+    async def _drop(self, container: Container, revision: Revision, why: str) -> None:
+        volumes = volumes_of(await self._engine.inspect(container.id) or {})
+        kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(
+                Action.EVICT, container.name, why, cause=kept, revision=revision.sha
+            )
+        )
+        started = time.monotonic()
+        status, error = Status.CANCELLED, None
+        try:
+            await self._engine.set_restart(container.id, {"Name": "no"})
+            await self._engine.stop(container.id, STOP_S)
+            await self._engine.remove(container.id)
+            status = Status.SUCCEEDED
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            duration_s = time.monotonic() - started
+            await to_the_end(
+                lambda: self._journal.finish(number, status, duration_s=duration_s, error=error)
+            )
+
+    async def clear_hooks(self, project: str) -> None:
+        """Remove the containers of hooks that do not run: Compose leaves one that has failed.
+
+        Raises :class:`CommitdError`.
+        """
+        for container in await self._engine.containers(project):
+            if container.hook and not container.alive:
+                await self._step(self._engine.remove(container.id))
+                log.info("%s: removed %s, which has ended", project, container.name)
+
+    async def volumes(self, project: str) -> list[str]:
+        """All volumes of the project, also those without a name of their own."""
+        found = set(await self._engine.volumes(project))
+        for container in await self._engine.containers(project):
+            found |= set(volumes_of(await self._engine.inspect(container.id) or {}))
+        return sorted(found)
+
+    async def take_down(self, project: str, revision: Revision) -> None:
+        """Take a project down, and look whether it is gone; its volumes stay.
+
+        Containers that merely claim to be of the project are left to be judged for themselves,
+        and with them its networks.
+        """
+        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        release, found = releases.get(project), await self._engine.containers(project)
+        services = {service.name for service in release.services} if release else set()
+        its = removal.of_stack(found, services, self._place(project))
+        mine = removal.own(its, None, exempt)
+        if len(mine) == len(found):
+            await self._step(self._compose.down(project))
+        else:
+            others = ", ".join(c.name for c in found if c not in mine)
+            log.warning("%s: not of the stack, and left: %s", project, others)
+            for container in mine:
+                await self._step(self._drop(container, revision, "its stack left"))
+        still = {c.id for c in await self._engine.containers(project) if c.alive}
+        if left := [c.name for c in mine if c.id in still]:
+            raise TransientError(f"still running after it was taken down: {', '.join(left)}")

@@ -1,0 +1,50 @@
+"""When the agent last looked at everything, and how that ended, for those who ask later.
+
+Written to the runtime directory after each cycle, so that an idle agent writes to no disk; to the
+journal when a cycle begins to fail or to work again, and when the agent ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from agent.adapters.host.runtime_file import RuntimeFile
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal
+from agent.domain.status.facts import Look
+
+_KEY = "look"
+_FILE = "look.json"
+
+
+class Looks:
+    """The agent's own; every method blocks."""
+
+    def __init__(self, journal: Journal, runtime_dir: Path) -> None:
+        self._journal = journal
+        self._file = RuntimeFile(runtime_dir / _FILE, "when the agent looked")
+        self.last = last(journal, runtime_dir)
+
+    def ended(self, error: str | None = None) -> Look:
+        """A cycle ended now; with an ``error`` it was no look, and the last one counts."""
+        news = error != self.last.error
+        self.last = Look(self.last.at if error else utcnow(), error)
+        self._file.write(asdict(self.last))
+        if news:
+            self.keep()
+        return self.last
+
+    def keep(self) -> None:
+        """Have it survive a restart of the machine. Raises :class:`CommitdError`."""
+        self._journal.put(_KEY, asdict(self.last))
+
+
+def last(journal: Journal, runtime_dir: Path) -> Look:
+    """The newest look that is known of."""
+    for known in (RuntimeFile(runtime_dir / _FILE, "").read, lambda: journal.get(_KEY)):
+        try:
+            return Look(**known())
+        except (OSError, ValueError, TypeError):  # not there, or of another version
+            continue
+    return Look()

@@ -1,0 +1,165 @@
+"""The status of this host: the journal, what remotes said, and a look at the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.adapters.engine import containers
+from agent.adapters.host import directories, lock
+from agent.adapters.state.database import iso
+from agent.adapters.state.journal import Journal
+from agent.control.source import remote_status
+from agent.control.source.remote_status import Seen
+from agent.control.status import looks
+from agent.domain.config import Config
+from agent.domain.container import Container
+from agent.domain.errors import CommitdError
+from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.reconcile.ownership import UNDONE
+from agent.domain.release import namespaces
+from agent.domain.release.release import Release
+from agent.domain.status import report
+from agent.domain.status.facts import Facts, Look, Ongoing
+
+_UNDECLARED = 50
+
+
+def status(config: Config, journal: Journal) -> dict[str, Any]:
+    """The document of ``status --json``. Blocks."""
+    names = [remote.name for remote in config.remotes]
+    running = lock.running_agent(config) is not None
+    listed, error = _look(config, journal.releases().values())
+    found = facts(
+        config,
+        journal,
+        answers=remote_status.last_answers(journal, names, config.runtime_dir),
+        containers=listed,
+        running=running,
+        look=looks.last(journal, config.runtime_dir),
+        working=working(journal) if running else (),
+    )
+    undeclared = (*_reported(journal, found), *_exempt(journal, found))
+    return report.status(
+        found, undeclared=undeclared, changed_at=journal.changed_at(), engine_error=error
+    )
+
+
+def facts(
+    config: Config,
+    journal: Journal,
+    *,
+    answers: Mapping[str, Seen],
+    containers: tuple[Container, ...] | None,
+    running: bool,
+    look: Look,
+    working: tuple[Ongoing, ...] = (),
+) -> Facts:
+    """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
+    now = time.time()
+    used = frozenset(journal.get("rewrites") or ())
+    return Facts(
+        host=config.host,
+        now=now,
+        enrolled=journal.get("enrolled") is not None,
+        declared=journal.get("declared"),
+        attempted=journal.get("attempted"),
+        remotes=tuple(
+            asdict(answers[remote.name]) | {"patience": _patience(config, remote.poll)}
+            for remote in config.remotes
+        ),
+        releases=journal.releases(),
+        attempts=journal.attempts(),
+        holds=tuple(journal.holds()),
+        suspensions=journal.suspensions(now),
+        rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
+        approved=journal.approved() - used,
+        containers=containers,
+        running=running,
+        look=look,
+        patience=_patience(config, min(config.resync, *(r.poll for r in config.remotes))),
+        working=working,
+    )
+
+
+def _patience(config: Config, every: float) -> float:
+    """For how long something that is asked ``every`` so often (seconds) is taken for known."""
+    return max(config.stale_after, 2 * every)
+
+
+def working(journal: Journal) -> tuple[Ongoing, ...]:
+    """What the running agent has begun: it closed what the one before it left open."""
+    return tuple(
+        Ongoing(each.action, each.subject, each.reason, each.at) for each in journal.unfinished()
+    )
+
+
+def _evicted(journal: Journal) -> list[dict[str, Any]]:
+    kept = {record.id for record in journal.kept()}
+    return [
+        {key: value for key, value in asdict(record).items() if key != "remove_at"}
+        | {"undoable": record.id in kept}
+        for record in journal.evicted(_UNDECLARED)
+    ]
+
+
+def _reported(journal: Journal, found: Facts) -> list[dict[str, Any]]:
+    """Those that were ended or reported, and those that were there before and are only reported."""
+    known = _evicted(journal)
+    names = {each["name"] for each in known if each["action"] == EvictionAction.REPORTED}
+    holds = {h["subject"]: h for h in found.holds if h["reason"] == Reason.REPORT_ONLY}
+    return [
+        *(
+            _shown(c, EvictionAction.REPORTED, holds[c.name]["detail"], holds[c.name]["since"])
+            for c in found.containers or ()
+            if c.name in holds.keys() - names and c.alive
+        ),
+        *known,
+    ]
+
+
+def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
+    """As the newest cycle saw them, and those that were brought back since."""
+    known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
+    back = journal.undone(found.now).keys() - {each["id"] for each in known}
+    return known + [
+        _shown(c, EvictionAction.EXEMPT, UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
+        for c in found.containers or ()
+        if c.id in back and c.alive
+    ]
+
+
+def _shown(container: Container, action: EvictionAction, reason: str, at: str) -> dict[str, Any]:
+    return {
+        "id": container.id,
+        "name": container.name,
+        "image": container.image,
+        "action": action,
+        "reason": reason,
+        "at": at,
+        "undoable": False,
+    }
+
+
+def list_containers(
+    config: Config, releases: Iterable[Release] = ()
+) -> tuple[Container, ...] | None:
+    """What the engine lists, or None when it does not answer.
+
+    With ``releases``, also which of their containers are cut off from those they belong to.
+    """
+    return _look(config, releases)[0]
+
+
+def _look(
+    config: Config, releases: Iterable[Release]
+) -> tuple[tuple[Container, ...] | None, str | None]:
+    """The listing, or why there is none."""
+    try:
+        joining = namespaces.joining(releases)
+        return containers.list_now(directories.docker_host(config), joining), None
+    except CommitdError as err:
+        return None, str(err)

@@ -1,0 +1,313 @@
+"""Finding out why something runs here, from the journal, the clone and a look at the engine."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.adapters.git.blame import Blame
+from agent.adapters.git.repository import Repository
+from agent.adapters.state.database import iso
+from agent.adapters.state.evictions import Evicted
+from agent.adapters.state.journal import Entry, Journal
+from agent.control.reconcile import observe
+from agent.domain.config import Config
+from agent.domain.container import SWARM_TASK, Container
+from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.outcome import Action, EvictionAction
+from agent.domain.reconcile import host_state, ownership, plan
+from agent.domain.reconcile.exemptions import Exemptions
+from agent.domain.release.release import Release
+from agent.domain.repository import layout
+from agent.domain.repository.desired import DesiredState
+from agent.domain.status import why
+from agent.domain.status.why import Answer, Origin
+
+_TOUCHED = 5
+"""Causes of the newest action whose commits are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the applied commit says; empty where it cannot be read (any more)."""
+
+    desired: DesiredState | None = None
+    listed: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+
+
+async def read(config: Config, journal: Journal, repository: Repository) -> Declared:
+    """The applied commit, read anew."""
+    known = (journal.get("declared") or {}).get("revision")
+    try:
+        if known is None:
+            return Declared()
+        sha = known["sha"]
+        tree = await repository.tree(sha)
+        contents = await repository.contents(layout.wanted(tree, config.host))
+        revision = await repository.revision(sha)
+        desired = layout.read(tree, contents, revision, config.host)
+        return Declared(desired, layout.listed(tree, contents, config.host), contents)
+    except (CommitdError, OSError):  # a clone that is gone or broken: the journal goes on answering
+        return Declared()
+
+
+class Explainer:
+    """Answers for one host. ``containers`` is None when the engine does not answer.
+
+    ``stacks`` are the entries of the status document. All that it looks at is read only.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        declared: Declared,
+        *,
+        blame: Blame | None,
+        containers: Sequence[Container] | None,
+        stacks: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._blame = blame
+        self._declared = declared
+        self._containers = containers
+        self._stacks = {str(stack["name"]): stack for stack in stacks}
+        self._releases = journal.releases()
+
+    async def explain(self, word: str) -> Answer:
+        """Why the stack or container ``word`` runs, or does not.
+
+        Raises :class:`ConfigError` for what is not known here, with the nearest names.
+        """
+        if word in self._stacks:
+            return await self._stack(word)
+        if container := why.find(word, self._containers or ()):
+            return await self._container(container, word)
+        evicted = self._journal.remembered(word)
+        if evicted:
+            return await self._gone(evicted[0], word)
+        if self._containers is None and (owner := self._owner_by_name(word)):
+            answer = await self._service(Answer(word, "container", ""), *owner)
+            said = f"{word} is of the service {owner[1]} of {owner[0]}; the engine does not answer"
+            return replace(answer, because=said)
+        if word in self._journal.subjects():
+            return await self._left(word)
+        raise self._unknown(word)
+
+    def names(self) -> list[str]:
+        """All stacks and containers that can be asked for."""
+        return sorted(
+            {
+                *self._stacks,
+                *(c.name for c in self._containers or ()),
+                *(e.name for e in self._journal.evicted()),
+                *self._journal.subjects(),
+            }
+        )
+
+    def _unknown(self, word: str) -> ConfigError:
+        listed = self._containers or ()
+        if several := [c.name for c in listed if word and c.id.startswith(word)][:3]:
+            return ConfigError(
+                f"{word!r} is too little of an ID to tell which container is meant",
+                hint=f"did you mean {' or '.join(map(repr, several))}?",
+            )
+        near = difflib.get_close_matches(word, self.names(), 3)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+        silent = "; the engine does not answer" if self._containers is None else ""
+        return ConfigError(
+            f"neither a stack nor a container of this host is called {word!r}{silent}",
+            hint=hint or "commitd status lists what there is",
+        )
+
+    # --- stacks ---
+
+    async def _stack(self, name: str) -> Answer:
+        state = self._stacks[name]
+        answer = Answer(name, "stack", "", stack=name, state=state)
+        answer = await self._declaration(answer, name)
+        answer = replace(answer, services=await self._services(name))
+        answer = await self._with_last(answer, name)
+        if answer.declared:
+            because = f"{name} is declared by {answer.declared.where}"
+        elif name in self._known_as_declared():
+            because = f"{name} is declared for this host, by a commit that cannot be read here"
+        else:
+            because = f"{name} is not declared any more"
+        if working := state["working"]:
+            because += f"; {Action(working['action']).text} since {working['since']}"
+        elif state["reason"]:
+            because += f"; it is {state['sync']}"
+        because += f": {state['reason']}" if state["reason"] else ""
+        return replace(answer, because=because)
+
+    def _known_as_declared(self) -> set[str]:
+        declared = self._journal.get("declared") or {}
+        return {*declared.get("stacks", {}), *declared.get("broken", {})}
+
+    async def _declaration(self, answer: Answer, name: str) -> Answer:
+        where = self._declared.listed.get(name)
+        if where:
+            return replace(answer, declared=await self._at(where))
+        if self._declared.desired is None or not self._blame:
+            return answer
+        path = f"host/{self._config.host}/stacks.yaml"
+        commit = await self._blame.dropped(name, path)
+        return replace(answer, left=Origin(path, commit)) if commit else answer
+
+    async def _services(self, name: str, only: str | None = None) -> tuple[why.ServiceFacts, ...]:
+        desired = self._declared.desired
+        found = why.services(name, desired, self._releases.get(name), self._containers or ())
+        stack = next((s for s in desired.stacks if s.name == name), None) if desired else None
+        places = why.places(stack, self._declared.contents) if stack else {}
+        return tuple(
+            [
+                why.ServiceFacts(
+                    service,
+                    image,
+                    await self._at(places[service]) if service in places else None,
+                    containers,
+                )
+                for service, (image, containers) in found.items()
+                if only in {None, service}
+            ]
+        )
+
+    async def _service(self, answer: Answer, stack: str, service: str) -> Answer:
+        answer = replace(answer, stack=stack, state=self._stacks.get(stack))
+        answer = await self._declaration(answer, stack)
+        answer = replace(answer, services=await self._services(stack, service))
+        return await self._with_last(answer, stack)
+
+    async def _left(self, name: str) -> Answer:
+        """Something that was here once: a stack that left, or a container that was dropped."""
+        answer = await self._with_last(Answer(name, "stack", ""), name)
+        action = answer.last["action"] if answer.last else None
+        if action in {Action.EVICT, Action.RESTART}:
+            return replace(answer, kind="container", because=f"{name} is not here any more")
+        answer = await self._declaration(replace(answer, stack=name), name)
+        because = f"{name} is not declared any more"
+        if self._containers is None:
+            because += "; whether it runs is not known: the engine does not answer"
+        elif left := [c.name for c in self._containers if c.project == name and c.alive]:
+            because += f"; of its project still run {', '.join(left)}"
+        else:
+            because += ", and does not run"
+        return replace(answer, because=because)
+
+    # --- containers ---
+
+    async def _container(self, container: Container, word: str) -> Answer:
+        answer = Answer(word, "container", "", container=container)
+        records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
+        if self._declared.desired:
+            spared = observe.exemptions(self._journal, self._journal.helpers())
+            now = observe.situation(
+                self._config,
+                self._journal,
+                self._declared.desired,
+                self._containers or (),
+                spared,
+            )
+            shield = host_state.protected(now)
+            owner = ownership.classify(container, shield, spared)
+            if isinstance(owner, ownership.Declared):
+                return await self._of_stack(answer, container)
+            if isinstance(owner, ownership.Exempt):
+                return await self._let_be(answer, container, owner.rule, spared)
+            because = f"nobody declared {container.name}: {owner.reason.value}"
+            report_only = self._config.undeclared.mode == "report"
+            hold = plan.refusal(container, shield, report_only=report_only)
+            if container.alive and hold:
+                because += f"; it is left running: {hold.reason.value}: {hold.detail}"
+            elif container.alive:
+                because += "; the agent evicts it in its next cycle"
+        elif container.project in self._stacks:
+            return await self._of_stack(answer, container)
+        else:
+            because = f"what is declared cannot be read, so {container.name} is left alone"
+        if records:
+            return await self._ended(replace(answer, because=because), records[0])
+        return await self._with_last(replace(answer, because=because), container.name)
+
+    async def _of_stack(self, answer: Answer, container: Container) -> Answer:
+        stack, service = container.project or "", container.service or ""
+        answer = await self._service(answer, stack, service)
+        where = f", which {answer.declared.where} declares" if answer.declared else ""
+        because = f"{container.name} is of the service {service} of {stack}{where}"
+        return replace(answer, because=because)
+
+    async def _let_be(
+        self, answer: Answer, container: Container, rule: str, spared: Exemptions
+    ) -> Answer:
+        place, because = None, f"no stack declares {container.name}; it is left alone: {rule}"
+        if paused := spared.suspension(container.project):
+            because += f" {plan.suspended(paused, self._config.host).detail}"
+        allow = self._declared.desired.allow if self._declared.desired else ()
+        if allowed := next((r for r in allow if rule.endswith(r.where)), None):
+            place = await self._at(allowed.where)
+        undone = self._journal.undone(time.time()).get(container.id)
+        if undone and SWARM_TASK not in container.labels:
+            because += f", until {iso(datetime.fromtimestamp(undone, UTC))}"
+        records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
+        answer = replace(answer, because=because, rule=(rule, place))
+        if records and records[0].action is not EvictionAction.REPORTED:
+            return await self._ended(answer, records[0])
+        return await self._with_last(answer, container.name)
+
+    async def _ended(self, answer: Answer, record: Evicted) -> Answer:
+        ended = why.Ended(record.id, record.action, record.reason, record.at, record.remove_at)
+        return await self._with_last(replace(answer, ended=ended), record.name)
+
+    async def _gone(self, record: Evicted, word: str) -> Answer:
+        """One that the journal alone remembers, or that has another name while it is kept."""
+        kept = next((c for c in self._containers or () if c.id == record.id), None)
+        because = f"nobody declared {record.name}: {record.reason}"
+        answer = Answer(word, "container", because, container=kept)
+        if kept and kept.alive:
+            return await self._container(kept, word)
+        return await self._ended(answer, record)
+
+    def _owner_by_name(self, word: str) -> tuple[str, str] | None:
+        """Whose a container with this name must be, while nobody can be asked."""
+        for name, release in self._releases.items():
+            for service in release.services:
+                if word == service.container_name or _numbered(word, release, service.name):
+                    return name, service.name
+        return None
+
+    # --- what both need ---
+
+    async def _at(self, where: str) -> Origin:
+        return Origin(where, await self._blame.line(where) if self._blame else None)
+
+    async def _with_last(self, answer: Answer, subject: str) -> Answer:
+        entries = self._journal.history(subject=subject, limit=10)
+        last = next((e for e in entries if e.action is not Action.HOLD), None) or next(
+            iter(entries), None
+        )
+        if last is None:
+            return answer
+        touched = {}
+        for path in _paths(last):
+            if self._blame and (commit := await self._blame.file(path)):
+                touched[path] = commit
+        return replace(answer, last=last.as_json(), touched=touched)
+
+
+def _paths(entry: Entry) -> Iterable[str]:
+    """The files among the causes of an action."""
+    return [cause.path for cause in entry.cause if "/" in cause.path and " " not in cause.path][
+        :_TOUCHED
+    ]
+
+
+def _numbered(word: str, release: Release, service: str) -> bool:
+    number = word.removeprefix(f"{release.stack}-{service}-")
+    return number != word and number.isdigit()

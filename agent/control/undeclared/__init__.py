@@ -1,0 +1,1 @@
+"""Containers that nobody declared: found, evicted, kept, brought back."""

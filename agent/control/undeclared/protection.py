@@ -1,0 +1,30 @@
+"""What must not be touched, as known at this moment: by what is declared, and by order."""
+
+from __future__ import annotations
+
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.journal import Journal
+from agent.control.reconcile.observe import exemptions
+from agent.domain.reconcile.actions import ProtectionSet
+from agent.domain.reconcile.exemptions import Exemptions
+
+
+class Protection:
+    """Asked before every eviction. Readers of ``protected`` get it without waiting."""
+
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        self._engine = engine
+        self._journal = journal
+        self.protected = ProtectionSet({}, "the first full look is not done yet")
+        self.ready = False
+        self.stopped: set[str] = set()
+        """Containers that somebody was seen to stop: an end with 0 is no success of theirs."""
+
+    def publish(self, protected: ProtectionSet) -> None:
+        """From now on this counts."""
+        self.protected = protected
+        self.ready = True
+
+    def exemptions(self) -> Exemptions:
+        """What is taken out of the agent's hands now. Blocks."""
+        return exemptions(self._journal, self._engine.helpers.ids())

@@ -1,0 +1,145 @@
+"""Looking after evicted containers that are kept until somebody wants them or their time ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import anyio.to_thread
+
+from agent.adapters.engine.containers import from_inspect, volumes_of
+from agent.adapters.engine.engine import Engine
+from agent.adapters.guard import Guard
+from agent.adapters.state.evictions import Evicted
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.control.undeclared.evict import Evictor, kept_name
+from agent.control.undeclared.protection import Protection
+from agent.domain.container import KEPT_PREFIX, Container
+from agent.domain.errors import CommitdError
+from agent.domain.outcome import Action, Cause, EvictionAction, Status
+from agent.domain.reconcile import ownership
+
+log = logging.getLogger("commitd.keeper")
+
+_PRUNE_EVERY_S = 86400.0
+
+
+class Quarantine:
+    """Called once a cycle."""
+
+    def __init__(
+        self, engine: Engine, journal: Journal, shield: Protection, evictor: Evictor
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._shield = shield
+        self._evictor = evictor
+        self._next_prune = 0.0
+        self._guards: dict[str, Guard] = {}
+
+    async def tend(self, listed: Iterable[Container]) -> None:
+        """Look after each kept container, of which ``listed`` tells how it was a moment ago.
+
+        One that belongs to a stack again gets its name and its restart policy back. An eviction
+        that was cut short is brought to its end. One whose time is over is removed, its volumes
+        stay.
+        """
+        now = {container.id: container for container in listed}
+        records = await anyio.to_thread.run_sync(self._journal.kept)
+        self._guards = {
+            record.id: self._guards.get(record.id) or Guard(f"{record.name}, which is kept", log)
+            for record in records
+        }
+        for record in records:
+            if self._at_rest(record, now.get(record.id)) or self._evictor.busy(record.id):
+                continue
+            try:
+                await self._look_after(record)
+            except Exception as err:  # noqa: BLE001  it is told, and the others are looked after
+                self._guards[record.id].note(err, "; looked after later")
+            else:
+                self._guards[record.id].well()
+        if time.monotonic() > self._next_prune:
+            self._next_prune = time.monotonic() + _PRUNE_EVERY_S
+            await anyio.to_thread.run_sync(self._journal.prune)
+
+    def _at_rest(self, record: Evicted, container: Container | None) -> bool:
+        """Stopped, put aside, and its time is not over: nothing to look at."""
+        return (
+            container is not None
+            and not container.alive
+            and (record.action is EvictionAction.STOPPED or container.name.startswith(KEPT_PREFIX))
+            and not self._expired(record)
+        )
+
+    def _expired(self, record: Evicted) -> bool:
+        return record.remove_at is not None and record.remove_at <= time.time()
+
+    async def _look_after(self, record: Evicted) -> None:
+        raw = await self._engine.inspect(record.id)
+        if raw is None:
+            await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+            return
+        container = from_inspect(raw)
+        shield = self._shield.protected
+        exemptions = await anyio.to_thread.run_sync(self._shield.exemptions)
+        if exemptions.suspension(container.project) or container.id in exemptions.undone:
+            return
+        owner = ownership.classify(container, shield, exemptions)
+        if isinstance(owner, ownership.Declared):
+            await self._record(record, container, "it belongs here again", self._hand_back)
+        elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
+            return
+        elif not container.name.startswith(KEPT_PREFIX):
+            await self._engine.rename(record.id, kept_name(record))
+        elif self._expired(record):
+            await self._record(record, container, "its time was over", self._remove, raw)
+
+    async def _record(
+        self,
+        record: Evicted,
+        container: Container,
+        why: str,
+        work: Callable[[Evicted, Container], Awaitable[None]],
+        raw: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Do it between two lines in the journal; volumes that lose their container are named."""
+        causes = [Cause(f"volume {name}", "kept", "kept") for name in volumes_of(raw or {})]
+        number = await anyio.to_thread.run_sync(
+            lambda: self._journal.begin(Action.EVICT, record.name, why, cause=causes)
+        )
+        status, error = Status.CANCELLED, None
+        try:
+            await work(record, container)
+            status = Status.SUCCEEDED
+            log.info("%s (%s): %s", record.name, record.id[:12], why)
+        except CommitdError as err:
+            status, error = Status.FAILED, str(err)
+            raise
+        finally:
+            await to_the_end(lambda: self._journal.finish(number, status, error=error))
+
+    async def _hand_back(self, record: Evicted, container: Container) -> None:
+        await hand_back(self._engine, self._journal, record, container)
+        await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+
+    async def _remove(self, record: Evicted, _: Container) -> None:
+        await self._engine.remove(record.id)
+        await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+
+
+async def hand_back(
+    engine: Engine, journal: Journal, record: Evicted, container: Container
+) -> None:
+    """Give an ended container its name and its restart policy back, running or not.
+
+    Raises :class:`CommitdError`.
+    """
+    if container.name.startswith(KEPT_PREFIX):
+        await engine.rename(record.id, record.name)
+    policy = await anyio.to_thread.run_sync(journal.restart_policy, record.id)
+    if policy.get("Name") not in {None, "", "no"}:
+        await engine.set_restart(record.id, policy)

@@ -1,0 +1,115 @@
+"""Bringing back a container that was evicted, as it was."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.engine.containers import from_inspect
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.evictions import Evicted
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.control.undeclared.quarantine import hand_back
+from agent.domain.container import KEPT_PREFIX, Container
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.outcome import Action, Cause, EvictionAction, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A container that runs again, and until when it is left alone (epoch seconds)."""
+
+    name: str
+    until: float
+
+
+async def undo(
+    engine: Engine, journal: Journal, word: str, for_s: float, patience_s: float
+) -> Brought:
+    """Bring back the container whose ID begins with ``word``, or that was called so.
+
+    For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's. An
+    eviction of it that goes on is waited for up to ``patience_s``.
+    Raises :class:`CommitdError` when there is no such container any more or it cannot start.
+    """
+    record, container = await _find(engine, journal, word)
+    until = time.time() + for_s
+    cause = Cause(f"container {record.id[:12]}", record.action, "running")
+
+    def write_intent() -> int:
+        journal.exempt(record.id, until)
+        return journal.begin(
+            Action.RESTART, record.name, "brought back by commitd undo", cause=[cause]
+        )
+
+    number = await anyio.to_thread.run_sync(write_intent)
+    status, error, started = Status.CANCELLED, None, time.monotonic()
+    try:
+        ending = await anyio.to_thread.run_sync(_going_on, journal, record)
+        if ending:
+            container = await _ended(engine, record, container, patience_s)
+        await hand_back(engine, journal, record, container)
+        await engine.start(record.id)
+        await anyio.to_thread.run_sync(journal.evicted_is_over, record.id)
+        status = Status.SUCCEEDED
+    except CommitdError as err:
+        status, error = Status.FAILED, str(err)
+        raise
+    finally:
+        duration_s = time.monotonic() - started
+        await to_the_end(lambda: journal.finish(number, status, duration_s=duration_s, error=error))
+    return Brought(record.name, until)
+
+
+async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, Container]:
+    """The newest eviction that ``word`` names and whose container is still there."""
+    records = await anyio.to_thread.run_sync(journal.find_evicted, word) if word else []
+    if not records:
+        kept = await anyio.to_thread.run_sync(journal.kept)
+        near = difflib.get_close_matches(word, {record.name for record in kept}, 1)
+        raise PermanentError(
+            f"no container {word!r} was ended here",
+            hint=f"did you mean {near[0]!r}?" if near else "commitd status lists them",
+        )
+    found = [
+        (record, from_inspect(raw))
+        for record in records
+        if (raw := await engine.inspect(record.id))
+    ]
+    if not found:
+        raise PermanentError(
+            f"{records[0].name} ({records[0].image}) is not kept any more",
+            hint="its time was over, or it ran with --rm; its volumes are still there",
+        )
+    if len(found) > 1:
+        ids = ", ".join(f"{record.id[:12]} of {record.at}" for record, _ in found)
+        message = f"{word!r} names {len(found)} kept containers"
+        raise PermanentError(message, hint=f"say which: {ids}")
+    return found[0]
+
+
+def _going_on(journal: Journal, record: Evicted) -> bool:
+    entries = journal.history(subject=record.name)
+    return any(entry.action is Action.EVICT and entry.status == "running" for entry in entries)
+
+
+async def _ended(
+    engine: Engine, record: Evicted, container: Container, patience_s: float
+) -> Container:
+    """The container once its eviction, which may still go on, is through.
+
+    One that is still running after the longest time an eviction takes, somebody has started.
+    """
+    with anyio.move_on_after(patience_s):
+        while container.alive or (
+            record.action is EvictionAction.REMOVED and not container.name.startswith(KEPT_PREFIX)
+        ):
+            await anyio.sleep(0.2)
+            if raw := await engine.inspect(record.id):
+                container = from_inspect(raw)
+    return container

@@ -1,0 +1,117 @@
+"""Keeping an ear on the engine: rogue containers at once, everything else as a hint to look."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agent.adapters.engine.engine import Engine, Event
+from agent.adapters.guard import Guard
+from agent.adapters.tasks import task_group
+from agent.control.reconcile.listing import Observer
+from agent.control.undeclared.evict import Evictor
+from agent.control.undeclared.protection import Protection
+from agent.domain.errors import CommitdError
+
+log = logging.getLogger("commitd.watcher")
+
+_RECONNECT_S = 5.0
+"""The longest wait before the stream is opened again."""
+_MOST_PENDING = 1000
+
+
+class Watcher:
+    """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew.
+
+    Until the shield is ready nobody knows yet what is declared: then everything is left to the
+    cycle. A stream can fall silent without ending, so it is opened anew every ``resync_s``.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        evictor: Evictor,
+        shield: Protection,
+        observer: Observer,
+        wake: Callable[[str], None],
+        *,
+        resync_s: float,
+    ) -> None:
+        self._engine = engine
+        self._evictor = evictor
+        self._shield = shield
+        self._observer = observer
+        self._wake = wake
+        self._resync_s = resync_s
+        self._pending: set[str] = set()
+        self._guard = Guard("watching the engine", log, longest_s=_RECONNECT_S)
+
+    async def run(self) -> None:
+        """Watch, reconnect, and have everything listed after each connect."""
+        async with task_group() as group:
+            while True:
+                await self._guard.run(partial(self._watch, group))
+
+    async def _watch(self, group: TaskGroup) -> None:
+        try:
+            with anyio.move_on_after(self._resync_s):
+                await self._engine.watch(lambda event: self._handle(event, group), self._begin)
+        except Exception:
+            self._observer.listen(on=False)
+            raise
+
+    def _begin(self) -> None:
+        self._guard.well()
+        self._observer.listen(on=True)
+        self._wake("the event stream was opened")
+
+    def _handle(self, event: Event, group: TaskGroup) -> None:
+        """Never waits: a slow reader would lose events and slow the engine down."""
+        if self._engine.helpers.knows(event.id):
+            return  # or a cycle that decrypts would wake the next one
+        stopped = self._shield.stopped
+        if event.action == "kill":
+            if event.stops and len(stopped) < _MOST_PENDING:
+                stopped.add(event.id)
+            return
+        self._observer.forget(event.id)
+        if event.network is not None:
+            if event.id in self._observer.declared:
+                self._wake(f"{event.id[:12]}: {event.action} {event.network}")
+            return
+        if event.action in {"start", "destroy"}:
+            stopped.discard(event.id)
+        if event.action == "start":
+            if not self._shield.ready:
+                # The first cycle may have listed the containers before this one was there.
+                self._wake(f"{event.name}: started before the first look was done")
+                return
+            if not self._evictor.suspects(event.container()):
+                if event.id in self._observer.owners:
+                    self._wake(f"{event.name}: started, and others share its namespaces")
+                return
+            if event.id in self._pending:
+                return
+            if len(self._pending) >= _MOST_PENDING:
+                self._wake("more starts than can be looked at one by one")
+                return
+            self._pending.add(event.id)
+            group.start_soon(self._evict, event.id)
+        elif not self._evictor.suspects(event.container()):
+            self._wake(f"{event.name}: {event.action}")
+
+    async def _evict(self, container_id: str) -> None:
+        try:
+            await self._evictor.evict(container_id)
+        except CommitdError as err:
+            log.warning("an undeclared container is not ended yet: %s", err)
+            self._wake("an eviction failed")
+        except Exception:
+            log.exception("unexpected; an undeclared container is not ended yet")
+            self._wake("an eviction failed")
+        finally:
+            self._pending.discard(container_id)

@@ -1,0 +1,1 @@
+"""Toolkit: a running project, or nothing, made into a repository."""

@@ -1,0 +1,1 @@
+"""What Compose resolved, judged and kept free of secrets."""

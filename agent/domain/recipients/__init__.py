@@ -1,0 +1,1 @@
+"""Toolkit: who has to read which secret, and who can."""

@@ -1,0 +1,173 @@
+"""Who can read which secret against who has to: proved from the repository alone, without any key.
+
+Which keys can read a file stands in the file. A key that is no host's is a person's; where people's
+keys are listed, one that is not may be that of a host or a person who left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Finding, Level
+from agent.domain.recipients import rules
+from agent.domain.recipients.access import PERSONS_PATH, Repository, host_key_path
+from agent.domain.repository import encryption_faults, fleet_policy
+from agent.domain.sops import metadata
+
+RULE, PLAIN_RULE, KEY_RULE = "recipients", "plain-secret", "host-key"
+
+_SHOWN = 16
+
+
+def judge(files: Mapping[str, bytes]) -> list[Finding]:
+    """What is wrong with the secrets of a repository, given its files by path.
+
+    Needed are all files of ``global/``, ``host/`` and ``stacks/``; links may be left out.
+    """
+    repository = Repository(files)
+    _ = repository.host_keys, repository.persons  # what is wrong with them is known from here on
+    found = [
+        *_host_keys(repository),
+        *(finding for path in repository.secrets for finding in _secret(repository, path)),
+        *_rules(repository),
+    ]
+    problems = dict.fromkeys((p.where or "", p.message, p.hint) for p in repository.problems)
+    return [*(Finding(Level.ERROR, KEY_RULE, *problem) for problem in problems), *found]
+
+
+def _host_keys(repository: Repository) -> Iterator[Finding]:
+    owners: dict[str, str] = {}
+    broken = {(p.where or "").rpartition(":")[0] for p in repository.problems}
+    for host in repository.hosts:
+        path = host_key_path(host)
+        own = repository.host_keys.get(host)
+        to_read = [p for p, hosts in repository.readers.items() if host in hosts]
+        if not own and to_read and path not in broken:
+            yield Finding(
+                _strictness(repository, host),
+                KEY_RULE,
+                path,
+                f"{host} has secrets to read ({to_read[0]}{_more(to_read)}) but no public key",
+                f"commit what commitd enroll prints on {host} as {path}",
+            )
+        for key, line in (own or {}).items():
+            if (other := owners.setdefault(key, host)) != host:
+                yield Finding(
+                    Level.ERROR,
+                    KEY_RULE,
+                    f"{path}:{line}",
+                    f"{host} has the same key as {other}, so each can read what is the other's",
+                    "give each host a key of its own: commitd enroll makes one",
+                )
+
+
+def _secret(repository: Repository, path: str) -> Iterator[Finding]:
+    content = repository.files[path]
+    try:
+        fault = encryption_faults.fault(content, path)
+        file = metadata.read(content, path)
+    except PermanentError as err:
+        fault, file = err, None
+    if fault:
+        yield Finding(Level.ERROR, PLAIN_RULE, fault.where or path, fault.message, fault.hint)
+    if file is None or (fault and not file.unprotected):
+        return
+    for name, line in () if fault else file.exposed:
+        yield Finding(
+            Level.WARNING,
+            PLAIN_RULE,
+            f"{path}:{line}",
+            f"{name} looks secret, and the file's own rule leaves it in the clear",
+            "widen the rule in .sops.yaml, or give it another name if it is none",
+        )
+    for each in encryption_faults.in_the_clear(file, path):
+        yield Finding(Level.ERROR, PLAIN_RULE, each.where or path, each.message, each.hint)
+    if file.groups > 1:
+        yield Finding(
+            Level.ERROR,
+            RULE,
+            path,
+            f"keys of {file.groups} groups must come together; a host has only its own",
+            "set shamir_threshold: 1 in .sops.yaml, then sops updatekeys",
+        )
+    yield from _match(repository, path, file.recipients)
+
+
+def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> Iterator[Finding]:
+    """Each host against each file: needs it and cannot, can and needs it not."""
+    content = repository.files[path]
+    for host, own in repository.host_keys.items():
+        can = [key for key in own if key in recipients]
+        if host in repository.readers[path]:
+            if not can:
+                yield Finding(
+                    Level.ERROR,
+                    RULE,
+                    path,
+                    f"{host} needs this file and cannot read it: {_some(own)} is no recipient",
+                    "commitd secrets recipients --write --update",
+                )
+        elif can and repository.stacks[host] is not None:
+            yield Finding(
+                _strictness(repository, host),
+                RULE,
+                f"{path}:{metadata.line_of(content, can[0])}",
+                f"{host} can read this file and does not need it",
+                "commitd secrets recipients --write --update, then change the values",
+            )
+    known = {*repository.persons, *(key for own in repository.host_keys.values() for key in own)}
+    # A host whose key is not known here may be the one that it belongs to.
+    sure = not repository.problems and repository.readers[path] <= repository.host_keys.keys()
+    left = [key for key in recipients if key not in known]
+    if left and sure and repository.persons:
+        yield Finding(
+            Level.WARNING,
+            RULE,
+            f"{path}:{metadata.line_of(content, left[0])}",
+            f"{_some(left)}{_more(left)} can read this file, and is neither a host's nor in "
+            f"{PERSONS_PATH}",
+            "commitd secrets recipients --write --update, then change the values",
+        )
+    if absent := [key for key in repository.persons if key not in recipients]:
+        yield Finding(
+            Level.WARNING,
+            RULE,
+            path,
+            f"{_some(absent)}{_more(absent)} of {PERSONS_PATH} cannot read this file",
+            "commitd secrets recipients --write --update",
+        )
+
+
+def _rules(repository: Repository) -> Iterator[Finding]:
+    """Whether new secrets would be encrypted for the right keys."""
+    before = repository.files.get(rules.PATH)
+    if repository.problems or before is None or rules.BEGIN.encode() not in before:
+        return
+    hint = "commitd secrets recipients --write"
+    try:
+        if rules.write(before, repository) != before:
+            message = "the rules are not those that follow from who runs what"
+            yield Finding(Level.WARNING, RULE, rules.PATH, message, hint)
+    except PermanentError as err:
+        where = err.where or rules.PATH
+        yield Finding(Level.WARNING, RULE, where, err.message, err.hint)
+
+
+def _strictness(repository: Repository, host: str) -> Level:
+    """What policy makes of a host that can read too much; one that is unreadable says nothing."""
+    policy = fleet_policy.Policy()
+    for path in (fleet_policy.FLEET_PATH, fleet_policy.path_for(host)):
+        try:
+            policy = policy.under(fleet_policy.read(repository.files.get(path, b""), path))
+        except PermanentError:
+            continue
+    return Level.ERROR if policy.recipients == "require" else Level.WARNING
+
+
+def _more(paths: list[str]) -> str:
+    return f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+
+
+def _some(own: Iterable[str]) -> str:
+    return f"{next(iter(own))[:_SHOWN]}…"

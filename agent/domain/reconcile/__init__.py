@@ -1,0 +1,1 @@
+"""From desired and actual state to a plan."""

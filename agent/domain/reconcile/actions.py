@@ -1,0 +1,96 @@
+"""What a plan consists of: deploys, removals, evictions, holds and exemptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.domain.container import Container
+from agent.domain.outcome import Cause, Reason
+from agent.domain.repository.allow_rules import AllowRule
+from agent.domain.repository.desired import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """Bring one stack to its declared state."""
+
+    stack: Stack
+    reason: Reason
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveStack:
+    """Take a whole project down; its volumes stay.
+
+    The stack ``after`` must be up before; ``first``: it makes room for what is deployed.
+    """
+
+    project: str
+    reason: Reason
+    causes: tuple[Cause, ...] = ()
+    after: str | None = None
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """End one container that nobody declared."""
+
+    container: Container
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """A running container that nobody declared, and the rule that lets it be."""
+
+    container: Container
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something that is not done, and what it waits for.
+
+    ``needs_person`` when only a decision on the host or a commit that answers it ends the hold.
+    """
+
+    subject: str
+    reason: Reason
+    detail: str
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the next cycle will do, in a fixed order, and all that it will not."""
+
+    deploys: tuple[Deploy, ...] = ()
+    removals: tuple[RemoveStack, ...] = ()
+    evictions: tuple[Evict, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    spared: tuple[Exempt, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do (there may be holds)."""
+        return not (self.deploys or self.removals or self.evictions)
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectionSet:
+    """What must not be evicted: applied, desired and in flight, together.
+
+    ``services`` maps a project to its services, or to None where any service may belong to it.
+    ``allow`` are the rules of ``revision``, the commit that all this follows from. While ``doubt``
+    is set, nothing at all may be removed, for the reason it gives; unless ``enrolled``, nothing
+    that was here first.
+    """
+
+    services: Mapping[str, frozenset[str] | None]
+    doubt: str | None = None
+    allow: tuple[AllowRule, ...] = ()
+    revision: str | None = None
+    enrolled: bool = False

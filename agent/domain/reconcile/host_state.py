@@ -1,0 +1,131 @@
+"""All that a plan depends on, read once, and what follows from it about whose is what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.domain.container import WORKING_DIR, Container
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import ProtectionSet
+from agent.domain.reconcile.exemptions import Exemptions
+from agent.domain.release import drift
+from agent.domain.release.release import Attempt, Release
+from agent.domain.repository.desired import DesiredState
+
+LONGEST_WAIT_S = 600.0
+"""Longer than any backoff, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """All that a plan depends on, read once.
+
+    ``desired`` is the state of the checked-out commit. ``doubt`` says why what is declared is
+    not fully known; then nothing is removed. ``locked`` maps stacks that must not be deployed now
+    to the reason and the detail (a secret that does not decrypt). ``cliff`` are the stacks whose
+    removal was held as a cliff the last time. ``stopped`` are the IDs of containers that somebody
+    was seen to stop. ``started`` are the stacks that failed for good, but only after all of their
+    containers were there. ``now`` is in seconds since the epoch, ``stacks_dir`` the absolute path
+    of the checkout's ``stacks``.
+    """
+
+    desired: DesiredState
+    containers: tuple[Container, ...]
+    releases: Mapping[str, Release]
+    now: float
+    stacks_dir: str
+    enrolled: bool = False
+    doubt: str | None = None
+    locked: Mapping[str, tuple[Reason, str]] = field(default_factory=dict)
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    approved: frozenset[str] = frozenset()
+    cliff: frozenset[str] = frozenset()
+    teardown_limit: float = 0.5
+    report_only: bool = False
+    exemptions: Exemptions = field(default_factory=Exemptions)
+    stopped: frozenset[str] = frozenset()
+    started: frozenset[str] = frozenset()
+
+
+def protected(situation: HostState) -> ProtectionSet:
+    """Applied ∪ desired ∪ leaving: what no eviction may touch. Published before any start.
+
+    Stacks that leave go down as a whole, or wait as a whole for a person. A service list narrows
+    a project only while what was applied is what is declared, and stands; else it is about to be
+    deployed, and any service may be about to belong to it.
+    """
+    desired = {stack.name: stack for stack in situation.desired.stacks}
+    services: dict[str, frozenset[str] | None] = dict.fromkeys(
+        situation.desired.names | applied(situation) | labelled(situation)
+    )
+    by_project: dict[str | None, list[Container]] = {}
+    for container in situation.containers:
+        by_project.setdefault(container.project, []).append(container)
+    for name, release in situation.releases.items():
+        stack = desired.get(name)
+        mine = by_project.get(name, [])
+        if stack is None or stack.more:
+            continue
+        stands = stack.digest == release.digest and not release.disturbed
+        if stands and not drift.compare(release, mine, situation.stopped):
+            services[name] = stack.services | {service.name for service in release.services}
+    return ProtectionSet(
+        services,
+        doubt_about(situation),
+        situation.desired.allow,
+        situation.desired.revision.sha,
+        situation.enrolled,
+    )
+
+
+def doubt_about(situation: HostState) -> str | None:
+    """Why nothing may be removed, or None."""
+    if situation.doubt:
+        return situation.doubt
+    if situation.desired.list_faults:
+        return str(situation.desired.list_faults[0])
+    return None
+
+
+def waits(attempt: Attempt, now: float) -> bool:
+    """Whether its next try is still ahead; what seems further than any backoff is a wrong clock."""
+    return 0 < attempt.next_at - now <= LONGEST_WAIT_S
+
+
+def applied(situation: HostState) -> frozenset[str]:
+    """Stacks that the agent brought up here, or of which a failed try left containers.
+
+    A try that failed before it made anything says nothing about containers of the same name: a
+    person may have started those.
+    """
+    tried = frozenset(situation.attempts) & _from_here(situation)
+    return frozenset(situation.releases) | tried
+
+
+def never_well(situation: HostState) -> frozenset[str]:
+    """Stacks of which tries have failed, nothing was ever well, and nothing at all runs.
+
+    What they left behind, containers that never ran and networks, goes with them. While something
+    runs under their name that is not theirs, nothing is touched.
+    """
+    up = {container.project for container in situation.containers if container.alive}
+    return frozenset(situation.attempts) - applied(situation) - up
+
+
+def _from_here(situation: HostState) -> frozenset[str]:
+    """Projects of running containers that were made from this checkout."""
+    return frozenset(
+        project
+        for c in situation.containers
+        if c.alive
+        and (project := c.project)
+        and c.labels.get(WORKING_DIR) == f"{situation.stacks_dir}/{project}"
+    )
+
+
+def labelled(situation: HostState) -> frozenset[str]:
+    """Running stacks of this checkout that neither the commit nor the journal knows."""
+    if not situation.enrolled or situation.report_only:
+        return frozenset()
+    return _from_here(situation) - (situation.desired.names | applied(situation))

@@ -1,0 +1,206 @@
+"""What to do, from what is declared, what runs and what was done before. No clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from agent.domain.container import Container
+from agent.domain.outcome import Cause, Reason
+from agent.domain.reconcile import ownership, removal
+from agent.domain.reconcile.actions import Deploy, Evict, Exempt, Hold, Plan, ProtectionSet
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.reconcile.host_state import HostState, protected, waits
+from agent.domain.release import drift
+from agent.domain.repository import dependencies
+from agent.domain.repository.desired import Stack
+
+
+def plan(situation: HostState) -> Plan:
+    """The actions that bring the host to what is declared, sorted by name."""
+    by_project: dict[str, list[Container]] = {}
+    for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
+        if container.project:
+            by_project.setdefault(container.project, []).append(container)
+    holds = [
+        Hold(name, Reason.INVALID, str(fault))
+        for name, fault in sorted(situation.desired.broken.items())
+    ]
+    holds += [
+        Hold(fault.where, Reason.LIST_IN_DOUBT, str(fault))
+        for fault in situation.desired.list_faults
+    ]
+    suspensions = situation.exemptions.suspensions
+    holds += [suspended(each, situation.desired.host) for each in suspensions]
+    if situation.exemptions.host:
+        return Plan(holds=tuple(holds))
+    holds += [
+        Hold(name, Reason.ROLLED_BACK, detail)
+        for name, detail in sorted(situation.desired.rolled_back.items())
+    ]
+    disorder = dependencies.faults(
+        {stack.name: stack.settings.after for stack in situation.desired.stacks},
+        situation.desired.names,
+    )
+    holds += [Hold(name, Reason.ORDER, detail) for name, detail in disorder.items()]
+    deploys: list[Deploy] = []
+    for stack in situation.desired.stacks:
+        if stack.name in disorder or situation.exemptions.suspension(stack.name):
+            continue
+        match _deploy(stack, situation, by_project.get(stack.name, [])):
+            case Deploy() as deploy:
+                deploys.append(deploy)
+            case Hold() as hold:
+                holds.append(hold)
+            case None:
+                pass
+    deploys, waiting = _in_order(deploys, situation, by_project)
+    holds += waiting
+    removals, removal_holds = removal.removals(situation, deploys)
+    undeclared, eviction_holds, spared = _evictions(situation)
+    return Plan(
+        deploys=tuple(deploys),
+        removals=tuple(removals),
+        evictions=tuple(undeclared),
+        holds=(*holds, *removal_holds, *eviction_holds),
+        spared=tuple(spared),
+    )
+
+
+def suspended(suspension: Suspension, host: str) -> Hold:
+    """How a suspension shows, so that nobody forgets it."""
+    end = "it is resumed"
+    if suspension.until is not None:
+        at = datetime.fromtimestamp(suspension.until, UTC).isoformat(timespec="seconds")
+        end = at.replace("+00:00", "Z")
+    detail = f"until {end}" + (f": {suspension.reason}" if suspension.reason else "")
+    return Hold(suspension.stack or host, Reason.SUSPENDED, detail)
+
+
+def _in_order(
+    deploys: list[Deploy], situation: HostState, containers: Mapping[str, list[Container]]
+) -> tuple[list[Deploy], list[Hold]]:
+    """Those whose predecessors are up, or come up in the same plan; the others wait."""
+    holds: list[Hold] = []
+    found = list(deploys)
+    while True:
+        coming = {deploy.stack.name for deploy in found}
+        for deploy in found:
+            if deploy.reason is Reason.DRIFTED:
+                continue  # it was up already
+            missing = next(
+                (
+                    name
+                    for name in deploy.stack.settings.after
+                    if name not in coming and not _up(name, situation, containers.get(name, []))
+                ),
+                None,
+            )
+            if missing:
+                holds.append(Hold(deploy.stack.name, Reason.AFTER, f"{missing} is not up"))
+                found.remove(deploy)
+                break  # others may wait for this one
+        else:
+            return found, holds
+
+
+def _up(name: str, situation: HostState, containers: list[Container]) -> bool:
+    release = situation.releases.get(name)
+    if release is None or drift.compare(release, containers, situation.stopped):
+        return False
+    return not any(c.health == "unhealthy" for c in containers)
+
+
+def _deploy(
+    stack: Stack, situation: HostState, containers: list[Container]
+) -> Deploy | Hold | None:
+    release = situation.releases.get(stack.name)
+    if release is None:
+        deploy = Deploy(stack, Reason.NEW)
+    elif release.digest != stack.digest:
+        causes = moved(release.inputs, stack.versions, situation.desired.revision.sha)
+        deploy = Deploy(stack, Reason.CHANGED, causes)
+    elif differences := drift.compare(release, containers, situation.stopped):
+        deploy = Deploy(stack, Reason.DRIFTED, differences)
+    elif release.disturbed:
+        cause = Cause(f"{stack.name} deploy", "finished", "cut short")
+        deploy = Deploy(stack, Reason.DRIFTED, (cause,))
+    else:
+        return None
+    if stack.name in situation.locked:
+        reason, detail = situation.locked[stack.name]
+        return Hold(stack.name, reason, detail)
+    attempt = situation.attempts.get(stack.name)
+    if attempt and attempt.digest == stack.digest:
+        if attempt.permanent and deploy.reason is not Reason.DRIFTED:
+            late = stack.name in situation.started and drift.looks_well(containers)
+            if late and not waits(attempt, situation.now):
+                return Deploy(stack, Reason.LATE, deploy.causes)
+            return Hold(stack.name, Reason.FAILED, attempt.error)
+        if waits(attempt, situation.now):
+            return Hold(stack.name, Reason.BACKOFF, attempt.error)
+    return deploy
+
+
+def moved(
+    before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]], commit: str
+) -> tuple[Cause, ...]:
+    """The inputs that differ, each with its Git object, and mode, before and after."""
+    old, new = dict(before), dict(after)
+    return tuple(
+        Cause(path, old.get(path), new.get(path), commit)
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    )
+
+
+def evictions(situation: HostState) -> tuple[list[Evict], list[Hold]]:
+    """Only what is to be ended, and what is not; for a look after the stacks are up."""
+    return _evictions(situation)[:2]
+
+
+def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exempt]]:
+    shield = protected(situation)
+    found: list[Evict] = []
+    holds: list[Hold] = []
+    spared: list[Exempt] = []
+    for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
+        if not container.alive:
+            continue
+        match ownership.classify(container, shield, situation.exemptions):
+            case ownership.Exempt(rule) if container.id not in situation.exemptions.helpers:
+                spared.append(Exempt(container, rule))
+            case ownership.Undeclared(reason):
+                hold = refusal(container, shield, report_only=situation.report_only)
+                if hold:
+                    holds.append(hold)
+                else:
+                    found.append(Evict(container, reason))
+            case _:
+                pass
+    return found, holds, spared
+
+
+def grace_left(since: float, now: float, grace_s: float) -> float:
+    """For how many seconds a container is left alone that is undeclared ``since`` then.
+
+    That it starts anew, by itself or not, begins nothing anew. A clock that was set back gives no
+    second grace.
+    """
+    return since + grace_s - now if 0 <= now - since < grace_s else 0.0
+
+
+def refusal(container: Container, shield: ProtectionSet, *, report_only: bool) -> Hold | None:
+    """Why an undeclared container is left running all the same, or None."""
+    if shield.doubt:
+        return Hold(container.name, Reason.LIST_IN_DOUBT, shield.doubt)
+    if not shield.enrolled:
+        return Hold(
+            container.name,
+            Reason.NOT_ENROLLED,
+            "it was here first; run commitd enroll to see what would go and to agree",
+            needs_person=True,
+        )
+    if report_only:
+        return Hold(container.name, Reason.REPORT_ONLY, "undeclared.mode is report")
+    return None

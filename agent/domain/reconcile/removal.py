@@ -1,0 +1,223 @@
+"""Which stacks go down: those that left the list, unless that is a cliff or only a new name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from agent.domain.container import KEPT_PREFIX, WORKING_DIR, Container
+from agent.domain.outcome import Cause, Reason
+from agent.domain.reconcile.actions import Deploy, Hold, RemoveStack
+from agent.domain.reconcile.host_state import (
+    HostState,
+    applied,
+    doubt_about,
+    labelled,
+    never_well,
+    waits,
+)
+from agent.domain.release.release import Release
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.revision import Revision
+
+APPROVAL_TRAILER = ("commitd-approve", "removals")
+
+
+def removals(
+    situation: HostState, deploys: Collection[Deploy]
+) -> tuple[list[RemoveStack], list[Hold]]:
+    """Stacks that left: by what the journal says was applied, then by the labels on the engine.
+
+    ``deploys`` are those of the same plan: what is renamed waits for its new name.
+    """
+    todo, holds = _leaving(situation, deploys)
+    remains, waiting = _remains(situation)
+    return sorted([*todo, *remains], key=lambda each: each.project), [*holds, *waiting]
+
+
+def _leaving(
+    situation: HostState, deploys: Collection[Deploy]
+) -> tuple[list[RemoveStack], list[Hold]]:
+    gone = applied(situation) - situation.desired.names
+    found = labelled(situation)
+    leaving = sorted(gone | found)
+    if not leaving:
+        return [], []
+    renamed = _renamed(leaving, situation)
+    total = len(applied(situation) | found)
+    approved = _approved(situation)
+    if not approved and not _small(situation, leaving, total):
+        detail = (
+            f"{len(leaving)} of {total} stacks would go down ({', '.join(leaving)}); "
+            f"to let them, run: commitd approve {situation.desired.revision.short}"
+        )
+        return [], [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
+    leaving = [name for name in leaving if not situation.exemptions.suspension(name)]
+    if doubt := doubt_about(situation):
+        return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
+    on_its_way = {deploy.stack.name for deploy in deploys}
+    unread = next(
+        (n for n in sorted(situation.desired.broken) if n not in situation.releases), None
+    )
+    todo: list[RemoveStack] = []
+    holds: list[Hold] = []
+    for name in leaving:
+        attempt = situation.attempts.get(name)
+        # A new stack that cannot be read may be the new name of any of them.
+        successor = None if approved else renamed.get(name, unread)
+        if attempt and not attempt.digest and waits(attempt, situation.now):
+            holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        elif successor and successor not in on_its_way:
+            holds.append(stays(name, successor, situation.desired.revision))
+        else:
+            first = approved and name in renamed
+            todo.append(_removal(name, successor, situation.desired, first=first))
+    return todo, holds
+
+
+def _remains(situation: HostState) -> tuple[list[RemoveStack], list[Hold]]:
+    """Of stacks that left and never were well: nothing of them runs, so that it is no cliff."""
+    todo: list[RemoveStack] = []
+    holds: list[Hold] = []
+    for name in sorted(never_well(situation) - situation.desired.names):
+        attempt = situation.attempts[name]
+        if situation.exemptions.suspension(name):
+            continue
+        if doubt := doubt_about(situation):
+            holds.append(Hold(name, Reason.LIST_IN_DOUBT, doubt))
+        elif not attempt.digest and waits(attempt, situation.now):
+            holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        else:
+            todo.append(_removal(name, None, situation.desired, first=False))
+    return todo, holds
+
+
+def left_over(containers: Iterable[Container], place: str, stack: Stack) -> frozenset[str]:
+    """Services that a failed try has left behind: made from ``place``, and not in the files now.
+
+    Empty where other files may name them.
+    """
+    if stack.more:
+        return frozenset()
+    found = {c.service for c in containers if c.service and c.labels.get(WORKING_DIR) == place}
+    return frozenset(found) - stack.services
+
+
+def of_stack(
+    containers: Iterable[Container], services: Collection[str], place: str
+) -> list[Container]:
+    """Those of a project's ``containers`` that go with it: of ``services``, or made from ``place``.
+
+    Others merely claim to be of the project, or were there before the agent.
+    """
+    return [c for c in containers if c.service in services or c.labels.get(WORKING_DIR) == place]
+
+
+def own(
+    containers: Iterable[Container], services: Collection[str] | None, undone: Collection[str]
+) -> list[Container]:
+    """Those of a project's ``containers`` that go with these of its services; None: with any.
+
+    One that was ended is kept for its time, and one whose ID is in ``undone`` a person has back.
+    """
+    return [
+        c
+        for c in containers
+        if (services is None or c.service in services)
+        and not ((c.one_off and not c.hook) or c.id in undone or c.name.startswith(KEPT_PREFIX))
+    ]
+
+
+def _removal(
+    name: str, successor: str | None, desired: DesiredState, *, first: bool
+) -> RemoveStack:
+    path = f"host/{desired.host}/stacks.yaml"
+    cause = Cause(path, name, successor, desired.revision.sha)
+    return RemoveStack(name, Reason.LEFT, (cause,), after=successor, first=first)
+
+
+def stays(name: str, successor: str, revision: Revision) -> Hold:
+    """A stack that seems to have a new name runs on under the old one until the new one is up."""
+    return Hold(
+        name,
+        Reason.RENAMED,
+        f"it seems to be {successor} now, and stays until that is up; if {successor} cannot start "
+        f"while {name} runs, let it go first: commitd approve {revision.short}",
+        needs_person=True,
+    )
+
+
+def _renamed(leaving: Iterable[str], situation: HostState) -> dict[str, str]:
+    """Leaving stacks to the new ones that they seem to have become, each new one once.
+
+    By most of their files; else, for the file itself may have changed too, by their services.
+    Being wrong only makes one wait for the other.
+    """
+    releases = situation.releases
+    new = {stack.name: stack for stack in situation.desired.stacks if stack.name not in releases}
+    old = {name: releases[name] for name in leaving if name in releases}
+    found: dict[str, str] = {}
+    for alike in (_same_files, _same_services):
+        for name, release in old.items():
+            match = next((n for n, stack in new.items() if alike(release, stack)), None)
+            if match is not None and name not in found:
+                found[name] = match
+                del new[match]
+    return found
+
+
+def _same_files(release: Release, stack: Stack) -> bool:
+    before = _own_files(release.stack, release.inputs)
+    same = before & _own_files(stack.name, stack.versions)
+    return bool(before) and len(same) * 2 >= len(before)
+
+
+def _same_services(release: Release, stack: Stack) -> bool:
+    services = frozenset(service.name for service in release.services)
+    return bool(services) and not stack.more and services == stack.services
+
+
+def _only_renamed(leaving: Iterable[str], situation: HostState) -> int:
+    """How many of them go on under a new name of this very commit, their Compose file unchanged.
+
+    Also when the new one is up already and the old one's end was cut short.
+    """
+    desired, releases = situation.desired, situation.releases
+    new: list[tuple[str, str]] = []
+    for stack in desired.stacks:
+        release = releases.get(stack.name)
+        if release is None or release.revision == desired.revision.sha:
+            files = _own_files(stack.name, stack.versions)
+            new += [each for each in files if each[0] == stack.compose.rpartition("/")[2]]
+    count = 0
+    for name in leaving:
+        files = _own_files(name, releases[name].inputs) if name in releases else set()
+        match = next((each for each in new if each in files), None)
+        if match:
+            new.remove(match)
+            count += 1
+    return count
+
+
+def _own_files(name: str, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Files below the stack's own directory: path from there, and Git object."""
+    prefix = f"stacks/{name}/"
+    return {(path.removeprefix(prefix), oid) for path, oid in inputs if path.startswith(prefix)}
+
+
+def _approved(situation: HostState) -> bool:
+    revision = situation.desired.revision
+    return revision.sha in situation.approved or any(
+        (key.lower(), value.lower()) == APPROVAL_TRAILER for key, value in revision.trailers
+    )
+
+
+def _small(situation: HostState, leaving: Collection[str], total: int) -> bool:
+    """One stack may always go unless it is the last; more only up to the limit.
+
+    Those that are only renamed do not count. What was held as a cliff stays one, although stacks
+    that came meanwhile make it look smaller.
+    """
+    if situation.cliff and situation.cliff <= set(leaving):
+        return False
+    going = len(leaving) - _only_renamed(leaving, situation)
+    return going == 0 or (going < total and going <= max(1, situation.teardown_limit * total))

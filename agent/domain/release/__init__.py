@@ -1,0 +1,1 @@
+"""A release: is it healthy, does it drift, what needs a restart."""

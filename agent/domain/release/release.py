@@ -1,0 +1,62 @@
+"""What was last applied of one stack and was healthy, and what failed since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.domain import adjustable
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of a release as it was observed once it ran.
+
+    ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
+    is to end (no restart policy), so that an end with 0 is success and not drift.
+    ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
+    repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
+    ``joins`` when it runs in namespaces of another container. ``hooks`` are the images of its
+    hooks, as far as they are not its own. ``settings`` are those that can be changed while it runs;
+    None: not known.
+    """
+
+    name: str
+    image: str
+    scale: int
+    config_hash: str
+    finishes: bool
+    container_name: str | None = None
+    files: tuple[tuple[str, str], ...] | None = None
+    joins: bool = False
+    hooks: tuple[str, ...] = ()
+    settings: adjustable.Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What was last applied of one stack, and was well: its inputs and what they led to.
+
+    ``after`` are the stacks it needs: they are taken down after it. It is ``disturbed`` when its
+    containers were touched since, and nobody saw them well again.
+    """
+
+    stack: str
+    digest: str
+    revision: str
+    inputs: tuple[tuple[str, str], ...]
+    services: tuple[Service, ...]
+    at: str
+    after: tuple[str, ...] = ()
+    disturbed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Failures in a row of one stack for one digest. ``next_at`` is in seconds since the epoch."""
+
+    stack: str
+    digest: str
+    count: int
+    next_at: float
+    permanent: bool
+    error: str

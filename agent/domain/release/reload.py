@@ -1,0 +1,103 @@
+"""What a running service needs so that it sees files which are mounted into it and have changed.
+
+The engine mounts what was there when the container was started, not a name. Git puts a new file in
+the place of one that changed, and a new directory in the place of one of which no file stays.
+
+Other services may have to follow it: those that run in namespaces of its container, which end with
+its process, and those whose file asks for it (``depends_on: {db: {restart: true}}``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from agent.domain.container import CutOff
+from agent.domain.outcome import Reason
+from agent.domain.release.health import Need
+from agent.domain.repository import dependencies
+
+Files = Iterable[tuple[str, str]]
+"""Paths of the repository and their Git objects."""
+Needs = Mapping[str, Need]
+"""Services of the same stack, and how they are needed."""
+
+RESTART = "restart"
+RECREATE = "recreate"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one service gets (``how``), and why.
+
+    ``owner`` is the service or container that it follows, None where the reason is its own.
+    ``healthy`` are the services that must be healthy before.
+    """
+
+    service: str
+    how: str
+    reason: Reason
+    owner: str | None = None
+    healthy: tuple[str, ...] = ()
+
+
+def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -> str:
+    """``wanted``, or ``restart`` where that is a signal which would show the service nothing new.
+
+    ``mounts`` are the paths of the repository that are mounted, files and directories; ``older``
+    and ``now`` all files at or below them.
+    """
+    if not wanted.startswith("signal:"):
+        return wanted
+    before, after = dict(older), dict(now)
+    stay = before.keys() & after.keys()
+    lasting = {m for m in mounts if any(path.startswith(f"{m}/") for path in stay)}
+    changed = {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+    seen = all(
+        path not in mounts and any(path.startswith(f"{mount}/") for mount in lasting)
+        for path in changed
+    )
+    return wanted if seen else "restart"
+
+
+def sequence(
+    own: Iterable[Step], cut_off: Mapping[str, CutOff], needed: Mapping[str, Needs]
+) -> list[Step]:
+    """All that has to be done, each service once and after those that it needs.
+
+    ``own`` are the steps of services for their own sake, ``cut_off`` those whose namespaces ended
+    before, ``needed`` what each service needs.
+    """
+    wanted = {step.service: step for step in own}
+    steps: dict[str, Step] = {}
+    for name in dependencies.sorted_by(needed):
+        needs = needed[name]
+        began = {n: steps[n].how for n in needs if n in steps and steps[n].how in _AFRESH}
+        found = [
+            Step(name, how, reason, owner)
+            for owner, begun in sorted(began.items())
+            if (how := _following(needs[owner], begun))
+            for reason in [Reason.NAMESPACE if needs[owner].shares else Reason.FOLLOWS]
+        ]
+        if name in cut_off:
+            cut = cut_off[name]
+            found.append(Step(name, cut.remedy, Reason.NAMESPACE, cut.owner))
+        if name in wanted:
+            found.insert(0, wanted[name])
+        if found:
+            strongest = max(found, key=lambda step: _STRENGTH.get(step.how, 1))
+            healthy = tuple(n for n in sorted(began) if needs[n].healthy)
+            steps[name] = replace(strongest, healthy=healthy)
+    return list(steps.values())
+
+
+_STRENGTH = {"none": 0, RESTART: 2, RECREATE: 3}
+"""A signal is in between."""
+_AFRESH = frozenset({RESTART, RECREATE})
+
+
+def _following(need: Need, begun: str) -> str | None:
+    """What a service gets of which the one that it needs was restarted or recreated."""
+    if need.shares:
+        return begun
+    return RESTART if need.restart else None

@@ -1,0 +1,1 @@
+"""What one commit declares: files, names, values, rules."""

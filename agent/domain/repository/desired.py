@@ -1,0 +1,108 @@
+"""What one commit declares for one host: its stacks, and what is allowed beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agent.domain.finding import Fault
+from agent.domain.repository.allow_rules import AllowRule
+from agent.domain.repository.compose_paths import Variable
+from agent.domain.repository.image_refs_yaml import Mention
+from agent.domain.repository.stack_settings import Settings
+from agent.domain.revision import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """A file of values for Compose; ``oid`` is the Git object (of the ciphertext, if secret)."""
+
+    path: str
+    oid: str
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A declared stack that can be read. ``digest`` names the whole of its inputs.
+
+    ``services`` are those that its own file names, those of inactive profiles included; it has
+    ``more`` when it includes other files, which may name others. ``build`` is whether the policy
+    lets Compose build its images, ``pins`` what of images without a digest (require, warn);
+    ``images`` is where its files name those, by service; ``variables`` are names of files that
+    only Compose can finish. ``sealed`` are the secrets that are files and no variables,
+    ``env_files`` the secret files that ``env_file:`` names, and whether with ``format: raw``.
+    ``modes`` are those of inputs that are no plain files (100755, 120000), by path. ``called`` is
+    what its file calls it, where that is something else; ``notes`` say what in it has no effect.
+    """
+
+    name: str
+    compose: str
+    environment: tuple[EnvFile, ...]
+    inputs: tuple[tuple[str, str], ...]
+    digest: str
+    services: frozenset[str] = frozenset()
+    more: bool = False
+    build: bool = False
+    pins: str = "require"
+    settings: Settings = field(default_factory=Settings)
+    images: Mapping[str, Mention] = field(default_factory=dict)
+    variables: tuple[Variable, ...] = ()
+    sealed: tuple[tuple[str, str], ...] = ()
+    env_files: frozenset[tuple[str, bool]] = frozenset()
+    modes: Mapping[str, str] = field(default_factory=dict)
+    called: str | None = None
+    notes: tuple[Fault, ...] = ()
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """The inputs, each with all that a container can see of it change: object and mode."""
+        return with_modes(self.inputs, self.modes)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """All that is decrypted for it: paths to Git objects."""
+        values = {file.path: file.oid for file in self.environment if file.secret}
+        return {**values, **dict(self.sealed)}
+
+    def owns(self, path: str) -> bool:
+        """Whether the file is in its own directory."""
+        return path.startswith(f"stacks/{self.name}/")
+
+    def owner(self, secret: str) -> tuple[int, int] | None:
+        """Whom the plaintext of a secret file shall belong to (user, group); None: to the agent."""
+        place = f"stacks/{self.name}/"
+        own = secret.startswith(place)
+        return self.settings.owner(secret.removeprefix(place)) if own else None
+
+
+def with_modes(
+    files: Iterable[tuple[str, str]], modes: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """Paths and Git objects, with the mode behind the object where it is no plain file's."""
+    return tuple((path, f"{oid} {modes[path]}" if path in modes else oid) for path, oid in files)
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What one commit declares for one host.
+
+    ``broken`` are stacks that are declared but cannot be read: what runs of them is protected.
+    ``list_faults`` mean that the list itself, or what is allowed beside it, is in doubt: nothing
+    may be removed. ``rolled_back`` are stacks whose release of this commit was not healthy, and
+    why: in ``stacks`` they are as they were before. ``allow`` lets containers be that
+    no stack declares.
+    """
+
+    revision: Revision
+    host: str
+    stacks: tuple[Stack, ...]
+    broken: Mapping[str, Fault] = field(default_factory=dict)
+    list_faults: tuple[Fault, ...] = ()
+    rolled_back: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[AllowRule, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All declared stacks, readable or not."""
+        return frozenset(stack.name for stack in self.stacks) | frozenset(self.broken)

@@ -1,0 +1,153 @@
+"""``commitd.yaml`` of the fleet and of one host: what the repository allows beside its stacks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from agent.domain import documents
+from agent.domain.errors import PermanentError
+from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
+
+_KEYS = ("allow", "build", "pins", "recipients")
+_WORDS = {
+    "build": ("allow", "refuse"),
+    "pins": ("require", "warn"),
+    "recipients": ("require", "warn"),
+}
+_RULE_KEYS = ("preset", "name", "image", "label")
+_EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob"
+
+
+FLEET_PATH = "global/commitd.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One file, or all that apply together; None where nothing is said.
+
+    ``build`` is allow or refuse: may a stack's ``build:`` be carried out? ``pins`` is require or
+    warn: what of an image that is not named by its digest? ``recipients`` is require or warn: what
+    of a host that can read a secret it does not need? A host deploys all the same; checks judge it.
+    """
+
+    allow: tuple[AllowRule, ...] = ()
+    build: str | None = None
+    pins: str | None = None
+    recipients: str | None = None
+
+    def under(self, host: Policy) -> Policy:
+        """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
+        return Policy(
+            (*self.allow, *host.allow),
+            host.build or self.build,
+            host.pins or self.pins,
+            host.recipients or self.recipients,
+        )
+
+
+def path_for(host: str) -> str:
+    """The policy file of ``host``, over the fleet's."""
+    return f"host/{host}/commitd.yaml"
+
+
+def read(content: bytes, path: str) -> Policy:
+    """The policy of one file. Raises :class:`PermanentError` with ``file:line``."""
+    policy, errors = survey(content, path)
+    if errors:
+        raise errors[0]
+    return policy
+
+
+def survey(content: bytes, path: str) -> tuple[Policy, list[PermanentError]]:
+    """The same, with all errors instead of the first; what is wrong is left out."""
+    try:
+        document = documents.load(content, path)
+    except PermanentError as err:
+        return Policy(), [err]
+    data = document.data
+    if data is None:
+        return Policy(), []
+    if not isinstance(data, dict):
+        return Policy(), [
+            document.error((), "expected settings", "write allow: and a list of rules")
+        ]
+    errors = [_unknown(document, key, (), _KEYS) for key in data if key not in _KEYS]
+    rules = [] if data.get("allow") is None else data["allow"]
+    if not isinstance(rules, list):
+        errors.append(document.error(("allow",), "allow: must be a list of rules", _EXAMPLE))
+        rules = []
+    allow: list[AllowRule] = []
+    for i, rule in enumerate(rules):
+        try:
+            allow.append(_rule(document, rule, ("allow", i)))
+        except PermanentError as err:
+            errors.append(err)
+    words: dict[str, str | None] = {}
+    for key, known in _WORDS.items():
+        try:
+            words[key] = _word(document, data, key, known)
+        except PermanentError as err:
+            errors.append(err)
+    return Policy(tuple(allow), **words), errors
+
+
+def _word(
+    document: documents.Document, data: dict[str, object], key: str, words: tuple[str, str]
+) -> str | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in words:
+        raise document.error(
+            (key,),
+            f"{key}: cannot be {document.written((key,))}",
+            f"write {words[0]} or {words[1]}",
+        )
+    return value
+
+
+def _rule(document: documents.Document, rule: object, at: documents.Path) -> AllowRule:
+    if not isinstance(rule, dict) or not rule:
+        raise document.error(at, "a rule must be a mapping", _EXAMPLE)
+    for key in rule:
+        if key not in _RULE_KEYS:
+            raise _unknown(document, key, at, _RULE_KEYS)
+    for key, value in rule.items():
+        if not isinstance(value, str) or not value.strip():
+            raise document.error((*at, key), f"{key}: must be a word or a glob", "quote it")
+    if str(rule.get("label", "")).startswith("="):
+        raise document.error((*at, "label"), "label: has no key", "write KEY or KEY=VALUE")
+    where = f"{document.name}:{document.line(at)}"
+    if "preset" not in rule:
+        return AllowRule(
+            where, (Pattern(rule.get("name"), rule.get("image"), _label(rule.get("label"))),)
+        )
+    preset = rule["preset"]
+    if preset not in PRESETS:
+        raise document.error(
+            (*at, "preset"), f"there is no preset {preset!r}", _nearest(preset, PRESETS)
+        )
+    if len(rule) > 1:
+        raise document.error(at, "a preset stands alone in its rule", "make two rules of it")
+    return AllowRule(where, PRESETS[preset])
+
+
+def _label(text: str | None) -> tuple[str, str] | None:
+    """``KEY`` or ``KEY=VALUE``, both globs."""
+    if text is None:
+        return None
+    key, equals, value = text.partition("=")
+    return key, value if equals else "*"
+
+
+def _unknown(
+    document: documents.Document, key: str, at: documents.Path, known: Collection[str]
+) -> PermanentError:
+    return document.error((*at, key), f"unknown key {key!r}", _nearest(key, known))
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"

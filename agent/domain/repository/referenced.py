@@ -1,0 +1,44 @@
+"""What the Compose files of one stack name, as :func:`references.follow` finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.domain.finding import Fault
+from agent.domain.repository import image_refs_yaml
+from agent.domain.repository.compose_paths import Mention, Variable
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A mention in ``document`` that must not be followed; it is relative to ``base``."""
+
+    document: str
+    mention: Mention
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Paths of the tree outside the stack's directory, and what is refused, as it was found.
+
+    ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what
+    they name for values, wherever it is. ``images`` are those of the services by name, as the file
+    has them that decides; ``variables`` are the names of files that are to be judged once Compose
+    has finished them. ``secrets`` are the secret files whose plaintext is named,
+    ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format. ``raw`` are
+    the files of that format as they are named, secret or not. ``refused`` are the mentions behind
+    the faults, unless these are ``references.ENOUGH``.
+    """
+
+    paths: frozenset[str]
+    faults: tuple[Fault, ...] = ()
+    compose: tuple[str, ...] = ()
+    env_files: frozenset[str] = frozenset()
+    images: Mapping[str, image_refs_yaml.Mention] = field(default_factory=dict)
+    variables: tuple[Variable, ...] = ()
+    secrets: frozenset[str] = frozenset()
+    secret_env_files: frozenset[tuple[str, bool]] = frozenset()
+    raw: frozenset[str] = frozenset()
+    refused: tuple[Refused, ...] = ()

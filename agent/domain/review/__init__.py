@@ -1,0 +1,1 @@
+"""Toolkit: a whole repository checked, two commits compared."""

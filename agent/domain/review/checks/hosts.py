@@ -1,0 +1,241 @@
+"""What the stacks of one host take from each other: ports, names, networks, volumes, order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.domain.finding import Finding, Level
+from agent.domain.repository import dependencies
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.resources.ports import ALL
+from agent.domain.resources.ports import address as address_of
+from agent.domain.review.checks.places import Places
+
+Model = Mapping[str, Any]
+
+_NUMBER = re.compile(r"[0-9]{1,5}")
+_MOST_NAMES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """One stack of the host: its name, its model, and where its files say what."""
+
+    stack: str
+    model: Model
+    places: Places
+
+    @property
+    def services(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Its active services by name."""
+        return sorted((self.model.get("services") or {}).items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    here: Here
+    service: str
+    ip: str
+    port: int
+    protocol: str
+
+
+def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """Ports that two services publish on the same address, each with the stack that is second."""
+    stacks = list(stacks)
+    clashes: dict[tuple[str, str, str, str, str], list[_Binding]] = {}
+    by_port: dict[tuple[int, str], list[_Binding]] = {}
+    for binding in (found for here in stacks for found in _bindings(here)):
+        by_port.setdefault((binding.port, binding.protocol), []).append(binding)
+    yield from _full(stacks, by_port)
+    for bound in by_port.values():
+        for first, second in _meeting(bound):
+            pair = (first.here.stack, first.service, second.here.stack, second.service)
+            clashes.setdefault((*pair, second.protocol), []).extend((first, second))
+    for (one, service, other, its, protocol), found in sorted(clashes.items()):
+        first, second = found[0], found[1]
+        taken = ranges({binding.port for binding in found})
+        yield (
+            other,
+            Finding(
+                Level.ERROR,
+                "ports",
+                _port_place(second),
+                f"{its}: the port {taken}/{protocol} is published by {one}/{service} as well "
+                f"({_port_place(first)})",
+                "publish one of them on another port or address",
+            ),
+        )
+
+
+def _published(here: Here) -> Iterator[tuple[str, Model, str, str, str]]:
+    """Service, its model, and the ports, address and protocol that it publishes."""
+    for name, service in here.services:
+        if service.get("network_mode") == "host":
+            continue  # Docker drops its ports
+        for port in service.get("ports") or []:
+            ip, protocol = str(port.get("host_ip") or ""), str(port.get("protocol") or "tcp")
+            yield name, service, str(port.get("published") or ""), ip, protocol
+
+
+def _bindings(here: Here) -> Iterator[_Binding]:
+    for name, service, published, ip, protocol in _published(here):
+        if _NUMBER.fullmatch(published) and int(published):
+            binding = _Binding(here, name, ip, int(published), protocol)
+            yield from [binding] * min(_scale(service), 2)  # one more says it all
+
+
+def _full(
+    stacks: Iterable[Here], by_port: Mapping[tuple[int, str], list[_Binding]]
+) -> Iterator[tuple[str, Finding]]:
+    """Ranges for one port of a container, of which the engine takes what is free: too little."""
+    for here in stacks:
+        for name, service, published, ip, protocol in _published(here):
+            low, dash, high = published.partition("-")
+            if not (dash and _NUMBER.fullmatch(low) and _NUMBER.fullmatch(high)):
+                continue
+            numbers = range(int(low), int(high) + 1)
+            asked = [_Binding(here, name, ip, number, protocol) for number in numbers]
+            taken = [
+                pair[0]
+                for binding in asked
+                for pair in _meeting([*by_port.get((binding.port, protocol), ()), binding])
+                if pair[1] is binding
+            ]
+            if taken and len(numbers) - len(taken) < _scale(service):
+                others = dict.fromkeys(f"{each.here.stack}/{each.service}" for each in taken)
+                yield (
+                    here.stack,
+                    Finding(
+                        Level.ERROR,
+                        "ports",
+                        _port_place(asked[0]),
+                        f"{name}: of {published}/{protocol} only {len(numbers) - len(taken)} are "
+                        f"free for {_scale(service)}: {', '.join(others)} publish the others",
+                        "publish a longer range, or another",
+                    ),
+                )
+
+
+def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:
+    """Of bindings of one port: each that cannot be, behind the first one that is in its way."""
+    anybody: dict[int, _Binding] = {}
+    everywhere: dict[int, _Binding] = {}
+    there: dict[str, _Binding] = {}
+    for binding in bound:
+        version, address = address_of(binding.ip)
+        if version == ALL:
+            first = next(iter(anybody.values()), None)
+        elif not address:
+            first = everywhere.get(ALL) or anybody.get(version)
+        else:
+            first = everywhere.get(ALL) or everywhere.get(version) or there.get(address)
+        if first:
+            yield first, binding
+        anybody.setdefault(version, binding)
+        if address:
+            there.setdefault(address, binding)
+        else:
+            everywhere.setdefault(version, binding)
+
+
+def _port_place(binding: _Binding) -> str:
+    """The entry of ``ports:`` that has the port in it, if it is written out."""
+    at = ("services", binding.service, "ports")
+    for name, service, document in binding.here.places.services():
+        entries = service.get("ports") if name == binding.service else None
+        for i, entry in enumerate(entries if isinstance(entries, list) else []):
+            text = str(entry.get("published", "")) if isinstance(entry, dict) else str(entry)
+            host = text.partition("/")[0].rpartition(":")[0].rpartition(":")[2] or text
+            low, _, high = host.partition("-")
+            high = high if _NUMBER.fullmatch(high) else low
+            if _NUMBER.fullmatch(low) and int(low) <= binding.port <= int(high):
+                return f"{document.name}:{document.line((*at, i))}"
+    return binding.here.places.of(*at)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """As people write them: ``80, 8000-8010``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
+
+
+def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """Names of containers that two services want; the engine has each only once."""
+    taken: dict[str, str] = {}
+    for here in stacks:
+        for name, service in here.services:
+            own = service.get("container_name")
+            numbers = range(1, min(_scale(service), _MOST_NAMES) + 1)
+            subject = f"{here.stack}/{name}"
+            for wanted in [str(own)] if own else [f"{here.stack}-{name}-{n}" for n in numbers]:
+                if (first := taken.setdefault(wanted, subject)) != subject:
+                    yield (
+                        here.stack,
+                        Finding(
+                            Level.ERROR,
+                            "container-name",
+                            here.places.of("services", name, "container_name"),
+                            f"{name}: the name {wanted!r} is that of {first} as well",
+                            "change container_name:, or what one of the services is called",
+                        ),
+                    )
+
+
+def _scale(service: Model) -> int:
+    """How many containers it has; Compose has merged ``scale`` and ``replicas``."""
+    scale = service.get("scale", (service.get("deploy") or {}).get("replicas", 1))
+    return int(scale) if isinstance(scale, int | str) else 1
+
+
+def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """External networks and volumes that no stack of the host makes."""
+    stacks = list(stacks)
+    for kind, word in (("networks", "network"), ("volumes", "volume")):
+        made = {
+            str((value or {}).get("name", key))
+            for here in stacks
+            for key, value in (here.model.get(kind) or {}).items()
+            if not (value or {}).get("external")
+        }
+        for here in stacks:
+            for key, value in sorted((here.model.get(kind) or {}).items()):
+                name = str((value or {}).get("name", key))
+                if (value or {}).get("external") and name not in made:
+                    yield (
+                        here.stack,
+                        Finding(
+                            Level.WARNING,
+                            "external",
+                            here.places.of(kind, key),
+                            f"no stack here makes the external {word} {name!r}",
+                            f"declare it with name: {name} in one stack, or make it on the host "
+                            f"with docker {word} create {name}",
+                        ),
+                    )
+
+
+def disorder(
+    stacks: Iterable[Stack], state: DesiredState, places: Mapping[str, Places]
+) -> Iterator[tuple[str, Finding]]:
+    """Orders of ``stacks`` that cannot be kept on this host."""
+    after = {stack.name: stack.settings.after for stack in stacks}
+    for name, detail in dependencies.faults(after, state.names).items():
+        yield (
+            name,
+            Finding(
+                Level.ERROR,
+                "after",
+                places[name].of("x-commitd", "after"),
+                detail.replace("this host", state.host),
+                "change after: in x-commitd, or what the host runs",
+            ),
+        )

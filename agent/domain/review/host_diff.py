@@ -1,0 +1,130 @@
+"""What a newer commit would do to a host that has the older one in place and is well.
+
+The function that plans on a real host decides here as well, so that a review sees what will happen:
+what is deployed, what is taken down, what waits for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Deploy, Hold, Plan
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.reconcile.plan import plan
+from agent.domain.release.release import Release, Service
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.review import service_diff
+from agent.domain.review.service_diff import ServiceChange, Side
+
+Sides = tuple[Side | str | None, Side | str | None]
+"""A stack before and after: None where it is not, words why nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackChange:
+    """One stack on one host. ``action`` is deploy, remove or hold; ``reason`` says why.
+
+    ``inputs`` are the paths that differ of what it is made of, ``other`` its networks, volumes,
+    configs and secrets that do. ``problem``: why its services are not known.
+    """
+
+    name: str
+    action: str
+    reason: str
+    inputs: tuple[str, ...] = ()
+    services: tuple[ServiceChange, ...] = ()
+    other: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """One host for which something changes; ``note`` is about the host as a whole."""
+
+    name: str
+    stacks: tuple[StackChange, ...]
+    note: str | None = None
+
+
+def planned(before: DesiredState | None, after: DesiredState) -> Plan:
+    """The plan of a host that runs ``before``, for ``after``."""
+    found = plan(_situation(before, after))
+    if before is None:
+        return found
+    # What was held already is no news.
+    known = {(hold.subject, hold.reason) for hold in plan(_situation(before, before)).holds}
+    news = tuple(hold for hold in found.holds if (hold.subject, hold.reason) not in known)
+    return Plan(found.deploys, found.removals, found.evictions, news)
+
+
+def _situation(before: DesiredState | None, after: DesiredState) -> HostState:
+    releases = {stack.name: _release(stack) for stack in (before.stacks if before else ())}
+    return HostState(after, (), releases, now=0.0, stacks_dir="/", enrolled=True)
+
+
+def _release(stack: Stack) -> Release:
+    # None of its services has a container, so that none is missing.
+    services = tuple(Service(name, "", 0, "", finishes=False) for name in sorted(stack.services))
+    return Release(stack.name, stack.digest, "", stack.versions, services, "", stack.settings.after)
+
+
+def of_host(
+    before: DesiredState | None,
+    after: DesiredState,
+    todo: Plan,
+    sides: Mapping[str, Sides],
+    moved: Mapping[str, str],
+) -> HostChange | None:
+    """What ``todo`` means for the host of ``after``; None when nothing changes there.
+
+    ``sides`` has the stacks that are deployed; ``moved`` says of stacks where they come from or go
+    to.
+    """
+    stacks = [
+        _deploy(deploy, sides[deploy.stack.name], _why(deploy, before, moved))
+        for deploy in todo.deploys
+    ]
+    for removal in todo.removals:
+        reason = f"{removal.reason}{moved.get(removal.project, '')}"
+        stacks.append(StackChange(removal.project, "remove", reason))
+    stacks += [_hold(hold) for hold in todo.holds]
+    note = "a new host" if before is None else None
+    if before and before.allow != after.allow:
+        note = "what may run beside its stacks changes"
+    if not stacks and note is None:
+        return None
+    return HostChange(after.host, tuple(sorted(stacks, key=lambda s: (s.name, s.action))), note)
+
+
+def _why(deploy: Deploy, before: DesiredState | None, moved: Mapping[str, str]) -> str:
+    name = deploy.stack.name
+    if before and name in before.broken:
+        return "it could not be read before"
+    if deploy.reason is Reason.NEW:
+        return f"new here{moved.get(name, '')}"
+    if deploy.reason is Reason.CHANGED and not deploy.causes:
+        return "what it may do changed (commitd.yaml)"
+    return deploy.reason.value
+
+
+def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
+    name = deploy.stack.name
+    before, after = sides
+    inputs = tuple(cause.path for cause in deploy.causes)
+    problem = next((side for side in sides if isinstance(side, str)), None)
+    if isinstance(before, str) or not isinstance(after, Side):
+        return StackChange(name, "deploy", reason, inputs, problem=problem)
+    return StackChange(
+        name,
+        "deploy",
+        reason,
+        inputs,
+        service_diff.services(before, after),
+        service_diff.definitions(before, after) if before else (),
+    )
+
+
+def _hold(hold: Hold) -> StackChange:
+    return StackChange(hold.subject, "hold", f"{hold.reason}: {hold.detail}")

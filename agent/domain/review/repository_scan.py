@@ -1,0 +1,189 @@
+"""The whole repository at once: what each host shall run, what no host runs, and every fault.
+
+A host reads only what is its own. This is for people and CI, who look at all of them before a
+commit gets there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from agent.domain import documents
+from agent.domain.config import is_host_name
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Fault, Finding, Level
+from agent.domain.repository import checkout_safety, layout
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.repository.tree import GITLINK, SYMLINK, Snapshot, Tree
+from agent.domain.revision import Revision
+
+NOWHERE = ""
+"""Stands for a host in the place of stacks that no host runs."""
+
+MAX_BYTES = 48 * 1024 * 1024
+"""Of all files that are read; of more, the largest are not."""
+_WORD = re.compile(r"[\w.-]+")
+_COMMENT = re.compile(r"#.*")
+_STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """``hosts`` are those whose list can be read, by name; ``unused`` the stacks that no host runs.
+
+    ``faulty`` are the stacks of each host, or of ``NOWHERE``, that hosts refuse and that can be
+    looked at nevertheless. ``files`` holds everything that was read.
+    """
+
+    files: Snapshot
+    contents: Mapping[str, bytes]
+    hosts: Mapping[str, DesiredState]
+    unused: tuple[Stack, ...]
+    findings: tuple[Finding, ...]
+    faulty: Mapping[str, tuple[Stack, ...]]
+
+    @property
+    def placed(self) -> list[tuple[str, Stack]]:
+        """Every good stack with each host that runs it, or with NOWHERE; sorted."""
+        found = [(host, stack) for host, state in self.hosts.items() for stack in state.stacks]
+        found += [(NOWHERE, stack) for stack in self.unused]
+        return _sorted(found)
+
+    @property
+    def misplaced(self) -> list[tuple[str, Stack]]:
+        """The same of the stacks with faults."""
+        return _sorted((host, stack) for host, stacks in self.faulty.items() for stack in stacks)
+
+
+def _sorted(found: Iterable[tuple[str, Stack]]) -> list[tuple[str, Stack]]:
+    return sorted(found, key=lambda each: (each[1].name, each[0]))
+
+
+def wanted(tree: Tree) -> dict[str, str]:
+    """Paths and Git objects of the files that :func:`take` looks at: all but what is large."""
+    needed: dict[str, str] = {}
+    total = 0
+    for entry in sorted(tree.values(), key=lambda entry: (entry.size, entry.path)):
+        total += entry.size
+        if entry.size > documents.MAX_BYTES or total > MAX_BYTES:
+            break
+        if entry.mode != GITLINK:
+            needed[entry.path] = entry.oid
+    return needed
+
+
+def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Census:
+    """Read everything. ``contents`` maps the paths of :func:`wanted` to bytes."""
+    links = {
+        path: contents[path].decode(errors="replace")
+        for path, entry in tree.items()
+        if entry.mode == SYMLINK and path in contents
+    }
+    found = [
+        Finding(Level.ERROR, "checkout", fault.where, fault.message, fault.hint)
+        for fault in checkout_safety.faults(tree, links)
+    ]
+    if not layout.hosts(tree):
+        found.append(_no_host(tree))
+    hosts: dict[str, DesiredState] = {}
+    faulty: dict[str, tuple[Stack, ...]] = {}
+    for host in layout.hosts(tree):
+        if not is_host_name(host):
+            message = f"{host!r} cannot be the name of a host"
+            hint = "letters, digits, '.', '_' and '-'"
+            found.append(Finding(Level.ERROR, "layout", f"host/{host}", message, hint))
+        # Just what the agent there would have at hand.
+        needed = layout.wanted(tree, host)
+        own = Snapshot(tree, {p: contents[p] for p in needed if p in contents})
+        try:
+            seen = layout.survey(own, revision, host)
+        except PermanentError as err:
+            found.append(
+                Finding(Level.ERROR, "layout", err.where or f"host/{host}", err.message, err.hint)
+            )
+        else:
+            hosts[host], faulty[host] = seen.desired, seen.faulty
+            found += _findings(seen.faults)
+    files = Snapshot(tree, contents)
+    used = {name for state in hosts.values() for name in state.names}
+    every_list = len(hosts) == len(layout.hosts(tree))
+    meant = _meant(files, layout.stacks(tree))
+    unused: list[Stack] = []
+    broken: list[Stack] = []
+    for name in layout.stacks(tree):
+        if name in used:
+            continue
+        if not _STACK_NAME.fullmatch(name):
+            found.append(_no_name(name))
+            continue
+        if every_list and name not in meant:  # else nobody knows that
+            found.append(_unused(name))
+        stack, faults = layout.alone(files, name)
+        found += _findings(faults)
+        if stack:
+            (broken if faults else unused).append(stack)
+    faulty[NOWHERE] = tuple(broken)
+    return Census(files, contents, hosts, tuple(unused), tuple(dict.fromkeys(found)), faulty)
+
+
+def _findings(faults: Iterable[Fault]) -> list[Finding]:
+    """All but what is said of secrets that are none: ``recipients`` looks closer."""
+    return [
+        Finding(Level.ERROR, fault.rule, fault.where, fault.message, fault.hint)
+        for fault in faults
+        if fault.rule != "plain-secret"
+    ]
+
+
+def _no_host(tree: Tree) -> Finding:
+    places = {path.partition("/")[0] for path in tree if "/" in path}
+    near = difflib.get_close_matches("host", sorted(places - {"host"}), 1)
+    return Finding(
+        Level.ERROR,
+        "layout",
+        "host",
+        "there is no host, so that no agent finds anything here",
+        f"is {near[0]}/ meant to be host/?" if near else "add host/NAME/stacks.yaml",
+    )
+
+
+def _meant(files: Snapshot, stacks: list[str]) -> set[str]:
+    """Stacks that the entries of lists may mean which are no names of stacks."""
+    found: set[str] = set()
+    for host in layout.hosts(files.tree):
+        path = f"host/{host}/stacks.yaml"
+        try:
+            text = files.content(path).decode(errors="replace") if path in files.tree else ""
+        except PermanentError:  # too large
+            continue
+        for word in {*_WORD.findall(_COMMENT.sub("", text.lower()))}:
+            found.update([word] if word in stacks else difflib.get_close_matches(word, stacks, 1))
+    return found
+
+
+def _no_name(name: str) -> Finding:
+    return Finding(
+        Level.ERROR,
+        "layout",
+        f"stacks/{name}",
+        f"{name!r} cannot be the name of a stack",
+        "lower-case letters, digits, - and _",
+    )
+
+
+def _unused(name: str) -> Finding:
+    return Finding(
+        Level.WARNING,
+        "unused",
+        f"stacks/{name}",
+        f"no host runs the stack {name!r}",
+        "add it to a host's stacks.yaml, or git rm it",
+    )
+
+
+def plain(stack: Stack) -> list[str]:
+    """Paths of the env files that are no secrets."""
+    return [file.path for file in stack.environment if not file.secret]

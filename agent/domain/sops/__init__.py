@@ -1,0 +1,1 @@
+"""What encrypted files say of themselves without a key."""

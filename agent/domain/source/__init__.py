@@ -1,0 +1,1 @@
+"""Which commit to follow, and what Git servers answer."""

@@ -1,0 +1,1 @@
+"""How a host and its stacks are, and why."""

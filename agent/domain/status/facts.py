@@ -1,0 +1,104 @@
+"""All that the state of a host is judged by, read once; whoever judges reads the same.
+
+The agent gathers it at the end of a cycle, ``commitd status`` and the API whenever they are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.domain.container import Container
+from agent.domain.outcome import Action
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.release.release import Attempt, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """When the agent last looked at everything (ISO 8601; None: never).
+
+    ``error`` is why each cycle since then has failed; None: none has.
+    """
+
+    at: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ongoing:
+    """Something that is being done now, as the journal has it; ``since`` is ISO 8601."""
+
+    action: Action
+    subject: str
+    reason: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that a verdict is made of. ``containers`` is None when the engine does not answer.
+
+    ``now`` is in seconds since the epoch. ``declared``, ``attempted`` and ``holds`` are as the
+    journal keeps them. ``remotes`` are their last answers, each with ``patience``: for how many
+    seconds an answer is taken for one of now; the agent's own looks have ``patience`` too.
+    ``rollbacks`` are stacks that went back to an older release: to the digest that failed, and
+    why. ``approved`` are commits that a person accepted. ``working`` is what ``running``, an agent
+    that holds the host's lock, is doing.
+    """
+
+    host: str
+    now: float
+    enrolled: bool
+    declared: Mapping[str, Any] | None
+    attempted: Mapping[str, Any] | None
+    remotes: tuple[Mapping[str, Any], ...]
+    releases: Mapping[str, Release]
+    attempts: Mapping[str, Attempt]
+    holds: tuple[Mapping[str, Any], ...]
+    suspensions: tuple[Suspension, ...]
+    rollbacks: Mapping[str, tuple[str, str]]
+    approved: frozenset[str]
+    containers: tuple[Container, ...] | None
+    running: bool
+    look: Look
+    patience: float
+    working: tuple[Ongoing, ...] = ()
+
+    @property
+    def applied(self) -> str | None:
+        """The commit that is checked out and enforced."""
+        sha: str | None = ((self.declared or {}).get("revision") or {}).get("sha")
+        return sha
+
+    @property
+    def stacks(self) -> Mapping[str, str]:
+        """The digests of the stacks that the applied commit declares and that can be read."""
+        found: Mapping[str, str] = (self.declared or {}).get("stacks", {})
+        return found
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """The declared stacks that cannot be read, and why."""
+        found: Mapping[str, str] = (self.declared or {}).get("broken", {})
+        return found
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What in the files of declared stacks has no effect, by stack."""
+        found: Mapping[str, str] = (self.declared or {}).get("notes", {})
+        return found
+
+    def age(self, at: str | None) -> float | None:
+        """How many seconds ago ``at`` (ISO 8601) was; None if that is no time."""
+        try:
+            return self.now - datetime.fromisoformat(at or "").timestamp()
+        except ValueError:
+            return None
+
+    def fresh(self, remote: Mapping[str, Any]) -> bool:
+        """Whether the remote has answered, and so lately that it is known to answer now."""
+        age = self.age(remote["checked_at"])
+        return bool(remote["reachable"]) and age is not None and age <= remote["patience"]

@@ -1,0 +1,189 @@
+"""A comparison of two commits as text, as Markdown for a pull request, and as data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from agent.control.review.diff import Comparison
+from agent.domain.review.host_diff import StackChange
+from agent.domain.review.service_diff import Delta, ServiceChange
+from agent.surface.cli.check_report import count
+from agent.surface.cli.common import short
+from agent.surface.cli.terminal import one_line
+
+MAX_MARKDOWN = 60_000
+"""Characters; a comment may have 65,536."""
+_ITEMS = 12
+"""Of one list, in Markdown."""
+_SIGNS = re.compile(r"[\\`*_\[\]<>|~#@]")
+_CALLS = re.compile(r"(?<!\w)\\@|\\#")
+"""What begins a person's name or an issue's number: forges look for both once Markdown is done."""
+_DELTAS = ("environment", "ports", "volumes")
+_DONE = {"add": "new", "keep": "stays as it is", "none": "nothing (on_change: none)"}
+
+
+def as_text(found: Comparison) -> str:
+    """Everything, indented."""
+    lines = [f"{short(found.base)} → {short(found.head)}"]
+    if found.warning:
+        lines.append(f"warning: {found.warning}")
+    for host in found.hosts:
+        lines.append(f"{host.name}" + (f": {host.note}" if host.note else ""))
+        for stack in host.stacks:
+            lines.append(f"  {_headline(stack)}")
+            lines += [f"    {line}" for line in _details(stack)]
+    lines += [f"{host}: nothing changes" for host in found.unchanged]
+    return "\n".join(map(one_line, lines))
+
+
+def as_markdown(found: Comparison) -> str:
+    """A table that sums up, and the details folded away; equal changes of hosts stand once."""
+    together: dict[StackChange, list[str]] = {}
+    for host in found.hosts:
+        for stack in host.stacks:
+            together.setdefault(stack, []).append(_plain(host.name))
+    lines = [f"### commitd: {_title(found)}"]
+    if found.warning:
+        lines += ["", f"> {_plain(found.warning)}"]
+    if notes := [
+        f"- **{_plain(host.name)}**: {_plain(host.note)}" for host in found.hosts if host.note
+    ]:
+        lines += ["", *notes]
+    if together:
+        lines += ["", "| stack | on | what happens |", "|---|---|---|"]
+        lines += [
+            f"| {_code(stack.name)} | {', '.join(hosts)} | {_plain(_summary(stack))} |"
+            for stack, hosts in together.items()
+        ]
+    details: list[str] = []
+    for stack, hosts in together.items():
+        if items := _details(stack):
+            details += ["", f"**{_plain(stack.name)}** on {', '.join(hosts)}", ""]
+            details += [f"{_indent(item)}- {_plain(item.strip())}" for item in items]
+    end = ["", f"<sub>{short(found.base)} → {short(found.head)}</sub>"]
+    if details:
+        fold = ["", "<details><summary>Details</summary>", *details, "", "</details>"]
+        if len("\n".join([*lines, *fold, *end])) > MAX_MARKDOWN:
+            fold = ["", "The details are too long to be shown here; commitd diff prints them."]
+        lines += fold
+    return "\n".join([*lines, *end])[:MAX_MARKDOWN]
+
+
+def as_json(found: Comparison) -> str:
+    """A stable contract, see the reference."""
+    data = asdict(found)
+    for host in data["hosts"]:
+        for stack in host["stacks"]:
+            for service in stack["services"]:
+                before, after = service["image"] or (None, None)
+                service["image"] = {"from": before, "to": after} if service["image"] else None
+    return json.dumps(data, indent=2)
+
+
+FORMATS: Mapping[str, Callable[[Comparison], str]] = {
+    "text": as_text,
+    "markdown": as_markdown,
+    "json": as_json,
+}
+
+
+def _title(found: Comparison) -> str:
+    if not found.hosts:
+        return "nothing changes on any host"
+    every = count(len(found.hosts) + len(found.unchanged), "host")
+    return f"{len(found.hosts)} of {every} would change"
+
+
+def _headline(stack: StackChange) -> str:
+    if stack.action == "hold":
+        return f"{stack.name}: held, {stack.reason}"
+    if stack.action == "remove":
+        return f"{stack.name}: taken down, its volumes stay ({stack.reason})"
+    return f"{stack.name}: deployed ({stack.reason})"
+
+
+def _summary(stack: StackChange) -> str:
+    """One line of the table."""
+    if stack.action != "deploy":
+        return _headline(stack).partition(": ")[2]
+    if stack.problem:
+        return f"{stack.reason}; its services are not known: {stack.problem}"
+    parts = [_act(service) for service in stack.services]
+    if not parts:
+        return f"{stack.reason}, no container is touched"
+    more = f" and {len(parts) - _ITEMS} more" if len(parts) > _ITEMS else ""
+    said = "; ".join(parts[:_ITEMS]) + more
+    return said if stack.inputs else f"{stack.reason}: {said}"
+
+
+def _act(service: ServiceChange) -> str:
+    """What is done to a service, and what of it differs."""
+    done = _DONE.get(service.action, service.action)
+    if service.action == "add":
+        return f"new {service.name}"
+    differs = [_image(service)] if service.image and service.action != "remove" else []
+    differs += [word for word in _DELTAS if getattr(service, word)]
+    differs += service.other
+    differs += ["mounted files"] if service.files and service.action != "rebuild" else []
+    differs += [f"after {service.follows}"] if service.follows else []
+    act = f"{service.name} {done}" if service.action in _DONE else f"{done} {service.name}"
+    return f"{act} ({_some(tuple(differs))})" if differs else act
+
+
+def _image(service: ServiceChange) -> str:
+    before, after = service.image or (None, None)
+    return f"{short(before)} → {short(after)}"
+
+
+def _details(stack: StackChange) -> list[str]:
+    """Everything about one stack; what belongs to a service is indented by two."""
+    lines: list[str] = []
+    if stack.problem:
+        lines.append(f"its services are not known: {stack.problem}")
+    if stack.inputs:
+        lines.append(f"files: {_some(stack.inputs)}")
+    if stack.other:
+        lines.append(f"other: {_some(stack.other)}")
+    for service in stack.services:
+        lines.append(f"{service.name}: {_DONE.get(service.action, service.action)}")
+        if service.image:
+            lines.append(f"  image: {_image(service)}")
+        for word in _DELTAS:
+            delta: Delta = getattr(service, word)
+            if delta:
+                lines.append(f"  {word}: {_delta(delta)}")
+        if service.other:
+            lines.append(f"  other: {_some(service.other)}")
+        if service.files:
+            word = "built from" if service.action == "rebuild" else "mounted files"
+            lines.append(f"  {word}: {_some(service.files)}")
+        if service.follows:
+            lines.append(f"  after: {service.follows}")
+    return lines
+
+
+def _delta(delta: Delta) -> str:
+    signs = (("+", delta.added), ("-", delta.removed), ("~", delta.changed))
+    return _some(tuple(f"{sign}{item}" for sign, items in signs for item in items))
+
+
+def _some(items: tuple[str, ...]) -> str:
+    more = f" and {len(items) - _ITEMS} more" if len(items) > _ITEMS else ""
+    return ", ".join(items[:_ITEMS]) + more
+
+
+def _indent(item: str) -> str:
+    return " " * (len(item) - len(item.lstrip()))
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('`', '').replace('|', chr(92) + '|')}`"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves as it is, on one line, and that calls nobody."""
+    text = _SIGNS.sub(r"\\\g<0>", " ".join(text.split()).replace("&", "&amp;"))
+    return _CALLS.sub(r"\g<0>&#8203;", text)
