@@ -74,10 +74,10 @@ class Git:
         max_file: int | None = None,
     ) -> process.Result:
         """Run one command; ``env`` adds to Git's environment, an empty value takes out."""
-        options = [word for setting in _CLOSED for word in ("-c", setting)]
+        here = {"GIT_DIR": str(self.root / ".git"), "GIT_WORK_TREE": str(self.root)}
         return await process.run(
-            ["git", *options, *args],
-            env={k: v for k, v in {**_environment(self.root), **(env or {})}.items() if v},
+            command(*args),
+            env={k: v for k, v in {**environment(), **here, **(env or {})}.items() if v},
             cwd=self.root,
             stdin=stdin,
             timeout_s=timeout_s,
@@ -113,13 +113,17 @@ class Git:
         return {}
 
 
-def _environment(root: Path) -> dict[str, str]:
+def command(*args: str) -> list[str]:
+    """Git's command line with the closed configuration."""
+    return ["git", *(word for setting in _CLOSED for word in ("-c", setting)), *args]
+
+
+def environment() -> dict[str, str]:
+    """All that Git gets of the agent's environment, and what shuts other configuration out."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": "/nonexistent",
         "LC_ALL": "C.UTF-8",
-        "GIT_DIR": str(root / ".git"),
-        "GIT_WORK_TREE": str(root),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_ATTR_NOSYSTEM": "1",
