@@ -140,5 +140,8 @@ def test_what_is_no_key_is_refused_and_nobody_waits_for_it(tmp_path: Path, kind:
 
 
 def test_the_daemon_does_not_load_what_makes_keys() -> None:
-    script = "import sys, agent.adapters.host.directories; sys.exit('agent.adapters.secrets.age_key' in sys.modules)"
+    script = (
+        "import sys, agent.adapters.host.directories; "
+        "sys.exit('agent.adapters.secrets.age_key' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
