@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from agent.domain.compose import placeholders
 from agent.domain.finding import Finding, Level
 from agent.domain.repository.tree import Snapshot
-from agent.domain.review import placeholders, repository_scan
+from agent.domain.review import repository_scan
 from agent.domain.review.checks import RULES, hosts, merge, networks, shared, stacks, values
 from agent.domain.review.checks.hosts import Here
 from agent.domain.review.checks.places import Places

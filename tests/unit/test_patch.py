@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.domain.compose import placeholders
 from agent.domain.errors import PermanentError
 from agent.domain.repository import dotenv, yaml_edit
-from agent.domain.review import placeholders, repository_scan
+from agent.domain.review import repository_scan
 from agent.domain.review.checks import patch, refused
 from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.repository import checkout_safety
 from agent.domain.repository.layout import SECRET_SUFFIX
 from agent.domain.repository.tree import GITLINK, PLAINTEXT_PREFIX, SYMLINK, Tree
-from agent.domain.review import placeholders
 
 _SECRET = ".secret."  # noqa: S105  part of a file name
 _NEVER = {"", ".", "..", ".git"}

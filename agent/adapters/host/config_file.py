@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from agent.adapters.host.key_file import _refuse_open, read_key
+from agent.adapters.host.key_file import read_key, refuse_open
 from agent.domain import config as configuration
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError, DeniedError
@@ -67,4 +67,4 @@ def _check_readable(path: Path, what: str) -> None:
 
 
 def _check_private(path: Path) -> None:
-    _refuse_open(path, path.stat().st_mode)
+    refuse_open(path, path.stat().st_mode)

@@ -35,7 +35,7 @@ def read_key(secrets: Secrets) -> bytes:
             f"secrets.age_key: the file cannot be read: {err.strerror}", where=str(path)
         ) from None
     if not is_credential(secrets):
-        _refuse_open(path, mode)
+        refuse_open(path, mode)
     if _KEY_MARK not in key or len(key) > _LONGEST_KEY:
         raise ConfigError(
             "this is not an age identity",
@@ -90,7 +90,8 @@ def _key_path(secrets: Secrets) -> Path:
     return Path(directory, secrets.age_key.removeprefix(_CREDENTIAL))
 
 
-def _refuse_open(path: Path, st_mode: int) -> None:
+def refuse_open(path: Path, st_mode: int) -> None:
+    """Raises :class:`ConfigError` if others than its owner may read or write the file."""
     mode = stat.S_IMODE(st_mode)
     if mode & 0o077:
         raise ConfigError(

@@ -16,10 +16,10 @@ import anyio
 from agent.adapters.compose.compose import Compose, Resolved
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.tasks import task_group
+from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.repository import dotenv
 from agent.domain.repository.desired import Stack
-from agent.domain.review import placeholders
 from agent.domain.review.repository_scan import Census, plain
 
 Place = tuple[str, str]

@@ -17,10 +17,10 @@ from agent.adapters.compose.compose import Compose, Resolved
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.tasks import task_group
 from agent.control.review.offline_resolve import Place, alike
+from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.repository.desired import Stack
-from agent.domain.review import placeholders
 from agent.domain.review.checks import patch, refused
 from agent.domain.review.checks.patch import Patch
 from agent.domain.review.checks.places import Places

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.domain import lfs
+from agent.domain.compose import placeholders
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import dotenv, interpolation, references, yaml_edit
@@ -26,7 +27,6 @@ from agent.domain.repository.desired import EnvFile, Stack
 from agent.domain.repository.referenced import Refused
 from agent.domain.repository.secret_files import is_secret
 from agent.domain.repository.tree import Snapshot, Tree, TreeEntry
-from agent.domain.review import placeholders
 from agent.domain.review.checks import values
 from agent.domain.review.checks.places import Places
 from agent.domain.review.checks.refused import Refusal
