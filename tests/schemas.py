@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _KNOWN = {
     "properties",
     "additionalProperties",
     "items",
+    "pattern",
 }
 
 
@@ -49,6 +51,8 @@ def _faults(data: Any, rule: Any, root: dict[str, Any], at: str) -> list[str]:
         raise ValueError(f"{at}: this validator does not know {strange}")
     if "enum" in rule:
         return [] if data in rule["enum"] else [f"{at}: {data!r} is not one of {rule['enum']}"]
+    if "pattern" in rule and isinstance(data, str) and not re.search(rule["pattern"], data):
+        return [f"{at}: {data!r} is not as {rule['pattern']}"]
     kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
     if not any(_is(data, kind) for kind in kinds):
         return [f"{at}: {data!r} is not {' or '.join(kinds)}"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -152,13 +152,19 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     assert (one["stack"], three["stack"]) == ("one", "three")
     assert [cause["path"] for cause in one["cause"]] == ["stacks/one/compose.yaml"]
     assert one["cause"][0].keys() == {"path", "from", "to", "commit"}
-    started = {"action": "start", "reason": "it is new"}
+    nothing: dict[str, list[str]] = {"added": [], "removed": [], "changed": []}
+    same: dict[str, Any] = {
+        "image": None, "other": [], "files": [], "follows": None,
+        **dict.fromkeys(("environment", "ports", "volumes"), nothing),
+    }  # fmt: skip
+    app = {"name": "app", "action": "recreate", "message": "its settings change"}
+    started = {**same, "action": "start", "message": "it is new"}
     assert one["services"] == [
-        {"name": "app", "action": "recreate", "reason": "its settings change", "image": None},
-        {"name": "side", **started, "image": {"from": None, "to": fleet.web}},
+        {**same, **app, "other": ["init"]},
+        {**started, "name": "side", "image": {"from": None, "to": fleet.web}},
     ]
     assert three["services"] == [
-        {"name": "app", **started, "image": {"from": None, "to": fleet.idle}}
+        {**started, "name": "app", "image": {"from": None, "to": fleet.idle}}
     ]
     assert (one["unknown"], three["unknown"]) == (None, None)
     [removal] = plan["removals"]  # the services of `three` are those of `two`
@@ -171,7 +177,7 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     shown = host.commitd("plan", "--rev", sha).stdout
     for line in (
         "deploy one: its files changed",
-        "    recreate app: its settings change",
+        "    recreate app: its settings change\n      other: init\n",
         "take down two once three is up: ",
         "evict rogue (",
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests import schemas
 from tests.sandbox.process import run
 from tests.system.clones import GOOD, IMAGE, Clone
 
@@ -45,6 +46,7 @@ def test_a_service_says_what_of_it_differs(box: Sandbox) -> None:
     assert service == {
         "name": "web",
         "action": "recreate",
+        "message": "its image changes",
         "image": {"from": IMAGE, "to": IMAGE.replace("1.0", "1.1")},
         "environment": {"added": ["MORE"], "removed": ["LEVEL"], "changed": []},
         "ports": {
@@ -57,6 +59,7 @@ def test_a_service_says_what_of_it_differs(box: Sandbox) -> None:
         "files": [],
         "follows": None,
     }
+    assert service.keys() == set(schemas.schema("plan")["$defs"]["service"]["required"])
     assert ("media", "proxy") not in changes(clone)
 
 
@@ -91,15 +94,19 @@ def test_of_a_secret_file_only_the_service_whose_value_changed_is_touched(box: S
 
 
 def test_a_mounted_file_shows_what_on_change_says(box: Sandbox) -> None:
-    reactions = {"a": "restart", "b": "signal:HUP", "c": "none", "d": "recreate"}
+    reactions = {"a": "restart", "b": "signal:HUP", "c": "none", "d": "recreate", "e": "signal:HUP"}
     settings = ", ".join(f"{name}: '{reaction}'" for name, reaction in reactions.items())
     compose = f"x-commitd: {{on_change: {{{settings}}}}}\nservices:\n" + "".join(
-        f"  {name}:\n    image: {IMAGE}\n    volumes: [./web.conf:/x:ro]\n" for name in reactions
+        f"  {name}:\n    image: {IMAGE}\n    volumes: [./{mounted}:/x:ro]\n"
+        for name, mounted in [*((name, "etc") for name in "abcd"), ("e", "etc/web.conf")]
     )
-    clone = committed(box, {WEB: compose}, {"stacks/web/web.conf": "listen 9090\n"})
+    stays = {"stacks/web/etc/other.conf": "x\n", "stacks/web/etc/web.conf": "listen 80\n"}
+    clone = committed(box, {WEB: compose, **stays}, {"stacks/web/etc/web.conf": "listen 9090\n"})
     services = changes(clone)["media", "web"]["services"]
-    assert {service["name"]: service["action"] for service in services} == reactions
-    assert {tuple(service["files"]) for service in services} == {("stacks/web/web.conf",)}
+    # Of a new file in the place of the one it mounts itself a signal would show it nothing.
+    acts = {**reactions, "e": "restart"}
+    assert {service["name"]: service["action"] for service in services} == acts
+    assert {tuple(service["files"]) for service in services} == {("stacks/web/etc/web.conf",)}
 
 
 def test_stacks_and_services_come_go_and_move(box: Sandbox) -> None:
@@ -117,13 +124,13 @@ def test_stacks_and_services_come_go_and_move(box: Sandbox) -> None:
         },
     )
     new = changes(clone, "HEAD~2", "HEAD~1")
-    assert [s["action"] for s in new["media", "blog"]["services"]] == ["add"]
+    assert [s["action"] for s in new["media", "blog"]["services"]] == ["start"]
     found = changes(clone)
     assert found["media", "blog"]["action"] == "remove"
     assert "moved to nas" in found["media", "blog"]["reason"]
     assert "moved from media" in found["nas", "blog"]["reason"]
     acts = {s["name"]: s["action"] for s in found["nas", "proxy"]["services"]}
-    assert acts == {"front": "add", "proxy": "remove"}
+    assert acts == {"front": "start", "proxy": "remove"}
 
 
 def test_what_would_wait_for_a_person_is_said(box: Sandbox) -> None:
@@ -163,7 +170,7 @@ def test_without_compose_the_files_alone_are_compared(box: Sandbox) -> None:
     clone.path = ["/usr/bin", "/bin"]
     change = changes(clone)["media", "web"]
     assert change["inputs"] == ["stacks/web/web.conf"]
-    assert change["problem"]
+    assert change["unknown"]
     assert "Docker Compose is not on this machine" in clone.run("diff", "HEAD~1", "HEAD")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,79 +11,132 @@ from agent.domain.container import Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.reconcile.effects import Effect, Model
+from agent.domain.reconcile.effects import Delta, Effect, Side
 from agent.domain.release import drift
 from agent.domain.release.health import Expected, Need
 from agent.domain.release.release import Service
+from agent.domain.release.reload import Mounted
+from agent.domain.repository.stack_settings import Settings
 from tests.unit.builders import container, release, service, stack
 
-FILES = (("stacks/web/site.conf", "old"),)
-WEB = replace(service("web"), files=FILES)
-RELEASE = release("web", services=[WEB])
-HASHES = {"web": "h1"}
+PATH = "stacks/web/conf/site.conf"
+BESIDE = ("stacks/web/conf/other.conf", "same")
+WEB = service("web")
 SAME = Expected(WEB.image, 1, finishes=False)
+NONE: dict[str, Any] = {}
 
 
-def _model(
-    now: Expected = SAME, *, digest: str = "h1", oid: str = "old", reaction: str = "restart"
-) -> Model:
-    files = {"web": (("stacks/web/site.conf", oid),)}
-    return Model({"web": now}, {"web": digest}, files, {"web": reaction})
+def _side(
+    now: Expected = SAME, *, keys: dict[str, Any] = NONE, oid: str = "old", wanted: str = "restart"
+) -> Side:
+    """One service that mounts a directory of two files."""
+    mounted = Mounted(frozenset({"stacks/web/conf"}), ((PATH, oid), BESIDE))
+    declared = replace(stack("web"), settings=Settings(on_change={"web": wanted}), build=True)
+    return Side(
+        {"web": now},
+        {"services": {"web": {"image": now.image, **keys}}},
+        {"web": mounted},
+        declared,
+    )
 
 
 @pytest.mark.parametrize(
-    ("after", "action", "reason"),
+    ("after", "action", "message"),
     [
-        (_model(), "none", None),
-        (_model(replace(SAME, image="img:2")), "recreate", "its image changes"),
-        (_model(digest="h2"), "recreate", "its settings change"),
-        (_model(replace(SAME, scale=2)), "start", "2 containers instead of 1"),
-        (_model(replace(SAME, scale=0)), "remove", "it left the stack"),
-        (_model(oid="new"), "restart", "stacks/web/site.conf changes, mounted into it"),
-        (Model({}, {}, {}), "remove", "it left the stack"),
+        (_side(), "none", None),
+        (_side(replace(SAME, image="img:2")), "recreate", "its image changes"),
+        (_side(keys={"command": ["x"]}), "recreate", "its settings change"),
+        (_side(keys={"deploy": {"resources": {}}}), "recreate", "its settings change"),
+        (_side(keys={"depends_on": {}}), "none", None),
+        (_side(keys={"build": {"context": "./stacks/web"}}), "rebuild", "built from changes"),
+        (_side(replace(SAME, scale=2)), "start", "2 containers instead of 1"),
+        (_side(replace(SAME, scale=2), keys={"deploy": {"replicas": 2}}), "start", "2 containers"),
+        (_side(replace(SAME, scale=0)), "remove", "it left the stack"),
+        (_side(oid="new"), "restart", f"{PATH} changes, mounted into it"),
+        (Side({}, {"services": {}}), "remove", "it left the stack"),
     ],
 )
 def test_a_change_says_what_happens_to_the_service_and_why(
-    after: Model, action: str, reason: str | None
+    after: Side, action: str, message: str | None
 ) -> None:
-    [effect] = effects.changed(RELEASE, HASHES, after)
-    assert (effect.service, effect.action, effect.reason) == ("web", action, reason)
+    [effect] = effects.changed(_side(), after)
+    assert (effect.name, effect.action) == ("web", action)
+    assert effect.message == message or (message and message in str(effect.message))
+    assert bool(effect) is (after != _side())
+
+
+def test_another_number_of_replicas_recreates_nothing() -> None:
+    before = _side(keys={"deploy": {"replicas": 1, "resources": {}}})
+    after = _side(replace(SAME, scale=2), keys={"deploy": {"replicas": 2, "resources": {}}})
+    [effect] = effects.changed(before, after)
+    assert (effect.action, effect.message) == ("start", "2 containers instead of 1")
 
 
 def test_what_a_service_gets_whose_mounted_files_change_is_what_is_told() -> None:
-    for wanted, action in (("signal:HUP", "signal"), ("recreate", "recreate"), ("none", "none")):
-        [effect] = effects.changed(RELEASE, HASHES, _model(oid="new", reaction=wanted))
-        assert effect.action == action
+    for wanted in ("signal:HUP", "recreate", "none"):
+        [effect] = effects.changed(_side(), _side(oid="new", wanted=wanted))
+        assert (effect.action, effect.files) == (wanted, (PATH,))
+
+
+def test_a_signal_that_would_show_the_service_nothing_is_not_promised() -> None:
+    def mounting_one(oid: str) -> Side:
+        side = _side(wanted="signal:HUP")
+        return replace(side, mounted={"web": Mounted(frozenset({PATH}), ((PATH, oid),))})
+
+    [effect] = effects.changed(mounting_one("old"), mounting_one("new"))
+    assert effect.action == "restart"
+
+
+def test_what_compose_writes_into_a_container_has_it_recreated() -> None:
+    def given(digest: str) -> Side:
+        written = (("web/web configs", digest),)
+        mounted = Mounted(frozenset(), written, written)
+        return replace(_side(), mounted={"web": mounted})
+
+    [effect] = effects.changed(given("a"), given("b"))
+    assert effect.action == "recreate"
+
+
+def test_a_value_shows_by_its_name_alone_and_no_secret_in_a_port() -> None:
+    before = _side(keys={"environment": {"A": "1", "B": "1"}, "ports": [{"target": 80}]})
+    secret = {"target": 80, "published": "hunter2"}
+    after = _side(keys={"environment": {"B": "2", "C": "3"}, "ports": [secret]})
+    [effect] = effects.changed(before, replace(after, hidden=("hunter2",)))
+    assert effect.environment == Delta(("C",), ("A",), ("B",))
+    assert effect.ports == Delta(("[redacted]:80/tcp",), ("80/tcp",))
 
 
 def test_who_shares_namespaces_with_a_service_that_starts_again_is_told_of_too() -> None:
-    other = service("app")
-    both = release("web", services=[WEB, other])
-    needs = replace(SAME, needs={"web": Need(shares=True)})
+    joined = {"app": replace(SAME, needs={"web": Need(shares=True)})}
+
+    def both(side: Side) -> Side:
+        model = {"services": {**side.model["services"], "app": {"image": WEB.image}}}
+        mounted = {**side.mounted, "app": Mounted(frozenset(), ())}
+        return replace(side, services={**side.services, **joined}, model=model, mounted=mounted)
+
     for wanted in ("restart", "recreate"):
-        model = _model(oid="new", reaction=wanted)
-        model = replace(
-            model,
-            services={**model.services, "app": needs},
-            hashes={**model.hashes, "app": "h2"},
-        )
-        told = effects.changed(both, {**HASHES, "app": "h2"}, model)
-        assert {e.service: e.action for e in told} == {"app": wanted, "web": wanted}
+        told = effects.changed(both(_side()), both(_side(oid="new", wanted=wanted)))
+        assert {e.name: e.action for e in told} == {"app": wanted, "web": wanted}
+        assert told[0].follows == "web"
         assert (
-            told[0].reason == "after web: a container whose namespaces it shares was started again"
+            told[0].message == "after web: a container whose namespaces it shares was started again"
         )
 
 
 def test_without_the_older_files_nobody_promises_that_a_service_stays() -> None:
-    [effect] = effects.changed(RELEASE, None, _model())
-    assert (effect.action, effect.reason) == ("recreate", "its settings may change")
+    before = Side.recorded(release("web", services=[WEB]))
+    [effect] = effects.changed(before, _side())
+    assert (effect.action, effect.message) == ("recreate", "its settings may change")
+    [effect] = effects.changed(before, _side(replace(SAME, image="img:2")))
+    assert (effect.message, effect.image) == ("its image changes", (WEB.image, "img:2"))
+    assert effects.definitions(before, _side()) == ()
 
 
 def test_a_new_stack_and_a_new_service_start() -> None:
-    new = Effect("web", "start", "it is new", (None, WEB.image))
-    assert effects.begun(_model()) == [new]
-    assert effects.begun(_model(replace(SAME, scale=0))) == []
-    assert effects.changed(release("web", services=[]), HASHES, _model()) == [new]
+    new = Effect(name="web", action="start", message="it is new", image=(None, WEB.image))
+    assert effects.changed(None, _side()) == (new,)
+    assert effects.changed(None, _side(replace(SAME, scale=0))) == ()
+    assert effects.changed(Side({}, {"services": {}}), _side()) == (new,)
 
 
 @pytest.mark.parametrize(
@@ -122,5 +176,5 @@ def test_a_repair_says_what_was_found_and_what_it_does(
     both = release("web", services=[WEB, other])
     causes = drift.compare(both, found)
     told = effects.drifted(Deploy(stack("web"), Reason.DRIFTED, causes), both)
-    assert [(e.service, e.action) for e in told] == [("web", action), ("other", "none")]
-    assert reason in (told[0].reason or "")
+    assert [(e.name, e.action) for e in told] == [("web", action), ("other", "none")]
+    assert reason in (told[0].message or "")

@@ -10,8 +10,8 @@ from agent.control.review.check import Report
 from agent.control.review.diff import Comparison
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
+from agent.domain.reconcile.effects import Delta, Effect, StackEffects
 from agent.domain.review.host_diff import HostChange, StackChange
-from agent.domain.review.service_diff import Delta, ServiceChange
 from agent.surface.cli import check_report, diff_report, main
 
 NAME = "stacks/a b\n::error::x\x1b[2J\u2028%,:ö#1"
@@ -22,8 +22,9 @@ def report(where: str) -> Report:
 
 
 def comparison(path: str) -> Comparison:
-    service = ServiceChange("web", "recreate", volumes=Delta((path,)))
-    stack = StackChange("web", "deploy", "its files changed", (path,), (service,))
+    service = Effect(name="web", action="recreate", volumes=Delta((path,)))
+    effects = StackEffects((service,))
+    stack = StackChange("web", "deploy", "its files changed", (path,), effects)
     return Comparison("a" * 40, "b" * 40, (HostChange("nas", (stack,)),), ())
 
 

@@ -86,9 +86,9 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
         looks = Provisioner(Engine("unix:///nowhere"), tuple)
         git = Git(root, askpass)
         preview = Preview(repository, git, "media", journal, compose, provisioner=looks)
-        sights = await preview.look(deploys, desired.revision.sha, ())
+        found = await preview.look(deploys, desired.revision.sha, ())
         journal.close()
-        return sights["web"].unknown
+        return found["web"].unknown
 
     said = anyio.run(run)
     assert said

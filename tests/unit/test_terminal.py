@@ -17,7 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.adapters.state.journal import Journal
-from agent.domain.outcome import Action, Status
+from agent.control.review.plan_view import PlanView
+from agent.domain.outcome import Action, Reason, Status
+from agent.domain.reconcile.actions import Hold, Plan
 from agent.domain.status.why import Answer
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
@@ -267,20 +269,16 @@ def test_a_journal_of_another_version_is_not_to_be_thrown_away(
     assert "move it aside" not in result.output
 
 
-_NOTHING = ("deploys", "removals", "evictions", "exempt")
-
-
 def test_a_plan_that_is_held_is_not_called_nothing_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    nothing: dict[str, Any] = dict.fromkeys(_NOTHING, ())
-    plan.show({"revision": "1a2b3c4d", **nothing, "holds": []}, ())
+    plan.show(PlanView("1a2b3c4d", Plan(), {}), ())
     assert capsys.readouterr().out == "Nothing to do at 1a2b3c4.\n"
-    cliff = {"reason": "2 of 3 would go down", "needs_person": True}
-    holds = [{"subject": "a", **cliff}, {"subject": "b", **cliff}]
-    plan.show({"revision": "1a2b3c4d", **nothing, "holds": holds}, ())
+    holds = [Hold(stack, Reason.CLIFF, "2 of 3 would go", needs_person=True) for stack in "ab"]
+    plan.show(PlanView("1a2b3c4d", Plan(holds=tuple(holds)), {}), ())
     assert capsys.readouterr().out == (
-        "Nothing to do at 1a2b3c4 but what is held:\n! waits for you: a, b: 2 of 3 would go down\n"
+        "Nothing to do at 1a2b3c4 but what is held:\n"
+        f"! waits for you: a, b: {Reason.CLIFF.value}: 2 of 3 would go\n"
     )
 
 

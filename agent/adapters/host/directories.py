@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from agent.adapters.host.lock import running_agent
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 
@@ -21,6 +22,11 @@ def docker_host(config: Config | None) -> str:
             f"DOCKER_HOST is {address!r}", hint="the agent only manages the engine of its own host"
         )
     return address
+
+
+def look_now(config: Config) -> str:
+    """The command that has the remotes asked now: the agent's, where one runs."""
+    return "commitd sync" if running_agent(config) else "commitd once"
 
 
 def prepare_directories(config: Config) -> None:

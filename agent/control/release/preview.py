@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from agent.adapters.state.journal import SALT, Journal
 from agent.adapters.tasks import task_group
 from agent.control.source.pinned_releases import stack_at
 from agent.control.stack.provision import Provisioner
-from agent.control.stack.ready import Ready
+from agent.control.stack.ready import Ready, side
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.reconcile.effects import Effect, Sight
+from agent.domain.reconcile.effects import Effect, Side, StackEffects
 from agent.domain.release.release import Release
 from agent.domain.repository import dotenv, secret_files
 from agent.domain.repository.desired import Stack
@@ -37,8 +37,8 @@ _AT_A_TIME = 4
 class Preview:
     """Resolves stacks as they were and as they will be, each in a copy at one and the same path.
 
-    Their config hashes can be compared then: paths are part of them. Secret files are those that
-    are decrypted on this host now, by links; nothing is decrypted for a look.
+    Their models can be compared then: paths are part of them. Secret files are those that are
+    decrypted on this host now, by links; nothing is decrypted for a look.
     """
 
     def __init__(
@@ -64,26 +64,26 @@ class Preview:
 
     async def look(
         self, deploys: Iterable[Deploy], revision: str, rolled_back: Iterable[str]
-    ) -> dict[str, Sight]:
+    ) -> dict[str, StackEffects]:
         """What happens to the services of each stack at ``revision``; never raises for one."""
-        found: dict[str, Sight] = {}
+        found: dict[str, StackEffects] = {}
         back = {name: self._rollbacks[name].revision for name in rolled_back}
 
         async def one(deploy: Deploy) -> None:
             name = deploy.stack.name
             async with self._limiter:
-                found[name] = await self._sight(deploy, back.get(name, revision))
+                found[name] = await self._effects(deploy, back.get(name, revision))
 
         async with task_group() as group:
             for deploy in deploys:
                 group.start_soon(one, deploy)
         return found
 
-    async def _sight(self, deploy: Deploy, sha: str) -> Sight:
+    async def _effects(self, deploy: Deploy, sha: str) -> StackEffects:
         stack, release = deploy.stack, self._releases.get(deploy.stack.name)
         if deploy.reason is Reason.DRIFTED and release:
             cut = "its last deploy was cut short" if release.disturbed else None
-            return Sight(tuple(effects.drifted(deploy, release)), cut)
+            return StackEffects(effects.drifted(deploy, release), unknown=cut)
         before, unknown = None, self._undecrypted(stack, release)
         with tempfile.TemporaryDirectory(prefix="commitd-plan-") as scratch:
             root = Path(scratch, "repo")
@@ -91,19 +91,19 @@ class Preview:
                 try:
                     before = await self._before(release, root)
                 except CommitdError as err:
+                    before = Side.recorded(release)
                     unknown = f"how it was at {release.revision[:7]} cannot be told: {err}"
                 shutil.rmtree(root, ignore_errors=True)
             try:
-                after, refused = await self._after(stack, sha, root, release)
+                after, refused = await self._after(stack, sha, root)
             except CommitdError as err:
                 unresolved = f"its files cannot be resolved: {err}"
-                return Sight(unknown="; ".join(filter(None, (unresolved, unknown))))
+                return StackEffects(unknown="; ".join(filter(None, (unresolved, unknown))))
         if refused:
-            untouched = (Effect(each.name, "none") for each in release.services) if release else ()
-            return Sight(tuple(untouched), refused=refused)
-        if release is None:
-            return Sight(tuple(effects.begun(after)), unknown)
-        return Sight(tuple(effects.changed(release, before, after)), unknown)
+            untouched = (Effect(name=each.name) for each in release.services) if release else ()
+            return StackEffects(tuple(untouched), refused=refused)
+        other = effects.definitions(before, after) if before else ()
+        return StackEffects(effects.changed(before, after), other, unknown)
 
     def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
         """That a secret is another than the one whose plaintext is here, or was deployed."""
@@ -115,33 +115,25 @@ class Preview:
                 return f"{path} changed: services that use its values are recreated as well"
         return None
 
-    async def _before(self, release: Release, root: Path) -> Mapping[str, str]:
-        """The config hashes of the release that is there."""
+    async def _before(self, release: Release, root: Path) -> Side:
+        """The release that is there."""
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
-        return await self._hashes(await self._written(old, release.revision, root))
+        invocation = await self._written(old, release.revision, root)
+        return await self._side(old, invocation)
 
-    async def _hashes(self, stack: Invocation) -> Mapping[str, str]:
-        return await self._compose.hashes(stack, (await self._compose.resolve(stack)).model)
-
-    async def _after(
-        self, stack: Stack, sha: str, root: Path, release: Release | None
-    ) -> tuple[effects.Model, str | None]:
-        """The model, and why the stack would be refused although its files are right."""
+    async def _after(self, stack: Stack, sha: str, root: Path) -> tuple[Side, str | None]:
+        """The stack that is to be, and why it would be refused although its files are right."""
         invocation = await self._written(stack, sha, root)
         accepted = await self._compose.accept(invocation)
-        services = accepted.services
-        ready = Ready(stack, accepted.invocation, services, accepted.resources)
-        older = {each.name: each.files or () for each in release.services} if release else {}
-        model = effects.Model(
-            services,
-            await self._hashes(invocation),
-            {name: ready.files(name) for name in services},
-            {name: ready.reaction(name, older.get(name, ())) for name in services},
-        )
+        ready = Ready(stack, accepted.invocation, accepted.services, accepted.resources)
         refused = None
         with suppress(CommitdError):  # the files are right all the same
             refused = await self._provisioner.foresee(ready)
-        return model, refused
+        return await self._side(stack, accepted.invocation), refused
+
+    async def _side(self, stack: Stack, invocation: Invocation) -> Side:
+        model = (await self._compose.resolve(invocation)).model
+        return await anyio.to_thread.run_sync(side, stack, invocation, model)
 
     async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:
         """The stack's files below ``root``, and how Compose is told of them.

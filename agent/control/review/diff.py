@@ -13,14 +13,16 @@ from agent.adapters.clone.sources import Source
 from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
 from agent.control.review import check, offline_resolve
-from agent.control.review.offline_resolve import Models
+from agent.control.review.offline_resolve import Models, Place
+from agent.control.stack.ready import side
 from agent.domain.reconcile.actions import Plan
+from agent.domain.reconcile.effects import Side
 from agent.domain.repository import layout
+from agent.domain.repository.desired import Stack
 from agent.domain.review import host_diff
 from agent.domain.review import repository_scan as census
 from agent.domain.review.host_diff import HostChange, Sides
 from agent.domain.review.repository_scan import Census
-from agent.domain.review.service_diff import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +41,18 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
+    """``sides`` are stacks of hosts as far as they are known, or why they are not."""
+
     source: Source
     census: Census
-    models: Models | None = None
+    sides: Mapping[Place, Side | str] | None = None
 
     def side(self, host: str, stack: str) -> Side | str | None:
-        """The stack in this commit, as far as it is there and known."""
+        """The stack in this commit, if it is there."""
         state = self.census.hosts.get(host)
-        found = next((s for s in state.stacks if s.name == stack), None) if state else None
-        if found is None:
+        if state is None or all(each.name != stack for each in state.stacks):
             return None
-        if self.models is None:
-            return "Docker Compose is not here"
-        if error := self.models.failed.get((host, stack)):
-            return error.message.replace(f"{self.models.root}/", "")
-        model = self.models.found[host, stack].model
-        return Side(found, model, str(self.models.root), self.census.files)
+        return "Docker Compose is not here" if self.sides is None else self.sides[host, stack]
 
 
 async def compare(root: Path, base: str, head: str) -> Comparison:
@@ -102,11 +100,26 @@ async def _resolved(commit: _Commit, plans: Mapping[str, Plan], program: Compose
     """The commit with the models of those stacks that are to be deployed anywhere."""
     wanted = {(host, d.stack.name) for host, todo in plans.items() for d in todo.deploys}
     places = [each for each in commit.census.placed if (each[0], each[1].name) in wanted]
+    census = commit.census
     with workdir.laid_out(commit.source.tree, commit.source.contents) as root:
-        models = await offline_resolve.resolve(
-            commit.census, root, program, places, check.parallel()
-        )
-    return _Commit(commit.source, commit.census, models)
+        models = await offline_resolve.resolve(census, root, program, places, check.parallel())
+        sides = await anyio.to_thread.run_sync(_sides, census, models, places)
+    return _Commit(commit.source, census, sides)
+
+
+def _sides(
+    census: Census, models: Models, places: Iterable[tuple[str, Stack]]
+) -> dict[Place, Side | str]:
+    found: dict[Place, Side | str] = {}
+    for host, stack in places:
+        place = host, stack.name
+        if error := models.failed.get(place):
+            found[place] = error.message.replace(f"{models.root}/", "")
+        else:
+            invocation = offline_resolve.invocation(census, models.root, stack)
+            known = side(stack, invocation, models.found[place].model)
+            found[place] = replace(known, hidden=())  # numbers in the place of secrets
+    return found
 
 
 def _hosts(before: _Commit, after: _Commit, plans: Mapping[str, Plan]) -> list[HostChange]:

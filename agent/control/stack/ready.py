@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.reconcile.effects import Side, relative
+from agent.domain.release import expected
 from agent.domain.release import reload as reaction
 from agent.domain.release.health import Expected
 from agent.domain.release.release import Service
+from agent.domain.release.reload import Mounted
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.image_reference import pinned
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
@@ -38,42 +42,36 @@ class Ready:
         """Whether services of it are started only once others are healthy, or have ended well."""
         return any(service.waits for service in self.services.values())
 
-    def files(self, service: str) -> tuple[tuple[str, str], ...]:
-        """The repository's files that are mounted into the service, secrets by their ciphertext.
-
-        One entry more stands for what Compose writes into it.
-        """
-        mounts = self._mounts(service)
-        found = tuple(
-            (path, oid)
-            for path, oid in self.stack.versions
-            # The name of the whole checkout is empty.
-            if any(not mount or f"{path}/".startswith(f"{mount}/") for mount in mounts)
-        )
-        return (*found, *self._written(service))
-
-    def _mounts(self, service: str) -> set[str]:
-        root = f"{self.invocation.root}/"
-        return {
+    def mounted(self, service: str) -> Mounted:
+        """What the service sees of the repository, also by links inside it. Blocks."""
+        root, known = f"{self.invocation.root}/", self.services[service]
+        paths = frozenset(
             f"{place}/".removeprefix(root).rstrip("/").replace(PLAINTEXT_PREFIX, "")
-            for path in self.services[service].mounts
-            for place in (path, os.path.realpath(path))  # by a link inside the repository
+            for path in known.mounts
+            for place in (path, os.path.realpath(path))
             if f"{place}/".startswith(root)
-        }
+        )
+        inline = known.inline[:12]
+        written = ((f"{self.stack.name}/{service} configs", inline),) if inline else ()
+        below = reaction.files_below(self.stack.versions, paths)
+        return Mounted(paths, (*below, *written), written)
 
-    def _written(self, service: str) -> tuple[tuple[str, str], ...]:
-        inline = self.services[service].inline
-        return ((f"{self.stack.name}/{service} configs", inline[:12]),) if inline else ()
+    def files(self, service: str) -> tuple[tuple[str, str], ...]:
+        """The repository's files that are mounted into the service."""
+        return self.mounted(service).files
 
     def reaction(self, service: str, older: Collection[tuple[str, str]]) -> str:
-        """What a service needs whose mounted files alone have changed, by what the stack wants.
+        """What a service needs whose mounted files alone have changed, by what the stack wants."""
+        return self.mounted(service).reload(self.stack.settings.reaction(service), older)
 
-        What Compose writes into a container goes only into a new one.
-        """
-        if set(self._written(service)) - set(older):
-            return "recreate"
-        wanted = self.stack.settings.reaction(service)
-        return reaction.sufficient(wanted, self._mounts(service), older, self.files(service))
+
+def side(stack: Stack, invocation: Invocation, model: Mapping[str, Any]) -> Side:
+    """The stack that Compose resolves to ``model``, to be compared. Blocks."""
+    services = expected.services(model, invocation.value, invocation.salt)
+    ready = Ready(stack, invocation, services)
+    mounted = {name: ready.mounted(name) for name in services}
+    shown = relative(model, str(invocation.root))
+    return Side(services, shown, mounted, stack, invocation.hidden)
 
 
 def running_services(containers: Iterable[Container]) -> frozenset[str]:
@@ -89,16 +87,16 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
     return tuple(
         Service(
             name,
-            expected.image,
-            expected.scale,
+            service.image,
+            service.scale,
             hashes[name],
-            expected.finishes,
-            expected.container_name,
+            service.finishes,
+            service.container_name,
             ready.files(name),
-            joins=bool(expected.joins),
-            hooks=expected.hooks,
+            joins=bool(service.joins),
+            hooks=service.hooks,
             settings=settings.get(name),
         )
-        for name, expected in sorted(ready.services.items())
-        if expected.scale and name in hashes
+        for name, service in sorted(ready.services.items())
+        if service.scale and name in hashes
     )

@@ -1,161 +1,302 @@
-"""What a deploy does to each service: what Compose and the agent will see to, told beforehand."""
+"""What happens to the services of a stack: told beforehand, by ``plan`` and by ``diff``.
+
+    a commit ──Compose──▶ Side ┐
+                               ├─changed──▶ Effect …     a release, or another commit, over an older
+    a commit ──Compose──▶ Side ┘
+    Deploy (drift), Release ───drifted──▶ Effect …       a repair
+
+What of a service makes Compose recreate it is what its config hash is made of: all keys of the
+model but :data:`_KEPT`. Values of variables never show, only their names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 from agent.domain import adjustable
+from agent.domain.compose import redact
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release import reload
 from agent.domain.release.health import Expected
 from agent.domain.release.release import Release
+from agent.domain.release.reload import Mounted
+from agent.domain.repository.desired import Stack
 
-Files = tuple[tuple[str, str], ...]
+Model = Mapping[str, Any]
+
+_KEPT = frozenset({"build", "depends_on", "profiles", "pull_policy", "scale"})
+"""Keys that Compose leaves out when it decides whether a container is still right."""
+_TOP = ("configs", "networks", "secrets", "volumes")
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
-    """What happens to one service. ``image`` is from and to, where that changes.
+class Delta:
+    """What came, went, and is another now; each sorted."""
 
-    ``action`` is start, recreate, restart, signal, rename, update, remove or none.
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What happens to one service, and the ``message`` that says why.
+
+    ``action`` is start, recreate, rebuild, restart, ``signal:NAME``, rename, update, remove or
+    none. ``image`` is from what to what, None where it stays. ``environment`` has names only,
+    ``other`` the further keys of the service, ``files`` those of the repository that it mounts or
+    is built from. It ``follows`` the service that starts again and that it depends on.
     """
 
-    service: str
-    action: str
-    reason: str | None = None
+    name: str
+    action: str = "none"
+    message: str | None = None
     image: tuple[str | None, str | None] | None = None
+    environment: Delta = field(default_factory=Delta)
+    ports: Delta = field(default_factory=Delta)
+    volumes: Delta = field(default_factory=Delta)
+    other: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    follows: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        image = {"from": self.image[0], "to": self.image[1]} if self.image else None
-        return {
-            "name": self.service,
-            "action": self.action,
-            "reason": self.reason,
-            "image": image,
-        }
+    def __bool__(self) -> bool:
+        """Whether anything about the service changes."""
+        return self != Effect(name=self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class StackEffects:
     """All that is known of one deploy; ``unknown`` says why that is not all, or None.
 
+    ``other`` are the networks, volumes, configs and secrets that differ (``networks.edge``).
     ``refused`` is why it would not be done at all.
     """
 
     services: tuple[Effect, ...] = ()
+    other: tuple[str, ...] = ()
     unknown: str | None = None
     refused: str | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs, the same in ``plan --json`` and ``diff --json``."""
+        services = [asdict(effect) for effect in self.services]
+        for service in services:
+            if service["image"]:
+                service["image"] = dict(zip(("from", "to"), service["image"], strict=True))
+        return {"services": services, "other": list(self.other), "unknown": self.unknown}
+
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A stack as Compose resolves it: its services, their config hashes and mounted files.
+class Side:
+    """A stack before or after: its services by name, and what each sees of the repository.
 
-    ``reactions`` are what services get of which those files alone change.
+    ``model`` is what Compose resolves it to, with paths from the repository's root (``./``). It is
+    empty where it cannot be had any more: of ``services`` then only images and scale are known.
+    The values in ``hidden`` must not show.
     """
 
     services: Mapping[str, Expected]
-    hashes: Mapping[str, str]
-    files: Mapping[str, Files]
-    reactions: Mapping[str, str] = field(default_factory=dict)
+    model: Model = field(default_factory=dict)
+    mounted: Mapping[str, Mounted] = field(default_factory=dict)
+    stack: Stack | None = None
+    hidden: tuple[str, ...] = ()
+
+    @classmethod
+    def recorded(cls, release: Release) -> Self:
+        """A release as it was observed, whose files are not to be had."""
+        return cls({s.name: Expected(s.image, s.scale, s.finishes) for s in release.services})
+
+    @property
+    def running(self) -> dict[str, Expected]:
+        """The services that have containers."""
+        return {name: service for name, service in self.services.items() if service.scale}
+
+    def service(self, name: str) -> Model:
+        """The service in the model."""
+        found: Model = self.model["services"][name]
+        return found
+
+    def built(self, name: str) -> dict[str, str]:
+        """The repository's files in the directory that the service is built from."""
+        context = str((self.service(name).get("build") or {}).get("context") or "")
+        if self.stack is None or not self.stack.build or not context.startswith("./"):
+            return {}
+        return dict(reload.files_below(self.stack.versions, {context.removeprefix("./")}))
 
 
-def drifted(deploy: Deploy, release: Release) -> list[Effect]:
-    """A repair, by what was found to differ."""
-    found: list[Effect] = []
-    for service in release.services:
-        prefix = f"{release.stack}/{service.name} "
-        causes = {
-            c.path.removeprefix(prefix): c for c in deploy.causes if c.path.startswith(prefix)
-        }
-        if cause := causes.get("settings"):
-            effect = Effect(service.name, "recreate", "its settings are not those of its release")
-        elif cause := causes.get("containers"):
-            few = int(cause.after or 0) < int(cause.before or 0)
-            said = f"{cause.after} of {cause.before} containers are there"
-            effect = Effect(service.name, "start" if few else "remove", said)
-        elif cause := causes.get("state"):
-            effect = Effect(service.name, "start", f"it does not run: {cause.after}")
-        elif cause := causes.get("namespace"):
-            gone = str(cause.after).endswith("is gone")
-            effect = Effect(service.name, "recreate" if gone else "restart", cause.after)
-        elif cause := causes.get("name"):
-            effect = Effect(service.name, "rename", f"it is called {cause.after}")
-        elif causes:
-            what, cause = min(causes.items())
-            said = f"its {what} is {cause.after or 'none'}, not {cause.before or 'none'}"
-            stays = adjustable.can_change_back(what, cause.before)
-            effect = Effect(service.name, "update" if stays else "recreate", said)
-        else:
-            effect = Effect(service.name, "none")
-        found.append(effect)
+def relative(model: Model, root: str) -> Model:
+    """The model with paths from the repository's root."""
+    text = json.dumps(model).replace(f"{root}/", "./").replace(f'"{root}"', '"./"')
+    found: Model = json.loads(text)
     return found
 
 
-def begun(after: Model) -> list[Effect]:
-    """A stack that is new here."""
-    return [
-        Effect(name, "start", "it is new", (None, service.image))
-        for name, service in sorted(after.services.items())
-        if service.scale
-    ]
-
-
-def changed(release: Release, before: Mapping[str, str] | None, after: Model) -> list[Effect]:
-    """A new release over an older one.
-
-    ``before`` are the config hashes of the older one's files, resolved as those in ``after`` were;
-    None: they cannot be had any more.
-    """
-    old = {service.name: service for service in release.services}
-    found: list[Effect] = []
-    for name in sorted(old.keys() | after.services.keys()):
-        was, now = old.get(name), after.services.get(name)
-        if now is None or not now.scale:
-            if was:
-                found.append(Effect(name, "remove", "it left the stack", (was.image, None)))
-        elif was is None:
-            found.append(Effect(name, "start", "it is new", (None, now.image)))
-        elif was.image != now.image:
-            found.append(Effect(name, "recreate", "its image changes", (was.image, now.image)))
-        elif before is None or before.get(name) != after.hashes.get(name):
-            sure = before is not None
-            said = "its settings change" if sure else "its settings may change"
-            found.append(Effect(name, "recreate", said))
-        elif was.scale != now.scale:
-            action = "start" if was.scale < now.scale else "remove"
-            found.append(Effect(name, action, f"{now.scale} containers instead of {was.scale}"))
+def changed(before: Side | None, after: Side) -> tuple[Effect, ...]:
+    """What a stack's new state does to each service; sorted by name. None: it is new here."""
+    old = before.running if before else {}
+    found: dict[str, Effect] = {}
+    for name in sorted(old.keys() | after.running.keys()):
+        was, now = old.get(name), after.running.get(name)
+        if now is None:
+            image = (was.image if was else None, None)
+            effect = Effect(name=name, action="remove", message="it left the stack", image=image)
+        elif was is None or before is None:
+            effect = Effect(name=name, action="start", message="it is new", image=(None, now.image))
         else:
-            found.append(_mounted(name, was.files, after))
-    return _with_followers(found, after.services)
+            image_change = (was.image, now.image) if was.image != now.image else None
+            effect = replace(_service(name, before, after), image=image_change)
+            if image_change:
+                effect = replace(effect, action="recreate", message="its image changes")
+        found[name] = effect
+    return _with_followers(found, after.running)
 
 
-def _with_followers(found: list[Effect], services: Mapping[str, Expected]) -> list[Effect]:
+def _service(name: str, before: Side, after: Side) -> Effect:
+    """A service that stays, but for its image."""
+    if not before.model:
+        return Effect(name=name, action="recreate", message="its settings may change")
+    old, new = before.service(name), after.service(name)
+    keys = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    built = _moved(before.built(name), after.built(name))
+    action, message, files = _action(name, keys, built, before, after)
+    hidden = (*before.hidden, *after.hidden)
+    return Effect(
+        name=name,
+        action=action,
+        message=message,
+        environment=_delta(old.get("environment") or {}, new.get("environment") or {}, hidden),
+        ports=_delta(_ports(old), _ports(new), hidden),
+        volumes=_delta(_volumes(old), _volumes(new), hidden),
+        other=tuple(sorted(keys - {"image", "environment", "ports", "volumes"})),
+        files=built or files,
+    )
+
+
+def _action(
+    name: str, keys: set[str], built: tuple[str, ...], before: Side, after: Side
+) -> tuple[str, str | None, tuple[str, ...]]:
+    """What is done, why, and the mounted files that changed."""
+    was, now = before.services[name], after.services[name]
+    older, mounted = before.mounted[name].files, after.mounted[name]
+    files = _moved(dict(older), dict(mounted.files))
+    hashed = keys - _KEPT
+    if hashed and not (hashed == {"deploy"} and _same_but_replicas(name, before, after)):
+        return "recreate", "its settings change", files
+    if built or (after.stack and after.stack.build and "build" in keys):
+        return "rebuild", "what it is built from changes", files
+    if was.scale != now.scale:
+        action = "start" if was.scale < now.scale else "remove"
+        return action, f"{now.scale} containers instead of {was.scale}", files
+    if not files or after.stack is None:
+        return "none", None, files
+    action = mounted.reload(after.stack.settings.reaction(name), older)
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return action, f"{files[0]}{more} changes, mounted into it", files
+
+
+def _same_but_replicas(name: str, before: Side, after: Side) -> bool:
+    old, new = (
+        {k: v for k, v in (side.service(name).get("deploy") or {}).items() if k != "replicas"}
+        for side in (before, after)
+    )
+    return old == new
+
+
+def _with_followers(
+    found: dict[str, Effect], services: Mapping[str, Expected]
+) -> tuple[Effect, ...]:
     """And those that start again because one that they need does."""
     own = [
-        reload.Step(e.service, e.action, Reason.MOUNTED)
-        for e in found
-        if e.action not in {"none", "rename", "remove"}
+        reload.Step(name, "recreate" if e.action == "rebuild" else e.action, Reason.MOUNTED)
+        for name, e in found.items()
+        if e.action not in {"none", "remove"}
     ]
     needs = {name: service.needs for name, service in services.items()}
-    steps = {step.service: step for step in reload.sequence(own, {}, needs) if step.owner}
-    return [
-        Effect(e.service, step.how, f"after {step.owner}: {step.reason}", e.image)
-        if (step := steps.get(e.service)) and e.action != "start"
-        else e
-        for e in found
-    ]
+    follow = {
+        step.service: replace(
+            found[step.service],
+            action=step.how,
+            message=f"after {step.owner}: {step.reason}",
+            follows=step.owner,
+        )
+        for step in reload.sequence(own, {}, needs)
+        if step.owner and found[step.service].action != "start"
+    }
+    return tuple((found | follow).values())
 
 
-def _mounted(name: str, was: Files | None, after: Model) -> Effect:
-    """Compose does nothing here; files that are mounted may have changed all the same."""
-    moved = sorted({path for path, _ in set(was or ()) ^ set(after.files.get(name, ()))})
-    if not moved:
-        return Effect(name, "none")
-    action = after.reactions[name].partition(":")[0]
-    more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
-    return Effect(name, action, f"{moved[0]}{more} changes, mounted into it")
+def definitions(before: Side, after: Side) -> tuple[str, ...]:
+    """Networks, volumes, configs and secrets of the stack that differ: ``networks.edge``."""
+    if not before.model:
+        return ()
+    return tuple(
+        f"{kind}.{name}"
+        for kind in _TOP
+        for old, new in [(before.model.get(kind) or {}, after.model.get(kind) or {})]
+        for name in _moved(old, new)
+    )
+
+
+def drifted(deploy: Deploy, release: Release) -> tuple[Effect, ...]:
+    """A repair, by what was found to differ."""
+    return tuple(_repair(deploy, release, service.name) for service in release.services)
+
+
+def _repair(deploy: Deploy, release: Release, name: str) -> Effect:
+    prefix = f"{release.stack}/{name} "
+    causes = {c.path.removeprefix(prefix): c for c in deploy.causes if c.path.startswith(prefix)}
+    if "settings" in causes:
+        action, message = "recreate", "its settings are not those of its release"
+    elif cause := causes.get("containers"):
+        action = "start" if int(cause.after or 0) < int(cause.before or 0) else "remove"
+        message = f"{cause.after} of {cause.before} containers are there"
+    elif cause := causes.get("state"):
+        action, message = "start", f"it does not run: {cause.after}"
+    elif cause := causes.get("namespace"):
+        message = str(cause.after)
+        action = "recreate" if message.endswith("is gone") else "restart"
+    elif cause := causes.get("name"):
+        action, message = "rename", f"it is called {cause.after}"
+    elif causes:
+        what, cause = min(causes.items())
+        message = f"its {what} is {cause.after or 'none'}, not {cause.before or 'none'}"
+        action = "update" if adjustable.can_change_back(what, cause.before) else "recreate"
+    else:
+        return Effect(name=name)
+    return Effect(name=name, action=action, message=message)
+
+
+def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys with other values, those of one alone included."""
+    return tuple(sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k)))
+
+
+def _delta(old: Mapping[str, Any], new: Mapping[str, Any], hidden: Iterable[str]) -> Delta:
+    added, removed = new.keys() - old.keys(), old.keys() - new.keys()
+    changed = set(_moved(old, new)) - added - removed
+    return Delta(
+        *(tuple(sorted(redact.text(k, hidden) for k in keys)) for keys in (added, removed, changed))
+    )
+
+
+def _ports(service: Model) -> dict[str, None]:
+    found: dict[str, None] = {}
+    for port in service.get("ports") or ():
+        words = [str(port[key]) for key in ("host_ip", "published", "target") if port.get(key)]
+        found[f"{':'.join(words)}/{port.get('protocol', 'tcp')}"] = None
+    return found
+
+
+def _volumes(service: Model) -> dict[str, None]:
+    return {
+        f"{mount.get('source') or mount.get('type')}:{mount.get('target')}"
+        + (":ro" if mount.get("read_only") else ""): None
+        for mount in service.get("volumes") or ()
+    }

@@ -18,7 +18,7 @@ from agent.domain.release.health import Need
 from agent.domain.repository import dependencies
 
 Files = Iterable[tuple[str, str]]
-"""Paths of the repository and their Git objects."""
+"""Paths of the repository and what stands for their content, as in ``Stack.versions``."""
 Needs = Mapping[str, Need]
 """Services of the same stack, and how they are needed."""
 
@@ -41,6 +41,37 @@ class Step:
     healthy: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What one service sees of the repository.
+
+    ``paths`` are mounted, files and directories; ``files`` are all at or below them, secrets by
+    their ciphertext. An entry of ``written`` stands for what Compose writes into its containers.
+    """
+
+    paths: frozenset[str]
+    files: tuple[tuple[str, str], ...]
+    written: tuple[tuple[str, str], ...] = ()
+
+    def reload(self, wanted: str, older: Collection[tuple[str, str]]) -> str:
+        """What the service needs where these alone have changed; ``wanted`` by its stack.
+
+        What Compose writes into a container goes only into a new one.
+        """
+        if set(self.written) - set(older):
+            return RECREATE
+        return sufficient(wanted, self.paths, older, self.files)
+
+
+def files_below(files: Files, paths: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Those of ``files`` that are at or below ``paths``; the name of the repository is empty."""
+    return tuple(
+        (path, oid)
+        for path, oid in files
+        if any(not place or f"{path}/".startswith(f"{place}/") for place in paths)
+    )
+
+
 def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -> str:
     """``wanted``, or ``restart`` where that is a signal which would show the service nothing new.
 
@@ -57,7 +88,7 @@ def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -
         path not in mounts and any(path.startswith(f"{mount}/") for mount in lasting)
         for path in changed
     )
-    return wanted if seen else "restart"
+    return wanted if seen else RESTART
 
 
 def sequence(

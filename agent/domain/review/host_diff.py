@@ -7,16 +7,16 @@ what is deployed, what is taken down, what waits for a person.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.domain.outcome import Reason
+from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy, Hold, Plan
+from agent.domain.reconcile.effects import Side, StackEffects
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.reconcile.plan import plan
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import DesiredState, Stack
-from agent.domain.review import service_diff
-from agent.domain.review.service_diff import ServiceChange, Side
 
 Sides = tuple[Side | str | None, Side | str | None]
 """A stack before and after: None where it is not, words why nobody knows."""
@@ -26,17 +26,15 @@ Sides = tuple[Side | str | None, Side | str | None]
 class StackChange:
     """One stack on one host. ``action`` is deploy, remove or hold; ``reason`` says why.
 
-    ``inputs`` are the paths that differ of what it is made of, ``other`` its networks, volumes,
-    configs and secrets that do. ``problem``: why its services are not known.
+    ``inputs`` are the paths that differ of what it is made of. ``effects`` are on those services
+    alone that change.
     """
 
     name: str
     action: str
     reason: str
     inputs: tuple[str, ...] = ()
-    services: tuple[ServiceChange, ...] = ()
-    other: tuple[str, ...] = ()
-    problem: str | None = None
+    effects: StackEffects = field(default_factory=StackEffects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +108,15 @@ def _why(deploy: Deploy, before: DesiredState | None, moved: Mapping[str, str]) 
 
 
 def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
-    name = deploy.stack.name
     before, after = sides
-    inputs = tuple(cause.path for cause in deploy.causes)
-    problem = next((side for side in sides if isinstance(side, str)), None)
+    unknown = next((side for side in sides if isinstance(side, str)), None)
     if isinstance(before, str) or not isinstance(after, Side):
-        return StackChange(name, "deploy", reason, inputs, problem=problem)
-    return StackChange(
-        name,
-        "deploy",
-        reason,
-        inputs,
-        service_diff.services(before, after),
-        service_diff.definitions(before, after) if before else (),
-    )
+        found = StackEffects(unknown=unknown)
+    else:
+        services = tuple(effect for effect in effects.changed(before, after) if effect)
+        found = StackEffects(services, effects.definitions(before, after) if before else ())
+    inputs = tuple(cause.path for cause in deploy.causes)
+    return StackChange(deploy.stack.name, "deploy", reason, inputs, found)
 
 
 def _hold(hold: Hold) -> StackChange:

@@ -81,11 +81,6 @@ def wake_agent(config: Config) -> str:
     return "now"
 
 
-def look_now(config: Config) -> str:
-    """The command that has the remotes asked now: the agent's, where one runs."""
-    return "commitd sync" if lock.running_agent(config) else "commitd once"
-
-
 def load(ctx: click.Context) -> Config:
     """The host's configuration."""
     return config_file.load_config(config_file.config_path(ctx.obj))

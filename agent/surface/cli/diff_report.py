@@ -9,20 +9,17 @@ from dataclasses import asdict
 
 from agent.control.review.diff import Comparison
 from agent.domain.review.host_diff import StackChange
-from agent.domain.review.service_diff import Delta, ServiceChange
+from agent.surface.cli import effect_report
 from agent.surface.cli.check_report import count
 from agent.surface.cli.common import short
+from agent.surface.cli.effect_report import MOST, some
 from agent.surface.cli.terminal import one_line
 
 MAX_MARKDOWN = 60_000
 """Characters; a comment may have 65,536."""
-_ITEMS = 12
-"""Of one list, in Markdown."""
 _SIGNS = re.compile(r"[\\`*_\[\]<>|~#@]")
 _CALLS = re.compile(r"(?<!\w)\\@|\\#")
 """What begins a person's name or an issue's number: forges look for both once Markdown is done."""
-_DELTAS = ("environment", "ports", "volumes")
-_DONE = {"add": "new", "keep": "stays as it is", "none": "nothing (on_change: none)"}
 
 
 def as_text(found: Comparison) -> str:
@@ -75,11 +72,10 @@ def as_markdown(found: Comparison) -> str:
 def as_json(found: Comparison) -> str:
     """A stable contract, see the reference."""
     data = asdict(found)
-    for host in data["hosts"]:
-        for stack in host["stacks"]:
-            for service in stack["services"]:
-                before, after = service["image"] or (None, None)
-                service["image"] = {"from": before, "to": after} if service["image"] else None
+    for host, change in zip(data["hosts"], found.hosts, strict=True):
+        for shown, stack in zip(host["stacks"], change.stacks, strict=True):
+            shown.update(stack.effects.as_json())
+            del shown["effects"]
     return json.dumps(data, indent=2)
 
 
@@ -109,70 +105,20 @@ def _summary(stack: StackChange) -> str:
     """One line of the table."""
     if stack.action != "deploy":
         return _headline(stack).partition(": ")[2]
-    if stack.problem:
-        return f"{stack.reason}; its services are not known: {stack.problem}"
-    parts = [_act(service) for service in stack.services]
+    if stack.effects.unknown:
+        return f"{stack.reason}; its services are not known: {stack.effects.unknown}"
+    parts = [effect_report.summary(effect) for effect in stack.effects.services]
     if not parts:
         return f"{stack.reason}, no container is touched"
-    more = f" and {len(parts) - _ITEMS} more" if len(parts) > _ITEMS else ""
-    said = "; ".join(parts[:_ITEMS]) + more
+    more = f" and {len(parts) - MOST} more" if len(parts) > MOST else ""
+    said = "; ".join(parts[:MOST]) + more
     return said if stack.inputs else f"{stack.reason}: {said}"
-
-
-def _act(service: ServiceChange) -> str:
-    """What is done to a service, and what of it differs."""
-    done = _DONE.get(service.action, service.action)
-    if service.action == "add":
-        return f"new {service.name}"
-    differs = [_image(service)] if service.image and service.action != "remove" else []
-    differs += [word for word in _DELTAS if getattr(service, word)]
-    differs += service.other
-    differs += ["mounted files"] if service.files and service.action != "rebuild" else []
-    differs += [f"after {service.follows}"] if service.follows else []
-    act = f"{service.name} {done}" if service.action in _DONE else f"{done} {service.name}"
-    return f"{act} ({_some(tuple(differs))})" if differs else act
-
-
-def _image(service: ServiceChange) -> str:
-    before, after = service.image or (None, None)
-    return f"{short(before)} → {short(after)}"
 
 
 def _details(stack: StackChange) -> list[str]:
     """Everything about one stack; what belongs to a service is indented by two."""
-    lines: list[str] = []
-    if stack.problem:
-        lines.append(f"its services are not known: {stack.problem}")
-    if stack.inputs:
-        lines.append(f"files: {_some(stack.inputs)}")
-    if stack.other:
-        lines.append(f"other: {_some(stack.other)}")
-    for service in stack.services:
-        lines.append(f"{service.name}: {_DONE.get(service.action, service.action)}")
-        if service.image:
-            lines.append(f"  image: {_image(service)}")
-        for word in _DELTAS:
-            delta: Delta = getattr(service, word)
-            if delta:
-                lines.append(f"  {word}: {_delta(delta)}")
-        if service.other:
-            lines.append(f"  other: {_some(service.other)}")
-        if service.files:
-            word = "built from" if service.action == "rebuild" else "mounted files"
-            lines.append(f"  {word}: {_some(service.files)}")
-        if service.follows:
-            lines.append(f"  after: {service.follows}")
-    return lines
-
-
-def _delta(delta: Delta) -> str:
-    signs = (("+", delta.added), ("-", delta.removed), ("~", delta.changed))
-    return _some(tuple(f"{sign}{item}" for sign, items in signs for item in items))
-
-
-def _some(items: tuple[str, ...]) -> str:
-    more = f" and {len(items) - _ITEMS} more" if len(items) > _ITEMS else ""
-    return ", ".join(items[:_ITEMS]) + more
+    files = [f"files: {some(stack.inputs)}"] if stack.inputs else []
+    return files + effect_report.details(stack.effects)
 
 
 def _indent(item: str) -> str:

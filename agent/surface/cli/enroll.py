@@ -91,7 +91,7 @@ def _refuse_unless_empty(config: Config) -> None:
     if containers:
         raise HeldError(
             "nobody knows yet what Git declares for this host",
-            hint=f"{common.look_now(config)} finds out; then commitd enroll",
+            hint=f"{directories.look_now(config)} finds out; then commitd enroll",
         )
 
 
@@ -99,9 +99,9 @@ def _show(config: Config, journal: Journal) -> None:
     """What would go. Raises :class:`HeldError` while that is not known for sure."""
     import anyio
 
-    from agent.surface.cli.plan import look
+    from agent.control.review.plan_view import planned
 
-    todo, sha = anyio.run(look, config, None, backend="asyncio")
+    todo, sha = anyio.run(planned, config, journal, None, backend="asyncio")
     doubts = [h.detail for h in todo.holds if h.reason is Reason.LIST_IN_DOUBT]
     doubts += [h["detail"] for h in journal.holds() if h["reason"] == Reason.LIST_IN_DOUBT.value]
     if doubts:

@@ -1,0 +1,253 @@
+"""What the next cycle would do, found out without doing it.
+
+the applied commit, or another that was fetched ┐                          ┌─▶ Preview: each service
+                                                ├─▶ HostState ─▶ Plan ─────┼─▶ rehearse: does a new
+the files of a clone ───────────────────────────┘                          │   stack run already?
+                                                                           └─▶ volumes left behind
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent.adapters.clone.clone import Clone
+from agent.adapters.compose import locate
+from agent.adapters.engine import containers
+from agent.adapters.engine.engine import Engine
+from agent.adapters.git.git import Git
+from agent.adapters.git.repository import Repository
+from agent.adapters.host import directories
+from agent.adapters.state.journal import Journal
+from agent.control.reconcile import observe
+from agent.control.release.adoption import Adopter
+from agent.control.release.dry_run import open_secrets, rehearse
+from agent.control.release.preview import Preview
+from agent.control.source import pinned_releases
+from agent.control.stack.notes import left_behind
+from agent.control.stack.provision import Provisioner
+from agent.domain.config import Config
+from agent.domain.container import Container
+from agent.domain.errors import PermanentError
+from agent.domain.outcome import Reason
+from agent.domain.reconcile import plan as planning
+from agent.domain.reconcile.actions import Deploy, Plan
+from agent.domain.reconcile.effects import Effect, StackEffects
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.release import namespaces
+from agent.domain.release.release import Release
+from agent.domain.repository import layout
+from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.repository.tree import Tree
+from agent.domain.revision import Revision
+
+NOT_COMMITTED = "what happens to each service, before it is committed and fetched"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A plan for the commit ``revision`` (None: for files that are not committed).
+
+    ``effects`` are on each stack that is deployed. ``differences`` has the stacks without a
+    release of which something is there: how that differs from what they declare, or None.
+    ``left`` says which volumes a new stack does not use.
+    """
+
+    revision: str | None
+    plan: Plan
+    releases: Mapping[str, Release]
+    effects: Mapping[str, StackEffects] = field(default_factory=dict)
+    differences: Mapping[str, str | None] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """A stable contract, see the reference."""
+        plan = self.plan
+        busy = {d.stack.name for d in plan.deploys} | {r.project for r in plan.removals}
+        busy |= {hold.subject for hold in plan.holds}
+        return {
+            "revision": self.revision,
+            "deploys": [self._deploy(deploy) for deploy in plan.deploys],
+            "removals": [
+                {
+                    "stack": removal.project,
+                    "reason": removal.reason.value,
+                    "after": removal.after,
+                    "services": self.services(removal.project),
+                }
+                for removal in plan.removals
+            ],
+            "unchanged": sorted(self.releases.keys() - busy),
+            "evictions": [_undeclared(e.container, e.reason.value) for e in plan.evictions],
+            "exempt": [_undeclared(spare.container, spare.rule) for spare in plan.spared],
+            "holds": [
+                {
+                    "subject": hold.subject,
+                    "reason": f"{hold.reason.value}: {hold.detail}",
+                    "needs_person": hold.needs_person,
+                }
+                for hold in plan.holds
+            ],
+        }
+
+    def _deploy(self, deploy: Deploy) -> dict[str, Any]:
+        name = deploy.stack.name
+        effects = self.effects[name]
+        return {
+            "stack": name,
+            "reason": deploy.reason.value,
+            "cause": [cause.as_json() for cause in deploy.causes],
+            **effects.as_json(),
+            "runs_already": self.runs_already(name),
+            "differs": self.differences.get(name),
+            "notes": self.notes(deploy),
+        }
+
+    def services(self, project: str) -> list[str]:
+        """Those of the last release, by name."""
+        release = self.releases.get(project)
+        return [service.name for service in release.services] if release else []
+
+    def runs_already(self, stack: str) -> bool:
+        """Whether all of a stack without a release is there as it is declared."""
+        return stack in self.differences and self.differences[stack] is None
+
+    def notes(self, deploy: Deploy) -> list[str]:
+        """What in the files has no effect, what that leaves behind, and what refuses them."""
+        refused = self.effects[deploy.stack.name].refused
+        left = self.left.get(deploy.stack.name)
+        said = f"it would be refused: {refused}" if refused else None
+        return [*map(str, deploy.stack.notes), *filter(None, (left, said))]
+
+
+async def of_commit(
+    config: Config, journal: Journal, rev: str | None, reading: Callable[[int], None]
+) -> PlanView:
+    """For a commit that is known here; ``reading`` is told how many stacks take a while.
+
+    Raises :class:`CommitdError`.
+    """
+    plan, sha = await planned(config, journal, rev)
+    if not plan.deploys:
+        return PlanView(sha, plan, journal.releases())
+    reading(len(plan.deploys))
+    repository, docker_host = _repository(config), directories.docker_host(config)
+    new = _there_before(plan, containers.list_now(docker_host))
+    inputs = {path: oid for stack in new for path, oid in stack.inputs}
+    tree, contents = await repository.tree(sha), await repository.contents(inputs)
+    async with Engine(docker_host) as engine:
+        effects = await _preview(config, journal, engine, plan, sha)
+        view = PlanView(sha, plan, journal.releases(), effects)
+        return await _completed(view, config, engine, new, (tree, contents))
+
+
+async def of_directory(config: Config, directory: Path) -> PlanView:
+    """For the files of a clone as if they were the commit. Raises :class:`CommitdError`."""
+    tree, contents = Clone(directory).everything()
+    desired = layout.read(tree, contents, Revision("0" * 40, "", "", ""), config.host)
+    docker_host = directories.docker_host(config)
+    if (known := config.state_dir / "journal.db").exists():
+        situation = _situation(config, Journal(known, read_only=True), desired)
+    else:  # where no agent has ever worked
+        stacks = str(config.state_dir / "repo" / "stacks")
+        situation = HostState(desired, containers.list_now(docker_host), {}, time.time(), stacks)
+    plan = planning.plan(situation)
+    unseen = StackEffects(unknown=NOT_COMMITTED)
+    view = PlanView(None, plan, situation.releases, {d.stack.name: unseen for d in plan.deploys})
+    new = _there_before(plan, situation.containers)
+    async with Engine(docker_host) as engine:
+        return await _completed(view, config, engine, new, (tree, contents))
+
+
+async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Plan, str]:
+    """The plan for a commit that is known here (None: the applied one), and that commit.
+
+    Raises :class:`CommitdError`.
+    """
+    repository = _repository(config)
+    sha = await repository.resolve(rev) if rev else await repository.applied()
+    if sha is None:
+        raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
+    tree = await repository.tree(sha)
+    contents = await repository.contents(layout.wanted(tree, config.host))
+    desired = layout.read(tree, contents, await repository.revision(sha), config.host)
+    desired = await pinned_releases.substituted(desired, journal, repository)
+    return planning.plan(_situation(config, journal, desired)), sha
+
+
+def _repository(config: Config) -> Repository:
+    return Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+
+
+def _situation(config: Config, journal: Journal, desired: DesiredState) -> HostState:
+    joining = namespaces.joining(journal.releases().values())
+    listed = containers.list_now(directories.docker_host(config), joining)
+    exempt = observe.exemptions(journal, journal.helpers())
+    return observe.situation(config, journal, desired, listed, exempt)
+
+
+def _there_before(plan: Plan, listed: Iterable[Container]) -> list[Stack]:
+    """The stacks without a release of which something is there."""
+    there = {container.project for container in listed}
+    return [stack for stack in _new(plan) if stack.name in there]
+
+
+def _new(plan: Plan) -> list[Stack]:
+    return [deploy.stack for deploy in plan.deploys if deploy.reason is Reason.NEW]
+
+
+async def _preview(
+    config: Config, journal: Journal, engine: Engine, plan: Plan, sha: str
+) -> dict[str, StackEffects]:
+    program = await locate.find(directories.docker_host(config), config.converge.timeout)
+    repository = _repository(config)
+    git = Git(repository.root, config.state_dir / "askpass")
+    back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
+    provisioner = Provisioner(engine, tuple)
+    preview = Preview(repository, git, config.host, journal, program, provisioner=provisioner)
+    return await preview.look(plan.deploys, sha, back)
+
+
+async def _completed(
+    view: PlanView,
+    config: Config,
+    engine: Engine,
+    new: list[Stack],
+    files: tuple[Tree, Mapping[str, bytes]],
+) -> PlanView:
+    """With what the engine shows of ``new`` stacks: those of which something is there."""
+    tree, contents = files
+    left = {stack.name: await left_behind(stack, engine) for stack in _new(view.plan)}
+    view = replace(view, left={name: said for name, said in left.items() if said})
+    if not new:
+        return view
+    program = await locate.find(directories.docker_host(config), config.converge.timeout)
+    opened = await open_secrets(config, engine, new, contents)
+    effects, known = dict(view.effects), list[Stack]()
+    for stack in new:
+        if missing := [f.path for f in stack.environment if f.secret and f.path not in opened]:
+            unknown = f"whether it runs as declared: {missing[0]} cannot be decrypted here"
+            effects[stack.name] = StackEffects(unknown=unknown)
+        else:
+            known.append(stack)
+    adopter = Adopter(program, engine)
+    differences = await rehearse(
+        program, adopter, known, tree=tree, contents=contents, opened=opened
+    )
+    for name, why in differences.items():
+        if why is None:
+            untouched = (Effect(name=each.name) for each in effects[name].services)
+            effects[name] = StackEffects(tuple(untouched))
+    return replace(view, effects=effects, differences=differences)
+
+
+def _undeclared(container: Container, reason: str) -> dict[str, str]:
+    return {
+        "id": container.id,
+        "name": container.name,
+        "image": container.image,
+        "reason": reason,
+    }

@@ -1,0 +1,65 @@
+"""What happens to a service, in words: the same from ``plan`` and from ``diff``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.domain.reconcile.effects import Delta, Effect, StackEffects
+from agent.surface.cli.common import short
+
+MOST = 12
+"""Items of one list that are shown."""
+_DELTAS = ("environment", "ports", "volumes")
+
+
+def details(effects: StackEffects) -> list[str]:
+    """Everything about the services of one stack; what belongs to a service is indented by two."""
+    lines = [f"not known: {effects.unknown}"] if effects.unknown else []
+    if effects.other:
+        lines.append(f"other: {some(effects.other)}")
+    for effect in effects.services:
+        lines.append(_headline(effect))
+        lines += [f"  {what}: {said}" for what, said in _differences(effect)]
+    return lines
+
+
+def summary(effect: Effect) -> str:
+    """What is done to a service, and what of it differs, in few words."""
+    differs = [_image(effect)] if effect.image and all(effect.image) else []
+    differs += [key for key in _DELTAS if getattr(effect, key)]
+    differs += effect.other
+    differs += ["mounted files"] if effect.files and effect.action != "rebuild" else []
+    differs += [f"after {effect.follows}"] if effect.follows else []
+    act = f"leave {effect.name}" if effect.action == "none" else f"{effect.action} {effect.name}"
+    return f"{act} ({some(differs)})" if differs else act
+
+
+def some(items: Sequence[str]) -> str:
+    """The first of many, and how many more there are."""
+    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
+    return ", ".join(items[:MOST]) + more
+
+
+def _headline(effect: Effect) -> str:
+    if effect.action == "none":
+        why = f" (on_change: none): {effect.message}" if effect.message else ""
+        return f"leave {effect.name} as it is{why}"
+    return f"{effect.action} {effect.name}: {effect.message}"
+
+
+def _differences(effect: Effect) -> list[tuple[str, str]]:
+    """What differs, by name, and how."""
+    found = {"image": _image(effect)} if effect.image else {}
+    found |= {key: _delta(getattr(effect, key)) for key in _DELTAS}
+    found["other"] = some(effect.other)
+    found["built from" if effect.action == "rebuild" else "mounted files"] = some(effect.files)
+    return [(what, said) for what, said in found.items() if said]
+
+
+def _image(effect: Effect) -> str:
+    return " → ".join(map(short, effect.image or ()))
+
+
+def _delta(delta: Delta) -> str:
+    signs = (("+", delta.added), ("-", delta.removed), ("~", delta.changed))
+    return some([f"{sign}{item}" for sign, items in signs for item in items])
