@@ -241,7 +241,7 @@ def test_rewrite_keeps_the_style(before: str, after: str) -> None:
 )
 def test_a_spelling_that_cannot_be_changed_is_left(image: str) -> None:
     text = f"services:\n  a: {{image: other}}\n  b:\n    image: {image}\n"
-    with pytest.raises(PermanentError, match="nginx:1 is spelled") as caught:
+    with pytest.raises(PermanentError, match="the value is spelled") as caught:
         image_refs_yaml.rewrite(text.encode(), PATH, {"nginx:1": f"nginx:1@{DIGEST}"})
     assert caught.value.where == f"{PATH}:4"
 

@@ -19,7 +19,7 @@ from agent.domain.adopt import bind_paths, residual_secrets
 from agent.domain.adopt.running_project import Origin, Values
 from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
-from agent.domain.repository import dotenv, hooks, interpolation, yaml_edit
+from agent.domain.repository import compose_paths, dotenv, hooks, interpolation, yaml_edit
 from agent.domain.repository.layout import SECRET_SUFFIX, plaintext_path
 from agent.domain.sops.heuristics import looks_secret, with_credentials
 
@@ -60,7 +60,7 @@ class Converted:
 def env_files(content: bytes, name: str, directory: str) -> dict[str, bool]:
     """The files that ``env_file:`` names, by absolute path, and whether they are read raw."""
     document = documents.load(content, name)
-    return {place: raw for _, place, _, raw in _env_files(document, directory)}
+    return {place: mention.raw for mention, place in _env_files(document, directory)}
 
 
 def convert(origin: Origin) -> Converted:
@@ -127,10 +127,11 @@ class _Conversion:
     def _named_values(self) -> None:
         """The files that ``env_file:`` names: beside the Compose file, as a whole."""
         placed: dict[str, str] = {}
-        for at, place, required, raw in _env_files(self._document, self._o.directory):
+        for mention, place in _env_files(self._document, self._o.directory):
+            at = mention.at
             values = self._o.env_files.get(place)
             if values is None:
-                if required:
+                if mention.required:
                     raise self._document.error(at, f"{place} is not there")
                 continue
             if place not in placed:
@@ -140,7 +141,7 @@ class _Conversion:
                 continue
             hidden = posixpath.basename(plaintext_path(placed[place]))
             simple = all(_SIMPLE.fullmatch(value) for value in values.values.values())
-            if raw or (simple and not self._o.raw):
+            if mention.raw or (simple and not self._o.raw):
                 self._wanted[at] = hidden
             elif not self._o.raw:
                 raise self._document.error(
@@ -284,21 +285,14 @@ class _Conversion:
                 self._found.moved.append(key)
 
 
-def _env_files(document: Document, directory: str) -> Iterator[tuple[Path, str, bool, bool]]:
-    """Place in the document, absolute path, whether it is required, and whether it is read raw."""
+def _env_files(document: Document, directory: str) -> Iterator[tuple[compose_paths.Mention, str]]:
+    """Each that a service names, and its absolute path."""
     services = document.data.get("services") if isinstance(document.data, dict) else None
     for name, service in services.items() if isinstance(services, dict) else ():
-        found = service.get("env_file") if isinstance(service, dict) else None
-        at: Path = ("services", name, "env_file")
-        entries = enumerate(found) if isinstance(found, list) else [(None, found)]
-        for i, entry in entries:
-            here: Path = at if i is None else (*at, i)
-            if isinstance(entry, str):
-                yield here, posixpath.normpath(posixpath.join(directory, entry)), True, False
-            elif isinstance(entry, dict) and isinstance(entry.get("path"), str):
-                place = posixpath.normpath(posixpath.join(directory, entry["path"]))
-                raw = entry.get("format") == "raw"
-                yield (*here, "path"), place, entry.get("required") is not False, raw
+        if isinstance(service, dict):
+            for mention in compose_paths.of_service(service, ("services", name)):
+                if mention.kind is compose_paths.Kind.ENV_FILE:
+                    yield mention, posixpath.normpath(posixpath.join(directory, mention.name))
 
 
 def _interpolation_name(place: str) -> str:

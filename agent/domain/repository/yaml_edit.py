@@ -15,14 +15,18 @@ from agent.domain.errors import PermanentError
 
 _BEFORE = re.compile(r"(?:[&!]\S*\s+)*")
 """An anchor or a tag before the value."""
+_SPELLED = "the value is spelled in a way that cannot be changed here"
 _PLAIN = re.compile(r"[\w./][\w./@=-]*(?::[\w./@=-]+)*")
 
 
-def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
+def rewrite(
+    content: bytes, name: str, wanted: Mapping[Path, str], *, in_place: bool = False
+) -> bytes:
     """The file with the values at the paths in ``wanted`` replaced by other text.
 
     A value that begins with ``{`` or ``[`` is put there as YAML. What an alias or ``<<`` brings is
-    changed where it stands. Raises :class:`PermanentError` with ``name:line`` where that cannot be.
+    changed where it stands. ``in_place``: the quotes around a value stay as they are; the new one
+    needs none of its own. Raises :class:`PermanentError` with ``name:line`` where that cannot be.
     """
     text, root = documents.compose(content, name)
     spots: dict[tuple[int, int], str] = {}
@@ -31,7 +35,10 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
         if not isinstance(node, yaml.ScalarNode):
             raise PermanentError(f"{'.'.join(map(str, path))} cannot be changed here", where=name)
         where = f"{name}:{node.start_mark.line + 1}"
-        spot = _spot(text, node, where)
+        spot = _inner(text, node) if in_place else _outer(text, node)
+        if spot is None:
+            hint = "write it on one line, without escapes"
+            raise PermanentError(_SPELLED, where=where, hint=hint)
         if spots.setdefault(spot, value) != value:
             raise PermanentError(
                 "two services share this value and need different ones",
@@ -40,7 +47,7 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
             )
     for (start, end), value in sorted(spots.items(), reverse=True):
         plain = _PLAIN.fullmatch(value) and yaml.safe_load(value) == value
-        verbatim = plain or value.startswith(("{", "["))
+        verbatim = in_place or plain or value.startswith(("{", "["))
         text = text[:start] + (value if verbatim else json.dumps(value)) + text[end:]
     mark = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
     result = mark + text.encode()
@@ -48,7 +55,7 @@ def rewrite(content: bytes, name: str, wanted: Mapping[Path, str]) -> bytes:
     for path, value in wanted.items():
         found = documents.value(after.data, path)
         if found != (yaml.safe_load(value) if value.startswith(("{", "[")) else value):
-            raise after.error(path, "the value is spelled in a way that cannot be changed here")
+            raise after.error(path, _SPELLED)
     return result
 
 
@@ -87,8 +94,15 @@ def insert(content: bytes, name: str, path: Path, pair: str) -> bytes | None:
     return (text[:at] + pair + text[at:]).encode()
 
 
-def _spot(text: str, node: yaml.ScalarNode, where: str) -> tuple[int, int]:
-    """The characters of a value, from the first to behind the last."""
+def _inner(text: str, node: yaml.ScalarNode) -> tuple[int, int] | None:
+    """The characters between the quotes of a value, if they are the value itself."""
+    # From the right: a tag or an anchor may stand before it.
+    at = text.rfind(node.value, node.start_mark.index, node.end_mark.index)
+    return (at, at + len(node.value)) if at >= 0 else None
+
+
+def _outer(text: str, node: yaml.ScalarNode) -> tuple[int, int] | None:
+    """The characters of a value with its quotes, from the first to behind the last."""
     start, end = node.start_mark.index, node.end_mark.index
     start += len((_BEFORE.match(text, start, end) or [""])[0])
     raw = text[start:end]
@@ -96,8 +110,4 @@ def _spot(text: str, node: yaml.ScalarNode, where: str) -> tuple[int, int]:
         return start, start + raw.rindex(node.style) + 1
     if not node.style and raw.startswith(node.value) and node.value:
         return start, start + len(node.value)
-    raise PermanentError(
-        "the value is spelled in a way that cannot be changed here",
-        where=where,
-        hint="write it on one line",
-    )
+    return None
