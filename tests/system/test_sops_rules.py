@@ -57,7 +57,7 @@ def test_the_rule_of_a_file_says_what_in_it_may_stand_in_the_clear(
         values, metadata = re.split(r"(?=\n\s*\"?\[?sops)", sealed, maxsplit=1)
         in_clear = not _VALUE.search(values)
         assert in_clear is (pattern == "^nothing$"), rule
-        assert (encryption_faults.fault(sealed.encode(), name) is not None) is in_clear, rule
+        assert (encryption_faults.examine(sealed.encode(), name)[1] is not None) is in_clear, rule
         changed = _VALUE.sub("hunter2", values, count=1) + metadata
         spoilt = sops_file.read(changed.encode(), name)
         assert spoilt is not None

@@ -17,7 +17,7 @@ INI = "[s]\na = ENC[x]\n[sops]\nmac = m\n"
 
 
 def _fault(content: str, path: str) -> str | None:
-    err = encryption_faults.fault(content.encode(), path)
+    _, err = encryption_faults.examine(content.encode(), path)
     return None if err is None else str(err)
 
 

@@ -46,7 +46,7 @@ async def seal(
             where=path,
             hint=None if recipients else by_rules,
         )
-    if fault := encryption_faults.fault(result.out, path):
+    if fault := encryption_faults.examine(result.out, path)[1]:
         raise PermanentError(fault.message, where=path, hint=by_rules)
     return result.out
 

@@ -13,7 +13,6 @@ from agent.domain.recipients.access import PERSONS_PATH, Repository, host_key_pa
 from agent.domain.repository import encryption_faults
 from agent.domain.repository.secret_files import is_secret
 from agent.domain.repository.tree import YAML_SUFFIXES
-from agent.domain.sops import metadata
 
 _READ = (*YAML_SUFFIXES, "age.pub")
 
@@ -89,8 +88,7 @@ class Recipients:
 
     def _custody(self, path: str, content: bytes) -> Custody:
         try:
-            fault = encryption_faults.fault(content, path)
-            file = metadata.read(content, path)
+            file, fault = encryption_faults.examine(content, path)
         except CommitdError as err:
             return Custody(path, problem=err)
         if fault or file is None:

@@ -20,6 +20,7 @@ from agent.control.review.offline_resolve import Place, alike
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Finding, Level
+from agent.domain.repository import encryption_faults
 from agent.domain.repository.desired import Stack
 from agent.domain.review.checks import patch, refused
 from agent.domain.review.checks.patch import Patch
@@ -114,9 +115,10 @@ def _damaged(census: Census, stack: Stack) -> list[Finding]:
     found: list[Finding] = []
     for file in stack.environment:
         content = census.contents.get(file.path, b"")
-        if file.secret and b"\nsops_mac=" in content:
-            try:
+        try:
+            if file.secret and encryption_faults.examine(content, file.path)[0]:
                 placeholders.values(content, file.path)
-            except PermanentError as err:
-                found.append(Finding(Level.ERROR, "env-file", file.path, err.message, err.hint))
+        except PermanentError as err:
+            where = err.where or file.path
+            found.append(Finding(Level.ERROR, "env-file", where, err.message, err.hint))
     return found

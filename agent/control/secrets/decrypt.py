@@ -324,7 +324,7 @@ def _no_secrets(contents: Mapping[str, bytes]) -> dict[str, Opened]:
     found: dict[str, Opened] = {}
     for path, content in contents.items():
         with suppress(PermanentError):  # SOPS may be able to read what this cannot
-            if fault := encryption_faults.fault(content, path):
+            if fault := encryption_faults.examine(content, path)[1]:
                 found[path] = fault
     return found
 

@@ -65,10 +65,9 @@ def _host_keys(repository: Repository) -> Iterator[Finding]:
 def _secret(repository: Repository, path: str) -> Iterator[Finding]:
     content = repository.files[path]
     try:
-        fault = encryption_faults.fault(content, path)
-        file = metadata.read(content, path)
+        file, fault = encryption_faults.examine(content, path)
     except PermanentError as err:
-        fault, file = err, None
+        file, fault = None, err
     if fault:
         yield Finding(Level.ERROR, PLAIN_RULE, fault.where or path, fault.message, fault.hint)
     if file is None or (fault and not file.unprotected):

@@ -1,7 +1,8 @@
-"""Why a file that is called secret is none: not encrypted, or not as its name says.
+"""Whether a file that is called secret is encrypted as its name says, and if not, why.
 
-What SOPS says of such a file depends on the format that it takes it for, and to encrypt it once
-more is often the wrong remedy. So this is asked before SOPS, and by ``commitd check`` without it.
+Everybody who asks that asks here: the layout, ``commitd check``, ``commitd secrets`` and the host
+before it runs SOPS. What SOPS says of such a file depends on the format that it takes it for, and
+to encrypt it once more is often the wrong remedy.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ _PUSHED = "what has been pushed in the clear must be changed"
 _ENDED_BY_CR = re.compile(rb"^sops_lastmodified=[^\n]*\r$", re.MULTILINE)
 _NAMES = {"dotenv": "x.secret.env", "yaml": "x.secret.yaml", "json": "x.secret.json",
           "ini": "x.secret.ini"}  # fmt: skip
-"""Files by the names that :func:`sops_file.read` tells them apart by."""
+"""Files by the names that :func:`metadata.read` tells them apart by."""
 
 
-def fault(content: bytes, path: str) -> PermanentError | None:
-    """Why nobody can use the file as a secret, or None.
+def examine(content: bytes, path: str) -> tuple[Sealed | None, PermanentError | None]:
+    """What the file tells if it is encrypted, and why nobody can use it as a secret, if so.
 
     A single value in the clear is none of these faults; SOPS refuses it, or it is meant. Raises
-    :class:`PermanentError` for a file that is not of its kind, as :func:`sops_file.read` does.
+    :class:`PermanentError` for a file that is not of its kind.
     """
     if lfs.is_pointer(content):
-        return PermanentError(lfs.MESSAGE, where=path, hint=lfs.HINT)
+        return None, PermanentError(lfs.MESSAGE, where=path, hint=lfs.HINT)
     file = metadata.read(content, path)
+    return file, _fault(file, content, path)
+
+
+def _fault(file: Sealed | None, content: bytes, path: str) -> PermanentError | None:
     kind = sops_type(path)
     if file is not None and file.unprotected:
         return _unprotected(path, file.unprotected)

@@ -25,7 +25,7 @@ def faults(files: Snapshot, path: str) -> list[Fault]:
     secret = path.endswith(SECRET_SUFFIX)
     try:
         content = files.content(path)
-        fault = encryption_faults.fault(content, path) if secret else None
+        fault = encryption_faults.examine(content, path)[1] if secret else None
         found = metadata.pairs(content, path) if secret else dotenv.keys(content.decode())
     except UnicodeDecodeError:
         return [Fault("the file is not UTF-8", path, "save it as UTF-8", "env-file")]

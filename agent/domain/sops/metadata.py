@@ -2,9 +2,6 @@
 
 The kinds are told apart by name, as SOPS does: ``.env`` is dotenv, then YAML, JSON and INI, and
 anything else is a binary file, which SOPS stores as JSON. No message holds a value.
-
-Everybody who asks whether a file is encrypted asks here: ``commitd check``, ``commitd secrets`` and
-the host itself.
 """
 
 from __future__ import annotations
