@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,9 @@ _SCP_URL = re.compile(
 _PINNED = re.compile(r"[^@\s]+:[^@:/\s]+@sha256:[0-9a-f]{64}")
 _AGE_KEY = re.compile(r"/.*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_Problem = tuple[documents.Path, str, str | None]
+"""Where in the file, what is wrong, and a hint."""
 
 
 class Seconds(float):
@@ -236,61 +240,66 @@ def _keys_at(path: documents.Path) -> tuple[str, ...]:
 
 def _check(config: Config, document: documents.Document) -> None:
     """What types cannot say."""
+    if problem := next(_problems(config), None):
+        path, message, hint = problem
+        raise ConfigError(message, where=f"{document.name}:{document.line(path)}", hint=hint)
 
-    def wrong(path: documents.Path, message: str, hint: str | None = None) -> ConfigError:
-        return ConfigError(message, where=f"{document.name}:{document.line(path)}", hint=hint)
 
+def _problems(config: Config) -> Iterator[_Problem]:
     if not is_host_name(config.host):
-        raise wrong(("host",), f"{config.host!r} cannot be the name of a host")
+        yield ("host",), f"{config.host!r} cannot be the name of a host", None
     if not _BRANCH.fullmatch(config.branch) or ".." in config.branch or "//" in config.branch:
-        raise wrong(("branch",), f"{config.branch!r} cannot be the name of a branch")
-    if not config.remotes:
-        raise wrong(("remotes",), "no remote is configured", "name at least one")
-    names = set()
-    for i, remote in enumerate(config.remotes):
-        if not _REMOTE_NAME.fullmatch(remote.name) or remote.name in names:
-            raise wrong(
-                ("remotes", i, "name"),
-                f"{remote.name!r} cannot be the name of this remote",
-                "use a different short lower-case word for each",
-            )
-        names.add(remote.name)
-        if problem := _url_problem(remote):
-            raise wrong(("remotes", i, "url"), problem[0], problem[1])
-        if remote.poll < 1:
-            raise wrong(("remotes", i, "poll"), "poll must be at least 1s")
-    if config.converge.parallel < 1:
-        raise wrong(("converge", "parallel"), "parallel must be at least 1")
-    if config.converge.timeout < 1:
-        raise wrong(("converge", "timeout"), "timeout must be at least 1s")
-    if config.undeclared.per_minute < 1:
-        raise wrong(("undeclared", "per_minute"), "per_minute must be at least 1")
-    if config.resync < 1:
-        raise wrong(("resync",), "resync must be at least 1s")
-    if config.stale_after < 1:
-        raise wrong(("stale_after",), "stale_after must be at least 1s")
+        yield ("branch",), f"{config.branch!r} cannot be the name of a branch", None
+    yield from _remote_problems(config.remotes)
+    for path, value, unit in (
+        (("converge", "parallel"), config.converge.parallel, ""),
+        (("converge", "timeout"), config.converge.timeout, "s"),
+        (("undeclared", "per_minute"), config.undeclared.per_minute, ""),
+        (("resync",), config.resync, "s"),
+        (("stale_after",), config.stale_after, "s"),
+    ):
+        if value < 1:
+            yield path, f"{path[-1]} must be at least 1{unit}", None
     if config.secrets:
-        _check_sops(config.secrets.sops, wrong)
-        if not _AGE_KEY.fullmatch(config.secrets.age_key):
-            raise wrong(
-                ("secrets", "age_key"),
-                f"{config.secrets.age_key!r} is neither an absolute path nor a credential",
-                "write /etc/commitd/age.key or credential:age.key",
-            )
+        yield from _secret_problems(config.secrets)
     socket = config.docker.socket
     if socket is not None and not socket.startswith("unix:///"):
-        raise wrong(
-            ("docker", "socket"),
-            f"{socket!r} is not a local socket",
-            "write unix:///run/docker.sock",
-        )
+        message = f"{socket!r} is not a local socket"
+        yield ("docker", "socket"), message, "write unix:///run/docker.sock"
     signatures = config.signatures
     if signatures.require != "none" and not (signatures.allowed_signers or signatures.gpg_keyring):
-        raise wrong(
-            ("signatures",),
-            "signatures are required but no key is trusted",
-            "set allowed_signers or gpg_keyring",
-        )
+        message = "signatures are required but no key is trusted"
+        yield ("signatures",), message, "set allowed_signers or gpg_keyring"
+
+
+def _remote_problems(remotes: Sequence[Remote]) -> Iterator[_Problem]:
+    if not remotes:
+        yield ("remotes",), "no remote is configured", "name at least one"
+    names = set()
+    for i, remote in enumerate(remotes):
+        if not _REMOTE_NAME.fullmatch(remote.name) or remote.name in names:
+            message = f"{remote.name!r} cannot be the name of this remote"
+            yield ("remotes", i, "name"), message, "use a different short lower-case word for each"
+        names.add(remote.name)
+        if problem := _url_problem(remote):
+            yield ("remotes", i, "url"), *problem
+        if remote.poll < 1:
+            yield ("remotes", i, "poll"), "poll must be at least 1s", None
+
+
+def _secret_problems(secrets: Secrets) -> Iterator[_Problem]:
+    sops, path = secrets.sops, ("secrets", "sops")
+    if (sops.image is None) == (sops.binary is None):
+        hint = "image: NAME:TAG@sha256:… or binary: PATH"
+        yield path, "say either image or binary", hint
+    if sops.image is not None and not _PINNED.fullmatch(sops.image):
+        yield (*path, "image"), "the image is not pinned", "write NAME:TAG@sha256:DIGEST"
+    if sops.binary is not None and not _SHA256.fullmatch(sops.sha256 or ""):
+        yield (*path, "binary"), "the binary is not pinned", "add sha256: of the file"
+    if not _AGE_KEY.fullmatch(secrets.age_key):
+        message = f"{secrets.age_key!r} is neither an absolute path nor a credential"
+        hint = "write /etc/commitd/age.key or credential:age.key"
+        yield ("secrets", "age_key"), message, hint
 
 
 def _url_problem(remote: Remote) -> tuple[str, str | None] | None:
@@ -301,38 +310,23 @@ def _url_problem(remote: Remote) -> tuple[str, str | None] | None:
         return f"{url!r} is not a url of a repository", _KINDS
     if any(c.isspace() or ord(c) < 33 for c in url):  # noqa: PLR2004  control characters
         return "the url holds white space", None
+    ssh = None if remote.ssh_key and remote.known_hosts else _SSH_NEEDS
     if _SCP_URL.fullmatch(url):
-        return None if remote.ssh_key and remote.known_hosts else _SSH_NEEDS
+        return ssh
     if parts.password or (parts.username and parts.scheme != "ssh"):
         return "the url holds a credential", "use username: and token_file:"
     if parts.scheme == "file":
-        return (
-            None if parts.path.startswith("/") else ("a file:// url needs an absolute path", None)
-        )
+        local = parts.path.startswith("/")
+        return None if local else ("a file:// url needs an absolute path", None)
     if not parts.hostname or parts.hostname.startswith("-"):
         return f"{url!r} is not a url of a repository", _KINDS
-    if parts.scheme == "ssh":
-        return None if remote.ssh_key and remote.known_hosts else _SSH_NEEDS
-    if parts.scheme == "https":
-        return None
-    if parts.scheme == "http":
-        if remote.plain_http:
-            return None
-        return "plain http:// lets anyone on the way change what runs here", (
-            "use https://, or say plain_http: true"
-        )
-    return f"{parts.scheme or url!r} is not supported", _KINDS
+    known = {"ssh": ssh, "https": None, "http": None if remote.plain_http else _HTTP_NEEDS}
+    return known.get(parts.scheme, (f"{parts.scheme or url!r} is not supported", _KINDS))
 
 
 _KINDS = "ssh://, git@host:path, https:// or file://"
 _SSH_NEEDS = ("an ssh remote needs ssh_key and known_hosts", "name both files")
-
-
-def _check_sops(sops: Sops, wrong: Any) -> None:
-    path = ("secrets", "sops")
-    if (sops.image is None) == (sops.binary is None):
-        raise wrong(path, "say either image or binary", "image: NAME:TAG@sha256:… or binary: PATH")
-    if sops.image is not None and not _PINNED.fullmatch(sops.image):
-        raise wrong((*path, "image"), "the image is not pinned", "write NAME:TAG@sha256:DIGEST")
-    if sops.binary is not None and not _SHA256.fullmatch(sops.sha256 or ""):
-        raise wrong((*path, "binary"), "the binary is not pinned", "add sha256: of the file")
+_HTTP_NEEDS = (
+    "plain http:// lets anyone on the way change what runs here",
+    "use https://, or say plain_http: true",
+)

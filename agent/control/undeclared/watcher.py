@@ -1,4 +1,4 @@
-"""Keeping an ear on the engine: rogue containers at once, everything else as a hint to look."""
+"""Watch the engine's events: evict undeclared containers at once, wake a cycle for the rest."""
 
 from __future__ import annotations
 
@@ -86,23 +86,23 @@ class Watcher:
         if event.action in {"start", "destroy"}:
             stopped.discard(event.id)
         if event.action == "start":
-            if not self._shield.ready:
-                # The first cycle may have listed the containers before this one was there.
-                self._wake(f"{event.name}: started before the first look was done")
-                return
-            if not self._evictor.suspects(event.container()):
-                if event.id in self._observer.owners:
-                    self._wake(f"{event.name}: started, and others share its namespaces")
-                return
-            if event.id in self._pending:
-                return
-            if len(self._pending) >= _MOST_PENDING:
-                self._wake("more starts than can be looked at one by one")
-                return
-            self._pending.add(event.id)
-            group.start_soon(self._evict, event.id)
+            self._started(event, group)
         elif not self._evictor.suspects(event.container()):
             self._wake(f"{event.name}: {event.action}")
+
+    def _started(self, event: Event, group: TaskGroup) -> None:
+        if not self._shield.ready:
+            # The first cycle may have listed the containers before this one was there.
+            self._wake(f"{event.name}: started before the first look was done")
+        elif not self._evictor.suspects(event.container()):
+            if event.id in self._observer.owners:
+                self._wake(f"{event.name}: started, and others share its namespaces")
+        elif event.id not in self._pending:
+            if len(self._pending) >= _MOST_PENDING:
+                self._wake("more starts than can be looked at one by one")
+            else:
+                self._pending.add(event.id)
+                group.start_soon(self._evict, event.id)
 
     async def _evict(self, container_id: str) -> None:
         try:

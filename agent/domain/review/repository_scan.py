@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.domain import documents
@@ -101,32 +101,31 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         try:
             seen = layout.survey(own, revision, host)
         except PermanentError as err:
-            found.append(
-                Finding(Level.ERROR, "layout", err.where or f"host/{host}", err.message, err.hint)
-            )
+            where = err.where or f"host/{host}"
+            found.append(Finding(Level.ERROR, "layout", where, err.message, err.hint))
         else:
             hosts[host], faulty[host] = seen.desired, seen.faulty
             found += _findings(seen.faults)
     files = Snapshot(tree, contents)
     used = {name for state in hosts.values() for name in state.names}
-    every_list = len(hosts) == len(layout.hosts(tree))
-    meant = _meant(files, layout.stacks(tree))
-    unused: list[Stack] = []
-    broken: list[Stack] = []
-    for name in layout.stacks(tree):
-        if name in used:
-            continue
-        if not _STACK_NAME.fullmatch(name):
-            found.append(_no_name(name))
-            continue
-        if every_list and name not in meant:  # else nobody knows that
-            found.append(_unused(name))
-        stack, faults = layout.alone(files, name)
+    left = [name for name in layout.stacks(tree) if name not in used]
+    found += _unlisted(left, files, every_list=len(hosts) == len(layout.hosts(tree)))
+    alone = [layout.alone(files, name) for name in left if _STACK_NAME.fullmatch(name)]
+    for _, faults in alone:
         found += _findings(faults)
-        if stack:
-            (broken if faults else unused).append(stack)
-    faulty[NOWHERE] = tuple(broken)
-    return Census(files, contents, hosts, tuple(unused), tuple(dict.fromkeys(found)), faulty)
+    unused = tuple(stack for stack, faults in alone if stack and not faults)
+    faulty[NOWHERE] = tuple(stack for stack, faults in alone if stack and faults)
+    return Census(files, contents, hosts, unused, tuple(dict.fromkeys(found)), faulty)
+
+
+def _unlisted(names: list[str], files: Snapshot, *, every_list: bool) -> Iterator[Finding]:
+    """What is wrong with stacks only because no host lists them; not ``every_list`` is known."""
+    meant = _meant(files, layout.stacks(files.tree))
+    for name in names:
+        if not _STACK_NAME.fullmatch(name):
+            yield _no_name(name)
+        elif every_list and name not in meant:
+            yield _unused(name)
 
 
 def _findings(faults: Iterable[Fault]) -> list[Finding]:

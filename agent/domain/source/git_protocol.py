@@ -43,6 +43,7 @@ _HEADS = b"refs/heads/"
 _SERVICE = b"# service=git-upload-pack"
 _NOTHING = b"capabilities^{}"
 _PEELED = b"^{}"
+_FORMAT = b"object-format="
 
 
 class BadAnswerError(UnreachableError):
@@ -259,17 +260,15 @@ def _version_0(branch: str, packet: Packet) -> Script[RefAnswer]:
     if isinstance(packet, int) or b"\0" not in packet:
         raise _malformed("its beginning")
     line, _, capabilities = packet.partition(b"\0")
-    object_format = "sha1"
-    for word in capabilities.split(b" "):
-        if word.startswith(b"object-format="):
-            object_format = _object_format(word.removeprefix(b"object-format="))
+    said = [word for word in capabilities.split(b" ") if word.startswith(_FORMAT)]
+    object_format = _object_format(said[-1].removeprefix(_FORMAT)) if said else "sha1"
     refs = _Refs(branch, object_format)
     oid, _, name = line.partition(b" ")
     empty = name == _NOTHING
-    if empty and (not _OID[object_format].fullmatch(oid) or oid.strip(b"0")):
-        raise _malformed("an object name")
     if not empty:
         refs.add(oid, name)
+    elif not _OID[object_format].fullmatch(oid) or oid.strip(b"0"):
+        raise _malformed("an object name")
     shallow = False
     while (packet := (yield b"")) != _FLUSH:
         if isinstance(packet, int):

@@ -21,7 +21,7 @@ from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
     from agent.adapters.clone.running_projects import Project
-    from agent.control.adopt.adopt import Result
+    from agent.control.adopt.adopt import Result, Taken
     from agent.control.adopt.adopted_secrets import Sealing
 
 _REFUSED, _WAITS = 1, 3
@@ -190,23 +190,27 @@ def _as_data(directory: Path, name: str, result: Result) -> dict[str, Any]:
     }
 
 
+def _show_taken(taken: Taken) -> None:
+    if taken.refused:
+        _tell(f"{taken.name}: cannot be adopted: {taken.refused}")
+        return
+    if taken.changes:
+        _tell(f"{taken.name}: written; its first deploy changes what runs: {taken.changes}")
+    else:
+        _tell(f"{taken.name}: adopted; it already runs: nothing is recreated")
+    _tell(f"    wrote {', '.join(taken.files)}")
+    for before, after in taken.pinned.items():
+        _tell(f"    pinned {before} → {common.short(after)}")
+    if taken.secret:
+        state = "still to be encrypted" if taken.plain else "encrypted"
+        _tell(f"    secret, {state}: {', '.join(taken.secret)}")
+    for note in taken.notes:
+        _tell(f"    look at {note}")
+
+
 def _show(directory: Path, name: str, result: Result) -> None:
     for each in result.taken:
-        if each.refused:
-            _tell(f"{each.name}: cannot be adopted: {each.refused}")
-            continue
-        if each.changes:
-            _tell(f"{each.name}: written; its first deploy changes what runs: {each.changes}")
-        else:
-            _tell(f"{each.name}: adopted; it already runs: nothing is recreated")
-        _tell(f"    wrote {', '.join(each.files)}")
-        for before, after in each.pinned.items():
-            _tell(f"    pinned {before} → {common.short(after)}")
-        if each.secret:
-            state = "still to be encrypted" if each.plain else "encrypted"
-            _tell(f"    secret, {state}: {', '.join(each.secret)}")
-        for note in each.notes:
-            _tell(f"    look at {note}")
+        _show_taken(each)
     for container in result.loose:
         _tell(f"{container.name} ({container.image}): of no project; add a stack by hand")
     if result.managed:
