@@ -262,19 +262,14 @@ class _Walk:
 
     def _note(self, document: Document, mention: Mention, base: str) -> str | None:
         """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
-        kind, name = mention.kind, mention.name
-        place = (document, mention, base)
-        if len(self.faults) >= ENOUGH or (kind is Kind.BUILD and name.startswith(_NO_CONTEXT)):
+        kind, place = mention.kind, (document, mention, base)
+        known, variable = compose_paths.literal(mention.name)
+        context_elsewhere = kind is Kind.BUILD and mention.name.startswith(_NO_CONTEXT)
+        if len(self.faults) >= ENOUGH or context_elsewhere:
             return None
-        if kind in {*_COMPOSE, Kind.BUILD} and _REMOTE.match(name):
-            hint = "commit the file and name it by its path"
-            self._refuse(place, f"{_shown(name)} is not in this repository", hint)
-            return None
-        known, variable = compose_paths.literal(name)
-        if known.startswith(("/", "~")):
-            if kind is not Kind.BIND and not (kind is Kind.ENV_FILE and known == "/dev/null"):
-                hint = "commit the file and name it by a relative path"
-                self._refuse(place, f"{_shown(name)} is a path of the host", hint)
+        if fault := _outside(kind, mention.name, known):
+            self._refuse(place, *fault)
+        if fault or known.startswith(("/", "~")):
             return None
         if variable:
             # What follows is known to Compose alone. All that it can be there, short of a value
@@ -287,17 +282,22 @@ class _Walk:
             hint = "keep the file in the repository"
             if kind is Kind.BIND:
                 hint = "name data of the host by its absolute path"
-            self._refuse(place, f"{_shown(name)} leaves the repository", hint)
+            self._refuse(place, f"{_shown(mention.name)} leaves the repository", hint)
             return None
-        path = "" if path == "." else path
-        if kind is not Kind.DIRECTORY:
+        return self._read(place, "" if path == "." else path, variable=variable)
+
+    def _read(self, place: _Place, path: str, *, variable: bool) -> str | None:
+        """``path``, which ``place`` names, or begins to name with a variable; None if unusable."""
+        document, mention, base = place
+        if mention.kind is not Kind.DIRECTORY:
             self.named.add(path)
         if variable:
-            if kind in {*_FILES_ONLY, Kind.DIRECTORY}:
+            if mention.kind in {*_FILES_ONLY, Kind.DIRECTORY}:
                 where = f"{document.name}:{document.line(mention.at)}"
-                self.variables.append(Variable(kind, name, base, path, where, mention.at))
+                found = Variable(mention.kind, mention.name, base, path, where, mention.at)
+                self.variables.append(found)
             return None
-        if kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
+        if mention.kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
             self.env_files.add(path)
             if mention.raw:
                 self.raw.add(path)
@@ -338,6 +338,21 @@ class _Walk:
         self.refused.append(Refused(document.name, mention, base))
         where = f"{document.name}:{document.line(mention.at)}"
         self.faults.append(Fault(f"{mention.kind}: {message}", where, hint, "paths"))
+
+
+def _outside(kind: Kind, name: str, known: str) -> tuple[str, str] | None:
+    """What is wrong with a name that leads elsewhere by itself, and a hint.
+
+    ``known`` is its beginning, up to the first variable.
+    """
+    if kind in {*_COMPOSE, Kind.BUILD} and _REMOTE.match(name):
+        hint = "commit the file and name it by its path"
+        return f"{_shown(name)} is not in this repository", hint
+    allowed = kind is Kind.BIND or (kind is Kind.ENV_FILE and known == "/dev/null")
+    if known.startswith(("/", "~")) and not allowed:
+        hint = "commit the file and name it by a relative path"
+        return f"{_shown(name)} is a path of the host", hint
+    return None
 
 
 def _shown(name: str) -> str:
