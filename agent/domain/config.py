@@ -6,7 +6,6 @@ Durations are in seconds once parsed.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.domain import documents
-from agent.domain.errors import ConfigError, PermanentError
+from agent.domain.errors import ConfigError, PermanentError, did_you_mean
 
 DEFAULT_STATE_DIR = Path("/var/lib/commitd")
 DEFAULT_PATH = Path("/etc/commitd/config.yaml")
@@ -206,9 +205,8 @@ def _explain(message: str, document: documents.Document) -> ConfigError:
     if unknown := _UNKNOWN.fullmatch(what):
         key = unknown["key"]
         known = _keys_at(path)
-        near = difflib.get_close_matches(key, known, 1)
         what = f"unknown key {key!r}"
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+        hint = did_you_mean(key, known, f"known keys: {', '.join(sorted(known))}")
         path = (*path, key)
     elif path:
         value = documents.value(document.data, path)

@@ -17,6 +17,9 @@ None of them ever carries the output of a tool that has seen a secret.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class CommitdError(Exception):
     """Root of all errors that the agent raises on purpose."""
@@ -66,3 +69,9 @@ class CancelledError(CommitdError):
 
 class SupersededError(CancelledError):
     """A newer commit takes its place."""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """A hint on a mistyped ``word``: the nearest of ``known``, or what stands in for it."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else otherwise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from agent.domain import documents
 from agent.domain.adopt import convert
 from agent.domain.adopt.convert import Converted
 from agent.domain.container import Container
-from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.errors import CommitdError, ConfigError, did_you_mean
 from agent.domain.recipients import rules as sops_rules
 from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState
@@ -114,8 +113,7 @@ class Takeover:
         known = [project.name for project in projects]
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else "docker compose ls lists them"
+                hint = did_you_mean(name, known, "docker compose ls lists them")
                 raise ConfigError(f"no project {name!r} runs here", hint=hint)
         managed = [p.name for p in projects if await anyio.to_thread.run_sync(self._managed, p)]
         asked = [p for p in projects if (p.name in names if names else p.name not in managed)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.tasks import task_group
-from agent.domain.errors import CommitdError, ConfigError, PermanentError
+from agent.domain.errors import CommitdError, ConfigError, PermanentError, did_you_mean
 from agent.domain.repository import image_reference as images
 from agent.domain.repository import image_refs_yaml
 from agent.domain.repository.image_reference import Reference
@@ -54,11 +53,10 @@ def survey(clone: Clone, stacks: Sequence[str]) -> Survey:
     known = clone.stacks()
     for stack in stacks:
         if stack not in known:
-            near = difflib.get_close_matches(stack, known, 1)
             raise ConfigError(
                 f"there is no stack {stack!r}",
                 where=f"stacks/{stack}",
-                hint=f"did you mean {near[0]!r}?" if near else "ls stacks lists them",
+                hint=did_you_mean(stack, known, "ls stacks lists them"),
             )
     result = Survey()
     pending: list[Mention] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import to_the_end
 from agent.control.undeclared.quarantine import hand_back
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import CommitdError, PermanentError, did_you_mean
 from agent.domain.outcome import Action, Cause, EvictionAction, Status
 
 
@@ -71,10 +70,10 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
     records = await anyio.to_thread.run_sync(journal.find_evicted, word) if word else []
     if not records:
         kept = await anyio.to_thread.run_sync(journal.kept)
-        near = difflib.get_close_matches(word, {record.name for record in kept}, 1)
+        names = {record.name for record in kept}
         raise PermanentError(
             f"no container {word!r} was ended here",
-            hint=f"did you mean {near[0]!r}?" if near else "commitd status lists them",
+            hint=did_you_mean(word, names, "commitd status lists them"),
         )
     found = [
         (record, from_inspect(raw))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent.domain import documents
-from agent.domain.errors import PermanentError
+from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 
 _KEYS = ("allow", "build", "pins", "recipients")
@@ -127,7 +126,7 @@ def _rule(document: documents.Document, rule: object, at: documents.Path) -> All
     preset = rule["preset"]
     if preset not in PRESETS:
         raise document.error(
-            (*at, "preset"), f"there is no preset {preset!r}", _nearest(preset, PRESETS)
+            (*at, "preset"), f"there is no preset {preset!r}", nearest(preset, PRESETS)
         )
     if len(rule) > 1:
         raise document.error(at, "a preset stands alone in its rule", "make two rules of it")
@@ -145,9 +144,9 @@ def _label(text: str | None) -> tuple[str, str] | None:
 def _unknown(
     document: documents.Document, key: str, at: documents.Path, known: Collection[str]
 ) -> PermanentError:
-    return document.error((*at, key), f"unknown key {key!r}", _nearest(key, known))
+    return document.error((*at, key), f"unknown key {key!r}", nearest(key, known))
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+def nearest(word: str, known: Collection[str]) -> str:
+    """A hint on a mistyped word of the settings."""
+    return did_you_mean(word, known, f"there are {', '.join(sorted(known))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import posixpath
 import re
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.domain import documents
-from agent.domain.errors import PermanentError
+from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.finding import Fault
 from agent.domain.repository import (
     env_files,
@@ -189,15 +188,11 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
     path = _list_path(host)
     tree = files.tree
     if path not in tree:
-        hosts = sorted(
-            {p.split("/")[1] for p in tree if p.startswith("host/") and p.count("/") > 1}
-        )
-        if host not in hosts:
-            near = difflib.get_close_matches(host, hosts, 1)
+        if host not in (known := hosts(tree)):
             raise PermanentError(
                 f"the repository has no host {host!r}",
                 where=f"host/{host}",
-                hint=f"did you mean {near[0]!r}?" if near else f"add {path}",
+                hint=did_you_mean(host, known, f"add {path}"),
             )
         raise PermanentError(
             "the list of stacks is missing", where=path, hint="an empty list is []"
@@ -346,6 +341,5 @@ def _directories(tree: Tree, place: str) -> list[str]:
 
 
 def _no_directory(name: str, where: str, tree: Tree) -> Fault:
-    near = difflib.get_close_matches(name, _directories(tree, "stacks"), 1)
-    hint = f"did you mean {near[0]!r}?" if near else "add it, or take the name off the list"
+    hint = did_you_mean(name, stacks(tree), "add it, or take the name off the list")
     return Fault(f"the stack {name!r} has no directory stacks/{name}", where, hint)

@@ -8,14 +8,13 @@ text before links are followed.
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 from typing import Any
 
 from agent.domain import documents
 from agent.domain.documents import Document, Path
-from agent.domain.errors import PermanentError
+from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.finding import Fault
 from agent.domain.repository import (
     compose_paths,
@@ -320,10 +319,10 @@ class _Walk:
         said = _shown(mention.name)
         if real is None and mention.required:
             near = [p.rpartition("/")[2] for p in self._snapshot.below(place)[:1000]]
-            close = difflib.get_close_matches(last, near, 1)
-            hint = f"did you mean {close[0]!r}?" if close else "commit it, or take the name out"
-            if not close and mention.kind is Kind.ENV_FILE:
+            hint = "commit it, or take the name out"
+            if mention.kind is Kind.ENV_FILE:
                 hint = "commit it, or write {path: …, required: false}"
+            hint = did_you_mean(last, near, hint)
             self._refuse(by, f"there is no {said} in the repository", hint)
         elif real is not None and real not in self._snapshot.tree and mention.kind in _FILES_ONLY:
             self._refuse(by, f"{said} is a directory", "name a file in it")

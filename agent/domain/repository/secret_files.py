@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -10,7 +9,7 @@ from dataclasses import replace
 import yaml
 
 from agent.domain import documents
-from agent.domain.errors import PermanentError
+from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.finding import Fault
 from agent.domain.repository import dotenv, stack_settings
 from agent.domain.repository.desired import Stack
@@ -63,10 +62,9 @@ def with_secrets(
     secrets = [p.removeprefix(own) for p in (*values, *found) if p.startswith(own) and is_secret(p)]
     for name in stack.settings.secret_owner:
         if name != stack_settings.ALL and name not in secrets:
-            near = difflib.get_close_matches(name, secrets, 1)
             line = files.document(stack.compose).line((stack_settings.KEY, "secret_owner", name))
             message = f"secret_owner: the stack has no secret {name!r}"
-            hint = f"did you mean {near[0]!r}?" if near else "name it relative to the Compose file"
+            hint = did_you_mean(name, secrets, "name it relative to the Compose file")
             faults.append(Fault(message, f"{stack.compose}:{line}", hint, "settings"))
     return replace(stack, sealed=tuple(found.items())), faults
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from agent.domain import config, documents
 from agent.domain.errors import PermanentError
+from agent.domain.repository.fleet_policy import nearest
 
 KEY = "x-commitd"
 HEALTH_TIMEOUT_S = 120.0
@@ -71,7 +71,7 @@ def survey(
         hint = f"known keys: {', '.join(_KEYS)}"
         return Settings(), [document.error(at, f"{KEY} must be a mapping", hint)]
     errors = [
-        document.error((*at, key), f"unknown key {key!r}", _nearest(str(key), _KEYS))
+        document.error((*at, key), f"unknown key {key!r}", nearest(str(key), _KEYS))
         for key in data
         if key not in _KEYS
     ]
@@ -129,7 +129,7 @@ def _on_change(
     result: dict[str, str] = {}
     for service, reaction in found.items():
         if services and service not in services:
-            hint = _nearest(str(service), services)
+            hint = nearest(str(service), services)
             errors.append(document.error((*at, service), f"there is no service {service!r}", hint))
         # YAML reads null where people mean none.
         text = "none" if reaction is None else str(reaction)
@@ -157,8 +157,3 @@ def _secret_owner(
             message, hint = "expected a numeric user and group", 'write secret_owner: "1000:1000"'
             errors.append(document.error(place, message, hint))
     return found, errors
-
-
-def _nearest(word: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"

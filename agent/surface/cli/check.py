@@ -11,12 +11,7 @@ from agent.surface.cli import common, terminal
 
 
 @click.command()
-@click.argument(
-    "start",
-    metavar="[PATH]",
-    default=".",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@common.clone_argument
 @click.option(
     "--format",
     "form",
@@ -41,8 +36,7 @@ def command(start: Path, form: str, *, as_json: bool) -> None:
     from agent.surface.cli import check_report
 
     root = Clone.around(start, named_by="commitd check PATH").root
-    if sys.stderr.isatty():
-        click.echo("resolving the stacks …", err=True)
+    terminal.progress("resolving the stacks")
     report = anyio.run(check.check, root, backend="asyncio")
     click.echo(terminal.plain(check_report.FORMATS["json" if as_json else form](report)))
     sys.exit(1 if report.errors else 0)

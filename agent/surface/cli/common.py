@@ -9,6 +9,7 @@ import platform
 import re
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -24,6 +25,16 @@ from agent.surface.cli.terminal import clock, state
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, a stable contract.")
+directory = click.Path(exists=True, file_okay=False, path_type=Path)
+clone_argument = click.argument("start", metavar="[PATH]", default=".", type=directory)
+clone_option = click.option(
+    "--dir",
+    "start",
+    metavar="DIR",
+    default=".",
+    type=directory,
+    help="The clone, or a directory in it [the current one].",
+)
 
 
 _LONGEST_S = 10 * 365 * 86400.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -21,14 +20,7 @@ from agent.surface.cli import common, terminal
     help="How the changes are printed; markdown is for a comment on a pull request [text].",
 )
 @common.as_json
-@click.option(
-    "--dir",
-    "start",
-    metavar="DIR",
-    default=".",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The clone, or a directory in it [the current one].",
-)
+@common.clone_option
 def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> None:
     """Show what going from commit BASE to HEAD would do to each host.
 
@@ -44,7 +36,6 @@ def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> N
     from agent.surface.cli import diff_report
 
     root = Clone.around(start, named_by="--dir DIR").root
-    if sys.stderr.isatty():
-        click.echo("resolving the stacks …", err=True)
+    terminal.progress("resolving the stacks")
     found = anyio.run(diff.compare, root, base, head, backend="asyncio")
     click.echo(terminal.plain(diff_report.FORMATS["json" if as_json else form](found)))

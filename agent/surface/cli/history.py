@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import time
@@ -16,7 +15,7 @@ from agent.adapters.state.database import iso
 from agent.adapters.state.journal import Entry, Journal
 from agent.control.status.status import list_containers
 from agent.domain.config import Config, duration
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, did_you_mean
 from agent.domain.outcome import Action
 from agent.surface.cli import common, complete, terminal
 
@@ -121,10 +120,9 @@ def _check(name: str, config: Config, journal: Journal) -> None:
     found = list_containers(config) or ()
     if name in {word for c in found for word in (c.name, c.project)}:
         return
-    near = difflib.get_close_matches(name, known, 1)
     raise ConfigError(
         f"nothing on this host is called {name!r}",
-        hint=f"did you mean {near[0]!r}?" if near else "commitd status lists what runs here",
+        hint=did_you_mean(name, known, "commitd status lists what runs here"),
     )
 
 

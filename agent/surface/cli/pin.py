@@ -10,20 +10,13 @@ import click
 from agent.control.authoring import pin as pins
 from agent.domain.errors import CommitdError
 from agent.domain.repository.image_reference import Reference
-from agent.surface.cli import terminal
+from agent.surface.cli import common, terminal
 
 
 @click.command()
 @click.argument("stacks", metavar="[STACK]...", nargs=-1)
 @click.option("--check", is_flag=True, help="Only say what is not pinned; ask no registry.")
-@click.option(
-    "--dir",
-    "start",
-    metavar="DIR",
-    default=".",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The clone, or a directory in it [the current one].",
-)
+@common.clone_option
 def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
     """Pin images by tag and digest in a clone of the repository.
 
@@ -43,8 +36,7 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
     if questions := found.questions:
         import anyio
 
-        if sys.stderr.isatty():
-            click.echo(f"asking the registries (images: {len(questions)}) …", err=True)
+        terminal.progress(f"asking the registries (images: {len(questions)})")
         done = pins.write(clone, found, anyio.run(_ask, questions, backend="asyncio"))
     for pin in done:
         click.echo(terminal.one_line(f"{pin.where}: {pin.before} → {pin.after}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     "--dir",
     "directory",
     metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=common.directory,
     help="Plan for the files of a clone as they are, committed or not.",
 )
 @click.option("--host", "name", metavar="HOST", help="With --dir: the host's name in the clone.")
@@ -76,8 +75,7 @@ def command(
 
 
 def _reading(stacks: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"reading the files of {stacks} stacks …", err=True)
+    terminal.progress(f"reading the files of {stacks} stacks")
 
 
 def _newer(config: Config, journal: Journal, sha: str | None) -> list[str]:

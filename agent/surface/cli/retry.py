@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, did_you_mean
 from agent.surface.cli import common, complete
 
 
@@ -22,9 +20,8 @@ def command(ctx: click.Context, stack: str) -> None:
     journal = common.open_journal(config, read_only=False)
     if not journal.retry(stack):
         failed = sorted({*journal.attempts(), *journal.rollbacks()})
-        near = difflib.get_close_matches(stack, failed, 1)
         raise ConfigError(
             f"{stack} has not failed",
-            hint=f"did you mean {near[0]!r}?" if near else f"failed: {', '.join(failed) or 'none'}",
+            hint=did_you_mean(stack, failed, f"failed: {', '.join(failed) or 'none'}"),
         )
     click.echo(f"The agent tries {stack} again {common.wake_agent(config)}.")

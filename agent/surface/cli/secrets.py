@@ -23,12 +23,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument(
-    "start",
-    metavar="[PATH]",
-    default=".",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@common.clone_argument
 @click.option("--write", is_flag=True, help="Write the rules into .sops.yaml.")
 @click.option("--update", is_flag=True, help="Give the secret files their recipients, with sops.")
 @common.as_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 
 import click
@@ -12,7 +11,7 @@ from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
 from agent.control.status.status import list_containers
 from agent.domain.config import Config
-from agent.domain.errors import ConfigError, HeldError
+from agent.domain.errors import ConfigError, HeldError, did_you_mean
 from agent.domain.reconcile.exemptions import Suspension
 from agent.surface.cli import common, complete
 
@@ -67,8 +66,7 @@ def _check(stack: str, config: Config, journal: Journal) -> None:
     known = complete.known_stacks(journal)
     known |= {c.project for c in list_containers(config) or () if c.project}
     if stack not in known:
-        near = difflib.get_close_matches(stack, known, 1)
         raise ConfigError(
             f"there is no stack {stack!r} on this host",
-            hint=f"did you mean {near[0]!r}?" if near else "commitd status lists them",
+            hint=did_you_mean(stack, known, "commitd status lists them"),
         )

@@ -138,6 +138,12 @@ def one_line(text: str) -> str:
     return plain(text).replace("\n", " ")
 
 
+def progress(text: str) -> None:
+    """What takes a while now, for a person who waits at a terminal."""
+    if sys.stderr.isatty():
+        click.echo(f"{text} …", err=True)
+
+
 def say(text: str, indent: int = 0) -> None:
     """One paragraph in the colour of the sign it begins with, wrapped to the width of a terminal.
 

@@ -33,6 +33,10 @@ class Here:
         """Its active services by name."""
         return sorted((self.model.get("services") or {}).items())
 
+    def error(self, rule: str, where: str, message: str, hint: str) -> tuple[str, Finding]:
+        """A finding of this stack."""
+        return self.stack, Finding(Level.ERROR, rule, where, message, hint)
+
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
@@ -55,20 +59,13 @@ def ports(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
         for first, second in _meeting(bound):
             pair = (first.here.stack, first.service, second.here.stack, second.service)
             clashes.setdefault((*pair, second.protocol), []).extend((first, second))
-    for (one, service, other, its, protocol), found in sorted(clashes.items()):
+    for (one, service, _, its, protocol), found in sorted(clashes.items()):
         first, second = found[0], found[1]
         taken = ranges({binding.port for binding in found})
-        yield (
-            other,
-            Finding(
-                Level.ERROR,
-                "ports",
-                _port_place(second),
-                f"{its}: the port {taken}/{protocol} is published by {one}/{service} as well "
-                f"({_port_place(first)})",
-                "publish one of them on another port or address",
-            ),
-        )
+        message = f"{its}: the port {taken}/{protocol} is published by {one}/{service} as well "
+        message += f"({_port_place(first)})"
+        hint = "publish one of them on another port or address"
+        yield second.here.error("ports", _port_place(second), message, hint)
 
 
 def _published(here: Here) -> Iterator[tuple[str, Model, str, str, str]]:
@@ -107,17 +104,12 @@ def _full(
             ]
             if taken and len(numbers) - len(taken) < _scale(service):
                 others = dict.fromkeys(f"{each.here.stack}/{each.service}" for each in taken)
-                yield (
-                    here.stack,
-                    Finding(
-                        Level.ERROR,
-                        "ports",
-                        _port_place(asked[0]),
-                        f"{name}: of {published}/{protocol} only {len(numbers) - len(taken)} are "
-                        f"free for {_scale(service)}: {', '.join(others)} publish the others",
-                        "publish a longer range, or another",
-                    ),
+                message = (
+                    f"{name}: of {published}/{protocol} only {len(numbers) - len(taken)} are "
+                    f"free for {_scale(service)}: {', '.join(others)} publish the others"
                 )
+                hint = "publish a longer range, or another"
+                yield here.error("ports", _port_place(asked[0]), message, hint)
 
 
 def _meeting(bound: Iterable[_Binding]) -> Iterator[tuple[_Binding, _Binding]]:
@@ -178,16 +170,10 @@ def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
             subject = f"{here.stack}/{name}"
             for wanted in [str(own)] if own else [f"{here.stack}-{name}-{n}" for n in numbers]:
                 if (first := taken.setdefault(wanted, subject)) != subject:
-                    yield (
-                        here.stack,
-                        Finding(
-                            Level.ERROR,
-                            "container-name",
-                            here.places.of("services", name, "container_name"),
-                            f"{name}: the name {wanted!r} is that of {first} as well",
-                            "change container_name:, or what one of the services is called",
-                        ),
-                    )
+                    where = here.places.of("services", name, "container_name")
+                    message = f"{name}: the name {wanted!r} is that of {first} as well"
+                    hint = "change container_name:, or what one of the services is called"
+                    yield here.error("container-name", where, message, hint)
 
 
 def _scale(service: Model) -> int:
@@ -210,17 +196,13 @@ def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
             for key, value in sorted((here.model.get(kind) or {}).items()):
                 name = str((value or {}).get("name", key))
                 if (value or {}).get("external") and name not in made:
-                    yield (
-                        here.stack,
-                        Finding(
-                            Level.WARNING,
-                            "external",
-                            here.places.of(kind, key),
-                            f"no stack here makes the external {word} {name!r}",
-                            f"declare it with name: {name} in one stack, or make it on the host "
-                            f"with docker {word} create {name}",
-                        ),
+                    hint = (
+                        f"declare it with name: {name} in one stack, or make it on the host with "
+                        f"docker {word} create {name}"
                     )
+                    message = f"no stack here makes the external {word} {name!r}"
+                    where = here.places.of(kind, key)
+                    yield here.stack, Finding(Level.WARNING, "external", where, message, hint)
 
 
 def disorder(
@@ -229,13 +211,9 @@ def disorder(
     """Orders of ``stacks`` that cannot be kept on this host."""
     after = {stack.name: stack.settings.after for stack in stacks}
     for name, detail in dependencies.faults(after, state.names).items():
-        yield (
-            name,
-            Finding(
-                Level.ERROR,
-                "after",
-                places[name].of("x-commitd", "after"),
-                detail.replace("this host", state.host),
-                "change after: in x-commitd, or what the host runs",
-            ),
+        where, message = (
+            places[name].of("x-commitd", "after"),
+            detail.replace("this host", state.host),
         )
+        hint = "change after: in x-commitd, or what the host runs"
+        yield name, Finding(Level.ERROR, "after", where, message, hint)

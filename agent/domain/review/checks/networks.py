@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agent.domain.finding import Finding, Level
+from agent.domain.finding import Finding
 from agent.domain.resources import subnets as pools
 from agent.domain.resources.subnets import Pool
 from agent.domain.review.checks.hosts import Here
@@ -28,17 +28,13 @@ def subnets(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     order = {id(claim): number for number, claim in enumerate(claims)}
     for one, other in _overlapping(claims):
         first, second = sorted((one, other), key=lambda claim: order[id(claim)])
-        yield (
-            second.here.stack,
-            Finding(
-                Level.ERROR,
-                "subnets",
-                second.where,
-                f"{second.key}: {second.pool.subnet} overlaps with {first.pool.subnet} of "
-                f"{first.here.stack}/{first.key} ({first.where})",
-                "give one of them another subnet; or let both stacks use one network, which one "
-                "of them makes and the other names as external",
-            ),
+        yield second.here.error(
+            "subnets",
+            second.where,
+            f"{second.key}: {second.pool.subnet} overlaps with {first.pool.subnet} of "
+            f"{first.here.stack}/{first.key} ({first.where})",
+            "give one of them another subnet; or let both stacks use one network, which one "
+            "of them makes and the other names as external",
         )
 
 
