@@ -298,5 +298,5 @@ def test_an_installed_agent_has_the_templates(tmp_path: Path) -> None:
     _run(
         sys.executable, "-m", "pip", *install, "--target", tmp_path / "there", source, cwd=tmp_path
     )
-    found = files_of(tmp_path / "there/agent/surface/templates")
-    assert found == files_of(ROOT / "agent/surface/templates")
+    found = files_of(tmp_path / "there/agent/control/authoring/templates")
+    assert found == files_of(ROOT / "agent/control/authoring/templates")

@@ -24,7 +24,7 @@ MARK = "<!-- commitd diff -->\n"
 
 @pytest.fixture(scope="module")
 def jobs() -> dict[str, Any]:
-    place = files("agent.surface") / "templates"
+    place = files("agent.control.authoring") / "templates"
     names = ("dot-github/workflows/review.yml", "dot-sops.yaml")
     made = scaffold.render(
         {name: (place / name).read_text(encoding="utf-8") for name in names}, hosts=["media"]

@@ -24,7 +24,7 @@ class Clone:
         self.root = root.resolve()
 
     @classmethod
-    def around(cls, start: Path, *, named_by: str) -> Clone:
+    def around(cls, start: Path, named_by: str) -> Clone:
         """The clone whose ``stacks/`` is in ``start`` or the nearest directory above it.
 
         ``named_by`` is how the person names another on the command line. Raises

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio.to_thread
 
 from agent.adapters.clone import running_projects
 from agent.adapters.clone.clone import Clone, blob_id
 from agent.adapters.clone.running_projects import Project
+from agent.adapters.compose import locate
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.engine import Engine
+from agent.adapters.host import directories
 from agent.control.adopt.adopted_secrets import AdoptedSecrets, Sealing
+from agent.control.adopt.managed import managed_by
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import MOUNTS, rehearse
 from agent.domain import documents
 from agent.domain.adopt import convert
 from agent.domain.adopt.convert import Converted
+from agent.domain.config import DEFAULT_STATE_DIR, Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, ConfigError, did_you_mean
 from agent.domain.recipients import rules as sops_rules
@@ -36,6 +42,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SEALED = b"sops_mac=x\n"
 """Stands for a file that will be encrypted."""
 _NOBODY = Revision("0" * 40, "", "", "")
+_MARKS = (".git", "stacks", "host")
+"""What is in a clone of a repository, or will be."""
+_TIMEOUT_S = 600.0
 
 
 @dataclass(slots=True)
@@ -81,6 +90,46 @@ class Draft:
     def files(self) -> dict[str, bytes]:
         """As they will be committed, with something in the place of each secret."""
         return {**self.converted.files, **dict.fromkeys(self.converted.secrets, _SEALED)}
+
+
+async def adopt(
+    config: Config | None,
+    directory: Path,
+    host: str,
+    names: Sequence[str],
+    recipients: tuple[str, ...],
+) -> Result:
+    """Take the projects called so, or all that no agent runs, into the clone in ``directory``.
+
+    Secrets are encrypted for ``recipients`` too. Raises :class:`CommitdError` for what is wrong
+    with all of it.
+    """
+    state = config.state_dir if config else DEFAULT_STATE_DIR
+    await anyio.to_thread.run_sync(_refuse_other_places, directory, host, state)
+    sealing = await anyio.to_thread.run_sync(Sealing.of, config, recipients)
+    managed = await anyio.to_thread.run_sync(managed_by, state)
+    docker_host = directories.docker_host(config)
+    program = await locate.find(docker_host, _TIMEOUT_S)
+    async with Engine(docker_host) as engine:
+        clone = Clone(directory)
+        takeover = Takeover(clone, host, program, engine, sealing=sealing, managed=managed)
+        return await takeover.run(names)
+
+
+def _refuse_other_places(directory: Path, host: str, state: Path) -> None:
+    """Only where there is a clone: a name that was mistyped makes no repository."""
+    hint = f"commitd init {shlex.quote(str(directory))} --host {host} makes a new one"
+    if directory.resolve().is_relative_to(state):
+        what, hint = "this is the agent's own", "take one of your own, from which you push"
+    elif not directory.is_dir():
+        what = "there is no such directory"
+    elif not any((directory / mark).exists() for mark in _MARKS):
+        what = f"there is neither {', '.join(_MARKS[:-1])} nor {_MARKS[-1]} in it"
+    else:
+        return
+    raise ConfigError(
+        f"DIR is to be a clone of your repository: {what}", where=str(directory), hint=hint
+    )
 
 
 class Takeover:

@@ -8,16 +8,21 @@ as they are.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import anyio.to_thread
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.encrypt import seal
+from agent.adapters.secrets.sops import BinarySops
 from agent.control.authoring.recipients import files_that_decide
+from agent.domain.config import Config
+from agent.domain.errors import ConfigError
 from agent.domain.recipients import rules
 from agent.domain.recipients.access import Repository
 
@@ -28,6 +33,22 @@ class Sealing:
 
     sops: Path
     asked: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: Config | None, asked: tuple[str, ...]) -> Self | None:
+        """With the SOPS of the host's configuration, or of this machine; None without any.
+
+        Raises :class:`CommitdError`. Blocks.
+        """
+        settings = config.secrets.sops if config and config.secrets else None
+        if settings and settings.binary and settings.sha256:
+            BinarySops(settings.binary, settings.sha256).verify()
+            return cls(settings.binary, asked)
+        if found := shutil.which("sops"):
+            return cls(Path(found), asked)
+        if asked:
+            raise ConfigError("there is no sops on this machine to encrypt with")
+        return None
 
 
 class AdoptedSecrets:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio.to_thread
 
 from agent.adapters.clone.clone import Clone
+from agent.adapters.clone.registry import Registries
+from agent.adapters.engine.docker_config import DockerConfig
 from agent.adapters.tasks import task_group
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, did_you_mean
 from agent.domain.repository import image_reference as images
@@ -19,11 +24,12 @@ Answers = Mapping[Reference, str | CommitdError]
 
 @dataclass(slots=True)
 class Survey:
-    """What the files of some stacks say.
+    """What the files of some stacks in ``clone`` say.
 
     ``open`` has the images to pin by file; ``images`` counts all that were seen, pinned ones too.
     """
 
+    clone: Clone
     open: dict[str, list[tuple[Mention, Reference]]] = field(default_factory=dict)
     problems: list[CommitdError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -44,12 +50,13 @@ class Pin:
     after: str
 
 
-def survey(clone: Clone, stacks: Sequence[str]) -> Survey:
+def survey(start: Path, stacks: Sequence[str]) -> Survey:
     """Look through these stacks, or through all, and the files they include and extend.
 
-    What is wrong with one file or one image is in the result. Raises :class:`ConfigError` for a
-    stack that does not exist.
+    The clone is the one around ``start``. What is wrong with one file or one image is in the
+    result. Raises :class:`ConfigError` for a stack that does not exist. Blocks.
     """
+    clone = Clone.around(start, "--dir DIR")
     known = clone.stacks()
     for stack in stacks:
         if stack not in known:
@@ -58,7 +65,7 @@ def survey(clone: Clone, stacks: Sequence[str]) -> Survey:
                 where=f"stacks/{stack}",
                 hint=did_you_mean(stack, known, "ls stacks lists them"),
             )
-    result = Survey()
+    result = Survey(clone)
     pending: list[Mention] = []
     for stack in stacks or known:
         files = clone.compose_files(stack)
@@ -109,7 +116,17 @@ def _sort(mention: Mention, path: str, into: Survey) -> None:
     into.open.setdefault(path, []).append((mention, reference))
 
 
-async def ask(
+async def pin(survey: Survey) -> list[Pin]:
+    """Ask the registries, with what docker login has stored, and write what they answer.
+
+    Each file is written whole; adds to ``survey.problems`` what is left.
+    """
+    async with Registries(DockerConfig().login) as registries:
+        answers = await _ask(survey.questions, registries.digest)
+    return await anyio.to_thread.run_sync(_write, survey, answers)
+
+
+async def _ask(
     questions: set[Reference], digest: Callable[[Reference], Awaitable[str]]
 ) -> dict[Reference, str | CommitdError]:
     """Put all questions at once to ``digest``, those that mean the same image only once."""
@@ -132,8 +149,7 @@ async def ask(
     return answers
 
 
-def write(clone: Clone, survey: Survey, answers: Answers) -> list[Pin]:
-    """Write the answers into the files, each whole; adds to ``survey.problems`` what is left."""
+def _write(survey: Survey, answers: Answers) -> list[Pin]:
     done: list[Pin] = []
     for path, found in survey.open.items():
         pins: list[Pin] = []
@@ -148,7 +164,8 @@ def write(clone: Clone, survey: Survey, answers: Answers) -> list[Pin]:
         try:
             # Read anew: a person may have saved the file while the registries were asked.
             wanted = {pin.before: pin.after for pin in pins}
-            clone.replace(path, image_refs_yaml.rewrite(clone.read(path), path, wanted))
+            before = survey.clone.read(path)
+            survey.clone.replace(path, image_refs_yaml.rewrite(before, path, wanted))
         except CommitdError as err:
             survey.problems.append(_at(path, err))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sops_edit import SopsEditor
@@ -47,11 +48,12 @@ def files_that_decide(clone: Clone) -> dict[str, bytes]:
 
 
 class Recipients:
-    """What the files of ``clone`` say now. Its methods block, and raise :class:`CommitdError`."""
+    """What the files of a clone say now. All here block, and raise :class:`CommitdError`."""
 
-    def __init__(self, clone: Clone) -> None:
-        self._clone = clone
-        self.repository = Repository(files_that_decide(clone))
+    def __init__(self, start: Path) -> None:
+        """For the clone around ``start``."""
+        self._clone = Clone.around(start, "commitd secrets recipients PATH")
+        self.repository = Repository(files_that_decide(self._clone))
         self._before = self.repository.files.get(sops_rules.PATH)
 
     def rules(self) -> list[tuple[str, tuple[str, ...]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from agent.adapters.clone import sources
+from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sources import Source
 from agent.adapters.compose import locate, workdir
 from agent.adapters.compose.compose import Compose
@@ -63,9 +64,10 @@ class Report:
         return len(self.findings) - self.errors
 
 
-async def check(root: Path) -> Report:
-    """Judge the repository in ``root`` as it is on disk. Raises :class:`CommitdError`."""
-    source = await sources.on_disk(root, repository_scan.wanted)
+async def check(start: Path) -> Report:
+    """Judge the clone around ``start`` as it is on disk. Raises :class:`CommitdError`."""
+    clone = await anyio.to_thread.run_sync(Clone.around, start, "commitd check PATH")
+    source = await sources.on_disk(clone.root, repository_scan.wanted)
     found = await anyio.to_thread.run_sync(
         repository_scan.take, source.tree, source.contents, source.revision
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from agent.adapters.clone import sources
+from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sources import Source
 from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
@@ -55,12 +56,13 @@ class _Commit:
         return "Docker Compose is not here" if self.sides is None else self.sides[host, stack]
 
 
-async def compare(root: Path, base: str, head: str) -> Comparison:
-    """From ``base`` to ``head``, as Git names commits of the clone in ``root``.
+async def compare(start: Path, base: str, head: str) -> Comparison:
+    """From ``base`` to ``head``, as Git names commits of the clone around ``start``.
 
     Raises :class:`CommitdError`.
     """
-    before, after = await _read(root, base), await _read(root, head)
+    clone = await anyio.to_thread.run_sync(Clone.around, start, "--dir DIR")
+    before, after = await _read(clone.root, base), await _read(clone.root, head)
     plans = {
         host: host_diff.planned(before.census.hosts.get(host), state)
         for host, state in sorted(after.census.hosts.items())

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import platform
 import shlex
-import shutil
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.adapters.host import directories
-from agent.adapters.state.journal import Journal
-from agent.domain.config import DEFAULT_STATE_DIR, Config
-from agent.domain.errors import CommitdError, ConfigError
 from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
-    from agent.adapters.clone.running_projects import Project
     from agent.control.adopt.adopt import Result, Taken
-    from agent.control.adopt.adopted_secrets import Sealing
 
 _REFUSED, _WAITS = 1, 3
-_MARKS = (".git", "stacks", "host")
-"""What is in a clone of a repository, or will be."""
 _NONE = "No Compose project runs here."
-_TIMEOUT_S = 600.0
 
 
 @click.command()
@@ -58,12 +46,12 @@ def command(
     """
     import anyio
 
+    from agent.control.adopt.adopt import adopt
+
     config = common.load_if_there(ctx)
     name = name or (config.host if config else platform.node())
     common.check_host_name(name)
-    _refuse_other_places(directory, name, config)
-    sealing = _sealing(age, config)
-    result = anyio.run(_take, config, directory, name, projects, sealing, backend="asyncio")
+    result = anyio.run(adopt, config, directory, name, projects, age, backend="asyncio")
     if as_json:
         common.print_json(_as_data(directory, name, result))
     else:
@@ -71,83 +59,6 @@ def command(
     if any(each.refused for each in result.taken):
         sys.exit(_REFUSED)
     sys.exit(_WAITS if any(each.changes or each.plain for each in result.taken) else 0)
-
-
-def _refuse_other_places(directory: Path, name: str, config: Config | None) -> None:
-    """Only where there is a clone: a name that was mistyped makes no repository."""
-    hint = f"commitd init {shlex.quote(str(directory))} --host {name} makes a new one"
-    state = config.state_dir if config else DEFAULT_STATE_DIR
-    if directory.resolve().is_relative_to(state):
-        what, hint = "this is the agent's own", "take one of your own, from which you push"
-    elif not directory.is_dir():
-        what = "there is no such directory"
-    elif not any((directory / mark).exists() for mark in _MARKS):
-        what = f"there is neither {', '.join(_MARKS[:-1])} nor {_MARKS[-1]} in it"
-    else:
-        return
-    raise ConfigError(
-        f"DIR is to be a clone of your repository: {what}", where=str(directory), hint=hint
-    )
-
-
-def _sealing(age: tuple[str, ...], config: Config | None) -> Sealing | None:
-    from agent.adapters.secrets.sops import BinarySops
-    from agent.control.adopt.adopted_secrets import Sealing
-
-    found = shutil.which("sops")
-    sops = Path(found) if found else None
-    if config and config.secrets and config.secrets.sops.binary and config.secrets.sops.sha256:
-        sops = config.secrets.sops.binary
-        BinarySops(sops, config.secrets.sops.sha256).verify()
-    if sops is None:
-        if age:
-            raise ConfigError("there is no sops on this machine to encrypt with")
-        return None
-    return Sealing(sops, age)
-
-
-def _managed(config: Config | None) -> Callable[[Project], bool]:
-    """Whether an agent of this host runs a project: from its checkout, or by its journal."""
-    state = config.state_dir if config else DEFAULT_STATE_DIR
-    names: frozenset[str] = frozenset()
-    with suppress(OSError, CommitdError):  # for who may not read it, there is the checkout
-        if (state / "journal.db").exists():
-            names = frozenset(Journal(state / "journal.db", read_only=True).releases())
-    return lambda project: project.name in names or _in_checkout(project.directory, state)
-
-
-def _in_checkout(directory: Path, state: Path) -> bool:
-    """Whether it is in ``state``, or in what some other configuration of an agent names."""
-    if directory.is_relative_to(state / "repo"):
-        return True
-    stacks = directory.parent
-    if (stacks.name, stacks.parent.name) != ("stacks", "repo"):
-        return False
-    try:
-        return (stacks.parent.parent / "journal.db").exists()
-    except OSError:  # closed to others, as a state directory is
-        return True
-
-
-async def _take(
-    config: Config | None,
-    directory: Path,
-    name: str,
-    projects: tuple[str, ...],
-    sealing: Sealing | None,
-) -> Result:
-    from agent.adapters.clone.clone import Clone
-    from agent.adapters.compose import locate
-    from agent.adapters.engine.engine import Engine
-    from agent.control.adopt.adopt import Takeover
-
-    docker_host = directories.docker_host(config)
-    program = await locate.find(docker_host, _TIMEOUT_S)
-    async with Engine(docker_host) as engine:
-        takeover = Takeover(
-            Clone(directory), name, program, engine, sealing=sealing, managed=_managed(config)
-        )
-        return await takeover.run(projects)
 
 
 def _encrypt(directory: Path, plain: str) -> str:

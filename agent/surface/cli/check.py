@@ -31,12 +31,10 @@ def command(start: Path, form: str, *, as_json: bool) -> None:
     """
     import anyio
 
-    from agent.adapters.clone.clone import Clone
     from agent.control.review import check
     from agent.surface.cli import check_report
 
-    root = Clone.around(start, named_by="commitd check PATH").root
     terminal.progress("resolving the stacks")
-    report = anyio.run(check.check, root, backend="asyncio")
+    report = anyio.run(check.check, start, backend="asyncio")
     click.echo(terminal.plain(check_report.FORMATS["json" if as_json else form](report)))
     sys.exit(1 if report.errors else 0)

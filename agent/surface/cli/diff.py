@@ -31,11 +31,9 @@ def command(base: str, head: str, form: str, *, as_json: bool, start: Path) -> N
     """
     import anyio
 
-    from agent.adapters.clone.clone import Clone
     from agent.control.review import diff
     from agent.surface.cli import diff_report
 
-    root = Clone.around(start, named_by="--dir DIR").root
     terminal.progress("resolving the stacks")
-    found = anyio.run(diff.compare, root, base, head, backend="asyncio")
+    found = anyio.run(diff.compare, start, base, head, backend="asyncio")
     click.echo(terminal.plain(diff_report.FORMATS["json" if as_json else form](found)))

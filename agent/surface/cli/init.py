@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import click
@@ -41,16 +40,9 @@ def command(
 
     Example: commitd init homelab --host media --host attic
     """
-    from agent.adapters.clone import new_files
-    from agent.domain.adopt import scaffold
+    from agent.control.authoring import init
 
-    files = scaffold.render(
-        dict(_templates()),
-        hosts=list(dict.fromkeys(hosts)) or ["media"],
-        people=list(dict.fromkeys(people)),
-        source=scaffold.Source.parse(source) if source is not None else None,
-    )
-    written = new_files.write(directory, files)
+    written = init.start(directory, hosts, people, source)
     for path in written:
         click.echo(f"  {directory / path}")
     if not written:
@@ -59,20 +51,6 @@ def command(
     click.echo(f"Wrote {len(written)} files. Next:")
     for step in _steps(directory, hosts, people, source):
         click.echo(f"  - {step}")
-
-
-def _templates() -> Iterator[tuple[str, str]]:
-    """Names, with ``/``, and contents of the files beside the verbs."""
-    import importlib.resources
-
-    def below(place: Traversable, prefix: str) -> Iterator[tuple[str, str]]:
-        for entry in place.iterdir():
-            if entry.is_dir():
-                yield from below(entry, f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name, entry.read_text(encoding="utf-8")
-
-    return below(importlib.resources.files("agent.surface") / "templates", "")
 
 
 def _steps(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.control.authoring import pin as pins
-from agent.domain.errors import CommitdError
-from agent.domain.repository.image_reference import Reference
 from agent.surface.cli import common, terminal
+
+if TYPE_CHECKING:
+    from agent.control.authoring.pin import Pin, Survey
 
 
 @click.command()
@@ -26,18 +27,17 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
 
     Example: commitd pin web && git diff
     """
-    from agent.adapters.clone.clone import Clone
+    from agent.control.authoring import pin as pins
 
-    clone = Clone.around(start, named_by="--dir DIR")
-    found = pins.survey(clone, stacks)
+    found = pins.survey(start, stacks)
     if check:
         sys.exit(_report(found))
-    done: list[pins.Pin] = []
+    done: list[Pin] = []
     if questions := found.questions:
         import anyio
 
         terminal.progress(f"asking the registries (images: {len(questions)})")
-        done = pins.write(clone, found, anyio.run(_ask, questions, backend="asyncio"))
+        done = anyio.run(pins.pin, found, backend="asyncio")
     for pin in done:
         click.echo(terminal.one_line(f"{pin.where}: {pin.before} → {pin.after}"))
     _say(found)
@@ -46,15 +46,7 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
     sys.exit(1 if found.problems else 0)
 
 
-async def _ask(questions: set[Reference]) -> dict[Reference, str | CommitdError]:
-    from agent.adapters.clone.registry import Registries
-    from agent.adapters.engine.docker_config import DockerConfig
-
-    async with Registries(DockerConfig().login) as registries:
-        return await pins.ask(questions, registries.digest)
-
-
-def _report(found: pins.Survey) -> int:
+def _report(found: Survey) -> int:
     """List what is not pinned; the exit code."""
     for mentioned in found.open.values():
         for mention, _ in mentioned:
@@ -68,7 +60,7 @@ def _report(found: pins.Survey) -> int:
     return 0
 
 
-def _say(found: pins.Survey) -> None:
+def _say(found: Survey) -> None:
     for warning in found.warnings:
         click.echo(terminal.one_line(f"commitd: warning: {warning}"), err=True)
     for problem in found.problems:

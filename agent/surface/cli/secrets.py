@@ -36,10 +36,9 @@ def recipients(start: Path, *, write: bool, update: bool, as_json: bool) -> None
 
     Example: commitd secrets recipients --write --update && git diff
     """
-    from agent.adapters.clone.clone import Clone
     from agent.control.authoring.recipients import Recipients
 
-    found = Recipients(Clone.around(start, named_by="commitd secrets recipients PATH"))
+    found = Recipients(start)
     text = found.text()
     written = write and found.write()
     wrong = [file for file in found.files() if not file.right]

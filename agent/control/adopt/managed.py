@@ -1,0 +1,33 @@
+"""Which projects an agent of this host runs already: from its checkout, or by its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from agent.adapters.clone.running_projects import Project
+from agent.adapters.state.journal import Journal
+from agent.domain.errors import CommitdError
+
+
+def managed_by(state: Path) -> Callable[[Project], bool]:
+    """Whether a project is run by the agent whose state directory is ``state``. Blocks."""
+    names: frozenset[str] = frozenset()
+    with suppress(OSError, CommitdError):  # for who may not read it, there is the checkout
+        if (state / "journal.db").exists():
+            names = frozenset(Journal(state / "journal.db", read_only=True).releases())
+    return lambda project: project.name in names or _in_checkout(project.directory, state)
+
+
+def _in_checkout(directory: Path, state: Path) -> bool:
+    """Whether it is in ``state``, or in what some other configuration of an agent names."""
+    if directory.is_relative_to(state / "repo"):
+        return True
+    stacks = directory.parent
+    if (stacks.name, stacks.parent.name) != ("stacks", "repo"):
+        return False
+    try:
+        return (stacks.parent.parent / "journal.db").exists()
+    except OSError:  # closed to others, as a state directory is
+        return True
