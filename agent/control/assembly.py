@@ -92,7 +92,7 @@ async def assemble(
         journal = await anyio.to_thread.run_sync(Journal, config.state_dir / "journal.db")
         try:
             if closed := await anyio.to_thread.run_sync(journal.close_open_actions):
-                log.warning("%d actions were cut short when the agent ended", closed)
+                log.warning("marked %d interrupted actions as cancelled", closed)
             repository = Repository(
                 config.state_dir / "repo", config.branch, directories.install_askpass(config)
             )

@@ -182,7 +182,7 @@ class Reconciler:
         except Exception as err:
             if self._followed.desired is None:
                 raise
-            log.exception("unexpected; what was applied goes on being enforced")
+            log.exception("unexpected error; continuing with the applied revision")
             return self._in_doubt(f"unexpected {type(err).__name__}, see the log")
         return self._followed
 
@@ -260,7 +260,7 @@ class Reconciler:
         except CommitdError as err:
             hold = Hold(action.container.name, Reason.EVICTION, str(err))
         except Exception as err:
-            log.exception("unexpected; the other actions go on")
+            log.exception("unexpected error; continuing with the other actions")
             error = f"unexpected {type(err).__name__}, see the log"
             hold = Hold(action.container.name, Reason.EVICTION, error)
         if hold and hold.reason is Reason.EVICTION:

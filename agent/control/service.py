@@ -118,9 +118,9 @@ class Daemon:
             await self._run_with_one_config()
         except Exception as err:
             if self._before is None:
-                systemd.notify(f"STATUS=cannot work: {brief(err)}")
+                systemd.notify(f"STATUS=reconcile failed: {brief(err)}")
                 raise
-            self._guard.note(err, "; back to the configuration before")
+            self._guard.note(err, "; continuing with the previous configuration")
             self._config, self._before = self._before, None
 
     async def _run_with_one_config(self) -> None:
@@ -140,7 +140,7 @@ class Daemon:
         """Watch, poll and cycle, until told to stop or to reload."""
         self._before = None
         self._has_worked = True
-        systemd.notify("READY=1", "STATUS=looking at the remotes")
+        systemd.notify("READY=1", "STATUS=asking the remotes")
         reconciler = Reconciler(parts)
         watcher = Watcher(
             parts.engine,
@@ -271,7 +271,7 @@ class Daemon:
         try:
             self._before, self._config = self._config, self._reload()
         except ConfigError as err:
-            log.error("the configuration stays as it was: %s", err)  # noqa: TRY400
+            log.error("keeping the previous configuration: %s", err)  # noqa: TRY400
         else:
             log.info("the configuration was reloaded")
 
@@ -287,7 +287,7 @@ class Daemon:
                         scope.cancel()
                     self._stopping = True
                     scope.deadline = anyio.current_time() + SAFE_POINT_S
-                    systemd.notify("STOPPING=1", "STATUS=finishing what has begun")
+                    systemd.notify("STOPPING=1", "STATUS=finishing running actions")
                 elif self._poller:
                     self._poller.ask_now()  # at once: a cycle may go on for long
                 self._wake_up(signal.Signals(number).name)

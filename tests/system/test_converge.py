@@ -109,7 +109,7 @@ def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:
     assert set(fleet.running()) == {"one-app-1"}
     [dropped] = host.json("history", "one-extra-1")
     assert (dropped["action"], dropped["status"]) == ("evict", "succeeded")
-    assert dropped["reason"] == "its service left the stack"
+    assert dropped["reason"] == "its service is no longer in the stack"
     assert dropped["revision"] == sha
     removed = host.json("history", "two")[0]
     assert removed["action"] == "remove-stack"

@@ -112,7 +112,7 @@ def test_a_start_among_declared_containers_calls_none_of_them_undeclared(fleet: 
         for server in (fleet.box.gitea, fleet.box.github):
             server.proxy.mode("pass")
         agent.says("in sync with")
-        assert "the first full look is not done yet" not in agent.log
+        assert "the first full cycle is not done yet" not in agent.log
     assert fleet.running() == before
 
 
@@ -126,7 +126,7 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_if_it_is_wrong(
         host.config["undeclared"] = {"mode": "reprot"}
         host.write_config()
         agent.send(signal.SIGHUP)
-        agent.says("the configuration stays as it was")
+        agent.says("keeping the previous configuration")
         assert "config.yaml:" in agent.log
         host.config["undeclared"] = {"mode": "report"}
         host.write_config()

@@ -235,7 +235,7 @@ def test_what_drifts_again_and_again_is_repaired_less_and_less_often(
     fleet.box.engine.run("rm", "--force", "one-app-1")
     result = host.once()
     assert result.returncode == 1
-    assert "it was put right and drifted again: one/app containers" in result.stdout
+    assert "it drifted again after a repair: one/app containers" in result.stdout
     assert "one-app-1" not in fleet.running()
 
 

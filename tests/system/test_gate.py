@@ -167,7 +167,7 @@ def test_a_database_that_never_is_healthy_is_to_blame_and_not_what_waits_for_it(
     result = host.once()
     assert result.returncode == 1
     assert "web-db-1 is unhealthy; web-app-1 does not run (created); " in result.stdout
-    assert "its last words: no disk; it is back at" in result.stdout
+    assert "its last words: no disk; rolled back to" in result.stdout
     assert fleet.running().keys() == {"web-app-1", "web-db-1"}
     assert fleet.box.engine.inspect("web-db-1")["Config"].get("Healthcheck") is None
 

@@ -207,7 +207,7 @@ def test_a_busy_registry_is_left_alone_for_a_while(fleet: Fleet, host: Host, ngi
         assert " 429 " in nginx.read_text()
         questions = asked()
         fleet.commit("two", _files(fleet.compose(), fleet.compose(f"{busy}:4@{two}")))
-        agent.says(f"127.0.0.1:{NGINX} asked to be left alone for a while")
+        agent.says(f"127.0.0.1:{NGINX} is rate-limiting this host")
         assert asked() == questions
         assert fleet.running() == before
         assert agent.process.poll() is None

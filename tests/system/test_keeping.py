@@ -357,7 +357,7 @@ def test_a_kept_container_goes_when_its_time_is_over_and_its_volumes_stay(fleet:
     assert fleet.box.engine.containers() == []
     assert _volumes(fleet) == volumes
     gone, ended = _entries(host, "evict", "rogue")
-    assert (ended.reason, gone.reason) == ("belongs to no Compose project", "its time was over")
+    assert (ended.reason, gone.reason) == ("belongs to no Compose project", "its keep time is over")
     assert gone.status == "succeeded"
     assert {cause.path for cause in gone.cause} == {f"volume {name}" for name in volumes}
 

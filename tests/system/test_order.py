@@ -82,7 +82,7 @@ def test_who_comes_after_a_stack_that_fails_waits_and_others_go_on(fleet: Fleet)
     host = fleet.host()
     result = host.once()
     assert result.returncode == 1
-    assert host.json("history", "next")[0]["error"] == "bad did not come up"
+    assert host.json("history", "next")[0]["error"] == "bad is not healthy"
     assert set(fleet.running()) == {"other-app-1"}
     result = host.once()
     assert "bad is not up" in result.stdout

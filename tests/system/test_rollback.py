@@ -213,7 +213,7 @@ def test_the_image_to_go_back_to_is_here_before_it_is_needed(fleet: Fleet) -> No
     fleet.box.engine.api("DELETE", f"/images/{fleet.web}?force=1")
     fleet.commit("bad", {STACK: compose(fleet.web2, "command: ['false']")})
     result = host.once()
-    assert "it is back at" in result.stdout
+    assert "rolled back to" in result.stdout
     shown = fleet.box.engine.inspect("web-app-1")
     assert shown["Config"]["Image"] == fleet.web
     assert shown["State"]["Running"]
@@ -226,7 +226,7 @@ def test_a_service_that_only_the_failed_release_had_goes_with_it(fleet: Fleet) -
     host = _up(fleet, {STACK: compose(fleet.idle) + f"  old:\n    image: {fleet.idle}\n"})
     extra = f"  extra:\n    image: {fleet.idle}\n"
     fleet.commit("bad", {STACK: compose(fleet.idle, "command: ['false']") + extra})
-    assert "it is back at" in host.once().stdout
+    assert "rolled back to" in host.once().stdout
     host.once()
     assert fleet.running().keys() == {"web-app-1", "web-old-1"}
 
@@ -248,7 +248,7 @@ def test_a_mounted_file_that_makes_a_service_ill_goes_back(fleet: Fleet, how: st
     fleet.commit("bad", {"stacks/web/a.conf": "bad"})
     result = host.once()
     assert result.returncode == 1
-    assert "it is back at" in result.stdout
+    assert "rolled back to" in result.stdout
     assert _sees(fleet) == "good"
 
 
@@ -259,7 +259,7 @@ def test_what_is_not_the_stacks_own_is_not_turned_back_and_that_is_said(fleet: F
     fleet.commit("bad", {STACK: bad, "global/motd": "bad"})
     said = host.once().stdout
     assert "rollback unavailable: it reads global/motd, which others may read too" in said
-    assert "it is back at" not in said
+    assert "rolled back to" not in said
 
 
 def test_older_secrets_that_cannot_be_decrypted_any_more_leave_no_way_back_and_that_is_said(
@@ -316,7 +316,7 @@ def test_older_files_that_cannot_be_put_back_cost_no_other_stack_its_own(fleet: 
     files = {f"stacks/{name}/compose.yaml": bad for name in names}
     gone = {f"stacks/{name}/f": None for name in names}
     fleet.commit("bad", {**files, **gone, "global/g.env": "G=2\n"})
-    assert host.once().stdout.count("it is back at") == 2
+    assert host.once().stdout.count("rolled back to") == 2
     before = fleet.running()
     copies = host.state / "older"
     assert len([*copies.iterdir()]) == 1
@@ -449,7 +449,7 @@ def test_what_ran_and_was_stopped_by_a_try_that_failed_is_back_at_once(fleet: Fl
     assert result.returncode == 1
     taken = "port 18080 of this host is taken by the container holder-app-1 of the stack holder"
     assert result.stdout.count(taken) == 1
-    assert "it is back at" in result.stdout
+    assert "rolled back to" in result.stdout
     assert taken in host.commitd("why", "web").stdout
     assert "web-app-1" in fleet.running()
     assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "old"
@@ -474,5 +474,5 @@ def test_a_release_that_joins_a_container_that_is_not_there_is_rolled_back(
     result = host.once()
     assert result.returncode == 1
     assert "undone from outside" not in result.stdout
-    assert "it is back at" in result.stdout
+    assert "rolled back to" in result.stdout
     assert "web-app-1" in fleet.running()

@@ -42,7 +42,7 @@ def test_renamed_services_take_over_what_there_is_once_and_give_it_back_when_the
     [deploy] = [e for e in host.json("history", "web") if e["reason"] == "its files changed"]
     assert (deploy["status"], deploy["attempts"]) == ("succeeded", 1)
     gone = {e["subject"]: e["reason"] for e in host.json("history") if e["action"] == "evict"}
-    start = "its service left the stack, which wants its "
+    start = "its service is no longer in the stack, which needs its "
     assert gone["web-a-1"] == f"{start}port 18080/tcp"
     assert gone["site"] == f"{start}container name site"
     assert gone["web-c-1"].startswith(f"{start}address 10.77.0.5")
@@ -51,7 +51,7 @@ def test_renamed_services_take_over_what_there_is_once_and_give_it_back_when_the
     result = host.once()
     assert result.returncode == 1
     assert "web-p-1 has ended with 1" in result.stdout
-    assert "it is back at" in result.stdout
+    assert "rolled back to" in result.stdout
     host.once()
     back = fleet.running()
     assert back.keys() == after.keys()

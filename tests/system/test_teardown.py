@@ -237,5 +237,5 @@ def test_what_a_failed_release_left_behind_goes_with_the_next_one_that_is_well(
     assert host.once().returncode == 0
     assert there() == {"one-app-1"}
     fleet.commit("bad again", {"stacks/one/compose.yaml": bad})
-    assert "it is back at" in host.once().stdout
+    assert "rolled back to" in host.once().stdout
     assert there() == {"one-app-1"}

@@ -270,7 +270,7 @@ def test_a_remote_is_suspected_by_its_own_pace() -> None:
         (InterferenceError("somebody stopped it"), Status.FAILED),
         (PermanentError("no such key"), Status.FAILED),
         (HeldError("it was suspended meanwhile"), Status.HELD),
-        (SupersededError("a newer commit is there"), Status.CANCELLED),
+        (SupersededError("superseded by a newer commit"), Status.CANCELLED),
         (CancelledError("the agent is stopping"), Status.CANCELLED),
     ],
 )

@@ -707,11 +707,11 @@ def test_who_stands_is_not_touched_when_its_predecessor_falls() -> None:
 
 def test_a_stack_that_was_rolled_back_is_said_so_and_kept_at_the_older_release() -> None:
     now = situation(stacks("ab"), releases("ab"))
-    back = replace(now.desired, rolled_back={"a": "it crashed; it is back at 1a2b3c4"})
+    back = replace(now.desired, rolled_back={"a": "it crashed; rolled back to 1a2b3c4"})
     todo = plan(replace(now, desired=back))
     assert todo.empty
     assert [(h.subject, h.reason, h.detail) for h in todo.holds] == [
-        ("a", Reason.ROLLED_BACK, "it crashed; it is back at 1a2b3c4")
+        ("a", Reason.ROLLED_BACK, "it crashed; rolled back to 1a2b3c4")
     ]
     drifted = plan(replace(now, desired=back, containers=tuple(running(release("b")))))
     assert [(d.stack, d.reason) for d in drifted.deploys] == [(stack("a"), Reason.DRIFTED)]

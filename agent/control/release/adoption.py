@@ -24,7 +24,7 @@ from agent.domain.repository.image_reference import pinned
 from agent.domain.repository.layout import plaintext_path
 from agent.domain.resources import provision
 
-NOTHING = "nothing of it is there"
+NOTHING = "no containers exist yet"
 
 
 class Adopter:

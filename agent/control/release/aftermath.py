@@ -59,7 +59,7 @@ class Aftermath:
                 self.journal.keep_attempt(failures)
         else:
             what = ", ".join(cause.path for cause in run.deploy.causes[:3])
-            error = f"it was put right and drifted again: {what}"
+            error = f"it drifted again after a repair: {what}"
             self.attempts.keep_failure(failures, stack.name, stack.digest, error, permanent=False)
 
     def _repair_joining(self, deployed: str) -> None:
@@ -113,7 +113,8 @@ class Aftermath:
                 revision=before.revision,
             )
         )
-        log.warning("%s: back to %s", name, before.revision[:7])  # why was logged just before
+        # Why was logged just before.
+        log.warning("%s: rolling back to %s", name, before.revision[:7])
         restored: Stack | None = None
 
         async def work() -> tuple[Service, ...]:
@@ -131,7 +132,7 @@ class Aftermath:
         if services is not None and restored is not None:
             release = _release(restored, before.revision, services)
             await anyio.to_thread.run_sync(self.journal.keep_release, release)
-            return True, f"it is back at {before.revision[:7]}"
+            return True, f"rolled back to {before.revision[:7]}"
         if restored is None:
             return False, f"rollback unavailable: {outcome.error}"
         return True, f"rollback {outcome.status}: {outcome.error}"

@@ -45,7 +45,7 @@ class BringUp:
         """The services as they stand once they are well.
 
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
-        Raises :class:`CommitdError`, of which :class:`StartError` when it did not come up at all.
+        Raises :class:`CommitdError`, of which :class:`StartError` when it did not start at all.
         """
         hidden = ready.invocation.hidden
         place = self._waiting if ready.waits else nullcontext()
@@ -111,4 +111,4 @@ class BringUp:
         if self.stopping():
             return CancelledError(STOPPING)
         newer = self.heads() - batch.seen - {batch.revision.sha}
-        return SupersededError("a newer commit is there") if newer else None
+        return SupersededError("superseded by a newer commit") if newer else None

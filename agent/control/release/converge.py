@@ -151,7 +151,7 @@ class Converger:
                 revision=revision.sha,
             )
         )
-        log.info("%s: taking it down: %s", project, removal.reason.value)
+        log.info("%s: removing it: %s", project, removal.reason.value)
         outcome, _ = await self._attempts.tries(
             project, lambda: self._remover.take_down(project, revision)
         )

@@ -245,7 +245,7 @@ class Deployer:
         except CommitdError as err:  # bringing it up is always right
             called, why = ready, str(err)
         if why:
-            log.info("%s: it is brought up: %s", name, why)
+            log.info("%s: applying: %s", name, why)
             return None
         log.info("%s: it runs already as it is declared: nothing is recreated", name)
         cause = Cause(f"{name} containers", "there", "taken over", run.batch.revision.sha)
@@ -260,7 +260,7 @@ async def _wait_for_others(run: Run, ends: Mapping[str, End]) -> Outcome | None:
         if needed in ends:
             await ends[needed].came.wait()
             if not ends[needed].well:
-                return Outcome(run.stack.name, Status.HELD, f"{needed} did not come up")
+                return Outcome(run.stack.name, Status.HELD, f"{needed} is not healthy")
     return None
 
 

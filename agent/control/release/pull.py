@@ -137,7 +137,7 @@ class Puller:
         async with limiter, self._all:
             count, until = self._pauses.get(registry, (0, 0.0))
             if time.monotonic() < until:
-                raise TransientError(f"{reference}: {registry} asked to be left alone for a while")
+                raise TransientError(f"{reference}: {registry} is rate-limiting this host")
             try:
                 with anyio.fail_after(self._timeout_s):
                     await self._pull(reference)

@@ -68,9 +68,7 @@ class Restorer:
         if older.digest != release.digest:
             raise PermanentError(f"its files at {release.revision[:7]} are not those that ran")
         if others := _not_its_own(older, failed):
-            raise PermanentError(
-                f"it reads {', '.join(others)}, which others may read too and which stays as it is"
-            )
+            raise PermanentError(f"it reads {', '.join(others)}, which other stacks may use too")
         async with self._lock:
             # First what may fail: until then nothing has changed that the next cycle would miss.
             if locked := await self._secrets.put(older):

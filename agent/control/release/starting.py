@@ -210,7 +210,7 @@ class Starting(Steps):
         services = sorted({finding.service for finding in findings})
         replaced = {f.service for f in findings if f.trouble is Trouble.REPLACED}
         for finding in findings:
-            log.warning("%s: %s during the health gate, putting it back", self._name, finding)
+            log.warning("%s: %s during the health gate, restoring it", self._name, finding)
 
         async def work() -> None:
             async with self._batch.limiter:
@@ -225,7 +225,7 @@ class Starting(Steps):
                 work,
             )
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
-            log.warning("%s: it cannot be put back yet: %s", self._name, err)
+            log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
     # --- reactions ---
 

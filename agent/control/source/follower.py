@@ -195,8 +195,8 @@ class Follower:
                 await self._repository.reset(known)
                 return known
             raise PermanentError(
-                f"the applied commit {known[:7]} is in no clone any more, and no remote has it",
-                hint="when a remote has it again, work goes on; containers are left as they are",
+                f"the applied commit {known[:7]} is missing locally and on all remotes",
+                hint="push it again; until then all containers stay as they are",
             )
         return None
 

@@ -38,7 +38,7 @@ async def fitting(
     lost: dict[str, Fault] = {}
     for name, revision in standing.items():
         if problem := await _problem(repository, sha, {**there, name: revision}):
-            message = f"its older files cannot be put in place: {problem}"
+            message = f"its files of the last healthy release cannot be restored: {problem}"
             lost[name] = Fault(message, f"stacks/{name}")
         else:
             there[name] = revision

@@ -56,7 +56,7 @@ class Stacks(Stepping):
         :class:`CommitdError`.
         """
         if not ready.services:  # Compose would take that for a mistake
-            log.info("%s: there is nothing to run", ready.stack.name)
+            log.info("%s: nothing to run", ready.stack.name)
             return await self.containers(ready.stack.name)
         await self._unpause(ready.stack.name)
         try:

@@ -64,9 +64,9 @@ class Remover(Stepping):
         for container in removal.own(containers, gone, exempt):
             raw = await self._engine.inspect(container.id)
             if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
-                why = f"its service left the stack, which wants its {', '.join(found)}"
+                why = f"its service is no longer in the stack, which needs its {', '.join(found)}"
                 await self._step(self._drop(container, revision, why))
-                log.info("%s: %s makes room: %s", name, container.name, why)
+                log.info("%s: removing %s to make room: %s", name, container.name, why)
 
     async def drop_left(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
@@ -85,8 +85,10 @@ class Remover(Stepping):
         exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
         for container in removal.own(containers, gone, exempt):
             if not container.alive or (container.service in left and not doubt):
-                await self._step(self._drop(container, revision, "its service left the stack"))
-                log.info("%s: %s left its stack", name, container.name)
+                await self._step(
+                    self._drop(container, revision, "its service is no longer in the stack")
+                )
+                log.info("%s: %s is no longer in its stack", name, container.name)
 
     def _gone(
         self, ready: Ready, left: Collection[str], containers: Collection[Container], *, doubt: bool
@@ -158,7 +160,7 @@ class Remover(Stepping):
             others = ", ".join(c.name for c in found if c not in mine)
             log.warning("%s: not of the stack, and left: %s", project, others)
             for container in mine:
-                await self._step(self._drop(container, revision, "its stack left"))
+                await self._step(self._drop(container, revision, "its stack is no longer declared"))
         still = {c.id for c in await self._engine.containers(project) if c.alive}
         if left := [c.name for c in mine if c.id in still]:
             raise TransientError(f"still running after it was taken down: {', '.join(left)}")

@@ -59,7 +59,7 @@ class Quarantine:
             try:
                 await self._look_after(record)
             except Exception as err:  # noqa: BLE001  it is told, and the others are looked after
-                self._guards[record.id].note(err, "; looked after later")
+                self._guards[record.id].note(err, "; checked again later")
             else:
                 self._guards[record.id].well()
         if time.monotonic() > self._next_prune:
@@ -90,13 +90,13 @@ class Quarantine:
             return
         owner = ownership.classify(container, shield, exemptions)
         if isinstance(owner, ownership.Declared):
-            await self._record(record, container, "it belongs here again", self._hand_back)
+            await self._record(record, container, "it is declared again", self._hand_back)
         elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
             return
         elif not container.name.startswith(KEPT_PREFIX):
             await self._engine.rename(record.id, kept_name(record))
         elif self._expired(record):
-            await self._record(record, container, "its time was over", self._remove, raw)
+            await self._record(record, container, "its keep time is over", self._remove, raw)
 
     async def _record(
         self,

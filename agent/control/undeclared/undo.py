@@ -83,7 +83,7 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
     if not found:
         raise PermanentError(
             f"{records[0].name} ({records[0].image}) is not kept any more",
-            hint="its time was over, or it ran with --rm; its volumes are still there",
+            hint="its keep time is over, or it ran with --rm; its volumes are still there",
         )
     if len(found) > 1:
         ids = ", ".join(f"{record.id[:12]} of {record.at}" for record, _ in found)

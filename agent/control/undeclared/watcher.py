@@ -102,16 +102,16 @@ class Watcher:
                 self._wake("more starts than can be looked at one by one")
             else:
                 self._pending.add(event.id)
-                group.start_soon(self._evict, event.id)
+                group.start_soon(self._evict, event.id, event.name)
 
-    async def _evict(self, container_id: str) -> None:
+    async def _evict(self, container_id: str, name: str) -> None:
         try:
             await self._evictor.evict(container_id)
         except CommitdError as err:
-            log.warning("an undeclared container is not ended yet: %s", err)
+            log.warning("evicting %s failed, the next cycle tries again: %s", name, err)
             self._wake("an eviction failed")
         except Exception:
-            log.exception("unexpected; an undeclared container is not ended yet")
+            log.exception("unexpected error: evicting %s failed, the next cycle tries again", name)
             self._wake("an eviction failed")
         finally:
             self._pending.discard(container_id)
