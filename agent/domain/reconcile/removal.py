@@ -1,4 +1,16 @@
-"""Which stacks go down: those that left the list, unless that is a cliff or only a new name."""
+"""Which stacks go down: those that left the list, and what failed tries left behind.
+
+applied, or labelled as of this checkout, and not declared
+  ├─ more than teardown_limit, nobody approved ──▶ hold all of them (a cliff)
+  ▼
+each of these, and each that was tried, never healthy, is not declared, and does not run
+  ├─ suspended ─────────────────────────────────▶ nothing
+  ├─ what is declared is in doubt ──────────────▶ hold
+  ├─ taking it down failed a moment ago ────────▶ hold until its next try
+  ├─ seems renamed, the new name is not deployed ▶ hold
+  ▼
+RemoveStack; a renamed one goes ``after`` its new name is up, or ``first`` if that was approved
+"""
 
 from __future__ import annotations
 
@@ -25,69 +37,40 @@ APPROVAL_TRAILER = ("commitd-approve", "removals")
 def removals(
     situation: HostState, deploys: Collection[Deploy]
 ) -> tuple[list[RemoveStack], list[Hold]]:
-    """Stacks that left: by what the journal says was applied, then by the labels on the engine.
+    """The stacks to take down, by name, and those that would go but for what holds them.
 
     ``deploys`` are those of the same plan: what is renamed waits for its new name.
     """
-    todo, holds = _leaving(situation, deploys)
-    remains, waiting = _remains(situation)
-    return sorted([*todo, *remains], key=lambda each: each.project), [*holds, *waiting]
-
-
-def _leaving(
-    situation: HostState, deploys: Collection[Deploy]
-) -> tuple[list[RemoveStack], list[Hold]]:
-    gone = applied(situation) - situation.desired.names
-    found = labelled(situation)
-    leaving = sorted(gone | found)
-    if not leaving:
-        return [], []
+    desired = situation.desired
+    known = applied(situation) | labelled(situation)
+    leaving = sorted(known - desired.names)
     renamed = _renamed(leaving, situation)
-    total = len(applied(situation) | found)
     approved = _approved(situation)
-    if not approved and not _small(situation, leaving, total):
+    todo: list[RemoveStack] = []
+    holds: list[Hold] = []
+    if leaving and not approved and not _small(situation, leaving, len(known)):
         detail = (
-            f"{len(leaving)} of {total} stacks would go down ({', '.join(leaving)}); "
-            f"to let them, run: commitd approve {situation.desired.revision.short}"
+            f"{len(leaving)} of {len(known)} stacks would go down ({', '.join(leaving)}); "
+            f"to let them, run: commitd approve {desired.revision.short}"
         )
-        return [], [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
-    leaving = [name for name in leaving if not situation.exemptions.suspension(name)]
-    if doubt := doubt_about(situation):
-        return [], [Hold(name, Reason.LIST_IN_DOUBT, doubt) for name in leaving]
-    on_its_way = {deploy.stack.name for deploy in deploys}
-    unread = next(
-        (n for n in sorted(situation.desired.broken) if n not in situation.releases), None
-    )
-    todo: list[RemoveStack] = []
-    holds: list[Hold] = []
-    for name in leaving:
-        attempt = situation.attempts.get(name)
-        # A new stack that cannot be read may be the new name of any of them.
-        successor = None if approved else renamed.get(name, unread)
-        if attempt and not attempt.digest and waits(attempt, situation.now):
-            holds.append(Hold(name, Reason.BACKOFF, attempt.error))
-        elif successor and successor not in on_its_way:
-            holds.append(stays(name, successor, situation.desired.revision))
-        else:
-            first = approved and name in renamed
-            todo.append(_removal(name, successor, situation.desired, first=first))
-    return todo, holds
-
-
-def _remains(situation: HostState) -> tuple[list[RemoveStack], list[Hold]]:
-    """Of stacks that left and never were well: nothing of them runs, so that it is no cliff."""
-    todo: list[RemoveStack] = []
-    holds: list[Hold] = []
-    for name in sorted(never_well(situation) - situation.desired.names):
-        attempt = situation.attempts[name]
+        holds += [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
+        leaving = []
+    # A new stack that cannot be read may be the new name of any of them.
+    unread = next((n for n in sorted(desired.broken) if n not in situation.releases), None)
+    successors = {} if approved else {name: renamed.get(name, unread) for name in leaving}
+    deployed = {deploy.stack.name for deploy in deploys}
+    for name in sorted({*leaving, *(never_well(situation) - desired.names)}):
+        attempt, successor = situation.attempts.get(name), successors.get(name)
         if situation.exemptions.suspension(name):
             continue
         if doubt := doubt_about(situation):
             holds.append(Hold(name, Reason.LIST_IN_DOUBT, doubt))
-        elif not attempt.digest and waits(attempt, situation.now):
+        elif attempt and not attempt.digest and waits(attempt, situation.now):
             holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        elif successor and successor not in deployed:
+            holds.append(stays(name, successor, desired.revision))
         else:
-            todo.append(_removal(name, None, situation.desired, first=False))
+            todo.append(_removal(name, successor, desired, first=approved and name in renamed))
     return todo, holds
 
 
