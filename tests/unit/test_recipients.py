@@ -11,7 +11,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.finding import Level
 from agent.domain.recipients import audit
 from agent.domain.recipients import rules as sops_rules
-from agent.domain.recipients.access import Repository, keys
+from agent.domain.recipients.access import Access, keys
 from agent.domain.repository import fleet_policy
 from agent.domain.repository.secret_files import is_secret
 from agent.domain.sops import metadata
@@ -297,7 +297,7 @@ def test_recipients_that_are_no_list_are_nobodys(age: object) -> None:
 
 def rules(files: Mapping[str, str], before: str | None = None) -> bytes:
     raw = {path: text.encode() for path, text in files.items()}
-    return sops_rules.write(None if before is None else before.encode(), Repository(raw))
+    return sops_rules.write(None if before is None else before.encode(), Access(raw))
 
 
 def recipients_for(text: bytes, path: str) -> list[str]:

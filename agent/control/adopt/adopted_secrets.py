@@ -24,7 +24,7 @@ from agent.control.authoring.recipients import files_that_decide
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 from agent.domain.recipients import rules
-from agent.domain.recipients.access import Repository
+from agent.domain.recipients.access import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class AdoptedSecrets:
         self._new = new
 
     @cached_property
-    def _repository(self) -> Repository:
-        return Repository({**files_that_decide(self._clone), **self._new})
+    def _access(self) -> Access:
+        return Access({**files_that_decide(self._clone), **self._new})
 
     @property
     def _rules(self) -> bytes | None:
@@ -76,7 +76,7 @@ class AdoptedSecrets:
         before = self._rules
         if before is None or rules.BEGIN.encode() not in before:
             return False
-        after = rules.write(before, self._repository)
+        after = rules.write(before, self._access)
         if after != before:
             self._clone.replace(rules.PATH, after)
         return after != before
@@ -96,9 +96,9 @@ class AdoptedSecrets:
     def _recipients(self, path: str) -> tuple[str, ...] | None:
         """Empty: those of the rules in ``.sops.yaml``."""
         asked = self._sealing.asked if self._sealing else ()
-        wanted = self._repository.wanted(path)
-        if self._repository.problems:
-            raise self._repository.problems[0]
+        wanted = self._access.wanted(path)
+        if self._access.problems:
+            raise self._access.problems[0]
         if asked or self._rules is None:
             return tuple(dict.fromkeys([*asked, *wanted])) or None
         if rules.BEGIN.encode() in self._rules and not wanted:

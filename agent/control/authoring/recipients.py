@@ -10,7 +10,7 @@ from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sops_edit import SopsEditor
 from agent.domain.errors import CommitdError, HeldError, PermanentError
 from agent.domain.recipients import rules as sops_rules
-from agent.domain.recipients.access import PERSONS_PATH, Repository, host_key_path
+from agent.domain.recipients.access import PERSONS_PATH, Access, host_key_path
 from agent.domain.repository import encryption_faults
 from agent.domain.repository.secret_files import is_secret
 from agent.domain.repository.tree import YAML_SUFFIXES
@@ -53,24 +53,24 @@ class Recipients:
     def __init__(self, start: Path) -> None:
         """For the clone around ``start``."""
         self._clone = Clone.around(start, "commitd secrets recipients PATH")
-        self.repository = Repository(files_that_decide(self._clone))
-        self._before = self.repository.files.get(sops_rules.PATH)
+        self.access = Access(files_that_decide(self._clone))
+        self._before = self.access.files.get(sops_rules.PATH)
 
     def rules(self) -> list[tuple[str, tuple[str, ...]]]:
         """The patterns and recipients that follow."""
-        return sops_rules.rules(self.repository)
+        return sops_rules.rules(self.access)
 
     def text(self) -> str:
         """``.sops.yaml`` as it should be."""
-        return sops_rules.write(self._before, self.repository).decode(errors="replace")
+        return sops_rules.write(self._before, self.access).decode(errors="replace")
 
     def current(self) -> bool:
         """Whether it is so already."""
-        return self._before == sops_rules.write(self._before, self.repository)
+        return self._before == sops_rules.write(self._before, self.access)
 
     def write(self) -> bool:
         """Write it; whether anything changed."""
-        after = sops_rules.write(self._before, self.repository)
+        after = sops_rules.write(self._before, self.access)
         if after == self._before:
             return False
         self._clone.replace(sops_rules.PATH, after)
@@ -79,14 +79,12 @@ class Recipients:
 
     def keyless(self) -> list[str]:
         """Hosts that need secrets and have no public key."""
-        needing = {host for hosts in self.repository.readers.values() for host in hosts}
-        return sorted(needing - self.repository.host_keys.keys())
+        needing = {host for hosts in self.access.readers.values() for host in hosts}
+        return sorted(needing - self.access.host_keys.keys())
 
     def files(self) -> list[Custody]:
         """Every secret file against what it should be."""
-        return [
-            self._custody(path, self.repository.files[path]) for path in self.repository.secrets
-        ]
+        return [self._custody(path, self.access.files[path]) for path in self.access.secrets]
 
     def _custody(self, path: str, content: bytes) -> Custody:
         try:
@@ -95,7 +93,7 @@ class Recipients:
             return Custody(path, problem=err)
         if fault or file is None:
             return Custody(path, problem=fault)
-        wanted = self.repository.wanted(path)
+        wanted = self.access.wanted(path)
         missing = tuple(key for key in wanted if key not in file.recipients)
         extra = tuple(key for key in file.recipients if key not in wanted)
         risk = self._risk(path, wanted, extra)
@@ -116,16 +114,16 @@ class Recipients:
                 where=path,
                 hint=f"put your own key into {PERSONS_PATH}",
             )
-        known = {key for own in self.repository.host_keys.values() for key in own}
+        known = {key for own in self.access.host_keys.values() for key in own}
         if not (strangers := [key for key in extra if key not in known]):
             return None
-        if without := sorted(self.repository.readers[path] - self.repository.host_keys.keys()):
+        if without := sorted(self.access.readers[path] - self.access.host_keys.keys()):
             return HeldError(
                 f"{without[0]} needs it and has no public key: {strangers[0]} may be its key",
                 where=path,
                 hint=f"add {host_key_path(without[0])}",
             )
-        if not self.repository.persons:
+        if not self.access.persons:
             return HeldError(
                 f"{strangers[0]} is no host's: it may be yours",
                 where=path,

@@ -96,7 +96,7 @@ def render(
                 files[path] = _fill(text, {**words, "HOST": host})
         else:
             files[re.sub(r"(^|/)dot-", r"\1.", name)] = _fill(text, words)
-    whole = access.Repository({path: text.encode() for path, text in files.items()})
+    whole = access.Access({path: text.encode() for path, text in files.items()})
     files[rules.PATH] = rules.write(whole.files[rules.PATH], whole).decode()
     return files
 

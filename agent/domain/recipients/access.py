@@ -1,7 +1,13 @@
 """Who runs what, who has which key, and so who shall be able to read which secret.
 
+    host/*/stacks.yaml ──▶ stacks ─┐
+    stacks/*/compose.yaml ─────────┴▶ readers ─┐      the hosts that need a secret
+    host/*/age.pub ──▶ host_keys ──────────────┼▶ wanted      its recipients, to be compared with
+    global/age.pub ──▶ persons ────────────────┘              those that the file has now
+
 A host needs the secrets in ``global/``, in its own directory, of the stacks in its list, and those
-that the Compose files of these stacks name elsewhere. Persons need all.
+that the Compose files of these stacks name elsewhere. Persons need all. Each step is done once,
+when it is asked for; what cannot be read is among the ``problems`` from then on.
 """
 
 from __future__ import annotations
@@ -58,8 +64,11 @@ def keys(content: bytes, path: str) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Repository:
-    """What the files of one commit, by path, say about hosts, their keys and their secrets."""
+class Access:
+    """What the files of one commit, by path, say about hosts, their keys and their secrets.
+
+    ``problems`` are key files that cannot be read, as far as they were asked for.
+    """
 
     files: Mapping[str, bytes]
     problems: list[PermanentError] = field(default_factory=list)

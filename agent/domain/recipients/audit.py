@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.recipients import rules
-from agent.domain.recipients.access import PERSONS_PATH, Repository, host_key_path
+from agent.domain.recipients.access import PERSONS_PATH, Access, host_key_path
 from agent.domain.repository import encryption_faults, fleet_policy
 from agent.domain.sops import metadata
 
@@ -25,27 +25,27 @@ def judge(files: Mapping[str, bytes]) -> list[Finding]:
 
     Needed are all files of ``global/``, ``host/`` and ``stacks/``; links may be left out.
     """
-    repository = Repository(files)
-    _ = repository.host_keys, repository.persons  # what is wrong with them is known from here on
+    access = Access(files)
+    _ = access.host_keys, access.persons  # what is wrong with them is known from here on
     found = [
-        *_host_keys(repository),
-        *(finding for path in repository.secrets for finding in _secret(repository, path)),
-        *_rules(repository),
+        *_host_keys(access),
+        *(finding for path in access.secrets for finding in _secret(access, path)),
+        *_rules(access),
     ]
-    problems = dict.fromkeys((p.where or "", p.message, p.hint) for p in repository.problems)
+    problems = dict.fromkeys((p.where or "", p.message, p.hint) for p in access.problems)
     return [*(Finding(Level.ERROR, KEY_RULE, *problem) for problem in problems), *found]
 
 
-def _host_keys(repository: Repository) -> Iterator[Finding]:
+def _host_keys(access: Access) -> Iterator[Finding]:
     owners: dict[str, str] = {}
-    broken = {(p.where or "").rpartition(":")[0] for p in repository.problems}
-    for host in repository.hosts:
+    broken = {(p.where or "").rpartition(":")[0] for p in access.problems}
+    for host in access.hosts:
         path = host_key_path(host)
-        own = repository.host_keys.get(host)
-        to_read = [p for p, hosts in repository.readers.items() if host in hosts]
+        own = access.host_keys.get(host)
+        to_read = [p for p, hosts in access.readers.items() if host in hosts]
         if not own and to_read and path not in broken:
             yield Finding(
-                _strictness(repository, host),
+                _strictness(access, host),
                 KEY_RULE,
                 path,
                 f"{host} has secrets to read ({to_read[0]}{_more(to_read)}) but no public key",
@@ -62,8 +62,8 @@ def _host_keys(repository: Repository) -> Iterator[Finding]:
                 )
 
 
-def _secret(repository: Repository, path: str) -> Iterator[Finding]:
-    content = repository.files[path]
+def _secret(access: Access, path: str) -> Iterator[Finding]:
+    content = access.files[path]
     try:
         file, fault = encryption_faults.examine(content, path)
     except PermanentError as err:
@@ -90,15 +90,15 @@ def _secret(repository: Repository, path: str) -> Iterator[Finding]:
             f"keys of {file.groups} groups must come together; a host has only its own",
             "set shamir_threshold: 1 in .sops.yaml, then sops updatekeys",
         )
-    yield from _match(repository, path, file.recipients)
+    yield from _match(access, path, file.recipients)
 
 
-def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> Iterator[Finding]:
+def _match(access: Access, path: str, recipients: tuple[str, ...]) -> Iterator[Finding]:
     """Each host against each file: needs it and cannot, can and needs it not."""
-    content = repository.files[path]
-    for host, own in repository.host_keys.items():
+    content = access.files[path]
+    for host, own in access.host_keys.items():
         can = [key for key in own if key in recipients]
-        if host in repository.readers[path]:
+        if host in access.readers[path]:
             if not can:
                 yield Finding(
                     Level.ERROR,
@@ -107,19 +107,19 @@ def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> It
                     f"{host} needs this file and cannot read it: {_some(own)} is no recipient",
                     "commitd secrets recipients --write --update",
                 )
-        elif can and repository.stacks[host] is not None:
+        elif can and access.stacks[host] is not None:
             yield Finding(
-                _strictness(repository, host),
+                _strictness(access, host),
                 RULE,
                 f"{path}:{metadata.line_of(content, can[0])}",
                 f"{host} can read this file and does not need it",
                 "commitd secrets recipients --write --update, then change the values",
             )
-    known = {*repository.persons, *(key for own in repository.host_keys.values() for key in own)}
+    known = {*access.persons, *(key for own in access.host_keys.values() for key in own)}
     # A host whose key is not known here may be the one that it belongs to.
-    sure = not repository.problems and repository.readers[path] <= repository.host_keys.keys()
+    sure = not access.problems and access.readers[path] <= access.host_keys.keys()
     left = [key for key in recipients if key not in known]
-    if left and sure and repository.persons:
+    if left and sure and access.persons:
         yield Finding(
             Level.WARNING,
             RULE,
@@ -128,7 +128,7 @@ def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> It
             f"{PERSONS_PATH}",
             "commitd secrets recipients --write --update, then change the values",
         )
-    if absent := [key for key in repository.persons if key not in recipients]:
+    if absent := [key for key in access.persons if key not in recipients]:
         yield Finding(
             Level.WARNING,
             RULE,
@@ -138,14 +138,14 @@ def _match(repository: Repository, path: str, recipients: tuple[str, ...]) -> It
         )
 
 
-def _rules(repository: Repository) -> Iterator[Finding]:
+def _rules(access: Access) -> Iterator[Finding]:
     """Whether new secrets would be encrypted for the right keys."""
-    before = repository.files.get(rules.PATH)
-    if repository.problems or before is None or rules.BEGIN.encode() not in before:
+    before = access.files.get(rules.PATH)
+    if access.problems or before is None or rules.BEGIN.encode() not in before:
         return
     hint = "commitd secrets recipients --write"
     try:
-        if rules.write(before, repository) != before:
+        if rules.write(before, access) != before:
             message = "the rules are not those that follow from who runs what"
             yield Finding(Level.WARNING, RULE, rules.PATH, message, hint)
     except PermanentError as err:
@@ -153,12 +153,12 @@ def _rules(repository: Repository) -> Iterator[Finding]:
         yield Finding(Level.WARNING, RULE, where, err.message, err.hint)
 
 
-def _strictness(repository: Repository, host: str) -> Level:
+def _strictness(access: Access, host: str) -> Level:
     """What policy makes of a host that can read too much; one that is unreadable says nothing."""
     policy = fleet_policy.Policy()
     for path in (fleet_policy.FLEET_PATH, fleet_policy.path_for(host)):
         try:
-            policy = policy.under(fleet_policy.read(repository.files.get(path, b""), path))
+            policy = policy.under(fleet_policy.read(access.files.get(path, b""), path))
         except PermanentError:
             continue
     return Level.ERROR if policy.recipients == "require" else Level.WARNING

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from agent.domain.errors import PermanentError
-from agent.domain.recipients.access import PERSONS_PATH, Repository
+from agent.domain.recipients.access import PERSONS_PATH, Access
 
 PATH = ".sops.yaml"
 BEGIN = "# commitd secrets recipients: begin"
@@ -27,31 +27,29 @@ _MARKED = re.compile(
 _STACKS = "stacks"
 
 
-def rules(repository: Repository) -> list[tuple[str, tuple[str, ...]]]:
+def rules(access: Access) -> list[tuple[str, tuple[str, ...]]]:
     """Patterns of paths and the recipients for them, in the order in which they must stand.
 
     Raises :class:`PermanentError` when it is not known what a host runs or which its key is.
     """
-    for host, listed in repository.stacks.items():
+    for host, listed in access.stacks.items():
         if listed is None:
             raise PermanentError(
                 f"nobody knows what {host} runs: its list cannot be read",
                 where=f"host/{host}/stacks.yaml",
                 hint="mend it first: commitd check says what is wrong",
             )
-    ordinary: dict[str, tuple[str, ...]] = {
-        "global": repository.keys_of(frozenset(repository.hosts))
-    }
-    for host in repository.hosts:
-        ordinary[f"host/{host}"] = repository.keys_of(frozenset({host}))
-    for stack in _all_stacks(repository):
-        runs = {host for host, listed in repository.stacks.items() if stack in (listed or ())}
-        ordinary[f"{_STACKS}/{stack}"] = repository.keys_of(frozenset(runs))
-    if repository.problems:
-        raise repository.problems[0]
+    ordinary: dict[str, tuple[str, ...]] = {"global": access.keys_of(frozenset(access.hosts))}
+    for host in access.hosts:
+        ordinary[f"host/{host}"] = access.keys_of(frozenset({host}))
+    for stack in _all_stacks(access):
+        runs = {host for host, listed in access.stacks.items() if stack in (listed or ())}
+        ordinary[f"{_STACKS}/{stack}"] = access.keys_of(frozenset(runs))
+    if access.problems:
+        raise access.problems[0]
     special: dict[tuple[str, ...], list[str]] = {}
-    for path in repository.secrets:
-        wanted = repository.wanted(path)
+    for path in access.secrets:
+        wanted = access.wanted(path)
         if wanted != ordinary.get(_place(path)):
             special.setdefault(wanted, []).append(path)
     alike: dict[tuple[str, ...], list[str]] = {}
@@ -65,7 +63,7 @@ def rules(repository: Repository) -> list[tuple[str, tuple[str, ...]]]:
     return [(pattern, wanted) for pattern, wanted in found if wanted]
 
 
-def write(before: bytes | None, repository: Repository) -> bytes:
+def write(before: bytes | None, access: Access) -> bytes:
     """The file with the rules that follow now in it; ``before`` is what it holds, if it is there.
 
     Raises :class:`PermanentError` for a file without marks, and as :func:`rules` does.
@@ -80,8 +78,8 @@ def write(before: bytes | None, repository: Repository) -> bytes:
             f"{END!r}; or move the file away",
         )
     lines = [BEGIN, *_ABOUT]
-    names = _names(repository)
-    for pattern, wanted in rules(repository):
+    names = _names(access)
+    for pattern, wanted in rules(access):
         quoted = pattern.replace("'", "''")
         lines += [f"- path_regex: '{quoted}'", "  key_groups:", "    - age:"]
         lines += [f"        - {key}  # {names[key]}" for key in wanted]
@@ -91,22 +89,22 @@ def write(before: bytes | None, repository: Repository) -> bytes:
     return result.encode(errors="surrogateescape")
 
 
-def _names(repository: Repository) -> dict[str, str]:
-    names = dict.fromkeys(repository.persons, "a person")
-    for host, own in repository.host_keys.items():
+def _names(access: Access) -> dict[str, str]:
+    names = dict.fromkeys(access.persons, "a person")
+    for host, own in access.host_keys.items():
         names.update(dict.fromkeys(own, host))
     return names
 
 
-def _all_stacks(repository: Repository) -> list[str]:
+def _all_stacks(access: Access) -> list[str]:
     """Those that run somewhere, and those that nobody runs: they have secrets as well."""
     prefix = f"{_STACKS}/"
     there = {
         path.split("/")[1]
-        for path in repository.files
+        for path in access.files
         if path.startswith(prefix) and path.count("/") > 1
     }
-    listed = {stack for names in repository.stacks.values() for stack in names or ()}
+    listed = {stack for names in access.stacks.values() for stack in names or ()}
     return sorted(there | listed)
 
 

@@ -65,7 +65,7 @@ def _say(found: Recipients, text: str, *, written: bool, quiet: bool) -> None:
         click.echo(text, nl=False)
         if not found.current():
             click.echo("commitd: .sops.yaml is not so; --write writes it", err=True)
-    if not found.repository.persons:
+    if not found.access.persons:
         click.echo(
             "commitd: warning: nobody's key is in global/age.pub, so only hosts could read secrets",
             err=True,
