@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ import pytest
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.errors import PermanentError
+from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.interpolation import steers
+from tests.unit import builders
 
 if TYPE_CHECKING:
     from tests.sandbox import Sandbox
@@ -61,13 +64,15 @@ def test_a_variable_is_what_git_says_and_never_what_the_agent_has(fleet: Fleet) 
     assert unset.items() <= fleet.environment("unset-app-1").items()
 
 
-def _stack(root: Path, service: str, env: str = "", **more: Any) -> Invocation:
+def _stack(
+    root: Path, service: str, env: str = "", *, build: str | None = None, **more: Any
+) -> Invocation:
     (root / "stacks/web").mkdir(parents=True)
     (root / MAIN).write_text(f"services:\n  app:\n    image: x\n{service}")
     (root / "stacks/web/.env").write_text(env)
     env_files = (root / "stacks/web/.env",)
-    more = {"secrets": {}, "pins": "warn", **more}
-    return Invocation("web", root / MAIN, env_files, root=root, **more)
+    declared = replace(builders.stack("web"), policy=Policy(build=build))
+    return Invocation(stack=declared, root=root, env_files=env_files, **more)
 
 
 def _resolve(box: Sandbox, stack: Invocation) -> dict[str, Any]:
@@ -93,7 +98,7 @@ def test_what_needs_the_agents_own_variables_gets_them_if_nothing_else_uses_them
     assert [mount["source"] for mount in found["volumes"]] == ["/somebody/data", "/somebody"]
     assert found["own"] == {"HOME": "/somebody"}
     build = _stack(
-        tmp_path / "b", "    build: {context: ., dockerfile_inline: FROM x}\n", build=True
+        tmp_path / "b", "    build: {context: ., dockerfile_inline: FROM x}\n", build="allow"
     )
     assert {"HOME", "PATH", "DOCKER_HOST"} <= _resolve(box, build)["own"].keys()
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -127,5 +132,5 @@ def test_a_value_that_cannot_be_passed_is_refused_with_file_and_line(
     if "HOME=" in env and box.compose_version < (2, 39, 3):
         pytest.skip("this Compose takes HOME for ~ from an env file as well")
     with pytest.raises(PermanentError) as caught:
-        _resolve(box, _stack(tmp_path, service, env, build=True))
+        _resolve(box, _stack(tmp_path, service, env, build="allow"))
     assert str(caught.value).startswith(said)

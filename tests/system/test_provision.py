@@ -12,6 +12,7 @@ from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.resources import provision
 from tests.sandbox import EngineError
+from tests.unit import builders
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
@@ -165,9 +166,8 @@ def _aliases(raw: dict[str, Any], network: str) -> set[str]:
 
 def _compose_would_label_them_the_same(fleet: Fleet, host: Host) -> None:
     """By that it is told whether Compose would make a network anew."""
-    for stack in ("first", "own"):
-        file = host.repo / f"stacks/{stack}/compose.yaml"
-        invocation = Invocation(stack, file, (), {}, host.repo)
+    for name in ("first", "own"):
+        invocation = Invocation(stack=builders.stack(name), root=host.repo)
         program = Compose(fleet.box.compose, "unix:///nowhere", 60)
         model = anyio.run(program.resolve, invocation).model
         (network,) = (d for d in provision.declared(model) if d.kind is provision.Kind.NETWORK)

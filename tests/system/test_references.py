@@ -14,10 +14,13 @@ import pytest
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
+from agent.control.stack.ready import accept
 from agent.domain.errors import PermanentError
 from agent.domain.repository import references
+from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.tree import REGULAR, SYMLINK, Snapshot, Tree, TreeEntry
 from tests.sandbox import Sandbox
+from tests.unit import builders
 
 if TYPE_CHECKING:
     from tests.system.conftest import Fleet
@@ -223,7 +226,8 @@ def test_what_is_said_to_be_read_is_what_compose_reads(
 
 
 def _stack(root: Path, *env_files: Path) -> Invocation:
-    return Invocation("web", root / MAIN, env_files, {}, root, pins="warn")
+    declared = replace(builders.stack("web"), policy=Policy(pins="warn"))
+    return Invocation(stack=declared, root=root, env_files=env_files)
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -232,7 +236,7 @@ def test_the_agent_runs_compose_so_that_every_file_is_found(
 ) -> None:
     for path, content in TREES[name].items():
         _write(tmp_path, path, content)
-    found = anyio.run(Compose(box.compose, "unix:///nowhere", 60).accept, _stack(tmp_path))
+    found = anyio.run(accept, Compose(box.compose, "unix:///nowhere", 60), _stack(tmp_path))
     assert found.services.keys() == json.loads(_config(box.compose, tmp_path)[1])["services"].keys()
 
 
@@ -245,7 +249,7 @@ def test_a_variable_does_not_lead_out_of_the_repository(
     _write(tmp_path, "values.env", f"PLACE={place}")
     stack = _stack(tmp_path, tmp_path / "values.env")
     with pytest.raises(PermanentError, match="is not in the repository"):
-        anyio.run(Compose(box.compose, "unix:///nowhere", 60).accept, stack)
+        anyio.run(accept, Compose(box.compose, "unix:///nowhere", 60), stack)
 
 
 @pytest.mark.parametrize(
@@ -262,13 +266,14 @@ def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
         _write(tmp_path, path, content)
     contents = {path: content.encode() for path, content in files.items()}
     variables = references.follow(Snapshot(_tree(files), contents), MAIN).variables
-    stack = replace(_stack(tmp_path, tmp_path / "values.env"), variables=variables)
+    call = _stack(tmp_path, tmp_path / "values.env")
+    call = replace(call, stack=replace(call.stack, variables=variables))
     program = Compose(box.compose, "unix:///nowhere", 60)
     if not refused:
-        assert anyio.run(program.accept, stack).services.keys() == {"web", "part"}
+        assert anyio.run(accept, program, call).services.keys() == {"web", "part"}
         return
     with pytest.raises(PermanentError) as caught:
-        anyio.run(program.accept, stack)
+        anyio.run(accept, program, call)
     said = str(caught.value)
     assert f"{MAIN}:2: env_file: '$WHICH' leads out of stacks/web" in said
     climbs = f"{MAIN}:1: include: 'parts/${{WHICH}}.yaml' leads out of stacks/web/parts" in said

@@ -214,8 +214,8 @@ def test_a_secret_file_that_was_written_after_the_start_is_noticed(
         plaintext.symlink_to(place)
     place.write_text("one")
     mount = Expected(PINNED, 1, finishes=False, mounts=(str(plaintext),))
-    invocation = Invocation("s", root / "stacks/s/compose.yaml", (), {}, root)
-    ready = Ready(replace(stack("s"), inputs=((secret, "oid"),)), invocation, {"web": mount})
+    declared = replace(stack("s"), inputs=((secret, "oid"),))
+    ready = Ready(Invocation(stack=declared, root=root), {"web": mount})
     before = adopt.changed_at(ready)["web"]
     while place.stat().st_ctime <= before:  # a clock of the file system ticks now and then
         place.write_text("two")

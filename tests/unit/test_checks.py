@@ -255,7 +255,7 @@ def test_an_image_is_pinned_by_what_can_pin_it(written: str, resolved: str, hint
     taken = repository_scan.take(tree({path: content}), {path: content.encode()}, revision())
     (stack,) = taken.unused
     model = {"services": {"a": {"image": resolved}}}
-    (finding,) = stacks.pins(stack, model, Places(taken.files, stack))
+    (finding,) = stacks.judge(stack, model, "/repo", Places(taken.files, stack))
     assert hint in str(finding.hint)
 
 

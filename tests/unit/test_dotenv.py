@@ -160,8 +160,8 @@ FILES = st.lists(
 @given(FILES)
 def test_the_strongest_file_that_sets_a_key_wins(files: list[tuple[bool, dict[str, str]]]) -> None:
     values = [
-        dotenv.Values(str(i), secret=pairs) if secret else dotenv.Values(str(i), frozenset(pairs))
-        for i, (secret, pairs) in enumerate(files)
+        dotenv.Values(secret=pairs) if secret else dotenv.Values(frozenset(pairs))
+        for secret, pairs in files
     ]
     winner: dict[str, str | None] = {}
     for secret, pairs in files:

@@ -16,6 +16,7 @@ from agent.domain.release import drift
 from agent.domain.release.health import Expected, Need
 from agent.domain.release.release import Service
 from agent.domain.release.reload import Mounted
+from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.stack_settings import Settings
 from tests.unit.builders import container, release, service, stack
 
@@ -31,7 +32,9 @@ def _side(
 ) -> Side:
     """One service that mounts a directory of two files."""
     mounted = Mounted(frozenset({"stacks/web/conf"}), ((PATH, oid), BESIDE))
-    declared = replace(stack("web"), settings=Settings(on_change={"web": wanted}), build=True)
+    declared = replace(
+        stack("web"), settings=Settings(on_change={"web": wanted}), policy=Policy(build="allow")
+    )
     return Side(
         {"web": now},
         {"services": {"web": {"image": now.image, **keys}}},

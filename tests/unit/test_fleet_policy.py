@@ -62,7 +62,8 @@ def test_the_host_has_the_last_word(
     files = {**GOOD, **({PATH: ours} if ours else {}), **({HOST: hosts} if hosts else {})}
     state = read(files)
     assert state.list_faults == ()
-    assert {(stack.build, stack.pins) for stack in state.stacks} == {(build == "allow", pins)}
+    said = {(stack.policy.builds, stack.policy.requires_pins) for stack in state.stacks}
+    assert said == {(build == "allow", pins == "require")}
 
 
 def test_rules_add_up() -> None:
@@ -73,5 +74,6 @@ def test_rules_add_up() -> None:
 
 def test_of_a_policy_that_cannot_be_read_nothing_is_loosened() -> None:
     state = read({**GOOD, PATH: "build: allow\npins: warn", HOST: "build: maybe"})
-    assert {(stack.build, stack.pins) for stack in state.stacks} == {(False, "require")}
+    said = {(stack.policy.builds, stack.policy.requires_pins) for stack in state.stacks}
+    assert said == {(False, True)}
     assert [fault.where for fault in state.list_faults] == [f"{HOST}:1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from agent.domain.container import HOOK
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.reconcile import removal
 from agent.domain.release import expected
-from agent.domain.repository import image_reference, image_refs_yaml, references
+from agent.domain.repository import image_refs_yaml, references
 from agent.domain.repository.hooks import own_images
 from agent.domain.repository.tree import Snapshot
-from tests.unit.builders import container, tree
+from tests.unit.builders import container, stack, tree
 
 MAIN = "stacks/web/compose.yaml"
 PINNED = "a:1@sha256:" + "0" * 64
@@ -72,7 +73,8 @@ def test_files_and_images_of_a_hook_are_those_of_its_stack() -> None:
 
 
 def test_what_a_hook_asks_beyond_its_service_is_listed() -> None:
-    assert policy.notable(SERVICES) == [
+    found = policy.judge(stack("web"), {"services": SERVICES}, "/repo")
+    assert [each.message for each in found if each.effect is policy.Effect.NOTED] == [
         "web: cap_add NET_ADMIN",
         "web: pre_start[1]: privileged",
         "web: pre_start[1]: mounts the engine's socket /run/docker.sock",
@@ -84,8 +86,9 @@ def test_what_a_hook_asks_beyond_its_service_is_listed() -> None:
 def test_the_image_of_a_hook_is_pinned_and_pulled() -> None:
     assert own_images(SERVICES) == {"web: pre_start[1]": {"image": "hook:1"}}
     mention = {"web: pre_start[1]": image_refs_yaml.Mention("hook:1", f"{MAIN}:6")}
-    error = image_reference.unpinned({**SERVICES, **own_images(SERVICES)}, mention, "web")
-    assert str(error) == (
+    web = replace(stack("web"), images=mention)
+    found = policy.judge(web, {"services": SERVICES}, "/repo")
+    assert policy.summary(found, policy.Effect.REFUSED) == (
         f"{MAIN}:6: web: pre_start[1]: hook:1 is not pinned by tag and digest (commitd pin web)"
     )
     rewritten = image_refs_yaml.rewrite(FILE.encode(), MAIN, {"hook:1": PINNED}).decode()

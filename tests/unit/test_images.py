@@ -81,27 +81,6 @@ def test_pinned(text: str, expected: bool) -> None:
     assert image_reference.pinned(text) is expected
 
 
-def test_unpinned_says_which_services_of_a_configuration() -> None:
-    services: dict[str, dict[str, Any]] = {
-        "web": {"image": "nginx:1.27"},
-        "built": {"build": {"context": "."}},
-        "none": {"image": None},
-        "good": {"image": f"nginx:1.27@{DIGEST}"},
-        "app": {"image": f"nginx@{DIGEST}", "build": {}},
-    }
-    mentions = {
-        "app": Mention("nginx:${TAG}", "c.yaml:7"),
-        "web": Mention("nginx:1.27", "b.yaml:3"),
-    }
-    assert str(image_reference.unpinned(services, mentions, "site")) == (
-        f"c.yaml:7: app: nginx@{DIGEST} is not pinned by tag and digest; "
-        "b.yaml:3: web: nginx:1.27 is not pinned by tag and digest "
-        "(write the reference itself here, name:tag, where Renovate sees it too; then commitd pin; "
-        "commitd pin site)"
-    )
-    assert image_reference.unpinned({"good": services["good"]}, {}, "site") is None
-
-
 @pytest.mark.parametrize(
     ("text", "asked"),
     [

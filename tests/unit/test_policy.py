@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.domain.compose import policy
-from agent.domain.repository.compose_paths import Kind, Variable
+from agent.domain.repository.compose_paths import Kind, Variable, climbing
+from agent.domain.repository.fleet_policy import Policy
+from agent.domain.repository.image_refs_yaml import Mention
+from tests.unit.builders import stack
 
 ROOT = "/var/lib/commitd/repo"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+IMAGE = f"nginx:1.27@{DIGEST}"
 
 
 @pytest.mark.parametrize(
@@ -15,7 +21,7 @@ ROOT = "/var/lib/commitd/repo"
     [
         ({}, []),
         ({"services": None}, []),
-        ({"services": {"a": {"image": "x"}}}, []),
+        ({"services": {"a": {"image": IMAGE}}}, []),
         ({"services": {"a": {"provider": {"type": "x"}}}}, ["a: provider: would run a program"]),
         ({"services": {"a": {"build": {"context": ROOT}}}}, ["a: build: is not allowed"]),
         ({"configs": {"c": {"file": f"{ROOT}/stacks/web/c"}}}, []),
@@ -29,7 +35,7 @@ ROOT = "/var/lib/commitd/repo"
     ],
 )
 def test_what_variables_led_to_is_judged_too(model: dict[str, Any], said: list[str]) -> None:
-    found = policy.refusals(model, ROOT)
+    found = [each.message for each in policy.judge(stack("web"), model, ROOT)]
     assert len(found) == len(said)
     assert all(text.startswith(start) for text, start in zip(found, said, strict=True))
 
@@ -48,7 +54,13 @@ def test_where_building_is_allowed_it_is_from_the_repository(
     build: dict[str, Any], refused: bool
 ) -> None:
     model = {"services": {"a": {"build": build}}}
-    assert bool(policy.refusals(model, ROOT, build=True)) is refused
+    allowed = replace(stack("web"), policy=Policy(build="allow"))
+    assert bool(policy.judge(allowed, model, ROOT)) is refused
+
+
+def _noted(services: dict[str, dict[str, Any]]) -> list[str]:
+    found = policy.judge(stack("web"), {"services": services}, ROOT)
+    return [each.message for each in found if each.effect is policy.Effect.NOTED]
 
 
 def test_what_reaches_the_host_is_listed() -> None:
@@ -64,7 +76,7 @@ def test_what_reaches_the_host_is_listed() -> None:
         },
         "c": {"network_mode": "service:a", "privileged": False, "cap_add": None, "devices": []},
     }  # fmt: skip
-    assert policy.notable(services) == [
+    assert _noted(services) == [
         "a: mounts the engine's socket /var/run/docker.sock",
         "a: ipc: host",
         "a: userns_mode: host",
@@ -96,10 +108,36 @@ def test_what_reaches_the_host_is_listed() -> None:
 )
 def test_a_finished_name_stays_where_it_counts_as_read(within: str, name: str, fine: bool) -> None:
     variable = Variable(Kind.ENV_FILE, "${V}", "stacks/web", within, "stacks/web/compose.yaml:3")
-    said = policy.climbing([variable], [name])
+    said = climbing([variable], [name])
     place = within or "the repository"
     refusal = (
         f"stacks/web/compose.yaml:3: env_file: '${{V}}' leads out of {place}; "
         "write the directory before the variable"
     )
     assert said == ([] if fine else [(variable, refusal)])
+
+
+def test_images_that_are_not_pinned_are_refused_or_only_told_of_and_say_what_to_do() -> None:
+    services: dict[str, dict[str, Any]] = {
+        "web": {"image": "nginx:1.27"},
+        "built": {"build": {"context": ROOT}},
+        "none": {"image": None},
+        "good": {"image": IMAGE},
+        "both": {"image": "mine:1", "build": {"context": ROOT}},
+        "app": {"image": f"nginx@{DIGEST}"},
+    }
+    mentions = {
+        "app": Mention("nginx:${TAG}", "c.yaml:7"),
+        "web": Mention("nginx:1.27", "b.yaml:3"),
+    }
+    said = (
+        f"c.yaml:7: app: nginx@{DIGEST} is not pinned by tag and digest; "
+        "b.yaml:3: web: nginx:1.27 is not pinned by tag and digest "
+        "(write the reference itself here, name:tag, where Renovate sees it too; then commitd pin; "
+        "commitd pin site)"
+    )
+    for pins, effect in (("require", policy.Effect.REFUSED), ("warn", policy.Effect.WARNED)):
+        site = replace(stack("site"), images=mentions, policy=Policy(build="allow", pins=pins))
+        found = policy.judge(site, {"services": services}, ROOT)
+        assert {each.effect for each in found} == {effect}
+        assert policy.summary(found, effect) == said

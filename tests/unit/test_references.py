@@ -426,7 +426,7 @@ def test_where_building_is_allowed_its_contexts_count() -> None:
     for context in ("https://github.com/a/b.git", "/srv/x", "../../.."):
         assert follow({MAIN: service(f"build: {context}")}, build=True).faults != ()
     files["global/commitd.yaml"] = "build: allow"
-    assert (read(files).broken, read(files).stacks[0].build) == ({}, True)
+    assert (read(files).broken, read(files).stacks[0].policy.builds) == ({}, True)
     files["host/media/commitd.yaml"] = "build: refuse"
     assert set(read(files).broken) == {"web"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.compose.invocation import Invocation
-from agent.control.stack.ready import Ready, side
+from agent.control.stack.ready import Ready
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.effects import Side
 from agent.domain.release.health import Expected
@@ -38,7 +38,7 @@ def resolved(root: str, *, read_only: bool = False) -> dict[str, Any]:
 def test_what_changes_is_the_file_and_not_where_it_was_laid_out() -> None:
     def at(root: str, readme: str) -> Side:
         _, stack = declared(readme)
-        return side(stack, Invocation.of(stack, Path(root), (), {}), resolved(root))
+        return Ready.of(Invocation(stack=stack, root=Path(root)), resolved(root)).side()
 
     (same,) = effects.changed(at("/tmp/a", "x"), at("/tmp/b", "x"))
     assert not same
@@ -49,11 +49,11 @@ def test_what_changes_is_the_file_and_not_where_it_was_laid_out() -> None:
 
 def test_a_host_knows_that_every_file_is_mounted() -> None:
     _, stack = declared("x")
-    invocation = Invocation("web", Path(), (), {}, Path("/srv/repo"))
+    invocation = Invocation(stack=stack, root=Path("/srv/repo"))
 
     def mounted(source: str) -> list[str]:
         expected = Expected("x", 1, finishes=False, mounts=(source,))
-        return [path for path, _ in Ready(stack, invocation, {"app": expected}).files("app")]
+        return [path for path, _ in Ready(invocation, {"app": expected}).files("app")]
 
     assert mounted("/srv/repo") == ["README.md", "stacks/web/compose.yaml"]
     assert mounted("/srv/repo/stacks") == ["stacks/web/compose.yaml"]

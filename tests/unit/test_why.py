@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.domain.repository.tree import Snapshot
 from agent.domain.status import why
-from tests.unit.builders import container, desired, release, stack
+from tests.unit.builders import container, desired, release, stack, tree
 
 IDS = ("aaaa1", "aaaa2", "bbbb1")
 
@@ -30,11 +31,11 @@ def test_the_image_of_a_service_is_found_in_the_file_that_names_it() -> None:
         "stacks/web/compose.yaml": b"include: [db.yml]\nservices:\n  app:\n    image: a\n",
         "stacks/web/db.yml": b"services:\n  db:\n    init: true\n    image: b\n  app: {}\n",
     }
-    assert why.places(web, contents) == {
+    assert why.places(web, Snapshot(tree(contents), contents)) == {
         "app": "stacks/web/compose.yaml:4", "db": "stacks/web/db.yml:4",
     }  # fmt: skip
     broken = contents | {"stacks/web/db.yml": b"services: ["}
-    assert why.places(web, broken) == {"app": "stacks/web/compose.yaml:4"}
+    assert why.places(web, Snapshot(tree(broken), broken)) == {"app": "stacks/web/compose.yaml:4"}
 
 
 def test_services_are_those_of_the_file_the_release_and_the_engine() -> None:

@@ -9,7 +9,6 @@ can be a container that is kept, or that was there first.
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,16 +23,9 @@ from agent.adapters import memory_file, process
 from agent.adapters.compose import errors, older_model, own_variables
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.compose.own_variables import OwnVariables
-from agent.domain.compose import policy, redact
 from agent.domain.errors import PermanentError, TransientError
-from agent.domain.release import expected
-from agent.domain.release.health import Expected
-from agent.domain.repository import hooks, image_reference, interpolation
+from agent.domain.repository import compose_paths, interpolation
 from agent.domain.repository.compose_paths import Variable
-from agent.domain.resources import provision
-from agent.domain.resources.provision import Declared
-
-log = logging.getLogger("commitd.compose")
 
 MODEL_TIMEOUT_S = 60.0
 NICE = 10
@@ -43,6 +35,17 @@ _NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI
 _NO_HOME = b"the environment lacks HOME"
 """Compose was to expand a ``~``."""
 _UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
+
+
+class ClimbingError(PermanentError):
+    """Variables lead names of files out of the directories that count as read; nothing was read.
+
+    ``found`` has a message for each, with ``file:line`` in front.
+    """
+
+    def __init__(self, found: list[tuple[Variable, str]]) -> None:
+        super().__init__("; ".join(said for _, said in found))
+        self.found = found
 
 
 class StillWaitingError(TransientError):
@@ -62,15 +65,6 @@ class Resolved:
     own: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A stack that the host lets run: how Compose is called for it, and what it consists of."""
-
-    invocation: Invocation
-    services: Mapping[str, Expected]
-    resources: tuple[Declared, ...]
-
-
 class Compose:
     """The program at ``binary``, talking to the engine at ``docker_host``."""
 
@@ -80,100 +74,78 @@ class Compose:
         self._timeout_s = timeout_s
         self._own = OwnVariables(docker_host)
 
-    async def resolve(self, stack: Invocation) -> Resolved:
-        """What ``stack`` means once its files are read and combined; needs no engine.
+    async def resolve(self, call: Invocation) -> Resolved:
+        """What ``call`` means once its files are read and combined; needs no engine.
 
-        Nothing is judged here. Raises :class:`CommitdError`, also when the stack needs variables
-        of the agent's own (``~``, ``build:``) that it uses for something else.
+        Nothing is judged here. Raises :class:`ClimbingError`, and :class:`CommitdError`, also when
+        the stack needs variables of the agent's own (``~``, ``build:``) that it uses for something
+        else.
         """
-        clean = await self._config(stack)
-        own, why = self._own.needed(clean.model, build=stack.build, tilde=bool(clean.own))
+        if call.stack.variables:
+            await self._refuse_to_climb(call)
+        clean = await self._config(call)
+        own, why = self._own.needed(
+            clean.model, build=call.stack.policy.builds, tilde=bool(clean.own)
+        )
         if own:
-            found = await self._config(replace(stack, own=own))
+            found = await self._config(replace(call, own=own))
             home = own.get("HOME", "")
             if next(interpolation.moved(clean.model, found.model, home), None):
                 raise PermanentError(
                     f"{why} needs the agent's own {', '.join(sorted(own))}, and the stack uses a "
                     "variable of that name",
-                    where=await anyio.to_thread.run_sync(stack.defined, own),
+                    where=await anyio.to_thread.run_sync(call.defined, own),
                     hint="give the variable another name"
                     + (", or write the directory out instead of ~" if home else ""),
                 )
             return replace(found, unset=clean.unset, own=own)
         if "HOME" in clean.unset:
-            await self._keep_mounts(stack, clean.model)
+            await self._keep_mounts(call, clean.model)
         return clean
 
-    async def _keep_mounts(self, stack: Invocation, model: Mapping[str, Any]) -> None:
+    async def _keep_mounts(self, call: Invocation, model: Mapping[str, Any]) -> None:
         """Refuse a mount that an empty ``${HOME}`` would move: the agent's own was used once."""
         home = own_variables.home()
-        found = await self._config(replace(stack, own={"HOME": home}))
+        found = await self._config(replace(call, own={"HOME": home}))
         moved = interpolation.moved(model, found.model, home)
         if sources := [at for at in moved if at[-1] in {"source", "device"}]:
             raise PermanentError(
                 f"{sources[0][1]}: HOME is not set, so that another directory would be mounted "
                 "than one in the agent's home",
-                where=await anyio.to_thread.run_sync(stack.defined, ["HOME"]),
+                where=await anyio.to_thread.run_sync(call.defined, ["HOME"]),
                 hint="set HOME in an env file (HOME=/root, if the agent runs as root)",
             )
 
-    async def accept(self, stack: Invocation) -> Accepted:
-        """What ``stack`` resolves to.
-
-        Raises :class:`PermanentError` for what the host does not allow a stack to ask.
-        """
-        if stack.variables and (found := await self.climbing(stack)):
-            raise PermanentError("; ".join(said for _, said in found))
-        resolved = await self.resolve(stack)
-        stack, model = replace(stack, own=resolved.own), resolved.model
-        if refusals := policy.refusals(model, str(stack.root), build=stack.build):
-            raise PermanentError(redact.text("; ".join(refusals), stack.hidden))
-        services: Mapping[str, Mapping[str, Any]] = model.get("services") or {}
-        if noted := policy.notable(services):
-            said = redact.text("; ".join(noted), stack.hidden)
-            log.info("%s: allowed, and worth knowing: %s", stack.project, said)
-        pulled = {n: s for n, s in services.items() if not (stack.build and s.get("build"))}
-        pulled |= hooks.own_images(services)
-        if unpinned := image_reference.unpinned(pulled, stack.images, stack.project):
-            said = redact.text(str(unpinned), stack.hidden)
-            if stack.pins == "require":
-                raise PermanentError(said)
-            log.warning("%s: %s", stack.project, said)
-        wanted = expected.services(model, stack.value, stack.salt)
-        return Accepted(stack, wanted, provision.declared(model))
-
-    async def hashes(self, stack: Invocation, model: Mapping[str, Any]) -> dict[str, str]:
+    async def hashes(self, call: Invocation, model: Mapping[str, Any]) -> dict[str, str]:
         """The config hash that ``up`` labels the containers of each service with.
 
-        ``model`` is what ``stack`` resolves to. Of the files themselves older versions of Compose
+        ``model`` is what ``call`` resolves to. Of the files themselves older versions of Compose
         make other hashes than ``up`` does, because they leave out the values of env files.
         """
         if not model.get("services"):
             return {}
         result = await self._stack(
-            stack, "config", "--hash", "*",
+            call, "config", "--hash", "*",
             timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY, reading=True,
             instead=json.dumps(model).encode(),
         )  # fmt: skip
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
 
-    async def climbing(self, stack: Invocation) -> list[tuple[Variable, str]]:
-        """Names of files that lead elsewhere than seemed, once Compose has put values in.
-
-        A message for each, with ``file:line`` in front. Raises :class:`CommitdError`.
-        """
-        labels = {str(i): variable.name for i, variable in enumerate(stack.variables)}
+    async def _refuse_to_climb(self, call: Invocation) -> None:
+        """Refuse names of files that lead elsewhere than seemed, once values are put in."""
+        labels = {str(i): variable.name for i, variable in enumerate(call.stack.variables)}
         content = {"services": {"names": {"image": "none", "labels": labels}}}
-        resolved = await self._config(stack, json.dumps(content).encode())
+        resolved = await self._config(call, json.dumps(content).encode())
         finished = resolved.model["services"]["names"]["labels"]
         names = [finished[key].replace("$$", "$") for key in labels]
-        return policy.climbing(stack.variables, names)
+        if found := compose_paths.climbing(call.stack.variables, names):
+            raise ClimbingError(found)
 
-    async def _config(self, stack: Invocation, instead: bytes = b"") -> Resolved:
+    async def _config(self, call: Invocation, instead: bytes = b"") -> Resolved:
         """What the stack's file resolves to, or the text ``instead``."""
         result = await self._stack(
-            stack,
+            call,
             "config",
             "--format",
             "json",
@@ -188,44 +160,44 @@ class Compose:
             raise TransientError(f"{self._binary} printed no model") from None
         older_model.as_mappings(model)
         older_model.without_profiles(model)
-        await older_model.merge_env_files(model, partial(self._with_values, stack))
+        await older_model.merge_env_files(model, partial(self._with_values, call))
         said = result.err.decode(errors="replace")
         own = {"HOME": own_variables.home()} if _NO_HOME in result.err else {}
         return Resolved(model, frozenset(_UNSET.findall(said)), own)
 
     async def _with_values(
-        self, stack: Invocation, paths: Sequence[Path], content: bytes
+        self, call: Invocation, paths: Sequence[Path], content: bytes
     ) -> dict[str, Any]:
         """What ``content`` resolves to where the files at ``paths`` give values as well."""
-        call = replace(stack, env_files=(*stack.env_files, *paths))
+        call = replace(call, env_files=(*call.env_files, *paths))
         return dict((await self._config(call, content)).model)
 
-    async def up(self, stack: Invocation) -> None:
+    async def up(self, call: Invocation) -> None:
         """Create, recreate and start what differs, from images that are here."""
-        await self._stack(stack, "up", "--detach", "--pull", "never", _build(stack))
+        await self._stack(call, "up", "--detach", "--pull", "never", _build(call))
 
-    async def create(self, stack: Invocation) -> None:
+    async def create(self, call: Invocation) -> None:
         """The first half of :meth:`up`: nothing is started yet."""
-        await self._stack(stack, "up", "--no-start", "--pull", "never", _build(stack))
+        await self._stack(call, "up", "--no-start", "--pull", "never", _build(call))
 
-    async def start(self, stack: Invocation, timeout_s: float) -> None:
+    async def start(self, call: Invocation, timeout_s: float) -> None:
         """The second half, in which services wait for each other.
 
         Raises :class:`StillWaitingError` after ``timeout_s``; what was started runs on.
         """
         words = ("up", "--detach", "--pull", "never", "--no-build")
         try:
-            await self._stack(stack, *words, timeout_s=timeout_s)
+            await self._stack(call, *words, timeout_s=timeout_s)
         except process.OverdueError as err:
             raise StillWaitingError(err.message) from None
 
-    async def recreate(self, stack: Invocation, service: str, *, start: bool = True) -> None:
+    async def recreate(self, call: Invocation, service: str, *, start: bool = True) -> None:
         """Replace the containers of one service by equal ones; their volumes go over to them.
 
         Without ``start`` they do not run yet.
         """
         await self._stack(
-            stack, "up", "--detach" if start else "--no-start", "--pull", "never", "--no-build",
+            call, "up", "--detach" if start else "--no-start", "--pull", "never", "--no-build",
             "--force-recreate", "--no-deps", service,
         )  # fmt: skip
 
@@ -269,7 +241,7 @@ class Compose:
 
     async def _stack(
         self,
-        stack: Invocation,
+        call: Invocation,
         *words: str,
         timeout_s: float | None = None,
         memory: int | None = None,
@@ -277,11 +249,11 @@ class Compose:
         instead: bytes = b"",
     ) -> process.Result:
         """``instead`` is a Compose file in place of the stack's own."""
-        argv = ["--project-name", stack.project, "--file", "-" if instead else str(stack.file)]
-        argv += ["--project-directory", str(stack.file.parent)]
-        steering = {k: v for k, v in stack.secrets.items() if interpolation.steers(k)}
-        other = {k: v for k, v in stack.secrets.items() if k not in steering}
-        env_files, handles = [str(path) for path in stack.env_files], []
+        argv = ["--project-name", call.stack.name, "--file", "-" if instead else str(call.file)]
+        argv += ["--project-directory", str(call.file.parent)]
+        steering = {k: v for k, v in call.secrets.items() if interpolation.steers(k)}
+        other = {k: v for k, v in call.secrets.items() if k not in steering}
+        env_files, handles = [str(path) for path in call.env_files], []
         with ExitStack() as memory_files:
             if steering:
                 content = interpolation.env_file(steering)
@@ -293,13 +265,13 @@ class Compose:
                 argv += ["--env-file", path]
             return await self._run(
                 [*argv, *words],
-                {**other, **stack.own},
-                stack.hidden,
+                {**other, **call.own},
+                call.hidden,
                 timeout_s=timeout_s,
                 memory=memory,
                 reading=reading,
                 # An include of an included file takes some relative names from where Compose runs.
-                cwd=stack.file.parent,
+                cwd=call.file.parent,
                 stdin=instead,
                 pass_fds=handles,
             )
@@ -341,5 +313,5 @@ def _without_files(words: Sequence[str]) -> list[str]:
     return [word for option, value in pairs if option != "--file" for word in (option, value)]
 
 
-def _build(stack: Invocation) -> str:
-    return "--build" if stack.build else "--no-build"
+def _build(call: Invocation) -> str:
+    return "--build" if call.stack.policy.builds else "--no-build"

@@ -9,31 +9,24 @@ from pathlib import Path
 from typing import Self
 
 from agent.domain.compose import inline_configs
-from agent.domain.repository.compose_paths import Variable
+from agent.domain.errors import PermanentError, TransientError
+from agent.domain.repository import dotenv, secret_files
 from agent.domain.repository.desired import Stack
-from agent.domain.repository.image_refs_yaml import Mention
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """Absolute paths, the secret variables, and the policy that the stack was read under.
+    """``stack`` with its files below ``root``, an absolute path, and the variables of its secrets.
 
-    ``root`` is the repository's; ``build`` is whether policy lets Compose build images, ``pins``
-    what of images without a digest; ``images`` is where the files name those, by service, and
-    ``variables`` what they name with a variable in it. ``hidden`` must not show in any message:
-    what is given, and the values of all ``secrets``. ``salt`` is the host's own, for digests.
-    ``own`` are the agent's variables that Compose cannot do without for this stack.
+    ``hidden`` must not show in any message: what is given, and the values of all ``secrets``.
+    ``salt`` is the host's own, for digests. ``own`` are the agent's variables that Compose cannot
+    do without for this stack.
     """
 
-    project: str
-    file: Path
-    env_files: tuple[Path, ...]
-    secrets: Mapping[str, str]
+    stack: Stack
     root: Path
-    build: bool = False
-    pins: str = "require"
-    images: Mapping[str, Mention] = field(default_factory=dict)
-    variables: tuple[Variable, ...] = ()
+    env_files: tuple[Path, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
     salt: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
@@ -47,29 +40,51 @@ class Invocation:
         cls,
         stack: Stack,
         root: Path,
-        env_files: Iterable[Path],
-        secrets: Mapping[str, str],
+        plaintext: Mapping[str, bytes],
         *,
-        hidden: tuple[str, ...] = (),
+        elsewhere: Mapping[str, Path] | None = None,
         salt: str = "",
     ) -> Self:
-        """``stack`` with its files below ``root``, by the policy that it was read under."""
+        """The same, from the files themselves. Blocks.
+
+        ``plaintext`` are the stack's decrypted files by their paths in Git, those that are no
+        env files too; ``elsewhere`` are plain env files that are not at their place below ``root``.
+        Raises :class:`PermanentError`, and :class:`TransientError` for a file that cannot be read.
+        """
+        places = {file.path: root / file.path for file in stack.environment if not file.secret}
+        places |= elsewhere or {}
+        values: list[dotenv.Values] = []
+        for file in stack.environment:
+            try:
+                if file.secret:
+                    pairs = dotenv.decrypted_values(plaintext[file.path])
+                    values.append(dotenv.Values(secret=pairs))
+                else:
+                    keys = dotenv.keys(places[file.path].read_text())
+                    values.append(dotenv.Values(frozenset(key for key, _ in keys)))
+            except KeyError:
+                raise PermanentError("is not decrypted here", where=file.path) from None
+            except OSError as err:  # no fault of what is declared
+                message = f"cannot be read: {err.strerror}"
+                raise TransientError(message, where=file.path) from None
+            except ValueError as err:
+                raise PermanentError(f"cannot be read: {err}", where=file.path) from None
         return cls(
-            project=stack.name,
-            file=root / stack.compose,
-            env_files=tuple(env_files),
-            secrets=secrets,
+            stack=stack,
             root=root,
-            build=stack.build,
-            pins=stack.pins,
-            images=stack.images,
-            variables=stack.variables,
-            hidden=hidden,
+            env_files=tuple(places.values()),
+            secrets=dotenv.secret_environment(values),
+            hidden=secret_files.hidden(plaintext),
             salt=salt,
         )
 
     def __repr__(self) -> str:
-        return f"Invocation({self.project!r})"
+        return f"Invocation({self.stack.name!r})"
+
+    @property
+    def file(self) -> Path:
+        """The stack's own Compose file."""
+        return self.root / self.stack.compose
 
     def defined(self, names: Iterable[str]) -> str:
         """``file:line`` where a value or the stack's own file first has one of ``names``. Blocks.

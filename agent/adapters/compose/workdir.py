@@ -53,13 +53,12 @@ def _put(root: Path, path: str, mode: str, content: bytes) -> None:
     elif checkout_safety.stays_inside(path, target := content.decode(errors="replace")):
         place.symlink_to(target)
     if _SECRET in place.name:
-        place.with_name(f"{PLAINTEXT_PREFIX}{place.name}").write_text(_opened(path, content))
+        place.with_name(f"{PLAINTEXT_PREFIX}{place.name}").write_bytes(_opened(path, content))
 
 
-def _opened(path: str, content: bytes) -> str:
+def _opened(path: str, content: bytes) -> bytes:
     """The lines that the agent would decrypt; none where that is not known without the key."""
     with suppress(CommitdError):
         if path.endswith(SECRET_SUFFIX):
-            pairs = placeholders.values(content, path)
-            return "".join(f"{key}={value}\n" for key, value in pairs.items())
-    return ""
+            return placeholders.plaintext(content, path)
+    return b""

@@ -18,9 +18,16 @@ from agent.adapters.git.git import Git, broken, fetch_error, remote_options
 from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, UnreachableError
 from agent.domain.finding import Fault
-from agent.domain.repository import checkout_safety
-from agent.domain.repository.layout import PLAINTEXT_PREFIX
-from agent.domain.repository.tree import Tree, TreeEntry
+from agent.domain.repository import checkout_safety, layout
+from agent.domain.repository.desired import DesiredState
+from agent.domain.repository.tree import (
+    MAX_LINK,
+    PLAINTEXT_PREFIX,
+    SYMLINK,
+    Snapshot,
+    Tree,
+    TreeEntry,
+)
 from agent.domain.revision import Revision
 
 log = logging.getLogger("commitd.repository")
@@ -41,7 +48,6 @@ _AS_COMMITTED = "* -text -ident !eol !filter !working-tree-encoding\n"
 """What is judged is what a commit holds, so that must be what lands on disk and Compose reads."""
 
 _SHA = re.compile(r"[0-9a-f]{40,64}")
-_LINK_MAX = 4096
 
 Signature = dict[str, tuple[int, int, int, int]]
 """For each tracked path what a local edit would change: mtime (ns), size, inode, mode."""
@@ -252,6 +258,15 @@ class Repository:
             at = header_end + size + 2
         return found
 
+    async def declared(self, sha: str, host: str) -> tuple[DesiredState, Snapshot]:
+        """What the commit declares for ``host``, and the files that say so.
+
+        Raises :class:`PermanentError` as :func:`layout.read` does.
+        """
+        tree = await self.tree(sha)
+        files = Snapshot(tree, await self.contents(layout.wanted(tree, host)))
+        return layout.survey(files, await self.revision(sha), host).desired, files
+
     async def look(self, sha: str, *, checked_out: str | None = None) -> list[Fault]:
         """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now.
 
@@ -260,7 +275,7 @@ class Repository:
         """
         new = await self.tree(sha)
         links = await self.contents(
-            {p: e.oid for p, e in new.items() if e.mode == "120000" and e.size <= _LINK_MAX}
+            {p: e.oid for p, e in new.items() if e.mode == SYMLINK and e.size <= MAX_LINK}
         )
         faults = checkout_safety.faults(
             new, {p: c.decode(errors="replace") for p, c in links.items()}

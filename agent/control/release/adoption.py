@@ -45,29 +45,24 @@ class Adopter:
         if not residents:
             return ready, NOTHING
         wanted = {n: s for n, s in ready.services.items() if s.scale}
-        if ready.stack.build and not all(pinned(s.image) for s in wanted.values()):
+        if ready.stack.policy.builds and not all(pinned(s.image) for s in wanted.values()):
             return ready, "Compose builds its images"
         names = adoption.made_with(residents)
         called = {n: replace(s, image=names.get(n, s.image)) for n, s in ready.services.items()}
-        model = (await self._compose.resolve(ready.invocation)).model
-        place = await self._place(ready, wanted, model, residents)
-        why = adoption.refusal(ready.stack.name, model, wanted, residents, place)
+        place = await self._place(ready, wanted, residents)
+        why = adoption.refusal(ready.stack.name, ready.model, wanted, residents, place)
         return replace(ready, services=called), why
 
     async def _place(
-        self,
-        ready: Ready,
-        wanted: Mapping[str, Expected],
-        model: Mapping[str, Any],
-        residents: Sequence[Resident],
+        self, ready: Ready, wanted: Mapping[str, Expected], residents: Sequence[Resident]
     ) -> Place:
         """What there is beside the containers."""
         image_ids: dict[str, str] = {}
         for image in {service.image for service in wanted.values()}:
             if found := await images.identity(self._engine, image):
                 image_ids[image] = found
-        volumes = {d.name for d in provision.declared(model) if d.kind is provision.Kind.VOLUME}
-        made = adoption.as_made(model, residents)
+        volumes = {d.name for d in ready.resources if d.kind is provision.Kind.VOLUME}
+        made = adoption.as_made(ready.model, residents)
         return Place(
             image_ids=image_ids,
             hashes=await self._compose.hashes(ready.invocation, made),

@@ -16,10 +16,9 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.host import key_file, lock
 from agent.adapters.secrets import sops
 from agent.control.release.adoption import Adopter
-from agent.control.stack.ready import Ready
+from agent.control.stack.ready import accept
 from agent.domain.config import Config
-from agent.domain.errors import CommitdError, PermanentError
-from agent.domain.repository import dotenv, secret_files
+from agent.domain.errors import CommitdError
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.layout import plaintext_path
 from agent.domain.repository.tree import SYMLINK, Tree
@@ -50,15 +49,14 @@ async def rehearse(
         await anyio.to_thread.run_sync(_lay_out, root, tree, contents, opened)
         for stack in stacks:
             try:
-                invocation = _invocation(stack, root, contents, opened)
-                accepted = await compose.accept(invocation)
-                ready = Ready(stack, accepted.invocation, accepted.services, accepted.resources)
+                invocation = await anyio.to_thread.run_sync(Invocation.of, stack, root, opened)
+                ready = await accept(compose, invocation)
                 mounts = {path for each in ready.services.values() for path in each.mounts}
                 if any(path.startswith(f"{name}/") for path in mounts):
                     found[stack.name] = MOUNTS
                 else:
                     found[stack.name] = (await adopter.look(ready))[1]
-            except (CommitdError, ValueError) as err:
+            except CommitdError as err:
                 found[stack.name] = str(err).replace(f"{name}/", "")
     return found
 
@@ -104,22 +102,3 @@ def _lay_out(
             continue
         with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
-
-
-def _invocation(
-    stack: Stack, root: Path, contents: Mapping[str, bytes], opened: Mapping[str, bytes]
-) -> Invocation:
-    values: list[dotenv.Values] = []
-    plain: list[Path] = []
-    for file in stack.environment:
-        if not file.secret:
-            plain.append(root / file.path)
-            keys = dotenv.keys(contents[file.path].decode())
-            values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
-        elif file.path in opened:
-            secret = dotenv.decrypted_values(opened[file.path])
-            values.append(dotenv.Values(file.path, secret=secret))
-        else:
-            raise PermanentError("its secrets are not opened here", where=file.path)
-    secrets = dotenv.secret_environment(values)
-    return Invocation.of(stack, root, plain, secrets, hidden=secret_files.hidden(opened))

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,14 +21,13 @@ from agent.adapters.state.journal import SALT, Journal
 from agent.adapters.tasks import task_group
 from agent.control.source.pinned_releases import stack_at
 from agent.control.stack.provision import Provisioner
-from agent.control.stack.ready import Ready, side
-from agent.domain.errors import CommitdError, PermanentError
+from agent.control.stack.ready import Ready, accept
+from agent.domain.errors import CommitdError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.reconcile.effects import Effect, Side, StackEffects
 from agent.domain.release.release import Release
-from agent.domain.repository import dotenv, secret_files
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.layout import plaintext_path
 
@@ -118,22 +118,18 @@ class Preview:
     async def _before(self, release: Release, root: Path) -> Side:
         """The release that is there."""
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
-        invocation = await self._written(old, release.revision, root)
-        return await self._side(old, invocation)
+        call = await self._written(old, release.revision, root)
+        model = (await self._compose.resolve(call)).model
+        ready = await anyio.to_thread.run_sync(Ready.of, call, model)
+        return await anyio.to_thread.run_sync(ready.side)
 
     async def _after(self, stack: Stack, sha: str, root: Path) -> tuple[Side, str | None]:
         """The stack that is to be, and why it would be refused although its files are right."""
-        invocation = await self._written(stack, sha, root)
-        accepted = await self._compose.accept(invocation)
-        ready = Ready(stack, accepted.invocation, accepted.services, accepted.resources)
+        ready = await accept(self._compose, await self._written(stack, sha, root))
         refused = None
         with suppress(CommitdError):  # the files are right all the same
             refused = await self._provisioner.foresee(ready)
-        return await self._side(stack, accepted.invocation), refused
-
-    async def _side(self, stack: Stack, invocation: Invocation) -> Side:
-        model = (await self._compose.resolve(invocation)).model
-        return await anyio.to_thread.run_sync(side, stack, invocation, model)
+        return await anyio.to_thread.run_sync(ready.side), refused
 
     async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:
         """The stack's files below ``root``, and how Compose is told of them.
@@ -141,38 +137,20 @@ class Preview:
         Raises :class:`CommitdError`.
         """
         await export(self._git, sha, (path for path, _ in stack.inputs), root)
-        hidden = await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
-        try:
-            plain, secrets = self._environment(stack, root)
-        except (OSError, ValueError) as err:
-            reason = err.strerror if isinstance(err, OSError) else str(err)
-            raise PermanentError(f"its env files cannot be read: {reason}") from None
-        return Invocation.of(stack, root, plain, secrets, hidden=hidden, salt=self._salt)
+        plaintext = await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
+        build = partial(Invocation.of, stack, root, plaintext, salt=self._salt)
+        return await anyio.to_thread.run_sync(build)
 
-    def _link_plaintext(self, stack: Stack, root: Path) -> tuple[str, ...]:
+    def _link_plaintext(self, stack: Stack, root: Path) -> dict[str, bytes]:
         """For Compose files that name it: links, so that no second copy is ever left behind.
 
-        What in them nobody may see.
+        What is in them; of secrets that are not decrypted here, nothing.
         """
-        words: list[str] = []
+        found = dict.fromkeys((file.path for file in stack.environment if file.secret), b"")
         for path, _ in stack.inputs:
             there = self._git.root / plaintext_path(path)
             if there.is_file():
                 (root / plaintext_path(path)).symlink_to(there)
                 with suppress(OSError):  # Compose will say so, if it wants it
-                    words += secret_files.words(path, there.read_bytes())
-        return tuple(words)
-
-    def _environment(self, stack: Stack, root: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
-        """The plain env files below ``root``, and the values of the secret ones."""
-        values: list[dotenv.Values] = []
-        plain: list[Path] = []
-        for file in stack.environment:
-            if not file.secret:
-                plain.append(root / file.path)
-                keys = dotenv.keys(plain[-1].read_text())
-                values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
-            elif (there := root / plaintext_path(file.path)).exists():
-                secret = dotenv.decrypted_values(there.read_bytes())
-                values.append(dotenv.Values(file.path, secret=secret))
-        return tuple(plain), dotenv.secret_environment(values)
+                    found[path] = there.read_bytes()
+        return found

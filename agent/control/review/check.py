@@ -18,6 +18,7 @@ from agent.control.review import offline_resolve, partial
 from agent.control.review.offline_resolve import Place
 from agent.control.review.partial import Look
 from agent.domain import lfs
+from agent.domain.compose import policy
 from agent.domain.errors import ConfigError
 from agent.domain.finding import Finding, Level
 from agent.domain.recipients import audit
@@ -165,7 +166,7 @@ def _one(
     look = looks[host, stack.name] if looks else Look("", None)
     yield from look.findings
     if look.model is None:
-        yield from stacks.pins(stack, stacks.written(places), places)
+        yield from stacks.judged(policy.pins(stack, stacks.written(places)), places)
         return
     if host != NOWHERE:  # a host may set what is missing
         yield from values.unset(look.unset, places)

@@ -15,7 +15,7 @@ from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
 from agent.control.review import check, offline_resolve
 from agent.control.review.offline_resolve import Models, Place
-from agent.control.stack.ready import side
+from agent.control.stack.ready import Ready
 from agent.domain.reconcile.actions import Plan
 from agent.domain.reconcile.effects import Side
 from agent.domain.repository import layout
@@ -119,7 +119,7 @@ def _sides(
             found[place] = error.message.replace(f"{models.root}/", "")
         else:
             invocation = offline_resolve.invocation(census, models.root, stack)
-            known = side(stack, invocation, models.found[place].model)
+            known = Ready.of(invocation, models.found[place].model).side()
             found[place] = replace(known, hidden=())  # numbers in the place of secrets
     return found
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from agent.adapters.compose.compose import Compose, Resolved
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.tasks import task_group
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
-from agent.domain.repository import dotenv
 from agent.domain.repository.desired import Stack
-from agent.domain.review.repository_scan import Census, plain
+from agent.domain.review.repository_scan import Census
 
 Place = tuple[str, str]
 """A host (``census.NOWHERE``: none) and a stack."""
@@ -53,13 +53,8 @@ async def resolve(
     async def one(stack: Stack, same: list[Place]) -> None:
         async with limiter:
             try:
-                call = invocation(census, root, stack)
-                if call.variables and (elsewhere := await compose.climbing(call)):
-                    error = PermanentError("; ".join(said for _, said in elsewhere))
-                    failed.update(dict.fromkeys(same, error))
-                else:
-                    answer = await compose.resolve(call)
-                    found.update(dict.fromkeys(same, answer))
+                call = await anyio.to_thread.run_sync(invocation, census, root, stack)
+                found.update(dict.fromkeys(same, await compose.resolve(call)))
             except CommitdError as err:
                 failed.update(dict.fromkeys(same, err))
 
@@ -80,17 +75,10 @@ def alike(places: Iterable[tuple[str, Stack]]) -> list[tuple[Stack, list[Place]]
 
 
 def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
-    """How Compose is called for ``stack``. Raises :class:`PermanentError`."""
-    values: list[dotenv.Values] = []
-    for file in stack.environment:
-        content = census.contents.get(file.path)
-        if content is None:
-            raise PermanentError("the file is too large to be read", where=file.path)
-        if file.secret:
-            names = placeholders.values(content, file.path)
-            values.append(dotenv.Values(file.path, secret=names))
-        else:
-            keys = dotenv.keys(content.decode())  # the layout refuses what is not UTF-8
-            values.append(dotenv.Values(file.path, frozenset(key for key, _ in keys)))
-    env_files = (root / path for path in plain(stack))
-    return Invocation.of(stack, root, env_files, dotenv.secret_environment(values))
+    """How Compose is called for ``stack``. Raises :class:`PermanentError`. Blocks."""
+    contents = census.contents
+    if missing := next((f.path for f in stack.environment if f.path not in contents), None):
+        raise PermanentError("the file is too large to be read", where=missing)
+    secret = [file.path for file in stack.environment if file.secret]
+    plaintext = {path: placeholders.plaintext(contents[path], path) for path in secret}
+    return Invocation.of(stack, root, plaintext)

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from agent.adapters.compose import workdir
-from agent.adapters.compose.compose import Compose, Resolved
+from agent.adapters.compose.compose import ClimbingError, Compose, Resolved
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.tasks import task_group
 from agent.control.review.offline_resolve import Place, alike
@@ -73,29 +73,23 @@ async def _look(census: Census, compose: Compose, stack: Stack) -> Look:
         if current is None:
             break
         with workdir.laid_out(*current.over(files)) as root:
-            said: refused.Refusal | None = None
-            gone: list[str] = []
-            call = Invocation.of(
-                current.stack,
-                root,
-                (root / path for path in plain(current.stack)),
-                current.secrets,
+            call = Invocation(
+                stack=current.stack,
+                root=root,
+                env_files=tuple(root / path for path in plain(current.stack)),
+                secrets=current.secrets,
             )
             try:
-                if call.variables:
-                    for variable, message in await compose.climbing(call):
-                        gone.append(variable.where)
-                        findings.append(_elsewhere(message))
-                if not gone:
-                    return _seen(root.as_posix(), await compose.resolve(call), current, findings)
+                return _seen(root.as_posix(), await compose.resolve(call), current, findings)
+            except ClimbingError as err:
+                findings += [_elsewhere(message) for _, message in err.found]
+                gone = [variable.where for variable, _ in err.found]
+                current = patch.without_variables(current, files, gone)
             except CommitdError as err:
                 texts = current.texts(files)
                 said = refused.read(err, root.as_posix(), places, texts)
-        if said is None:
-            current = patch.without_variables(current, files, gone)
-        else:
-            findings += () if current.causes(said) else said.findings
-            current = patch.without(current, said, files, places)
+                findings += () if current.causes(said) else said.findings
+                current = patch.without(current, said, files, places)
     return Look("", None, frozenset(), tuple(findings))
 
 

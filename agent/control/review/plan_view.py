@@ -171,9 +171,7 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
     sha = await repository.resolve(rev) if rev else await repository.applied()
     if sha is None:
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
-    tree = await repository.tree(sha)
-    contents = await repository.contents(layout.wanted(tree, config.host))
-    desired = layout.read(tree, contents, await repository.revision(sha), config.host)
+    desired, _ = await repository.declared(sha, config.host)
     desired = await pinned_releases.substituted(desired, journal, repository)
     return planning.plan(_situation(config, journal, desired)), sha
 

@@ -21,7 +21,7 @@ from agent.adapters.tasks import to_the_end
 from agent.control.secrets.failures import Failures
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.outcome import Reason
-from agent.domain.repository import dotenv, encryption_faults, plaintext_faults, secret_files
+from agent.domain.repository import encryption_faults, plaintext_faults
 from agent.domain.repository.desired import DesiredState, EnvFile, Stack
 from agent.domain.repository.layout import plaintext_path
 
@@ -244,39 +244,22 @@ class SecretKeeper:
     def _invocation(
         self, stack: Stack, contents: Mapping[str, bytes], opened: dict[str, bytes]
     ) -> Invocation:
-        values: list[dotenv.Values] = []
-        plain: list[Path] = []
         path = ""
+        copies: dict[str, Path] = {}
         try:
             for path in stack.secrets.keys() - opened.keys():
                 opened[path] = self._store.read(plaintext_path(path))
             for file in stack.environment:
-                path = file.path
-                if file.secret:
-                    secret = dotenv.decrypted_values(opened[path])
-                    values.append(dotenv.Values(path, secret=secret))
-                else:
-                    plain.append(self._root / path)
-                    if path in contents:
-                        plain[-1] = self._copy(file, contents[path])
-                    keys = dotenv.keys(plain[-1].read_text())
-                    values.append(dotenv.Values(path, frozenset(key for key, _ in keys)))
-        except (OSError, ValueError) as err:
-            if isinstance(err, OSError):  # no fault of what is declared
-                raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
-            raise PermanentError(f"cannot be read: {err}", where=path) from None
+                if (path := file.path) in contents:
+                    copies[path] = self._copy(file, contents[path])
+        except OSError as err:  # no fault of what is declared
+            raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
+        call = Invocation.of(stack, self._root, opened, elsewhere=copies, salt=self._journal.salt())
         for path, raw in sorted(stack.env_files):
             plaintext_faults.refuse_in_env_file(path, opened.get(path, b""), raw=raw)
             if said := plaintext_faults.changed(path, opened.get(path, b""), raw=raw):
                 log.warning("%s: %s", stack.name, said)
-        return Invocation.of(
-            stack,
-            self._root,
-            plain,
-            dotenv.secret_environment(values),
-            hidden=secret_files.hidden(opened),
-            salt=self._journal.salt(),
-        )
+        return call
 
     def _copy(self, file: EnvFile, content: bytes) -> Path:
         """An older version of an env file, beside the checkout."""

@@ -21,7 +21,6 @@ from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.outcome import Action, Cause, Reason, Status
 from agent.domain.reconcile.actions import Hold
-from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState
 from agent.domain.source import decide
 from agent.domain.source.decide import Answer, Head, Relation
@@ -277,10 +276,7 @@ class Follower:
             await self._take(await self._read(applied))
 
     async def _read(self, sha: str) -> DesiredState:
-        tree = await self._repository.tree(sha)
-        contents = await self._repository.contents(layout.wanted(tree, self._config.host))
-        revision = await self._repository.revision(sha)
-        return layout.read(tree, contents, revision, self._config.host)
+        return (await self._repository.declared(sha, self._config.host))[0]
 
     async def _take(self, desired: DesiredState) -> None:
         self._current = replace(self._current, desired=desired)

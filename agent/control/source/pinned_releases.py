@@ -11,7 +11,6 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Fault
-from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState, Stack
 
 
@@ -86,9 +85,7 @@ async def substituted(
 async def stack_at(repository: Repository, host: str, name: str, revision: str) -> Stack:
     """A stack as it was at an older commit. Raises :class:`PermanentError`."""
     try:
-        tree = await repository.tree(revision)
-        contents = await repository.contents(layout.wanted(tree, host))
-        desired = layout.read(tree, contents, await repository.revision(revision), host)
+        desired, _ = await repository.declared(revision, host)
     except CommitdError as err:
         raise PermanentError(f"{revision[:7]} cannot be read any more: {err}") from None
     found = next((stack for stack in desired.stacks if stack.name == name), None)

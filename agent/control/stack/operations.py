@@ -14,7 +14,7 @@ from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.stack import notes, port_owner, unsound
 from agent.control.stack.readjust import readjust
-from agent.control.stack.ready import Ready
+from agent.control.stack.ready import Ready, accept
 from agent.control.stack.stepping import Stepping
 from agent.domain.container import Container, CutOff
 from agent.domain.errors import CommitdError, PermanentError, TransientError
@@ -46,8 +46,7 @@ class Stacks(Stepping):
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
         await notes.tell(stack, self._journal, self._engine)
         invocation = await self._secrets.invocation(stack)
-        accepted = await self._step(self._compose.accept(invocation))
-        return Ready(stack, accepted.invocation, accepted.services, accepted.resources)
+        return await self._step(accept(self._compose, invocation))
 
     async def make(self, ready: Ready) -> list[Container]:
         """Create and recreate what differs, from images that are here; the containers then.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
+import anyio.to_thread
+
+from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
+from agent.domain.compose import policy, redact
+from agent.domain.compose.policy import Effect
 from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.errors import PermanentError
 from agent.domain.reconcile.effects import Side, relative
 from agent.domain.release import expected
 from agent.domain.release import reload as reaction
@@ -18,24 +25,40 @@ from agent.domain.release.reload import Mounted
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.image_reference import pinned
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
+from agent.domain.resources import provision
 from agent.domain.resources.provision import Declared
+
+log = logging.getLogger("commitd.stacks")
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A stack that was read and may be brought up."""
+    """A stack that was read and may be brought up; ``model`` is what Compose resolved it to."""
 
-    stack: Stack
     invocation: Invocation
     services: Mapping[str, Expected]
     resources: tuple[Declared, ...] = ()
+    model: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, call: Invocation, model: Mapping[str, Any]) -> Self:
+        """The stack that Compose resolves to ``model``; nothing is judged. Blocks."""
+        services = expected.services(model, call.value, call.salt)
+        return cls(call, services, provision.declared(model), model)
+
+    @property
+    def stack(self) -> Stack:
+        """What of Git it is."""
+        return self.invocation.stack
 
     @property
     def images(self) -> frozenset[str]:
         """What must be on the engine before; images that Compose builds are not."""
         running = [each for each in self.services.values() if each.scale]
         found = {image for each in running for image in (each.image, *each.hooks) if image}
-        return frozenset(found) if not self.stack.build else frozenset(filter(pinned, found))
+        return (
+            frozenset(found) if not self.stack.policy.builds else frozenset(filter(pinned, found))
+        )
 
     @property
     def waits(self) -> bool:
@@ -64,14 +87,29 @@ class Ready:
         """What a service needs whose mounted files alone have changed, by what the stack wants."""
         return self.mounted(service).reload(self.stack.settings.reaction(service), older)
 
+    def side(self) -> Side:
+        """The same, to be compared. Blocks."""
+        mounted = {name: self.mounted(name) for name in self.services}
+        shown = relative(self.model, str(self.invocation.root))
+        return Side(self.services, shown, mounted, self.stack, self.invocation.hidden)
 
-def side(stack: Stack, invocation: Invocation, model: Mapping[str, Any]) -> Side:
-    """The stack that Compose resolves to ``model``, to be compared. Blocks."""
-    services = expected.services(model, invocation.value, invocation.salt)
-    ready = Ready(stack, invocation, services)
-    mounted = {name: ready.mounted(name) for name in services}
-    shown = relative(model, str(invocation.root))
-    return Side(services, shown, mounted, stack, invocation.hidden)
+
+async def accept(compose: Compose, call: Invocation) -> Ready:
+    """The stack as the host lets it run. Touches nothing.
+
+    Raises :class:`CommitdError`, also for what policy refuses.
+    """
+    resolved = await compose.resolve(call)
+    stack, model, call = call.stack, resolved.model, replace(call, own=resolved.own)
+    found = policy.judge(stack, model, str(call.root))
+    said = {each: redact.text(policy.summary(found, each), call.hidden) for each in Effect}
+    if refused := said[Effect.REFUSED]:
+        raise PermanentError(refused)
+    if warned := said[Effect.WARNED]:
+        log.warning("%s: allowed: %s", stack.name, warned)
+    if noted := said[Effect.NOTED]:
+        log.info("%s: allowed: %s", stack.name, noted)
+    return await anyio.to_thread.run_sync(Ready.of, call, model)
 
 
 def running_services(containers: Iterable[Container]) -> frozenset[str]:
@@ -86,13 +124,13 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
     settings = {c.service: c.settings for c in mine if c.state == "running"}
     return tuple(
         Service(
-            name,
-            service.image,
-            service.scale,
-            hashes[name],
-            service.finishes,
-            service.container_name,
-            ready.files(name),
+            name=name,
+            image=service.image,
+            scale=service.scale,
+            config_hash=hashes[name],
+            finishes=service.finishes,
+            container_name=service.container_name,
+            files=ready.files(name),
             joins=bool(service.joins),
             hooks=service.hooks,
             settings=settings.get(name),

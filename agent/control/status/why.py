@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,8 +22,8 @@ from agent.domain.outcome import Action, EvictionAction
 from agent.domain.reconcile import host_state, ownership, plan
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.release.release import Release
-from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState
+from agent.domain.repository.tree import Snapshot
 from agent.domain.status import why
 from agent.domain.status.why import Answer, Origin
 
@@ -36,8 +36,7 @@ class Declared:
     """What the applied commit says; empty where it cannot be read (any more)."""
 
     desired: DesiredState | None = None
-    listed: Mapping[str, str] = field(default_factory=dict)
-    contents: Mapping[str, bytes] = field(default_factory=dict)
+    files: Snapshot | None = None
 
 
 async def read(config: Config, journal: Journal, repository: Repository) -> Declared:
@@ -46,12 +45,8 @@ async def read(config: Config, journal: Journal, repository: Repository) -> Decl
     try:
         if known is None:
             return Declared()
-        sha = known["sha"]
-        tree = await repository.tree(sha)
-        contents = await repository.contents(layout.wanted(tree, config.host))
-        revision = await repository.revision(sha)
-        desired = layout.read(tree, contents, revision, config.host)
-        return Declared(desired, layout.listed(tree, contents, config.host), contents)
+        desired, files = await repository.declared(known["sha"], config.host)
+        return Declared(desired, files)
     except (CommitdError, OSError):  # a clone that is gone or broken: the journal goes on answering
         return Declared()
 
@@ -152,10 +147,10 @@ class Explainer:
         return {*declared.get("stacks", {}), *declared.get("broken", {})}
 
     async def _declaration(self, answer: Answer, name: str) -> Answer:
-        where = self._declared.listed.get(name)
-        if where:
+        desired = self._declared.desired
+        if desired and (where := desired.listed.get(name)):
             return replace(answer, declared=await self._at(where))
-        if self._declared.desired is None or not self._blame:
+        if desired is None or not self._blame:
             return answer
         path = f"host/{self._config.host}/stacks.yaml"
         commit = await self._blame.dropped(name, path)
@@ -165,7 +160,8 @@ class Explainer:
         desired = self._declared.desired
         found = why.services(name, desired, self._releases.get(name), self._containers or ())
         stack = next((s for s in desired.stacks if s.name == name), None) if desired else None
-        places = why.places(stack, self._declared.contents) if stack else {}
+        files = self._declared.files
+        places = why.places(stack, files) if stack and files else {}
         return tuple(
             [
                 why.ServiceFacts(

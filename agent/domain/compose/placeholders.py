@@ -31,6 +31,12 @@ def values(ciphertext: bytes, path: str) -> dict[str, str]:
     }
 
 
+def plaintext(ciphertext: bytes, path: str) -> bytes:
+    """The same as the file that SOPS would decrypt. Raises :class:`PermanentError`."""
+    pairs = values(ciphertext, path)
+    return "".join(f"{key}={value}\n" for key, value in pairs.items()).encode()
+
+
 def guessed(content: bytes) -> tuple[dict[str, str], bool]:
     """The same of a file that may be anything, and whether those are surely all it sets.
 

@@ -1,100 +1,130 @@
-"""What a stack may not ask of the host, seen on the model that Compose resolved.
+"""What a stack may not ask of the host, judged on the model that Compose resolved.
 
-Compose runs a ``provider:`` as a program of the repository on the host, and ``build:`` runs the
-repository's instructions with the engine's rights. The files of the repository were judged before
-(``references``); here variables have their values.
+    repository ──layout──▶ Stack, with its policy ┐
+    Compose ──config──▶ model ────────────────────┴─judge──▶ Violation … ──▶ deploy, plan, check
+
+Every rule is a function of both; ``_RULES`` has them all. A rule that ``commitd.yaml`` switches has
+a key in ``fleet.Policy`` as well, and nothing else. Files that were refused as they are written
+never get here (``references``, ``refused_keys``); here variables have their values.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from agent.domain.repository import hooks
-from agent.domain.repository.compose_paths import Variable
+from agent.domain.documents import Path
+from agent.domain.errors import PermanentError
+from agent.domain.repository import hooks, image_reference
+from agent.domain.repository.desired import Stack
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
 _NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
 _HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
+Model = Mapping[str, Any]
+"""What ``docker compose config --format json`` prints."""
 
-def refusals(model: Mapping[str, Any], root: str, *, build: bool = False) -> list[str]:
-    """Why ``model`` (of ``compose config --format json``) must not be started; sorted.
 
-    ``root`` is the absolute path of the repository; ``build`` allows ``build:`` inside of it.
+class Effect(StrEnum):
+    """What a violation means for its stack: not deployed, or deployed and told of."""
+
+    REFUSED = "refused"
+    WARNED = "warned"
+    NOTED = "noted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """Something that a stack asks of the host, at ``path`` in its model.
+
+    ``where`` is ``file:line`` where that is known without another look at the files.
     """
-    found: list[str] = []
-    for name, service in sorted((model.get("services") or {}).items()):
+
+    effect: Effect
+    rule: str
+    path: Path
+    message: str
+    hint: str | None = None
+    where: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+def judge(stack: Stack, model: Model, root: str) -> list[Violation]:
+    """All that ``model`` asks and ``stack`` may not, or should not.
+
+    ``root`` is the absolute path of the repository in the model.
+    """
+    return [violation for rule in _RULES for violation in rule(stack, model, root)]
+
+
+def summary(violations: Iterable[Violation], effect: Effect) -> str:
+    """Those with this effect in one line, and what to do about them."""
+    found = [each for each in violations if each.effect is effect]
+    hints = dict.fromkeys(each.hint for each in found if each.hint)
+    said = "; ".join(map(str, found))
+    return f"{said} ({'; '.join(hints)})" if hints else said
+
+
+def _providers(_: Stack, model: Model, __: str) -> Iterator[Violation]:
+    """Compose runs a provider as a program of the repository on the host."""
+    for name, service in _services(model):
         if service.get("provider"):
-            found.append(f"{name}: provider: would run a program of the repository on the host")
-        if service.get("build") and not build:
-            found.append(f"{name}: build: is not allowed; push an image and name it by its digest")
+            said = f"{name}: provider: would run a program of the repository on the host"
+            yield _refused(("services", name, "provider"), said)
+
+
+def _builds(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
+    """A build runs the repository's instructions with the engine's rights."""
+    for name, service in _services(model):
+        path = ("services", name, "build")
+        if service.get("build") and not stack.policy.builds:
+            said = f"{name}: build: is not allowed; push an image and name it by its digest"
+            yield _refused(path, said)
         elif service.get("build"):
-            found += [
-                f"{name}: build: {context!r} is not in the repository; commit what it is built from"
-                for context in _contexts(service["build"])
-                if not _inside(context, root)
-            ]
+            for context in _contexts(service["build"]):
+                if not _inside(context, root):
+                    said = f"{name}: build: {context!r} is not in the repository; "
+                    yield _refused(path, f"{said}commit what it is built from")
+
+
+def _files(_: Stack, model: Model, root: str) -> Iterator[Violation]:
+    """A config or secret is a file of the repository."""
     for kind in ("configs", "secrets"):
         for name, value in sorted((model.get(kind) or {}).items()):
             file = (value or {}).get("file")
             if file and not _inside(str(file), root):
-                found.append(
+                said = (
                     f"{kind}: {name}: {str(file)!r} is not in the repository; commit the file, "
                     "or mount it from the host as a volume"
                 )
-    return found
+                yield _refused((kind, name, "file"), said)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a service gets of the host beyond a container's walls, and the keys that say so.
-
-    ``what`` begins with the hook that gets it, where that is not the service itself.
-    """
-
-    service: str
-    path: tuple[str | int, ...]
-    what: str
-
-
-def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[tuple[Variable, str]]:
-    """Which files must not be read whose ``names`` Compose has finished, and why.
-
-    One message each, with ``file:line`` in front and without the value of a variable.
-    """
-    found: list[tuple[Variable, str]] = []
-    for variable, name in zip(variables, names, strict=True):
-        path = posixpath.normpath(posixpath.join(variable.base, name))
-        place = variable.within
-        away = name.startswith(("/", "~")) or f"{path}/".startswith("../")
-        if away or (place and not _inside(path, place)):
-            said = (
-                f"{variable.where}: {variable.kind}: {variable.name!r} leads out of "
-                f"{place or 'the repository'}; write the directory before the variable"
-            )
-            found.append((variable, said))
-    return found
-
-
-def asks(services: Mapping[str, Mapping[str, Any]]) -> list[Ask]:
-    """All that ``services`` of a model ask in this way; allowed, sorted by service.
-
-    Of a hook only what its service does not ask as well.
-    """
-    found: list[Ask] = []
-    for name, service in sorted(services.items()):
+def _privileges(_: Stack, model: Model, __: str) -> Iterator[Violation]:
+    """What reaches beyond a container's walls is allowed. Of a hook what its service has not."""
+    services = dict(_services(model))
+    for name, service in services.items():
         own = list(_asks(service))
-        found += [Ask(name, (key,), what) for key, what in own]
+        found: list[tuple[Path, str]] = [((key,), what) for key, what in own]
         for hook in hooks.of_service(name, service, *hooks.KEYS):
             found += [
-                Ask(name, (hook.key, hook.index, key), f"{hook.key}[{hook.index}]: {what}")
+                ((hook.key, hook.index, key), f"{hook.key}[{hook.index}]: {what}")
                 for key, what in _asks(hook.spec)
                 if (key, what) not in own
             ]
-    return found
+        for path, what in found:
+            yield Violation(
+                effect=Effect.NOTED,
+                rule="privileges",
+                path=("services", name, *path),
+                message=f"{name}: {what}",
+            )
 
 
 def _asks(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -116,9 +146,51 @@ def _asks(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "devices", f"device {_device(each)}"
 
 
-def notable(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The same in words."""
-    return [f"{ask.service}: {ask.what}" for ask in asks(services)]
+def pins(stack: Stack, model: Model, _: str = "") -> Iterator[Violation]:
+    """Images are named by tag and digest; those that Compose builds are let be."""
+    services = dict(_services(model))
+    pulled = {n: s for n, s in services.items() if not (stack.policy.builds and s.get("build"))}
+    found: list[tuple[str, Path, Mapping[str, Any]]] = [(n, (n,), s) for n, s in pulled.items()]
+    found += [
+        (hook.name, (hook.service, hook.key, hook.index), hook.spec)
+        for hook in hooks.containers(services)
+        if hook.spec.get("image") != services[hook.service].get("image")
+    ]
+    for name, path, container in sorted(found, key=lambda each: each[0]):
+        image = str(container.get("image") or "")
+        if not image or image_reference.pinned(image):
+            continue
+        mention = stack.images.get(name)
+        try:
+            image_reference.question(mention.text if mention else image)
+            hint: str | None = f"commitd pin {stack.name}"
+        except PermanentError as err:
+            hint = err.hint
+        yield Violation(
+            effect=Effect.REFUSED if stack.policy.requires_pins else Effect.WARNED,
+            rule="pins",
+            path=("services", *path, "image"),
+            message=f"{name}: {image} is not pinned by tag and digest",
+            hint=hint,
+            where=mention.where if mention else None,
+        )
+
+
+_RULES: tuple[Callable[[Stack, Model, str], Iterable[Violation]], ...] = (
+    _providers,
+    _builds,
+    _files,
+    pins,
+    _privileges,
+)
+
+
+def _services(model: Model) -> list[tuple[str, Mapping[str, Any]]]:
+    return sorted((model.get("services") or {}).items())
+
+
+def _refused(path: Path, said: str) -> Violation:
+    return Violation(effect=Effect.REFUSED, rule="policy", path=path, message=said)
 
 
 def _contexts(build: Mapping[str, Any]) -> list[str]:

@@ -126,7 +126,7 @@ class Side:
     def built(self, name: str) -> dict[str, str]:
         """The repository's files in the directory that the service is built from."""
         context = str((self.service(name).get("build") or {}).get("context") or "")
-        if self.stack is None or not self.stack.build or not context.startswith("./"):
+        if self.stack is None or not self.stack.policy.builds or not context.startswith("./"):
             return {}
         return dict(reload.files_below(self.stack.versions, {context.removeprefix("./")}))
 
@@ -189,7 +189,7 @@ def _action(
     hashed = keys - _KEPT
     if hashed and not (hashed == {"deploy"} and _same_but_replicas(name, before, after)):
         return "recreate", "its settings change", files
-    if built or (after.stack and after.stack.build and "build" in keys):
+    if built or (after.stack and after.stack.policy.builds and "build" in keys):
         return "rebuild", "what it is built from changes", files
     if was.scale != now.scale:
         action = "start" if was.scale < now.scale else "remove"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -62,6 +63,25 @@ class Include:
     files: tuple[Mention, ...]
     env_files: tuple[Mention, ...]
     directory: Mention | None
+
+
+def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[tuple[Variable, str]]:
+    """Which files must not be read whose ``names`` Compose has finished, and why.
+
+    One message each, with ``file:line`` in front and without the value of a variable.
+    """
+    found: list[tuple[Variable, str]] = []
+    for variable, name in zip(variables, names, strict=True):
+        path = posixpath.normpath(posixpath.join(variable.base, name))
+        place = variable.within
+        away = name.startswith(("/", "~")) or f"{path}/".startswith("../")
+        if away or (place and not f"{path}/".startswith(f"{place}/")):
+            said = (
+                f"{variable.where}: {variable.kind}: {variable.name!r} leads out of "
+                f"{place or 'the repository'}; write the directory before the variable"
+            )
+            found.append((variable, said))
+    return found
 
 
 def includes(data: dict[Any, Any]) -> Iterator[Include]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agent.domain.finding import Fault
 from agent.domain.repository.allow_rules import AllowRule
 from agent.domain.repository.compose_paths import Variable
+from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.image_refs_yaml import Mention
 from agent.domain.repository.stack_settings import Settings
 from agent.domain.revision import Revision
@@ -27,10 +28,9 @@ class Stack:
     """A declared stack that can be read. ``digest`` names the whole of its inputs.
 
     ``services`` are those that its own file names, those of inactive profiles included; it has
-    ``more`` when it includes other files, which may name others. ``build`` is whether the policy
-    lets Compose build its images, ``pins`` what of images without a digest (require, warn);
-    ``images`` is where its files name those, by service; ``variables`` are names of files that
-    only Compose can finish. ``sealed`` are the secrets that are files and no variables,
+    ``more`` when it includes other files, which may name others. ``policy`` is what it was read
+    under. ``images`` is where its files name them, by service; ``variables`` are names of files
+    that only Compose can finish. ``sealed`` are the secrets that are files and no variables,
     ``env_files`` the secret files that ``env_file:`` names, and whether with ``format: raw``.
     ``modes`` are those of inputs that are no plain files (100755, 120000), by path. ``called`` is
     what its file calls it, where that is something else; ``notes`` say what in it has no effect.
@@ -43,8 +43,7 @@ class Stack:
     digest: str
     services: frozenset[str] = frozenset()
     more: bool = False
-    build: bool = False
-    pins: str = "require"
+    policy: Policy = field(default_factory=Policy)
     settings: Settings = field(default_factory=Settings)
     images: Mapping[str, Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
@@ -91,7 +90,7 @@ class DesiredState:
     ``list_faults`` mean that the list itself, or what is allowed beside it, is in doubt: nothing
     may be removed. ``rolled_back`` are stacks whose release of this commit was not healthy, and
     why: in ``stacks`` they are as they were before. ``allow`` lets containers be that
-    no stack declares.
+    no stack declares. ``listed`` is where the host's list has each name, as ``file:line``.
     """
 
     revision: Revision
@@ -101,6 +100,7 @@ class DesiredState:
     list_faults: tuple[Fault, ...] = ()
     rolled_back: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[AllowRule, ...] = ()
+    listed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> frozenset[str]:

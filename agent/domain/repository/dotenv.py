@@ -226,7 +226,6 @@ def _changed_raw(key: str, value: str) -> bool:
 class Values:
     """One env file's part in a stack's environment: keys for a plain file, pairs for a secret."""
 
-    path: str
     plain_keys: frozenset[str] = frozenset()
     secret: dict[str, str] | None = None
 

@@ -9,12 +9,14 @@ from agent.domain import documents
 from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 
-_KEYS = ("allow", "build", "pins", "recipients")
 _WORDS = {
     "build": ("allow", "refuse"),
     "pins": ("require", "warn"),
     "recipients": ("require", "warn"),
 }
+_KEYS = ("allow", *_WORDS)
+_IN_DIGEST = ("build", "pins")
+"""What hosts judge: under another policy a stack is tried again. Others come after these."""
 _RULE_KEYS = ("preset", "name", "image", "label")
 _EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob"
 
@@ -27,8 +29,9 @@ class Policy:
     """One file, or all that apply together; None where nothing is said.
 
     ``build`` is allow or refuse: may a stack's ``build:`` be carried out? ``pins`` is require or
-    warn: what of an image that is not named by its digest? ``recipients`` is require or warn: what
-    of a host that can read a secret it does not need? A host deploys all the same; checks judge it.
+    warn: what of an image that is not named by its digest? Both are judged in ``policy``.
+    ``recipients`` is require or warn: what of a host that can read a secret it does not need? A
+    host deploys all the same; checks judge it.
     """
 
     allow: tuple[AllowRule, ...] = ()
@@ -38,12 +41,23 @@ class Policy:
 
     def under(self, host: Policy) -> Policy:
         """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
-        return Policy(
-            (*self.allow, *host.allow),
-            host.build or self.build,
-            host.pins or self.pins,
-            host.recipients or self.recipients,
-        )
+        words = {key: getattr(host, key) or getattr(self, key) for key in _WORDS}
+        return Policy((*self.allow, *host.allow), **words)
+
+    @property
+    def builds(self) -> bool:
+        """Whether Compose may build a stack's images."""
+        return self.build == "allow"
+
+    @property
+    def requires_pins(self) -> bool:
+        """Whether an image that is not named by its digest is refused."""
+        return self.pins != "warn"
+
+    @property
+    def in_digest(self) -> list[str]:
+        """What is part of every stack's digest."""
+        return [word for key in _IN_DIGEST if (word := getattr(self, key))]
 
 
 def path_for(host: str) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from agent.domain.errors import PermanentError
-from agent.domain.repository.image_refs_yaml import Mention
 
 HUB = "docker.io"
 """Where an image lives whose name says nothing else."""
@@ -81,32 +78,6 @@ def pinned(text: str) -> bool:
     except PermanentError:
         return False
     return reference.tag is not None and reference.digest is not None
-
-
-def unpinned(
-    services: Mapping[str, Mapping[str, Any]], mentions: Mapping[str, Mention], stack: str
-) -> PermanentError | None:
-    """What is not pinned among the ``services`` of ``docker compose config --format json``.
-
-    ``mentions`` are the images of services as the files of ``stack`` have them. None: all are
-    pinned. A service that names no image is built, and not judged here.
-    """
-    said: list[str] = []
-    remedies: dict[str, None] = {}
-    for name, service in sorted(services.items()):
-        image = str(service.get("image") or "")
-        if not image or pinned(image):
-            continue
-        mention = mentions.get(name)
-        place = f"{mention.where}: " if mention else ""
-        said.append(f"{place}{name}: {image} is not pinned by tag and digest")
-        try:
-            question(mention.text if mention else image)
-        except PermanentError as err:
-            remedies[err.hint or ""] = None
-        else:
-            remedies[f"commitd pin {stack}"] = None
-    return PermanentError("; ".join(said), hint="; ".join(remedies)) if said else None
 
 
 def question(text: str) -> Reference | None:

@@ -126,6 +126,7 @@ def survey(files: Snapshot, revision: Revision, host: str) -> Survey:
         broken=broken,
         list_faults=(*list_faults, *missing, *policy_faults),
         allow=policy.allow,
+        listed=entries,
     )
     return Survey(desired, tuple(dict.fromkeys(faults)), tuple(faulty))
 
@@ -150,14 +151,6 @@ def hosts(tree: Tree) -> list[str]:
 def stacks(tree: Tree) -> list[str]:
     """Names of all directories of stacks, sorted."""
     return _directories(tree, "stacks")
-
-
-def listed(tree: Tree, contents: Mapping[str, bytes], host: str) -> dict[str, str]:
-    """The names on the host's list, each with the ``file:line`` where it stands.
-
-    Raises :class:`PermanentError` as :func:`read` does.
-    """
-    return _read_list(Snapshot(tree, contents), host)[0]
 
 
 def _policy(files: Snapshot, host: str) -> tuple[fleet_policy.Policy, list[Fault]]:
@@ -251,8 +244,7 @@ def _stack(
     if not isinstance(data.get("services", {}), dict):
         where = f"{compose}:{document.line(('services',))}"
         return None, [Fault("services: must be a mapping", where), *faults]
-    build = policy.build == "allow"
-    read = references.follow(files, compose, build=build)
+    read = references.follow(files, compose, build=policy.builds)
     faults += read.faults
     services = frozenset(str(service) for service in data.get("services") or {})
     more = bool(data.get("include"))
@@ -268,21 +260,20 @@ def _stack(
     digest = hashlib.sha256()
     for path, oid in inputs:
         digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
-    for said in (policy.build, policy.pins):  # what was refused under one may go under another
-        digest.update(f"{said}\n".encode() if said else b"")
+    for said in policy.in_digest:  # what was refused under one may go under another
+        digest.update(f"{said}\n".encode())
     stack = Stack(
-        name,
-        compose,
-        environment,
-        inputs,
-        digest.hexdigest(),
-        services,
-        more,
-        build,
-        policy.pins or "require",
-        chosen,
-        read.images,
-        read.variables,
+        name=name,
+        compose=compose,
+        environment=environment,
+        inputs=inputs,
+        digest=digest.hexdigest(),
+        services=services,
+        more=more,
+        policy=policy,
+        settings=chosen,
+        images=read.images,
+        variables=read.variables,
         env_files=read.secret_env_files,
         modes={path: tree[path].mode for path in paths if tree[path].mode != snapshot.PLAIN},
         called=ignored.other_name(name, document),

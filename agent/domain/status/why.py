@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.domain import documents
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError
 from agent.domain.outcome import EvictionAction
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState, Stack
+from agent.domain.repository.tree import Snapshot
 from agent.domain.revision import Revision
 
 SHORTEST_ID = 4
@@ -151,7 +151,7 @@ def find(word: str, containers: Iterable[Container]) -> Container | None:
     return named[0] if len(named) == 1 else None
 
 
-def places(stack: Stack, contents: Mapping[str, bytes]) -> dict[str, str]:
+def places(stack: Stack, files: Snapshot) -> dict[str, str]:
     """Where the files of the stack name the image of each service (else the service itself).
 
     The stack's own file goes before those that it includes. Services by name to ``file:line``.
@@ -160,7 +160,7 @@ def places(stack: Stack, contents: Mapping[str, bytes]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in (stack.compose, *(p for p in others if p != stack.compose)):
         try:
-            document = documents.load(contents[path], path)
+            document = files.document(path)
         except (KeyError, PermanentError):
             continue
         services = document.data.get("services") if isinstance(document.data, dict) else None

@@ -138,14 +138,14 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
             sure = sure and complete
             good = {k: v for k, v in names.items() if not interpolation.refused(k)}
             instead[file.path] = "".join(f"{k}={v}\n" for k, v in good.items()).encode()
-            given.append(dotenv.Values(file.path, secret=good))
+            given.append(dotenv.Values(secret=good))
             kept.append(file)
         else:
             text = content.decode(errors="replace")
             text = dotenv.without(text, interpolation.refused)
             instead[file.path] = text.encode()
             names_here = frozenset(key for key, _ in dotenv.keys(text))
-            given.append(dotenv.Values(file.path, names_here))
+            given.append(dotenv.Values(names_here))
             kept.append(file)
     secrets = dotenv.secret_environment(given)
     stack = replace(stack, environment=tuple(kept))

@@ -25,7 +25,7 @@ class Places:
     def __init__(self, files: Snapshot, stack: Stack) -> None:
         self.stack = stack
         self._files = files
-        self.read = read = references.follow(files, stack.compose, build=stack.build)
+        self.read = read = references.follow(files, stack.compose, build=stack.policy.builds)
         self.documents: list[Document] = []
         for path in read.compose:
             try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agent.domain.compose import policy
-from agent.domain.errors import PermanentError
+from agent.domain.compose.policy import Effect, Violation
 from agent.domain.finding import Finding, Level
-from agent.domain.repository import hooks, ignored, image_reference
+from agent.domain.repository import hooks, ignored
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.stack_settings import KEY
 from agent.domain.review.checks import health
@@ -20,9 +20,7 @@ Model = Mapping[str, Any]
 
 def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
     """All of it; ``root`` is the absolute path that stands for the repository in ``model``."""
-    yield from _refused(stack, model, root, places)
-    yield from _privileges(model, places)
-    yield from pins(stack, model, places)
+    yield from judged(policy.judge(stack, model, root), places, root)
     yield from _data(model, root, places)
     yield from _reactions(stack, model, places)
     yield from health.judge(stack, model, places)
@@ -49,40 +47,12 @@ def _image(container: Mapping[Any, Any]) -> dict[str, str]:
     return {"image": image} if isinstance(image, str) and "$" not in image else {}
 
 
-def _refused(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
-    for message in policy.refusals(model, root, build=stack.build):
-        kind, _, rest = message.partition(": ")
-        name = rest.partition(": ")[0]
-        top = kind in {"configs", "secrets"} and places.has(kind, name)
-        where = places.of(kind, name, "file") if top else places.of("services", kind, name)
-        yield Finding(Level.ERROR, "policy", where, message.replace(f"{root}/", ""))
-
-
-def _privileges(model: Model, places: Places) -> Iterator[Finding]:
-    for ask in policy.asks(model.get("services") or {}):
-        where = places.of("services", ask.service, *ask.path)
-        yield Finding(Level.WARNING, "privileges", where, f"{ask.service}: {ask.what}")
-
-
-def pins(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
-    """Images that are not named by tag and digest; those that Compose builds are let be."""
-    services: Mapping[str, Model] = model.get("services") or {}
-    for name, path, container in _containers(model):
-        image = str(container.get("image") or "")
-        if not image or image_reference.pinned(image) or (stack.build and container.get("build")):
-            continue
-        if container is not services[str(path[0])] and image == services[str(path[0])].get("image"):
-            continue  # it is said of its service
-        level = Level.ERROR if stack.pins == "require" else Level.WARNING
-        where = places.of("services", *path, "image")
-        message = f"{name}: {image} is not pinned by tag and digest"
-        mention = stack.images.get(name)
-        try:
-            image_reference.question(mention.text if mention else image)
-            hint: str | None = f"commitd pin {stack.name}"
-        except PermanentError as err:
-            hint = err.hint
-        yield Finding(level, "pins", where, message, hint)
+def judged(violations: Iterable[Violation], places: Places, root: str = "") -> Iterator[Finding]:
+    """What policy says, in the words and at the places of the files; ``root`` as above."""
+    for each in violations:
+        level = Level.ERROR if each.effect is Effect.REFUSED else Level.WARNING
+        message = each.message.replace(f"{root}/", "") if root else each.message
+        yield Finding(level, each.rule, places.of(*each.path), message, each.hint)
 
 
 def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
