@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Protocol
 
 import anyio
 
@@ -25,21 +24,6 @@ CLOSE_S = 2.0
 """For parting; what has not closed by then is dropped."""
 
 
-class Probe(Protocol):
-    """Asks one remote for one branch; one ask at a time, from one event loop."""
-
-    async def ask(self) -> RefAnswer:
-        """The head of the branch now.
-
-        Takes at most ``ASK_S`` seconds. Raises :class:`~agent.domain.errors.UnreachableError`, as
-        :class:`BusyError` when the server asks for patience; then the connection is gone and the
-        next ask makes another. No message holds a secret.
-        """
-
-    async def aclose(self) -> None:
-        """Part from the server, within ``CLOSE_S`` seconds; another ask connects again."""
-
-
 class BusyError(UnreachableError):
     """The server asks to be left alone for ``retry_after_s`` seconds; None: it names no time."""
 
@@ -52,15 +36,20 @@ class StaleError(UnreachableError):
     """A kept connection turned out to be of no use any more, as after the server's restart."""
 
 
-class Warm(ABC):
-    """What all probes share: the bound on time, the name in errors, the end of a bad connection."""
+class Probe(ABC):
+    """Asks one remote for one branch; one ask at a time, from one event loop."""
 
     def __init__(self, remote: Remote, branch: str) -> None:
         self.remote = remote
         self.branch = branch
 
     async def ask(self) -> RefAnswer:
-        """See :class:`Probe`."""
+        """The head of the branch now.
+
+        Takes at most ``ASK_S`` seconds. Raises :class:`~agent.domain.errors.UnreachableError`, as
+        :class:`BusyError` when the server asks for patience; then the connection is gone and the
+        next ask makes another. No message holds a secret.
+        """
         done = False
         try:
             with anyio.fail_after(ASK_S):
@@ -85,7 +74,7 @@ class Warm(ABC):
         return said
 
     async def aclose(self) -> None:
-        """See :class:`Probe`."""
+        """Part from the server, within ``CLOSE_S`` seconds; another ask connects again."""
         await self._drop()
 
     @abstractmethod

@@ -9,7 +9,7 @@ import anyio
 
 from agent.adapters import process
 from agent.adapters.git import git
-from agent.adapters.probes.base import ASK_S, Warm
+from agent.adapters.probes.base import ASK_S, Probe
 from agent.domain.config import Remote
 from agent.domain.errors import TransientError, UnreachableError
 from agent.domain.source.decide import Answer
@@ -18,7 +18,7 @@ from agent.domain.source.git_protocol import RefAnswer
 _HEADS = "refs/heads/"
 
 
-class FileProbe(Warm):
+class FileProbe(Probe):
     """Asks the directory that a ``file://`` url names, as Git finds the repository in it."""
 
     def __init__(self, remote: Remote, branch: str) -> None:

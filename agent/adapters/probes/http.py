@@ -19,7 +19,7 @@ import aiohttp
 import anyio.to_thread
 
 from agent.adapters.probes import http_errors
-from agent.adapters.probes.base import CLOSE_S, CONNECT_S, BusyError, StaleError, Warm
+from agent.adapters.probes.base import CLOSE_S, CONNECT_S, BusyError, Probe, StaleError
 from agent.domain.compose import redact
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -43,7 +43,7 @@ T = TypeVar("T")
 _Stamp = tuple[int, int, int] | None
 
 
-class HttpProbe(Warm):
+class HttpProbe(Probe):
     """Asks over HTTPS, or HTTP where the host's configuration says so; follows no redirect."""
 
     def __init__(self, remote: Remote, branch: str) -> None:

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 import asyncssh
 
-from agent.adapters.probes.base import ASK_S, CLOSE_S, CONNECT_S, StaleError, Warm, reason
+from agent.adapters.probes.base import ASK_S, CLOSE_S, CONNECT_S, Probe, StaleError, reason
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
 from agent.domain.source import git_protocol
@@ -71,7 +71,7 @@ def command(path: str) -> str:
     return f"git-upload-pack '{quoted}'"
 
 
-class SshProbe(Warm):
+class SshProbe(Probe):
     """Asks over SSH. Host keys from ``known_hosts`` only, the one client key, nothing else."""
 
     def __init__(self, remote: Remote, branch: str) -> None:

@@ -191,6 +191,11 @@ class Database:
         with _translated("written"), self._transaction() as db:
             yield db
 
+    def _do(self, statement: str, values: tuple[object, ...] = ()) -> int:
+        """One write; how many rows it changed."""
+        with self._write() as db:
+            return db.execute(statement, values).rowcount
+
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
         with _translated("read"), self._lock:
             return self._db.execute(query, values).fetchall()
@@ -210,8 +215,7 @@ class Database:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
         if rows and rows[0]["value"] == text:
             return
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+        self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 
 @contextmanager

@@ -133,7 +133,4 @@ class Evictions(Database):
 
     def evicted_is_over(self, container_id: str) -> None:
         """It is looked after no more: removed for good, or back where it was."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE evicted SET remove_at = NULL, over = 1 WHERE id = ?", (container_id,)
-            )
+        self._do("UPDATE evicted SET remove_at = NULL, over = 1 WHERE id = ?", (container_id,))

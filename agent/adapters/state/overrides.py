@@ -18,8 +18,7 @@ class Orders(Database):
 
     def approve(self, sha: str) -> None:
         """A person on the host accepted this commit, with what it removes or rewrites."""
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO approvals VALUES (?, ?)", (sha, utcnow()))
+        self._do("INSERT OR REPLACE INTO approvals VALUES (?, ?)", (sha, utcnow()))
 
     def approved(self) -> frozenset[str]:
         """Accepted commits."""
@@ -27,11 +26,10 @@ class Orders(Database):
 
     def suspend(self, suspension: Suspension) -> None:
         """Take a stack or the host out of the agent's hands; a second order replaces the first."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO suspensions VALUES (?, ?, ?, ?)",
-                (suspension.stack or _HOST, suspension.until, suspension.reason, suspension.since),
-            )
+        self._do(
+            "INSERT OR REPLACE INTO suspensions VALUES (?, ?, ?, ?)",
+            (suspension.stack or _HOST, suspension.until, suspension.reason, suspension.since),
+        )
 
     def resume(self, stack: str | None) -> bool:
         """Give it back; False when it was not suspended."""
@@ -50,8 +48,7 @@ class Orders(Database):
 
     def exempt(self, container_id: str, until: float) -> None:
         """Leave this container alone until then, although nobody declared it."""
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO undone VALUES (?, ?)", (container_id, until))
+        self._do("INSERT OR REPLACE INTO undone VALUES (?, ?)", (container_id, until))
 
     def undone(self, now: float) -> dict[str, float]:
         """IDs of containers that were brought back, and until when they are left alone."""

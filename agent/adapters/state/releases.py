@@ -43,28 +43,21 @@ class Releases(Database):
 
     def keep_modes(self, release: Release) -> None:
         """The inputs and files of ``release`` have their modes now."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE releases SET inputs = ?, services = ?, modes = 1 WHERE stack = ?",
-                (*_files(release), release.stack),
-            )
+        self._do(
+            "UPDATE releases SET inputs = ?, services = ?, modes = 1 WHERE stack = ?",
+            (*_files(release), release.stack),
+        )
 
     def keep_release(self, release: Release) -> None:
         """Remember what now runs; ends the failures of its stack."""
+        stack, after = release.stack, json.dumps(release.after)
         with self._write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1)",
-                (
-                    release.stack,
-                    release.digest,
-                    release.revision,
-                    *_files(release),
-                    release.at,
-                    json.dumps(release.after),
-                ),
+                (stack, release.digest, release.revision, *_files(release), release.at, after),
             )
-            db.execute("DELETE FROM attempts WHERE stack = ?", (release.stack,))
-            db.execute("DELETE FROM meta WHERE key = ?", (_away(release.stack),))
+            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
+            db.execute("DELETE FROM meta WHERE key = ?", (_away(stack),))
 
     def disturb(self, stack: str) -> None:
         """Its containers are about to be touched; until it is kept again nobody is sure of them."""
@@ -102,9 +95,8 @@ class Releases(Database):
     def forget_release(self, stack: str) -> None:
         """The stack is gone."""
         with self._write() as db:
-            db.execute("DELETE FROM releases WHERE stack = ?", (stack,))
-            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
-            db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+            for table in ("releases", "attempts", "rollbacks"):
+                db.execute(f"DELETE FROM {table} WHERE stack = ?", (stack,))  # noqa: S608  ours
             db.execute("DELETE FROM meta WHERE key IN (?, ?)", (_started(stack), _away(stack)))
 
     def attempts(self) -> dict[str, Attempt]:
@@ -116,23 +108,11 @@ class Releases(Database):
 
     def keep_attempt(self, attempt: Attempt) -> None:
         """Remember a failure."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    attempt.stack,
-                    attempt.digest,
-                    attempt.count,
-                    attempt.next_at,
-                    int(attempt.permanent),
-                    attempt.error,
-                ),
-            )
+        self._do("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", astuple(attempt))
 
     def forget_attempts(self, stack: str) -> None:
         """Its failures are over: the next try waits for nothing."""
-        with self._write() as db:
-            db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
+        self._do("DELETE FROM attempts WHERE stack = ?", (stack,))
 
     def retry(self, stack: str) -> bool:
         """Forget the failures of a stack, a rolled back release among them; whether it had any."""
@@ -149,15 +129,12 @@ class Releases(Database):
 
     def roll_back(self, stack: str, rollback: Rollback) -> None:
         """The stack goes back to an older release, until its input changes."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO rollbacks VALUES (?, ?, ?, ?)", (stack, *astuple(rollback))
-            )
+        values = (stack, *astuple(rollback))
+        self._do("INSERT OR REPLACE INTO rollbacks VALUES (?, ?, ?, ?)", values)
 
     def end_rollback(self, stack: str) -> None:
         """The input has changed."""
-        with self._write() as db:
-            db.execute("DELETE FROM rollbacks WHERE stack = ?", (stack,))
+        self._do("DELETE FROM rollbacks WHERE stack = ?", (stack,))
 
 
 def _disturb(db: sqlite3.Connection, stack: str) -> None:

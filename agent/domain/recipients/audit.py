@@ -18,6 +18,8 @@ from agent.domain.sops import metadata
 RULE, PLAIN_RULE, KEY_RULE = "recipients", "plain-secret", "host-key"
 
 _SHOWN = 16
+_MEND = "commitd secrets recipients --write --update"
+_CHANGE = f"{_MEND}, then change the values"
 
 
 def judge(files: Mapping[str, bytes]) -> list[Finding]:
@@ -44,22 +46,16 @@ def _host_keys(access: Access) -> Iterator[Finding]:
         own = access.host_keys.get(host)
         to_read = [p for p, hosts in access.readers.items() if host in hosts]
         if not own and to_read and path not in broken:
-            yield Finding(
-                _strictness(access, host),
-                KEY_RULE,
-                path,
-                f"{host} has secrets to read ({to_read[0]}{_more(to_read)}) but no public key",
-                f"commit what commitd enroll prints on {host} as {path}",
-            )
+            message = f"{host} has secrets to read ({to_read[0]}{_more(to_read)}) but no public key"
+            hint = f"commit what commitd enroll prints on {host} as {path}"
+            yield Finding(_strictness(access, host), KEY_RULE, path, message, hint)
         for key, line in (own or {}).items():
             if (other := owners.setdefault(key, host)) != host:
-                yield Finding(
-                    Level.ERROR,
-                    KEY_RULE,
-                    f"{path}:{line}",
-                    f"{host} has the same key as {other}, so each can read what is the other's",
-                    "give each host a key of its own: commitd enroll makes one",
+                message = (
+                    f"{host} has the same key as {other}, so each can read what is the other's"
                 )
+                hint = "give each host a key of its own: commitd enroll makes one"
+                yield Finding(Level.ERROR, KEY_RULE, f"{path}:{line}", message, hint)
 
 
 def _secret(access: Access, path: str) -> Iterator[Finding]:
@@ -73,23 +69,15 @@ def _secret(access: Access, path: str) -> Iterator[Finding]:
     if file is None or (fault and not file.unprotected):
         return
     for name, line in () if fault else file.exposed:
-        yield Finding(
-            Level.WARNING,
-            PLAIN_RULE,
-            f"{path}:{line}",
-            f"{name} looks secret, and the file's own rule leaves it in the clear",
-            "widen the rule in .sops.yaml, or give it another name if it is none",
-        )
+        message = f"{name} looks secret, and the file's own rule leaves it in the clear"
+        hint = "widen the rule in .sops.yaml, or give it another name if it is none"
+        yield Finding(Level.WARNING, PLAIN_RULE, f"{path}:{line}", message, hint)
     for each in encryption_faults.in_the_clear(file, path):
         yield Finding(Level.ERROR, PLAIN_RULE, each.where or path, each.message, each.hint)
     if file.groups > 1:
-        yield Finding(
-            Level.ERROR,
-            RULE,
-            path,
-            f"keys of {file.groups} groups must come together; a host has only its own",
-            "set shamir_threshold: 1 in .sops.yaml, then sops updatekeys",
-        )
+        message = f"keys of {file.groups} groups must come together; a host has only its own"
+        hint = "set shamir_threshold: 1 in .sops.yaml, then sops updatekeys"
+        yield Finding(Level.ERROR, RULE, path, message, hint)
     yield from _match(access, path, file.recipients)
 
 
@@ -100,42 +88,23 @@ def _match(access: Access, path: str, recipients: tuple[str, ...]) -> Iterator[F
         can = [key for key in own if key in recipients]
         if host in access.readers[path]:
             if not can:
-                yield Finding(
-                    Level.ERROR,
-                    RULE,
-                    path,
-                    f"{host} needs this file and cannot read it: {_some(own)} is no recipient",
-                    "commitd secrets recipients --write --update",
-                )
+                message = f"{host} needs this file and cannot read it: {_some(own)} is no recipient"
+                yield Finding(Level.ERROR, RULE, path, message, _MEND)
         elif can and access.stacks[host] is not None:
-            yield Finding(
-                _strictness(access, host),
-                RULE,
-                f"{path}:{metadata.line_of(content, can[0])}",
-                f"{host} can read this file and does not need it",
-                "commitd secrets recipients --write --update, then change the values",
-            )
+            where = f"{path}:{metadata.line_of(content, can[0])}"
+            message = f"{host} can read this file and does not need it"
+            yield Finding(_strictness(access, host), RULE, where, message, _CHANGE)
     known = {*access.persons, *(key for own in access.host_keys.values() for key in own)}
     # A host whose key is not known here may be the one that it belongs to.
     sure = not access.problems and access.readers[path] <= access.host_keys.keys()
     left = [key for key in recipients if key not in known]
     if left and sure and access.persons:
-        yield Finding(
-            Level.WARNING,
-            RULE,
-            f"{path}:{metadata.line_of(content, left[0])}",
-            f"{_some(left)}{_more(left)} can read this file, and is neither a host's nor in "
-            f"{PERSONS_PATH}",
-            "commitd secrets recipients --write --update, then change the values",
-        )
+        where = f"{path}:{metadata.line_of(content, left[0])}"
+        message = f"{_some(left)}{_more(left)} can read this file, and is neither a host's nor in "
+        yield Finding(Level.WARNING, RULE, where, message + PERSONS_PATH, _CHANGE)
     if absent := [key for key in access.persons if key not in recipients]:
-        yield Finding(
-            Level.WARNING,
-            RULE,
-            path,
-            f"{_some(absent)}{_more(absent)} of {PERSONS_PATH} cannot read this file",
-            "commitd secrets recipients --write --update",
-        )
+        message = f"{_some(absent)}{_more(absent)} of {PERSONS_PATH} cannot read this file"
+        yield Finding(Level.WARNING, RULE, path, message, _MEND)
 
 
 def _rules(access: Access) -> Iterator[Finding]:

@@ -123,9 +123,13 @@ def _unlisted(names: list[str], files: Snapshot, *, every_list: bool) -> Iterato
     meant = _meant(files, layout.stacks(files.tree))
     for name in names:
         if not _STACK_NAME.fullmatch(name):
-            yield _no_name(name)
+            message = f"{name!r} cannot be the name of a stack"
+            hint = "lower-case letters, digits, - and _"
+            yield Finding(Level.ERROR, "layout", f"stacks/{name}", message, hint)
         elif every_list and name not in meant:
-            yield _unused(name)
+            message = f"no host runs the stack {name!r}"
+            hint = "add it to a host's stacks.yaml, or git rm it"
+            yield Finding(Level.WARNING, "unused", f"stacks/{name}", message, hint)
 
 
 def _findings(faults: Iterable[Fault]) -> list[Finding]:
@@ -140,13 +144,9 @@ def _findings(faults: Iterable[Fault]) -> list[Finding]:
 def _no_host(tree: Tree) -> Finding:
     places = {path.partition("/")[0] for path in tree if "/" in path}
     near = difflib.get_close_matches("host", sorted(places - {"host"}), 1)
-    return Finding(
-        Level.ERROR,
-        "layout",
-        "host",
-        "there is no host, so that no agent finds anything here",
-        f"is {near[0]}/ meant to be host/?" if near else "add host/NAME/stacks.yaml",
-    )
+    hint = f"is {near[0]}/ meant to be host/?" if near else "add host/NAME/stacks.yaml"
+    message = "there is no host, so that no agent finds anything here"
+    return Finding(Level.ERROR, "layout", "host", message, hint)
 
 
 def _meant(files: Snapshot, stacks: list[str]) -> set[str]:
@@ -161,26 +161,6 @@ def _meant(files: Snapshot, stacks: list[str]) -> set[str]:
         for word in {*_WORD.findall(_COMMENT.sub("", text.lower()))}:
             found.update([word] if word in stacks else difflib.get_close_matches(word, stacks, 1))
     return found
-
-
-def _no_name(name: str) -> Finding:
-    return Finding(
-        Level.ERROR,
-        "layout",
-        f"stacks/{name}",
-        f"{name!r} cannot be the name of a stack",
-        "lower-case letters, digits, - and _",
-    )
-
-
-def _unused(name: str) -> Finding:
-    return Finding(
-        Level.WARNING,
-        "unused",
-        f"stacks/{name}",
-        f"no host runs the stack {name!r}",
-        "add it to a host's stacks.yaml, or git rm it",
-    )
 
 
 def plain(stack: Stack) -> list[str]:

@@ -77,12 +77,9 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
     if found := _UNKNOWN.search(said):
         at = places.find(found[1])
         keys = tuple((*at, name.strip("'")) for name in found[2].split(", "))
-        findings = [
-            _finding(
-                places.of(*key), f"Compose knows no key {key[-1]!r} in {found[1] or 'the file'}"
-            )
-            for key in keys
-        ]
+        place = found[1] or "the file"
+        said = [f"Compose knows no key {key[-1]!r} in {place}" for key in keys]
+        findings = [_finding(places.of(*key), text) for key, text in zip(keys, said, strict=True)]
         return Refusal(findings=tuple(findings), keys=keys)
     if entries := list(_DECODED.finditer(said)):
         paths = [f"{each[1]}.{each[2]}.{each[3]}" for each in entries]

@@ -17,6 +17,8 @@ from agent.domain.review.checks.places import Places
 
 Model = Mapping[str, Any]
 
+_NO_DATA = "mount files of the repository with :ro; keep data in a volume, or at an absolute path"
+
 
 def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
     """All of it; ``root`` is the absolute path that stands for the repository in ``model``."""
@@ -62,15 +64,10 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
             within = f"{source}/".startswith(f"{root}/")
             inside = posixpath.relpath(source, root) if within else None
             if mount.get("type") == "bind" and inside and not mount.get("read_only"):
-                yield Finding(
-                    Level.WARNING,
-                    "data-in-tree",
-                    mount_place(path, str(mount.get("target")), places),
-                    f"{name}: can write to {inside}, "
-                    f"{'the whole' if inside == '.' else 'inside the'} checkout",
-                    "mount files of the repository with :ro; keep data in a volume, or at an "
-                    "absolute path",
-                )
+                what = "the whole" if inside == "." else "inside the"
+                message = f"{name}: can write to {inside}, {what} checkout"
+                where = mount_place(path, str(mount.get("target")), places)
+                yield Finding(Level.WARNING, "data-in-tree", where, message, _NO_DATA)
 
 
 def _containers(model: Model) -> Iterator[tuple[str, tuple[str | int, ...], Model]]:
@@ -108,10 +105,6 @@ def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
     """``on_change:`` of stacks that include others, whose services only Compose knows."""
     known = {*(model.get("services") or {}), *(name for name, _, _ in places.services())}
     for service in sorted(set(stack.settings.on_change) - known):
-        yield Finding(
-            Level.ERROR,
-            "settings",
-            places.of(KEY, "on_change", service),
-            f"there is no service {service!r}",
-            f"there are {', '.join(sorted(known))}",
-        )
+        where, message = places.of(KEY, "on_change", service), f"there is no service {service!r}"
+        hint = f"there are {', '.join(sorted(known))}"
+        yield Finding(Level.ERROR, "settings", where, message, hint)

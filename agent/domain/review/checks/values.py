@@ -30,46 +30,30 @@ def unset(variables: Iterable[str], places: Places) -> Iterator[Finding]:
     for name in sorted(variables):
         for where in places.mentions(name) or [places.of("services")]:
             if is_yaml(where):
-                yield Finding(
-                    Level.ERROR,
-                    "variable",
-                    where,
-                    f"nobody sets {name}, so that it is empty",
-                    f"set it in an env file; ${{{name}:-}} if it may be empty, or $${name} if "
-                    "the dollar sign is meant",
-                )
+                message = f"nobody sets {name}, so that it is empty"
+                hint = f"set it in an env file; ${{{name}:-}} if it may be empty, or $${name} if "
+                hint += "the dollar sign is meant"
+                yield Finding(Level.ERROR, "variable", where, message, hint)
             else:
-                yield Finding(
-                    Level.ERROR,
-                    "dollar",
-                    where,
-                    f"Compose takes ${name} for a variable, which nobody sets: the value loses it",
-                    "put the value in single quotes",
-                )
+                message = f"Compose takes ${name} for a variable, which nobody sets: "
+                hint = "put the value in single quotes"
+                yield Finding(Level.ERROR, "dollar", where, f"{message}the value loses it", hint)
 
 
 def lone_dollars(places: Places) -> Iterator[Finding]:
     """Dollar signs in Compose files that stand for themselves until a letter follows."""
     for where, text in places.strings():
         if _LONE.search(text):
-            yield Finding(
-                Level.WARNING, "dollar", where, "a dollar sign that begins no variable", "write $$"
-            )
+            message = "a dollar sign that begins no variable"
+            yield Finding(Level.WARNING, "dollar", where, message, "write $$")
 
 
 def malformed(places: Places) -> list[Finding]:
     """Variables in Compose files that are none, which Compose refuses one at a time."""
-    return [
-        Finding(
-            Level.ERROR,
-            "dollar",
-            where,
-            "${ begins what is no variable",
-            "write ${NAME} or ${NAME:-default}, or $${ for the characters themselves",
-        )
-        for where, text in places.strings()
-        if _MALFORMED.search(text)
-    ]
+    message = "${ begins what is no variable"
+    hint = "write ${NAME} or ${NAME:-default}, or $${ for the characters themselves"
+    found = [where for where, text in places.strings() if _MALFORMED.search(text)]
+    return [Finding(Level.ERROR, "dollar", where, message, hint) for where in found]
 
 
 def doubled(text: str) -> str:
@@ -87,13 +71,9 @@ def cut_values(path: str, text: str) -> Iterator[Finding]:
     """Values of a plain env file that Compose ends where a word begins with ``#``."""
     for number, line in enumerate(text.split("\n"), 1):
         if _CUT.match(line):
-            yield Finding(
-                Level.WARNING,
-                "dollar",
-                f"{path}:{number}",
-                "the value ends before #, where Compose takes the rest for a comment",
-                "put the value in quotes; a comment has a space behind its #",
-            )
+            message = "the value ends before #, where Compose takes the rest for a comment"
+            hint = "put the value in quotes; a comment has a space behind its #"
+            yield Finding(Level.WARNING, "dollar", f"{path}:{number}", message, hint)
 
 
 def not_raw(places: Places) -> Iterator[Finding]:
@@ -106,14 +86,10 @@ def not_raw(places: Places) -> Iterator[Finding]:
             entry = service["env_file"]
             entry = entry[mention.at[3]] if isinstance(entry, list) else entry  # type: ignore[index]
             if not isinstance(entry, dict) or entry.get("format") != "raw":
-                yield Finding(
-                    Level.WARNING,
-                    "raw",
-                    f"{document.name}:{document.line(mention.at)}",
-                    f"Compose changes values with quotes, $ or # in {file}",
-                    f"write {{path: {file}, format: raw}} (Compose 2.30), or name the variables "
-                    "under environment:",
-                )
+                where = f"{document.name}:{document.line(mention.at)}"
+                message = f"Compose changes values with quotes, $ or # in {file}"
+                hint = f"write {{path: {file}, format: raw}} (Compose 2.30), or name the variables "
+                yield Finding(Level.WARNING, "raw", where, message, f"{hint}under environment:")
 
 
 def unreadable(places: Places) -> Iterator[Finding]:
@@ -138,10 +114,8 @@ def encrypted(places: Places) -> Iterator[Finding]:
         for mention in found:
             if mention.kind is not Kind.BUILD and is_secret(mention.name):
                 file = PLAINTEXT_PREFIX + posixpath.basename(mention.name)
-                yield Finding(
-                    Level.WARNING,
-                    "ciphertext",
-                    f"{document.name}:{document.line(mention.at)}",
-                    f"{mention.name} is the encrypted file: its ENC[…] are what the container gets",
-                    f"name {file} beside it",
-                )
+                where = f"{document.name}:{document.line(mention.at)}"
+                message = f"{mention.name} is the encrypted file: "
+                message += "its ENC[…] are what the container gets"
+                hint = f"name {file} beside it"
+                yield Finding(Level.WARNING, "ciphertext", where, message, hint)
