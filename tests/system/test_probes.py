@@ -482,7 +482,7 @@ def test_the_path_is_quoted_for_git_shell() -> None:
 def test_no_library_is_loaded_that_no_remote_needs() -> None:
     script = (
         "import sys\n"
-        "from agent.adapters.probes.base import probe\n"
+        "from agent.adapters.probes.connect import probe\n"
         "from agent.domain.config import Remote\n"
         "probe(Remote(name='a', url='https://example.org/x'), 'main')\n"
         "probe(Remote(name='b', url='file:///x'), 'main')\n"
