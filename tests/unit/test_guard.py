@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from agent.adapters.guard import STEADY_S, Guard
+from agent.adapters.probes.base import Probe
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.source.poller import Poller
@@ -85,10 +86,11 @@ def test_a_pass_that_lasted_before_it_failed_counts_as_a_good_one(
     assert task.pauses == [0.2, 0.2, 0.2]
 
 
-class _Probe:
+class _Probe(Probe):
     """Says what it is given."""
 
     def __init__(self, said: RefAnswer | Exception) -> None:
+        super().__init__(Remote(name="given", url="file:///nowhere"), "main")
         self._said = said
         self._asked = 0
         self.asked_often = anyio.Event()
@@ -104,6 +106,12 @@ class _Probe:
     async def aclose(self) -> None:
         if isinstance(self._said, Exception):
             raise self._said
+
+    async def _ask(self) -> RefAnswer:
+        return await self.ask()
+
+    async def _drop(self) -> None:
+        await self.aclose()
 
 
 def test_what_nobody_expected_in_one_probe_makes_that_remote_down_and_no_other(

@@ -78,8 +78,8 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
         at = places.find(found[1])
         keys = tuple((*at, name.strip("'")) for name in found[2].split(", "))
         place = found[1] or "the file"
-        said = [f"Compose knows no key {key[-1]!r} in {place}" for key in keys]
-        findings = [_finding(places.of(*key), text) for key, text in zip(keys, said, strict=True)]
+        texts = [f"Compose knows no key {key[-1]!r} in {place}" for key in keys]
+        findings = [_finding(places.of(*key), text) for key, text in zip(keys, texts, strict=True)]
         return Refusal(findings=tuple(findings), keys=keys)
     if entries := list(_DECODED.finditer(said)):
         paths = [f"{each[1]}.{each[2]}.{each[3]}" for each in entries]
