@@ -1,4 +1,19 @@
-"""One cycle, or the daemon with its timers and signals."""
+"""One cycle (``once``), or the daemon with its timers and signals (``run``).
+
+    remotes (Poller) ┐  a wake: a stream   ┌▶ _sleep ends: the next cycle begins
+    engine (Watcher) ┼▶ of one reason   ───┤
+    signals          ┘  at most            └▶ _repair_meanwhile, while a cycle runs: drift elsewhere
+                                              does not wait for it
+
+Whoever takes a reason looks at everything, so one that is not taken yet is enough: further ones are
+dropped. What was taken during a cycle is asked for again at its end, for the next one. That end
+comes by the same stream (``_DONE``): the repairer then stops waiting, and is never cut short.
+
+    run ─▶ _run_or_fall_back ─▶ _run_with_one_config ─▶ _work ─▶ _loop ─▶ turn: cycle, log, sleep
+
+``run`` never ends by itself once the agent has worked. HUP ends ``_work`` and reads the
+configuration again; one that does not work is replaced by the one before.
+"""
 
 from __future__ import annotations
 
