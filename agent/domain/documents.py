@@ -165,11 +165,8 @@ def value(data: object, path: Path) -> object:
 
 def _text(content: bytes, name: str) -> str:
     if len(content) > MAX_BYTES:
-        raise PermanentError(
-            f"the file is {len(content):,} bytes long, more than the limit of {MAX_BYTES:,}",
-            where=name,
-            hint="keep data out of YAML files",
-        )
+        message = f"the file is {len(content):,} bytes long, more than the limit of {MAX_BYTES:,}"
+        raise PermanentError(message, where=name, hint="keep data out of YAML files")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -200,10 +197,11 @@ def _check_shape(text: str, name: str, *, most: int = 1) -> None:
         elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > most:
-                raise PermanentError(
+                raise _refused(
+                    name,
+                    event,
                     "a second document starts here",
-                    where=_where(name, event),
-                    hint="keep one document a file: remove the line ---",
+                    "keep one document a file: remove the line ---",
                 )
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
@@ -221,31 +219,29 @@ def _check_shape(text: str, name: str, *, most: int = 1) -> None:
                 heights[anchor] = height
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):
-                raise PermanentError(
-                    f"the alias *{event.anchor} contains itself",
-                    where=_where(name, event),
-                    hint="remove the alias",
+                raise _refused(
+                    name, event, f"the alias *{event.anchor} contains itself", "remove the alias"
                 )
             total += sizes.get(event.anchor or "", 1)
             height = heights.get(event.anchor or "", 0)
             below[-1] = max(below[-1], height)
             deepest = depth + height
         if deepest > MAX_DEPTH:
-            raise PermanentError(
-                f"nested more than {MAX_DEPTH} levels deep",
-                where=_where(name, event),
-                hint="flatten the file",
+            raise _refused(
+                name, event, f"nested more than {MAX_DEPTH} levels deep", "flatten the file"
             )
         if total > MAX_NODES:
-            raise PermanentError(
+            raise _refused(
+                name,
+                event,
                 f"the aliases unfold to more than {MAX_NODES:,} values",
-                where=_where(name, event),
-                hint="write the values out, or use fewer aliases",
+                "write the values out, or use fewer aliases",
             )
 
 
-def _where(name: str, event: yaml.Event) -> str:
-    return f"{name}:{event.start_mark.line + 1 if event.start_mark else 1}"
+def _refused(name: str, event: yaml.Event, message: str, hint: str) -> PermanentError:
+    line = event.start_mark.line + 1 if event.start_mark else 1
+    return PermanentError(message, where=f"{name}:{line}", hint=hint)
 
 
 class _Reader:
@@ -278,11 +274,9 @@ class _Reader:
             isinstance(value, int) and value.bit_length() > _MAX_BITS
         ):
             return value
-        raise PermanentError(
-            f"{node.value[:_QUOTED]!r} is not a valid value",
-            where=f"{self._name}:{node.start_mark.line + 1}",
-            hint="put it in quotes",
-        )
+        message = f"{node.value[:_QUOTED]!r} is not a valid value"
+        hint = "put it in quotes"
+        raise PermanentError(message, where=f"{self._name}:{node.start_mark.line + 1}", hint=hint)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
         merged: dict[Any, Any] = {}
@@ -296,11 +290,9 @@ class _Reader:
                 for source in sources:
                     value = self.read(source, path)
                     if not isinstance(value, dict):
-                        raise PermanentError(
-                            "<< needs a mapping",
-                            where=f"{self._name}:{line}",
-                            hint="see YAML merge",
-                        )
+                        message = "<< needs a mapping"
+                        hint = "see YAML merge"
+                        raise PermanentError(message, where=f"{self._name}:{line}", hint=hint)
                     for key, inherited in value.items():
                         merged.setdefault(key, inherited)
                 continue
@@ -311,11 +303,8 @@ class _Reader:
             self.read(key_node, (*path, key_node.value))
             key = key_node.value  # to Compose, a service may be called "on"
             if key in own:
-                raise PermanentError(
-                    f"the key {key!r} stands here a second time",
-                    where=f"{self._name}:{line}",
-                    hint="keep one of them",
-                )
+                message = f"the key {key!r} stands here a second time"
+                raise PermanentError(message, where=f"{self._name}:{line}", hint="keep one of them")
             own[key] = self.read(value_node, (*path, key))
             self._lines[(*path, key)] = line
         return {**merged, **own}
@@ -324,11 +313,8 @@ class _Reader:
 def _syntax_error(err: yaml.YAMLError, name: str, text: str) -> PermanentError:
     if isinstance(err, yaml.reader.ReaderError):
         line = text.encode().count(b"\n", 0, err.position) + 1
-        return PermanentError(
-            "a character that YAML does not allow",
-            where=f"{name}:{line}",
-            hint="save it as plain UTF-8 text",
-        )
+        message = "a character that YAML does not allow"
+        return PermanentError(message, where=f"{name}:{line}", hint="save it as plain UTF-8 text")
     mark = getattr(err, "problem_mark", None)
     lines = text.splitlines() or [""]
     line = min(mark.line + 1, len(lines)) if mark else 1

@@ -34,11 +34,9 @@ class Clone:
         for directory in (here, *here.parents):
             if (directory / _STACKS).is_dir():
                 return cls(directory)
-        raise ConfigError(
-            f"there is no directory {_STACKS}/ here or above",
-            where=str(here),
-            hint=f"go to your clone of the repository, or name it: {named_by}",
-        )
+        message = f"there is no directory {_STACKS}/ here or above"
+        hint = f"go to your clone of the repository, or name it: {named_by}"
+        raise ConfigError(message, where=str(here), hint=hint)
 
     def stacks(self) -> list[str]:
         """Names of the stacks, sorted. Raises :class:`PermanentError`."""

@@ -41,11 +41,8 @@ async def seal(
     if result.code != 0 or not result.out:
         lines = result.err.decode(errors="replace").split("\n")
         said = redact.text(" / ".join(filter(None, map(str.strip, lines))), _words(plaintext, path))
-        raise PermanentError(
-            f"sops does not encrypt it: {said[:_MOST] or f'it ended with {result.code}'}",
-            where=path,
-            hint=None if recipients else by_rules,
-        )
+        message = f"sops does not encrypt it: {said[:_MOST] or f'it ended with {result.code}'}"
+        raise PermanentError(message, where=path, hint=None if recipients else by_rules)
     if fault := encryption_faults.examine(result.out, path)[1]:
         raise PermanentError(fault.message, where=path, hint=by_rules)
     return result.out

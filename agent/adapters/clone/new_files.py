@@ -48,8 +48,5 @@ def _is_there(root: Path, path: str, text: str) -> bool:
 
 
 def _in_the_way(path: Path) -> ConfigError:
-    return ConfigError(
-        "it is there already and is not overwritten",
-        where=str(path),
-        hint="take a new directory, or move it away",
-    )
+    hint = "take a new directory, or move it away"
+    return ConfigError("it is there already and is not overwritten", where=str(path), hint=hint)

@@ -78,11 +78,9 @@ async def read(compose: Compose, engine: Engine, project: Project) -> Origin:
     if not project.files:
         raise PermanentError("its containers do not say where its Compose file is")
     if gone := [path for path in (*project.files, *project.env_files) if not path.is_file()]:
-        raise PermanentError(
-            "the file it was started from is not on this host (any more)",
-            where=str(gone[0]),
-            hint="put it back there, or add the stack by hand",
-        )
+        message = "the file it was started from is not on this host (any more)"
+        hint = "put it back there, or add the stack by hand"
+        raise PermanentError(message, where=str(gone[0]), hint=hint)
     words = _words(project)
     # Of services that no profile has started, too: their secrets are in the same files.
     model = await compose.read(*words, "--profile", "*", "config", cwd=project.directory)
@@ -163,11 +161,9 @@ def _same_services(project: Project, services: Mapping[str, Mapping[str, Any]]) 
     for container, _ in project.containers:
         service = container.service or ""
         if service not in services:
-            raise PermanentError(
-                f"{container.name} runs, and its service {service} is not in the files",
-                where=str(project.files[0]),
-                hint="remove the container, or put the service back",
-            )
+            message = f"{container.name} runs, and its service {service} is not in the files"
+            hint = "remove the container, or put the service back"
+            raise PermanentError(message, where=str(project.files[0]), hint=hint)
         if services[service].get("profiles"):
             raise PermanentError(
                 f"{container.name} runs by a profile of its service, and the agent starts none",
@@ -176,11 +172,9 @@ def _same_services(project: Project, services: Mapping[str, Mapping[str, Any]]) 
             )
         said = services[service].get("image")
         if said and said != container.image:
-            raise PermanentError(
-                f"{container.name} runs {container.image}, its file says {said}",
-                where=str(project.files[0]),
-                hint="docker compose up first, or put back what runs",
-            )
+            message = f"{container.name} runs {container.image}, its file says {said}"
+            hint = "docker compose up first, or put back what runs"
+            raise PermanentError(message, where=str(project.files[0]), hint=hint)
 
 
 def _leads_on(content: bytes, name: str) -> bool:
@@ -268,16 +262,12 @@ async def _pins(
         ]
         digest = wanted.digest if wanted.digest in same else next(iter(same), None)
         if digest is None:
-            raise PermanentError(
-                f"{container.name}: {said} is on this host alone, so it cannot be pinned",
-                where=str(project.files[0]),
-                hint="push it to a registry and name it from there",
-            )
+            message = f"{container.name}: {said} is on this host alone, so it cannot be pinned"
+            hint = "push it to a registry and name it from there"
+            raise PermanentError(message, where=str(project.files[0]), hint=hint)
         pinned = wanted.at(digest)
         if pins.setdefault(written, pinned) != pinned:
-            raise PermanentError(
-                f"{container.name} runs another {said} than other services",
-                where=str(project.files[0]),
-                hint="docker compose up first",
-            )
+            message = f"{container.name} runs another {said} than other services"
+            hint = "docker compose up first"
+            raise PermanentError(message, where=str(project.files[0]), hint=hint)
     return pins

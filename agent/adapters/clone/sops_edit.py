@@ -83,14 +83,8 @@ class SopsEditor:
         except OSError as err:
             raise ConfigError(f"sops cannot be started: {err.strerror}") from None
         if ended.returncode == _NO_KEY:
-            raise PermanentError(
-                "no key that is at hand can read it",
-                where=path,
-                hint="do it where one is: SOPS_AGE_KEY_FILE names its file",
-            )
+            hint = "do it where one is: SOPS_AGE_KEY_FILE names its file"
+            raise PermanentError("no key that is at hand can read it", where=path, hint=hint)
         if ended.returncode:
-            raise PermanentError(
-                f"sops {words[0]} ended with {ended.returncode}",
-                where=path,
-                hint=f"sops {' '.join(words)} says why",
-            )
+            message = f"sops {words[0]} ended with {ended.returncode}"
+            raise PermanentError(message, where=path, hint=f"sops {' '.join(words)} says why")

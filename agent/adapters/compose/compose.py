@@ -215,11 +215,8 @@ class Compose:
             stdin=stdin,
         )
         if result.code != 0:
-            raise PermanentError(
-                "Compose cannot read its files",
-                where=str(cwd),
-                hint="docker compose config says why",
-            )
+            hint = "docker compose config says why"
+            raise PermanentError("Compose cannot read its files", where=str(cwd), hint=hint)
         found: dict[str, Any] = json.loads(result.out)
 
         async def ask(paths: Sequence[Path], content: bytes) -> dict[str, Any]:

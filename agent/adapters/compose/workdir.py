@@ -33,11 +33,9 @@ def laid_out(tree: Tree, contents: Mapping[str, bytes]) -> Iterator[Path]:
             for path, entry in tree.items():
                 _put(root, path, entry.mode, contents.get(path, b""))
         except OSError as err:
-            raise PermanentError(
-                f"the files cannot be laid out: {err.strerror}",
-                where=str(err.filename or root),
-                hint="TMPDIR names another place",
-            ) from None
+            message = f"the files cannot be laid out: {err.strerror}"
+            hint = "TMPDIR names another place"
+            raise PermanentError(message, where=str(err.filename or root), hint=hint) from None
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -131,11 +131,8 @@ class DockerConfig:
         return Login(None if username == _TOKEN_USER else str(username), str(secret))
 
     def _broken(self, what: str) -> PermanentError:
-        return PermanentError(
-            f"Docker's configuration {what}",
-            where=str(self.path),
-            hint="mend it, or remove it and use docker login",
-        )
+        hint = "mend it, or remove it and use docker login"
+        return PermanentError(f"Docker's configuration {what}", where=str(self.path), hint=hint)
 
 
 def _of(data: Mapping[str, Any], table: str, registry: str) -> Any:

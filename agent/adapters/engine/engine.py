@@ -316,11 +316,8 @@ def _meaning(work: str, err: aiodocker.DockerError, host: str) -> CommitdError:
     if err.status == 900:  # noqa: PLR2004  aiodocker's number for a lost connection
         reasons = _REASON.findall(err.message)
         why = f": {reasons[-1]}" if reasons else ""
-        return UnreachableError(
-            f"cannot {work}: the engine does not answer{why}",
-            where=host,
-            hint=containers.START_DOCKER,
-        )
+        message = f"cannot {work}: the engine does not answer{why}"
+        return UnreachableError(message, where=host, hint=containers.START_DOCKER)
     if err.status >= 500 or err.status == 0:  # noqa: PLR2004  the engine's own trouble
         return TransientError(message)
     return PermanentError(message)

@@ -27,11 +27,9 @@ def load_config(path: Path) -> Config:
     except PermissionError:
         raise DeniedError("this user may not read the configuration", where=str(path)) from None
     except OSError as err:
-        raise ConfigError(
-            f"the configuration cannot be read: {err.strerror}",
-            where=str(path),
-            hint="name another with --config or COMMITD_CONFIG",
-        ) from None
+        message = f"the configuration cannot be read: {err.strerror}"
+        hint = "name another with --config or COMMITD_CONFIG"
+        raise ConfigError(message, where=str(path), hint=hint) from None
     return configuration.parse(content, str(path), hostname=platform.node())
 
 

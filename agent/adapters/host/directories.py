@@ -34,11 +34,9 @@ def prepare_directories(config: Config) -> None:
     for directory in (config.state_dir, config.runtime_dir):
         try:
             if directory.exists() and _of_others(directory):
-                raise ConfigError(
-                    "others use this directory too, and the agent would close it to them",
-                    where=str(directory),
-                    hint=f"name one of its own in the configuration, as {directory}/commitd",
-                )
+                message = "others use this directory too, and the agent would close it to them"
+                hint = f"name one of its own in the configuration, as {directory}/commitd"
+                raise ConfigError(message, where=str(directory), hint=hint)
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
         except OSError as err:

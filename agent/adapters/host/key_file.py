@@ -37,11 +37,7 @@ def read_key(secrets: Secrets) -> bytes:
     if not is_credential(secrets):
         refuse_open(path, mode)
     if _KEY_MARK not in key or len(key) > _LONGEST_KEY:
-        raise ConfigError(
-            "this is not an age identity",
-            where=str(path),
-            hint=_WRONG_KEY,
-        )
+        raise ConfigError("this is not an age identity", where=str(path), hint=_WRONG_KEY)
     for number, line in enumerate(key.splitlines(), 1):
         if line.strip().startswith(_KEY_MARK + b"1"):
             _refuse_damaged(line, f"{path}:{number}")
@@ -82,11 +78,9 @@ def _key_path(secrets: Secrets) -> Path:
         return Path(secrets.age_key)
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
-        raise ConfigError(
-            f"{secrets.age_key} needs systemd, which gives the service its credentials",
-            where="secrets.age_key",
-            hint="add LoadCredential= to the unit, or name a file",
-        )
+        message = f"{secrets.age_key} needs systemd, which gives the service its credentials"
+        hint = "add LoadCredential= to the unit, or name a file"
+        raise ConfigError(message, where="secrets.age_key", hint=hint)
     return Path(directory, secrets.age_key.removeprefix(_CREDENTIAL))
 
 
@@ -94,8 +88,5 @@ def refuse_open(path: Path, st_mode: int) -> None:
     """Raises :class:`ConfigError` if others than its owner may read or write the file."""
     mode = stat.S_IMODE(st_mode)
     if mode & 0o077:
-        raise ConfigError(
-            f"others may read this secret file (mode {mode:04o})",
-            where=str(path),
-            hint=f"chmod 600 {path}",
-        )
+        message = f"others may read this secret file (mode {mode:04o})"
+        raise ConfigError(message, where=str(path), hint=f"chmod 600 {path}")

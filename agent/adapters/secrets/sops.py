@@ -128,11 +128,9 @@ class BinarySops:
                 f"the sops binary cannot be read: {err.strerror}", where=str(self.binary)
             ) from None
         if found != self.sha256:
-            raise ConfigError(
-                f"the sops binary is not the pinned one: its SHA-256 is {found}",
-                where=str(self.binary),
-                hint="check where it came from before changing secrets.sops.sha256",
-            )
+            message = f"the sops binary is not the pinned one: its SHA-256 is {found}"
+            hint = "check where it came from before changing secrets.sops.sha256"
+            raise ConfigError(message, where=str(self.binary), hint=hint)
 
 
 _SCRIPT = """

@@ -118,11 +118,9 @@ class Database:
                 raise TransientError(
                     f"the journal cannot be opened: {err}", where=str(path)
                 ) from None
-            raise ConfigError(
-                f"the journal cannot be read: {err}",
-                where=str(path),
-                hint="without it nothing is removed; move it aside to begin a new one",
-            ) from None
+            message = f"the journal cannot be read: {err}"
+            hint = "without it nothing is removed; move it aside to begin a new one"
+            raise ConfigError(message, where=str(path), hint=hint) from None
 
     def _use_wal(self) -> None:
         """Two that open a new file at once may meet here, where SQLite does not wait by itself."""
@@ -139,20 +137,16 @@ class Database:
     def _version(self) -> int:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > len(_MIGRATIONS):
-            raise ConfigError(
-                f"the journal is of a newer version of commitd ({version})",
-                where=str(self._path),
-                hint="install that version again; the journal is as it was",
-            )
+            message = f"the journal is of a newer version of commitd ({version})"
+            hint = "install that version again; the journal is as it was"
+            raise ConfigError(message, where=str(self._path), hint=hint)
         return version
 
     def _refuse_other_versions(self) -> None:
         if 0 < self._version() < len(_MIGRATIONS):
-            raise ConfigError(
-                "the journal is of an older version of commitd",
-                where=str(self._path),
-                hint="systemctl restart commitd: the agent brings it up to date at its start",
-            )
+            message = "the journal is of an older version of commitd"
+            hint = "systemctl restart commitd: the agent brings it up to date at its start"
+            raise ConfigError(message, where=str(self._path), hint=hint)
 
     def _migrate(self) -> None:
         with self._transaction() as db:  # the version is read in it, or two would do it twice

@@ -300,11 +300,8 @@ class Takeover:
         except CommitdError:
             whole = None
         if listed is None or (whole or []) != [*listed, *new]:
-            raise ConfigError(
-                "stacks cannot be added to this list",
-                where=path,
-                hint="write it as lines of the form '- name'",
-            )
+            hint = "write it as lines of the form '- name'"
+            raise ConfigError("stacks cannot be added to this list", where=path, hint=hint)
         return content or b"[]\n"
 
     def _write_list(self, names: Iterable[str]) -> None:

@@ -60,11 +60,8 @@ def survey(start: Path, stacks: Sequence[str]) -> Survey:
     known = clone.stacks()
     for stack in stacks:
         if stack not in known:
-            raise ConfigError(
-                f"there is no stack {stack!r}",
-                where=f"stacks/{stack}",
-                hint=did_you_mean(stack, known, "ls stacks lists them"),
-            )
+            hint = did_you_mean(stack, known, "ls stacks lists them")
+            raise ConfigError(f"there is no stack {stack!r}", where=f"stacks/{stack}", hint=hint)
     result = Survey(clone)
     pending: list[Mention] = []
     for stack in stacks or known:

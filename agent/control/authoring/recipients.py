@@ -109,36 +109,24 @@ class Recipients:
     def _risk(self, path: str, wanted: Iterable[str], extra: Iterable[str]) -> CommitdError | None:
         """Why its recipients must not be changed: somebody might be locked out."""
         if not wanted:
-            return HeldError(
-                "it would be encrypted for nobody",
-                where=path,
-                hint=f"put your own key into {PERSONS_PATH}",
-            )
+            hint = f"put your own key into {PERSONS_PATH}"
+            return HeldError("it would be encrypted for nobody", where=path, hint=hint)
         known = {key for own in self.access.host_keys.values() for key in own}
         if not (strangers := [key for key in extra if key not in known]):
             return None
         if without := sorted(self.access.readers[path] - self.access.host_keys.keys()):
-            return HeldError(
-                f"{without[0]} needs it and has no public key: {strangers[0]} may be its key",
-                where=path,
-                hint=f"add {host_key_path(without[0])}",
-            )
+            message = f"{without[0]} needs it and has no public key: {strangers[0]} may be its key"
+            return HeldError(message, where=path, hint=f"add {host_key_path(without[0])}")
         if not self.access.persons:
-            return HeldError(
-                f"{strangers[0]} is no host's: it may be yours",
-                where=path,
-                hint=f"put the keys of people into {PERSONS_PATH}",
-            )
+            hint = f"put the keys of people into {PERSONS_PATH}"
+            return HeldError(f"{strangers[0]} is no host's: it may be yours", where=path, hint=hint)
         return None
 
     def update(self, files: Iterable[Custody]) -> Iterator[Custody]:
         """Give each of ``files`` its recipients; what is left to do of it afterwards."""
         if not self.current():
-            raise HeldError(
-                "the rules are not those that follow from who runs what",
-                where=sops_rules.PATH,
-                hint="add --write",
-            )
+            message = "the rules are not those that follow from who runs what"
+            raise HeldError(message, where=sops_rules.PATH, hint="add --write")
         sops = SopsEditor(self._clone.root)
         for file in files:
             yield file if file.problem else self._update(file, sops)

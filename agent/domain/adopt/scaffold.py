@@ -50,11 +50,8 @@ class Source:
         elif not _URL.fullmatch(url):
             why = "has more in it than https://HOST/PATH: a login would be readable by everybody"
         if why:
-            raise ConfigError(
-                f"the source of commitd {why}",
-                where="--source",
-                hint="write https://git.example.com/ops/commitd.git@ and git rev-parse HEAD of it",
-            )
+            hint = "write https://git.example.com/ops/commitd.git@ and git rev-parse HEAD of it"
+            raise ConfigError(f"the source of commitd {why}", where="--source", hint=hint)
         return cls(url, revision)
 
 
@@ -73,11 +70,8 @@ def render(
     """
     for host in hosts:
         if not is_host_name(host):
-            raise ConfigError(
-                f"{host!r} cannot be the name of a host",
-                where="--host",
-                hint="letters, digits, '.', '_' and '-'",
-            )
+            hint = "letters, digits, '.', '_' and '-'"
+            raise ConfigError(f"{host!r} cannot be the name of a host", where="--host", hint=hint)
     for person in people:
         _check_person(person)
     words = {

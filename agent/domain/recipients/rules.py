@@ -34,11 +34,9 @@ def rules(access: Access) -> list[tuple[str, tuple[str, ...]]]:
     """
     for host, listed in access.stacks.items():
         if listed is None:
-            raise PermanentError(
-                f"nobody knows what {host} runs: its list cannot be read",
-                where=f"host/{host}/stacks.yaml",
-                hint="mend it first: commitd check says what is wrong",
-            )
+            message = f"nobody knows what {host} runs: its list cannot be read"
+            hint = "mend it first: commitd check says what is wrong"
+            raise PermanentError(message, where=f"host/{host}/stacks.yaml", hint=hint)
     ordinary: dict[str, tuple[str, ...]] = {"global": access.keys_of(frozenset(access.hosts))}
     for host in access.hosts:
         ordinary[f"host/{host}"] = access.keys_of(frozenset({host}))

@@ -60,11 +60,8 @@ def _fault(file: Sealed | None, content: bytes, path: str) -> PermanentError | N
             where=path,
             hint=f"put the file back as it was (git log -p -- {path}); do not encrypt it again",
         )
-    return PermanentError(
-        "the file is called secret but is not encrypted",
-        where=path,
-        hint=f"sops encrypt -i {path}; {_PUSHED}",
-    )
+    hint = f"sops encrypt -i {path}; {_PUSHED}"
+    return PermanentError("the file is called secret but is not encrypted", where=path, hint=hint)
 
 
 def in_the_clear(file: Sealed, path: str) -> list[PermanentError]:
@@ -93,11 +90,9 @@ def _another(path: str, found: str, kind: str) -> PermanentError:
     inner = found if "binary" in {found, kind} else kind
     decrypt = f"sops decrypt --input-type {found} --output-type {inner} {path}"
     encrypt = f"sops encrypt --input-type {kind} --output-type {kind} --filename-override {path}"
-    return PermanentError(
-        f"SOPS has encrypted it as {_called(found)}, and its name says {_called(kind)}",
-        where=path,
-        hint=f"{decrypt} | {encrypt} > new, and put that in its place",
-    )
+    message = f"SOPS has encrypted it as {_called(found)}, and its name says {_called(kind)}"
+    hint = f"{decrypt} | {encrypt} > new, and put that in its place"
+    return PermanentError(message, where=path, hint=hint)
 
 
 def _called(kind: str) -> str:

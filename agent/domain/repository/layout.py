@@ -182,11 +182,9 @@ def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]
     tree = files.tree
     if path not in tree:
         if host not in (known := hosts(tree)):
-            raise PermanentError(
-                f"the repository has no host {host!r}",
-                where=f"host/{host}",
-                hint=did_you_mean(host, known, f"add {path}"),
-            )
+            message = f"the repository has no host {host!r}"
+            hint = did_you_mean(host, known, f"add {path}")
+            raise PermanentError(message, where=f"host/{host}", hint=hint)
         raise PermanentError(
             "the list of stacks is missing", where=path, hint="an empty list is []"
         )

@@ -40,11 +40,8 @@ def rewrite(
             hint = "write it on one line, without escapes"
             raise PermanentError(_SPELLED, where=where, hint=hint)
         if spots.setdefault(spot, value) != value:
-            raise PermanentError(
-                "two services share this value and need different ones",
-                where=where,
-                hint="write it out for each",
-            )
+            message = "two services share this value and need different ones"
+            raise PermanentError(message, where=where, hint="write it out for each")
     for (start, end), value in sorted(spots.items(), reverse=True):
         plain = _PLAIN.fullmatch(value) and yaml.safe_load(value) == value
         verbatim = in_place or plain or value.startswith(("{", "["))

@@ -43,11 +43,9 @@ def refusal(content: bytes, path: str, own: Sequence[str], *, others: bool) -> P
     found = f"its {count} recipients" if count > 1 else "its one recipient"
     found += f" ({_some(file.recipients)})"
     if others:
-        return PermanentError(
-            f"{_SAID}: which of {found} is this host's cannot be told from a key of its kind",
-            where=path,
-            hint="if its public half is not among them, add it and run sops updatekeys",
-        )
+        message = f"{_SAID}: which of {found} is this host's cannot be told from a key of its kind"
+        hint = "if its public half is not among them, add it and run sops updatekeys"
+        return PermanentError(message, where=path, hint=hint)
     verb = "is" if len(own) == 1 else "are"
     none = f"{verb} none of" if count > 1 else f"{verb} not"
     return PermanentError(f"{_SAID}: {' and '.join(own)} {none} {found}", where=path, hint=_ADD)
