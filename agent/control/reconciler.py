@@ -105,7 +105,7 @@ class Reconciler:
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired, final=False)
-        await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _spared(todo))
+        await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _exempt(todo))
         doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
         now, more = await self._shrink(situation, outcomes)
@@ -294,29 +294,28 @@ class Reconciler:
         )
         for hold in new:
             detail = "" if hold.reason in _LOGGED else f": {hold.detail}"
-            log.warning("held: %s: %s%s", hold.subject, hold.reason.value, detail)
+            log.warning("held: %s: %s%s", hold.subject, hold.reason.text, detail)
             await anyio.to_thread.run_sync(self._record_hold, hold, desired)
 
     def _record_hold(self, hold: Hold, desired: DesiredState | None) -> None:
         revision = desired.revision.sha if desired else None
-        number = self._p.journal.begin(
-            Action.HOLD, hold.subject, hold.reason.value, revision=revision
-        )
+        number = self._p.journal.begin(Action.HOLD, hold.subject, hold.reason, revision=revision)
         self._p.journal.finish(number, Status.HELD, attempts=0, error=hold.detail)
 
 
-def _spared(todo: Plan) -> list[dict[str, str]]:
+def _exempt(todo: Plan) -> list[dict[str, str]]:
     """Containers that run although no stack declares them, as ``status`` shows them."""
     return [
         {
-            "id": spare.container.id,
-            "name": spare.container.name,
-            "image": spare.container.image,
+            "id": each.container.id,
+            "name": each.container.name,
+            "image": each.container.image,
             "action": EvictionAction.EXEMPT,
-            "reason": spare.rule,
-            "at": iso(datetime.fromtimestamp(spare.container.created, UTC)),
+            "reason": each.reason,
+            "message": each.reason.message(each.where),
+            "at": iso(datetime.fromtimestamp(each.container.created, UTC)),
         }
-        for spare in todo.spared
+        for each in todo.exempt
     ]
 
 

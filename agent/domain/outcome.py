@@ -13,45 +13,101 @@ from typing import Self
 from agent.domain.errors import CancelledError, CommitdError, HeldError
 
 
-class Reason(StrEnum):
-    """Why the agent does something."""
+class Coded(StrEnum):
+    """An enum whose value is a stable code in kebab case; ``text`` says it to people."""
 
-    NEW = "declared and not there yet"
-    CHANGED = "its files changed"
-    DRIFTED = "what runs is not what was deployed"
-    LATE = "it failed, and looks well by now"
-    LEFT = "no longer declared"
-    MOUNTED = "files that are mounted into it changed"
-    UNDONE = "undone from outside during the health gate"
-    NAMESPACE = "a container whose namespaces it shares was started again"
-    FOLLOWS = "a service that it depends on was started again"
-    BY_HAND = "its networks or limits were changed by hand"
-    ORDER = "its order cannot be kept"
-    AFTER = "it comes after a stack that is not up"
-    ROLLED_BACK = "its new release was not healthy"
-    RENAMED = "its new name is not up yet"
-    SUSPENDED = "a person suspended it"
-    NO_PROJECT = "belongs to no Compose project"
-    UNKNOWN_PROJECT = "its project is not declared"
-    UNKNOWN_SERVICE = "its project declares no such service"
-    NOT_ENROLLED = "this host is not enrolled"
-    LIST_IN_DOUBT = "what is declared is in doubt"
-    CLIFF = "it would take down too much at once"
-    INVALID = "its files are invalid"
-    SECRET = "a secret it needs cannot be decrypted"  # noqa: S105  a reason
-    BACKOFF = "it failed and waits for its next try"
-    FAILED = "it failed and waits for a change"
-    RATE = "too many containers were ended in a short time"
-    EVICTION = "evicting it failed"
-    VOLUMES = "ending it would delete volumes"
-    REPORT_ONLY = "undeclared containers are only reported"
-    HISTORY = "the remote's history does not continue the applied one"
-    BRANCH = "the branch to follow is not there"
-    SIGNATURE = "its signature is missing or not trusted"
-    TREE = "the commit cannot be checked out safely"
-    FETCH = "a new commit cannot be fetched"
-    NEW_HEAD = "the remote has a new commit"
-    LOCAL_EDIT = "tracked files were edited on the host"
+    _value_: str
+    text: str
+
+    def __new__(cls, code: str, text: str = "") -> Self:
+        """A member is written ``NAME = "the-code", "the text"``."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.text = text
+        return member
+
+
+class Action(Coded):
+    """A kind of entry in the journal; its text is what goes on while it is not finished."""
+
+    DEPLOY = "deploy", "deploying"
+    RESTART = "restart", "repairing"
+    ROLLBACK = "rollback", "rolling back"
+    REMOVE_STACK = "remove-stack", "removing"
+    EVICT = "evict", "evicting"
+    HOLD = "hold", "holding"
+    ACCEPT = "accept", "checking out a commit for"
+
+
+class EvictionAction(Coded):
+    """What was done with a container that nobody declared."""
+
+    REMOVED = "removed", "stopped, and removed when its time is over"
+    STOPPED = "stopped", "stopped, and kept"
+    REPORTED = "reported", "left running and reported"
+    EXEMPT = "exempt", "left running: a rule exempts it"
+
+
+class Reason(Coded):
+    """Why the agent does something, or does not; its text is about the subject of the sentence."""
+
+    NEW = "new", "declared and not deployed yet"
+    CHANGED = "changed", "its files changed"
+    DRIFTED = "drifted", "what runs is not what was deployed"
+    INTERRUPTED = "interrupted", "its deployment was interrupted and goes on in the next cycle"
+    LATE = "healthy-late", "it became healthy after its deadline"
+    LEFT = "not-declared", "no longer declared"
+    SERVICE_LEFT = "service-not-declared", "its service is no longer in the stack"
+    IN_THE_WAY = "in-the-way", "its service is no longer in the stack, which needs what it has"
+    MOUNTED = "mounted-files-changed", "mounted files changed"
+    INTERFERENCE = "interference", "undone from outside during the health gate"
+    NAMESPACE = "namespace-restarted", "a container whose namespaces it shares was started again"
+    FOLLOWS = "dependency-restarted", "a service that it depends on was started again"
+    BY_HAND = "changed-by-hand", "its networks or limits were changed by hand"
+    ORDER = "order-impossible", "its order cannot be kept"
+    AFTER = "dependency-not-up", "it comes after a stack that is not up"
+    ROLLED_BACK = "release-unhealthy", "its new release was not healthy"
+    RENAMED = "new-name-not-up", "its new name is not up yet"
+    SUSPENDED = "suspended", "a person suspended it"
+    RESUMED = "resumed", "a person resumed it"
+    UNDONE = "brought-back", "brought back by commitd undo"
+    DECLARED_AGAIN = "declared-again", "it is declared again"
+    KEEP_EXPIRED = "keep-expired", "its keep time is over"
+    NO_PROJECT = "no-project", "belongs to no Compose project"
+    UNKNOWN_PROJECT = "unknown-project", "its project is not declared"
+    UNKNOWN_SERVICE = "unknown-service", "its project declares no such service"
+    ALLOWED = "allow-rule", "allowed by a rule"
+    HELPER = "agent-helper", "a helper of the agent"
+    SWARM = "swarm-task", "a Swarm task"
+    ONE_OFF = "one-off", "a one-off, a hook or one half of a recreate, of a declared stack"
+    NOT_ENROLLED = "not-enrolled", "this host is not enrolled"
+    LIST_IN_DOUBT = "declaration-in-doubt", "what is declared is in doubt"
+    CLIFF = "teardown-limit", "exceeds teardown_limit"
+    INVALID = "invalid-files", "its files are invalid"
+    SECRET = "secret-not-decrypted", "a secret it needs cannot be decrypted"
+    BACKOFF = "retry-pending", "it failed and waits for its next try"
+    FAILED = "failed", "it failed and waits for a change"
+    RATE = "eviction-rate", "too many containers were stopped within a minute"
+    EVICTION = "eviction-failed", "evicting it failed"
+    VOLUMES = "would-delete-volumes", "stopping it would delete volumes"
+    REPORT_ONLY = "report-only", "undeclared containers are only reported"
+    HISTORY = "history-rewritten", "the remote's history does not continue the applied one"
+    BRANCH = "branch-missing", "the branch to follow is not there"
+    SIGNATURE = "signature-not-trusted", "its signature is missing or not trusted"
+    TREE = "unsafe-checkout", "the commit cannot be checked out safely"
+    FETCH = "fetch-failed", "a new commit cannot be fetched"
+    NEW_HEAD = "new-commit", "the remote has a new commit"
+    LOCAL_EDIT = "local-edits", "tracked files were edited on the host"
+    ENGINE_AWAY = "engine-away", "the engine does not answer"
+    NOTHING_TO_RUN = "nothing-to-run", "it has nothing to run"
+    NO_EFFECT = "no-effect", "something in its files has no effect"
+    OTHER = "other", "written by an older version of commitd"
+
+    def message(self, detail: str | None = None) -> str:
+        """For people, with the ``detail`` of this one case."""
+        if self is Reason.OTHER and detail:
+            return detail
+        return f"{self.text}: {detail}" if detail else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,38 +161,3 @@ class Outcome:
     permanent: bool = False
     attempts: int = 1
     interference: bool = False
-
-
-class Coded(StrEnum):
-    """An enum whose value is a stable code in kebab case; ``text`` says it to people."""
-
-    _value_: str
-    text: str
-
-    def __new__(cls, code: str, text: str = "") -> Self:
-        """A member is written ``NAME = "the-code", "the text"``."""
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.text = text
-        return member
-
-
-class Action(Coded):
-    """A kind of entry in the journal; its text is what goes on while it is not finished."""
-
-    DEPLOY = "deploy", "deploying"
-    RESTART = "restart", "repairing"
-    ROLLBACK = "rollback", "rolling back"
-    REMOVE_STACK = "remove-stack", "removing"
-    EVICT = "evict", "evicting"
-    HOLD = "hold", "holding"
-    ACCEPT = "accept", "checking out a commit for"
-
-
-class EvictionAction(Coded):
-    """What was done with a container that nobody declared."""
-
-    REMOVED = "removed", "stopped, and removed when its time is over"
-    STOPPED = "stopped", "stopped, and kept"
-    REPORTED = "reported", "left running and reported"
-    EXEMPT = "exempt", "left running: a rule exempts it"

@@ -96,7 +96,7 @@ def test_a_list_that_cannot_be_read_holds_the_whole_commit(
     status = host.json("status")
     assert status["revision"]["applied"] == sha
     assert status["revision"]["attempted"] != sha
-    assert any(LIST in hold["reason"] for hold in status["holds"])
+    assert any(LIST in hold["message"] for hold in status["holds"])
     assert host.once().returncode == 0
     assert changes.deployed
     assert set(fleet.running()) == {"one-app-1", "two-app-1"}
@@ -150,7 +150,7 @@ def test_a_doubtful_entry_stops_removals_and_nothing_else(
         running = fleet.running()
         assert running.keys() == before.keys()
         assert {name for name in running if running[name] != before[name]} <= {"one-app-1"}
-    reasons = [hold["reason"] for hold in host.json("status")["holds"]]
+    reasons = [hold["message"] for hold in host.json("status")["holds"]]
     for line, (name, (_, remedy)) in enumerate(DOUBTFUL_ENTRIES.items(), 3):
         with subtests.test(name):
             for told in (said.splitlines(), reasons):
@@ -272,7 +272,7 @@ def test_what_is_wrong_with_a_stack_holds_that_stack_alone(
             assert any(remedy in line for line in told)
             assert stacks[name]["sync"] in {"held", "failed"}
             assert stacks[name]["health"] == "healthy"
-            assert remedy in stacks[name]["reason"]
+            assert remedy in stacks[name]["message"]
     assert changes.deployed
     assert stacks["one"]["sync"] == "synced"
     # What is declared is known all the same: what nobody declares goes.
@@ -663,5 +663,5 @@ def test_what_has_no_effect_is_said_before_the_first_deploy_and_after(fleet: Fle
         assert note in result.stderr
     [stack] = host.json("status")["stacks"]
     assert stack["sync"] == "synced"
-    assert "name: homelab does not count" in stack["reason"]
+    assert "name: homelab does not count" in stack["message"]
     assert "homelab_data" not in host.once().stderr

@@ -77,18 +77,21 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert list(stacks) == ["one", "two"]
     for stack in stacks.values():
         assert stack.keys() == {
-            "name", "sync", "health", "revision", "reason", "working", "services",
+            "name", "sync", "health", "revision", "reason", "message", "working", "services",
         }  # fmt: skip
         [service] = stack["services"]
         assert service.keys() == {"name", "image", "state", "health"}
         assert (service["name"], service["state"]) == ("app", "running")
     assert (stacks["one"]["sync"], stacks["two"]["sync"]) == ("synced", "held")
     [undeclared] = status["undeclared"]
-    assert undeclared.keys() == {"id", "name", "image", "action", "reason", "at", "undoable"}
+    assert undeclared.keys() == {
+        "id", "name", "image", "action", "reason", "message", "at", "undoable",
+    }  # fmt: skip
     assert (undeclared["name"], undeclared["action"]) == ("rogue", "removed")
     [hold] = status["holds"]
-    assert hold.keys() == {"subject", "reason", "since", "needs_person"}
-    assert "stacks/two/compose.yaml:1" in hold["reason"]
+    assert hold.keys() == {"subject", "reason", "message", "since", "needs_person"}
+    assert (hold["reason"], stacks["two"]["reason"]) == ("invalid-files", "invalid-files")
+    assert "stacks/two/compose.yaml:1" in hold["message"]
 
 
 def test_history_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
@@ -101,12 +104,13 @@ def test_history_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert [entry["id"] for entry in history] == sorted((e["id"] for e in history), reverse=True)
     for entry in history:
         assert list(entry) == [
-            "id", "at", "action", "subject", "reason", "cause", "revision", "status", "attempts",
-            "duration_s", "error",
+            "id", "at", "action", "subject", "reason", "detail", "message", "cause", "revision",
+            "status", "attempts", "duration_s", "error",
         ]  # fmt: skip
         assert entry["action"] in {"accept", "deploy"}
         assert entry["status"] == "succeeded"
     [deploy] = [e for e in history if e["subject"] == "one" and e["revision"] == second]
+    assert (deploy["reason"], deploy["message"]) == ("changed", "its files changed")
     [cause] = deploy["cause"]
     assert cause == {
         "path": "stacks/one/compose.yaml",
@@ -171,7 +175,7 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     assert (removal["stack"], removal["after"], removal["services"]) == ("two", "three", ["app"])
     assert plan["unchanged"] == []
     [eviction] = plan["evictions"]
-    assert eviction.keys() == {"id", "name", "image", "reason"}
+    assert eviction.keys() == {"id", "name", "image", "reason", "message"}
     assert eviction["name"] == "rogue"
     assert plan["holds"] == []
     shown = host.commitd("plan", "--rev", sha).stdout
@@ -400,7 +404,7 @@ def test_a_look_is_answered_while_the_agent_is_stopped_and_the_engine_down(fleet
     assert status["verdict"].startswith("not known: the engine does not answer; the agent has not ")
     assert {stack["health"] for stack in status["stacks"]} == {"unknown"}
     assert [stack["name"] for stack in status["stacks"]] == ["one", "two"]
-    assert {stack["reason"] for stack in status["stacks"]} == {"the engine does not answer"}
+    assert {stack["reason"] for stack in status["stacks"]} == {"engine-away"}
     assert host.json("history", "one")[0]["status"] == "succeeded"
     _refused(host.commitd("plan"), 1, "systemctl start docker")
 
@@ -560,7 +564,7 @@ def test_history_is_followed_while_it_is_made(fleet: Fleet) -> None:
         cwd=Path(__file__).parents[2],
     ) as follower:
         assert follower.stdout
-        assert json.loads(follower.stdout.readline())["reason"] == "declared and not there yet"
+        assert json.loads(follower.stdout.readline())["reason"] == "new"
         sha = fleet.commit("more", {"stacks/one/compose.yaml": fleet.compose(fleet.web)})
         assert host.once().returncode == 0
         statuses: list[str] = []

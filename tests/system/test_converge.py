@@ -109,7 +109,7 @@ def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:
     assert set(fleet.running()) == {"one-app-1"}
     [dropped] = host.json("history", "one-extra-1")
     assert (dropped["action"], dropped["status"]) == ("evict", "succeeded")
-    assert dropped["reason"] == "its service is no longer in the stack"
+    assert dropped["reason"] == "service-not-declared"
     assert dropped["revision"] == sha
     removed = host.json("history", "two")[0]
     assert removed["action"] == "remove-stack"
@@ -153,7 +153,7 @@ def test_a_stack_that_has_nothing_to_run_is_in_sync_and_keeps_its_volumes(fleet:
     status = host.json("status")
     assert f"in sync with {sha[:7]}" in status["verdict"]
     assert [(s["sync"], s["health"], s["reason"]) for s in status["stacks"]] == [
-        ("synced", "healthy", "it has nothing to run")
+        ("synced", "healthy", "nothing-to-run")
     ] * 3
     [dropped] = host.json("history", "one-app-1")
     assert (dropped["action"], dropped["status"]) == ("evict", "succeeded")
@@ -288,7 +288,7 @@ def test_a_declared_container_that_was_harmed_comes_back(fleet: Fleet, harm: str
         agent.says("in sync with")
         fleet.box.engine.run(*harm.split(), "one-app-1")
         wait_until(lambda: "one-app-1" in fleet.running(), what="the container to come back")
-    assert host.json("history", "one")[0]["reason"] == "what runs is not what was deployed"
+    assert host.json("history", "one")[0]["reason"] == "drifted"
 
 
 def test_an_agent_killed_in_the_middle_is_continued_by_the_next(fleet: Fleet) -> None:

@@ -21,7 +21,7 @@ from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.control.secrets.failures import FIRST_BACKOFF_S
-from agent.domain.outcome import Action, EvictionAction, Status
+from agent.domain.outcome import Action, EvictionAction, Reason, Status
 from agent.domain.repository.desired import DesiredState, EnvFile
 from tests.unit import builders
 
@@ -397,13 +397,16 @@ def test_the_journal_forgets_what_is_long_over_and_nothing_that_is_kept(tmp_path
     for number in range(300):
         at = f"2026-06-01T00:{number // 60:02}:{number % 60:02}.000Z"
         journal.report(
-            Evicted(str(number), "n", "i", EvictionAction.REMOVED, "r", at, float(number)), {}
+            Evicted(
+                str(number), "n", "i", EvictionAction.REMOVED, Reason.NO_PROJECT, at, float(number)
+            ),
+            {},
         )
-    journal.report(Evicted("old", "n", "i", EvictionAction.REPORTED, "r", old), {})
+    journal.report(Evicted("old", "n", "i", EvictionAction.REPORTED, Reason.NO_PROJECT, old), {})
     assert [record.id for record in journal.kept()][:3] == ["0", "1", "2"]
     assert len(journal.evicted(50)) == 50
-    open_action = journal.begin(Action.DEPLOY, "web", "r")
-    journal.finish(journal.begin(Action.DEPLOY, "web", "r"), Status.SUCCEEDED)
+    open_action = journal.begin(Action.DEPLOY, "web", Reason.NEW)
+    journal.finish(journal.begin(Action.DEPLOY, "web", Reason.NEW), Status.SUCCEEDED)
     assert journal.prune("2026-02-15T00:00:00.000Z") == 1
     assert len(journal.kept()) == 300
     assert journal.prune("2099-01-01T00:00:00.000Z") == 1

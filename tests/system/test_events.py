@@ -55,7 +55,7 @@ def test_a_rogue_container_is_ended_kept_and_explained(
     )
     entry = host.json("history")[0]
     assert (entry["action"], entry["subject"]) == ("evict", "rogue")
-    assert entry["reason"] == "belongs to no Compose project"
+    assert entry["reason"] == "no-project"
     kept = [c for c in fleet.box.engine.containers() if "commitd-evicted-rogue" in c["Names"][0]]
     assert len(kept) == 1
     detail = fleet.box.engine.inspect(kept[0]["Id"])
@@ -100,7 +100,7 @@ def test_a_project_of_somebody_else_is_undeclared_too(
 ) -> None:
     _rogue(fleet, "foreign", "--label", "com.docker.compose.project=foreign")
     _gone(fleet, "foreign")
-    assert host.json("history")[0]["reason"] == "its project is not declared"
+    assert host.json("history")[0]["reason"] == "unknown-project"
     assert agent.process.poll() is None
 
 

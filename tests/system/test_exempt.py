@@ -73,9 +73,9 @@ def test_tools_of_people_and_runners_are_let_be_and_shown(fleet: Fleet, host: Ho
             ),
             what="all that is let be to be shown",
         )
-    shown = {u["name"]: u["reason"] for u in host.json("status")["undeclared"]}
-    assert shown["portainer_agent"] == "allowed by host/media/commitd.yaml:2"
-    assert shown["buildx_buildkit_builder0"] == "allowed by global/commitd.yaml:3"
+    shown = {u["name"]: u["message"] for u in host.json("status")["undeclared"]}
+    assert shown["portainer_agent"] == "allowed by a rule: host/media/commitd.yaml:2"
+    assert shown["buildx_buildkit_builder0"] == "allowed by a rule: global/commitd.yaml:3"
     assert shown["task"] == "a Swarm task"
     fleet.commit("nothing is allowed any more", {"host/media/commitd.yaml": None})
     assert host.once().returncode == 0
@@ -145,7 +145,7 @@ def test_a_suspended_stack_is_a_persons_until_its_time_is_over(fleet: Fleet, hos
         assert set(fleet.running()) == {"mine"}
         status = host.json("status")
         assert [s["sync"] for s in status["stacks"]] == ["suspended"]
-        assert "looking" in status["holds"][0]["reason"]
+        assert "looking" in status["holds"][0]["message"]
         assert "suspended: one" in status["verdict"]
         assert "‖ one" in host.commitd("status").stdout
     assert host.once().returncode == 0  # a new agent knows it too

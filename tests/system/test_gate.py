@@ -141,8 +141,8 @@ def test_a_release_that_becomes_well_late_is_kept_as_it_is(fleet: Fleet) -> None
     )  # fmt: skip
     done = [(e["action"], e["status"], e["reason"]) for e in host.json("history", "web")]
     assert [entry for entry in done if entry[0] != "hold"] == [
-        ("deploy", "succeeded", "it failed, and looks well by now"),
-        ("deploy", "failed", "declared and not there yet"),
+        ("deploy", "succeeded", "healthy-late"),
+        ("deploy", "failed", "new"),
     ]
     assert host.json("status")["stacks"][0]["sync"] == "synced"
 

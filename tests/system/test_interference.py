@@ -78,7 +78,7 @@ def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once
         (cause["path"], cause["to"])
         for entry in host.json("history", "web")
         for cause in entry["cause"]
-        if "during the health gate" in entry["reason"]
+        if entry["reason"] == "interference"
     }
     # What is done in the middle of putting another back is put back with it.
     assert ("web/removed", "was removed from outside") in undone

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.adapters.state.journal import Journal
+from agent.domain.outcome import Reason
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import run, wait_until
 
@@ -234,7 +235,7 @@ def test_more_than_so_many_a_minute_are_left_and_that_is_said_once(fleet: Fleet)
         status = host.json("status")
     assert "one-app-1" in fleet.running()
     assert [hold["subject"] for hold in status["holds"]] == ["undeclared"]
-    assert "2 or more were ended within a minute" in status["holds"][0]["reason"]
+    assert "2 or more were ended within a minute" in status["holds"][0]["message"]
     assert status["verdict"].endswith("held: undeclared")
     assert len(_entries(host, "hold", "undeclared")) == 1
 
@@ -293,10 +294,12 @@ def test_tools_that_are_allowed_by_a_preset_are_let_be(fleet: Fleet) -> None:
         wait_until(lambda: "marker" not in fleet.running(), what="the marker to be ended")
     assert host.once().returncode == 0
     assert fleet.running() == tools
-    shown = {u["name"]: u["reason"] for u in host.json("status")["undeclared"]}
+    shown = {u["name"]: u["message"] for u in host.json("status")["undeclared"]}
     editors = ("editor", "server", "it_devcontainer-db-1")
-    assert {shown[name] for name in editors} == {"allowed by global/commitd.yaml:2"}
-    assert {shown[name] for name in ("postgres", "reaper")} == {"allowed by global/commitd.yaml:3"}
+    assert {shown[name] for name in editors} == {"allowed by a rule: global/commitd.yaml:2"}
+    assert {shown[name] for name in ("postgres", "reaper")} == {
+        "allowed by a rule: global/commitd.yaml:3"
+    }
 
 
 # --- an eviction that was cut short ---------------------------------------------------------------
@@ -357,7 +360,7 @@ def test_a_kept_container_goes_when_its_time_is_over_and_its_volumes_stay(fleet:
     assert fleet.box.engine.containers() == []
     assert _volumes(fleet) == volumes
     gone, ended = _entries(host, "evict", "rogue")
-    assert (ended.reason, gone.reason) == ("belongs to no Compose project", "its keep time is over")
+    assert (ended.reason, gone.reason) == (Reason.NO_PROJECT, Reason.KEEP_EXPIRED)
     assert gone.status == "succeeded"
     assert {cause.path for cause in gone.cause} == {f"volume {name}" for name in volumes}
 

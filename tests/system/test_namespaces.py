@@ -99,8 +99,8 @@ def test_who_depends_on_a_service_by_namespace_or_by_its_file_starts_again_with_
     assert _together(fleet)
     assert _changed(before, after) == {"vpn", *SHARING, "app"}
     assert all(before[name][0] == after[name][0] for name in before), "nothing was recreated"
-    said = {entry["reason"] for entry in host.json("history", "tunnel")}
-    assert "deep: a container whose namespaces it shares was started again: restart" in said
+    said = {(entry["reason"], entry["detail"]) for entry in host.json("history", "tunnel")}
+    assert ("namespace-restarted", "restart deep") in said
 
     before = after
     settings = "x-commitd: {on_change: {vpn: recreate}}\n"

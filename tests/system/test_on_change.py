@@ -84,7 +84,7 @@ def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet:
     for name in sources:
         path = "/d/deep/x" if name == "directory" else "/x"
         assert _sees(fleet, f"web-{name}-1", path) == "T=two\n", name
-    causes = {e["reason"].partition(":")[0]: e["cause"] for e in _entries(host, "restart")}
+    causes = {e["detail"].rpartition(" ")[2]: e["cause"] for e in _entries(host, "restart")}
     assert {name: [c["path"] for c in found] for name, found in causes.items()} == {
         name: [path] for name, path in sources.items()
     }
@@ -121,7 +121,7 @@ def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothin
     for name in ("file", "directory", "config"):
         path = "/hooks/x" if name == "directory" else "/x"
         assert fleet.box.engine.run("exec", f"web-{name}-1", "stat", "-c", "%a", path) == "755\n"
-    [cause] = next(e for e in _entries(host, "restart") if "file:" in e["reason"])["cause"]
+    [cause] = next(e for e in _entries(host, "restart") if e["detail"] == "restart file")["cause"]
     assert (cause["path"], cause["commit"]) == (scripts[0], sha)
     assert cause["to"] == f"{cause['from']} 100755"
 

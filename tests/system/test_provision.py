@@ -34,7 +34,7 @@ def _started(fleet: Fleet, *names: str) -> dict[str, tuple[str, str]]:
 
 
 def _said(host: Host, stack: str) -> str:
-    return str(next(s for s in host.json("status")["stacks"] if s["name"] == stack)["reason"])
+    return str(next(s for s in host.json("status")["stacks"] if s["name"] == stack)["message"])
 
 
 HASHED = (2, 31)

@@ -61,7 +61,7 @@ def test_local_edits_are_discarded_and_untracked_data_stays(fleet: Fleet) -> Non
     assert (host.repo / "stacks/one/compose.yaml").exists()
     assert data.read_text() == "precious"
     entry = host.json("history", "media")[0]
-    assert entry["reason"] == "tracked files were edited on the host"
+    assert entry["reason"] == "local-edits"
     assert {cause["path"] for cause in entry["cause"]} == {
         "stacks/one/app.conf",
         "stacks/one/compose.yaml",
@@ -128,8 +128,8 @@ def test_a_rewritten_history_waits_for_a_person(fleet: Fleet) -> None:
     assert result.returncode == 3, result.stderr
     assert _applied(host) == first
     hold = host.json("status")["holds"][0]
-    assert rewritten[:7] in hold["reason"]
-    assert f"commitd approve {rewritten[:7]}" in hold["reason"]
+    assert rewritten[:7] in hold["message"]
+    assert f"commitd approve {rewritten[:7]}" in hold["message"]
     host.commitd("approve", rewritten[:7], check=True)
     assert host.once().returncode == 0
     assert _applied(host) == rewritten

@@ -88,8 +88,8 @@ def test_remotes_that_have_forked_hold_and_say_so(fleet: Fleet, host: Host) -> N
     assert result.returncode == 3
     assert _applied(host) == first
     hold = host.json("status")["holds"][0]
-    assert "diverged" in hold["reason"]
-    assert fork[:7] in hold["reason"]
+    assert "diverged" in hold["message"]
+    assert fork[:7] in hold["message"]
 
 
 def test_a_history_rewritten_on_one_remote_is_not_followed(fleet: Fleet, host: Host) -> None:
@@ -202,7 +202,7 @@ def test_a_branch_that_no_remote_has_is_named_and_nothing_is_removed(
             assert "no remote answers" not in again.stdout
         assert (fleet.running(), _applied(host)) == (before, first)
         [hold] = [h for h in host.json("status")["holds"] if h["subject"] == "gitea"]
-        assert f"there is no branch 'main'; it showed {first[:7]} before" in hold["reason"]
+        assert f"there is no branch 'main'; it showed {first[:7]} before" in hold["message"]
         fleet.workspace.push(fleet.box.gitea)
         assert host.once().returncode == 0
         assert "rogue" not in fleet.running()

@@ -348,7 +348,7 @@ def test_a_mounted_file_that_is_taken_back_while_its_service_is_waited_for_is_mo
     with host.running() as agent:
         agent.says("in sync with")
         fleet.commit("bad", {"stacks/web/a.conf": "bad"})
-        agent.says("files that are mounted into it changed")
+        agent.says("mounted files changed")
         wait_until(lambda: _sees_now(fleet) == "bad", what="the bad file to be mounted")
         sha = fleet.commit("reverted", {"stacks/web/a.conf": "good"})
         agent.says(f"in sync with {sha[:7]}")

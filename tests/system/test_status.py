@@ -72,10 +72,11 @@ def test_what_goes_on_and_what_was_just_ordered_is_told_while_a_cycle_lasts(flee
     assert host.once().returncode == 1
     assert host.once().returncode == 1
     [hold] = host.json("status")["holds"]
-    assert hold["reason"].startswith("it failed and waits for a change: ")
+    assert hold["reason"] == "failed"
+    assert hold["message"].startswith("it failed and waits for a change: ")
     # The agent is away: what is tried again is tried later.
     assert "bad again once it runs" in host.commitd("retry", "bad").stdout
-    assert host.json("status")["holds"][0]["reason"] == "it is tried again once the agent runs"
+    assert host.json("status")["holds"][0]["message"] == "it is tried again once the agent runs"
     slow = fleet.compose(more=_FILE_THERE)
     fleet.commit("slow", {LIST: "- bad\n- slow\n", "stacks/slow/compose.yaml": slow})
     with host.running() as agent:

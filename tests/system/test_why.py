@@ -111,12 +111,13 @@ def test_what_nobody_declared_leads_to_what_was_done_and_to_the_rule(
     assert "did you mean 'rogue'?" in host.commitd("undo", "rouge").stderr
     assert host.commitd("undo", "rogue", "--for", "1h").returncode == 0
     back = host.json("why", "rogue")
-    assert back["rule"]["says"] == "it was brought back by commitd undo"
+    assert back["exempt"]["reason"] == "brought-back"
     assert back["container"]["state"] == "running"
 
     friend = host.json("why", "friend-1")
-    assert friend["rule"] == {
-        "says": f"allowed by {POLICY}:3", "where": f"{POLICY}:3", "commit": commits["allowed"],
+    assert friend["exempt"] == {
+        "reason": "allow-rule", "message": f"allowed by a rule: {POLICY}:3",
+        "where": f"{POLICY}:3", "commit": commits["allowed"],
     }  # fmt: skip
     for wrong, near in (("oen", "'one'"), ("rouge", "'rogue'"), ("friend", "'friend-1'")):
         result = host.commitd("why", wrong)

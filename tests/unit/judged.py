@@ -34,15 +34,15 @@ def hold(
 ) -> dict[str, Any]:
     """As the journal keeps one."""
     return {
-        "subject": subject, "reason": reason.value, "detail": detail, "since": LOOKED,
+        "subject": subject, "reason": reason, "detail": detail, "since": LOOKED,
         "needs_person": person,
     }  # fmt: skip
 
 
-def action(kind: str, subject: str, reason: str = "why", *, seconds: int = 8) -> Ongoing:
+def action(kind: str, subject: str, message: str = "why", *, seconds: int = 8) -> Ongoing:
     """Something that began so many seconds ago."""
     at = datetime.fromtimestamp(NOW - seconds).astimezone().isoformat()
-    return Ongoing(Action(kind), subject, reason, at)
+    return Ongoing(Action(kind), subject, Reason.CHANGED, message, at)
 
 
 def facts(

@@ -201,7 +201,7 @@ def test_a_journal_that_cannot_be_written_fails_the_stack_and_nothing_else(
 
 def test_the_outcome_survives_a_journal_that_cannot_take_it(journal: Journal) -> None:
     attempts = Attempts(journal)
-    number = journal.begin(Action.DEPLOY, "one", "new")
+    number = journal.begin(Action.DEPLOY, "one", Reason.NEW)
     journal._db.execute("PRAGMA query_only = 1")
     anyio.run(attempts.finish, number, Outcome("one", Status.SUCCEEDED), 0.0)
     assert journal.history()[0].status == "running"

@@ -92,8 +92,8 @@ def test_a_hold_that_is_not_found_any_more_is_over_unless_it_is_only_found_later
 
 def test_what_is_begun_and_not_ended_is_unfinished(journal: Journal) -> None:
     first, second = (
-        journal.begin(Action.DEPLOY, "a", "new"),
-        journal.begin(Action.EVICT, "b", "rogue"),
+        journal.begin(Action.DEPLOY, "a", Reason.NEW),
+        journal.begin(Action.EVICT, "b", Reason.NO_PROJECT),
     )
     assert [entry.id for entry in journal.unfinished()] == [first, second]
     journal.finish(first, Status.SUCCEEDED)

@@ -12,7 +12,7 @@ from agent.adapters.state import database
 from agent.adapters.state.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import ConfigError
-from agent.domain.outcome import Cause, EvictionAction
+from agent.domain.outcome import Cause, EvictionAction, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt
 from tests.unit.builders import release
@@ -106,7 +106,13 @@ def test_an_approval_is_for_one_commit(journal: Journal) -> None:
 # --- containers that were ended ---
 
 FIRST = Evicted(
-    "ab12" + "0" * 60, "rogue", "img", EvictionAction.REMOVED, "why", "2026-01-01T00:00:00Z", 50.0
+    "ab12" + "0" * 60,
+    "rogue",
+    "img",
+    EvictionAction.REMOVED,
+    Reason.NO_PROJECT,
+    "2026-01-01T00:00:00Z",
+    50.0,
 )
 SECOND = replace(FIRST, id="ab34" + "0" * 60, at="2026-01-02T00:00:00Z", remove_at=60.0)
 STOPPED = replace(
@@ -162,7 +168,7 @@ def test_an_ended_container_is_found_by_the_beginning_of_its_id_or_by_its_name(
 def test_ending_a_container_is_one_write_that_history_and_undo_both_see(journal: Journal) -> None:
     end(journal, FIRST)
     (entry,) = journal.history()
-    assert (entry.action, entry.subject, entry.reason) == ("evict", "rogue", "why")
+    assert (entry.action, entry.subject, entry.reason) == ("evict", "rogue", "no-project")
     assert (entry.cause, entry.revision, entry.status) == ((CAUSE,), "sha", "running")
     assert journal.evicted() == [FIRST]
     assert journal.close_open_actions() == 1
@@ -217,8 +223,8 @@ def test_what_is_let_be_is_news_once(journal: Journal) -> None:
     assert journal.report(REPORTED, {})
     assert not journal.report(REPORTED, {})
     assert not journal.report(replace(REPORTED, at="2026-02-01"), {})
-    assert journal.report(replace(REPORTED, reason="another"), {})
-    assert not journal.report(replace(REPORTED, reason="another"), {})
+    assert journal.report(replace(REPORTED, reason=Reason.UNKNOWN_PROJECT), {})
+    assert not journal.report(replace(REPORTED, reason=Reason.UNKNOWN_PROJECT), {})
     assert journal.report(replace(REPORTED, id="c9"), {})
     assert len(journal.evicted()) == 2
     assert journal.kept() == []
@@ -263,7 +269,8 @@ def version_1(path: Path) -> None:
         db.execute("INSERT INTO holds VALUES ('a', 'it would', 'why', 1, 't')")
         db.execute("INSERT INTO helpers VALUES ('h1')")
         db.execute(
-            "INSERT INTO evicted VALUES (?, 'rogue', 'img', 'removed', 'why', ?, 50.0, '{}')",
+            "INSERT INTO evicted VALUES (?, 'rogue', 'img', 'removed',"
+            " 'belongs to no Compose project', ?, 50.0, '{}')",
             (FIRST.id, FIRST.at),
         )
         db.execute(

@@ -123,35 +123,35 @@ def test_what_compose_makes_for_a_while_is_let_be_for_declared_stacks_alone(
 
 
 @pytest.mark.parametrize(
-    ("subject", "exemptions", "rule"),
+    ("subject", "exemptions", "reason"),
     [
-        (container("c"), with_id("c", undone=True), "it was brought back by commitd undo"),
+        (container("c"), with_id("c", undone=True), Reason.UNDONE),
         (container("c"), with_id("d", undone=True), None),
-        (container("c"), with_id("c"), "a helper of the agent"),
-        (container("c", "other"), Exemptions(suspensions=(SUSPENDED,)), "it is suspended"),
+        (container("c"), with_id("c"), Reason.HELPER),
+        (container("c", "other"), Exemptions(suspensions=(SUSPENDED,)), Reason.SUSPENDED),
         (container("c", "web", "x"), Exemptions(suspensions=(SUSPENDED,)), None),
         (container("c"), Exemptions(suspensions=(SUSPENDED,)), None),
         (
             container("c", "web", "x"),
             Exemptions(suspensions=(replace(SUSPENDED, stack="web"),)),
-            "it is suspended",
+            Reason.SUSPENDED,
         ),
         (
             container("c"),
             Exemptions(suspensions=(replace(SUSPENDED, stack=None),)),
-            "it is suspended",
+            Reason.SUSPENDED,
         ),
-        (container("c", labels={SWARM_TASK: "t"}), NOBODY, "a Swarm task"),
+        (container("c", labels={SWARM_TASK: "t"}), NOBODY, Reason.SWARM),
     ],
 )
 def test_what_a_person_ordered_speaks_for_a_container(
-    subject: Container, exemptions: Exemptions, rule: str | None
+    subject: Container, exemptions: Exemptions, reason: Reason | None
 ) -> None:
     found = ownership.classify(subject, PROTECTED, exemptions)
-    if rule is None:
+    if reason is None:
         assert isinstance(found, ownership.Undeclared)
     else:
-        assert found == ownership.Exempt(rule)
+        assert found == ownership.Exempt(reason)
 
 
 def test_what_is_declared_is_declared_whatever_else_speaks_for_it() -> None:
@@ -163,9 +163,7 @@ def test_what_is_declared_is_declared_whatever_else_speaks_for_it() -> None:
     )
     assert ownership.classify(subject, allowing, everything) == ownership.Declared()
     helper = replace(everything, helpers=frozenset({subject.id}))
-    assert ownership.classify(subject, allowing, helper) == ownership.Exempt(
-        "a helper of the agent"
-    )
+    assert ownership.classify(subject, allowing, helper) == ownership.Exempt(Reason.HELPER)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +176,6 @@ def test_a_rule_from_git_lets_be_what_nothing_else_speaks_for_and_is_named(
     other = AllowRule("global/commitd.yaml:1", (Pattern(name="x"),))
     allowing = replace(PROTECTED, allow=(other, ANY, second))
     found = ownership.classify(subject, allowing, NOBODY)
-    assert found == ownership.Exempt("allowed by global/commitd.yaml:2")
+    assert found == ownership.Exempt(Reason.ALLOWED, "global/commitd.yaml:2")
     denying = replace(PROTECTED, allow=(other,))
     assert isinstance(ownership.classify(subject, denying, NOBODY), ownership.Undeclared)

@@ -15,7 +15,8 @@ from tests.unit.judged import GITEA, LONG_AGO, LOOKED, SILENT, action, facts, ho
 
 WEB = release("web")
 ENDED = {
-    "id": "id-web-web-0", "name": "rogue", "image": "i", "action": "removed", "reason": "r",
+    "id": "id-web-web-0", "name": "rogue", "image": "i", "action": "removed",
+    "reason": "no-project", "message": "belongs to no Compose project",
     "at": LOOKED, "undoable": True,
 }  # fmt: skip
 
@@ -46,7 +47,8 @@ def test_the_document_has_the_promised_shape() -> None:
         "stacks": [
             {
                 "name": "web", "sync": "held", "health": "healthy", "revision": SHA,
-                "reason": "why", "working": None,
+                "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
+                "working": None,
                 "services": [
                     {"name": "web", "image": "img", "state": "running", "health": None}
                 ],
@@ -56,7 +58,7 @@ def test_the_document_has_the_promised_shape() -> None:
         "holds": [
             {
                 "subject": "web", "since": LOOKED, "needs_person": True,
-                "reason": "it would take down too much at once: why",
+                "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
             }
         ],
     }  # fmt: skip
@@ -103,7 +105,7 @@ def test_an_engine_that_does_not_answer_leaves_health_unknown() -> None:
     assert schemas.faults(document, "status") == []
     stack = document["stacks"][0]
     assert (stack["sync"], stack["health"]) == ("unknown", "unknown")
-    assert stack["reason"] == "the engine does not answer"
+    assert (stack["reason"], stack["message"]) == ("engine-away", "the engine does not answer")
     assert document["engine"] == {"answers": False, "error": "refused"}
 
 

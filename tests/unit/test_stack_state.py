@@ -21,6 +21,7 @@ LEFT = attempt("web", "")
 HELD = hold("web", Reason.AFTER)
 BACK = {"web": ("d1", "it crashed")}
 DISTURBED = replace(WEB, disturbed=True)
+GOING_ON = action("deploy", "web", Reason.CHANGED.text)
 
 
 def states(given: Facts) -> tuple[StackState, ...]:
@@ -28,44 +29,48 @@ def states(given: Facts) -> tuple[StackState, ...]:
 
 
 @pytest.mark.parametrize(
-    ("given", "sync", "reason"),
+    ("given", "sync", "reason", "detail"),
     [
-        (facts([WEB]), "synced", None),
-        (facts(), "pending", "not deployed yet"),
-        (facts([OLD]), "pending", "its files changed"),
-        (facts([WEB], []), "pending", "what runs is not what was deployed"),
-        (facts([WEB], stacks={}), "pending", "no longer declared; it is about to be removed"),
-        (facts([WEB], stacks={}, attempts=[LEFT]), "failed", "no such image"),
-        (facts([WEB], stacks={}, holds=[HELD]), "held", "why"),
-        (facts([WEB], stacks={}, broken={"web": "no file"}), "held", "no file"),
-        (facts(attempts=[FAILED]), "failed", "no such image"),
-        (facts([OLD], attempts=[FAILED]), "failed", "no such image"),
-        (facts([WEB], attempts=[FAILED]), "synced", None),
-        (facts(attempts=[attempt("web", "d0")]), "pending", "not deployed yet"),
-        (facts(holds=[HELD]), "held", "why"),
-        (facts([WEB], holds=[hold("gitea", Reason.HISTORY)]), "synced", None),
-        (facts([OLD], rollbacks=BACK), "failed", "it crashed"),
+        (facts([WEB]), "synced", None, None),
+        (facts(), "pending", Reason.NEW, None),
+        (facts([OLD]), "pending", Reason.CHANGED, None),
+        (facts([WEB], []), "pending", Reason.DRIFTED, None),
+        (
+            facts([WEB], stacks={}),
+            "pending",
+            Reason.LEFT,
+            "it will be removed in the next cycle",
+        ),
+        (facts([WEB], stacks={}, attempts=[LEFT]), "failed", Reason.BACKOFF, "no such image"),
+        (facts([WEB], stacks={}, holds=[HELD]), "held", Reason.AFTER, "why"),
+        (facts([WEB], stacks={}, broken={"web": "no file"}), "held", Reason.INVALID, "no file"),
+        (facts(attempts=[FAILED]), "failed", Reason.BACKOFF, "no such image"),
+        (facts(attempts=[replace(FAILED, permanent=True)]), "failed", Reason.FAILED, FAILED.error),
+        (facts([OLD], attempts=[FAILED]), "failed", Reason.BACKOFF, "no such image"),
+        (facts([WEB], attempts=[FAILED]), "synced", None, None),
+        (facts(attempts=[attempt("web", "d0")]), "pending", Reason.NEW, None),
+        (facts(holds=[HELD]), "held", Reason.AFTER, "why"),
+        (facts([WEB], holds=[hold("gitea", Reason.HISTORY)]), "synced", None, None),
+        (facts([OLD], rollbacks=BACK), "failed", Reason.ROLLED_BACK, "it crashed"),
         # A repair that goes on failing.
         (
             facts([WEB], [], attempts=[FAILED], holds=[hold("web", Reason.BACKOFF)]),
             "failed",
+            Reason.BACKOFF,
             "why",
         ),
-        (
-            facts([DISTURBED]),
-            "pending",
-            "its deployment was cut short, and is finished in the next cycle",
-        ),
+        (facts([DISTURBED]), "pending", Reason.INTERRUPTED, None),
         # What goes on counts more than how it ended the last time.
-        (facts([OLD], attempts=[FAILED], working=[action("deploy", "web")]), "pending", "why"),
-        (facts([OLD], rollbacks=BACK, working=[action("rollback", "web")]), "pending", "why"),
+        (facts([OLD], attempts=[FAILED], working=[GOING_ON]), "pending", Reason.CHANGED, None),
+        (facts([OLD], rollbacks=BACK, working=[GOING_ON]), "pending", Reason.CHANGED, None),
     ],
 )
 def test_each_stack_says_whether_it_is_as_declared(
-    given: Facts, sync: str, reason: str | None
+    given: Facts, sync: str, reason: Reason | None, detail: str | None
 ) -> None:
     [stack] = states(given)
     assert (stack.name, stack.sync, stack.reason) == ("web", sync, reason)
+    assert stack.message == (reason.message(detail) if reason else None)
 
 
 TWO = release("web", services=[service("app"), service("job", finishes=True)])
@@ -102,7 +107,7 @@ def test_each_stack_says_how_it_is(containers: list[Container], health: str) -> 
 def test_a_stack_that_has_nothing_to_run_lacks_nothing() -> None:
     [stack] = states(facts([release("web", services=[])], []))
     found = (stack.sync, stack.health, stack.reason)
-    assert found == ("synced", "healthy", "it has nothing to run")
+    assert found == ("synced", "healthy", Reason.NOTHING_TO_RUN)
 
 
 # --- holds that are settled before a cycle has found so ---
@@ -182,21 +187,21 @@ STALE = hold("web", Reason.SUSPENDED, "of the last cycle")
 )
 def test_a_suspended_stack_says_just_that(given: Facts) -> None:
     [stack] = states(given)
-    assert (stack.sync, stack.reason) == ("suspended", WEB_DETAIL)
+    assert (stack.sync, stack.message) == ("suspended", f"a person suspended it: {WEB_DETAIL}")
 
 
 def test_all_stacks_of_a_suspended_host_are_suspended() -> None:
     made = [release("db"), WEB]
     found = states(facts(made, stacks={"web": "d1"}, suspensions=[ON_HOST]))
     assert [stack.sync for stack in found] == ["suspended"] * 2
-    assert {stack.reason for stack in found} == {HOST_DETAIL}
+    assert {stack.message for stack in found} == {f"a person suspended it: {HOST_DETAIL}"}
     found = states(facts(made, stacks={"web": "d1"}, suspensions=[ON_WEB]))
     assert [stack.sync for stack in found] == ["pending", "suspended"]
 
 
 def test_a_suspension_is_held_before_any_cycle_and_not_after_its_end() -> None:
     found = held.current(facts([WEB], suspensions=[ON_HOST, ON_WEB]))
-    assert [(each.subject, str(each), each.since) for each in found] == [
+    assert [(each.subject, each.message, each.since) for each in found] == [
         ("media", f"a person suspended it: {HOST_DETAIL}", ON_HOST.since),
         ("web", f"a person suspended it: {WEB_DETAIL}", ON_WEB.since),
     ]

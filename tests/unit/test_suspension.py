@@ -6,7 +6,7 @@ import pytest
 
 from agent.domain.container import WORKING_DIR, Container
 from agent.domain.outcome import Reason
-from agent.domain.reconcile.actions import Evict, Exempt, Hold, Plan
+from agent.domain.reconcile.actions import Evict, Exempted, Hold, Plan
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.reconcile.host_state import HostState, protected
 from agent.domain.reconcile.plan import plan
@@ -69,7 +69,7 @@ def test_what_runs_in_a_suspended_project_is_spared(stranger: Container, declare
     assert todo.empty
     assert todo.holds == (HELD,)
     if declared == "z":
-        assert todo.spared == (Exempt(stranger, "it is suspended"),)
+        assert todo.exempt == (Exempted(stranger, Reason.SUSPENDED),)
 
 
 def test_a_project_of_this_checkout_that_is_suspended_is_not_taken_down() -> None:
@@ -101,7 +101,7 @@ def test_a_suspended_host_is_only_looked_at() -> None:
     )
     todo = plan(suspended(now, None))
     assert todo.empty
-    assert todo.spared == ()
+    assert todo.exempt == ()
     assert [(hold.subject, hold.reason) for hold in todo.holds] == [
         ("d", Reason.INVALID),
         ("host/media/stacks.yaml:1", Reason.LIST_IN_DOUBT),

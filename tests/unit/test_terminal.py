@@ -71,7 +71,14 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     status.show(document, advice=[])
     _harmless(capsys.readouterr().out, 2)
     entry = dict.fromkeys(("revision", "duration_s", "at", "cause"))
-    entry |= {"status": "failed", "action": "deploy", "subject": "web", "reason": "x", "cause": []}
+    entry |= {
+        "status": "failed",
+        "action": "deploy",
+        "subject": "web",
+        "message": "x",
+        "detail": None,
+        "cause": [],
+    }
     history.show(entry | {"error": HOSTILE})
     _harmless(capsys.readouterr().out, 3)
     why.show(Answer("web", "stack", HOSTILE), kept=False)
@@ -206,7 +213,7 @@ def test_outside_of_a_clone_each_verb_says_how_it_is_told_where_that_is(
 def test_the_history_of_what_is_not_there_is_a_mistake(config: Path) -> None:
     journal = Journal(config.parent / "state/journal.db")
     journal.put("declared", {"stacks": {"web": "x"}, "broken": {}})
-    number = journal.begin(Action.EVICT, "rogue", "nobody declares it")
+    number = journal.begin(Action.EVICT, "rogue", Reason.NO_PROJECT)
     journal.finish(number, Status.SUCCEEDED)
     assert "evict rogue" in commitd(config, "history", "rogue").output
     assert commitd(config, "history", "web").output == "Nothing was done with web yet.\n"
@@ -278,7 +285,7 @@ def test_a_plan_that_is_held_is_not_called_nothing_to_do(
     plan.show(PlanView("1a2b3c4d", Plan(holds=tuple(holds)), {}), ())
     assert capsys.readouterr().out == (
         "Nothing to do at 1a2b3c4 but what is held:\n"
-        f"! waits for you: a, b: {Reason.CLIFF.value}: 2 of 3 would go\n"
+        f"! waits for you: a, b: {Reason.CLIFF.text}: 2 of 3 would go\n"
     )
 
 
@@ -286,15 +293,17 @@ def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> No
     journal = Journal(config.parent / "state/journal.db")
     said = "web-app-1 has ended with 3; its last words: no such table"
     deploy, back = (
-        journal.begin(Action.DEPLOY, "web", "new"),
-        journal.begin(Action.ROLLBACK, "web", said),
+        journal.begin(Action.DEPLOY, "web", Reason.NEW),
+        journal.begin(Action.ROLLBACK, "web", Reason.ROLLED_BACK, detail=said),
     )
-    other = journal.begin(Action.DEPLOY, "db", "new")
+    other = journal.begin(Action.DEPLOY, "db", Reason.NEW)
     journal.finish(deploy, Status.FAILED, error=said)
     journal.finish(back, Status.SUCCEEDED)
     journal.finish(other, Status.FAILED, error=said)
     journal.finish(
-        journal.begin(Action.HOLD, "web", "R"), Status.HELD, error=f"{said}; back to 1a2b3c4"
+        journal.begin(Action.HOLD, "web", Reason.FAILED),
+        Status.HELD,
+        error=f"{said}; back to 1a2b3c4",
     )
     shown = commitd(config, "history").output
     assert shown.count(said) == 2  # once of each stack

@@ -243,7 +243,7 @@ def test_what_waits_for_others_is_not_in_sync(reason: Reason) -> None:
     found = judge(facts([WEB], holds=[hold("web", reason, "b is not up")]))
     assert (found.line, found.exit_code) == ("at 1a2b3c4 (gitea); held: web", 1)
     assert [str(trouble) for trouble in found.troubles] == [
-        f"held: web: {reason.value}: b is not up"
+        f"held: web: {reason.text}: b is not up"
     ]
 
 
@@ -252,7 +252,7 @@ def test_who_has_just_tried_knows_better_why_it_failed() -> None:
     told = found.with_errors({"web": "no such image; rollback failed", "rogue": "x"})
     assert [str(trouble) for trouble in told.troubles] == [
         "failed: web: no such image; rollback failed",
-        f"held: rogue: {Reason.RATE.value}: why",
+        f"held: rogue: {Reason.RATE.text}: why",
     ]
 
 

@@ -413,9 +413,7 @@ class Agent:
         kept = _KEPT_NAME.fullmatch(container.name)
         name = kept[1] if kept else container.name
         remove_at = w.now + KEEP_S
-        record = Evicted(
-            found, name, "img", EvictionAction.REMOVED, owner.reason.value, "t", remove_at
-        )
+        record = Evicted(found, name, "img", EvictionAction.REMOVED, owner.reason, "t", remove_at)
         journal.kept[found] = record, container.restart or "no"
         yield
         w.host.change(found, restart="no")

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agent.adapters.state.sentences import to_codes
 from agent.domain.errors import ConfigError, DeniedError, TransientError
-from agent.domain.outcome import Action, Cause
+from agent.domain.outcome import Action, Cause, Reason
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -61,8 +62,14 @@ CREATE TABLE rollbacks (
 ) STRICT;
 """
 _MODES = "ALTER TABLE releases ADD COLUMN modes INTEGER NOT NULL DEFAULT 0;"
-_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES)
+_CODES = """
+ALTER TABLE actions ADD COLUMN detail TEXT;
+ALTER TABLE evicted ADD COLUMN detail TEXT;
+"""
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES)
 """Each brings a file of the version before to the next; the first makes a new one."""
+_CONVERSIONS = {5: to_codes}
+"""What beside that becomes of the rows, by the version that it leads to."""
 
 
 def utcnow() -> str:
@@ -154,6 +161,8 @@ class Database:
             for number, script in enumerate(_MIGRATIONS[done:], done + 1):
                 for statement in script.split(";"):
                     db.execute(statement)
+                if convert := _CONVERSIONS.get(number):
+                    convert(db)
                 db.execute(f"PRAGMA user_version = {number}")
 
     def close(self) -> None:
@@ -225,15 +234,24 @@ def insert_action(
     db: sqlite3.Connection,
     action: Action,
     subject: str,
-    reason: str,
+    reason: Reason,
     *,
+    detail: str | None = None,
     cause: Iterable[Cause],
     revision: str | None,
 ) -> int:
     """One more action that begins now; its number."""
     cursor = db.execute(
-        "INSERT INTO actions (at, action, subject, reason, cause, revision)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (utcnow(), action, subject, reason, json.dumps([asdict(c) for c in cause]), revision),
+        "INSERT INTO actions (at, action, subject, reason, detail, cause, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            utcnow(),
+            action,
+            subject,
+            reason,
+            detail,
+            json.dumps([asdict(c) for c in cause]),
+            revision,
+        ),
     )
     return int(cursor.lastrowid or 0)

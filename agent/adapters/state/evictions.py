@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from agent.adapters.state.database import Database, insert_action
-from agent.domain.outcome import Action, Cause, EvictionAction
+from agent.domain.outcome import Action, Cause, EvictionAction, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,23 @@ class Evicted:
     name: str
     image: str
     action: EvictionAction
-    reason: str
+    reason: Reason
     at: str
     remove_at: float | None = None
+    detail: str | None = None
+
+    @property
+    def message(self) -> str:
+        """Why, for people."""
+        return self.reason.message(self.detail)
 
 
 def _evicted(row: sqlite3.Row) -> Evicted:
-    return Evicted(**{**dict(row), "action": EvictionAction(row["action"])})
+    codes = {"action": EvictionAction(row["action"]), "reason": Reason(row["reason"])}
+    return Evicted(**{**dict(row), **codes})
 
 
-_SELECT = "SELECT id, name, image, action, reason, at, remove_at FROM evicted"
+_SELECT = "SELECT id, name, image, action, reason, at, remove_at, detail FROM evicted"
 
 
 _SHORTEST_ID = 4
@@ -54,7 +61,12 @@ class Evictions(Database):
         with self._write() as db:
             self._keep(db, evicted, inspect)
             return insert_action(
-                db, Action.EVICT, evicted.name, evicted.reason, cause=[cause], revision=revision
+                db,
+                Action.EVICT,
+                evicted.name,
+                evicted.reason,
+                cause=[cause],
+                revision=revision,
             )
 
     def first_seen(self, container_id: str, now: float) -> float:
@@ -84,10 +96,13 @@ class Evictions(Database):
     def _keep(self, db: sqlite3.Connection, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
         """A second eviction of the same container keeps what it was before the first."""
         db.execute(
-            "INSERT INTO evicted VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET"
+            "INSERT INTO evicted"
+            " (id, name, image, action, reason, at, remove_at, detail, inspect, over)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET"
             " name = iif(over OR action = 'reported', excluded.name, name),"
             " inspect = iif(over OR action = 'reported', excluded.inspect, inspect),"
             " image = excluded.image, action = excluded.action, reason = excluded.reason,"
+            " detail = excluded.detail,"
             " at = excluded.at, remove_at = excluded.remove_at, over = 0",
             (*astuple(evicted), json.dumps(inspect)),
         )

@@ -19,7 +19,7 @@ from agent.adapters.state.database import insert_action, iso, utcnow
 from agent.adapters.state.evictions import Evictions
 from agent.adapters.state.overrides import Orders
 from agent.adapters.state.releases import Releases
-from agent.domain.outcome import Action, Cause, Status
+from agent.domain.outcome import Action, Cause, Reason, Status
 from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -39,7 +39,8 @@ class Entry:
     at: str
     action: Action
     subject: str
-    reason: str
+    reason: Reason
+    detail: str | None
     cause: tuple[Cause, ...]
     revision: str | None
     status: str
@@ -47,15 +48,22 @@ class Entry:
     duration_s: float | None
     error: str | None
 
+    @property
+    def message(self) -> str:
+        """Why, for people."""
+        return self.reason.message(self.detail)
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return asdict(self) | {"cause": [cause.as_json() for cause in self.cause]}
+        found = asdict(self) | {"cause": [cause.as_json() for cause in self.cause]}
+        why = {key: found.pop(key) for key in ("id", "at", "action", "subject", "reason", "detail")}
+        return why | {"message": self.message} | found
 
 
 def _entry(row: sqlite3.Row) -> Entry:
     causes = tuple(Cause(**cause) for cause in json.loads(row["cause"]))
-    action, status = Action(row["action"]), row["status"] or "running"
-    return Entry(**{**dict(row), "action": action, "status": status, "cause": causes})
+    codes = {"action": Action(row["action"]), "reason": Reason(row["reason"])}
+    return Entry(**{**dict(row), **codes, "status": row["status"] or "running", "cause": causes})
 
 
 class Journal(Releases, Evictions, Orders):
@@ -75,14 +83,17 @@ class Journal(Releases, Evictions, Orders):
         self,
         action: Action,
         subject: str,
-        reason: str,
+        reason: Reason,
         *,
+        detail: str | None = None,
         cause: Iterable[Cause] = (),
         revision: str | None = None,
     ) -> int:
-        """Write down what is about to be done; its number."""
+        """Write down what is about to be done; its number. ``detail`` is of this one case."""
         with self._write() as db:
-            return insert_action(db, action, subject, reason, cause=cause, revision=revision)
+            return insert_action(
+                db, action, subject, reason, detail=detail, cause=cause, revision=revision
+            )
 
     def add_causes(self, number: int, causes: Iterable[Cause]) -> None:
         """Write down more of why it is done, known only after it was begun."""
@@ -217,7 +228,14 @@ class Journal(Releases, Evictions, Orders):
     def holds(self) -> list[dict[str, Any]]:
         """Current holds: subject, reason, detail, needs_person, since."""
         rows = self._rows("SELECT * FROM holds ORDER BY needs_person DESC, subject")
-        return [{**dict(row), "needs_person": bool(row["needs_person"])} for row in rows]
+        return [
+            {
+                **dict(row),
+                "reason": Reason(row["reason"]),
+                "needs_person": bool(row["needs_person"]),
+            }
+            for row in rows
+        ]
 
     # --- plaintext, helpers ---
 

@@ -41,7 +41,7 @@ def situation(
         started=frozenset(n for n, digest in failed.items() if journal.started(n) == digest),
         approved=journal.approved(),
         cliff=frozenset(
-            hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF.value
+            hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF
         ),
         teardown_limit=config.teardown_limit,
         report_only=config.undeclared.mode == "report",

@@ -108,7 +108,8 @@ class Aftermath:
             lambda: self.journal.begin(
                 Action.ROLLBACK,
                 name,
-                error,
+                Reason.ROLLED_BACK,
+                detail=error,
                 cause=[cause, *moved(run.stack.versions, before.inputs, before.revision)],
                 revision=before.revision,
             )

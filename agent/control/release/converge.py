@@ -146,12 +146,12 @@ class Converger:
             lambda: self._journal.begin(
                 Action.REMOVE_STACK,
                 project,
-                removal.reason.value,
+                removal.reason,
                 cause=removal.causes + kept,
                 revision=revision.sha,
             )
         )
-        log.info("%s: removing it: %s", project, removal.reason.value)
+        log.info("%s: removing it: %s", project, removal.reason.text)
         outcome, _ = await self._attempts.tries(
             project, lambda: self._remover.take_down(project, revision)
         )

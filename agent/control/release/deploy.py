@@ -134,14 +134,14 @@ class Deployer:
             number = journal.begin(
                 Action.RESTART if deploy.reason is Reason.DRIFTED else Action.DEPLOY,
                 stack.name,
-                deploy.reason.value,
+                deploy.reason,
                 cause=deploy.causes,
                 revision=batch.revision.sha,
             )
             return number, before
 
         number, before = await anyio.to_thread.run_sync(write)
-        log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.value)
+        log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.text)
         return Run(deploy, ends[stack.name], number, before, batch, time.monotonic())
 
     async def _carry_out(self, run: Run, ends: Mapping[str, End]) -> None:

@@ -220,7 +220,8 @@ class Starting(Steps):
 
         try:
             await self._recorded(
-                f"{', '.join(services)}: {Reason.UNDONE}",
+                Reason.INTERFERENCE,
+                ", ".join(services),
                 [Cause(f"{self._name}/{f.service}", "running", f.trouble.value) for f in findings],
                 work,
             )
@@ -274,7 +275,7 @@ class Starting(Steps):
         return bool(steps)
 
     async def _react_to(self, step: reload.Step, containers: Sequence[Container]) -> None:
-        log.info("%s: %s: %s: %s", self._name, step.service, step.reason, step.how)
+        log.info("%s: %s: %s: %s", self._name, step.service, step.reason.text, step.how)
 
         async def work() -> None:
             react = partial(self._t.stacks.react, self._ready, step.service, containers, step.how)
@@ -285,7 +286,8 @@ class Starting(Steps):
                 await react()
 
         await self._recorded(
-            f"{step.service}: {step.reason}: {step.how}",
+            step.reason,
+            f"{step.how} {step.service}",
             self._causes(step),
             work,
             done=Status.SKIPPED if step.how == "none" else Status.SUCCEEDED,
@@ -304,7 +306,8 @@ class Starting(Steps):
 
     async def _recorded(
         self,
-        reason: str,
+        reason: Reason,
+        detail: str,
         causes: Iterable[Cause],
         work: Callable[[], Awaitable[object]],
         *,
@@ -313,7 +316,12 @@ class Starting(Steps):
         """Do ``work`` between two lines in the journal; ``done`` is how it ends if it ends well."""
         number = await anyio.to_thread.run_sync(
             lambda: self._t.journal.begin(
-                Action.RESTART, self._name, reason, cause=causes, revision=self._batch.revision.sha
+                Action.RESTART,
+                self._name,
+                reason,
+                detail=detail,
+                cause=causes,
+                revision=self._batch.revision.sha,
             )
         )
         started, status, error = time.monotonic(), Status.CANCELLED, None

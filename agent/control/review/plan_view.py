@@ -74,19 +74,21 @@ class PlanView:
             "removals": [
                 {
                     "stack": removal.project,
-                    "reason": removal.reason.value,
+                    "reason": removal.reason,
+                    "message": removal.reason.text,
                     "after": removal.after,
                     "services": self.services(removal.project),
                 }
                 for removal in plan.removals
             ],
             "unchanged": sorted(self.releases.keys() - busy),
-            "evictions": [_undeclared(e.container, e.reason.value) for e in plan.evictions],
-            "exempt": [_undeclared(spare.container, spare.rule) for spare in plan.spared],
+            "evictions": [_undeclared(e.container, e.reason) for e in plan.evictions],
+            "exempt": [_undeclared(e.container, e.reason, e.where) for e in plan.exempt],
             "holds": [
                 {
                     "subject": hold.subject,
-                    "reason": f"{hold.reason.value}: {hold.detail}",
+                    "reason": hold.reason,
+                    "message": hold.message,
                     "needs_person": hold.needs_person,
                 }
                 for hold in plan.holds
@@ -98,7 +100,8 @@ class PlanView:
         effects = self.effects[name]
         return {
             "stack": name,
-            "reason": deploy.reason.value,
+            "reason": deploy.reason,
+            "message": deploy.reason.text,
             "cause": [cause.as_json() for cause in deploy.causes],
             **effects.as_json(),
             "runs_already": self.runs_already(name),
@@ -242,10 +245,11 @@ async def _completed(
     return replace(view, effects=effects, differences=differences)
 
 
-def _undeclared(container: Container, reason: str) -> dict[str, str]:
+def _undeclared(container: Container, reason: Reason, detail: str | None = None) -> dict[str, str]:
     return {
         "id": container.id,
         "name": container.name,
         "image": container.image,
         "reason": reason,
+        "message": reason.message(detail),
     }

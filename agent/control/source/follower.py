@@ -245,7 +245,7 @@ class Follower:
         cause = (Cause(f"{remote}/{self._config.branch}", applied, sha, sha),)
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
-                Action.ACCEPT, host, Reason.NEW_HEAD.value, cause=cause, revision=sha
+                Action.ACCEPT, host, Reason.NEW_HEAD, cause=cause, revision=sha
             )
         )
         started = time.monotonic()
@@ -303,7 +303,7 @@ class Follower:
                 lambda: self._journal.begin(
                     Action.ACCEPT,
                     self._config.host,
-                    Reason.LOCAL_EDIT.value,
+                    Reason.LOCAL_EDIT,
                     cause=[Cause(path, "edited", "as committed", sha) for path in edits],
                     revision=sha,
                 )

@@ -17,7 +17,7 @@ from agent.control.stack.ready import Ready
 from agent.control.stack.stepping import Stepping
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, TransientError
-from agent.domain.outcome import Action, Cause, Status
+from agent.domain.outcome import Action, Cause, Reason, Status
 from agent.domain.reconcile import removal
 from agent.domain.resources import exclusive
 from agent.domain.revision import Revision
@@ -64,9 +64,9 @@ class Remover(Stepping):
         for container in removal.own(containers, gone, exempt):
             raw = await self._engine.inspect(container.id)
             if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
-                why = f"its service is no longer in the stack, which needs its {', '.join(found)}"
-                await self._step(self._drop(container, revision, why))
-                log.info("%s: removing %s to make room: %s", name, container.name, why)
+                what = ", ".join(found)
+                await self._step(self._drop(container, revision, Reason.IN_THE_WAY, what))
+                log.info("%s: removing %s to make room: it has %s", name, container.name, what)
 
     async def drop_left(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
@@ -85,9 +85,7 @@ class Remover(Stepping):
         exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
         for container in removal.own(containers, gone, exempt):
             if not container.alive or (container.service in left and not doubt):
-                await self._step(
-                    self._drop(container, revision, "its service is no longer in the stack")
-                )
+                await self._step(self._drop(container, revision, Reason.SERVICE_LEFT))
                 log.info("%s: %s is no longer in its stack", name, container.name)
 
     def _gone(
@@ -101,12 +99,19 @@ class Remover(Stepping):
     def _place(self, project: str) -> str:
         return f"{self._stacks_dir}/{project}"
 
-    async def _drop(self, container: Container, revision: Revision, why: str) -> None:
+    async def _drop(
+        self, container: Container, revision: Revision, why: Reason, detail: str | None = None
+    ) -> None:
         volumes = volumes_of(await self._engine.inspect(container.id) or {})
         kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
         number = await anyio.to_thread.run_sync(
             lambda: self._journal.begin(
-                Action.EVICT, container.name, why, cause=kept, revision=revision.sha
+                Action.EVICT,
+                container.name,
+                why,
+                detail=detail,
+                cause=kept,
+                revision=revision.sha,
             )
         )
         started = time.monotonic()
@@ -160,7 +165,7 @@ class Remover(Stepping):
             others = ", ".join(c.name for c in found if c not in mine)
             log.warning("%s: not of the stack, and left: %s", project, others)
             for container in mine:
-                await self._step(self._drop(container, revision, "its stack is no longer declared"))
+                await self._step(self._drop(container, revision, Reason.LEFT))
         still = {c.id for c in await self._engine.containers(project) if c.alive}
         if left := [c.name for c in mine if c.id in still]:
             raise TransientError(f"still running after it was taken down: {', '.join(left)}")

@@ -19,7 +19,6 @@ from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import EvictionAction, Reason
-from agent.domain.reconcile.ownership import UNDONE
 from agent.domain.release import namespaces
 from agent.domain.release.release import Release
 from agent.domain.status import report
@@ -93,15 +92,24 @@ def _patience(config: Config, every: float) -> float:
 def working(journal: Journal) -> tuple[Ongoing, ...]:
     """What the running agent has begun: it closed what the one before it left open."""
     return tuple(
-        Ongoing(each.action, each.subject, each.reason, each.at) for each in journal.unfinished()
+        Ongoing(each.action, each.subject, each.reason, each.message, each.at)
+        for each in journal.unfinished()
     )
 
 
 def _evicted(journal: Journal) -> list[dict[str, Any]]:
     kept = {record.id for record in journal.kept()}
     return [
-        {key: value for key, value in asdict(record).items() if key != "remove_at"}
-        | {"undoable": record.id in kept}
+        {
+            "id": record.id,
+            "name": record.name,
+            "image": record.image,
+            "action": record.action,
+            "reason": record.reason,
+            "message": record.message,
+            "at": record.at,
+            "undoable": record.id in kept,
+        }
         for record in journal.evicted(_UNDECLARED)
     ]
 
@@ -113,7 +121,7 @@ def _reported(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     holds = {h["subject"]: h for h in found.holds if h["reason"] == Reason.REPORT_ONLY}
     return [
         *(
-            _shown(c, EvictionAction.REPORTED, holds[c.name]["detail"], holds[c.name]["since"])
+            _shown(c, EvictionAction.REPORTED, Reason.REPORT_ONLY, holds[c.name]["since"])
             for c in found.containers or ()
             if c.name in holds.keys() - names and c.alive
         ),
@@ -126,19 +134,20 @@ def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
     back = journal.undone(found.now).keys() - {each["id"] for each in known}
     return known + [
-        _shown(c, EvictionAction.EXEMPT, UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
+        _shown(c, EvictionAction.EXEMPT, Reason.UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
         for c in found.containers or ()
         if c.id in back and c.alive
     ]
 
 
-def _shown(container: Container, action: EvictionAction, reason: str, at: str) -> dict[str, Any]:
+def _shown(container: Container, action: EvictionAction, reason: Reason, at: str) -> dict[str, Any]:
     return {
         "id": container.id,
         "name": container.name,
         "image": container.image,
         "action": action,
         "reason": reason,
+        "message": reason.text,
         "at": at,
         "undoable": False,
     }

@@ -137,9 +137,9 @@ class Explainer:
             because = f"{name} is not declared any more"
         if working := state["working"]:
             because += f"; {Action(working['action']).text} since {working['since']}"
-        elif state["reason"]:
+        elif state["message"]:
             because += f"; it is {state['sync']}"
-        because += f": {state['reason']}" if state["reason"] else ""
+        because += f": {state['message']}" if state["message"] else ""
         return replace(answer, because=because)
 
     def _known_as_declared(self) -> set[str]:
@@ -216,12 +216,12 @@ class Explainer:
             if isinstance(owner, ownership.Declared):
                 return await self._of_stack(answer, container)
             if isinstance(owner, ownership.Exempt):
-                return await self._let_be(answer, container, owner.rule, spared)
-            because = f"nobody declared {container.name}: {owner.reason.value}"
+                return await self._let_be(answer, container, owner, spared)
+            because = f"nobody declared {container.name}: {owner.reason.text}"
             report_only = self._config.undeclared.mode == "report"
             hold = plan.refusal(container, shield, report_only=report_only)
             if container.alive and hold:
-                because += f"; it is left running: {hold.reason.value}: {hold.detail}"
+                because += f"; it is left running: {hold.message}"
             elif container.alive:
                 because += "; the agent evicts it in its next cycle"
         elif container.project in self._stacks:
@@ -240,31 +240,37 @@ class Explainer:
         return replace(answer, because=because)
 
     async def _let_be(
-        self, answer: Answer, container: Container, rule: str, spared: Exemptions
+        self, answer: Answer, container: Container, owner: ownership.Exempt, spared: Exemptions
     ) -> Answer:
-        place, because = None, f"no stack declares {container.name}; it is left alone: {rule}"
+        said = owner.reason.message(owner.where)
+        because = f"no stack declares {container.name}; it is left alone: {said}"
         if paused := spared.suspension(container.project):
             because += f" {plan.suspended(paused, self._config.host).detail}"
-        allow = self._declared.desired.allow if self._declared.desired else ()
-        if allowed := next((r for r in allow if rule.endswith(r.where)), None):
-            place = await self._at(allowed.where)
+        rule = await self._at(owner.where) if owner.where else None
         undone = self._journal.undone(time.time()).get(container.id)
         if undone and SWARM_TASK not in container.labels:
             because += f", until {iso(datetime.fromtimestamp(undone, UTC))}"
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
-        answer = replace(answer, because=because, rule=(rule, place))
+        answer = replace(answer, because=because, exempt=owner.reason, rule=rule)
         if records and records[0].action is not EvictionAction.REPORTED:
             return await self._ended(answer, records[0])
         return await self._with_last(answer, container.name)
 
     async def _ended(self, answer: Answer, record: Evicted) -> Answer:
-        ended = why.Ended(record.id, record.action, record.reason, record.at, record.remove_at)
+        ended = why.Ended(
+            record.id,
+            record.action,
+            record.reason,
+            record.message,
+            record.at,
+            record.remove_at,
+        )
         return await self._with_last(replace(answer, ended=ended), record.name)
 
     async def _gone(self, record: Evicted, word: str) -> Answer:
         """One that the journal alone remembers, or that has another name while it is kept."""
         kept = next((c for c in self._containers or () if c.id == record.id), None)
-        because = f"nobody declared {record.name}: {record.reason}"
+        because = f"nobody declared {record.name}: {record.message}"
         answer = Answer(word, "container", because, container=kept)
         if kept and kept.alive:
             return await self._container(kept, word)

@@ -161,7 +161,7 @@ class Evictor:
             kept[1] if kept else container.name,
             container.image,
             EvictionAction.REMOVED if keep else EvictionAction.STOPPED,
-            reason.value,
+            reason,
             utcnow(),
             time.time() + self._policy.keep if keep else None,
         )
@@ -182,7 +182,7 @@ class Evictor:
                 await self._engine.rename(container.id, kept_name(record))
             status = Status.SUCCEEDED
             log.warning(
-                "%s (%s) is %s: %s", record.name, record.image, record.action, record.reason
+                "%s (%s) is %s: %s", record.name, record.image, record.action, record.message
             )
         except CommitdError as err:
             status, error = Status.FAILED, str(err)
@@ -203,11 +203,11 @@ class Evictor:
             container.name,
             container.image,
             EvictionAction.REPORTED,
-            reason.value,
+            reason,
             utcnow(),
         )
         if self._journal.report(record, redacted(raw)):
-            log.warning("%s is left running: %s: %s", container.name, reason, hold.detail)
+            log.warning("%s is left running: %s: %s", container.name, reason.text, hold.detail)
 
     def _many(self, *, one_more: bool = False) -> bool:
         """A storm of undeclared containers is a mistake somewhere: say so, do not mow.

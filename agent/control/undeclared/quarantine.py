@@ -19,7 +19,7 @@ from agent.control.undeclared.evict import Evictor, kept_name
 from agent.control.undeclared.protection import Protection
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError
-from agent.domain.outcome import Action, Cause, EvictionAction, Status
+from agent.domain.outcome import Action, Cause, EvictionAction, Reason, Status
 from agent.domain.reconcile import ownership
 
 log = logging.getLogger("commitd.keeper")
@@ -90,19 +90,19 @@ class Quarantine:
             return
         owner = ownership.classify(container, shield, exemptions)
         if isinstance(owner, ownership.Declared):
-            await self._record(record, container, "it is declared again", self._hand_back)
+            await self._record(record, container, Reason.DECLARED_AGAIN, self._hand_back)
         elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
             return
         elif not container.name.startswith(KEPT_PREFIX):
             await self._engine.rename(record.id, kept_name(record))
         elif self._expired(record):
-            await self._record(record, container, "its keep time is over", self._remove, raw)
+            await self._record(record, container, Reason.KEEP_EXPIRED, self._remove, raw)
 
     async def _record(
         self,
         record: Evicted,
         container: Container,
-        why: str,
+        why: Reason,
         work: Callable[[Evicted, Container], Awaitable[None]],
         raw: Mapping[str, Any] | None = None,
     ) -> None:
@@ -115,7 +115,7 @@ class Quarantine:
         try:
             await work(record, container)
             status = Status.SUCCEEDED
-            log.info("%s (%s): %s", record.name, record.id[:12], why)
+            log.info("%s (%s): %s", record.name, record.id[:12], why.text)
         except CommitdError as err:
             status, error = Status.FAILED, str(err)
             raise

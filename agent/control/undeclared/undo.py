@@ -16,7 +16,7 @@ from agent.adapters.tasks import to_the_end
 from agent.control.undeclared.quarantine import hand_back
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import CommitdError, PermanentError, did_you_mean
-from agent.domain.outcome import Action, Cause, EvictionAction, Status
+from agent.domain.outcome import Action, Cause, EvictionAction, Reason, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,7 @@ async def undo(
 
     def write_intent() -> int:
         journal.exempt(record.id, until)
-        return journal.begin(
-            Action.RESTART, record.name, "brought back by commitd undo", cause=[cause]
-        )
+        return journal.begin(Action.RESTART, record.name, Reason.UNDONE, cause=[cause])
 
     number = await anyio.to_thread.run_sync(write_intent)
     status, error, started = Status.CANCELLED, None, time.monotonic()

@@ -43,11 +43,15 @@ class Evict:
 
 
 @dataclass(frozen=True, slots=True)
-class Exempt:
-    """A running container that nobody declared, and the rule that lets it be."""
+class Exempted:
+    """A running container that nobody declared, and why it stays.
+
+    ``where`` is the place in Git of the rule that exempts it, if it is one from there.
+    """
 
     container: Container
-    rule: str
+    reason: Reason
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,11 @@ class Hold:
     detail: str
     needs_person: bool = False
 
+    @property
+    def message(self) -> str:
+        """Why, for people."""
+        return self.reason.message(self.detail)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -71,7 +80,7 @@ class Plan:
     removals: tuple[RemoveStack, ...] = ()
     evictions: tuple[Evict, ...] = ()
     holds: tuple[Hold, ...] = ()
-    spared: tuple[Exempt, ...] = ()
+    exempt: tuple[Exempted, ...] = ()
 
     @property
     def empty(self) -> bool:

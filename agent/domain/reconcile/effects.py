@@ -223,7 +223,7 @@ def _with_followers(
         step.service: replace(
             found[step.service],
             action=step.how,
-            message=f"after {step.owner}: {step.reason}",
+            message=f"after {step.owner}: {step.reason.text}",
             follows=step.owner,
         )
         for step in reload.sequence(own, {}, needs)

@@ -9,8 +9,6 @@ from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
 
-UNDONE = "it was brought back by commitd undo"
-
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -19,9 +17,10 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Exempt:
-    """Not declared, and left alone by ``rule``."""
+    """Not declared, and left alone. ``where`` is the place in Git of the rule that says so."""
 
-    rule: str
+    reason: Reason
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,11 @@ def classify(container: Container, protected: ProtectionSet, exemptions: Exempti
     Only what nothing else speaks for is undeclared.
     """
     if container.id in exemptions.helpers:
-        return Exempt("a helper of the agent")
+        return Exempt(Reason.HELPER)
     reason = _undeclared(container, protected)
     if reason is None:
         return Declared()
-    if rule := _rule(container, protected, exemptions):
-        return Exempt(rule)
-    return Undeclared(reason)
+    return _exempt(container, protected, exemptions) or Undeclared(reason)
 
 
 def _undeclared(container: Container, protected: ProtectionSet) -> Reason | None:
@@ -62,13 +59,16 @@ def _undeclared(container: Container, protected: ProtectionSet) -> Reason | None
     return None
 
 
-def _rule(container: Container, protected: ProtectionSet, exemptions: Exemptions) -> str | None:
+def _exempt(
+    container: Container, protected: ProtectionSet, exemptions: Exemptions
+) -> Exempt | None:
     if exemptions.suspension(container.project):
-        return "it is suspended"
+        return Exempt(Reason.SUSPENDED)
     if container.id in exemptions.undone:
-        return UNDONE
+        return Exempt(Reason.UNDONE)
     if SWARM_TASK in container.labels:
-        return "a Swarm task"
+        return Exempt(Reason.SWARM)
     if container.project in protected.services and (container.one_off or container.temporary):
-        return "a one-off, a hook or one half of a recreate, of a declared stack"
-    return next((f"allowed by {r.where}" for r in protected.allow if r.matches(container)), None)
+        return Exempt(Reason.ONE_OFF)
+    rules = (rule.where for rule in protected.allow if rule.matches(container))
+    return next((Exempt(Reason.ALLOWED, where) for where in rules), None)

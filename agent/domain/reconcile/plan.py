@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from agent.domain.container import Container
 from agent.domain.outcome import Cause, Reason
 from agent.domain.reconcile import ownership, removal
-from agent.domain.reconcile.actions import Deploy, Evict, Exempt, Hold, Plan, ProtectionSet
+from agent.domain.reconcile.actions import Deploy, Evict, Exempted, Hold, Plan, ProtectionSet
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.reconcile.host_state import HostState, protected, waits
 from agent.domain.release import drift
@@ -57,13 +57,13 @@ def plan(situation: HostState) -> Plan:
     deploys, waiting = _in_order(deploys, situation, by_project)
     holds += waiting
     removals, removal_holds = removal.removals(situation, deploys)
-    undeclared, eviction_holds, spared = _evictions(situation)
+    undeclared, eviction_holds, exempt = _evictions(situation)
     return Plan(
         deploys=tuple(deploys),
         removals=tuple(removals),
         evictions=tuple(undeclared),
         holds=(*holds, *removal_holds, *eviction_holds),
-        spared=tuple(spared),
+        exempt=tuple(exempt),
     )
 
 
@@ -159,17 +159,17 @@ def evictions(situation: HostState) -> tuple[list[Evict], list[Hold]]:
     return _evictions(situation)[:2]
 
 
-def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exempt]]:
+def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exempted]]:
     shield = protected(situation)
     found: list[Evict] = []
     holds: list[Hold] = []
-    spared: list[Exempt] = []
+    exempt: list[Exempted] = []
     for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
         if not container.alive:
             continue
         match ownership.classify(container, shield, situation.exemptions):
-            case ownership.Exempt(rule) if container.id not in situation.exemptions.helpers:
-                spared.append(Exempt(container, rule))
+            case ownership.Exempt(reason, where) if reason is not Reason.HELPER:
+                exempt.append(Exempted(container, reason, where))
             case ownership.Undeclared(reason):
                 hold = refusal(container, shield, report_only=situation.report_only)
                 if hold:
@@ -178,7 +178,7 @@ def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exem
                     found.append(Evict(container, reason))
             case _:
                 pass
-    return found, holds, spared
+    return found, holds, exempt
 
 
 def grace_left(since: float, now: float, grace_s: float) -> float:

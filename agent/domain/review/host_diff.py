@@ -85,7 +85,7 @@ def of_host(
         for deploy in todo.deploys
     ]
     for removal in todo.removals:
-        reason = f"{removal.reason}{moved.get(removal.project, '')}"
+        reason = f"{removal.reason.text}{moved.get(removal.project, '')}"
         stacks.append(StackChange(removal.project, "remove", reason))
     stacks += [_hold(hold) for hold in todo.holds]
     note = "a new host" if before is None else None
@@ -104,7 +104,7 @@ def _why(deploy: Deploy, before: DesiredState | None, moved: Mapping[str, str]) 
         return f"new here{moved.get(name, '')}"
     if deploy.reason is Reason.CHANGED and not deploy.causes:
         return "what it may do changed (commitd.yaml)"
-    return deploy.reason.value
+    return deploy.reason.text
 
 
 def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
@@ -120,4 +120,4 @@ def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
 
 
 def _hold(hold: Hold) -> StackChange:
-    return StackChange(hold.subject, "hold", f"{hold.reason}: {hold.detail}")
+    return StackChange(hold.subject, "hold", hold.message)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.domain.container import Container
-from agent.domain.outcome import Action
+from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt, Release
 
@@ -33,7 +33,8 @@ class Ongoing:
 
     action: Action
     subject: str
-    reason: str
+    reason: Reason
+    message: str
     since: str
 
 

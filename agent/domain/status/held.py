@@ -25,14 +25,16 @@ class Held:
     """One hold. ``settled`` when it only waits for the next cycle, for the reason it gives."""
 
     subject: str
-    reason: str
+    reason: Reason
     detail: str
     since: str
     needs_person: bool
     settled: bool = False
 
-    def __str__(self) -> str:
-        return self.detail if self.settled else f"{self.reason}: {self.detail}"
+    @property
+    def message(self) -> str:
+        """Why, for people."""
+        return self.detail if self.settled else self.reason.message(self.detail)
 
 
 def current(facts: Facts) -> tuple[Held, ...]:

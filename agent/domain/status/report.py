@@ -57,7 +57,8 @@ def status(
         "holds": [
             {
                 "subject": hold.subject,
-                "reason": str(hold),
+                "reason": hold.reason,
+                "message": hold.message,
                 "since": hold.since,
                 "needs_person": hold.needs_person,
             }
@@ -83,6 +84,7 @@ def _stack(stack: StackState) -> dict[str, Any]:
         "health": stack.health,
         "revision": stack.release.revision if stack.release else None,
         "reason": stack.reason,
+        "message": stack.message,
         "working": _working(stack.working) if stack.working else None,
         "services": [
             {"name": c.service, "image": c.image, "state": c.state, "health": c.health}

@@ -14,7 +14,6 @@ from agent.domain.release.release import Release
 from agent.domain.status.facts import Facts, Ongoing
 from agent.domain.status.held import Held
 
-ENGINE_AWAY = "the engine does not answer"
 _FAILURES = {Reason.FAILED, Reason.BACKOFF}
 
 
@@ -23,15 +22,16 @@ class StackState:
     """One stack as ``status`` shows it.
 
     ``sync`` is synced, pending, failed, held, suspended or unknown, ``health`` healthy,
-    progressing, degraded, missing or unknown. ``reason`` says why it is not synced, or what is
-    worth knowing of it, ``working`` what is being done with it. ``containers`` are its own, sorted
-    by service; ``ills`` say what of them is not healthy.
+    progressing, degraded, missing or unknown. ``reason`` is why it is not synced, or what is
+    worth knowing of it, ``message`` the same for people, ``working`` what is being done with it.
+    ``containers`` are its own, sorted by service; ``ills`` say what of them is not healthy.
     """
 
     name: str
     sync: str
     health: str
-    reason: str | None
+    reason: Reason | None
+    message: str | None
     release: Release | None
     working: Ongoing | None
     containers: tuple[Container, ...]
@@ -49,7 +49,7 @@ def _state(name: str, facts: Facts, holds: Mapping[str, Held]) -> StackState:
     release = facts.releases.get(name)
     mine = [c for c in facts.containers or () if c.project == name and not c.one_off]
     working = next((each for each in facts.working if each.subject == name), None)
-    sync, reason = _sync(name, facts, mine, holds.get(name), working)
+    sync, reason, message = _sync(name, facts, mine, holds.get(name), working)
     mine.sort(key=lambda c: (c.service or "", c.name))
     ills = _ills(release, mine)
     return StackState(
@@ -57,6 +57,7 @@ def _state(name: str, facts: Facts, holds: Mapping[str, Held]) -> StackState:
         sync=sync,
         health=_health(release, mine, ills) if facts.containers is not None else "unknown",
         reason=reason,
+        message=message,
         release=release,
         working=working,
         containers=tuple(mine),
@@ -66,38 +67,60 @@ def _state(name: str, facts: Facts, holds: Mapping[str, Held]) -> StackState:
 
 def _sync(
     name: str, facts: Facts, mine: list[Container], hold: Held | None, working: Ongoing | None
-) -> tuple[str, str | None]:
+) -> tuple[str, Reason | None, str | None]:
+    """The word, the reason, and that for people."""
     if suspension := Exemptions(suspensions=facts.suspensions).suspension(name):
-        return "suspended", plan.suspended(suspension, facts.host).detail
+        held = plan.suspended(suspension, facts.host)
+        return "suspended", held.reason, held.message
     if working:
-        return "pending", working.reason
+        return "pending", working.reason, working.message
+    if failure := _failure(name, facts, hold):
+        sync, reason, why = failure
+        return sync, reason, reason.message(why)
+    if hold:
+        sync = "pending" if hold.settled else "failed" if hold.reason in _FAILURES else "held"
+        return sync, hold.reason, hold.message
+    sync, found, detail = _difference(name, facts, mine)
+    return sync, found, found.message(detail) if found else None
+
+
+def _failure(name: str, facts: Facts, hold: Held | None) -> tuple[str, Reason, str] | None:
+    """The word, the reason and its detail of what cannot be deployed as it is declared."""
     if name in facts.broken:
-        return "held", facts.broken[name]
+        return "held", Reason.INVALID, facts.broken[name]
     digest, release = facts.stacks.get(name), facts.releases.get(name)
-    up = digest is not None and release is not None and release.digest == digest
     failed, why = facts.rollbacks.get(name, (None, ""))
     if failed is not None and failed == digest:
-        return "failed", why
+        return "failed", Reason.ROLLED_BACK, why
     attempt = facts.attempts.get(name)
+    up = digest is not None and release is not None and release.digest == digest
     if attempt and attempt.digest == (digest or "") and not up:
-        return "failed", attempt.error
-    if hold:
-        if hold.settled:
-            return "pending", hold.detail
-        return "failed" if hold.reason in _FAILURES else "held", hold.detail
+        known = hold.reason if hold and hold.reason in _FAILURES else Reason.BACKOFF
+        return "failed", Reason.FAILED if attempt.permanent else known, attempt.error
+    return None
+
+
+def _difference(
+    name: str, facts: Facts, mine: list[Container]
+) -> tuple[str, Reason | None, str | None]:
+    """The same of what is not, or not known to be, as it is declared; else of what it notes."""
+    digest, release = facts.stacks.get(name), facts.releases.get(name)
     if digest is None:
-        return "pending", "no longer declared; it is about to be removed"
+        return "pending", Reason.LEFT, "it will be removed in the next cycle"
     if release is None:
-        return "pending", "not deployed yet"
-    if not up:
-        return "pending", Reason.CHANGED
+        return "pending", Reason.NEW, None
+    if release.digest != digest:
+        return "pending", Reason.CHANGED, None
     if facts.containers is None:
-        return "unknown", ENGINE_AWAY
+        return "unknown", Reason.ENGINE_AWAY, None
     if drift.compare(release, mine):
-        return "pending", Reason.DRIFTED
+        return "pending", Reason.DRIFTED, None
     if release.disturbed:
-        return "pending", "its deployment was cut short, and is finished in the next cycle"
-    return "synced", facts.notes.get(name) if release.services else "it has nothing to run"
+        return "pending", Reason.INTERRUPTED, None
+    if not release.services:
+        return "synced", Reason.NOTHING_TO_RUN, None
+    note = facts.notes.get(name)
+    return "synced", Reason.NO_EFFECT if note else None, note
 
 
 def _ills(release: Release | None, mine: list[Container]) -> list[str]:

@@ -126,7 +126,7 @@ def _not_looking(facts: Facts) -> str | None:
     """Why nobody sees to it that the host is as declared, and since when; None: the agent does."""
     since = f"has not looked since {facts.look.at}" if facts.look.at else "has never looked"
     if facts.containers is None:
-        return f"{stack_state.ENGINE_AWAY}; the agent {since}"
+        return f"{Reason.ENGINE_AWAY.text}; the agent {since}"
     if not facts.running:
         return f"the agent {since} (it does not run)"
     age = facts.age(facts.look.at)
@@ -207,10 +207,10 @@ def _state(facts: Facts, troubles: Iterable[Trouble], *, host: bool) -> State:
 def _of_stacks(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[Trouble]:
     """What is wrong with stacks, the worst first. One that waits for a person is told of there."""
     waiting = {hold.subject for hold in holds if hold.needs_person}
-    by_subject = {hold.subject: str(hold) for hold in reversed(list(holds))}
+    by_subject = {hold.subject: hold.message for hold in reversed(list(holds))}
     found: list[Trouble] = []
     for stack in stacks:
-        detail = by_subject.get(stack.name) or stack.reason or ""
+        detail = by_subject.get(stack.name) or stack.message or ""
         if stack.sync in {"failed", "held"} and stack.name not in waiting:
             found.append(Trouble(Kind(stack.sync), stack.name, detail))
         elif stack.sync in {"pending", "unknown"} and not stack.working:
@@ -226,10 +226,10 @@ def _of_holds(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[T
     told = {stack.name for stack in stacks if stack.sync != "synced"}
     for hold in holds:
         if hold.needs_person:
-            yield Trouble(Kind.WAITING, hold.subject, str(hold))
+            yield Trouble(Kind.WAITING, hold.subject, hold.message)
         elif hold.subject not in told and hold.reason not in _NO_FAILURES:
             kind = Kind.FAILED if hold.reason == Reason.EVICTION else Kind.HELD
-            yield Trouble(Kind.OFF if hold.settled else kind, hold.subject, str(hold))
+            yield Trouble(Kind.OFF if hold.settled else kind, hold.subject, hold.message)
 
 
 def _listed(troubles: Sequence[Trouble]) -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError
-from agent.domain.outcome import EvictionAction
+from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.repository.tree import Snapshot
@@ -53,7 +53,8 @@ class Ended:
 
     id: str
     action: EvictionAction
-    reason: str
+    reason: Reason
+    message: str
     at: str
     kept_until: float | None
 
@@ -63,9 +64,9 @@ class Answer:
     """All that is known of one name.
 
     ``because`` says it in one sentence. ``declared`` is where the list names the stack, ``left``
-    where it did before. ``rule`` is what lets an undeclared container be, and where it stands if
-    Git says so. ``last`` is the newest action, as ``history`` has it; ``touched`` are the commits
-    that made its files what they are, by path.
+    where it did before. ``exempt`` is why an undeclared container stays, ``rule`` the place in Git
+    that says so, if one does. ``last`` is the newest action, as ``history`` has it; ``touched`` are
+    the commits that made its files what they are, by path.
     """
 
     name: str
@@ -77,14 +78,14 @@ class Answer:
     state: Mapping[str, Any] | None = None
     services: tuple[ServiceFacts, ...] = ()
     container: Container | None = None
-    rule: tuple[str, Origin | None] | None = None
+    exempt: Reason | None = None
+    rule: Origin | None = None
     ended: Ended | None = None
     last: Mapping[str, Any] | None = None
     touched: Mapping[str, Revision] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The document of ``why --json``."""
-        rule, place = self.rule or (None, None)
         return {
             "name": self.name,
             "kind": self.kind,
@@ -103,12 +104,21 @@ class Answer:
                 for service in self.services
             ],
             "container": _container(self.container) if self.container else None,
-            "rule": {"says": rule, **(place.as_json() if place else _NOWHERE)} if rule else None,
+            "exempt": (
+                {
+                    "reason": self.exempt,
+                    "message": self.exempt.message(self.rule.where if self.rule else None),
+                    **(self.rule.as_json() if self.rule else _NOWHERE),
+                }
+                if self.exempt
+                else None
+            ),
             "ended": (
                 {
                     "id": self.ended.id,
                     "action": self.ended.action,
                     "reason": self.ended.reason,
+                    "message": self.ended.message,
                     "at": self.ended.at,
                     "kept_until": self.ended.kept_until,
                 }

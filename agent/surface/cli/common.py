@@ -161,6 +161,6 @@ def alike(holds: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, An
     """Holds for people: those that are held for the same reason are one, with all their names."""
     found: dict[tuple[str, bool], tuple[list[str], Mapping[str, Any]]] = {}
     for hold in holds:
-        names, _ = found.setdefault((hold["reason"], hold["needs_person"]), ([], hold))
+        names, _ = found.setdefault((hold["message"], hold["needs_person"]), ([], hold))
         names.append(hold["subject"])
     return [(", ".join(names), hold) for names, hold in found.values()]

@@ -103,7 +103,7 @@ def _show(config: Config, journal: Journal) -> None:
 
     todo, sha = anyio.run(planned, config, journal, None, backend="asyncio")
     doubts = [h.detail for h in todo.holds if h.reason is Reason.LIST_IN_DOUBT]
-    doubts += [h["detail"] for h in journal.holds() if h["reason"] == Reason.LIST_IN_DOUBT.value]
+    doubts += [h["detail"] for h in journal.holds() if h["reason"] == Reason.LIST_IN_DOUBT]
     if doubts:
         raise HeldError(
             f"what Git declares is in doubt, so nobody knows what would go: {doubts[0]}",
@@ -114,7 +114,7 @@ def _show(config: Config, journal: Journal) -> None:
     for hold in waiting:
         click.echo(f"  {_FATES[config.undeclared.mode]} {hold.subject}: Git does not declare it")
     for removal in todo.removals:
-        click.echo(f"  take down {removal.project}: {removal.reason}")
+        click.echo(f"  take down {removal.project}: {removal.reason.text}")
     if not waiting and not todo.removals:
         click.echo("  nothing that runs now would go")
 

@@ -16,7 +16,7 @@ from agent.adapters.state.journal import Entry, Journal
 from agent.control.status.status import list_containers
 from agent.domain.config import Config, duration
 from agent.domain.errors import ConfigError, did_you_mean
-from agent.domain.outcome import Action
+from agent.domain.outcome import Action, Reason
 from agent.surface.cli import common, complete, terminal
 
 _LOOK_S = 1.0
@@ -155,7 +155,9 @@ def _follow(
 def _show(entry: Entry, told: dict[str, str]) -> None:
     """One of several: an error that was ``told`` of its subject just before is not said again."""
     show(entry.as_json(), told=told.get(entry.subject, ""))
-    told[entry.subject] = entry.error or (entry.reason if entry.action is Action.ROLLBACK else "")
+    told[entry.subject] = entry.error or (
+        entry.detail or "" if entry.action is Action.ROLLBACK else ""
+    )
 
 
 def show(
@@ -170,8 +172,8 @@ def show(
     commit = f" at {entry['revision'][:7]}" if entry["revision"] else ""
     when = terminal.clock(entry["at"])
     terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}")
-    again = entry["action"] == Action.ROLLBACK and entry["reason"] in told
-    terminal.say("as above" if again else entry["reason"], 4)
+    again = bool(entry["detail"]) and entry["detail"] in told
+    terminal.say(Reason(entry["reason"]).message("as above") if again else entry["message"], 4)
     causes = entry["cause"]
     for cause in causes[:_CAUSES]:
         before, after = common.short(cause["from"]), common.short(cause["to"])

@@ -95,25 +95,25 @@ def show(view: PlanView, newer: Iterable[str]) -> None:
         terminal.say(f"Nothing to do{where}{rest}")
     for subjects, hold in common.alike(view.as_json()["holds"]):
         sign = "! waits for you:" if hold["needs_person"] else "‖ held:"
-        terminal.say(f"{sign} {subjects}: {terminal.local(hold['reason'])}")
+        terminal.say(f"{sign} {subjects}: {terminal.local(hold['message'])}")
     for deploy in plan.deploys:
         _show_deploy(view, deploy)
     for removal in plan.removals:
         after = f" once {removal.after} is up" if removal.after else ""
-        terminal.say(f"take down {removal.project}{after}: {removal.reason} (volumes stay)")
+        terminal.say(f"take down {removal.project}{after}: {removal.reason.text} (volumes stay)")
         for service in view.services(removal.project):
             terminal.say(f"remove {service}", 4)
-    undeclared = [("evict", each.container, each.reason.value) for each in plan.evictions]
-    undeclared += [("exempt", each.container, each.rule) for each in plan.spared]
-    for act, container, reason in undeclared:
-        terminal.say(f"{act} {container.name} ({common.short(container.image)}): {reason}")
+    undeclared = [("evict", each.container, each.reason.text) for each in plan.evictions]
+    undeclared += [("exempt", e.container, e.reason.message(e.where)) for e in plan.exempt]
+    for act, container, why in undeclared:
+        terminal.say(f"{act} {container.name} ({common.short(container.image)}): {why}")
     for name in newer:
         terminal.say(f"{name} shows another commit: commitd plan --rev {name}, once it is fetched")
 
 
 def _show_deploy(view: PlanView, deploy: Deploy) -> None:
     name = deploy.stack.name
-    terminal.say(f"deploy {name}: {deploy.reason}")
+    terminal.say(f"deploy {name}: {deploy.reason.text}")
     for cause in deploy.causes:
         before, after = common.short(cause.before), common.short(cause.after)
         terminal.say(f"{cause.path}: {before} → {after}", 4)

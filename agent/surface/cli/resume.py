@@ -7,7 +7,7 @@ import time
 import click
 
 from agent.domain.errors import ConfigError
-from agent.domain.outcome import Action, Status
+from agent.domain.outcome import Action, Reason, Status
 from agent.surface.cli import common, complete
 
 
@@ -30,7 +30,7 @@ def command(ctx: click.Context, stack: str | None) -> None:
             f"{subject} is not suspended",
             hint=f"suspended: {', '.join(others)}" if others else "nothing is",
         )
-    number = journal.begin(Action.HOLD, subject, "a person resumed it")
+    number = journal.begin(Action.HOLD, subject, Reason.RESUMED)
     journal.finish(number, Status.SUCCEEDED)
     common.wake_agent(config)
     click.echo(f"{subject} is in the agent's hands again.")

@@ -66,7 +66,7 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
         terminal.say(
             "! This host is not enrolled: nothing undeclared is removed. Run commitd enroll."
         )
-    told = document["verdict"] + "".join(hold["reason"] for hold in holds)
+    told = document["verdict"] + "".join(hold["message"] for hold in holds)
     reported = {
         item["name"] for item in document["undeclared"] if item["action"] == EvictionAction.REPORTED
     }
@@ -74,7 +74,7 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
         hold
         for hold in holds
         if hold not in needed
-        and not (hold["subject"] in reported and hold["reason"].startswith(Reason.REPORT_ONLY))
+        and not (hold["subject"] in reported and hold["reason"] == Reason.REPORT_ONLY)
     ]
     for subjects, hold in common.alike(others):
         _hold("‖", subjects, hold)
@@ -112,14 +112,14 @@ def _stacks(stacks: list[dict[str, Any]], told: str) -> None:
             ],
         )
     for stack in stacks:
-        if stack["reason"] and stack["sync"] != "suspended" and stack["reason"] not in told:
+        if stack["message"] and stack["sync"] != "suspended" and stack["message"] not in told:
             sign = common.sync(stack)[0]
-            terminal.say(f"{sign} {stack['name']}: {terminal.local(stack['reason'])}")
+            terminal.say(f"{sign} {stack['name']}: {terminal.local(stack['message'])}")
 
 
 def _hold(sign: str, subjects: str, hold: Mapping[str, Any]) -> None:
     since = terminal.clock(hold["since"])
-    terminal.say(f"{sign} {subjects}: {terminal.local(hold['reason'])} (since {since})")
+    terminal.say(f"{sign} {subjects}: {terminal.local(hold['message'])} (since {since})")
 
 
 def _list(word: str, items: list[dict[str, Any]]) -> None:
@@ -127,7 +127,7 @@ def _list(word: str, items: list[dict[str, Any]]) -> None:
         what = f"{word} {item['name']} ({common.short(item['image'])})"
         done = "" if word == item["action"] else f"{item['action']} {terminal.clock(item['at'])}: "
         kept = f"; to bring it back: commitd undo {item['id'][:12]}" if item["undoable"] else ""
-        terminal.say(f"{what}: {done}{item['reason']}{kept}")
+        terminal.say(f"{what}: {done}{item['message']}{kept}")
     if len(items) > _SHOWN:
         click.echo(f"{word}: {len(items) - _SHOWN} more, see commitd status --json")
 

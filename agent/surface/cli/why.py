@@ -61,7 +61,7 @@ async def _ask(ctx: click.Context, name: str) -> tuple[Answer, bool]:
 def show(answer: Answer, *, kept: bool) -> None:
     """The answer for people."""
     terminal.say(terminal.local(answer.because))
-    for place in (answer.rule[1] if answer.rule else None, answer.declared):
+    for place in (answer.rule, answer.declared):
         if place and place.commit:
             terminal.say(f"that line is there since {_commit(place.commit)}", 2)
     if answer.left and answer.left.commit:
@@ -79,7 +79,7 @@ def show(answer: Answer, *, kept: bool) -> None:
     if answer.ended:
         ended = answer.ended
         until = f", kept until {terminal.clock(ended.kept_until)}" if ended.kept_until else ""
-        terminal.say(f"{ended.action} {terminal.clock(ended.at)}: {ended.reason}{until}", 2)
+        terminal.say(f"{ended.action} {terminal.clock(ended.at)}: {ended.message}{until}", 2)
         if kept:
             terminal.say(f"to bring it back: commitd undo {ended.id[:12]}", 2)
     if answer.last:
