@@ -11,7 +11,7 @@ from agent.domain.compose import placeholders
 from agent.domain.finding import Finding, Level
 from agent.domain.repository.tree import Snapshot
 from agent.domain.review import repository_scan
-from agent.domain.review.checks import RULES, hosts, merge, networks, shared, stacks, values
+from agent.domain.review.checks import RULES, hosts, merge, networks, stacks, values
 from agent.domain.review.checks.hosts import Here
 from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree
@@ -158,7 +158,7 @@ def test_what_two_stacks_declare_is_said_of_the_second(
         replace(here(name), model={"services": {"app": {"networks": used}}, "networks": used})
         for name, used in (("a", one), ("b", other))
     ]
-    found = list(shared.declared_twice(both))
+    found = list(networks.declared_twice(both))
     assert [(stack, finding.level) for stack, finding in found] == ([("b", level)] if level else [])
     assert all("is declared by a as well (stacks/a/" in finding.message for _, finding in found)
 

@@ -7,7 +7,7 @@ import pytest
 from agent.adapters.engine.containers import health_check_of
 from agent.domain.release.health_check import LONGEST_S, HealthCheck, duration, in_model, longest
 from agent.domain.review import repository_scan
-from agent.domain.review.checks import health
+from agent.domain.review.checks import stacks
 from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree
 
@@ -99,7 +99,7 @@ def test_a_time_that_is_shorter_than_the_health_checks_is_warned_of(
             "db": {"healthcheck": {**check, "start_period": "3m10s"}},
         }
     }
-    found = list(health.judge(stack, model, Places(taken.files, stack)))
+    found = list(stacks.health_timeout(stack, model, Places(taken.files, stack)))
     assert [(f.rule, f.where) for f in found] == (
         [("health-timeout", f"{path}:2")] if warned else []
     )

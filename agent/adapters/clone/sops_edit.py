@@ -1,22 +1,28 @@
-"""A person's own SOPS, which changes files of a clone with whatever key that person has.
+"""A person's own SOPS, which encrypts, and changes files of a clone with that person's key.
 
-What it prints is not shown: only its exit code is translated. It may ask for a passphrase or a
-touch on the terminal, which it opens itself.
+What it prints while it decrypts is not shown: only its exit code is translated. It may ask for a
+passphrase or a touch on the terminal, which it opens itself.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.adapters import process
+from agent.domain.compose import redact
 from agent.domain.errors import ConfigError, PermanentError, TransientError
-from agent.domain.repository.secret_files import sops_type
+from agent.domain.repository import encryption_faults, secret_files
 
 TIMEOUT_S = 120.0
 _NO_KEY = 128
+_NO_RULES = ("--config", os.devnull)
+_MOST = 300
+"""Characters of what SOPS says."""
 
 
 def opened(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -27,7 +33,7 @@ def opened(files: Mapping[str, bytes]) -> dict[str, bytes]:
     program = shutil.which("sops")
     found: dict[str, bytes] = {}
     for path, ciphertext in files.items() if program else ():
-        kind = sops_type(path)
+        kind = secret_files.sops_type(path)
         with suppress(OSError, subprocess.TimeoutExpired):
             ended = subprocess.run(
                 [str(program), "decrypt", "--input-type", kind, "--output-type", kind],
@@ -88,3 +94,38 @@ class SopsEditor:
         if ended.returncode:
             message = f"sops {words[0]} ended with {ended.returncode}"
             raise PermanentError(message, where=path, hint=f"sops {' '.join(words)} says why")
+
+
+async def seal(
+    sops: Path, plaintext: bytes, path: str, recipients: Sequence[str], root: Path
+) -> bytes:
+    """The SOPS file of a dotenv ``plaintext`` that will be at ``path`` below ``root``.
+
+    For ``recipients`` alone, whatever ``.sops.yaml`` says: SOPS refuses a file that none of its
+    rules names, also when it is told for whom. Without recipients those rules count. Raises
+    :class:`PermanentError` with what SOPS says, and nothing of the plaintext.
+    """
+    rules, chosen = (_NO_RULES, ["--age", ",".join(recipients)]) if recipients else ((), [])
+    result = await process.run(
+        [
+            str(sops), *rules, "encrypt", *chosen, "--input-type", "dotenv",
+            "--output-type", "dotenv", "--filename-override", str(root / path),
+        ],
+        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
+        timeout_s=TIMEOUT_S,
+        cwd=root,
+        stdin=plaintext,
+    )  # fmt: skip
+    by_rules = "name recipients with --age, or mend the rule for it in .sops.yaml"
+    if result.code != 0 or not result.out:
+        lines = result.err.decode(errors="replace").split("\n")
+        said = redact.text(" / ".join(filter(None, map(str.strip, lines))), _words(plaintext, path))
+        message = f"sops does not encrypt it: {said[:_MOST] or f'it ended with {result.code}'}"
+        raise PermanentError(message, where=path, hint=None if recipients else by_rules)
+    if fault := encryption_faults.examine(result.out, path)[1]:
+        raise PermanentError(fault.message, where=path, hint=by_rules)
+    return result.out
+
+
+def _words(plaintext: bytes, path: str) -> list[str]:
+    return [*secret_files.words(path, plaintext), *plaintext.decode(errors="replace").split("\n")]

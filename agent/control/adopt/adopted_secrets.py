@@ -18,7 +18,7 @@ from typing import Self
 import anyio.to_thread
 
 from agent.adapters.clone.clone import Clone
-from agent.adapters.clone.encrypt import seal
+from agent.adapters.clone.sops_edit import seal
 from agent.adapters.secrets.sops import BinarySops
 from agent.control.authoring.recipients import files_that_decide
 from agent.domain.config import Config

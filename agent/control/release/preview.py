@@ -14,8 +14,8 @@ import anyio.to_thread
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
-from agent.adapters.git.export import export
 from agent.adapters.git.git import Git
+from agent.adapters.git.overlay import export
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.journal import SALT, Journal
 from agent.adapters.tasks import task_group

@@ -24,7 +24,7 @@ from agent.domain.finding import Finding, Level
 from agent.domain.recipients import audit
 from agent.domain.repository.desired import Stack
 from agent.domain.review import repository_scan
-from agent.domain.review.checks import hosts, merge, networks, pointers, shared, stacks, values
+from agent.domain.review.checks import hosts, merge, networks, pointers, stacks, values
 from agent.domain.review.checks.hosts import Here
 from agent.domain.review.checks.merge import Found
 from agent.domain.review.checks.places import Places
@@ -184,7 +184,12 @@ def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
             if looks and (look := looks[host, stack.name]).model is not None
         ]
         judged = [*hosts.disorder(here, state, places)]
-        for judge in (hosts.ports, hosts.container_names, networks.subnets, shared.declared_twice):
+        for judge in (
+            hosts.ports,
+            hosts.container_names,
+            networks.subnets,
+            networks.declared_twice,
+        ):
             judged += judge(together)
         whole = all(looks[host, stack.name].whole for stack in here) if looks else False
         if whole and len(together) == len(state.names) and not state.list_faults:

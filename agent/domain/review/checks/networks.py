@@ -1,12 +1,18 @@
-"""Address pools that two networks of one host claim: the engine makes only the first of them."""
+"""Networks and volumes of one host that stacks cannot have side by side.
+
+Of address pools that two networks claim the engine makes only the first; a network or a volume that
+several stacks declare as their own is made as one of them declares it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agent.domain.finding import Finding
+from agent.domain.finding import Finding, Level
+from agent.domain.resources import provision
 from agent.domain.resources import subnets as pools
+from agent.domain.resources.provision import Declared, Kind
 from agent.domain.resources.subnets import Pool
 from agent.domain.review.checks.hosts import Here
 
@@ -64,3 +70,35 @@ def _place(claim: _Claim) -> tuple[int, int, int]:
 
 def _holds(outer: Pool, inner: Pool) -> bool:
     return outer.subnet.version == inner.subnet.version and outer.subnet.overlaps(inner.subnet)
+
+
+def declared_twice(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """Each with the stack that is second: Compose makes it for the first, as that declares it."""
+    first: dict[tuple[Kind, str], tuple[Here, Declared]] = {}
+    for here in stacks:
+        for each in provision.declared(here.model):
+            if each.external:
+                continue
+            owner, original = first.setdefault((each.kind, each.name), (here, each))
+            if owner is not here:
+                yield here.stack, _shared(owner, original, here, each)
+
+
+def _shared(owner: Here, original: Declared, here: Here, each: Declared) -> Finding:
+    key = f"{each.kind}s"
+    message = (
+        f"the {each.kind} {each.name} is declared by {owner.stack} as well "
+        f"({owner.places.of(key, original.key)})"
+    )
+    hint = (
+        f"let one stack declare it and the others name it with external: true, and come after: "
+        f"that stack; or make it on the host with docker {each.kind} create {each.name}, "
+        "external: true in all of them"
+    )
+    where = here.places.of(key, each.key)
+    if each.digest != original.digest:
+        return Finding(Level.ERROR, "shared", where, f"{message}, with other settings", hint)
+    if each.kind is Kind.NETWORK and each.key != original.key:
+        message += f", which calls it {original.key}"
+        return Finding(Level.ERROR, "shared", where, message, hint)
+    return Finding(Level.WARNING, "shared", where, message, hint)

@@ -9,10 +9,10 @@ from typing import Any
 from agent.domain.compose import policy
 from agent.domain.compose.policy import Effect, Violation
 from agent.domain.finding import Finding, Level
+from agent.domain.release import expected, health_check
 from agent.domain.repository import hooks, ignored
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.stack_settings import KEY
-from agent.domain.review.checks import health
 from agent.domain.review.checks.places import Places
 
 Model = Mapping[str, Any]
@@ -25,7 +25,7 @@ def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Fin
     yield from judged(policy.judge(stack, model, root), places, root)
     yield from _data(model, root, places)
     yield from _reactions(stack, model, places)
-    yield from health.judge(stack, model, places)
+    yield from health_timeout(stack, model, places)
 
 
 def without_effect(stack: Stack) -> Iterator[Finding]:
@@ -108,3 +108,29 @@ def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
         where, message = places.of(KEY, "on_change", service), f"there is no service {service!r}"
         hint = f"there are {', '.join(sorted(known))}"
         yield Finding(Level.ERROR, "settings", where, message, hint)
+
+
+def health_timeout(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
+    """``health_timeout`` where the health checks of services that wait for each other say more."""
+    if not places.has(KEY, "health_timeout"):
+        return
+    own: dict[str, float] = {}
+    for name, service in (model.get("services") or {}).items():
+        try:
+            check = health_check.in_model(service)
+        except ValueError:  # nothing that Compose would print
+            continue
+        own[name] = check.declared_s if check else 0.0
+    declared_s = health_check.longest(own, expected.needs(model))
+    given_s = stack.settings.health_timeout
+    if given_s < declared_s:
+        slowest = max(own, key=lambda name: own[name])
+        yield Finding(
+            Level.WARNING,
+            "health-timeout",
+            places.of(KEY, "health_timeout"),
+            f"health_timeout is {given_s:g} s, but the health checks may take {declared_s:g} s "
+            f"before they call a service unhealthy ({slowest}: {own[slowest]:g} s): "
+            "so long is waited all the same",
+            "leave health_timeout out, or shorten start_period, interval, timeout or retries",
+        )
