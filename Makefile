@@ -14,11 +14,17 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system engines templates check format bench lock install clean
+.PHONY: help demo test unit system shell pythons coverage engines templates check format bench lock \
+        install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
 	@echo "make test     unit tests, then system tests on a private engine (root)"
+	@echo "make unit     the unit tests; T=tests/unit/test_plan.py and K=name choose, SEED=n repeats an order"
+	@echo "make system   the system tests (root); T=tests/system/test_gate.py and K=name choose"
+	@echo "make shell    a shell with a private engine, a small fleet repository and a host (root)"
+	@echo "make pythons  the unit tests on each Python that this machine has, 3.11 to 3.14"
+	@echo "make coverage what unit tests and some system tests run of the agent (root)"
 	@echo "make engines  the system tests with other engines and Compose versions (root, Go, an hour);"
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
@@ -44,23 +50,49 @@ demo: $(READY)
 
 test: unit system
 
+# T is a file (or several) of tests, K a part of their names; SEED repeats the order of a run, which
+# prints its own.
+CHOICE := $(if $(K),-k '$(K)')
+ORDER  := --random-order $(if $(SEED),--random-order-seed=$(SEED))
+UNIT   := $(or $(T),tests/unit) $(CHOICE) $(ORDER)
+
 unit: $(READY)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python $(MEASURED) -m pytest $(UNIT)
+
+pythons: $(READY)
+	@$(BIN)/python -m tests.pythons -q $(UNIT)
 
 # Worlds side by side, one more than there are processors, because much of a test's time is waiting;
-# each takes the next test when it has done one. What the others say comes at the end.
-WORLDS := $(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6)))
-T      := tests/system
-SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec $(EDITION) -- \
-          $(BIN)/python -m pytest $(T) --take-from .sandbox/taken
+# each takes the next test when it has done one. What the others say comes at the end. All of them
+# need the tests in the same order, which is that of the files unless SEED is given.
+WORLDS := $(if $(T)$(K),1,$(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6))))
+BARE   := $(if $(filter tests/system/test_%,$(T)),$(if $(findstring test_service,$(T)),,--no-machine))
+SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec $(BARE) $(EDITION) -- \
+          $(BIN)/python $(MEASURED) -m pytest $(or $(T),tests/system) $(CHOICE) $(if $(SEED),$(ORDER)) \
+          --take-from .sandbox/taken
 
 system: $(READY)
-	@$(BIN)/python -m tests.sandbox exec $(EDITION) -- true
+	@$(BIN)/python -m tests.sandbox exec $(BARE) $(EDITION) -- true
 	@rm -f .sandbox/world-*.log; : > .sandbox/taken; others=; \
 	for n in $$(seq 2 $(WORLDS)); do $(SYSTEM) > .sandbox/world-$$n.log 2>&1 & others="$$others $$!"; done; \
 	$(SYSTEM); failed=$$?; \
 	for other in $$others; do wait $$other || failed=1; done; \
-	cat .sandbox/world-*.log; exit $$failed
+	cat .sandbox/world-*.log 2>/dev/null; exit $$failed
+
+shell: $(READY)
+	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.shell
+
+# Of the agent's processes too, but for those that a test kills or starts as a new interpreter.
+COVERED := converge decrypt drift events gate remotes rollback status teardown why
+
+coverage: export COVERAGE_PROCESS_START = $(CURDIR)/pyproject.toml
+coverage: $(READY)
+	@rm -rf .sandbox/coverage && mkdir -p .sandbox/coverage
+	@$(MAKE) --no-print-directory unit MEASURED='-m coverage run' T=tests/unit
+	@$(MAKE) --no-print-directory system MEASURED='-m coverage run' WORLDS=2 \
+	  T='$(or $(T),$(COVERED:%=tests/system/test_%.py))'
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report && $(BIN)/coverage html --quiet
+	@echo "line by line: .sandbox/coverage/html/index.html"
 
 # Engine, store and Compose of each run; one that is chosen by hand takes the place of all.
 EDITIONS := 28/overlay2/5.6.0 28/containerd/5.6.0 own/overlay2/2.24.7 own/overlay2/5.6.0

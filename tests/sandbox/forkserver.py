@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 _MAIN = "from tests.sandbox import forkserver; forkserver.main()"
 _REQUEST_BYTES = 100_000
+_MEASURING = ("COVERAGE_PROCESS_START",)  # environment: the settings of `make coverage`
 _WORK = {"run", "once"}  # what else a verb does, it does alone on its loop
 
 
@@ -80,7 +81,8 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, str(theirs.fileno())],
-                env={"PATH": os.defpath, "HOME": os.environ["HOME"], "LC_ALL": "C.UTF-8"},
+                env={"PATH": os.defpath, "HOME": os.environ["HOME"], "LC_ALL": "C.UTF-8"}
+                | {name: os.environ[name] for name in _MEASURING if name in os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -142,6 +144,8 @@ def _attend(request: dict[str, Any], link: socket.socket, stdio: list[int]) -> N
     for number, descriptor in enumerate(stdio):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if any(name in os.environ for name in _MEASURING):
+        importlib.import_module("coverage").process_startup()
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

@@ -11,8 +11,9 @@ import pytest
 
 from agent.control.review import check
 from agent.domain.review.checks import RULES
+from tests.example import GOOD, IMAGE
 from tests.sandbox.process import SandboxError
-from tests.system.clones import GOOD, IMAGE, Clone
+from tests.system.clones import Clone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests import schemas
+from tests.example import GOOD, IMAGE
 from tests.sandbox.process import run
-from tests.system.clones import GOOD, IMAGE, Clone
+from tests.system.clones import Clone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

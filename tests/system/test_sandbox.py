@@ -182,6 +182,22 @@ def test_exit_codes_pass_through() -> None:
         assert subprocess.run(command, check=False).returncode == code
 
 
+def test_the_shell_has_a_host_its_repository_and_the_engine() -> None:
+    script = """
+        commitd once
+        docker ps
+        sed -i s/TZ=.*/TZ=UTC/ global/common.env
+        git commit --quiet --all --message change
+        git push --quiet gitea main
+        commitd once
+        docker inspect --format '{{.Config.Env}}' web-web-1
+    """
+    world = [sys.executable, "-m", "tests.sandbox", "exec", "--no-machine", "--"]
+    said = run([*world, sys.executable, "-m", "tests.shell", "sh", "-ec", script], cwd=ROOT)
+    assert b"proxy-proxy-1" in said
+    assert b"TZ=UTC" in said
+
+
 # --- the agent's processes ------------------------------------------------------------------------
 
 
