@@ -33,7 +33,6 @@ from tests.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
 __all__ = [
     "AgeKey",
@@ -98,12 +97,7 @@ class Sandbox:
             print(f"sandbox: started {', '.join(parts)}", file=sys.stderr)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.engine.thaw()
             self.engine.start()  # only an engine can remove containers and their mounts

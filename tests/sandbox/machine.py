@@ -17,7 +17,6 @@ from tests.sandbox.process import Daemon, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER_CGROUPS = 'for group in $0; do echo $$ >"$group/cgroup.procs"; done; exec "$@"'
@@ -74,12 +73,7 @@ class Machine:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._put_away()
 
     def run(

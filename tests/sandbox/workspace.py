@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.files import write
 from tests.sandbox.process import run
 
 if TYPE_CHECKING:
@@ -49,16 +49,7 @@ class Workspace:
 
     def write(self, files: Mapping[str, str | bytes | None]) -> None:
         """Write files by their path in the repository; None deletes a file or a whole directory."""
-        for name, content in files.items():
-            path = self.path / name
-            if content is None:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        write(self.path, files)
 
     def commit(self, message: str) -> str:
         """Commit all changes, or an empty commit when there are none; returns the full hash."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.sandbox import agent
-from tests.sandbox.process import run
+from tests.sandbox import Workspace, agent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,32 +15,14 @@ if TYPE_CHECKING:
     from tests.sandbox import Sandbox
 
 
-class Clone:
+class Clone(Workspace):
     """A person's clone on a machine with Compose and no engine."""
 
-    def __init__(self, box: Sandbox, files: Mapping[str, str | bytes]) -> None:
+    def __init__(self, box: Sandbox, files: Mapping[str, str | bytes | None]) -> None:
+        super().__init__(box)
         self._box = box
-        self.root = Path(tempfile.mkdtemp(prefix="clone-", dir=box.root))
-        self.path = [str(box.compose.parent), "/usr/bin", "/bin"]
-        self.git("init", "--quiet", "--initial-branch=main")
+        self.programs = [str(box.compose.parent), "/usr/bin", "/bin"]
         self.write(files)
-
-    def git(self, *words: str) -> str:
-        env = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
-        return run(["git", *words], env=env, cwd=self.root).decode().strip()
-
-    def write(self, files: Mapping[str, str | bytes]) -> None:
-        for name, content in files.items():
-            file = self.root / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def commit(self, message: str) -> str:
-        """All that is there; the new commit."""
-        self.git("add", "--all")
-        who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
-        self.git(*who, "commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
 
     def check(self, *words: str, code: int = 0, says: str = "") -> str:
         return self.run("check", *words, code=code, says=says)
@@ -52,10 +32,10 @@ class Clone:
         result = agent.run(
             self._box,
             words,
-            cwd=self.root,
+            cwd=self.path,
             env={
-                "PATH": os.pathsep.join(self.path),
-                "HOME": str(self.root),
+                "PATH": os.pathsep.join(self.programs),
+                "HOME": str(self.path),
                 "DOCKER_HOST": "unix:///nobody/is/here.sock",
                 "LC_ALL": "C.UTF-8",
                 "PYTHONPATH": str(Path(__file__).parents[2]),

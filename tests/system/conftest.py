@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ from agent.adapters.state.journal import Journal
 from tests.sandbox import Sandbox, Workspace, off_the_loop
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
-from tests.system import taking
+from tests.sandbox.process import run
+from tests.system import registries, taking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,6 +109,13 @@ class Fleet:
         host.write_config()
         return host
 
+    def synced(self, files: Mapping[str, str | bytes | None], **settings: Any) -> Host:
+        """A `host` that has applied a first commit of these files."""
+        self.commit("first", files)
+        host = self.host(**settings)
+        assert host.once().returncode == 0
+        return host
+
     def running(self) -> dict[str, str]:
         """Names of the running containers, to their IDs."""
         return {c["Names"][0].lstrip("/"): c["Id"] for c in self.box.engine.containers(all=False)}
@@ -152,3 +162,38 @@ def sops(request: pytest.FixtureRequest, fleet: Fleet) -> dict[str, Any]:
     if request.param == "binary":
         return key | {"sops": {"binary": str(fleet.box.sops), "sha256": fleet.box.sops_sha256}}
     return key | {"sops": {"image": fleet.box.images.sops}}
+
+
+@pytest.fixture(scope="module")
+def place(box: Sandbox) -> Path:
+    """For what more registries need."""
+    return Path(tempfile.mkdtemp(prefix="registries-", dir=box.root))
+
+
+@pytest.fixture(scope="module")
+def basic(box: Sandbox, place: Path) -> Iterator[None]:
+    """The registry once more, for those with a password."""
+    daemon = registries.with_basic(place, box.root / "registry" / "data")
+    daemon.start()
+    yield
+    daemon.stop()
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """The certificate to trust, and the log of what was asked."""
+
+    certificate: Path
+    asked: Path
+
+
+@pytest.fixture(scope="module")
+def nginx(place: Path) -> Iterator[Nginx]:
+    """The registry once more, behind nginx."""
+    run(["ip", "address", "replace", f"{registries.OUTSIDE}/32", "dev", "lo"])
+    certificate, key = registries.certificate(place, "outside", f"IP:{registries.OUTSIDE}")
+    daemon = registries.nginx(place, 5001, certificate, key)
+    daemon.start()
+    yield Nginx(certificate, asked=place / "access.log")
+    daemon.stop()
+    run(["ip", "address", "del", f"{registries.OUTSIDE}/32", "dev", "lo"])

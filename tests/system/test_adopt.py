@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.files import write
 from tests.sandbox import agent
 from tests.sandbox.process import run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
@@ -21,6 +24,17 @@ _LIST = "host/media/stacks.yaml"
 _PASSWORD = "it's $ecret #1"
 _QUOTED = '"' + _PASSWORD.replace("$", "\\$") + '"'
 _TOKEN = "t0ken-of-tools"
+
+
+def _run_by_hand(fleet: Fleet, root: Path, files: Mapping[str, str], *projects: str) -> None:
+    """The files, and the projects as a person starts them."""
+    write(root, files)
+    for project in projects:
+        run(
+            [fleet.box.compose, "up", "--detach"],
+            env={"DOCKER_HOST": fleet.box.engine.host},
+            cwd=root / project,
+        )
 
 
 def _births(fleet: Fleet) -> dict[str, tuple[str, str]]:
@@ -43,9 +57,7 @@ def test_without_its_journal_the_agent_restarts_nothing(fleet: Fleet) -> None:
         "stacks/web/compose.yaml": fleet.compose(more=more),
         "stacks/web/conf/a.conf": "one",
     }
-    fleet.commit("first", files)
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(files)
     before = _births(fleet)
     _forget(host)
     result = host.once()
@@ -109,15 +121,7 @@ def by_hand(fleet: Fleet) -> Path:
         "tools/tools.env": f'API_TOKEN="{_TOKEN}"\nLEVEL=info\n',
         "tools/plain.env": "COLOUR=blue\n",
     }
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    for project in ("web", "tools"):
-        run(
-            [fleet.box.compose, "up", "--detach"],
-            env={"DOCKER_HOST": fleet.box.engine.host},
-            cwd=root / project,
-        )
+    _run_by_hand(fleet, root, files, "web", "tools")
     return root
 
 
@@ -306,15 +310,7 @@ def test_what_the_agent_would_lose_is_not_adopted_and_no_secret_of_a_profile_sta
         ),
     }
     files["data/compose.override.yaml"] = "services: {app: {labels: {two: files}}}\n"
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    for project in ("profiled", "data"):
-        run(
-            [fleet.box.compose, "up", "--detach"],
-            env={"DOCKER_HOST": fleet.box.engine.host},
-            cwd=root / project,
-        )
+    _run_by_hand(fleet, root, files, "profiled", "data")
     run(["git", "init", "--quiet", tmp_path])
     result = fleet.host().commitd("adopt", str(tmp_path), "--json")
     assert result.returncode == 1, result.stdout + result.stderr

@@ -133,9 +133,9 @@ def test_a_doubtful_entry_stops_removals_and_nothing_else(
 ) -> None:
     changes = Changes(fleet)
     stacks = {f"stacks/{name}/compose.yaml": fleet.compose() for name in ("two", "leaving")}
-    fleet.commit("good", {LIST: "- one\n- two\n- leaving\n", **stacks, **changes.next()})
-    host = fleet.host(remotes=[fleet.box.gitea])
-    assert host.once().returncode == 0
+    host = fleet.synced(
+        {LIST: "- one\n- two\n- leaving\n", **stacks, **changes.next()}, remotes=[fleet.box.gitea]
+    )
     fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
     before = fleet.running()
     every = list(DOUBTFUL_ENTRIES.values())
@@ -352,9 +352,7 @@ def test_a_key_or_sops_that_does_not_fit_holds_the_stacks_with_secrets(fleet: Fl
         "stacks/sealed/compose.yaml": fleet.compose(),
         "stacks/sealed/a.secret.env": secret,
     }
-    fleet.commit("good", {**files, **changes.next()})
-    host = fleet.host(remotes=[fleet.box.gitea])
-    assert host.once().returncode == 0
+    host = fleet.synced({**files, **changes.next()}, remotes=[fleet.box.gitea])
     before = fleet.running()
     host.config["secrets"]["age_key"] = str(fleet.box.new_age_key().private)
     host.write_config()
@@ -378,9 +376,9 @@ def test_a_key_or_sops_that_does_not_fit_holds_the_stacks_with_secrets(fleet: Fl
 def test_a_host_that_the_repository_does_not_know_runs_nothing_and_loses_nothing(
     fleet: Fleet,
 ) -> None:
-    fleet.commit("good", {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()})
-    host = fleet.host(remotes=[fleet.box.gitea])
-    assert host.once().returncode == 0
+    host = fleet.synced(
+        {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()}, remotes=[fleet.box.gitea]
+    )
     before = fleet.running()
     stranger = Host(fleet.box, "zoo", remotes=[fleet.box.gitea])
     stranger.enroll()

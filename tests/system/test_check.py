@@ -28,7 +28,7 @@ POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\n
 def test_a_good_repository_gives_nothing(box: Sandbox) -> None:
     clone = Clone(box, GOOD)
     assert clone.check() == "Nothing to complain about: 2 hosts, 2 stacks.\n"
-    assert list(clone.root.glob("**/.decrypted*")) == []
+    assert list(clone.path.glob("**/.decrypted*")) == []
 
 
 FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
@@ -560,8 +560,8 @@ def test_a_fault_is_found_with_its_line_and_nothing_else_is(
 ) -> None:
     files, expected = FAULTS[what]
     clone = Clone(box, {**GOOD, **files})
-    monkeypatch.setenv("PATH", os.pathsep.join(clone.path))
-    report = anyio.run(check.check, clone.root)
+    monkeypatch.setenv("PATH", os.pathsep.join(clone.programs))
+    report = anyio.run(check.check, clone.path)
     assert {(f.rule, f.where) for f in report.findings} == expected
     assert len(set(report.findings)) == len(report.findings)
     for finding in report.findings:
@@ -623,13 +623,13 @@ def test_edits_count_and_what_git_ignores_does_not(box: Sandbox) -> None:
     clone = Clone(box, {**GOOD, ".gitignore": "/stacks/scratch/\n"})
     clone.git("add", "--all")
     clone.write({"stacks/scratch/compose.yaml": "no", "host/nas/stacks.yaml": "- web\n- wbe\n"})
-    (clone.root / "stacks/proxy/compose.yaml").unlink()
+    (clone.path / "stacks/proxy/compose.yaml").unlink()
     assert clone.rules() >= {
         ("layout", "host/nas/stacks.yaml:2"),
         ("layout", "host/media/stacks.yaml:1"),
     }
     assert "scratch" not in clone.check(code=1)
-    (clone.root / os.fsdecode(b"stacks/web/\xff")).touch()
+    (clone.path / os.fsdecode(b"stacks/web/\xff")).touch()
     assert ("checkout", "'stacks/web/\ufffd'") in clone.rules()
 
 
@@ -650,7 +650,7 @@ def test_secrets_count_by_name_and_no_key_is_needed(box: Sandbox) -> None:
         },
     )
     assert clone.check().startswith("Nothing to complain about")
-    assert list(clone.root.glob("**/.decrypted*")) == []
+    assert list(clone.path.glob("**/.decrypted*")) == []
 
 
 def test_a_new_repository_gives_nothing(box: Sandbox) -> None:
@@ -662,7 +662,7 @@ def test_a_new_repository_gives_nothing(box: Sandbox) -> None:
 def test_without_compose_the_files_alone_are_judged(box: Sandbox) -> None:
     compose = GOOD["stacks/web/compose.yaml"].replace(IMAGE, "nginx")
     clone = Clone(box, {**GOOD, "stacks/web/compose.yaml": compose})
-    clone.path = ["/usr/bin", "/bin"]
+    clone.programs = ["/usr/bin", "/bin"]
     assert clone.rules() == {("pins", "stacks/web/compose.yaml:4"), ("no-compose", ".")}
 
 

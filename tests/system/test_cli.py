@@ -33,10 +33,9 @@ def _files(fleet: Fleet, *names: str) -> dict[str, str]:
 
 def _synced(fleet: Fleet) -> Host:
     """A host that runs the stacks `one` and `two`."""
-    fleet.commit("first", {LIST: "- one\n- two\n", **_files(fleet, "one", "two")})
-    host = fleet.host(remotes=[fleet.box.gitea])
-    assert host.once().returncode == 0
-    return host
+    return fleet.synced(
+        {LIST: "- one\n- two\n", **_files(fleet, "one", "two")}, remotes=[fleet.box.gitea]
+    )
 
 
 def _refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -208,9 +207,7 @@ def test_plan_tells_mounted_files_from_settings_and_says_what_a_secret_hides(fle
         "stacks/one/level.conf": "LEVEL=1\n",
         "stacks/one/compose.yaml": fleet.compose(fleet.web, more=site) + db,
     }
-    fleet.commit("first", {**files, secret: encrypted("PASSWORD=first\n")})
-    host = fleet.host(remotes=[fleet.box.gitea])
-    assert host.once().returncode == 0
+    host = fleet.synced({**files, secret: encrypted("PASSWORD=first\n")}, remotes=[fleet.box.gitea])
 
     def planned(changed: dict[str, str | bytes | None]) -> tuple[dict[str, str], str | None]:
         """What a commit with these changes would do, without its being applied."""
@@ -524,9 +521,7 @@ def test_any_locale_will_do(fleet: Fleet, language: str) -> None:
 
 
 def test_a_terminal_of_an_older_script_gets_what_it_can_show(fleet: Fleet) -> None:
-    fleet.commit("Größe → 東京", {LIST: "- one\n", **_files(fleet, "one")})
-    host = fleet.host(remotes=[fleet.box.gitea])
-    assert host.once().returncode == 0
+    host = fleet.synced({LIST: "- one\n", **_files(fleet, "one")}, remotes=[fleet.box.gitea])
     shown = _run(host, "status", PYTHONIOENCODING="latin-1")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert r"Gr\xf6\xdfe -> \u6771\u4eac" in shown.stdout

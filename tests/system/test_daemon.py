@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sandbox.host import Host, RunningAgent
     from tests.system.conftest import Fleet
 
 
@@ -20,11 +23,18 @@ def _first(fleet: Fleet) -> None:
     )
 
 
-def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
+@contextlib.contextmanager
+def _in_sync(fleet: Fleet) -> Iterator[tuple[Host, RunningAgent]]:
+    """A host and its daemon, which has applied a first commit."""
     _first(fleet)
     host = fleet.connected()
     with host.running() as agent:
         agent.says("in sync with")
+        yield host, agent
+
+
+def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
+    with _in_sync(fleet) as (_, agent):
         before = fleet.running()
         assert agent.end(signal.SIGTERM) == 0
         assert "Traceback" not in agent.log
@@ -34,10 +44,7 @@ def test_sigterm_ends_it_cleanly_and_touches_no_container(fleet: Fleet) -> None:
 def test_an_agent_that_cannot_begin_says_why_in_one_line_and_its_exit_code_tells_the_kind(
     fleet: Fleet,
 ) -> None:
-    _first(fleet)
-    host = fleet.connected()
-    with host.running() as agent:
-        agent.says("in sync with")
+    with _in_sync(fleet) as (host, agent):
         second = host.commitd("run")
         agent.end()
     assert second.returncode == 3
@@ -119,10 +126,7 @@ def test_a_start_among_declared_containers_calls_none_of_them_undeclared(fleet: 
 def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_if_it_is_wrong(
     fleet: Fleet,
 ) -> None:
-    _first(fleet)
-    host = fleet.connected()
-    with host.running() as agent:
-        agent.says("in sync with")
+    with _in_sync(fleet) as (host, agent):
         host.config["undeclared"] = {"mode": "reprot"}
         host.write_config()
         agent.send(signal.SIGHUP)
@@ -149,10 +153,7 @@ def test_it_waits_for_an_engine_that_is_not_there_yet(fleet: Fleet) -> None:
 
 
 def test_a_journal_that_cannot_be_read_for_a_while_ends_nothing(fleet: Fleet) -> None:
-    _first(fleet)
-    host = fleet.connected()
-    with host.running() as agent:
-        agent.says("in sync with")
+    with _in_sync(fleet) as (host, agent):
         with contextlib.closing(sqlite3.connect(host.state / "journal.db", timeout=10)) as other:
             other.execute("ALTER TABLE undone RENAME TO hidden")
             agent.says("the loop: the journal cannot be read: no such table: undone")

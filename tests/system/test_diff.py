@@ -85,7 +85,7 @@ def test_of_a_secret_file_only_the_service_whose_value_changed_is_touched(box: S
     )
     secret = box.encrypt("one=1\ntwo=2\n", [box.age.recipient])
     clone = committed(box, {WEB: f"services:\n{services}", "stacks/web/a.secret.env": secret})
-    file = clone.root / "stacks/web/a.secret.env"
+    file = clone.path / "stacks/web/a.secret.env"
     kind: list[str | Path] = ["--input-type", "dotenv", "--output-type", "dotenv"]
     key = {"SOPS_AGE_KEY_FILE": str(box.age.private)}
     run([box.sops, "set", *kind, file, '["two"]', '"3"'], env=key)
@@ -168,7 +168,7 @@ def test_a_comment_is_short_and_equal_hosts_share_a_line(box: Sandbox) -> None:
 
 def test_without_compose_the_files_alone_are_compared(box: Sandbox) -> None:
     clone = committed(box, {"stacks/web/web.conf": "x"})
-    clone.path = ["/usr/bin", "/bin"]
+    clone.programs = ["/usr/bin", "/bin"]
     change = changes(clone)["media", "web"]
     assert change["inputs"] == ["stacks/web/web.conf"]
     assert change["unknown"]

@@ -20,16 +20,12 @@ VOLUME = "    stop_grace_period: 0s\n    volumes: [data:/data]\nvolumes: {data: 
 
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
-    fleet.commit(
-        "first",
+    return fleet.synced(
         {
             "host/media/stacks.yaml": "- one\n",
             "stacks/one/compose.yaml": fleet.compose(more=VOLUME),
-        },
+        }
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
-    return host
 
 
 def _compose(fleet: Fleet, *words: str, file: str | None = None) -> list[str]:
@@ -180,9 +176,7 @@ def test_a_limit_that_cannot_be_set_back_costs_a_new_container_and_no_release(
     more = "    mem_limit: 30m\n"
     other = f"  other: {{image: '{fleet.idle}', network_mode: none"
     first = fleet.compose(more=more) + f"{other}}}\n"
-    fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": first})
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced({"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": first})
     fleet.box.engine.run("update", "--memory", "200m", "--memory-swap", "200m", "one-app-1")
     fleet.box.engine.run("exec", "--detach", "one-app-1", "sh", "-c", eats)
     wait_until(lambda: _memory(fleet, "one-app-1") > 40e6, what="the memory to be in use")
@@ -211,11 +205,7 @@ def test_what_no_start_brings_back_is_made_anew_with_its_data(fleet: Fleet) -> N
         "inside": f"{{{image}, network_mode: 'container:vpn', depends_on: [vpn]}}",
     }
     services = "services:\n" + "".join(f"  {name}: {how}\n" for name, how in lines.items())
-    fleet.commit(
-        "first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": services}
-    )
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced({"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": services})
     names = set(fleet.running())
     fleet.box.engine.run("exec", "one-web-1", "touch", "/anonymous/precious")
     fleet.box.engine.run("stop", "--time", "0", *names)

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
     """An enrolled host with one stack, in sync."""
-    fleet.commit(
-        "first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    return fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
-    return host
 
 
 @pytest.fixture

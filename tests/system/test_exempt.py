@@ -19,18 +19,14 @@ PROJECT = "com.docker.compose.project"
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
     """An enrolled host with one stack, in sync, where the presets and two globs are allowed."""
-    fleet.commit(
-        "first",
+    return fleet.synced(
         {
             "host/media/stacks.yaml": "- one\n",
             "stacks/one/compose.yaml": fleet.compose(),
             "global/commitd.yaml": "allow:\n- preset: ci-runners\n- preset: buildx\n",
             "host/media/commitd.yaml": "allow:\n- name: portainer_*\n- label: tool=yes\n",
-        },
+        }
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
-    return host
 
 
 def _start(fleet: Fleet, name: str, *options: str) -> None:

@@ -151,9 +151,7 @@ def test_a_database_that_never_is_healthy_is_to_blame_and_not_what_waits_for_it(
     fleet: Fleet,
 ) -> None:
     good = fleet.compose(service="db") + f"  app: {{image: '{fleet.idle}', depends_on: [db]}}\n"
-    fleet.commit("good", _files({"web": good}))
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(_files({"web": good}))
     stuck = (
         fleet.compose(
             service="db",
@@ -270,9 +268,9 @@ def test_slow_restarts_for_changed_files_take_nothing_off_the_time_of_a_release(
         f"{deaf}    stop_signal: SIGTERM\n    stop_grace_period: 6s\n    volumes: [./file:/file]\n"
     )
     stack = "x-commitd: {health_timeout: 2s}\n" + fleet.compose(more=more)
-    fleet.commit("first", {**_files({"web": stack}), "stacks/web/file": "one"})
-    host = fleet.host(converge={"steady": "1s"})
-    assert host.once().returncode == 0
+    host = fleet.synced(
+        {**_files({"web": stack}), "stacks/web/file": "one"}, converge={"steady": "1s"}
+    )
     before = fleet.running()
     fleet.commit("second", {"stacks/web/file": "two"})
     result = host.once()

@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.sandbox.engine_proxy import EngineProxy
-from tests.sandbox.process import run, wait_until
-from tests.system import registries
-from tests.system.registries import BASIC, NGINX, OUTSIDE, PASSWORD, USER
+from tests.sandbox.process import wait_until
+from tests.system.registries import BASIC, NGINX, PASSWORD, USER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.sandbox import Sandbox
     from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
     from tests.sandbox.proxy import Mode
-    from tests.system.conftest import Fleet
+    from tests.system.conftest import Fleet, Nginx
 
 NOWHERE = f"127.0.0.1:5000/nowhere:1@sha256:{'0' * 64}"
-
-
-@pytest.fixture(scope="module")
-def place(box: Sandbox) -> Path:
-    return Path(tempfile.mkdtemp(prefix="registries-", dir=box.root))
-
-
-@pytest.fixture(scope="module")
-def basic(box: Sandbox, place: Path) -> Iterator[None]:
-    daemon = registries.with_basic(place, box.root / "registry" / "data")
-    daemon.start()
-    yield
-    daemon.stop()
-
-
-@pytest.fixture(scope="module")
-def nginx(place: Path) -> Iterator[Path]:
-    """What it was asked."""
-    run(["ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"])
-    certificate, key = registries.certificate(place, "outside", f"IP:{OUTSIDE}")
-    daemon = registries.nginx(place, 5001, certificate, key)
-    daemon.start()
-    yield place / "access.log"
-    daemon.stop()
 
 
 def _files(one: str, two: str) -> dict[str, str | bytes | None]:
@@ -62,10 +33,7 @@ def _files(one: str, two: str) -> dict[str, str | bytes | None]:
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
     """A host where two stacks run."""
-    fleet.commit("first", _files(fleet.compose(), fleet.compose()))
-    host = fleet.host()
-    assert host.once().returncode == 0
-    return host
+    return fleet.synced(_files(fleet.compose(), fleet.compose()))
 
 
 def _fresh(fleet: Fleet, tag: str) -> str:
@@ -192,19 +160,19 @@ def test_a_deploy_that_failed_looks_failed_and_is_tried_again(fleet: Fleet, host
     assert fleet.running()["two-app-1"] == before["two-app-1"]
 
 
-def test_a_busy_registry_is_left_alone_for_a_while(fleet: Fleet, host: Host, nginx: Path) -> None:
+def test_a_busy_registry_is_left_alone_for_a_while(fleet: Fleet, host: Host, nginx: Nginx) -> None:
     before = fleet.running()
     busy = f"127.0.0.1:{NGINX}/busy/fresh"
     one, two = (_fresh(fleet, tag).partition("@")[2] for tag in ("3", "4"))
 
     def asked() -> int:
-        return nginx.read_text().count("/v2/busy/fresh")
+        return nginx.asked.read_text().count("/v2/busy/fresh")
 
     with host.running() as agent:
         agent.says("in sync with")
         fleet.commit("one", _files(fleet.compose(f"{busy}:3@{one}"), fleet.compose()))
         agent.says("failed: one")
-        assert " 429 " in nginx.read_text()
+        assert " 429 " in nginx.asked.read_text()
         questions = asked()
         fleet.commit("two", _files(fleet.compose(), fleet.compose(f"{busy}:4@{two}")))
         agent.says(f"127.0.0.1:{NGINX} is rate-limiting this host")

@@ -41,9 +41,7 @@ def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once
     engine = fleet.box.engine
     services = ("removed", "stopped", "paused", "replaced")
     engine.pull(fleet.web)
-    fleet.commit("first", {**LIST, STACK: _file(fleet, dict.fromkeys(services, ""))})
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced({**LIST, STACK: _file(fleet, dict.fromkeys(services, ""))})
     ends = "    command: [sh, -c, \"trap 'exit 0' TERM; until test -e /ok; do sleep .1; done\"]\n"
     new = dict.fromkeys(services, f"{WAITS}    hostname: new\n")
     new["job"] = f"{ends}    hostname: new\n"
@@ -108,9 +106,7 @@ def test_a_release_that_somebody_keeps_undoing_fails_and_is_neither_blamed_nor_r
     fleet: Fleet,
 ) -> None:
     """Once nobody undoes it any more, it is deployed without a person."""
-    fleet.commit("first", {**LIST, STACK: fleet.compose()})
-    host = fleet.host(converge={"steady": "1s"})
-    assert host.once().returncode == 0
+    host = fleet.synced({**LIST, STACK: fleet.compose()}, converge={"steady": "1s"})
     new = "x-commitd: {health_timeout: 1s}\n" + fleet.compose(more="    hostname: new\n")
     with host.running() as agent, _removing(fleet, "web-app-1"):
         sha = fleet.commit("new", {STACK: new})

@@ -393,9 +393,7 @@ def test_what_was_brought_back_stays_when_the_stack_whose_name_it_bears_leaves(
     fleet: Fleet,
 ) -> None:
     files = {f"stacks/{name}/compose.yaml": fleet.compose(more=_VOLUMES) for name in ("one", "two")}
-    fleet.commit("both", {_LIST: "- one\n- two\n", **files})
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced({_LIST: "- one\n- two\n", **files})
     brought = _start(fleet, "brought", *_of("one", "other"), "--volume", "/anonymous")
     assert host.once().returncode == 0
     assert host.commitd("undo", "brought").returncode == 0

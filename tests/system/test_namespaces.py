@@ -137,18 +137,15 @@ def test_who_joins_is_repaired_at_once_however_often_the_owner_is_deployed(fleet
 def test_who_has_nothing_to_join_instead_is_left_as_it_is_and_that_is_said(fleet: Fleet) -> None:
     """A new container would not even start."""
     app = f"services:\n  app: {{image: '{fleet.idle}', network_mode: 'container:vpn'}}\n"
-    fleet.commit(
-        "first",
+    host = fleet.synced(
         {
             "host/media/stacks.yaml": "- tunnel\n- other\n",
             "stacks/tunnel/compose.yaml": fleet.compose(
                 service="vpn", more="    container_name: vpn\n"
             ),
             "stacks/other/compose.yaml": f"x-commitd: {{after: [tunnel]}}\n{app}",
-        },
+        }
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
     before = _began(fleet)
     host.commitd("suspend", "tunnel", check=True)
     fleet.box.engine.run("rm", "--force", "vpn")

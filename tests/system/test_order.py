@@ -60,9 +60,7 @@ def test_stacks_come_up_after_those_they_need_and_go_before_them(fleet: Fleet) -
 
 def test_what_changes_waits_for_what_it_needs_also_while_that_is_put_right(fleet: Fleet) -> None:
     stacks = {"web": _stack(fleet, "db"), "db": fleet.compose(more=SLOW)}
-    fleet.commit("first", _files(stacks))
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(_files(stacks))
     fleet.box.engine.run("rm", "--force", "db-app-1")
     changed = _stack(fleet, "db", more="    labels: {l: changed}\n")
     fleet.commit("changed", _files({**stacks, "web": changed}))
@@ -112,9 +110,7 @@ def test_circles_and_names_that_are_not_here_hold_those_stacks_alone(fleet: Flee
 def test_stacks_whose_order_was_turned_round_can_be_taken_down_together(fleet: Fleet) -> None:
     """The one that could not be deployed again still has its older order."""
     beside = {name: fleet.compose() for name in "cdef"}
-    fleet.commit("first", _files({"a": _stack(fleet, "b"), "b": fleet.compose(), **beside}))
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(_files({"a": _stack(fleet, "b"), "b": fleet.compose(), **beside}))
     turned = {"a": "services: [", "b": _stack(fleet, "a"), **beside}
     fleet.commit("turned", _files(turned))
     host.once()

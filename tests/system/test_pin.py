@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.sandbox import Sandbox
+    from tests.system.conftest import Nginx
 
 FILE = "stacks/web/compose.yaml"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -104,11 +105,6 @@ def clone(box: Sandbox) -> Iterator[Clone]:
 
 
 @pytest.fixture(scope="module")
-def place(box: Sandbox) -> Path:
-    return Path(tempfile.mkdtemp(prefix="registries-", dir=box.root))
-
-
-@pytest.fixture(scope="module")
 def image(box: Sandbox) -> str:
     """`127.0.0.1:5000/idle:1.0@sha256:…`"""
     return box.images.build("idle", "1.0")
@@ -120,14 +116,6 @@ def digest(image: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def basic(box: Sandbox, place: Path) -> Iterator[None]:
-    daemon = registries.with_basic(place, box.root / "registry" / "data")
-    daemon.start()
-    yield
-    daemon.stop()
-
-
-@pytest.fixture(scope="module")
 def bearer(box: Sandbox, place: Path) -> Iterator[None]:
     certificate, key = registries.certificate(place, "signer", "DNS:signer")
     server = registries.TokenServer(certificate, key)
@@ -136,18 +124,6 @@ def bearer(box: Sandbox, place: Path) -> Iterator[None]:
     yield
     daemon.stop()
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def nginx(place: Path) -> Iterator[Path]:
-    """The certificate to trust."""
-    run(["ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"])
-    certificate, key = registries.certificate(place, "outside", f"IP:{OUTSIDE}")
-    daemon = registries.nginx(place, 5001, certificate, key)
-    daemon.start()
-    yield certificate
-    daemon.stop()
-    run(["ip", "address", "del", f"{OUTSIDE}/32", "dev", "lo"])
 
 
 def stored(registry: str) -> dict[str, Any]:
@@ -348,12 +324,13 @@ def test_a_registry_that_hides_the_digest_is_asked_for_the_manifest(
     assert clone.pinned(image) == f"{image}@{digest}"
 
 
-@pytest.mark.usefixtures("nginx")
-def test_a_busy_registry_gets_the_time_it_asks_for(box: Sandbox, clone: Clone, place: Path) -> None:
+def test_a_busy_registry_gets_the_time_it_asks_for(
+    box: Sandbox, clone: Clone, nginx: Nginx
+) -> None:
     images = [f"127.0.0.1:{NGINX}/busy/idle:{tag}" for tag in ("1.0", "latest")]
     box.images.build("idle", "1.0")
     clone.pinned(*images)
-    lines = [line for line in (place / "access.log").read_text().splitlines() if "/busy/" in line]
+    lines = [line for line in nginx.asked.read_text().splitlines() if "/busy/" in line]
     assert sorted(line.split('" ')[1][:3] for line in lines) == ["200", "200", "429"]
 
 
@@ -364,9 +341,9 @@ def test_no_registry_makes_us_wait_for_an_hour(clone: Clone) -> None:
 
 
 def test_redirects_are_followed_from_https_to_https_only(
-    clone: Clone, nginx: Path, digest: str
+    clone: Clone, nginx: Nginx, digest: str
 ) -> None:
-    clone.environment["SSL_CERT_FILE"] = str(nginx)
+    clone.environment["SSL_CERT_FILE"] = str(nginx.certificate)
     for image in (f"{OUTSIDE}/idle:1.0", f"{OUTSIDE}/moved/idle:1.0"):
         assert clone.pinned(image) == f"{image}@{digest}"
     clone.refused(f"{OUTSIDE}/plain/idle:1.0", "sends us to a place that is not https")

@@ -57,9 +57,7 @@ def test_what_cannot_be_changed_is_refused_and_what_can_be_is_changed_whole(flee
         "stacks/data/compose.yaml": _volume(fleet, "driver_opts: {type: tmpfs, device: tmpfs}"),
         "stacks/labels/compose.yaml": _volume(fleet, "labels: {a: '1'}"),
     }
-    fleet.commit("first", files)
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(files)
     _compose_would_label_them_the_same(fleet, host)
     kept = _started(fleet, *(f"{name}-app-1" for name in stacks if name != "own"))
     own = fleet.box.engine.inspect("own-app-1")

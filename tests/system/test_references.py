@@ -290,9 +290,7 @@ def test_where_building_is_allowed_a_change_of_what_it_is_built_from_is_deployed
         "stacks/one/compose.yaml": "services:\n  app: {image: 'built:1', build: ../../common}\n",
         "common/Dockerfile": f"FROM {fleet.idle}\nENV A=1\n",
     }
-    fleet.commit("first", files)
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(files)
     assert fleet.environment("one-app-1")["A"] == "1"
     fleet.commit("second", {"common/Dockerfile": f"FROM {fleet.idle}\nENV A=2\n"})
     assert host.once().returncode == 0

@@ -35,8 +35,7 @@ def compose(image: str, *lines: str, settings: str = "") -> str:
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
     """A host where web 1.0 and another stack run, with a file, a value and a secret."""
-    fleet.commit(
-        "first",
+    return fleet.synced(
         {
             **LIST,
             STACK: compose(
@@ -50,11 +49,8 @@ def host(fleet: Fleet) -> Host:
             "global/g.env": "G=1\n",
             "stacks/web/s.secret.env": fleet.box.encrypt("S=first\n"),
             "stacks/other/compose.yaml": fleet.compose(),
-        },
+        }
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
-    return host
 
 
 def test_a_release_that_is_not_well_goes_back_to_the_last_one_that_was(
@@ -302,17 +298,14 @@ def test_older_files_that_cannot_be_put_back_cost_no_other_stack_its_own(fleet: 
     good = compose(fleet.idle, "environment: {G: '${G}'}", "volumes: [./f:/x:ro]")
     bad = compose(fleet.idle, "command: ['false']")
     names = ("one", "two")
-    fleet.commit(
-        "good",
+    host = fleet.synced(
         {
             "host/media/stacks.yaml": "- one\n- two\n",
             "global/g.env": "G=1\n",
             **{f"stacks/{name}/compose.yaml": good for name in names},
             **{f"stacks/{name}/f": "x" for name in names},
-        },
+        }
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
     files = {f"stacks/{name}/compose.yaml": bad for name in names}
     gone = {f"stacks/{name}/f": None for name in names}
     fleet.commit("bad", {**files, **gone, "global/g.env": "G=2\n"})
@@ -440,9 +433,7 @@ def test_what_ran_and_was_stopped_by_a_try_that_failed_is_back_at_once(fleet: Fl
         "stacks/holder/compose.yaml": compose(fleet.idle, "ports: ['127.0.0.1:18080:80']"),
         STACK: compose(fleet.idle, "hostname: old"),
     }
-    fleet.commit("first", files)
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(files)
     more = "hostname: new", "ports: ['127.0.0.1:18080:80']"
     fleet.commit("second", {STACK: compose(fleet.idle, *more)})
     result = host.once()

@@ -29,9 +29,7 @@ def _file(fleet: Fleet, *names: str, bad: bool = False) -> str:
 def test_renamed_services_take_over_what_there_is_once_and_give_it_back_when_they_fail(
     fleet: Fleet,
 ) -> None:
-    fleet.commit("first", {**LIST, STACK: _file(fleet, "a", "b", "c", "old")})
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced({**LIST, STACK: _file(fleet, "a", "b", "c", "old")})
     before = fleet.running()
     fleet.commit("renamed", {STACK: _file(fleet, "x", "y", "z", "old")})
     result = host.once()
@@ -72,9 +70,7 @@ def test_services_that_swap_their_ports_and_one_that_moves_to_another_stack_get_
             services += f"  b: {{image: '{fleet.idle}', ports: ['{b}:80']}}\n"
         return f"services:\n{services}"
 
-    fleet.commit("first", {**LIST, STACK: two(18080, 18081)})
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced({**LIST, STACK: two(18080, 18081)})
     fleet.commit("swapped", {STACK: two(18081, 18080)})
     result = host.once()
     assert result.returncode == 0, result.stdout

@@ -29,10 +29,7 @@ def _volumes(fleet: Fleet) -> set[str]:
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
     """A host with the stacks one, two and three, each with a volume."""
-    fleet.commit("first", _files(fleet, "one", "two", "three"))
-    host = fleet.host()
-    assert host.once().returncode == 0
-    return host
+    return fleet.synced(_files(fleet, "one", "two", "three"))
 
 
 @pytest.mark.parametrize("directory", ["stays", "goes", "broken env"])
@@ -137,16 +134,13 @@ def test_a_person_who_had_the_name_first_loses_nothing_before_enrolment(fleet: F
 
 def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> None:
     extra = f"services:\n  extra:\n    image: {fleet.idle}\n    environment: {{VALUE: '%s'}}\n"
-    fleet.commit(
-        "first",
+    host = fleet.synced(
         {
             "host/media/stacks.yaml": "- one\n",
             "common/extra.yaml": extra % 1,
             "stacks/one/compose.yaml": "include: [../../common/extra.yaml]\n" + fleet.compose(),
-        },
+        }
     )
-    host = fleet.host()
-    assert host.once().returncode == 0
     assert set(fleet.running()) == {"one-app-1", "one-extra-1"}
     fleet.commit("second", {"common/extra.yaml": extra % 2})
     assert host.once().returncode == 0
@@ -222,9 +216,7 @@ def test_what_a_first_release_that_failed_left_behind_goes_with_its_stack(fleet:
 def test_what_a_failed_release_left_behind_goes_with_the_next_one_that_is_well(
     fleet: Fleet,
 ) -> None:
-    fleet.commit("first", _files(fleet, "one"))
-    host = fleet.host()
-    assert host.once().returncode == 0
+    host = fleet.synced(_files(fleet, "one"))
     bad = fleet.compose() + f"  extra: {{image: '{fleet.idle}', command: ['false']}}\n"
     fleet.commit("bad", {"stacks/one/compose.yaml": f"x-commitd: {{rollback: false}}\n{bad}"})
     assert host.once().returncode == 1

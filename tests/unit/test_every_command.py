@@ -20,6 +20,7 @@ import pytest
 
 from agent.surface.cli.main import cli
 from tests.example import GOOD
+from tests.files import write
 
 _IMPORT_ALL = """
 import importlib, pkgutil, agent
@@ -79,10 +80,7 @@ def test_version_names_this_python(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--json",)], ids=["for people", "json"])
 def test_check_judges_an_example(tmp_path: Path, words: tuple[str, ...]) -> None:
-    for name, content in GOOD.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
+    write(tmp_path, GOOD)
     for arguments in (("init", "--quiet"), ("add", "--all")):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     answer = _python("-m", "agent", "check", *words, cwd=tmp_path)

@@ -24,6 +24,7 @@ from agent.control.stack.provision import Provisioner
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.repository import layout
+from tests.files import write
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ def test_a_rehearsal_that_fails_says_why_without_the_secret(
 
 def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_path: Path) -> None:
     root = tmp_path / "repo"
-    for path, content in FILES.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
+    write(root, FILES)
     who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
     for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "x")):
         subprocess.run(["git", *words], cwd=root, check=True)

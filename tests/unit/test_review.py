@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from agent.domain.adopt import scaffold
+from tests.files import write
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 OTHER = "sha256:" + "f" * 64
@@ -69,10 +70,7 @@ class Repository:
         ).stdout.strip()
 
     def commit(self, files: dict[str, str]) -> str:
-        for name, text in files.items():
-            path = self.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+        write(self.root, files)
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", "x")
         return self.git("rev-parse", "HEAD")
