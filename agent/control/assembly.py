@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
+import anyio
 import anyio.to_thread
 
 from agent.adapters import process
@@ -20,6 +21,7 @@ from agent.adapters.git.signatures import Verifier
 from agent.adapters.host import directories, key_file, lock
 from agent.adapters.secrets import sops
 from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import to_the_end
 from agent.control.health.health_gate import Gate
@@ -34,11 +36,12 @@ from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.control.source.follower import Follower
-from agent.control.source.remote_status import Remotes
+from agent.control.source.remote_status import Remotes, recall
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
 from agent.control.status.judge import Judge
+from agent.control.status.looks import Looks, last
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
 from agent.control.undeclared.quarantine import Quarantine
@@ -55,19 +58,19 @@ OLDEST_GIT = (2, 39)
 class JournalledHelpers(Helpers):
     """Helpers that a killed agent's successor can still find."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: AsyncJournal) -> None:
         super().__init__()
         self._journal = journal
 
-    def add(self, container_id: str) -> None:
+    async def add(self, container_id: str) -> None:
         """Remember it on disk before it starts."""
-        super().add(container_id)
-        self._journal.keep_helper(container_id)
+        await super().add(container_id)
+        await self._journal.keep_helper(container_id)
 
-    def discard(self, container_id: str) -> None:
+    async def discard(self, container_id: str) -> None:
         """Forget it."""
-        super().discard(container_id)
-        self._journal.forget_helper(container_id)
+        await super().discard(container_id)
+        await self._journal.forget_helper(container_id)
 
 
 @asynccontextmanager
@@ -89,9 +92,10 @@ async def assemble(
         await _check_git()
         docker_host = directories.docker_host(config)
         program = await locate.find(docker_host, config.converge.timeout)
-        journal = await anyio.to_thread.run_sync(Journal, config.state_dir / "journal.db")
+        file = await anyio.to_thread.run_sync(Journal, config.state_dir / "journal.db")
+        journal = AsyncJournal(file)
         try:
-            if closed := await anyio.to_thread.run_sync(journal.close_open_actions):
+            if closed := await journal.run(Journal.close_open_actions):
                 log.warning("marked %d interrupted actions as cancelled", closed)
             repository = Repository(
                 config.state_dir / "repo", config.branch, directories.install_askpass(config)
@@ -103,10 +107,11 @@ async def assemble(
                 pulling(engine, pulse, config.converge.timeout) as puller,
             ):
                 names = [remote.name for remote in config.remotes]
-                remotes = await anyio.to_thread.run_sync(
-                    Remotes, names, journal, config.runtime_dir
-                )
-                judge = await anyio.to_thread.run_sync(Judge, config, journal, remotes, engine)
+                seen = await journal.run(recall, names)
+                remotes = Remotes(seen, journal, config.runtime_dir)
+                look = await journal.run(last, config.runtime_dir)
+                looks = Looks(journal, config.runtime_dir, look)
+                judge = Judge(config, journal, remotes, engine, looks)
                 parts = _wire(
                     config,
                     journal,
@@ -122,14 +127,15 @@ async def assemble(
                 try:
                     yield parts
                 finally:
-                    await to_the_end(parts.judge.keep)
+                    with anyio.CancelScope(shield=True):
+                        await parts.judge.keep()
         finally:
-            await to_the_end(journal.close)
+            await to_the_end(file.close)
 
 
 def _wire(
     config: Config,
-    journal: Journal,
+    journal: AsyncJournal,
     repository: Repository,
     *,
     engine: Engine,

@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import anyio
-import anyio.to_thread
-
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.guard import Guard
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import iso
-from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.reconcile.listing import Observer
 from agent.control.reconcile.observe import situation
@@ -60,7 +57,7 @@ class Parts:
     follower: Follower
     engine: Engine
     observer: Observer
-    journal: Journal
+    journal: AsyncJournal
     secrets: SecretKeeper
     restorer: Restorer
     converger: Converger
@@ -97,7 +94,7 @@ class Reconciler:
         if not exemptions.host:
             desired = await self._p.restorer.effective(desired)
             digests = {stack.name: stack.digest for stack in desired.stacks}
-            await anyio.to_thread.run_sync(self._p.journal.note_files, digests)
+            await self._p.journal.note_files(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
         self._p.shield.publish(situations.protected(situation))
         todo = plan.plan(situation)
@@ -105,7 +102,7 @@ class Reconciler:
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired, final=False)
-        await anyio.to_thread.run_sync(self._p.journal.put, "exempt", _exempt(todo))
+        await self._p.journal.put("exempt", _exempt(todo))
         doubt = situations.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
         now, more = await self._shrink(situation, outcomes)
@@ -151,18 +148,18 @@ class Reconciler:
         return replace(
             basis,
             containers=await self._p.observer.containers(),
-            releases=await anyio.to_thread.run_sync(journal.releases),
-            attempts=await anyio.to_thread.run_sync(journal.attempts),
-            exemptions=await anyio.to_thread.run_sync(self._p.shield.exemptions),
+            releases=await journal.releases(),
+            attempts=await journal.attempts(),
+            exemptions=await self._p.shield.exemptions(),
             now=time.time(),
             stopped=frozenset(self._p.shield.stopped),
         )
 
     async def _orders(self) -> Exemptions:
         """What people take out of the agent's hands now; what is over is said once."""
-        for stack in await anyio.to_thread.run_sync(self._p.journal.end_orders, time.time()):
+        for stack in await self._p.journal.end_orders(time.time()):
             log.info("the suspension of %s is over", stack or "this host")
-        return await anyio.to_thread.run_sync(self._p.shield.exemptions)
+        return await self._p.shield.exemptions()
 
     async def _stay(self) -> Followed:
         """A suspended host keeps its commit, its files included."""
@@ -195,12 +192,9 @@ class Reconciler:
     async def _situation(
         self, desired: DesiredState, doubt: str | None, exemptions: Exemptions
     ) -> HostState:
-        journal = self._p.journal
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
         listed = await self._p.observer.containers()
-        found = await anyio.to_thread.run_sync(
-            situation, self._p.config, journal, desired, listed, exemptions
-        )
+        found = await self._p.journal.run(situation, self._p.config, desired, listed, exemptions)
         stopped = frozenset(self._p.shield.stopped)
         return replace(found, doubt=doubt, locked=locked, stopped=stopped)
 
@@ -214,7 +208,7 @@ class Reconciler:
         self, desired: DesiredState, exemptions: Exemptions
     ) -> tuple[DesiredState, frozenset[str]]:
         """What is declared of the stacks that are ours, and the others whose plaintext stays."""
-        releases = await anyio.to_thread.run_sync(self._p.journal.releases)
+        releases = await self._p.journal.releases()
         ours = tuple(s for s in desired.stacks if not exemptions.suspension(s.name))
         kept = frozenset(releases) | frozenset(desired.broken)
         kept |= {each.stack for each in exemptions.suspensions if each.stack}
@@ -289,18 +283,15 @@ class Reconciler:
     ) -> None:
         """Those that are not there any more are over; what is only found later, when ``final``."""
         later = () if final else _FOUND_LATER
-        new = await anyio.to_thread.run_sync(
-            lambda: self._p.journal.keep_holds(holds, found_later=later)
-        )
+        revision = desired.revision.sha if desired else None
+        new = await self._p.journal.keep_holds(holds, found_later=later)
         for hold in new:
             detail = "" if hold.reason in _LOGGED else f": {hold.detail}"
             log.warning("held: %s: %s%s", hold.subject, hold.reason.text, detail)
-            await anyio.to_thread.run_sync(self._record_hold, hold, desired)
-
-    def _record_hold(self, hold: Hold, desired: DesiredState | None) -> None:
-        revision = desired.revision.sha if desired else None
-        number = self._p.journal.begin(Action.HOLD, hold.subject, hold.reason, revision=revision)
-        self._p.journal.finish(number, Status.HELD, attempts=0, error=hold.detail)
+            async with self._p.journal.recording(
+                Action.HOLD, hold.subject, hold.reason, revision=revision
+            ) as entry:
+                entry.outcome = Outcome(hold.subject, Status.HELD, hold.detail, attempts=0)
 
 
 def _exempt(todo: Plan) -> list[dict[str, str]]:

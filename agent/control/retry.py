@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
@@ -18,8 +17,7 @@ from tenacity import (
     wait_random,
 )
 
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.domain.errors import (
     CancelledError,
     CommitdError,
@@ -46,7 +44,7 @@ QUIET_S = 600.0
 class Attempts:
     """What fails in passing is tried again at once, then later and later."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: AsyncJournal) -> None:
         self._journal = journal
 
     async def tries(
@@ -87,41 +85,23 @@ class Attempts:
         )
         return outcome, result
 
-    async def finish(self, number: int, outcome: Outcome, started: float) -> None:
-        """Write down how it ended; what was done stays done when that cannot be written."""
-        duration_s = time.monotonic() - started
-
-        def write() -> None:
-            try:
-                self._journal.finish(
-                    number,
-                    outcome.status,
-                    attempts=outcome.attempts,
-                    duration_s=duration_s,
-                    error=outcome.error,
-                )
-            except CommitdError as err:
-                log.error("%s: %s, but %s", outcome.subject, outcome.status.value, err)  # noqa: TRY400
-
-        await to_the_end(write)
-
     async def refuse_suspended(self, subject: str) -> None:
         """A person may have taken it out of our hands since the plan was made.
 
         Raises :class:`HeldError` then.
         """
-        found = await anyio.to_thread.run_sync(self._journal.suspensions, time.time())
+        found = await self._journal.suspensions(time.time())
         if Exemptions(suspensions=found).suspension(subject):
             raise HeldError("it was suspended meanwhile")
 
-    def keep_failure(
+    async def keep_failure(
         self, before: Attempt | None, subject: str, digest: str, error: str, *, permanent: bool
     ) -> None:
-        """Remember a failure, one more than ``before`` if that was of the same kind. Blocks."""
+        """Remember a failure, one more than ``before`` if that was of the same kind."""
         now = time.time()
         fresh = before is None or before.digest != digest or now - before.next_at > QUIET_S
         count = 1 if fresh or before is None else before.count + 1
-        self._journal.keep_attempt(
+        await self._journal.keep_attempt(
             Attempt(subject, digest, count, now + backoff(count), permanent, error)
         )
 

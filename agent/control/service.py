@@ -59,9 +59,9 @@ _DONE = "the cycle is done"
 
 async def _reap_helpers(parts: Parts) -> None:
     """Containers that a killed agent left: known by ID, because a label could be anyone's."""
-    for container_id in await anyio.to_thread.run_sync(parts.journal.helpers):
+    for container_id in await parts.journal.helpers():
         await remove_helper(parts.engine, container_id)
-        await anyio.to_thread.run_sync(parts.journal.forget_helper, container_id)
+        await parts.journal.forget_helper(container_id)
 
 
 async def once(config: Config) -> Verdict:
@@ -209,7 +209,7 @@ class Daemon:
                 last_line = found.line
             systemd.notify(f"STATUS={found.line}")
             now = time.time()
-            due = await anyio.to_thread.run_sync(journal.next_due, now)
+            due = await journal.next_due(now)
             await self._sleep(min(tick_s, due - now) if due else tick_s)
 
         while not parts.remotes.all_asked() and not (self._stopping or self._reload_wanted):

@@ -6,10 +6,8 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 
-import anyio.to_thread
-
 from agent.adapters.git.repository import Repository
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.domain.errors import CommitdError
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import with_modes
@@ -18,16 +16,16 @@ from agent.domain.repository.tree import PLAIN, Tree
 log = logging.getLogger("commitd")
 
 
-async def complete_records(journal: Journal, repository: Repository) -> None:
+async def complete_records(journal: AsyncJournal, repository: Repository) -> None:
     """Add the modes of files to releases that were recorded without them, from their commits.
 
     Without that all that is executable would seem to have changed with the next commit. A commit
     that is not here any more is left out.
     """
-    for release in await anyio.to_thread.run_sync(journal.without_modes):
+    for release in await journal.without_modes():
         with suppress(CommitdError):
             whole = complete(release, await repository.tree(release.revision))
-            await anyio.to_thread.run_sync(journal.keep_modes, whole)
+            await journal.keep_modes(whole)
 
 
 def complete(release: Release, tree: Tree) -> Release:

@@ -19,6 +19,7 @@ import anyio
 from agent.adapters.engine.engine import Engine
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.secrets.sops import BinarySops, ContainerSops, Decryptor
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.domain.repository.desired import DesiredState, EnvFile, Stack
@@ -118,7 +119,7 @@ class Quarantine:
         self._sealed: list[bytes] = []
         self._keeper = SecretKeeper(
             PlaintextStore(root / "repo", root / "run"),
-            Journal(root / "journal.db"),
+            AsyncJournal(Journal(root / "journal.db")),
             way,
             box.age.private.read_bytes,
             self._contents,

@@ -17,11 +17,12 @@ import pytest
 
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.secrets.sops import BinarySops
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.control.secrets.failures import FIRST_BACKOFF_S
-from agent.domain.outcome import Action, EvictionAction, Reason, Status
+from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
 from agent.domain.repository.desired import DesiredState, EnvFile
 from tests.unit import builders
 
@@ -337,7 +338,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
 
     keeper = SecretKeeper(
         PlaintextStore(tmp_path, tmp_path / "run"),
-        Journal(tmp_path / "journal.db"),
+        AsyncJournal(Journal(tmp_path / "journal.db")),
         BinarySops(fleet.box.sops, fleet.box.sops_sha256),
         read_key,
         contents,
@@ -379,7 +380,7 @@ def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
     else:
         (place / ".decrypted.db.secret.env").mkdir(parents=True)
     store = PlaintextStore(tmp_path, tmp_path / "run")
-    keeper = SecretKeeper(store, journal, None, no_key, _nothing)
+    keeper = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
     with caplog.at_level(logging.WARNING):
         assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
     kept = instead == "an impossible name"
@@ -405,8 +406,9 @@ def test_the_journal_forgets_what_is_long_over_and_nothing_that_is_kept(tmp_path
     journal.report(Evicted("old", "n", "i", EvictionAction.REPORTED, Reason.NO_PROJECT, old), {})
     assert [record.id for record in journal.kept()][:3] == ["0", "1", "2"]
     assert len(journal.evicted(50)) == 50
-    open_action = journal.begin(Action.DEPLOY, "web", Reason.NEW)
-    journal.finish(journal.begin(Action.DEPLOY, "web", Reason.NEW), Status.SUCCEEDED)
+    open_action = journal._begin(Action.DEPLOY, "web", Reason.NEW)
+    closed = journal._begin(Action.DEPLOY, "web", Reason.NEW)
+    journal._finish(closed, Outcome("web", Status.SUCCEEDED), 0.0)
     assert journal.prune("2026-02-15T00:00:00.000Z") == 1
     assert len(journal.kept()) == 300
     assert journal.prune("2099-01-01T00:00:00.000Z") == 1

@@ -18,6 +18,7 @@ from agent.adapters.engine.engine import Engine, Helpers
 from agent.adapters.engine.helper_container import run_helper
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.secrets.sops import BinarySops, ContainerSops, Sealed
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.domain.errors import CommitdError
@@ -421,9 +422,8 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
 
     store = PlaintextStore(root, tmp_path / "run")
     sops = BinarySops(box.sops, box.sops_sha256)
-    keeper = SecretKeeper(
-        store, Journal(tmp_path / "journal.db"), sops, box.age.private.read_bytes, contents
-    )
+    journal = AsyncJournal(Journal(tmp_path / "journal.db"))
+    keeper = SecretKeeper(store, journal, sops, box.age.private.read_bytes, contents)
 
     def refresh(**oids: str) -> dict[str, str]:
         stacks = [

@@ -17,6 +17,7 @@ from agent.adapters.engine.images import ImageError
 from agent.adapters.git.repository import Repository
 from agent.adapters.process import Result
 from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.health.health_gate import Gate
 from agent.control.release import deploy, starting
@@ -28,7 +29,7 @@ from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.control.source.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
-from agent.control.source.remote_status import Remotes, last_answers
+from agent.control.source.remote_status import Remotes, last_answers, recall
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
@@ -42,7 +43,7 @@ from agent.domain.errors import (
     SupersededError,
     TransientError,
 )
-from agent.domain.outcome import Action, Outcome, Reason, Status
+from agent.domain.outcome import Reason, Status
 from agent.domain.reconcile.actions import Deploy, RemoveStack
 from agent.domain.source.decide import Answer
 from tests.unit import builders
@@ -144,15 +145,16 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     engine = Engine("unix:///nowhere")
     compose = Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0)
     store = PlaintextStore(tmp_path, tmp_path / "run")
-    secrets = SecretKeeper(store, journal, None, no_key, _no_contents)
+    actions = AsyncJournal(journal)
+    secrets = SecretKeeper(store, actions, None, no_key, _no_contents)
     repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
-    stacks, attempts = Stacks(compose, engine, journal, secrets, lambda: None), Attempts(journal)
-    remover = Remover(compose, engine, journal, lambda: None, str(tmp_path))
+    stacks, attempts = Stacks(compose, engine, actions, secrets, lambda: None), Attempts(actions)
+    remover = Remover(compose, engine, actions, lambda: None, str(tmp_path))
     tools = starting.Tools(
         stacks=stacks,
         remover=remover,
         provisioner=Provisioner(engine, tuple),
-        journal=journal,
+        journal=actions,
         attempts=attempts,
         stopping=lambda: stopping,
     )
@@ -162,9 +164,9 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
             remover=remover,
             bring_up=BringUp(tools, Gate(engine, 0.1, lambda: None), frozenset),
             puller=Puller(engine, lambda: None, 1.0, lambda *_: None),
-            restorer=Restorer(repository, journal, secrets, "media"),
+            restorer=Restorer(repository, actions, secrets, "media"),
             adopter=Adopter(compose, engine),
-            journal=journal,
+            journal=actions,
             attempts=attempts,
         ),
         parallel=1,
@@ -199,14 +201,6 @@ def test_a_journal_that_cannot_be_written_fails_the_stack_and_nothing_else(
     assert "the journal cannot be written" in str(outcomes[0].error)
 
 
-def test_the_outcome_survives_a_journal_that_cannot_take_it(journal: Journal) -> None:
-    attempts = Attempts(journal)
-    number = journal.begin(Action.DEPLOY, "one", Reason.NEW)
-    journal._db.execute("PRAGMA query_only = 1")
-    anyio.run(attempts.finish, number, Outcome("one", Status.SUCCEEDED), 0.0)
-    assert journal.history()[0].status == "running"
-
-
 def test_a_stack_that_was_not_begun_when_the_agent_stops_is_left_alone(
     tmp_path: Path, journal: Journal
 ) -> None:
@@ -220,32 +214,39 @@ def test_a_stack_that_was_not_begun_when_the_agent_stops_is_left_alone(
 
 
 def test_failures_to_take_a_stack_down_come_later_and_later(journal: Journal) -> None:
-    attempts = Attempts(journal)
-    for count in (1, 2, 3):
-        before = journal.attempts().get("one")
-        attempts.keep_failure(before, "one", "", "it hangs", permanent=False)
-        attempt = journal.attempts()["one"]
-        assert (attempt.count, attempt.digest, attempt.permanent) == (count, "", False)
+    async def main() -> None:
+        attempts = Attempts(AsyncJournal(journal))
+        for count in (1, 2, 3):
+            before = journal.attempts().get("one")
+            await attempts.keep_failure(before, "one", "", "it hangs", permanent=False)
+            attempt = journal.attempts()["one"]
+            assert (attempt.count, attempt.digest, attempt.permanent) == (count, "", False)
+
+    anyio.run(main)
 
 
 # --- helpers, remotes ---
 
 
 def test_a_helper_is_known_for_a_while_after_its_end() -> None:
-    helpers = Helpers()
-    helpers.add("first")
-    helpers.discard("first")
-    assert helpers.knows("first")
-    assert helpers.ids() == frozenset()
-    for number in range(1000):
-        helpers.discard(str(number))
-    assert not helpers.knows("first")
+    async def main() -> None:
+        helpers = Helpers()
+        await helpers.add("first")
+        await helpers.discard("first")
+        assert helpers.knows("first")
+        assert helpers.ids() == frozenset()
+        for number in range(1000):
+            await helpers.discard(str(number))
+        assert not helpers.knows("first")
+
+    anyio.run(main)
 
 
 def test_what_cannot_be_shown_stops_nothing(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    remotes = Remotes(["gitea"], journal, tmp_path / "not there")
+    seen = recall(journal, ["gitea"])
+    remotes = Remotes(seen, AsyncJournal(journal), tmp_path / "not there")
     remotes.tell("gitea", Answer.HEAD, sha=builders.SHA, error=None, at="now")
     anyio.run(remotes.save)
     anyio.run(remotes.save)
@@ -281,7 +282,7 @@ def test_what_is_held_or_cancelled_did_not_fail(
         if error:
             raise error
 
-    outcome, _ = anyio.run(Attempts(journal).tries, "web", work)
+    outcome, _ = anyio.run(Attempts(AsyncJournal(journal)).tries, "web", work)
     assert (outcome.status, outcome.error) == (status, str(error) if error else None)
     retried = 3 if isinstance(error, TransientError) else 1
     assert outcome.attempts == retried

@@ -11,10 +11,11 @@ import pytest
 
 from agent.adapters.guard import STEADY_S, Guard
 from agent.adapters.probes.base import Probe
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.control.source.poller import Poller
-from agent.control.source.remote_status import Remotes
+from agent.control.source.remote_status import Remotes, recall
 from agent.domain.config import Remote, Seconds
 from agent.domain.errors import TransientError
 from agent.domain.source.decide import Answer
@@ -120,7 +121,8 @@ def test_what_nobody_expected_in_one_probe_makes_that_remote_down_and_no_other(
     remotes = [
         Remote(name, f"file:///nowhere/{name}", poll=Seconds(0.01)) for name in ("odd", "sound")
     ]
-    memory = Remotes(["odd", "sound"], Journal(tmp_path / "journal.db"), tmp_path)
+    journal = Journal(tmp_path / "journal.db")
+    memory = Remotes(recall(journal, ["odd", "sound"]), AsyncJournal(journal), tmp_path)
     probes = {"odd": _Probe(KeyError("refs")), "sound": _Probe(RefAnswer(Answer.HEAD, "a" * 40))}
 
     async def run() -> None:

@@ -133,7 +133,7 @@ POLICY = {"Name": "on-failure", "MaximumRetryCount": 3}
 def end(journal: Journal, *ended: Evicted) -> None:
     for each in ended:
         inspect = {"HostConfig": {"RestartPolicy": POLICY}}
-        journal.begin_eviction(each, inspect, CAUSE, "sha")
+        journal._begin_eviction(each, inspect, CAUSE, "sha")
 
 
 @pytest.mark.parametrize(
@@ -191,13 +191,13 @@ def test_what_a_container_was_before_it_was_ended_outlives_all_that_comes_after(
 ) -> None:
     end(journal, FIRST)
     again = replace(FIRST, name="commitd-evicted-rogue-ab1200000000")
-    journal.begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
+    journal._begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
     journal.report(replace(again, action=EvictionAction.REPORTED, remove_at=None), {})
     (kept,) = journal.kept()
     assert (kept.name, kept.remove_at) == ("rogue", 50.0)
     assert journal.restart_policy(FIRST.id) == POLICY
     journal.evicted_is_over(FIRST.id)
-    journal.begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
+    journal._begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
     assert journal.restart_policy(FIRST.id) == {}
 
 
@@ -214,7 +214,7 @@ def test_what_a_container_was_before_it_was_ended_outlives_all_that_comes_after(
 def test_the_restart_policy_of_what_was_ended_is_remembered(
     journal: Journal, inspect: dict[str, object], policy: dict[str, object]
 ) -> None:
-    journal.begin_eviction(FIRST, inspect, CAUSE, None)
+    journal._begin_eviction(FIRST, inspect, CAUSE, None)
     assert journal.restart_policy(FIRST.id) == policy
     assert journal.restart_policy("unknown") == {}
 

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.domain.errors import TransientError
@@ -39,7 +40,7 @@ def _keeper(root: Path, paths: Iterable[str]) -> tuple[SecretKeeper, Journal]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         store.write(plaintext_path(path), b"A=1\n")
         journal.keep_plaintext({path: f"oid of {path}"})
-    return SecretKeeper(store, journal, None, no_key, _nothing), journal
+    return SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing), journal
 
 
 def _left(root: Path, paths: Iterable[str]) -> set[str]:
@@ -109,7 +110,7 @@ def test_a_copy_of_an_older_env_file_that_a_power_cut_left_empty_is_made_anew(
     async def contents(_: Mapping[str, str]) -> dict[str, bytes]:
         return {path: b"A=older\n"}
 
-    journal = Journal(tmp_path / "journal.db")
+    journal = AsyncJournal(Journal(tmp_path / "journal.db"))
     keeper = SecretKeeper(PlaintextStore(root, tmp_path / "run"), journal, None, no_key, contents)
     copy = tmp_path / "older" / "oid.env"
     copy.parent.mkdir()
@@ -148,7 +149,8 @@ def test_a_secret_that_another_stack_names_keeps_the_owner_that_its_own_stack_gi
     other = [replace(builders.stack(name), sealed=sealed) for name in ("app", "zoo")]
     journal = Journal(tmp_path / "journal.db")
     journal.keep_plaintext({KEY: "oid"})
-    keeper = SecretKeeper(_Asked(tmp_path, tmp_path / "run"), journal, None, no_key, _nothing)
+    store = _Asked(tmp_path, tmp_path / "run")
+    keeper = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
     desired = builders.desired(other[0], web, other[1])
     assert anyio.run(keeper.refresh, desired, frozenset()) == {}
     assert _Asked.owners == [(1000, 1001)]

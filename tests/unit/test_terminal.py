@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from agent.adapters.state.journal import Journal
 from agent.control.review.plan_view import PlanView
-from agent.domain.outcome import Action, Reason, Status
+from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Hold, Plan
 from agent.domain.status.why import Answer
 from agent.surface.cli import history, logs, plan, status, terminal, why
@@ -213,8 +213,8 @@ def test_outside_of_a_clone_each_verb_says_how_it_is_told_where_that_is(
 def test_the_history_of_what_is_not_there_is_a_mistake(config: Path) -> None:
     journal = Journal(config.parent / "state/journal.db")
     journal.put("declared", {"stacks": {"web": "x"}, "broken": {}})
-    number = journal.begin(Action.EVICT, "rogue", Reason.NO_PROJECT)
-    journal.finish(number, Status.SUCCEEDED)
+    number = journal._begin(Action.EVICT, "rogue", Reason.NO_PROJECT)
+    journal._finish(number, Outcome("", Status.SUCCEEDED), 0.0)
     assert "evict rogue" in commitd(config, "history", "rogue").output
     assert commitd(config, "history", "web").output == "Nothing was done with web yet.\n"
     assert commitd(config, "history", "media").exit_code == 0
@@ -293,18 +293,15 @@ def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> No
     journal = Journal(config.parent / "state/journal.db")
     said = "web-app-1 has ended with 3; its last words: no such table"
     deploy, back = (
-        journal.begin(Action.DEPLOY, "web", Reason.NEW),
-        journal.begin(Action.ROLLBACK, "web", Reason.ROLLED_BACK, detail=said),
+        journal._begin(Action.DEPLOY, "web", Reason.NEW),
+        journal._begin(Action.ROLLBACK, "web", Reason.ROLLED_BACK, detail=said),
     )
-    other = journal.begin(Action.DEPLOY, "db", Reason.NEW)
-    journal.finish(deploy, Status.FAILED, error=said)
-    journal.finish(back, Status.SUCCEEDED)
-    journal.finish(other, Status.FAILED, error=said)
-    journal.finish(
-        journal.begin(Action.HOLD, "web", Reason.FAILED),
-        Status.HELD,
-        error=f"{said}; back to 1a2b3c4",
-    )
+    other = journal._begin(Action.DEPLOY, "db", Reason.NEW)
+    journal._finish(deploy, Outcome("", Status.FAILED, said), 0.0)
+    journal._finish(back, Outcome("", Status.SUCCEEDED), 0.0)
+    journal._finish(other, Outcome("", Status.FAILED, said), 0.0)
+    hold = Outcome("web", Status.HELD, f"{said}; back to 1a2b3c4")
+    journal._finish(journal._begin(Action.HOLD, "web", Reason.FAILED), hold, 0.0)
     shown = commitd(config, "history").output
     assert shown.count(said) == 2  # once of each stack
     assert shown.count("as above") == 2

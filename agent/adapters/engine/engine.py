@@ -74,12 +74,12 @@ class Helpers:
         """Those that exist now."""
         return frozenset(self._ids)
 
-    def add(self, container_id: str) -> None:
-        """Called before the container starts. May block."""
+    async def add(self, container_id: str) -> None:
+        """Called before the container starts."""
         self._ids.add(container_id)
 
-    def discard(self, container_id: str) -> None:
-        """Called when it is gone. May block."""
+    async def discard(self, container_id: str) -> None:
+        """Called when it is gone."""
         self._ids.discard(container_id)
         self._gone.append(container_id)
 

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 
 from agent.adapters.engine.engine import CALL_TIMEOUT_S, AbsentError, Engine
-from agent.adapters.tasks import to_the_end
 from agent.domain.errors import CommitdError
 
 HELPER_LABEL = "io.commitd.helper"
@@ -61,7 +60,7 @@ async def run_helper(
     async with engine.asking("create the helper") as docker:
         container = await docker.containers.create(config, name=name)
     try:
-        await to_the_end(lambda: engine.helpers.add(container.id))
+        await engine.helpers.add(container.id)
         async with engine.asking("run the helper", timeout_s):
             out = bytearray()
             stream = container.attach(stdin=True, stdout=True, stderr=True)
@@ -77,7 +76,8 @@ async def run_helper(
         with anyio.move_on_after(CALL_TIMEOUT_S, shield=True), suppress(CommitdError):
             async with engine.asking("remove the helper"):
                 await container.delete(force=True)
-        await to_the_end(lambda: engine.helpers.discard(container.id))
+        with anyio.CancelScope(shield=True):
+            await engine.helpers.discard(container.id)
 
 
 async def remove_helper(engine: Engine, container_id: str) -> None:

@@ -237,7 +237,7 @@ def insert_action(
     reason: Reason,
     *,
     detail: str | None = None,
-    cause: Iterable[Cause],
+    causes: Iterable[Cause],
     revision: str | None,
 ) -> int:
     """One more action that begins now; its number."""
@@ -250,7 +250,7 @@ def insert_action(
             subject,
             reason,
             detail,
-            json.dumps([asdict(c) for c in cause]),
+            json.dumps([asdict(c) for c in causes]),
             revision,
         ),
     )

@@ -51,22 +51,14 @@ _MOST_FIRST_SEEN = 500
 class Evictions(Database):
     """The part of the journal that is about evicted containers."""
 
-    def begin_eviction(
+    def _begin_eviction(
         self, evicted: Evicted, inspect: Mapping[str, Any], cause: Cause, revision: str | None
     ) -> int:
-        """Write down that a container is about to be ended, and what it was; the action's number.
-
-        One write, because what it delays is the end of a rogue.
-        """
+        """Write down that a container is about to be ended, and what it was; its number."""
         with self._write() as db:
             self._keep(db, evicted, inspect)
             return insert_action(
-                db,
-                Action.EVICT,
-                evicted.name,
-                evicted.reason,
-                cause=[cause],
-                revision=revision,
+                db, Action.EVICT, evicted.name, evicted.reason, causes=[cause], revision=revision
             )
 
     def first_seen(self, container_id: str, now: float) -> float:

@@ -1,8 +1,9 @@
 """The journal: what was done and why, and what the agent must remember. One SQLite file.
 
 Everything that is done is written before it is done, and its outcome after; a killed agent leaves
-an open entry, which the next one closes as cancelled. Nothing in it is secret. All methods block;
-call them from a worker thread where latency matters.
+an open entry, which the next one closes as cancelled. Nothing in it is secret. All methods block:
+on an event loop :mod:`agent.adapters.state.async_journal` stands for it, and it
+alone writes actions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from agent.adapters.state.database import insert_action, iso, utcnow
 from agent.adapters.state.evictions import Evictions
 from agent.adapters.state.overrides import Orders
 from agent.adapters.state.releases import Releases
-from agent.domain.outcome import Action, Cause, Reason, Status
+from agent.domain.outcome import Action, Cause, Outcome, Reason
 from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -79,20 +80,20 @@ class Journal(Releases, Evictions, Orders):
 
     # --- actions ---
 
-    def begin(
+    def _begin(
         self,
         action: Action,
         subject: str,
         reason: Reason,
         *,
         detail: str | None = None,
-        cause: Iterable[Cause] = (),
+        causes: Iterable[Cause] = (),
         revision: str | None = None,
     ) -> int:
         """Write down what is about to be done; its number. ``detail`` is of this one case."""
         with self._write() as db:
             return insert_action(
-                db, action, subject, reason, detail=detail, cause=cause, revision=revision
+                db, action, subject, reason, detail=detail, causes=causes, revision=revision
             )
 
     def add_causes(self, number: int, causes: Iterable[Cause]) -> None:
@@ -105,21 +106,19 @@ class Journal(Releases, Evictions, Orders):
                 "UPDATE actions SET cause = ? WHERE id = ?", (json.dumps([*known, *more]), number)
             )
 
-    def finish(
-        self,
-        number: int,
-        status: Status,
-        *,
-        attempts: int = 1,
-        duration_s: float = 0.0,
-        error: str | None = None,
-    ) -> None:
+    def _finish(self, number: int, outcome: Outcome, duration_s: float) -> None:
         """Write down how it ended."""
         with self._write() as db:
             db.execute(
                 "UPDATE actions SET status = ?, attempts = ?, duration_s = ?, error = ?"
                 " WHERE id = ?",
-                (status.value, attempts, round(duration_s, 3), error, number),
+                (
+                    outcome.status.value,
+                    outcome.attempts,
+                    round(duration_s, 3),
+                    outcome.error,
+                    number,
+                ),
             )
 
     def close_open_actions(self) -> int:

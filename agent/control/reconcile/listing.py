@@ -11,11 +11,9 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
-import anyio.to_thread
-
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.domain.container import Container
 from agent.domain.release import namespaces
 from agent.domain.release.namespaces import Services
@@ -28,7 +26,7 @@ class Observer:
     containers that belong to a release, as they were at the last look.
     """
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
+    def __init__(self, engine: Engine, journal: AsyncJournal) -> None:
         self._engine = engine
         self._journal = journal
         self._seen: dict[str, Container | None] = {}
@@ -60,7 +58,7 @@ class Observer:
 
     async def containers(self) -> tuple[Container, ...]:
         """All containers. Raises :class:`CommitdError`."""
-        releases = (await anyio.to_thread.run_sync(self._journal.releases)).values()
+        releases = (await self._journal.releases()).values()
         joining = namespaces.joining(releases)
         known = {(r.stack, s.name) for r in releases for s in r.services if s.settings is not None}
         number = self._times = self._times + 1

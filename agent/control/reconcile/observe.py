@@ -21,8 +21,8 @@ def exemptions(journal: Journal, helpers: Iterable[str]) -> Exemptions:
 
 
 def situation(
-    config: Config,
     journal: Journal,
+    config: Config,
     desired: DesiredState,
     containers: Iterable[Container],
     spared: Exemptions,

@@ -8,13 +8,10 @@ failed ─┬▶ for good, or what ran is down, or in passing three times ─▶
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 
-import anyio.to_thread
-
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
-from agent.adapters.state.journal import Journal
 from agent.control.release.apply import BringUp
 from agent.control.release.deployment import Run
 from agent.control.release.pull import Puller
@@ -41,45 +38,50 @@ class Aftermath:
     bring_up: BringUp
     puller: Puller
     restorer: Restorer
-    journal: Journal
+    journal: AsyncJournal
     attempts: Attempts
 
-    def keep(self, run: Run, services: tuple[Service, ...]) -> None:
-        """Remember the release; repairs in a row count towards a backoff. Blocks."""
+    async def keep(self, run: Run, services: tuple[Service, ...]) -> None:
+        """Remember the release; repairs in a row count towards a backoff."""
         stack, before = run.stack, run.before
         same = before is not None and not run.changed
         sha = before.revision if before and same else run.batch.revision.sha
-        failures = self.journal.attempts().get(stack.name)  # which the release ends
-        self.journal.keep_release(_release(stack, sha, services))
+        failures = (await self.journal.attempts()).get(stack.name)  # which the release ends
+        await self.journal.keep_release(_release(stack, sha, services))
         if run.deploy.reason is not Reason.DRIFTED:
-            self._repair_joining(stack.name)
+            await self._repair_joining(stack.name)
             return
         if before and before.disturbed:  # what was cut short goes on: that is no new drift
             if failures:
-                self.journal.keep_attempt(failures)
+                await self.journal.keep_attempt(failures)
         else:
             what = ", ".join(cause.path for cause in run.deploy.causes[:3])
             error = f"it drifted again after a repair: {what}"
-            self.attempts.keep_failure(failures, stack.name, stack.digest, error, permanent=False)
+            await self.attempts.keep_failure(
+                failures, stack.name, stack.digest, error, permanent=False
+            )
 
-    def _repair_joining(self, deployed: str) -> None:
+    async def _repair_joining(self, deployed: str) -> None:
         """Others that lost their namespaces by this deploy did nothing: they do not wait.
 
         Of whom each joins namespaces, only an inspect of its containers would say; so all that
-        join some are repaired at once, as often as something is deployed. Blocks.
+        join some are repaired at once, as often as something is deployed.
         """
-        failures = self.journal.attempts()
-        for release in self.journal.releases().values():
+        failures = await self.journal.attempts()
+        for release in (await self.journal.releases()).values():
             failed = failures.get(release.stack)
             joins = any(service.joins for service in release.services)
             healthy = failed and failed.digest == release.digest and not failed.permanent
             if joins and healthy and release.stack != deployed:
-                self.journal.forget_attempts(release.stack)
+                await self.journal.forget_attempts(release.stack)
 
-    async def fail(self, run: Run, outcome: Outcome) -> None:
-        """Go back to what was well, if there is such a thing; else remember the failure."""
+    async def fail(self, run: Run, outcome: Outcome) -> Outcome:
+        """Go back to what was well, if there is such a thing; else remember the failure.
+
+        The outcome, with what came of that.
+        """
         stack, error = run.stack, outcome.error or "it failed"
-        failures = (await anyio.to_thread.run_sync(self.journal.attempts)).get(stack.name)
+        failures = (await self.journal.attempts()).get(stack.name)
         again = failures.count if failures and failures.digest == stack.digest else 0
         # What fails in passing is no fault of the release, unless it goes on failing, or what ran
         # before is down as long as it is tried.
@@ -89,33 +91,19 @@ class Aftermath:
         if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
             back = await self._roll_back(run, run.before, error)
         if back:
-            run.outcome = replace(outcome, error=f"{error}; {back[1]}")
+            outcome = replace(outcome, error=f"{error}; {back[1]}")
             if back[0]:
-                return
-
-        def write() -> None:
-            self.attempts.keep_failure(
-                failures, stack.name, stack.digest, error, permanent=outcome.permanent
-            )
-
-        await anyio.to_thread.run_sync(write)
+                return outcome
+        await self.attempts.keep_failure(
+            failures, stack.name, stack.digest, error, permanent=outcome.permanent
+        )
+        return outcome
 
     async def _roll_back(self, run: Run, before: Release, error: str) -> tuple[bool, str]:
         """Bring the last healthy release back; whether there was a way, and how it went."""
-        name, started = run.stack.name, time.monotonic()
+        name = run.stack.name
         cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
-        number = await anyio.to_thread.run_sync(
-            lambda: self.journal.begin(
-                Action.ROLLBACK,
-                name,
-                Reason.ROLLED_BACK,
-                detail=error,
-                cause=[cause, *moved(run.stack.versions, before.inputs, before.revision)],
-                revision=before.revision,
-            )
-        )
-        # Why was logged just before.
-        log.warning("%s: rolling back to %s", name, before.revision[:7])
+        causes = [cause, *moved(run.stack.versions, before.inputs, before.revision)]
         restored: Stack | None = None
 
         async def work() -> tuple[Service, ...]:
@@ -128,11 +116,21 @@ class Aftermath:
             left = Before(files=older, left=older.keys())
             return await self.bring_up.run(ready, left, run.batch, doubt=True)
 
-        outcome, services = await self.attempts.tries(name, work)
-        await self.attempts.finish(number, outcome, started)
+        async with self.journal.recording(
+            Action.ROLLBACK,
+            name,
+            Reason.ROLLED_BACK,
+            detail=error,
+            causes=causes,
+            revision=before.revision,
+        ) as entry:
+            # Why was logged just before.
+            log.warning("%s: rolling back to %s", name, before.revision[:7])
+            outcome, services = await self.attempts.tries(name, work)
+            entry.outcome = outcome
         if services is not None and restored is not None:
             release = _release(restored, before.revision, services)
-            await anyio.to_thread.run_sync(self.journal.keep_release, release)
+            await self.journal.keep_release(release)
             return True, f"rolled back to {before.revision[:7]}"
         if restored is None:
             return False, f"rollback unavailable: {outcome.error}"

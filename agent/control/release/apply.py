@@ -76,7 +76,7 @@ class BringUp:
         it is no stack to be taken over any more, but one to be brought up.
         """
         name, digest = ready.stack.name, ready.stack.digest
-        await anyio.to_thread.run_sync(self._tools.journal.keep_started, name, digest)
+        await self._tools.journal.keep_started(name, digest)
         async with self._gate.listening(name) as activity:
             standing = Standing(await self._tools.stacks.containers(name))
             return observed(ready, await self._well(there, batch, activity, standing))

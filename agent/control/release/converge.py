@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import anyio
-import anyio.to_thread
 
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.release.deploy import Deployer, Tools
@@ -37,7 +35,7 @@ class Converger:
         stopping: Callable[[], bool],
     ) -> None:
         self._remover = tools.remover
-        self._journal: Journal = tools.journal
+        self._journal: AsyncJournal = tools.journal
         self._attempts: Attempts = tools.attempts
         self._deployer = Deployer(tools, self._done)
         self._heads = tools.bring_up.heads
@@ -96,7 +94,7 @@ class Converger:
         by_name = {removal.project: removal for removal in removals}
         if not by_name:
             return []
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        releases = await self._journal.releases()
         needs = {name: releases[name].after if name in releases else () for name in by_name}
         if dependencies.faults(
             needs, by_name.keys() | {n for many in needs.values() for n in many}
@@ -139,33 +137,29 @@ class Converger:
             return Outcome(removal.project, Status.FAILED, f"unexpected {type(err).__name__}")
 
     async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
-        project, started = removal.project, time.monotonic()
+        project = removal.project
         volumes = await self._remover.volumes(project)
         kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
-        number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(
-                Action.REMOVE_STACK,
-                project,
-                removal.reason,
-                cause=removal.causes + kept,
-                revision=revision.sha,
+        async with self._journal.recording(
+            Action.REMOVE_STACK,
+            project,
+            removal.reason,
+            causes=removal.causes + kept,
+            revision=revision.sha,
+        ) as entry:
+            log.info("%s: removing it: %s", project, removal.reason.text)
+            outcome, _ = await self._attempts.tries(
+                project, lambda: self._remover.take_down(project, revision)
             )
-        )
-        log.info("%s: removing it: %s", project, removal.reason.text)
-        outcome, _ = await self._attempts.tries(
-            project, lambda: self._remover.take_down(project, revision)
-        )
-        await self._attempts.finish(number, outcome, started)
+            entry.outcome = outcome
         if outcome.status is Status.SUCCEEDED:
-            await anyio.to_thread.run_sync(self._journal.forget_release, project)
+            await self._journal.forget_release(project)
             if volumes:
                 log.info("%s: its volumes are kept: %s", project, ", ".join(volumes))
         elif outcome.status is Status.FAILED:
-            await anyio.to_thread.run_sync(self._keep_failure, project, outcome)
+            # No digest and never for good: what leaves has no input that could change.
+            before, error = (await self._journal.attempts()).get(project), outcome.error
+            await self._attempts.keep_failure(
+                before, project, "", error or "it failed", permanent=False
+            )
         return outcome
-
-    def _keep_failure(self, project: str, outcome: Outcome) -> None:
-        """No digest and never for good: what leaves has no input that could change."""
-        before = self._journal.attempts().get(project)
-        error = outcome.error or "it failed"
-        self._attempts.keep_failure(before, project, "", error, permanent=False)

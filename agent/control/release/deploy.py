@@ -17,16 +17,14 @@ end: :mod:`agent.control.release.aftermath`.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
-import anyio.to_thread
 
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.release.adoption import Adopter
@@ -60,7 +58,7 @@ class Tools:
     puller: Puller
     restorer: Restorer
     adopter: Adopter
-    journal: Journal
+    journal: AsyncJournal
     attempts: Attempts
 
 
@@ -103,69 +101,65 @@ class Deployer:
         ends = {each.stack.name: End() for each in deploys}
         self._ends |= ends
         all_ends = dict(self._ends)
-        runs: list[Run] = []
-        outcomes: list[Outcome] = []
+        outcomes: dict[str, Outcome] = {}
+
+        async def one(deploy: Deploy) -> None:
+            # What was up already waits for nothing that changes.
+            others = ends if deploy.reason is Reason.DRIFTED else all_ends
+            outcomes[deploy.stack.name] = await self._carry_out(deploy, batch, others)
+
         try:
-            for deploy in deploys:
-                try:
-                    runs.append(await self._begin(deploy, batch, ends))
-                except CommitdError as err:  # what cannot be written down is not done
-                    outcomes.append(Outcome(deploy.stack.name, Status.FAILED, str(err)))
-                    ends[deploy.stack.name].came.set()
             async with task_group() as group:
-                for run in runs:
-                    # What was up already waits for nothing that changes.
-                    group.start_soon(self._carry_out, run, ends if run.repair else all_ends)
+                for deploy in deploys:
+                    group.start_soon(one, deploy)
         finally:
             for name, end in ends.items():
                 end.came.set()
                 self._ends.pop(name, None)
-            for run in runs:
-                if run.outcome is None:  # cut short: the agent ends
-                    cut = Outcome(run.stack.name, Status.CANCELLED, STOPPING)
-                    await self._t.attempts.finish(run.number, cut, run.started)
-        return [*outcomes, *(run.outcome for run in runs if run.outcome)]
+        return [outcomes[each.stack.name] for each in deploys]
 
-    async def _begin(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Run:
-        stack, journal = deploy.stack, self._t.journal
-
-        def write() -> tuple[int, Release | None]:
-            before = journal.releases().get(stack.name)
-            number = journal.begin(
-                Action.RESTART if deploy.reason is Reason.DRIFTED else Action.DEPLOY,
-                stack.name,
-                deploy.reason,
-                cause=deploy.causes,
-                revision=batch.revision.sha,
-            )
-            return number, before
-
-        number, before = await anyio.to_thread.run_sync(write)
-        log.info("%s: deploying %s: %s", stack.name, batch.revision.short, deploy.reason.text)
-        return Run(deploy, ends[stack.name], number, before, batch, time.monotonic())
-
-    async def _carry_out(self, run: Run, ends: Mapping[str, End]) -> None:
+    async def _carry_out(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Outcome:
         """From its beginning to its end, whatever that is."""
-        name = run.stack.name
+        name = deploy.stack.name
+        outcome = Outcome(name, Status.CANCELLED, STOPPING)
         try:
-            services: tuple[Service, ...] | None = None
-            run.outcome = await self._prepare(run) or await _wait_for_others(run, ends)
-            if run.outcome is None:
-                run.outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
-            await self._t.attempts.finish(run.number, run.outcome, run.started)
-            if services is not None:
-                await anyio.to_thread.run_sync(self._aftermath.keep, run, services)
-            elif run.outcome.status is Status.FAILED:
-                await self._aftermath.fail(run, run.outcome)
-                with suppress(CommitdError):  # the next start of their services removes them
-                    await self._t.remover.clear_hooks(name)
+            outcome = await self._deploy(deploy, batch, ends)
+        except CommitdError as err:  # what cannot be written down is not done
+            log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
+            outcome = Outcome(name, Status.FAILED, str(err))
         except Exception as err:
             log.exception("%s: unexpected", name)
-            run.outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
+            outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
         finally:
-            run.end.well = run.outcome is not None and run.outcome.status is Status.SUCCEEDED
-            run.end.came.set()
+            ends[name].well = outcome.status is Status.SUCCEEDED
+            ends[name].came.set()
             self._done(name)
+        return outcome
+
+    async def _deploy(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Outcome:
+        name, services = deploy.stack.name, None
+        before = (await self._t.journal.releases()).get(name)
+        async with self._t.journal.recording(
+            Action.RESTART if deploy.reason is Reason.DRIFTED else Action.DEPLOY,
+            name,
+            deploy.reason,
+            causes=deploy.causes,
+            revision=batch.revision.sha,
+        ) as entry:
+            entry.outcome = Outcome(name, Status.CANCELLED, STOPPING)  # if it is cut short
+            log.info("%s: deploying %s: %s", name, batch.revision.short, deploy.reason.text)
+            run = Run(deploy, entry, before, batch)
+            outcome = await self._prepare(run) or await _wait_for_others(run, ends)
+            if outcome is None:
+                outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
+            entry.outcome = outcome
+        if services is not None:
+            await self._aftermath.keep(run, services)
+        elif outcome.status is Status.FAILED:
+            outcome = await self._aftermath.fail(run, outcome)
+            with suppress(CommitdError):  # the next start of their services removes them
+                await self._t.remover.clear_hooks(name)
+        return outcome
 
     async def _prepare(self, run: Run) -> Outcome | None:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""
@@ -177,7 +171,7 @@ class Deployer:
             return outcome
         if causes := _images(run.ready, run.before, run.batch.revision):
             with suppress(CommitdError):  # it would only say more of why
-                await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, causes)
+                await run.entry.add_causes(causes)
         return await self._pull(run, run.ready)
 
     async def _pull(self, run: Run, ready: Ready) -> Outcome | None:
@@ -213,9 +207,7 @@ class Deployer:
         if first and (there := await self._there(run, run.ready)):
             return await self._t.bring_up.take_over(run.ready, there, run.batch)
         older: dict[str, Files | None] = {}
-        if await anyio.to_thread.run_sync(self._t.journal.started, run.stack.name) == (
-            run.stack.digest
-        ):
+        if await self._t.journal.started(run.stack.name) == run.stack.digest:
             older = {name: run.ready.files(name) for name in run.ready.services}
         elif run.before:
             known = not run.before.disturbed
@@ -236,8 +228,8 @@ class Deployer:
     async def _there(self, run: Run, ready: Ready) -> Ready | None:
         """The stack as its containers call its images, if all of it is there as declared."""
         name, journal = run.stack.name, self._t.journal
-        tried = name in await anyio.to_thread.run_sync(journal.attempts)
-        if tried and await anyio.to_thread.run_sync(journal.started, name) != run.stack.digest:
+        tried = name in await journal.attempts()
+        if tried and await journal.started(name) != run.stack.digest:
             return None  # a try that failed may have left anything
         try:
             async with run.batch.limiter:
@@ -250,7 +242,7 @@ class Deployer:
         log.info("%s: it runs already as it is declared: nothing is recreated", name)
         cause = Cause(f"{name} containers", "there", "taken over", run.batch.revision.sha)
         with suppress(CommitdError):  # it would only say more of why
-            await anyio.to_thread.run_sync(self._t.journal.add_causes, run.number, [cause])
+            await run.entry.add_causes([cause])
         return called
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from agent.adapters.state.async_journal import Recording
 from agent.control.release.starting import Batch
 from agent.control.stack.ready import Ready, running_services
 from agent.domain.container import Container
-from agent.domain.outcome import Outcome, Reason
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import Stack
@@ -33,16 +33,13 @@ class Run:
     """
 
     deploy: Deploy
-    end: End
-    number: int
+    entry: Recording
     before: Release | None
     batch: Batch
-    started: float
     ready: Ready | None = None
     touched: bool = False
     running: frozenset[str] = frozenset()
     stopped: frozenset[str] = frozenset()
-    outcome: Outcome | None = None
 
     def touch(self, containers: Iterable[Container]) -> None:
         """From now on its containers may be others than these."""
@@ -69,8 +66,3 @@ class Run:
     def other(self) -> bool:
         """Whether what runs, if anything does, is no release of the same input."""
         return self.before is None or self.changed
-
-    @property
-    def repair(self) -> bool:
-        """Whether it was up already; then it waits for nothing that changes."""
-        return self.deploy.reason is Reason.DRIFTED

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import anyio
-import anyio.to_thread
 
 from agent.adapters.git.repository import Repository
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.releases import Rollback
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.source.pinned_releases import fitting, overlays, stack_at, substituted
@@ -23,7 +22,7 @@ class Restorer:
     """Puts older releases in place of those that failed, for as long as their input is the same."""
 
     def __init__(
-        self, repository: Repository, journal: Journal, secrets: SecretKeeper, host: str
+        self, repository: Repository, journal: AsyncJournal, secrets: SecretKeeper, host: str
     ) -> None:
         self._repository = repository
         self._journal = journal
@@ -40,11 +39,11 @@ class Restorer:
         Rollbacks whose input has changed are over. Raises :class:`CommitdError`.
         """
         self._desired = desired
-        standing = await anyio.to_thread.run_sync(overlays, self._journal, desired)
-        rollbacks = await anyio.to_thread.run_sync(self._journal.rollbacks)
+        standing = await self._journal.run(overlays, desired)
+        rollbacks = await self._journal.rollbacks()
         for name in rollbacks.keys() - standing.keys():
             if name in {stack.name for stack in desired.stacks}:
-                await anyio.to_thread.run_sync(self._journal.end_rollback, name)
+                await self._journal.end_rollback(name)
         if self._effective and self._effective[0] == (desired, standing):
             return self._effective[1]
         lost = await self._check_out(standing)
@@ -74,10 +73,10 @@ class Restorer:
             if locked := await self._secrets.put(older):
                 raise PermanentError(f"its secrets as they were cannot be decrypted: {locked}")
             rollback = Rollback(failed.digest, release.revision, why)
-            await anyio.to_thread.run_sync(self._journal.roll_back, name, rollback)
+            await self._journal.roll_back(name, rollback)
             if self._desired is None:
                 raise PermanentError("nothing is declared")
-            standing = await anyio.to_thread.run_sync(overlays, self._journal, self._desired)
+            standing = await self._journal.run(overlays, self._desired)
             if lost := (await self._check_out(standing)).get(name):
                 raise PermanentError(lost.message)
         return older

@@ -28,10 +28,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
-import anyio.to_thread
 
 from agent.adapters.compose.compose import StillWaitingError
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Steps
 from agent.control.retry import Attempts
@@ -79,7 +78,7 @@ class Tools:
     stacks: Stacks
     remover: Remover
     provisioner: Provisioner
-    journal: Journal
+    journal: AsyncJournal
     attempts: Attempts
     stopping: Callable[[], bool]
 
@@ -152,7 +151,7 @@ class Starting(Steps):
                 self._before.touching(before)
                 self._there = frozenset(container.id for container in before)
                 # From here on until it is well, nobody knows what is mounted.
-                await anyio.to_thread.run_sync(self._t.journal.disturb, self._name)
+                await self._t.journal.disturb(self._name)
                 self.began_at = time.time()
                 with self._failing():
                     await self._t.remover.make_room(ready, left, revision, doubt=self._doubt)
@@ -192,7 +191,7 @@ class Starting(Steps):
         self._older = {service: self._ready.files(service) for service in self._ready.services}
         self._untouched = frozenset()
         digest = self._ready.stack.digest
-        await anyio.to_thread.run_sync(self._t.journal.keep_started, self._name, digest)
+        await self._t.journal.keep_started(self._name, digest)
         return reacted
 
     async def mend(self) -> bool:
@@ -314,26 +313,16 @@ class Starting(Steps):
         done: Status = Status.SUCCEEDED,
     ) -> None:
         """Do ``work`` between two lines in the journal; ``done`` is how it ends if it ends well."""
-        number = await anyio.to_thread.run_sync(
-            lambda: self._t.journal.begin(
-                Action.RESTART,
-                self._name,
-                reason,
-                detail=detail,
-                cause=causes,
-                revision=self._batch.revision.sha,
-            )
-        )
-        started, status, error = time.monotonic(), Status.CANCELLED, None
-        try:
+        async with self._t.journal.recording(
+            Action.RESTART,
+            self._name,
+            reason,
+            detail=detail,
+            causes=causes,
+            revision=self._batch.revision.sha,
+        ) as entry:
             await work()
-            status = done
-        except CommitdError as err:
-            status, error = Status.of(err), str(err)
-            raise
-        finally:
-            outcome = Outcome(self._name, status, error)
-            await self._t.attempts.finish(number, outcome, started)
+            entry.outcome = Outcome(self._name, done)
 
 
 def _of(service: str, containers: Iterable[Container]) -> list[Container]:

@@ -21,6 +21,7 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.git.git import Git
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.reconcile import observe
 from agent.control.release.adoption import Adopter
@@ -175,7 +176,7 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
     if sha is None:
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
     desired, _ = await repository.declared(sha, config.host)
-    desired = await pinned_releases.substituted(desired, journal, repository)
+    desired = await pinned_releases.substituted(desired, AsyncJournal(journal), repository)
     return planning.plan(_situation(config, journal, desired)), sha
 
 
@@ -187,7 +188,7 @@ def _situation(config: Config, journal: Journal, desired: DesiredState) -> HostS
     joining = namespaces.joining(journal.releases().values())
     listed = containers.list_now(directories.docker_host(config), joining)
     exempt = observe.exemptions(journal, journal.helpers())
-    return observe.situation(config, journal, desired, listed, exempt)
+    return observe.situation(journal, config, desired, listed, exempt)
 
 
 def _there_before(plan: Plan, listed: Iterable[Container]) -> list[Stack]:

@@ -8,16 +8,15 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.secrets.plaintext_store import Owner, PlaintextStore
 from agent.adapters.secrets.sops import Decryptor, Opened, Sealed
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.secrets.failures import Failures
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.outcome import Reason
@@ -49,7 +48,7 @@ class SecretKeeper:
     def __init__(
         self,
         store: PlaintextStore,
-        journal: Journal,
+        journal: AsyncJournal,
         decryptor: Decryptor | None,
         read_key: Callable[[], bytes],
         contents: Callable[[Mapping[str, str]], Awaitable[dict[str, bytes]]],
@@ -70,7 +69,7 @@ class SecretKeeper:
         their plaintext stays.
         """
         needed = _needed(desired)
-        have = await anyio.to_thread.run_sync(self._journal.plaintext)
+        have = await self._journal.plaintext()
         stale = await anyio.to_thread.run_sync(self._stale, needed, have)
         self._failures.forget_all_but(stale)
         failures = await self._decrypt(stale) if stale else {}
@@ -121,7 +120,7 @@ class SecretKeeper:
             asked = [Sealed(path, contents[path]) for path in due if path not in opened]
             results = await decryptor.decrypt(asked, key) if asked else []
             opened |= {file.path: each for file, each in zip(asked, results, strict=True)}
-            problems = await anyio.to_thread.run_sync(self._keep, due, opened)
+            problems = await self._keep(due, opened)
         except CommitdError as err:
             log.warning("secrets cannot be decrypted: %s", err)
             return dict.fromkeys(due, str(err))
@@ -132,23 +131,25 @@ class SecretKeeper:
                 log.info("decrypted %s", path)
         return problems
 
-    def _keep(
+    async def _keep(
         self, due: Mapping[str, _Wanted], opened: Mapping[str, Opened]
     ) -> dict[str, str | None]:
         """Write what is usable; the problem of each, or None."""
         problems = {path: _unusable(path, due[path], opened[path]) for path in due}
-        before = self._journal.plaintext()
+        before = await self._journal.plaintext()
         # Cut short from here on, nobody knows what is in place: it is decrypted again, and what
         # nobody needs any more is deleted all the same.
         usable = {
             path: o for path, o in opened.items() if isinstance(o, bytes) and not problems[path]
         }
-        self._journal.keep_plaintext(dict.fromkeys(usable, ""))
+        await self._journal.keep_plaintext(dict.fromkeys(usable, ""))
         for path, content in usable.items():
             if due[path].variables and (said := plaintext_faults.odd(path, content)):
                 log.warning(said)
-            problems[path] = self._write(path, content, due[path].owner)
-        self._journal.keep_plaintext(
+            problems[path] = await anyio.to_thread.run_sync(
+                self._write, path, content, due[path].owner
+            )
+        await self._journal.keep_plaintext(
             {path: before.get(path, "") if problems[path] else due[path].oid for path in usable}
         )
         return problems
@@ -165,10 +166,10 @@ class SecretKeeper:
     async def tidy(self, desired: DesiredState, kept: frozenset[str]) -> None:
         """Delete the plaintext that neither ``desired`` nor what runs needs; ``kept`` as above."""
         needed = {path for stack in desired.stacks for path in stack.secrets}
-        left = (await anyio.to_thread.run_sync(self._journal.plaintext)).keys() - needed
+        left = (await self._journal.plaintext()).keys() - needed
         if not left:
             return
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        releases = await self._journal.releases()
         # Also of stacks whose next release is not up yet: what runs may have to be started again.
         up = {path for release in releases.values() for path, _ in release.inputs}
         for path in left - up:
@@ -179,7 +180,8 @@ class SecretKeeper:
             except OSError as err:
                 log.warning("the plaintext of %s cannot be deleted: %s", path, err.strerror)
                 continue
-            await to_the_end(partial(self._journal.forget_plaintext, path))
+            with anyio.CancelScope(shield=True):
+                await self._journal.forget_plaintext(path)
             log.info("deleted the plaintext of %s", path)
 
     async def put(self, stack: Stack) -> str | None:
@@ -187,7 +189,7 @@ class SecretKeeper:
 
         Those that it shares with others are tried as well, and nothing is kept of them.
         """
-        have = await anyio.to_thread.run_sync(self._journal.plaintext)
+        have = await self._journal.plaintext()
         own = {path: wanted for path, wanted in _wanted(stack).items() if stack.owns(path)}
         stale = await anyio.to_thread.run_sync(self._stale, own, have)
         failures = await self._decrypt(stale) if stale else {}
@@ -205,14 +207,15 @@ class SecretKeeper:
         Of a stack that was rolled back, env files which it shares with others are as they were:
         plain ones from a copy, secret ones decrypted in memory.
         """
-        older = await anyio.to_thread.run_sync(self._older, stack, False)  # noqa: FBT003
+        older = await self._older(stack, secret=False)
         contents = await self._contents(older) if older else {}
         opened = await self._opened(stack)
-        return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened)
+        salt = await self._journal.salt()
+        return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened, salt)
 
     async def _opened(self, stack: Stack) -> dict[str, bytes]:
         """Secrets of which another version is in place, for others; raises the first problem."""
-        older = await anyio.to_thread.run_sync(self._older, stack, True)  # noqa: FBT003
+        older = await self._older(stack, secret=True)
         if not older or self._decryptor is None:
             return {}
         contents = await self._contents(older)
@@ -225,15 +228,17 @@ class SecretKeeper:
             opened[path] = result
         return opened
 
-    def _older(self, stack: Stack, secret: bool) -> dict[str, str]:
-        """Its env files of which another version is in place, by path. Blocks."""
+    async def _older(self, stack: Stack, *, secret: bool) -> dict[str, str]:
+        """Its env files of which another version is in place, by path."""
         files = [file for file in stack.environment if file.secret is secret]
-        return {file.path: file.oid for file in files if self._outdated(file)}
+        if secret:
+            have = await self._journal.plaintext()
+            return {file.path: file.oid for file in files if have.get(file.path) != file.oid}
+        outdated = await anyio.to_thread.run_sync(lambda: [*filter(self._outdated, files)])
+        return {file.path: file.oid for file in outdated}
 
     def _outdated(self, file: EnvFile) -> bool:
         """Whether what is in place is not the version that is asked for."""
-        if file.secret:
-            return self._journal.plaintext().get(file.path) != file.oid
         try:
             content = (self._root / file.path).read_bytes()
         except OSError:
@@ -242,7 +247,7 @@ class SecretKeeper:
         return hashlib.sha1(blob, usedforsecurity=False).hexdigest() != file.oid
 
     def _invocation(
-        self, stack: Stack, contents: Mapping[str, bytes], opened: dict[str, bytes]
+        self, stack: Stack, contents: Mapping[str, bytes], opened: dict[str, bytes], salt: str
     ) -> Invocation:
         path = ""
         copies: dict[str, Path] = {}
@@ -254,7 +259,7 @@ class SecretKeeper:
                     copies[path] = self._copy(file, contents[path])
         except OSError as err:  # no fault of what is declared
             raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
-        call = Invocation.of(stack, self._root, opened, elsewhere=copies, salt=self._journal.salt())
+        call = Invocation.of(stack, self._root, opened, elsewhere=copies, salt=salt)
         for path, raw in sorted(stack.env_files):
             plaintext_faults.refuse_in_env_file(path, opened.get(path, b""), raw=raw)
             if said := plaintext_faults.changed(path, opened.get(path, b""), raw=raw):

@@ -8,18 +8,15 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-import anyio.to_thread
-
 from agent.adapters.git.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.git.signatures import Verifier
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.lru import Lru
 from agent.control.source.pinned_releases import fitting, overlays
 from agent.control.source.remote_status import Remotes
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError
-from agent.domain.outcome import Action, Cause, Reason, Status
+from agent.domain.outcome import Action, Cause, Reason
 from agent.domain.reconcile.actions import Hold
 from agent.domain.repository.desired import DesiredState
 from agent.domain.source import decide
@@ -59,7 +56,7 @@ class Follower:
         config: Config,
         repository: Repository,
         remotes: Remotes,
-        journal: Journal,
+        journal: AsyncJournal,
         verifier: Verifier,
     ) -> None:
         self._config = config
@@ -77,7 +74,7 @@ class Follower:
     async def follow(self) -> Followed:
         """Move to the commit to follow, if there is a new one. Raises :class:`CommitdError`."""
         heads = shown = self._remotes.heads()
-        approved = await anyio.to_thread.run_sync(self._journal.approved)
+        approved = await self._journal.approved()
         question = (tuple((h.remote, h.answer, h.sha) for h in heads), approved)
         if question != self._seen or self._current.desired is None:
             heads, complete, missing = await self._fetch_unknown(heads)
@@ -158,7 +155,7 @@ class Follower:
         ancestry = await self._ancestry(shas)
         follow = self._config.history == "follow"
         # An approval lets one rewrite through once; used again it could flip between two lines.
-        used = frozenset(await anyio.to_thread.run_sync(self._journal.get, "rewrites") or ())
+        used = frozenset(await self._journal.get("rewrites") or ())
         decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved - used)
         followed = self._current
         match decision:
@@ -167,7 +164,7 @@ class Follower:
                 done = followed.desired and followed.desired.revision.sha == sha
                 if rewrite and done:
                     done_by = sorted(used | {sha})
-                    await anyio.to_thread.run_sync(self._journal.put, "rewrites", done_by)
+                    await self._journal.put("rewrites", done_by)
             case decide.Wait(detail=detail, remote=remote):
                 hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
                 followed = replace(self._current, holds=(hold,), doubt=None)
@@ -186,7 +183,7 @@ class Follower:
         applied = await self._repository.applied()
         if applied is not None:
             return applied
-        if declared := await anyio.to_thread.run_sync(self._journal.get, "declared"):
+        if declared := await self._journal.get("declared"):
             known: str = declared["revision"]["sha"]
             if await self._repository.knows(known):
                 if faults := await self._repository.look(known, checked_out=known):
@@ -229,7 +226,7 @@ class Follower:
         repository, host = self._repository, self._config.host
         revision = await repository.revision(sha)
         attempted = {**asdict(revision), "remote": remote}
-        await anyio.to_thread.run_sync(self._journal.put, "attempted", attempted)
+        await self._journal.put("attempted", attempted)
         if unsigned := await self._verifier.refusal(applied, sha):
             hold = Hold(host, Reason.SIGNATURE, unsigned, needs_person=True)
             return replace(self._current, holds=(hold,), doubt=None)
@@ -243,22 +240,10 @@ class Follower:
             hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")
             return replace(self._current, holds=(hold,), doubt=hold.detail)
         cause = (Cause(f"{remote}/{self._config.branch}", applied, sha, sha),)
-        number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(
-                Action.ACCEPT, host, Reason.NEW_HEAD, cause=cause, revision=sha
-            )
-        )
-        started = time.monotonic()
-        try:
+        async with self._journal.recording(
+            Action.ACCEPT, host, Reason.NEW_HEAD, causes=cause, revision=sha
+        ):
             await self._check_out(sha, desired)
-        except CommitdError as err:
-            error = str(err)
-            await to_the_end(lambda: self._journal.finish(number, Status.FAILED, error=error))
-            raise
-        duration_s = time.monotonic() - started
-        await to_the_end(
-            lambda: self._journal.finish(number, Status.SUCCEEDED, duration_s=duration_s)
-        )
         log.info(
             "%s: accepted %s by %s from %s",
             revision.short,
@@ -284,7 +269,7 @@ class Follower:
         # Edits that were made while no agent ran are not in any signature yet.
         edited = await self._repository.local_edits()
         self._signature = {} if edited else await self._repository.signature(tree)
-        await anyio.to_thread.run_sync(self._journal.put, "declared", declared(desired))
+        await self._journal.put("declared", declared(desired))
 
     async def _discard_edits(self) -> list[Hold]:
         """The remote is the truth: tracked files that were edited here become the commit's.
@@ -299,17 +284,14 @@ class Follower:
         if edits := await repository.local_edits():
             if faults := await repository.look(sha):
                 return [Hold(fault.where, Reason.TREE, str(fault)) for fault in faults]
-            number = await anyio.to_thread.run_sync(
-                lambda: self._journal.begin(
-                    Action.ACCEPT,
-                    self._config.host,
-                    Reason.LOCAL_EDIT,
-                    cause=[Cause(path, "edited", "as committed", sha) for path in edits],
-                    revision=sha,
-                )
-            )
-            await self._check_out(sha, self._current.desired)
-            await to_the_end(lambda: self._journal.finish(number, Status.SUCCEEDED))
+            async with self._journal.recording(
+                Action.ACCEPT,
+                self._config.host,
+                Reason.LOCAL_EDIT,
+                causes=[Cause(path, "edited", "as committed", sha) for path in edits],
+                revision=sha,
+            ):
+                await self._check_out(sha, self._current.desired)
             log.warning("local edits were discarded: %s", ", ".join(edits))
         self._signature = await repository.signature(await repository.tree("HEAD"))
         return []
@@ -319,7 +301,7 @@ class Follower:
 
         Trouble with those is theirs alone.
         """
-        older = await anyio.to_thread.run_sync(overlays, self._journal, desired)
+        older = await self._journal.run(overlays, desired)
         there, lost = await fitting(self._repository, sha, older)
         for fault in lost.values():
             log.warning("%s", fault)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import anyio.to_thread
-
 from agent.adapters.git.repository import Repository
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Fault
@@ -55,16 +54,16 @@ async def _problem(repository: Repository, sha: str, standing: Mapping[str, str]
 
 
 async def substituted(
-    desired: DesiredState, journal: Journal, repository: Repository
+    desired: DesiredState, journal: AsyncJournal, repository: Repository
 ) -> DesiredState:
     """``desired``, but with older stacks where newer ones failed; changes nothing.
 
     One whose files are not to be had any more is broken: what runs of it is left as it is.
     """
-    standing = await anyio.to_thread.run_sync(overlays, journal, desired)
+    standing = await journal.run(overlays, desired)
     if not standing:
         return desired
-    rollbacks = await anyio.to_thread.run_sync(journal.rollbacks)
+    rollbacks = await journal.rollbacks()
     older: dict[str, Stack] = {}
     lost: dict[str, Fault] = {}
     for name, revision in standing.items():

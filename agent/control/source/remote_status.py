@@ -10,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters.host.runtime_file import RuntimeFile
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.domain.source.decide import Answer, Head, Relation
 
@@ -43,10 +44,11 @@ class Remotes:
     the runtime directory each time: an idle agent writes to no disk.
     """
 
-    def __init__(self, names: Sequence[str], journal: Journal, runtime_dir: Path) -> None:
+    def __init__(self, seen: Mapping[str, Seen], journal: AsyncJournal, runtime_dir: Path) -> None:
+        """``seen`` is what the journal remembers of them, as :func:`recall` tells it."""
         self._journal = journal
         self._file = RuntimeFile(runtime_dir / _FILE, "what the remotes said")
-        self._seen = recall(journal, names)
+        self._seen = dict(seen)
         self._asked: set[str] = set()
 
     def tell(
@@ -109,16 +111,16 @@ class Remotes:
 
     async def save(self) -> None:
         """Write down what was said."""
-        await anyio.to_thread.run_sync(self._write)
-
-    def keep(self) -> None:
-        """Have the times of the last answers survive a restart of the machine. Blocks."""
-        self._journal.put(_KEY, {name: asdict(seen) for name, seen in self._seen.items()})
-
-    def _write(self) -> None:
         lasting = {n: asdict(replace(seen, checked_at=None)) for n, seen in self._seen.items()}
-        self._journal.put(_KEY, lasting)
-        self._file.write({name: asdict(seen) for name, seen in self._seen.items()})
+        await self._journal.put(_KEY, lasting)
+        await anyio.to_thread.run_sync(self._file.write, self._all())
+
+    async def keep(self) -> None:
+        """Have the times of the last answers survive a restart of the machine."""
+        await self._journal.put(_KEY, self._all())
+
+    def _all(self) -> dict[str, Any]:
+        return {name: asdict(seen) for name, seen in self._seen.items()}
 
 
 def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:

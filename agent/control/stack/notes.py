@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-import anyio.to_thread
-
 from agent.adapters.engine.engine import Engine
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.domain.errors import CommitdError
 from agent.domain.repository import ignored
 from agent.domain.repository.desired import Stack
@@ -16,11 +14,11 @@ from agent.domain.repository.desired import Stack
 log = logging.getLogger("commitd.stacks")
 
 
-async def tell(stack: Stack, journal: Journal, engine: Engine) -> None:
+async def tell(stack: Stack, journal: AsyncJournal, engine: Engine) -> None:
     """Log it; of a stack that is new here also whose data it leaves where it is."""
     for note in stack.notes:
         log.warning("%s: %s", stack.name, note)
-    if not stack.called or stack.name in await anyio.to_thread.run_sync(journal.releases):
+    if not stack.called or stack.name in await journal.releases():
         return
     if said := await left_behind(stack, engine):
         log.warning("%s: %s", stack.name, said)

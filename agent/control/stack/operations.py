@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-import anyio.to_thread
-
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.containers import binds_of
 from agent.adapters.engine.engine import AbsentError, Engine
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.stack import notes, port_owner, unsound
 from agent.control.stack.readjust import readjust
@@ -32,7 +30,7 @@ class Stacks(Stepping):
         self,
         compose: Compose,
         engine: Engine,
-        journal: Journal,
+        journal: AsyncJournal,
         secrets: SecretKeeper,
         pulse: Callable[[], None],
     ) -> None:
@@ -134,7 +132,7 @@ class Stacks(Stepping):
 
     async def readjust(self, ready: Ready, containers: Iterable[Container]) -> set[str]:
         """As :func:`readjust.readjust`, by the last release."""
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
+        releases = await self._journal.releases()
         release = releases.get(ready.stack.name)
         recorded = {service.name: service for service in release.services} if release else {}
         found = await readjust(self._engine, containers, recorded)

@@ -6,18 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-import anyio.to_thread
-
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.containers import volumes_of
 from agent.adapters.engine.engine import Engine
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.stack.ready import Ready
 from agent.control.stack.stepping import Stepping
 from agent.domain.container import Container
-from agent.domain.errors import CommitdError, TransientError
-from agent.domain.outcome import Action, Cause, Reason, Status
+from agent.domain.errors import TransientError
+from agent.domain.outcome import Action, Cause, Reason
 from agent.domain.reconcile import removal
 from agent.domain.resources import exclusive
 from agent.domain.revision import Revision
@@ -35,7 +32,7 @@ class Remover(Stepping):
         self,
         compose: Compose,
         engine: Engine,
-        journal: Journal,
+        journal: AsyncJournal,
         pulse: Callable[[], None],
         stacks_dir: str,
     ) -> None:
@@ -60,7 +57,7 @@ class Remover(Stepping):
         if not gone:
             return
         wants = frozenset().union(*(service.wants for service in ready.services.values()))
-        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        exempt = await self._journal.undone(time.time())
         for container in removal.own(containers, gone, exempt):
             raw = await self._engine.inspect(container.id)
             if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
@@ -82,7 +79,7 @@ class Remover(Stepping):
         gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return
-        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        exempt = await self._journal.undone(time.time())
         for container in removal.own(containers, gone, exempt):
             if not container.alive or (container.service in left and not doubt):
                 await self._step(self._drop(container, revision, Reason.SERVICE_LEFT))
@@ -104,31 +101,12 @@ class Remover(Stepping):
     ) -> None:
         volumes = volumes_of(await self._engine.inspect(container.id) or {})
         kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
-        number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(
-                Action.EVICT,
-                container.name,
-                why,
-                detail=detail,
-                cause=kept,
-                revision=revision.sha,
-            )
-        )
-        started = time.monotonic()
-        status, error = Status.CANCELLED, None
-        try:
+        async with self._journal.recording(
+            Action.EVICT, container.name, why, detail=detail, causes=kept, revision=revision.sha
+        ):
             await self._engine.set_restart(container.id, {"Name": "no"})
             await self._engine.stop(container.id, STOP_S)
             await self._engine.remove(container.id)
-            status = Status.SUCCEEDED
-        except CommitdError as err:
-            status, error = Status.FAILED, str(err)
-            raise
-        finally:
-            duration_s = time.monotonic() - started
-            await to_the_end(
-                lambda: self._journal.finish(number, status, duration_s=duration_s, error=error)
-            )
 
     async def clear_hooks(self, project: str) -> None:
         """Remove the containers of hooks that do not run: Compose leaves one that has failed.
@@ -153,8 +131,8 @@ class Remover(Stepping):
         Containers that merely claim to be of the project are left to be judged for themselves,
         and with them its networks.
         """
-        releases = await anyio.to_thread.run_sync(self._journal.releases)
-        exempt = await anyio.to_thread.run_sync(self._journal.undone, time.time())
+        releases = await self._journal.releases()
+        exempt = await self._journal.undone(time.time())
         release, found = releases.get(project), await self._engine.containers(project)
         services = {service.name for service in release.services} if release else set()
         its = removal.of_stack(found, services, self._place(project))

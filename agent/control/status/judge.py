@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 import anyio
-import anyio.to_thread
 
 from agent.adapters.engine.engine import Engine
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.source.remote_status import Remotes
 from agent.control.status import status
 from agent.control.status.looks import Looks
@@ -28,43 +27,42 @@ _Containers = tuple[Container, ...] | None
 class Judge:
     """Told of the end of each cycle, so that others know when the agent looked last."""
 
-    def __init__(self, config: Config, journal: Journal, remotes: Remotes, engine: Engine) -> None:
+    def __init__(
+        self, config: Config, journal: AsyncJournal, remotes: Remotes, engine: Engine, looks: Looks
+    ) -> None:
         self._config = config
         self._journal = journal
         self._remotes = remotes
         self._engine = engine
-        self._looks = Looks(journal, config.runtime_dir)
+        self._looks = looks
 
     async def ended(self, containers: _Containers) -> Verdict:
         """A cycle has looked at everything, last at these containers."""
-        return await anyio.to_thread.run_sync(self._ended, containers, None)
+        await self._looks.ended()
+        return await self._judge(containers)
 
     async def failed(self, error: str) -> Verdict:
         """A cycle could not look at everything. Raises :class:`CommitdError` for the journal."""
         containers: _Containers = None
         with suppress(CommitdError), anyio.move_on_after(_LOOK_S):
             containers = await self._engine.containers()
-        return await anyio.to_thread.run_sync(self._ended, containers, error)
+        await self._looks.ended(error)
+        return await self._judge(containers)
 
     async def midway(self, containers: _Containers) -> Verdict:
         """A cycle goes on: with what it is doing."""
-        working = await anyio.to_thread.run_sync(status.working, self._journal)
-        return await anyio.to_thread.run_sync(self._judge, containers, working)
+        return await self._judge(containers, await self._journal.run(status.working))
 
-    def keep(self) -> None:
-        """Have what is only in the runtime directory survive a restart of the machine. Blocks."""
+    async def keep(self) -> None:
+        """Have what is only in the runtime directory survive a restart of the machine."""
         with suppress(CommitdError):  # it is only for people to see
-            self._looks.keep()
-            self._remotes.keep()
+            await self._looks.keep()
+            await self._remotes.keep()
 
-    def _ended(self, containers: _Containers, error: str | None) -> Verdict:
-        self._looks.ended(error)
-        return self._judge(containers)
-
-    def _judge(self, containers: _Containers, working: tuple[Ongoing, ...] = ()) -> Verdict:
-        found = status.facts(
+    async def _judge(self, containers: _Containers, working: tuple[Ongoing, ...] = ()) -> Verdict:
+        found = await self._journal.run(
+            status.facts,
             self._config,
-            self._journal,
             answers=self._remotes.seen,
             containers=containers,
             running=True,

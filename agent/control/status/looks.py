@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import anyio.to_thread
+
 from agent.adapters.host.runtime_file import RuntimeFile
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
 from agent.domain.status.facts import Look
@@ -19,29 +22,29 @@ _FILE = "look.json"
 
 
 class Looks:
-    """The agent's own; every method blocks."""
+    """The agent's own, of which ``last`` is the newest one."""
 
-    def __init__(self, journal: Journal, runtime_dir: Path) -> None:
+    def __init__(self, journal: AsyncJournal, runtime_dir: Path, last: Look) -> None:
         self._journal = journal
         self._file = RuntimeFile(runtime_dir / _FILE, "when the agent looked")
-        self.last = last(journal, runtime_dir)
+        self.last = last
 
-    def ended(self, error: str | None = None) -> Look:
+    async def ended(self, error: str | None = None) -> Look:
         """A cycle ended now; with an ``error`` it was no look, and the last one counts."""
         news = error != self.last.error
         self.last = Look(self.last.at if error else utcnow(), error)
-        self._file.write(asdict(self.last))
+        await anyio.to_thread.run_sync(self._file.write, asdict(self.last))
         if news:
-            self.keep()
+            await self.keep()
         return self.last
 
-    def keep(self) -> None:
+    async def keep(self) -> None:
         """Have it survive a restart of the machine. Raises :class:`CommitdError`."""
-        self._journal.put(_KEY, asdict(self.last))
+        await self._journal.put(_KEY, asdict(self.last))
 
 
 def last(journal: Journal, runtime_dir: Path) -> Look:
-    """The newest look that is known of."""
+    """The newest look that is known of. Blocks."""
     for known in (RuntimeFile(runtime_dir / _FILE, "").read, lambda: journal.get(_KEY)):
         try:
             return Look(**known())

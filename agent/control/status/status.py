@@ -33,8 +33,8 @@ def status(config: Config, journal: Journal) -> dict[str, Any]:
     running = lock.running_agent(config) is not None
     listed, error = _look(config, journal.releases().values())
     found = facts(
-        config,
         journal,
+        config,
         answers=remote_status.last_answers(journal, names, config.runtime_dir),
         containers=listed,
         running=running,
@@ -48,8 +48,8 @@ def status(config: Config, journal: Journal) -> dict[str, Any]:
 
 
 def facts(
-    config: Config,
     journal: Journal,
+    config: Config,
     *,
     answers: Mapping[str, Seen],
     containers: tuple[Container, ...] | None,

@@ -205,8 +205,8 @@ class Explainer:
         if self._declared.desired:
             spared = observe.exemptions(self._journal, self._journal.helpers())
             now = observe.situation(
-                self._config,
                 self._journal,
+                self._config,
                 self._declared.desired,
                 self._containers or (),
                 spared,

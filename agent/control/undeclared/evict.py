@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from agent.adapters.engine.containers import from_inspect, redacted
 from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
 from agent.control.lru import Lru
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import Undeclared
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.errors import CommitdError
-from agent.domain.outcome import Cause, EvictionAction, Reason, Status
+from agent.domain.outcome import Cause, EvictionAction, Reason
 from agent.domain.reconcile import ownership, plan
 from agent.domain.reconcile.actions import Hold, ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
@@ -42,19 +37,11 @@ _REMEMBERED = 1000
 """Containers that cannot be ended without loss, so that a storm looks at each of them once."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """An eviction that is written down, with its number in the journal."""
-
-    number: int
-    record: Evicted
-
-
 class Evictor:
     """Decides once more on a fresh look, then acts. One container at most once at a time."""
 
     def __init__(
-        self, engine: Engine, journal: Journal, policy: Undeclared, shield: Protection
+        self, engine: Engine, journal: AsyncJournal, policy: Undeclared, shield: Protection
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -62,7 +49,6 @@ class Evictor:
         self._shield = shield
         self._busy: set[str] = set()
         self._recent: deque[float] = deque()
-        self._counting = threading.Lock()
         self._irreversible: Lru[str, Hold] = Lru(_REMEMBERED)
         self._looking = anyio.CapacityLimiter(_LOOKS)
         self._ending = anyio.CapacityLimiter(_ENDINGS)
@@ -108,50 +94,46 @@ class Evictor:
                 return None
             left_s = 0.0
             if self._policy.grace > 0:
-                left_s = await anyio.to_thread.run_sync(self._grace_left, container)
+                left_s = await self._grace_left(container)
             if left_s <= 0:
-                break
+                return await self._decide_and_end(container, raw)
             if not patient:
                 return None
             await anyio.sleep(left_s)
-        # One trip to the journal, because all of it delays the end of a rogue.
-        verdict = await anyio.to_thread.run_sync(self._decide, container, raw)
-        if isinstance(verdict, _Ending):
-            async with self._ending:  # many, because each may take its time to stop
-                await self._end(container, raw, verdict)
-            return None
-        return verdict
 
-    def _grace_left(self, container: Container) -> float:
+    async def _grace_left(self, container: Container) -> float:
         """For how many seconds it is left alone; counted from when it was first seen undeclared."""
-        owner = ownership.classify(container, self._shield.protected, self._shield.exemptions())
+        exemptions = await self._shield.exemptions()
+        owner = ownership.classify(container, self._shield.protected, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return 0.0
         now = time.time()
-        since = self._journal.first_seen(container.id, now)
+        since = await self._journal.first_seen(container.id, now)
         return plan.grace_left(since, now, self._policy.grace)
 
-    def _decide(self, container: Container, raw: Mapping[str, Any]) -> _Ending | Hold | None:
-        """Whose it is by all that counts now. If it is to be ended, that is written down already.
-
-        Else the hold says why it may stay although it is nobody's; None: it belongs here.
-        """
+    async def _decide_and_end(self, container: Container, raw: Mapping[str, Any]) -> Hold | None:
+        """By all that counts now. The hold says why it stays although it is nobody's."""
+        exemptions = await self._shield.exemptions()
         shield: ProtectionSet = self._shield.protected
-        owner = ownership.classify(container, shield, self._shield.exemptions())
+        owner = ownership.classify(container, shield, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return None
         hold = plan.refusal(container, shield, report_only=self._policy.mode == "report")
         if hold := hold or _irreversible(container, raw):
             if hold.reason is Reason.VOLUMES:
                 self._irreversible.put(container.id, hold)
-            self._report(container, raw, owner.reason, hold)
+            await self._report(container, raw, owner.reason, hold)
             return hold
         if self._many(one_more=True):
             return self._too_many(container.name)
         record = self._record(container, owner.reason)
         cause = Cause(f"container {container.id[:12]}", "running", record.action, shield.revision)
-        number = self._journal.begin_eviction(record, redacted(raw), cause, shield.revision)
-        return _Ending(number, record)
+        async with (
+            self._journal.recording_eviction(record, redacted(raw), cause, shield.revision),
+            self._ending,  # many, because each may take its time to stop
+        ):
+            await self._end(container, raw, record)
+        return None
 
     def _record(self, container: Container, reason: Reason) -> Evicted:
         keep = self._policy.mode == "remove"
@@ -166,36 +148,20 @@ class Evictor:
             time.time() + self._policy.keep if keep else None,
         )
 
-    async def _end(self, container: Container, raw: Mapping[str, Any], ending: _Ending) -> None:
-        record, started = ending.record, time.monotonic()
-        status, error = Status.CANCELLED, None
+    async def _end(self, container: Container, raw: Mapping[str, Any], record: Evicted) -> None:
         own = raw["Config"].get("StopTimeout")
         patience_s = _OWN_STOP_TIMEOUT_S if own is None else own
         if patience_s < 0:  # the engine would wait for ever
             patience_s = self._policy.stop_timeout
         timeout_s = min(patience_s, self._policy.stop_timeout)
-        try:
-            if container.restart not in {"", "no"}:
-                await self._engine.set_restart(container.id, {"Name": "no"})
-            await self._engine.stop(container.id, int(timeout_s))
-            if record.remove_at is not None and container.name != kept_name(record):
-                await self._engine.rename(container.id, kept_name(record))
-            status = Status.SUCCEEDED
-            log.warning(
-                "%s (%s) is %s: %s", record.name, record.image, record.action, record.message
-            )
-        except CommitdError as err:
-            status, error = Status.FAILED, str(err)
-            raise
-        finally:
-            duration_s = time.monotonic() - started
-            await to_the_end(
-                lambda: self._journal.finish(
-                    ending.number, status, duration_s=duration_s, error=error
-                )
-            )
+        if container.restart not in {"", "no"}:
+            await self._engine.set_restart(container.id, {"Name": "no"})
+        await self._engine.stop(container.id, int(timeout_s))
+        if record.remove_at is not None and container.name != kept_name(record):
+            await self._engine.rename(container.id, kept_name(record))
+        log.warning("%s (%s) is %s: %s", record.name, record.image, record.action, record.message)
 
-    def _report(
+    async def _report(
         self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold
     ) -> None:
         record = Evicted(
@@ -206,7 +172,7 @@ class Evictor:
             reason,
             utcnow(),
         )
-        if self._journal.report(record, redacted(raw)):
+        if await self._journal.report(record, redacted(raw)):
             log.warning("%s is left running: %s: %s", container.name, reason.text, hold.detail)
 
     def _many(self, *, one_more: bool = False) -> bool:
@@ -215,12 +181,11 @@ class Evictor:
         If there are not too many yet, count ``one_more``.
         """
         now = time.monotonic()
-        with self._counting:
-            while self._recent and now - self._recent[0] > 60:  # noqa: PLR2004  per minute
-                self._recent.popleft()
-            many = len(self._recent) >= self._policy.per_minute
-            if one_more and not many:
-                self._recent.append(now)
+        while self._recent and now - self._recent[0] > 60:  # noqa: PLR2004  per minute
+            self._recent.popleft()
+        many = len(self._recent) >= self._policy.per_minute
+        if one_more and not many:
+            self._recent.append(now)
         return many
 
     def _too_many(self, name: str) -> Hold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.adapters.engine.engine import Engine
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.reconcile.observe import exemptions
 from agent.domain.reconcile.actions import ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
@@ -12,7 +12,7 @@ from agent.domain.reconcile.exemptions import Exemptions
 class Protection:
     """Asked before every eviction. Readers of ``protected`` get it without waiting."""
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
+    def __init__(self, engine: Engine, journal: AsyncJournal) -> None:
         self._engine = engine
         self._journal = journal
         self.protected = ProtectionSet({}, "the first full cycle is not done yet")
@@ -25,6 +25,6 @@ class Protection:
         self.protected = protected
         self.ready = True
 
-    def exemptions(self) -> Exemptions:
-        """What is taken out of the agent's hands now. Blocks."""
-        return exemptions(self._journal, self._engine.helpers.ids())
+    async def exemptions(self) -> Exemptions:
+        """What is taken out of the agent's hands now."""
+        return await self._journal.run(exemptions, self._engine.helpers.ids())

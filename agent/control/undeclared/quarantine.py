@@ -7,19 +7,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-import anyio.to_thread
-
 from agent.adapters.engine.containers import from_inspect, volumes_of
 from agent.adapters.engine.engine import Engine
 from agent.adapters.guard import Guard
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
 from agent.control.undeclared.evict import Evictor, kept_name
 from agent.control.undeclared.protection import Protection
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.errors import CommitdError
-from agent.domain.outcome import Action, Cause, EvictionAction, Reason, Status
+from agent.domain.outcome import Action, Cause, EvictionAction, Reason
 from agent.domain.reconcile import ownership
 
 log = logging.getLogger("commitd.keeper")
@@ -31,7 +27,7 @@ class Quarantine:
     """Called once a cycle."""
 
     def __init__(
-        self, engine: Engine, journal: Journal, shield: Protection, evictor: Evictor
+        self, engine: Engine, journal: AsyncJournal, shield: Protection, evictor: Evictor
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -48,7 +44,7 @@ class Quarantine:
         stay.
         """
         now = {container.id: container for container in listed}
-        records = await anyio.to_thread.run_sync(self._journal.kept)
+        records = await self._journal.kept()
         self._guards = {
             record.id: self._guards.get(record.id) or Guard(f"{record.name}, which is kept", log)
             for record in records
@@ -64,7 +60,7 @@ class Quarantine:
                 self._guards[record.id].well()
         if time.monotonic() > self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_EVERY_S
-            await anyio.to_thread.run_sync(self._journal.prune)
+            await self._journal.prune()
 
     def _at_rest(self, record: Evicted, container: Container | None) -> bool:
         """Stopped, put aside, and its time is not over: nothing to look at."""
@@ -81,11 +77,11 @@ class Quarantine:
     async def _look_after(self, record: Evicted) -> None:
         raw = await self._engine.inspect(record.id)
         if raw is None:
-            await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+            await self._journal.evicted_is_over(record.id)
             return
         container = from_inspect(raw)
         shield = self._shield.protected
-        exemptions = await anyio.to_thread.run_sync(self._shield.exemptions)
+        exemptions = await self._shield.exemptions()
         if exemptions.suspension(container.project) or container.id in exemptions.undone:
             return
         owner = ownership.classify(container, shield, exemptions)
@@ -108,31 +104,21 @@ class Quarantine:
     ) -> None:
         """Do it between two lines in the journal; volumes that lose their container are named."""
         causes = [Cause(f"volume {name}", "kept", "kept") for name in volumes_of(raw or {})]
-        number = await anyio.to_thread.run_sync(
-            lambda: self._journal.begin(Action.EVICT, record.name, why, cause=causes)
-        )
-        status, error = Status.CANCELLED, None
-        try:
+        async with self._journal.recording(Action.EVICT, record.name, why, causes=causes):
             await work(record, container)
-            status = Status.SUCCEEDED
-            log.info("%s (%s): %s", record.name, record.id[:12], why.text)
-        except CommitdError as err:
-            status, error = Status.FAILED, str(err)
-            raise
-        finally:
-            await to_the_end(lambda: self._journal.finish(number, status, error=error))
+        log.info("%s (%s): %s", record.name, record.id[:12], why.text)
 
     async def _hand_back(self, record: Evicted, container: Container) -> None:
         await hand_back(self._engine, self._journal, record, container)
-        await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+        await self._journal.evicted_is_over(record.id)
 
     async def _remove(self, record: Evicted, _: Container) -> None:
         await self._engine.remove(record.id)
-        await anyio.to_thread.run_sync(self._journal.evicted_is_over, record.id)
+        await self._journal.evicted_is_over(record.id)
 
 
 async def hand_back(
-    engine: Engine, journal: Journal, record: Evicted, container: Container
+    engine: Engine, journal: AsyncJournal, record: Evicted, container: Container
 ) -> None:
     """Give an ended container its name and its restart policy back, running or not.
 
@@ -140,6 +126,6 @@ async def hand_back(
     """
     if container.name.startswith(KEPT_PREFIX):
         await engine.rename(record.id, record.name)
-    policy = await anyio.to_thread.run_sync(journal.restart_policy, record.id)
+    policy = await journal.restart_policy(record.id)
     if policy.get("Name") not in {None, "", "no"}:
         await engine.set_restart(record.id, policy)

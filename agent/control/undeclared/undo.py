@@ -6,17 +6,15 @@ import time
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
 from agent.control.undeclared.quarantine import hand_back
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.errors import CommitdError, PermanentError, did_you_mean
-from agent.domain.outcome import Action, Cause, EvictionAction, Reason, Status
+from agent.domain.errors import PermanentError, did_you_mean
+from agent.domain.outcome import Action, Cause, EvictionAction, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Brought:
 
 
 async def undo(
-    engine: Engine, journal: Journal, word: str, for_s: float, patience_s: float
+    engine: Engine, journal: AsyncJournal, word: str, for_s: float, patience_s: float
 ) -> Brought:
     """Bring back the container whose ID begins with ``word``, or that was called so.
 
@@ -40,34 +38,21 @@ async def undo(
     until = time.time() + for_s
     cause = Cause(f"container {record.id[:12]}", record.action, "running")
 
-    def write_intent() -> int:
-        journal.exempt(record.id, until)
-        return journal.begin(Action.RESTART, record.name, Reason.UNDONE, cause=[cause])
-
-    number = await anyio.to_thread.run_sync(write_intent)
-    status, error, started = Status.CANCELLED, None, time.monotonic()
-    try:
-        ending = await anyio.to_thread.run_sync(_going_on, journal, record)
-        if ending:
+    await journal.exempt(record.id, until)
+    async with journal.recording(Action.RESTART, record.name, Reason.UNDONE, causes=[cause]):
+        if await _going_on(journal, record):
             container = await _ended(engine, record, container, patience_s)
         await hand_back(engine, journal, record, container)
         await engine.start(record.id)
-        await anyio.to_thread.run_sync(journal.evicted_is_over, record.id)
-        status = Status.SUCCEEDED
-    except CommitdError as err:
-        status, error = Status.FAILED, str(err)
-        raise
-    finally:
-        duration_s = time.monotonic() - started
-        await to_the_end(lambda: journal.finish(number, status, duration_s=duration_s, error=error))
+        await journal.evicted_is_over(record.id)
     return Brought(record.name, until)
 
 
-async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, Container]:
+async def _find(engine: Engine, journal: AsyncJournal, word: str) -> tuple[Evicted, Container]:
     """The newest eviction that ``word`` names and whose container is still there."""
-    records = await anyio.to_thread.run_sync(journal.find_evicted, word) if word else []
+    records = await journal.find_evicted(word) if word else []
     if not records:
-        kept = await anyio.to_thread.run_sync(journal.kept)
+        kept = await journal.kept()
         names = {record.name for record in kept}
         raise PermanentError(
             f"no container {word!r} was ended here",
@@ -90,8 +75,8 @@ async def _find(engine: Engine, journal: Journal, word: str) -> tuple[Evicted, C
     return found[0]
 
 
-def _going_on(journal: Journal, record: Evicted) -> bool:
-    entries = journal.history(subject=record.name)
+async def _going_on(journal: AsyncJournal, record: Evicted) -> bool:
+    entries = await journal.history(subject=record.name)
     return any(entry.action is Action.EVICT and entry.status == "running" for entry in entries)
 
 

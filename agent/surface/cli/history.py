@@ -22,6 +22,8 @@ from agent.surface.cli import common, complete, terminal
 _LOOK_S = 1.0
 _ALL = 1_000_000
 _CAUSES = 5
+_SHOWN_S = 0.05
+"""A shorter duration is not worth a word."""
 
 
 class _Moment(click.ParamType[str]):
@@ -168,7 +170,8 @@ def show(
     An error that was ``told`` before is not said again.
     """
     ended = terminal.state(entry["status"])
-    took = f" in {entry['duration_s']:.1f} s" if entry["duration_s"] else ""
+    took_s = entry["duration_s"] or 0
+    took = f" in {took_s:.1f} s" if took_s >= _SHOWN_S else ""
     commit = f" at {entry['revision'][:7]}" if entry["revision"] else ""
     when = terminal.clock(entry["at"])
     terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}")

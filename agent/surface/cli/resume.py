@@ -6,8 +6,9 @@ import time
 
 import click
 
+from agent.adapters.state.journal import Journal
 from agent.domain.errors import ConfigError
-from agent.domain.outcome import Action, Reason, Status
+from agent.domain.outcome import Action, Reason
 from agent.surface.cli import common, complete
 
 
@@ -19,6 +20,8 @@ def command(ctx: click.Context, stack: str | None) -> None:
 
     Example: commitd resume web
     """
+    import anyio
+
     if stack == "":  # a variable that is not set must not stand for the whole host
         raise click.UsageError("STACK is empty; leave it out for the whole host")
     config = common.load(ctx)
@@ -30,7 +33,13 @@ def command(ctx: click.Context, stack: str | None) -> None:
             f"{subject} is not suspended",
             hint=f"suspended: {', '.join(others)}" if others else "nothing is",
         )
-    number = journal.begin(Action.HOLD, subject, Reason.RESUMED)
-    journal.finish(number, Status.SUCCEEDED)
+    anyio.run(_record, journal, subject, backend="asyncio")
     common.wake_agent(config)
     click.echo(f"{subject} is in the agent's hands again.")
+
+
+async def _record(journal: Journal, subject: str) -> None:
+    from agent.adapters.state.async_journal import AsyncJournal
+
+    async with AsyncJournal(journal).recording(Action.HOLD, subject, Reason.RESUMED):
+        pass

@@ -34,9 +34,10 @@ _SLACK_S = 5.0
 
 async def _undo(config: Config, container: str, for_s: float) -> tuple[str, float]:
     from agent.adapters.engine.engine import Engine
+    from agent.adapters.state.async_journal import AsyncJournal
     from agent.control.undeclared import undo
 
-    journal = common.open_journal(config, read_only=False)
+    journal = AsyncJournal(common.open_journal(config, read_only=False))
     async with Engine(directories.docker_host(config)) as engine:
         brought = await undo.undo(
             engine, journal, container, for_s, config.undeclared.stop_timeout + _SLACK_S

@@ -1,0 +1,178 @@
+"""The journal for those who must not block the event loop, and the one way to write an action.
+
+An action is begun before anything is done, and finished however its body ends::
+
+    begin ─▶ body ─┬▶ returns ───▶ succeeded, or as the body said
+      │            ├▶ raises ────▶ what the error stands for, mostly failed
+      ▼            └▶ cancelled ─▶ cancelled, or as the body said
+    error: nothing is done
+
+What was done stays done when its end cannot be written: that is logged, and the next agent closes
+the action as cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.state.evictions import Evicted
+from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import to_the_end
+from agent.domain.errors import CommitdError
+from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+
+log = logging.getLogger("commitd.journal")
+
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
+
+
+class Recording:
+    """An action that has begun. ``outcome`` is for its body to say how it ended, if not plainly."""
+
+    def __init__(self, journal: AsyncJournal, number: int) -> None:
+        self._journal = journal
+        self._number = number
+        self.outcome: Outcome | None = None
+
+    async def add_causes(self, causes: Iterable[Cause]) -> None:
+        """Write down more of why it is done. Raises :class:`CommitdError`."""
+        await self._journal.run(Journal.add_causes, self._number, causes)
+
+
+def _coroutine(
+    method: Callable[Concatenate[Journal, _Args], _Result],
+) -> Callable[Concatenate[AsyncJournal, _Args], Coroutine[Any, Any, _Result]]:
+    async def call(journal: AsyncJournal, /, *args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
+        return await journal.run(method, *args, **kwargs)
+
+    return call
+
+
+class AsyncJournal:
+    """``journal``, in worker threads. Its methods do what those of :class:`Journal` do."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._turn = anyio.CapacityLimiter(1)
+        """SQLite does one thing at a time: who waits for that takes no thread."""
+
+    async def run(
+        self,
+        work: Callable[Concatenate[Journal, _Args], _Result],
+        *args: _Args.args,
+        **kwargs: _Args.kwargs,
+    ) -> _Result:
+        """Do ``work`` with the journal in one trip. Once begun it is not cut short."""
+        bound = partial(work, self._journal, *args, **kwargs)
+        return await anyio.to_thread.run_sync(bound, limiter=self._turn)
+
+    def recording(
+        self,
+        action: Action,
+        subject: str,
+        reason: Reason,
+        *,
+        detail: str | None = None,
+        causes: Iterable[Cause] = (),
+        revision: str | None = None,
+    ) -> AbstractAsyncContextManager[Recording]:
+        """Write down that ``action`` begins, and how the body of the context ended.
+
+        ``detail`` is of this one case.
+
+        Raises :class:`CommitdError` when its beginning cannot be written, and what the body raises.
+        """
+        return self._recorded(
+            subject,
+            lambda own: own._begin(  # noqa: SLF001
+                action, subject, reason, detail=detail, causes=causes, revision=revision
+            ),
+        )
+
+    def recording_eviction(
+        self, evicted: Evicted, inspect: Mapping[str, Any], cause: Cause, revision: str | None
+    ) -> AbstractAsyncContextManager[Recording]:
+        """The same for the end of a container, of which it is remembered what it was.
+
+        One write, because what it delays is the end of a rogue.
+        """
+        return self._recorded(
+            evicted.name,
+            lambda own: own._begin_eviction(evicted, inspect, cause, revision),  # noqa: SLF001
+        )
+
+    @asynccontextmanager
+    async def _recorded(
+        self, subject: str, begin: Callable[[Journal], int]
+    ) -> AsyncIterator[Recording]:
+        number = await self.run(begin)
+        entry, started = Recording(self, number), time.monotonic()
+        plain = Outcome(subject, Status.CANCELLED)
+        try:
+            yield entry
+            plain = Outcome(subject, Status.SUCCEEDED)
+        except CommitdError as err:
+            entry.outcome = Outcome(subject, Status.of(err), str(err))
+            raise
+        except Exception as err:
+            entry.outcome = Outcome(subject, Status.FAILED, f"unexpected {type(err).__name__}")
+            raise
+        finally:
+            outcome, duration_s = entry.outcome or plain, time.monotonic() - started
+            await to_the_end(partial(self._finish, number, outcome, duration_s))
+
+    def _finish(self, number: int, outcome: Outcome, duration_s: float) -> None:
+        try:
+            self._journal._finish(number, outcome, duration_s)  # noqa: SLF001
+        except CommitdError as err:
+            log.error("%s: %s, but %s", outcome.subject, outcome.status.value, err)  # noqa: TRY400
+
+    approved = _coroutine(Journal.approved)
+    attempts = _coroutine(Journal.attempts)
+    end_orders = _coroutine(Journal.end_orders)
+    end_rollback = _coroutine(Journal.end_rollback)
+    evicted_is_over = _coroutine(Journal.evicted_is_over)
+    exempt = _coroutine(Journal.exempt)
+    find_evicted = _coroutine(Journal.find_evicted)
+    first_seen = _coroutine(Journal.first_seen)
+    forget_attempts = _coroutine(Journal.forget_attempts)
+    forget_helper = _coroutine(Journal.forget_helper)
+    forget_plaintext = _coroutine(Journal.forget_plaintext)
+    forget_release = _coroutine(Journal.forget_release)
+    get = _coroutine(Journal.get)
+    helpers = _coroutine(Journal.helpers)
+    history = _coroutine(Journal.history)
+    keep_attempt = _coroutine(Journal.keep_attempt)
+    keep_helper = _coroutine(Journal.keep_helper)
+    keep_holds = _coroutine(Journal.keep_holds)
+    keep_modes = _coroutine(Journal.keep_modes)
+    keep_plaintext = _coroutine(Journal.keep_plaintext)
+    keep_release = _coroutine(Journal.keep_release)
+    keep_started = _coroutine(Journal.keep_started)
+    kept = _coroutine(Journal.kept)
+    disturb = _coroutine(Journal.disturb)
+    next_due = _coroutine(Journal.next_due)
+    note_files = _coroutine(Journal.note_files)
+    plaintext = _coroutine(Journal.plaintext)
+    prune = _coroutine(Journal.prune)
+    put = _coroutine(Journal.put)
+    releases = _coroutine(Journal.releases)
+    report = _coroutine(Journal.report)
+    restart_policy = _coroutine(Journal.restart_policy)
+    resume = _coroutine(Journal.resume)
+    roll_back = _coroutine(Journal.roll_back)
+    rollbacks = _coroutine(Journal.rollbacks)
+    salt = _coroutine(Journal.salt)
+    started = _coroutine(Journal.started)
+    suspensions = _coroutine(Journal.suspensions)
+    undone = _coroutine(Journal.undone)
+    without_modes = _coroutine(Journal.without_modes)
