@@ -21,7 +21,7 @@ def git(where: Path, *words: str) -> None:
 
 
 def read(root: Path) -> set[str]:
-    return set(anyio.run(sources.on_disk, root, repository_scan.wanted).tree)
+    return set(anyio.run(sources.on_disk, root).tree)
 
 
 def test_a_part_of_a_repository_is_not_taken_for_one(tmp_path: Path) -> None:

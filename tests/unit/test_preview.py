@@ -14,7 +14,6 @@ import pytest
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.engine import Engine
-from agent.adapters.git.git import Git
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.journal import Journal
 from agent.control.release.adoption import Adopter
@@ -83,8 +82,7 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
         deploys = [Deploy(stack, Reason.NEW) for stack in desired.stacks]
         journal = Journal(tmp_path / "journal.db")
         looks = Provisioner(Engine("unix:///nowhere"), tuple)
-        git = Git(root, askpass)
-        preview = Preview(repository, git, "media", journal, compose, provisioner=looks)
+        preview = Preview(repository, "media", journal, compose, provisioner=looks)
         found = await preview.look(deploys, desired.revision.sha, ())
         journal.close()
         return found["web"].unknown

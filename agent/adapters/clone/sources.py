@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from agent.adapters.git.git import Git, broken
 from agent.adapters.git.repository import Repository
 from agent.domain import lfs
 from agent.domain.errors import ConfigError, PermanentError
-from agent.domain.repository.tree import GITLINK, SYMLINK, Tree, TreeEntry
+from agent.domain.repository.tree import GITLINK, SYMLINK, Tree, TreeEntry, small
 from agent.domain.revision import Revision
 
 ON_DISK = Revision("", "", "", "the working tree")
@@ -23,12 +23,10 @@ _CHUNK = 1024 * 1024
 _NOBODY = Path("/nonexistent")
 """Nothing here talks to a remote that asks for a password."""
 
-Wanted = Callable[[Tree], Mapping[str, str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tree, the contents that were asked for by path, and the commit (``ON_DISK``: none).
+    """A tree, the contents of its small files by path, and the commit (``ON_DISK``: none).
 
     Of the paths in ``elsewhere`` Git LFS has the content, and Git a pointer, whatever is on disk.
     """
@@ -39,7 +37,7 @@ class Source:
     elsewhere: frozenset[str] = frozenset()
 
 
-async def on_disk(root: Path, wanted: Wanted) -> Source:
+async def on_disk(root: Path) -> Source:
     """The files in ``root`` with all edits, but those that Git ignores.
 
     Raises :class:`CommitdError`. A directory that no Git knows is taken as it is.
@@ -56,7 +54,7 @@ async def on_disk(root: Path, wanted: Wanted) -> Source:
         await _refuse_part(root)
         names = await anyio.to_thread.run_sync(_walk, root)
         elsewhere = frozenset()
-    source = await anyio.to_thread.run_sync(_read, root, names, wanted)
+    source = await anyio.to_thread.run_sync(_read, root, names)
     return replace(source, elsewhere=elsewhere & source.tree.keys())
 
 
@@ -83,7 +81,7 @@ async def _elsewhere(git: Git, names: Iterable[str]) -> frozenset[str]:
     )
 
 
-async def at(root: Path, rev: str, wanted: Wanted) -> Source:
+async def at(root: Path, rev: str) -> Source:
     """The commit that ``rev`` names in the clone in ``root``. Raises :class:`CommitdError`."""
     if not (root / ".git").exists():
         raise ConfigError("this is no clone of a Git repository", where=str(root))
@@ -97,7 +95,7 @@ async def at(root: Path, rev: str, wanted: Wanted) -> Source:
     sha = result.out.decode().strip()
     repository = Repository(root, "", _NOBODY)
     tree = await repository.tree(sha)
-    contents = await repository.contents(wanted(tree))
+    contents = await repository.contents(small(tree))
     return Source(tree, contents, await repository.revision(sha))
 
 
@@ -124,12 +122,12 @@ def _walk(root: Path) -> set[str]:
     return found
 
 
-def _read(root: Path, names: set[str], wanted: Wanted) -> Source:
+def _read(root: Path, names: set[str]) -> Source:
     try:
         found = sorted((e for name in names if (e := _entry(root, name))), key=lambda e: e.path)
         tree = {entry.path: entry for entry in found}
         # A name that is no UTF-8 is a fault for whoever looks at the tree.
-        here = [path for path in wanted(tree) if path in names]
+        here = [path for path in small(tree) if path in names]
         contents = {path: _bytes(root / path) for path in here}
     except OSError as err:
         where = os.path.relpath(err.filename, root) if err.filename else str(root)

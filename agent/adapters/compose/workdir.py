@@ -1,4 +1,4 @@
-"""A repository's files laid out for Compose in a throw-away directory, where no secret is."""
+"""A repository's files laid out for Compose in a throw-away directory, beside any checkout."""
 
 from __future__ import annotations
 
@@ -11,27 +11,46 @@ from pathlib import Path
 
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
-from agent.domain.repository import checkout_safety
-from agent.domain.repository.layout import SECRET_SUFFIX
-from agent.domain.repository.tree import GITLINK, PLAINTEXT_PREFIX, SYMLINK, Tree
+from agent.domain.repository import checkout_safety, secret_files
+from agent.domain.repository.layout import SECRET_SUFFIX, plaintext_path
+from agent.domain.repository.tree import GITLINK, SYMLINK, Tree
 
-_SECRET = ".secret."  # noqa: S105  part of a file name
+_MEMORY = "/dev/shm"  # noqa: S108  what it is for
 _NEVER = {"", ".", "..", ".git"}
 """Steps of a path that only a forged commit has."""
 
 
 @contextmanager
-def laid_out(tree: Tree, contents: Mapping[str, bytes]) -> Iterator[Path]:
-    """The directory, while it is there; nothing leads out of it.
+def laid_out(
+    tree: Tree,
+    contents: Mapping[str, bytes],
+    plaintext: Mapping[str, bytes | Path] | None = None,
+    *,
+    at: Path | None = None,
+) -> Iterator[Path]:
+    """The directory, while it is there, for its owner alone; no file of ``tree`` leads out of it.
 
-    A file whose content is not given is empty. Beside each secret dotenv file stands what would
-    be its plaintext, with placeholders. Raises :class:`PermanentError`.
+    A file whose content is not given is empty. ``plaintext`` is what stands beside secrets, by
+    their paths: the bytes, or where they are, to be linked to. If there is any the directory is in
+    memory, because a kill would leave it there. None: beside each secret dotenv file stands one
+    with placeholders. ``at`` is the directory to make, by default a new one. Raises
+    :class:`PermanentError`.
     """
-    root = Path(os.path.realpath(tempfile.mkdtemp(prefix="commitd-")))
+    memory = _MEMORY if plaintext is not None and os.access(_MEMORY, os.W_OK) else None
+    root = at or Path(os.path.realpath(tempfile.mkdtemp(prefix="commitd-", dir=memory)))
     try:
         try:
+            root.mkdir(mode=0o700, exist_ok=True)
             for path, entry in tree.items():
-                _put(root, path, entry.mode, contents.get(path, b""))
+                if entry.mode != GITLINK and not _NEVER & set(path.split("/")):
+                    _put(root, path, entry.mode, contents.get(path, b""))
+            beside = _placeholders(tree, contents) if plaintext is None else plaintext
+            for path, there in beside.items():
+                place = root / plaintext_path(path)
+                if isinstance(there, Path):
+                    place.symlink_to(there)
+                else:
+                    place.write_bytes(there)
         except OSError as err:
             message = f"the files cannot be laid out: {err.strerror}"
             hint = "TMPDIR names another place"
@@ -41,22 +60,20 @@ def laid_out(tree: Tree, contents: Mapping[str, bytes]) -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def _placeholders(tree: Tree, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What the agent would decrypt, by path; nothing where that is not known without the key."""
+    found = dict.fromkeys(filter(secret_files.is_secret, tree), b"")
+    for path in found:
+        with suppress(CommitdError):
+            if path.endswith(SECRET_SUFFIX):
+                found[path] = placeholders.plaintext(contents.get(path, b""), path)
+    return found
+
+
 def _put(root: Path, path: str, mode: str, content: bytes) -> None:
-    if mode == GITLINK or _NEVER & set(path.split("/")):
-        return
     place = root / path
     place.parent.mkdir(parents=True, exist_ok=True)
     if mode != SYMLINK:
         place.write_bytes(content)
     elif checkout_safety.stays_inside(path, target := content.decode(errors="replace")):
         place.symlink_to(target)
-    if _SECRET in place.name:
-        place.with_name(f"{PLAINTEXT_PREFIX}{place.name}").write_bytes(_opened(path, content))
-
-
-def _opened(path: str, content: bytes) -> bytes:
-    """The lines that the agent would decrypt; none where that is not known without the key."""
-    with suppress(CommitdError):
-        if path.endswith(SECRET_SUFFIX):
-            return placeholders.plaintext(content, path)
-    return b""

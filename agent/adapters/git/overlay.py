@@ -1,9 +1,8 @@
-"""Commits and files put together in an index of their own, beside the checkout and its index."""
+"""A commit of our own: one of the remote's, but with some stacks as they were in older ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from agent.adapters.git.git import Git
 
@@ -31,21 +30,3 @@ async def commit(git: Git, sha: str, overlays: Mapping[str, str]) -> str:
     tree = (await git.check("write-tree", env=aside)).decode().strip()
     words = ["commit-tree", tree, "-p", sha, "-m", "commitd: some stacks as they were"]
     return (await git.check(*words, env=_NOBODY)).decode().strip()
-
-
-async def export(git: Git, sha: str, paths: Iterable[str], into: Path) -> None:
-    """Write ``paths`` of the commit ``sha`` below ``into``, as a checkout would have them.
-
-    Neither the clone's index nor its work tree is touched. Raises :class:`TransientError`.
-    """
-    index = into.with_name(f"{into.name}.index")
-    env = {"GIT_INDEX_FILE": str(index)}
-    try:
-        await git.check("read-tree", sha, env=env)
-        names = "".join(f"{path}\0" for path in paths).encode()
-        await git.check(
-            "checkout-index", "--force", "--quiet", f"--prefix={into}/", "-z", "--stdin",
-            env=env, stdin=names,
-        )  # fmt: skip
-    finally:
-        index.unlink(missing_ok=True)

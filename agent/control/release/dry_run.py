@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import anyio.to_thread
 
 from agent.adapters.clone import sops_edit
+from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.engine.engine import Engine
@@ -20,10 +18,8 @@ from agent.control.stack.ready import accept
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.repository.desired import Stack
-from agent.domain.repository.layout import plaintext_path
-from agent.domain.repository.tree import SYMLINK, Tree
+from agent.domain.repository.tree import Tree
 
-_MEMORY = "/dev/shm"  # noqa: S108  what it is for
 MOUNTS = "it mounts files of the repository, so that only its deploy can tell"
 
 
@@ -38,26 +34,22 @@ async def rehearse(
 ) -> dict[str, str | None]:
     """For each stack why its containers are not what it declares; None: they are.
 
-    ``contents`` are the inputs of the stacks, ``opened`` the plaintext of their secrets, both by
-    path. All of it is in a directory of this user's alone for as long as this takes, in memory: a
-    kill would leave it there.
+    ``tree`` and ``contents`` are the inputs of the stacks, ``opened`` the plaintext of their
+    secrets, by path.
     """
     found: dict[str, str | None] = {}
-    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="commitd-", dir=memory) as name:
-        root = Path(name)
-        await anyio.to_thread.run_sync(_lay_out, root, tree, contents, opened)
+    with workdir.laid_out(tree, contents, opened) as root:
         for stack in stacks:
             try:
                 invocation = await anyio.to_thread.run_sync(Invocation.of, stack, root, opened)
                 ready = await accept(compose, invocation)
                 mounts = {path for each in ready.services.values() for path in each.mounts}
-                if any(path.startswith(f"{name}/") for path in mounts):
+                if any(path.startswith(f"{root}/") for path in mounts):
                     found[stack.name] = MOUNTS
                 else:
                     found[stack.name] = (await adopter.look(ready))[1]
             except CommitdError as err:
-                found[stack.name] = str(err).replace(f"{name}/", "")
+                found[stack.name] = str(err).replace(f"{root}/", "")
     return found
 
 
@@ -88,17 +80,3 @@ async def open_secrets(
         for file, content in zip(files, found, strict=True)
         if isinstance(content, bytes)
     }
-
-
-def _lay_out(
-    root: Path, tree: Tree, contents: Mapping[str, bytes], opened: Mapping[str, bytes]
-) -> None:
-    plain = {plaintext_path(path): content for path, content in opened.items()}
-    for path, content in {**contents, **plain}.items():
-        place = root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path in tree and tree[path].mode == SYMLINK:
-            place.symlink_to(content.decode())
-            continue
-        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)

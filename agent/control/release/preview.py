@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
-from functools import partial
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
-from agent.adapters.git.git import Git
-from agent.adapters.git.overlay import export
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.journal import SALT, Journal
 from agent.adapters.tasks import task_group
@@ -30,6 +27,7 @@ from agent.domain.reconcile.effects import Effect, Side, StackEffects
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.layout import plaintext_path
+from agent.domain.repository.tree import small
 
 _AT_A_TIME = 4
 
@@ -44,7 +42,6 @@ class Preview:
     def __init__(
         self,
         repository: Repository,
-        git: Git,
         host: str,
         journal: Journal,
         compose: Compose,
@@ -53,7 +50,6 @@ class Preview:
     ) -> None:
         self._provisioner = provisioner
         self._repository = repository
-        self._git = git
         self._host = host
         self._compose = compose
         self._releases = journal.releases()
@@ -93,7 +89,6 @@ class Preview:
                 except CommitdError as err:
                     before = Side.recorded(release)
                     unknown = f"how it was at {release.revision[:7]} cannot be told: {err}"
-                shutil.rmtree(root, ignore_errors=True)
             try:
                 after, refused = await self._after(stack, sha, root)
             except CommitdError as err:
@@ -118,39 +113,36 @@ class Preview:
     async def _before(self, release: Release, root: Path) -> Side:
         """The release that is there."""
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
-        call = await self._written(old, release.revision, root)
-        model = (await self._compose.resolve(call)).model
-        ready = await anyio.to_thread.run_sync(Ready.of, call, model)
-        return await anyio.to_thread.run_sync(ready.side)
+        async with self._laid_out(old, release.revision, root) as call:
+            model = (await self._compose.resolve(call)).model
+            return await anyio.to_thread.run_sync(lambda: Ready.of(call, model).side())
 
     async def _after(self, stack: Stack, sha: str, root: Path) -> tuple[Side, str | None]:
         """The stack that is to be, and why it would be refused although its files are right."""
-        ready = await accept(self._compose, await self._written(stack, sha, root))
-        refused = None
-        with suppress(CommitdError):  # the files are right all the same
-            refused = await self._provisioner.foresee(ready)
-        return await anyio.to_thread.run_sync(ready.side), refused
+        async with self._laid_out(stack, sha, root) as call:
+            ready = await accept(self._compose, call)
+            refused = None
+            with suppress(CommitdError):  # the files are right all the same
+                refused = await self._provisioner.foresee(ready)
+            return await anyio.to_thread.run_sync(ready.side), refused
 
-    async def _written(self, stack: Stack, sha: str, root: Path) -> Invocation:
-        """The stack's files below ``root``, and how Compose is told of them.
+    @asynccontextmanager
+    async def _laid_out(self, stack: Stack, sha: str, at: Path) -> AsyncIterator[Invocation]:
+        """How Compose is called for the stack's files at ``at``. Raises :class:`CommitdError`.
 
-        Raises :class:`CommitdError`.
+        Compose files that name plaintext find links, so that no second copy is ever left behind.
         """
-        await export(self._git, sha, (path for path, _ in stack.inputs), root)
-        plaintext = await anyio.to_thread.run_sync(self._link_plaintext, stack, root)
-        build = partial(Invocation.of, stack, root, plaintext, salt=self._salt)
-        return await anyio.to_thread.run_sync(build)
+        whole = await self._repository.tree(sha)
+        tree = {path: whole[path] for path, _ in stack.inputs}
+        contents = await self._repository.contents(small(tree))
+        links = {path: self._repository.root / plaintext_path(path) for path in tree}
+        links = {path: place for path, place in links.items() if place.is_file()}
+        with workdir.laid_out(tree, contents, links, at=at) as root:
+            yield await anyio.to_thread.run_sync(self._invocation, stack, root, links)
 
-    def _link_plaintext(self, stack: Stack, root: Path) -> dict[str, bytes]:
-        """For Compose files that name it: links, so that no second copy is ever left behind.
-
-        What is in them; of secrets that are not decrypted here, nothing.
-        """
-        found = dict.fromkeys((file.path for file in stack.environment if file.secret), b"")
-        for path, _ in stack.inputs:
-            there = self._git.root / plaintext_path(path)
-            if there.is_file():
-                (root / plaintext_path(path)).symlink_to(there)
-                with suppress(OSError):  # Compose will say so, if it wants it
-                    found[path] = there.read_bytes()
-        return found
+    def _invocation(self, stack: Stack, root: Path, links: Mapping[str, Path]) -> Invocation:
+        plaintext = dict.fromkeys((file.path for file in stack.environment if file.secret), b"")
+        for path, place in links.items():
+            with suppress(OSError):  # Compose will say so, if it wants it
+                plaintext[path] = place.read_bytes()
+        return Invocation.of(stack, root, plaintext, salt=self._salt)

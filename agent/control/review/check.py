@@ -68,7 +68,7 @@ class Report:
 async def check(start: Path) -> Report:
     """Judge the clone around ``start`` as it is on disk. Raises :class:`CommitdError`."""
     clone = await anyio.to_thread.run_sync(Clone.around, start, "commitd check PATH")
-    source = await sources.on_disk(clone.root, repository_scan.wanted)
+    source = await sources.on_disk(clone.root)
     found = await anyio.to_thread.run_sync(
         repository_scan.take, source.tree, source.contents, source.revision
     )

@@ -91,7 +91,7 @@ def _refused(census: Census) -> str | None:
 
 
 async def _read(root: Path, rev: str) -> _Commit:
-    source = await sources.at(root, rev, census.wanted)
+    source = await sources.at(root, rev)
     taken = await anyio.to_thread.run_sync(
         census.take, source.tree, source.contents, source.revision
     )

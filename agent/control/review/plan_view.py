@@ -18,7 +18,6 @@ from agent.adapters.clone.clone import Clone
 from agent.adapters.compose import locate
 from agent.adapters.engine import containers
 from agent.adapters.engine.engine import Engine
-from agent.adapters.git.git import Git
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
@@ -42,7 +41,7 @@ from agent.domain.release import namespaces
 from agent.domain.release.release import Release
 from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState, Stack
-from agent.domain.repository.tree import Tree
+from agent.domain.repository.tree import Tree, small
 from agent.domain.revision import Revision
 
 NOT_COMMITTED = "what happens to each service, before it is committed and fetched"
@@ -140,8 +139,9 @@ async def of_commit(
     reading(len(plan.deploys))
     repository, docker_host = _repository(config), directories.docker_host(config)
     new = _there_before(plan, containers.list_now(docker_host))
-    inputs = {path: oid for stack in new for path, oid in stack.inputs}
-    tree, contents = await repository.tree(sha), await repository.contents(inputs)
+    whole = await repository.tree(sha)
+    tree = {path: whole[path] for stack in new for path, _ in stack.inputs}
+    contents = await repository.contents(small(tree))
     async with Engine(docker_host) as engine:
         effects = await _preview(config, journal, engine, plan, sha)
         view = PlanView(sha, plan, journal.releases(), effects)
@@ -206,10 +206,9 @@ async def _preview(
 ) -> dict[str, StackEffects]:
     program = await locate.find(directories.docker_host(config), config.converge.timeout)
     repository = _repository(config)
-    git = Git(repository.root, config.state_dir / "askpass")
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
     provisioner = Provisioner(engine, tuple)
-    preview = Preview(repository, git, config.host, journal, program, provisioner=provisioner)
+    preview = Preview(repository, config.host, journal, program, provisioner=provisioner)
     return await preview.look(plan.deploys, sha, back)
 
 

@@ -34,6 +34,21 @@ YAML_SUFFIXES = (".yaml", ".yml")
 MAX_LINK = 4096
 """Bytes of a symlink's target, as Linux has it."""
 _MAX_HOPS = 40
+MAX_TOTAL = 48 * 1024 * 1024
+"""Bytes of all files that are read together; of more, the largest are not."""
+
+
+def small(tree: Tree) -> dict[str, str]:
+    """Paths and Git objects of what can be held in memory: all but the largest files."""
+    found: dict[str, str] = {}
+    total = 0
+    for entry in sorted(tree.values(), key=lambda entry: (entry.size, entry.path)):
+        total += entry.size
+        if entry.size > documents.MAX_BYTES or total > MAX_TOTAL:
+            break
+        if entry.mode != GITLINK:
+            found[entry.path] = entry.oid
+    return found
 
 
 class Snapshot:

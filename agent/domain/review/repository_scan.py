@@ -11,20 +11,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.domain import documents
 from agent.domain.config import is_host_name
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Fault, Finding, Level
 from agent.domain.repository import checkout_safety, layout
 from agent.domain.repository.desired import DesiredState, Stack
-from agent.domain.repository.tree import GITLINK, SYMLINK, Snapshot, Tree
+from agent.domain.repository.tree import SYMLINK, Snapshot, Tree
 from agent.domain.revision import Revision
 
 NOWHERE = ""
 """Stands for a host in the place of stacks that no host runs."""
 
-MAX_BYTES = 48 * 1024 * 1024
-"""Of all files that are read; of more, the largest are not."""
 _WORD = re.compile(r"[\w.-]+")
 _COMMENT = re.compile(r"#.*")
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -62,21 +59,8 @@ def _sorted(found: Iterable[tuple[str, Stack]]) -> list[tuple[str, Stack]]:
     return sorted(found, key=lambda each: (each[1].name, each[0]))
 
 
-def wanted(tree: Tree) -> dict[str, str]:
-    """Paths and Git objects of the files that :func:`take` looks at: all but what is large."""
-    needed: dict[str, str] = {}
-    total = 0
-    for entry in sorted(tree.values(), key=lambda entry: (entry.size, entry.path)):
-        total += entry.size
-        if entry.size > documents.MAX_BYTES or total > MAX_BYTES:
-            break
-        if entry.mode != GITLINK:
-            needed[entry.path] = entry.oid
-    return needed
-
-
 def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Census:
-    """Read everything. ``contents`` maps the paths of :func:`wanted` to bytes."""
+    """Read everything. ``contents`` maps the paths of :func:`tree.small` to bytes."""
     links = {
         path: contents[path].decode(errors="replace")
         for path, entry in tree.items()
