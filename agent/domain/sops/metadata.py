@@ -6,7 +6,6 @@ anything else is a binary file, which SOPS stores as JSON. No message holds a va
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,18 +77,14 @@ def read(content: bytes, path: str) -> Sealed | None:
         return _flat(*_ini(text), _COMMENT.findall(text))
     if path.endswith((".yaml", ".yml")):
         return _yaml(content, path)
-    try:
-        text = content.decode()
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+    if not content.lstrip().startswith(b"{"):
         return None  # any plain file that is no JSON
-    if not isinstance(data, dict):
+    try:
+        return _yaml(content, path)  # which JSON is too
+    except PermanentError:
+        if len(content) > documents.MAX_BYTES:
+            raise
         return None
-    values = [
-        _Value(names, leaf, line_of(content, f'"{names[-1]}"'), ".".join(names))
-        for names, leaf in _leaves({k: v for k, v in data.items() if k != "sops"}, ())
-    ]
-    return _nested(data.get("sops"), values)
 
 
 def pairs(content: bytes, path: str) -> list[Named]:
@@ -206,7 +201,7 @@ def _data(node: yaml.Node) -> Any:
     return None if node.tag == _NULL else node.value
 
 
-def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str] = ()) -> Sealed | None:
+def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str]) -> Sealed | None:
     """Of a file whose metadata is a mapping ``sops`` at its top."""
     if not isinstance(own, dict) or not own.get("mac"):
         return None
@@ -252,18 +247,6 @@ def _judged(
         tuple((value.shown, value.line) for value in exposed),
         scope if scope.chosen and full and len(plain) == len(full) and not meant[True] else None,
     )
-
-
-def _leaves(value: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value with the names that lead to it: those of mappings alone."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, (*names, str(key)))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner, names)
-    else:
-        yield names, value
 
 
 def _needed(own: Mapping[str, Any], groups: int) -> int:
