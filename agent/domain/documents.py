@@ -159,7 +159,7 @@ def value(data: object, path: Path) -> object:
         if isinstance(data, dict):
             data = data.get(step)
         elif isinstance(data, list) and isinstance(step, int):
-            data = data[step]
+            data = data[step] if step < len(data) else None
     return data
 
 

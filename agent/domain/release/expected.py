@@ -65,6 +65,14 @@ def needs(model: Mapping[str, Any]) -> dict[str, dict[str, Need]]:
     return found
 
 
+def scale(raw: Mapping[str, Any]) -> int:
+    """How many containers a service of a model has."""
+    deploy = raw.get("deploy")
+    replicas = deploy.get("replicas", 1) if isinstance(deploy, dict) else 1
+    found = raw.get("scale", replicas)
+    return int(found) if isinstance(found, int | str) else 1
+
+
 def _joined(raw: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Whose namespaces a service runs in: ``service`` or ``container``, and a name."""
     words = {str(raw.get(key) or "").partition(":")[::2] for key in _NAMESPACES}
@@ -76,7 +84,6 @@ def _service(
 ) -> Expected:
     deploy = raw.get("deploy")
     deploy = deploy if isinstance(deploy, dict) else {}
-    scale = raw.get("scale", deploy.get("replicas", 1))
     restart = str(raw.get("restart") or "no")
     policy = deploy.get("restart_policy")
     if isinstance(policy, dict) and "restart" not in raw:
@@ -88,7 +95,7 @@ def _service(
         mounts += [known.get(use["source"]) for use in raw.get(kind) or []]
     return Expected(
         image=str(raw.get("image") or ""),
-        scale=int(scale) if isinstance(scale, int | str) else 1,
+        scale=scale(raw),
         finishes=restart.partition(":")[0] in {"no", "on-failure"},
         container_name=str(raw["container_name"]) if raw.get("container_name") else None,
         mounts=tuple(sorted({path for path in mounts if path})),

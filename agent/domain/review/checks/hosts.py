@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.domain.finding import Finding, Level
+from agent.domain.release.expected import scale
 from agent.domain.repository import dependencies
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.resources.ports import ALL
@@ -82,7 +83,7 @@ def _bindings(here: Here) -> Iterator[_Binding]:
     for name, service, published, ip, protocol in _published(here):
         if _NUMBER.fullmatch(published) and int(published):
             binding = _Binding(here, name, ip, int(published), protocol)
-            yield from [binding] * min(_scale(service), 2)  # one more says it all
+            yield from [binding] * min(scale(service), 2)  # one more says it all
 
 
 def _full(
@@ -102,11 +103,11 @@ def _full(
                 for pair in _meeting([*by_port.get((binding.port, protocol), ()), binding])
                 if pair[1] is binding
             ]
-            if taken and len(numbers) - len(taken) < _scale(service):
+            if taken and len(numbers) - len(taken) < scale(service):
                 others = dict.fromkeys(f"{each.here.stack}/{each.service}" for each in taken)
                 message = (
                     f"{name}: of {published}/{protocol} only {len(numbers) - len(taken)} are "
-                    f"free for {_scale(service)}: {', '.join(others)} publish the others"
+                    f"free for {scale(service)}: {', '.join(others)} publish the others"
                 )
                 hint = "publish a longer range, or another"
                 yield here.error("ports", _port_place(asked[0]), message, hint)
@@ -166,7 +167,7 @@ def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     for here in stacks:
         for name, service in here.services:
             own = service.get("container_name")
-            numbers = range(1, min(_scale(service), _MOST_NAMES) + 1)
+            numbers = range(1, min(scale(service), _MOST_NAMES) + 1)
             subject = f"{here.stack}/{name}"
             for wanted in [str(own)] if own else [f"{here.stack}-{name}-{n}" for n in numbers]:
                 if (first := taken.setdefault(wanted, subject)) != subject:
@@ -174,12 +175,6 @@ def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
                     message = f"{name}: the name {wanted!r} is that of {first} as well"
                     hint = "change container_name:, or what one of the services is called"
                     yield here.error("container-name", where, message, hint)
-
-
-def _scale(service: Model) -> int:
-    """How many containers it has; Compose has merged ``scale`` and ``replicas``."""
-    scale = service.get("scale", (service.get("deploy") or {}).get("replicas", 1))
-    return int(scale) if isinstance(scale, int | str) else 1
 
 
 def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:

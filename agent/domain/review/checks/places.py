@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from agent.domain import documents
 from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import references
@@ -86,8 +87,9 @@ class Places:
     def strings(self) -> Iterator[tuple[str, str]]:
         """Every text value of the Compose files with its ``file:line``."""
         for document in self.documents:
-            for path, text in _strings(document.data, ()):
-                yield f"{document.name}:{document.line(path)}", text
+            for path, line in document.lines.items():
+                if isinstance(text := documents.value(document.data, path), str):
+                    yield f"{document.name}:{line}", text
 
     def mentions(self, variable: str) -> list[str]:
         """``file:line`` wherever the variable is used in a Compose file or an env file."""
@@ -110,14 +112,3 @@ class Places:
 def is_yaml(where: str) -> bool:
     """Whether ``file:line`` is in a YAML file."""
     return where.rpartition(":")[0].endswith(YAML_SUFFIXES)
-
-
-def _strings(data: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(data, str):
-        yield path, data
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from _strings(value, (*path, key))
-    elif isinstance(data, list):
-        for i, value in enumerate(data):
-            yield from _strings(value, (*path, i))

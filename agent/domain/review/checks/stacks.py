@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from agent.domain import documents
 from agent.domain.compose import policy
 from agent.domain.compose.policy import Effect, Violation
 from agent.domain.finding import Finding, Level
@@ -82,23 +83,12 @@ def _containers(model: Model) -> Iterator[tuple[str, tuple[str | int, ...], Mode
 def mount_place(path: tuple[str | int, ...], target: str, places: Places) -> str:
     """``file:line`` of the mount at ``target`` of what is at ``path`` below ``services``."""
     for document in places.documents:
-        mounts = _below(document.data, ("services", *path, "volumes"))
+        mounts = documents.value(document.data, ("services", *path, "volumes"))
         for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
             written = mount.get("target") if isinstance(mount, dict) else mount
             if isinstance(written, str) and target in written.split(":"):
                 return f"{document.name}:{document.line(('services', *path, 'volumes', i))}"
     return places.of("services", *path, "volumes")
-
-
-def _below(data: Any, path: tuple[str | int, ...]) -> Any:
-    """What a file has at ``path``, or None."""
-    for step in path:
-        if isinstance(data, dict):
-            data = data.get(step)
-        else:
-            there = isinstance(data, list) and isinstance(step, int) and step < len(data)
-            data = data[step] if there else None
-    return data
 
 
 def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
