@@ -94,7 +94,7 @@ class Reconciler:
         if not exemptions.host:
             desired = await self._p.restorer.effective(desired)
             digests = {stack.name: stack.digest for stack in desired.stacks}
-            await self._p.journal.note_files(digests)
+            await self._p.journal.track_inputs(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
         self._p.shield.publish(situations.protected(situation))
         todo = plan.plan(situation)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.adapters.state import database
 from agent.adapters.state.journal import Journal
 from agent.control.upgrade import complete
 from agent.domain.release.release import Service
@@ -11,35 +13,59 @@ from tests.unit.builders import release, tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-def _disturbed(journal: Journal) -> set[str]:
-    return {name for name, found in journal.releases().items() if found.disturbed}
+    import pytest
 
 
-def test_a_release_whose_files_were_away_and_are_back_is_disturbed(tmp_path: Path) -> None:
+def _dirty(journal: Journal) -> set[str]:
+    return {name for name, found in journal.releases().items() if found.dirty}
+
+
+def test_a_release_whose_files_were_away_and_are_back_is_dirty(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     for name in ("web", "gone", "same"):
         journal.keep_release(release(name))
         journal.keep_started(name, "d1")
-    journal.note_files({"web": "d2", "same": "d1"})
-    journal.note_files({"web": "d3", "same": "d1"})
-    assert _disturbed(journal) == set()
-    journal.note_files({"web": "d1", "gone": "d1", "same": "d1"})
-    assert _disturbed(journal) == {"web", "gone"}
+    journal.track_inputs({"web": "d2", "same": "d1"})
+    journal.track_inputs({"web": "d3", "same": "d1"})
+    assert _dirty(journal) == set()
+    journal.track_inputs({"web": "d1", "gone": "d1", "same": "d1"})
+    assert _dirty(journal) == {"web", "gone"}
     assert [journal.started(name) for name in ("web", "gone", "same")] == [None, None, "d1"]
+
+
+def test_a_journal_of_the_version_before_knows_which_files_were_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:5])
+        Journal(path).close()
+    with sqlite3.connect(path) as db:
+        for name in ("web", "same"):
+            row = (name, "d1", "sha", "[]", "[]", "t")
+            db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, '[]', 0, 1)", row)
+        rows = {"away/web": "true", "started/web": '"d2"', "started/new": '"d1"', "enrolled": "1"}
+        db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+    db.close()
+    journal = Journal(path)
+    assert [journal.started(name) for name in ("web", "new", "same")] == ["d2", "d1", None]
+    assert journal._rows("SELECT key FROM meta")[0]["key"] == "enrolled"
+    journal.track_inputs({"web": "d1", "same": "d1"})
+    assert _dirty(journal) == {"web"}
+    assert journal.started("web") is None
 
 
 def test_a_release_that_was_deployed_from_its_new_files_is_not(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     journal.keep_release(release("web"))
-    journal.note_files({"web": "d2"})
+    journal.track_inputs({"web": "d2"})
     journal.keep_release(release("web", "d2"))
-    journal.note_files({"web": "d2"})
-    journal.note_files({"web": "d1"})
+    journal.track_inputs({"web": "d2"})
+    journal.track_inputs({"web": "d1"})
     journal.forget_release("web")
     journal.keep_release(release("web"))
-    journal.note_files({"web": "d1"})
-    assert _disturbed(journal) == set()
+    journal.track_inputs({"web": "d1"})
+    assert _dirty(journal) == set()
 
 
 def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Path) -> None:
@@ -51,7 +77,7 @@ def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Pat
         inputs=(("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1")),
     )
     journal.keep_release(found)
-    journal.disturb("web")
+    journal.mark_dirty("web")
     journal._db.execute("UPDATE releases SET modes = 0")
     [older] = journal.without_modes()
     commit = tree({"stacks/web/run.sh": "1", "x": ""}, {"stacks/web/run.sh": "100755"})
@@ -61,7 +87,7 @@ def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Pat
     assert now.inputs == (("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1 100755"))
     assert now.services[0].files == (("stacks/web/run.sh", "1 100755"), files[1])
     assert now.services[0].settings == web.settings
-    assert now.disturbed
+    assert now.dirty
 
 
 def test_a_release_that_this_or_another_process_has_written_is_known_at_once(

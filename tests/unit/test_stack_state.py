@@ -20,7 +20,7 @@ FAILED = attempt("web")
 LEFT = attempt("web", "")
 HELD = hold("web", Reason.AFTER)
 BACK = {"web": ("d1", "it crashed")}
-DISTURBED = replace(WEB, disturbed=True)
+DIRTY = replace(WEB, dirty=True)
 GOING_ON = action("deploy", "web", Reason.CHANGED.text)
 
 
@@ -59,7 +59,7 @@ def states(given: Facts) -> tuple[StackState, ...]:
             Reason.BACKOFF,
             "why",
         ),
-        (facts([DISTURBED]), "pending", Reason.INTERRUPTED, None),
+        (facts([DIRTY]), "pending", Reason.INTERRUPTED, None),
         # What goes on counts more than how it ended the last time.
         (facts([OLD], attempts=[FAILED], working=[GOING_ON]), "pending", Reason.CHANGED, None),
         (facts([OLD], rollbacks=BACK, working=[GOING_ON]), "pending", Reason.CHANGED, None),

@@ -66,7 +66,16 @@ _CODES = """
 ALTER TABLE actions ADD COLUMN detail TEXT;
 ALTER TABLE evicted ADD COLUMN detail TEXT;
 """
-_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES)
+_INPUTS = """
+ALTER TABLE releases RENAME COLUMN disturbed TO dirty;
+ALTER TABLE releases ADD COLUMN away INTEGER NOT NULL DEFAULT 0;
+UPDATE releases SET away = 1 WHERE 'away/' || stack IN (SELECT key FROM meta);
+CREATE TABLE started (stack TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
+INSERT INTO started
+  SELECT substr(key, 9), json_extract(value, '$') FROM meta WHERE key GLOB 'started/*';
+DELETE FROM meta WHERE key GLOB 'away/*' OR key GLOB 'started/*';
+"""
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS)
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""

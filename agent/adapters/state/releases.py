@@ -1,4 +1,19 @@
-"""What the journal remembers of releases: the last good ones, failures, and rollbacks."""
+"""What the journal remembers of releases: the last good ones, failures, and rollbacks.
+
+    releases    the last healthy release of each stack: its inputs, and its services as observed
+      dirty     its containers were touched since, and nobody saw them healthy again
+      away      the files in the checkout are now those of another input
+      modes     0: recorded by a version that did not know the modes of files
+    started     the input that all containers of a stack were made or reloaded for, healthy or not
+    attempts    failures in a row
+    rollbacks   stacks that are back at an older release, and of which input
+
+    keep_release ─▶ clean ─┬▶ mark_dirty, before its containers are touched ──┬▶ dirty
+                           └▶ track_inputs: its files were away, and are back ┘
+
+Files that were away and are back are other files for a container: it has those mounted that Git
+has removed since. So it is as if somebody had touched the containers, and nothing is ``started``.
+"""
 
 from __future__ import annotations
 
@@ -53,51 +68,46 @@ class Releases(Database):
         stack, after = release.stack, json.dumps(release.after)
         with self._write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1)",
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1, 0)",
                 (stack, release.digest, release.revision, *_files(release), release.at, after),
             )
             db.execute("DELETE FROM attempts WHERE stack = ?", (stack,))
-            db.execute("DELETE FROM meta WHERE key = ?", (_away(stack),))
 
-    def disturb(self, stack: str) -> None:
+    def mark_dirty(self, stack: str) -> None:
         """Its containers are about to be touched; until it is kept again nobody is sure of them."""
         with self._write() as db:
-            _disturb(db, stack)
+            _mark_dirty(db, stack)
 
-    def note_files(self, digests: Mapping[str, str]) -> None:
+    def track_inputs(self, digests: Mapping[str, str]) -> None:
         """Learn of which input each stack's files in the checkout are now, before it is deployed.
 
-        A release is disturbed whose files are back after they were others all its time: a
-        directory that Git made anew is not the one that is mounted.
+        A release is dirty whose files are back after they were others all its time.
         """
-        releases = self._rows("SELECT stack, digest FROM releases")
-        away = {row["stack"] for row in releases if digests.get(row["stack"]) != row["digest"]}
-        rows = self._rows("SELECT key FROM meta WHERE key GLOB ?", (_away("*"),))
-        known = {row["key"].removeprefix(_away("")) for row in rows}
-        if away == known:
+        rows = self._rows("SELECT stack, digest, away FROM releases")
+        away = {row["stack"]: digests.get(row["stack"]) != row["digest"] for row in rows}
+        moved = [row["stack"] for row in rows if away[row["stack"]] != bool(row["away"])]
+        if not moved:
             return
         with self._write() as db:
-            for stack in away - known:
-                db.execute("INSERT INTO meta VALUES (?, 'true')", (_away(stack),))
-            for stack in known - away:
-                db.execute("DELETE FROM meta WHERE key = ?", (_away(stack),))
-                _disturb(db, stack)
+            for stack in moved:
+                db.execute("UPDATE releases SET away = ? WHERE stack = ?", (away[stack], stack))
+                if not away[stack]:
+                    _mark_dirty(db, stack)
 
     def keep_started(self, stack: str, digest: str) -> None:
         """All containers of the stack are of this input now, and have its files mounted."""
-        self.put(_started(stack), digest)
+        self._do("INSERT OR REPLACE INTO started VALUES (?, ?)", (stack, digest))
 
     def started(self, stack: str) -> str | None:
         """The input that all containers of the stack are of, well or not; None: nobody knows."""
-        digest: str | None = self.get(_started(stack))
-        return digest
+        rows = self._rows("SELECT digest FROM started WHERE stack = ?", (stack,))
+        return rows[0]["digest"] if rows else None
 
     def forget_release(self, stack: str) -> None:
         """The stack is gone."""
         with self._write() as db:
-            for table in ("releases", "attempts", "rollbacks"):
+            for table in ("releases", "attempts", "rollbacks", "started"):
                 db.execute(f"DELETE FROM {table} WHERE stack = ?", (stack,))  # noqa: S608  ours
-            db.execute("DELETE FROM meta WHERE key IN (?, ?)", (_started(stack), _away(stack)))
 
     def attempts(self) -> dict[str, Attempt]:
         """Failures in a row by stack."""
@@ -137,18 +147,9 @@ class Releases(Database):
         self._do("DELETE FROM rollbacks WHERE stack = ?", (stack,))
 
 
-def _disturb(db: sqlite3.Connection, stack: str) -> None:
-    db.execute("UPDATE releases SET disturbed = 1 WHERE stack = ?", (stack,))
-    db.execute("DELETE FROM meta WHERE key = ?", (_started(stack),))
-
-
-def _away(stack: str) -> str:
-    """Where it is kept that the stack's files in the checkout are not those of its release."""
-    return f"away/{stack}"
-
-
-def _started(stack: str) -> str:
-    return f"started/{stack}"
+def _mark_dirty(db: sqlite3.Connection, stack: str) -> None:
+    db.execute("UPDATE releases SET dirty = 1 WHERE stack = ?", (stack,))
+    db.execute("DELETE FROM started WHERE stack = ?", (stack,))
 
 
 def _release(row: sqlite3.Row) -> Release:
@@ -160,7 +161,7 @@ def _release(row: sqlite3.Row) -> Release:
         services=tuple(_service(service) for service in json.loads(row["services"])),
         at=row["at"],
         after=tuple(json.loads(row["after"])),
-        disturbed=bool(row["disturbed"]),
+        dirty=bool(row["dirty"]),
     )
 
 

@@ -51,7 +51,7 @@ class Aftermath:
         if run.deploy.reason is not Reason.DRIFTED:
             await self._repair_joining(stack.name)
             return
-        if before and before.disturbed:  # what was cut short goes on: that is no new drift
+        if before and before.dirty:  # what was cut short goes on: that is no new drift
             if failures:
                 await self.journal.keep_attempt(failures)
         else:

@@ -210,7 +210,7 @@ class Deployer:
         if await self._t.journal.started(run.stack.name) == run.stack.digest:
             older = {name: run.ready.files(name) for name in run.ready.services}
         elif run.before:
-            known = not run.before.disturbed
+            known = not run.before.dirty
             older = {s.name: s.files if known else None for s in run.before.services}
         try:
             before = Before(

@@ -78,7 +78,7 @@ class Preview:
     async def _effects(self, deploy: Deploy, sha: str) -> StackEffects:
         stack, release = deploy.stack, self._releases.get(deploy.stack.name)
         if deploy.reason is Reason.DRIFTED and release:
-            cut = "its last deploy was interrupted" if release.disturbed else None
+            cut = "its last deploy was interrupted" if release.dirty else None
             return StackEffects(effects.drifted(deploy, release), unknown=cut)
         before, unknown = None, self._undecrypted(stack, release)
         with tempfile.TemporaryDirectory(prefix="commitd-plan-") as scratch:

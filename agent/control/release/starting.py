@@ -151,7 +151,7 @@ class Starting(Steps):
                 self._before.touching(before)
                 self._there = frozenset(container.id for container in before)
                 # From here on until it is well, nobody knows what is mounted.
-                await self._t.journal.disturb(self._name)
+                await self._t.journal.mark_dirty(self._name)
                 self.began_at = time.time()
                 with self._failing():
                     await self._t.remover.make_room(ready, left, revision, doubt=self._doubt)

@@ -67,7 +67,7 @@ def protected(situation: HostState) -> ProtectionSet:
         mine = by_project.get(name, [])
         if stack is None or stack.more:
             continue
-        stands = stack.digest == release.digest and not release.disturbed
+        stands = stack.digest == release.digest and not release.dirty
         if stands and not drift.compare(release, mine, situation.stopped):
             services[name] = stack.services | {service.name for service in release.services}
     return ProtectionSet(

@@ -122,7 +122,7 @@ def _deploy(
         deploy = Deploy(stack, Reason.CHANGED, causes)
     elif differences := drift.compare(release, containers, situation.stopped):
         deploy = Deploy(stack, Reason.DRIFTED, differences)
-    elif release.disturbed:
+    elif release.dirty:
         cause = Cause(f"{stack.name} deploy", "finished", "cut short")
         deploy = Deploy(stack, Reason.DRIFTED, (cause,))
     else:

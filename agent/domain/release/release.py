@@ -36,7 +36,7 @@ class Service:
 class Release:
     """What was last applied of one stack, and was well: its inputs and what they led to.
 
-    ``after`` are the stacks it needs: they are taken down after it. It is ``disturbed`` when its
+    ``after`` are the stacks it needs: they are taken down after it. It is ``dirty`` when its
     containers were touched since, and nobody saw them well again.
     """
 
@@ -47,7 +47,7 @@ class Release:
     services: tuple[Service, ...]
     at: str
     after: tuple[str, ...] = ()
-    disturbed: bool = False
+    dirty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _difference(
         return "unknown", Reason.ENGINE_AWAY, None
     if drift.compare(release, mine):
         return "pending", Reason.DRIFTED, None
-    if release.disturbed:
+    if release.dirty:
         return "pending", Reason.INTERRUPTED, None
     if not release.services:
         return "synced", Reason.NOTHING_TO_RUN, None
