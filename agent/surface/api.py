@@ -17,7 +17,6 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
-from agent.adapters.state.journal import Journal
 from agent.control.status import status as overview
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
@@ -74,11 +73,7 @@ def _application(config: Config) -> web.Application:
     limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
     def look() -> web.Response:
-        journal = Journal(config.state_dir / "journal.db", read_only=True)
-        try:
-            return web.json_response(overview.status(config, journal))
-        finally:
-            journal.close()
+        return web.json_response(overview.now(config))
 
     async def status(_: web.Request) -> web.Response:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from agent.adapters.git.git import Git
 from agent.domain.errors import TransientError
@@ -14,10 +13,10 @@ TIMEOUT_S = 10.0
 
 
 class Blame:
-    """Looks back from ``sha`` in the clone at ``root``. What cannot be told in time is None."""
+    """Looks back from ``sha`` in a clone. What cannot be told in time is None."""
 
-    def __init__(self, root: Path, askpass: Path, sha: str) -> None:
-        self._git = Git(root, askpass)
+    def __init__(self, git: Git, sha: str) -> None:
+        self._git = git
         self._sha = sha
         self._known: dict[tuple[str, ...], Revision | None] = {}
 

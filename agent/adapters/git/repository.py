@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from agent.adapters.git import overlay
 from agent.adapters.git.git import Git, broken, fetch_error, remote_options
-from agent.domain.config import Remote
+from agent.domain.config import Config, Remote
 from agent.domain.errors import PermanentError, UnreachableError
 from agent.domain.finding import Fault
 from agent.domain.repository import checkout_safety, layout
@@ -60,6 +60,16 @@ class Repository:
         self.root = root
         self._branch = branch
         self._git = Git(root, askpass)
+
+    @classmethod
+    def of(cls, config: Config) -> Repository:
+        """The agent's own clone."""
+        return cls(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+
+    @property
+    def git(self) -> Git:
+        """Git, run on this clone."""
+        return self._git
 
     async def prepare(self) -> None:
         """Make the clone if there is none or it is broken; clear what a killed Git left behind.

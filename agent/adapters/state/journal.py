@@ -12,6 +12,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from agent.adapters.state.database import insert_action, iso, utcnow
 from agent.adapters.state.evictions import Evictions
 from agent.adapters.state.overrides import Orders
 from agent.adapters.state.releases import Releases
+from agent.domain.config import Config
 from agent.domain.outcome import Action, Cause, Outcome, Reason
 from agent.domain.reconcile.actions import Hold
 
@@ -282,3 +284,11 @@ class Journal(Releases, Evictions, Orders):
                 (iso(at - EVICTED_KEPT),),
             )
         return actions.rowcount + evicted.rowcount
+
+
+def open_journal(config: Config, *, read_only: bool = True, new: bool = False) -> Journal:
+    """The journal of this host; where there is none, only ``new`` makes one."""
+    path = config.state_dir / "journal.db"
+    with suppress(PermissionError):  # which the journal says better
+        read_only = read_only or not (new or path.exists())
+    return Journal(path, read_only=read_only)

@@ -21,12 +21,12 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.journal import Journal, open_journal
 from agent.control.reconcile import observe
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import open_secrets, rehearse
 from agent.control.release.preview import Preview
-from agent.control.source import pinned_releases
+from agent.control.source import pinned_releases, remote_status
 from agent.control.stack.notes import left_behind
 from agent.control.stack.provision import Provisioner
 from agent.domain.config import Config
@@ -43,6 +43,7 @@ from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.repository.tree import Tree, small
 from agent.domain.revision import Revision
+from agent.domain.source.decide import Relation
 
 NOT_COMMITTED = "what happens to each service, before it is committed and fetched"
 
@@ -126,18 +127,17 @@ class PlanView:
         return [*map(str, deploy.stack.notes), *filter(None, (left, said))]
 
 
-async def of_commit(
-    config: Config, journal: Journal, rev: str | None, reading: Callable[[int], None]
-) -> PlanView:
+async def of_commit(config: Config, rev: str | None, reading: Callable[[int], None]) -> PlanView:
     """For a commit that is known here; ``reading`` is told how many stacks take a while.
 
     Raises :class:`CommitdError`.
     """
+    journal = open_journal(config)
     plan, sha = await planned(config, journal, rev)
     if not plan.deploys:
         return PlanView(sha, plan, journal.releases())
     reading(len(plan.deploys))
-    repository, docker_host = _repository(config), directories.docker_host(config)
+    repository, docker_host = Repository.of(config), directories.docker_host(config)
     new = _there_before(plan, containers.list_now(docker_host))
     whole = await repository.tree(sha)
     tree = {path: whole[path] for stack in new for path, _ in stack.inputs}
@@ -153,8 +153,8 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
     tree, contents = Clone(directory).everything()
     desired = layout.read(tree, contents, Revision("0" * 40, "", "", ""), config.host)
     docker_host = directories.docker_host(config)
-    if (known := config.state_dir / "journal.db").exists():
-        situation = _situation(config, Journal(known, read_only=True), desired)
+    if (config.state_dir / "journal.db").exists():
+        situation = _situation(config, open_journal(config), desired)
     else:  # where no agent has ever worked
         stacks = str(config.state_dir / "repo" / "stacks")
         situation = HostState(desired, containers.list_now(docker_host), {}, time.time(), stacks)
@@ -171,7 +171,7 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
 
     Raises :class:`CommitdError`.
     """
-    repository = _repository(config)
+    repository = Repository.of(config)
     sha = await repository.resolve(rev) if rev else await repository.applied()
     if sha is None:
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
@@ -180,8 +180,12 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
     return planning.plan(_situation(config, journal, desired)), sha
 
 
-def _repository(config: Config) -> Repository:
-    return Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+def newer(config: Config, sha: str | None) -> list[str]:
+    """Remotes that show another commit than the one that is planned for. Blocks."""
+    names = [remote.name for remote in config.remotes]
+    seen = remote_status.last_answers(open_journal(config), names, config.runtime_dir).values()
+    ahead = (each for each in seen if each.relation in {Relation.AHEAD, Relation.UNKNOWN})
+    return [each.name for each in ahead if each.head and each.head != sha]
 
 
 def _situation(config: Config, journal: Journal, desired: DesiredState) -> HostState:
@@ -205,7 +209,7 @@ async def _preview(
     config: Config, journal: Journal, engine: Engine, plan: Plan, sha: str
 ) -> dict[str, StackEffects]:
     program = await locate.find(directories.docker_host(config), config.converge.timeout)
-    repository = _repository(config)
+    repository = Repository.of(config)
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
     provisioner = Provisioner(engine, tuple)
     preview = Preview(repository, config.host, journal, program, provisioner=provisioner)

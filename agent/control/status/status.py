@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from agent.adapters.engine import containers
 from agent.adapters.host import directories, lock
 from agent.adapters.state.database import iso
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.journal import Journal, open_journal
 from agent.control.source import remote_status
 from agent.control.source.remote_status import Seen
 from agent.control.status import looks
@@ -27,8 +28,14 @@ from agent.domain.status.facts import Facts, Look, Ongoing
 _UNDECLARED = 50
 
 
+def now(config: Config) -> dict[str, Any]:
+    """The document of ``status --json``. Raises :class:`CommitdError`. Blocks."""
+    with closing(open_journal(config)) as journal:
+        return status(config, journal)
+
+
 def status(config: Config, journal: Journal) -> dict[str, Any]:
-    """The document of ``status --json``. Blocks."""
+    """The same, by a journal that is open. Blocks."""
     names = [remote.name for remote in config.remotes]
     running = lock.running_agent(config) is not None
     listed, error = _look(config, journal.releases().values())

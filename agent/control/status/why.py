@@ -13,8 +13,9 @@ from agent.adapters.git.blame import Blame
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.database import iso
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Entry, Journal
+from agent.adapters.state.journal import Entry, Journal, open_journal
 from agent.control.reconcile import observe
+from agent.control.status import status
 from agent.domain.config import Config
 from agent.domain.container import SWARM_TASK, Container
 from agent.domain.errors import CommitdError, ConfigError
@@ -39,7 +40,29 @@ class Declared:
     files: Snapshot | None = None
 
 
-async def read(config: Config, journal: Journal, repository: Repository) -> Declared:
+async def ask(config: Config, word: str) -> tuple[Answer, bool]:
+    """Why the stack or container ``word`` runs, or does not.
+
+    With it, whether a container that was evicted can still be brought back. Raises
+    :class:`CommitdError`.
+    """
+    journal, repository = open_journal(config), Repository.of(config)
+    declared = await _read(config, journal, repository)
+    sha = declared.desired.revision.sha if declared.desired else None
+    explainer = Explainer(
+        config,
+        journal,
+        declared,
+        blame=Blame(repository.git, sha) if sha else None,
+        containers=status.list_containers(config),
+        stacks=status.status(config, journal)["stacks"],
+    )
+    answer = await explainer.explain(word)
+    kept = {each.id for each in journal.kept()}
+    return answer, answer.ended is not None and answer.ended.id in kept
+
+
+async def _read(config: Config, journal: Journal, repository: Repository) -> Declared:
     """The applied commit, read anew."""
     known = (journal.get("declared") or {}).get("revision")
     try:

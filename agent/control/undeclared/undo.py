@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
+import anyio.to_thread
 
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
+from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
+from agent.adapters.state.journal import open_journal
 from agent.control.undeclared.quarantine import hand_back
+from agent.domain.config import Config
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.outcome import Action, Cause, EvictionAction, Reason
+
+_SLACK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +32,22 @@ class Brought:
     until: float
 
 
-async def undo(
-    engine: Engine, journal: AsyncJournal, word: str, for_s: float, patience_s: float
-) -> Brought:
+async def undo(config: Config, word: str, for_s: float) -> Brought:
     """Bring back the container whose ID begins with ``word``, or that was called so.
 
     For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's. An
-    eviction of it that goes on is waited for up to ``patience_s``.
+    eviction of it that goes on is waited for.
     Raises :class:`CommitdError` when there is no such container any more or it cannot start.
     """
+    patience_s = config.undeclared.stop_timeout + _SLACK_S
+    async with Engine(directories.docker_host(config)) as engine:
+        file = await anyio.to_thread.run_sync(partial(open_journal, config, read_only=False))
+        return await _undo(engine, AsyncJournal(file), word, for_s, patience_s)
+
+
+async def _undo(
+    engine: Engine, journal: AsyncJournal, word: str, for_s: float, patience_s: float
+) -> Brought:
     record, container = await _find(engine, journal, word)
     until = time.time() + for_s
     cause = Cause(f"container {record.id[:12]}", record.action, "running")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import anyio
 import click
 
-from agent.adapters.git.repository import Repository
-from agent.domain.errors import DeniedError
 from agent.surface.cli import common
 
 
@@ -18,12 +15,11 @@ def command(ctx: click.Context, sha: str) -> None:
 
     Example: commitd approve 1a2b3c4
     """
+    import anyio
+
+    from agent.control.operator import orders
+
     config = common.load(ctx)
-    repository = Repository(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
-    try:
-        full = anyio.run(repository.resolve, sha, backend="asyncio")
-    except PermissionError:
-        raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
-    common.open_journal(config, read_only=False).approve(full)
+    approved = anyio.run(orders.approve, config, sha, backend="asyncio")
     when = common.wake_agent(config)
-    click.echo(f"{full[:7]} is approved on this host: the agent acts on it {when}.")
+    click.echo(f"{approved[:7]} is approved on this host: the agent acts on it {when}.")

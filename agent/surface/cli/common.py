@@ -16,7 +16,6 @@ import click
 import msgspec
 
 from agent.adapters.host import config_file, lock
-from agent.adapters.state.journal import Journal
 from agent.domain.config import Config, duration, is_host_name
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action
@@ -127,14 +126,6 @@ def load_for_work(ctx: click.Context) -> Config:
     config = load(ctx)
     config_file.check_files(config)
     return config
-
-
-def open_journal(config: Config, *, read_only: bool = True, new: bool = False) -> Journal:
-    """The journal of this host; where there is none, only ``new`` makes one."""
-    path = config.state_dir / "journal.db"
-    with contextlib.suppress(PermissionError):  # which the journal says better
-        read_only = read_only or not (new or path.exists())
-    return Journal(path, read_only=read_only)
 
 
 def print_json(data: Any) -> None:

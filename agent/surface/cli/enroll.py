@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import time
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.adapters.host import directories, key_file
-from agent.adapters.state.database import utcnow
-from agent.adapters.state.journal import Journal
-from agent.control.status.status import list_containers
-from agent.domain.config import Config, Secrets, Undeclared
-from agent.domain.errors import HeldError, UnreachableError
+from agent.domain.config import Config, Undeclared
+from agent.domain.errors import HeldError
 from agent.domain.outcome import Reason
+from agent.domain.recipients.access import host_key_path
+from agent.domain.reconcile.actions import Plan
 from agent.surface.cli import common, terminal
+
+if TYPE_CHECKING:
+    from agent.control.operator.enroll import HostKey
 
 _FATES = {"remove": "stop, and later remove,", "stop": "stop", "report": "only report"}
 
@@ -31,91 +31,57 @@ def command(ctx: click.Context, yes: bool) -> None:
 
     Example: commitd enroll --yes
     """
+    import anyio
+
+    from agent.control.operator.enroll import Enrolment
+
     config = common.load(ctx)
-    directories.prepare_directories(config)
-    journal = common.open_journal(config, read_only=False, new=True)
-    if since := journal.get("enrolled"):
-        click.echo(f"This host is enrolled since {terminal.clock(since)}.")
-    if config.secrets:
-        _say_key(config, config.secrets)
-    if since:
+    enrolment = Enrolment(config)
+    if enrolment.since:
+        click.echo(f"This host is enrolled since {terminal.clock(enrolment.since)}.")
+    if key := enrolment.key():
+        _say_key(config, key)
+    if enrolment.since:
         return
-    if suspended := [each.stack or config.host for each in journal.suspensions(time.time())]:
-        raise HeldError(
-            f"{', '.join(suspended)} is suspended, so that what would go cannot be shown",
-            hint="commitd resume first",
-        )
-    if journal.get("declared") is not None:
-        _show(config, journal)
+    if planned := anyio.run(enrolment.plan, backend="asyncio"):
+        _show(config.undeclared, *planned)
     elif not yes:
-        _refuse_unless_empty(config)
+        enrolment.refuse_unless_empty()
         click.echo("No container is here now, so that none would go.")
     if not yes:
         click.echo(_meaning(config.undeclared))
     if not yes and not common.agreed("Agree?"):
         raise HeldError("not enrolled; nothing will be removed")
-    journal.put("enrolled", utcnow())
+    enrolment.agree()
     click.echo(f"{config.host} is enrolled.")
     common.wake_agent(config)
 
 
-def _say_key(config: Config, secrets: Secrets) -> None:
-    """Have a key, and say what to commit. Raises :class:`ConfigError`, for one open to others."""
-    from agent.adapters.secrets import age_key
-    from agent.domain.recipients.access import host_key_path
-
+def _say_key(config: Config, key: HostKey) -> None:
+    """What to commit."""
     place = host_key_path(config.host)
-    if key_file.is_credential(secrets) and "CREDENTIALS_DIRECTORY" not in os.environ:
+    if key.recipients is None:
         click.echo(f"The age key is a systemd credential: commit its public half as {place}.")
         return
-    made = key_file.ensure_key(secrets)
-    known = age_key.recipients(key_file.read_key(secrets))
-    if made:
-        click.echo(f"Made an age key: {secrets.age_key}. It stays on this host.")
-    if known:
+    if key.made and config.secrets:
+        click.echo(f"Made an age key: {config.secrets.age_key}. It stays on this host.")
+    if key.recipients:
         click.echo(f"The public half of its age key, to be committed as {place}:")
-        for recipient in known:
+        for recipient in key.recipients:
             click.echo(recipient)
     else:
         click.echo(f"Commit the public half of the age key as {place} (age-keygen -y prints it).")
 
 
-def _refuse_unless_empty(config: Config) -> None:
-    """Agreeing to what nobody has seen is only possible where there is nothing."""
-    containers = list_containers(config)
-    if containers is None:
-        raise UnreachableError(
-            "the engine does not answer, so nobody knows what would go",
-            hint="start Docker (systemctl start docker); --yes agrees unseen",
-        )
-    if containers:
-        raise HeldError(
-            "nobody knows yet what Git declares for this host",
-            hint=f"{directories.look_now(config)} finds out; then commitd enroll",
-        )
-
-
-def _show(config: Config, journal: Journal) -> None:
-    """What would go. Raises :class:`HeldError` while that is not known for sure."""
-    import anyio
-
-    from agent.control.review.plan_view import planned
-
-    todo, sha = anyio.run(planned, config, journal, None, backend="asyncio")
-    doubts = [h.detail for h in todo.holds if h.reason is Reason.LIST_IN_DOUBT]
-    doubts += [h["detail"] for h in journal.holds() if h["reason"] == Reason.LIST_IN_DOUBT]
-    if doubts:
-        raise HeldError(
-            f"what Git declares is in doubt, so nobody knows what would go: {doubts[0]}",
-            hint="mend that first",
-        )
-    waiting = [hold for hold in todo.holds if hold.reason is Reason.NOT_ENROLLED]
+def _show(undeclared: Undeclared, plan: Plan, sha: str) -> None:
+    """What would go."""
+    waiting = [hold for hold in plan.holds if hold.reason is Reason.NOT_ENROLLED]
     click.echo(f"By {sha[:7]}, once this host is enrolled:")
     for hold in waiting:
-        click.echo(f"  {_FATES[config.undeclared.mode]} {hold.subject}: Git does not declare it")
-    for removal in todo.removals:
+        click.echo(f"  {_FATES[undeclared.mode]} {hold.subject}: Git does not declare it")
+    for removal in plan.removals:
         click.echo(f"  take down {removal.project}: {removal.reason.text}")
-    if not waiting and not todo.removals:
+    if not waiting and not plan.removals:
         click.echo("  nothing that runs now would go")
 
 

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from agent.adapters.state.database import iso
-from agent.adapters.state.journal import Entry, Journal
-from agent.control.status.status import list_containers
-from agent.domain.config import Config, duration
-from agent.domain.errors import ConfigError, did_you_mean
+from agent.domain.config import duration
 from agent.domain.outcome import Action, Reason
 from agent.surface.cli import common, complete, terminal
 
-_LOOK_S = 1.0
-_ALL = 1_000_000
+_MOST = 1_000_000
 _CAUSES = 5
 _SHOWN_S = 0.05
 """A shorter duration is not worth a word."""
 
 
-class _Moment(click.ParamType[str]):
-    """A time, or how long ago; ISO 8601 in UTC once parsed."""
+class _Moment(click.ParamType[datetime]):
+    """A time, or how long ago; in UTC once parsed."""
 
     name = "time"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    ) -> datetime:
         text = str(value)
         try:
-            return iso(datetime.now(UTC) - timedelta(seconds=duration(text)))
+            return datetime.now(UTC) - timedelta(seconds=duration(text))
         except (ValueError, OverflowError):
             pass
         try:
-            return iso(datetime.fromisoformat(text).astimezone(UTC))
+            return datetime.fromisoformat(text).astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is neither how long ago (2h) nor a date (2026-01-31)", param, ctx)
 
@@ -56,7 +51,7 @@ def _sha(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
 @click.option(
     "-n",
     "--limit",
-    type=click.IntRange(1, _ALL),
+    type=click.IntRange(1, _MOST),
     default=30,
     show_default=True,
     help="How many at most.",
@@ -65,7 +60,7 @@ def _sha(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     "--action",
     "actions",
     multiple=True,
-    type=click.Choice(list(Action)),
+    type=click.Choice([action.value for action in Action]),
     help="Only these; repeat it.",
 )
 @click.option("--since", type=_Moment(), metavar="TIME", help="2h ago, or since 2026-01-31T08:00.")
@@ -81,9 +76,9 @@ def command(
     limit: int,
     as_json: bool,
     follow: bool,
-    actions: tuple[str, ...],
-    since: str | None,
-    until: str | None,
+    actions: tuple[Action, ...],
+    since: datetime | None,
+    until: datetime | None,
     commit: str,
 ) -> None:
     """Show what was done, and why, newest first.
@@ -93,73 +88,34 @@ def command(
 
     Example: commitd history web --since 2h --action deploy
     """
+    from agent.control.status.history import History
+
     config = common.load(ctx)
-    journal = common.open_journal(config)
-    if stack:
-        _check(stack, config, journal)
-    wanted: dict[str, Any] = {"subject": stack, "actions": actions, "commit": commit}
-    wanted |= {"since": since, "until": until}
-    entries = journal.history(limit=limit, **wanted)
+    history = History(
+        config, subject=stack, actions=actions, since=since, until=until, commit=commit
+    )
+    entries = history.newest(limit)
+    told: dict[str, str] = {}
     if follow:
-        _follow(journal, entries, wanted, as_json=as_json)
+        with contextlib.suppress(KeyboardInterrupt):
+            for entry in history.follow(entries):
+                click.echo(json.dumps(entry)) if as_json else _show(entry, told)
     elif as_json:
-        common.print_json([entry.as_json() for entry in entries])
+        common.print_json(entries)
     elif not entries:
         narrowed = actions or since or until or commit
         subject = f" with {stack}" if stack else ""
         click.echo("Nothing like that was done." if narrowed else f"Nothing was done{subject} yet.")
     else:
-        told: dict[str, str] = {}
         for entry in entries:
             _show(entry, told)
 
 
-def _check(name: str, config: Config, journal: Journal) -> None:
-    """An empty answer to a mistyped name would say that nothing was done."""
-    known = {config.host, *complete.known_stacks(journal), *journal.subjects()}
-    if name in known or journal.history(subject=name, limit=1):
-        return
-    found = list_containers(config) or ()
-    if name in {word for c in found for word in (c.name, c.project)}:
-        return
-    raise ConfigError(
-        f"nothing on this host is called {name!r}",
-        hint=did_you_mean(name, known, "commitd status lists what runs here"),
-    )
-
-
-def _follow(
-    journal: Journal, begun: Iterable[Entry], wanted: Mapping[str, Any], *, as_json: bool
-) -> None:
-    """Until somebody presses Ctrl-C, or nobody reads any more."""
-    new, going_on, last = sorted(begun, key=lambda entry: entry.id), set[int](), 0
-    told: dict[str, str] = {}
-    if not new:
-        last = max((entry.id for entry in journal.history(limit=1)), default=0)
-    try:
-        while True:
-            for entry in new:
-                if as_json:
-                    click.echo(json.dumps(entry.as_json()))
-                else:
-                    _show(entry, told)
-                last = max(last, entry.id)
-                going_on.discard(entry.id)
-                if entry.status == "running":
-                    going_on.add(entry.id)
-            time.sleep(_LOOK_S)
-            new = [each for each in journal.entries(going_on) if each.status != "running"]
-            new += reversed(journal.history(limit=_ALL, after=last, **wanted))
-    except KeyboardInterrupt:
-        return
-
-
-def _show(entry: Entry, told: dict[str, str]) -> None:
+def _show(entry: Mapping[str, Any], told: dict[str, str]) -> None:
     """One of several: an error that was ``told`` of its subject just before is not said again."""
-    show(entry.as_json(), told=told.get(entry.subject, ""))
-    told[entry.subject] = entry.error or (
-        entry.detail or "" if entry.action is Action.ROLLBACK else ""
-    )
+    show(entry, told=told.get(entry["subject"], ""))
+    rolled_back = entry["detail"] if entry["action"] == Action.ROLLBACK else None
+    told[entry["subject"]] = entry["error"] or rolled_back or ""
 
 
 def show(

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.adapters.state.journal import Journal
-from agent.control.source import remote_status
-from agent.domain.config import Config
 from agent.domain.errors import PermanentError
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.source.decide import Relation
 from agent.surface.cli import common, effect_report, terminal
 
 if TYPE_CHECKING:
@@ -65,9 +61,8 @@ def command(
             raise
     else:
         config = common.load(ctx)
-        journal = common.open_journal(config)
-        view = anyio.run(plan_view.of_commit, config, journal, rev, _reading, backend="asyncio")
-        newer = _newer(config, journal, view.revision)
+        view = anyio.run(plan_view.of_commit, config, rev, _reading, backend="asyncio")
+        newer = plan_view.newer(config, view.revision)
     if as_json:
         common.print_json(view.as_json())
     else:
@@ -76,14 +71,6 @@ def command(
 
 def _reading(stacks: int) -> None:
     terminal.progress(f"reading the files of {stacks} stacks")
-
-
-def _newer(config: Config, journal: Journal, sha: str | None) -> list[str]:
-    """Remotes that show another commit than the one that is planned for."""
-    names = [remote.name for remote in config.remotes]
-    seen = remote_status.last_answers(journal, names, config.runtime_dir).values()
-    ahead = (each for each in seen if each.relation in {Relation.AHEAD, Relation.UNKNOWN})
-    return [each.name for each in ahead if each.head and each.head != sha]
 
 
 def show(view: PlanView, newer: Iterable[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from agent.domain.errors import ConfigError, did_you_mean
 from agent.surface.cli import common, complete
 
 
@@ -16,12 +15,8 @@ def command(ctx: click.Context, stack: str) -> None:
 
     Example: commitd retry web
     """
+    from agent.control.operator import orders
+
     config = common.load(ctx)
-    journal = common.open_journal(config, read_only=False)
-    if not journal.retry(stack):
-        failed = sorted({*journal.attempts(), *journal.rollbacks()})
-        raise ConfigError(
-            f"{stack} has not failed",
-            hint=did_you_mean(stack, failed, f"failed: {', '.join(failed) or 'none'}"),
-        )
+    orders.retry(config, stack)
     click.echo(f"The agent tries {stack} again {common.wake_agent(config)}.")

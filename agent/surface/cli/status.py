@@ -39,7 +39,7 @@ def command(ctx: click.Context, *, as_json: bool, as_exit_code: bool) -> None:
     Example: commitd status --json
     """
     config = common.load(ctx)
-    document = status.status(config, common.open_journal(config))
+    document = status.now(config)
     if as_json:
         common.print_json(document)
     else:

@@ -6,16 +6,8 @@ import time
 
 import click
 
-from agent.adapters.host import directories
-from agent.adapters.state.database import utcnow
-from agent.adapters.state.journal import Journal
-from agent.control.status.status import list_containers
-from agent.domain.config import Config
-from agent.domain.errors import ConfigError, HeldError, did_you_mean
-from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.errors import HeldError
 from agent.surface.cli import common, complete
-
-_RECENT = 200
 
 
 @click.command()
@@ -43,30 +35,18 @@ def command(
     """
     if whole == (stack is not None):
         raise click.UsageError("Name one STACK, or --host for all of this host.", ctx)
+    from agent.control.operator import orders
+
     config = common.load(ctx)
-    directories.prepare_directories(config)  # also before the agent's first cycle
-    journal = common.open_journal(config, read_only=False, new=True)
-    if stack is not None:
-        _check(stack, config, journal)
     until = None if for_s is None else time.time() + for_s
-    if whole and not yes:
+
+    def confirm() -> None:
         question = f"Suspend all of {config.host}{common.until(until)}?"
-        if not common.agreed(question):
+        if whole and not yes and not common.agreed(question):
             raise HeldError("nothing is suspended", hint="--yes answers where nobody can be asked")
-    journal.suspend(Suspension(stack, until, reason, utcnow()))
+
+    begun = orders.suspend(config, stack, until=until, reason=reason, confirm=confirm)
     common.wake_agent(config)
     click.echo(f"{stack or config.host} is suspended{common.until(until)}.")
-    for entry in journal.history(limit=_RECENT):
-        if entry.status == "running" and stack in {None, entry.subject}:
-            click.echo(f"What has begun is still being finished: {entry.action} {entry.subject}.")
-
-
-def _check(stack: str, config: Config, journal: Journal) -> None:
-    """A mistyped name would leave the stack that was meant in the agent's hands."""
-    known = complete.known_stacks(journal)
-    known |= {c.project for c in list_containers(config) or () if c.project}
-    if stack not in known:
-        raise ConfigError(
-            f"there is no stack {stack!r} on this host",
-            hint=did_you_mean(stack, known, "commitd status lists them"),
-        )
+    for each in begun:
+        click.echo(f"What has begun is still being finished: {each.action} {each.subject}.")

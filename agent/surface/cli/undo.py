@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-from agent.adapters.host import directories
-from agent.domain.config import Config
 from agent.surface.cli import common, complete
 
 
@@ -24,22 +22,8 @@ def command(ctx: click.Context, container: str, for_s: float) -> None:
     """
     import anyio
 
-    name, until = anyio.run(_undo, common.load(ctx), container, for_s, backend="asyncio")
-    click.echo(f"{name} runs again, and is left alone{common.until(until)}.")
+    from agent.control.undeclared.undo import undo
+
+    found = anyio.run(undo, common.load(ctx), container, for_s, backend="asyncio")
+    click.echo(f"{found.name} runs again, and is left alone{common.until(found.until)}.")
     click.echo("To keep it, declare it as a stack or allow it in commitd.yaml.")
-
-
-_SLACK_S = 5.0
-
-
-async def _undo(config: Config, container: str, for_s: float) -> tuple[str, float]:
-    from agent.adapters.engine.engine import Engine
-    from agent.adapters.state.async_journal import AsyncJournal
-    from agent.control.undeclared import undo
-
-    journal = AsyncJournal(common.open_journal(config, read_only=False))
-    async with Engine(directories.docker_host(config)) as engine:
-        brought = await undo.undo(
-            engine, journal, container, for_s, config.undeclared.stop_timeout + _SLACK_S
-        )
-    return brought.name, brought.until

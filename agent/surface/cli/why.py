@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from agent.control.status import status
 from agent.domain.revision import Revision
 from agent.domain.status.why import Answer, ServiceFacts
 from agent.surface.cli import common, complete, history, terminal
@@ -27,35 +26,13 @@ def command(ctx: click.Context, name: str, as_json: bool) -> None:
     """
     import anyio
 
-    answer, kept = anyio.run(_ask, ctx, name, backend="asyncio")
+    from agent.control.status import why
+
+    answer, kept = anyio.run(why.ask, common.load(ctx), name, backend="asyncio")
     if as_json:
         common.print_json(answer.as_json())
     else:
         show(answer, kept=kept)
-
-
-async def _ask(ctx: click.Context, name: str) -> tuple[Answer, bool]:
-    """The answer, and whether a container that was ended can still be brought back."""
-    from agent.adapters.git.blame import Blame
-    from agent.adapters.git.repository import Repository
-    from agent.control.status import why
-
-    config = common.load(ctx)
-    journal = common.open_journal(config)
-    root, askpass = config.state_dir / "repo", config.state_dir / "askpass"
-    declared = await why.read(config, journal, Repository(root, config.branch, askpass))
-    sha = declared.desired.revision.sha if declared.desired else None
-    explainer = why.Explainer(
-        config,
-        journal,
-        declared,
-        blame=Blame(root, askpass, sha) if sha else None,
-        containers=status.list_containers(config),
-        stacks=status.status(config, journal)["stacks"],
-    )
-    answer = await explainer.explain(name)
-    kept = {each.id for each in journal.kept()}
-    return answer, answer.ended is not None and answer.ended.id in kept
 
 
 def show(answer: Answer, *, kept: bool) -> None:

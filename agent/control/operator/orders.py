@@ -1,0 +1,93 @@
+"""Orders of a person on this host: each is written to the journal, and the agent acts on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from agent.adapters.git.repository import Repository
+from agent.adapters.host import directories
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.journal import Journal, open_journal
+from agent.control.status import names
+from agent.control.status.status import list_containers, working
+from agent.domain.config import Config
+from agent.domain.errors import ConfigError, DeniedError, did_you_mean
+from agent.domain.outcome import Action, Reason
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.status.facts import Ongoing
+
+
+def suspend(
+    config: Config,
+    stack: str | None,
+    *,
+    until: float | None,
+    reason: str,
+    confirm: Callable[[], None],
+) -> list[Ongoing]:
+    """Take a stack (None: the host) out of the agent's hands; what of that it still finishes.
+
+    ``until`` is in epoch seconds (None: until it is resumed). ``confirm`` is called before
+    anything is written, and may raise. Raises :class:`ConfigError` for an unknown stack.
+    """
+    directories.prepare_directories(config)  # also before the agent's first cycle
+    journal = open_journal(config, read_only=False, new=True)
+    if stack is not None:
+        _refuse_unknown(stack, config, journal)
+    confirm()
+    journal.suspend(Suspension(stack, until, reason, utcnow()))
+    return [each for each in working(journal) if stack in {None, each.subject}]
+
+
+def _refuse_unknown(stack: str, config: Config, journal: Journal) -> None:
+    """A mistyped name would leave the stack that was meant in the agent's hands."""
+    known = names.stacks(journal)
+    known |= {c.project for c in list_containers(config) or () if c.project}
+    if stack not in known:
+        raise ConfigError(
+            f"there is no stack {stack!r} on this host",
+            hint=did_you_mean(stack, known, "commitd status lists them"),
+        )
+
+
+async def resume(config: Config, stack: str | None) -> None:
+    """Give a stack (None: the host) back to the agent.
+
+    Raises :class:`ConfigError` when it is not suspended.
+    """
+    journal = open_journal(config, read_only=False)
+    subject = stack or config.host
+    if not journal.resume(stack):
+        others = [each.stack or config.host for each in journal.suspensions(time.time())]
+        raise ConfigError(
+            f"{subject} is not suspended",
+            hint=f"suspended: {', '.join(others)}" if others else "nothing is",
+        )
+    async with AsyncJournal(journal).recording(Action.HOLD, subject, Reason.RESUMED):
+        pass
+
+
+def retry(config: Config, stack: str) -> None:
+    """Try a stack again although its files have not changed.
+
+    Raises :class:`ConfigError` when it has not failed.
+    """
+    journal = open_journal(config, read_only=False)
+    if not journal.retry(stack):
+        failed = sorted({*journal.attempts(), *journal.rollbacks()})
+        raise ConfigError(
+            f"{stack} has not failed",
+            hint=did_you_mean(stack, failed, f"failed: {', '.join(failed) or 'none'}"),
+        )
+
+
+async def approve(config: Config, rev: str) -> str:
+    """Accept a commit that waits for a person; its whole SHA. Raises :class:`CommitdError`."""
+    try:
+        sha = await Repository.of(config).resolve(rev)
+    except PermissionError:
+        raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
+    open_journal(config, read_only=False).approve(sha)
+    return sha
