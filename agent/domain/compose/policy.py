@@ -19,10 +19,10 @@ from typing import Any
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import hooks, image_reference
+from agent.domain.repository.compose_paths import NO_CONTEXT
 from agent.domain.repository.desired import Stack
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
-_NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
 _HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
 Model = Mapping[str, Any]
@@ -196,7 +196,7 @@ def _refused(path: Path, said: str) -> Violation:
 def _contexts(build: Mapping[str, Any]) -> list[str]:
     more = build.get("additional_contexts") or {}
     named = [str(build.get("context", "."))]
-    named += [str(c) for c in more.values() if not str(c).startswith(_NO_CONTEXT)]
+    named += [str(c) for c in more.values() if not str(c).startswith(NO_CONTEXT)]
     return named
 
 

@@ -6,14 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from agent.domain.finding import Fault
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
-from agent.domain.repository.tree import Tree
+from agent.domain.repository.tree import GITLINK, REGULAR, SYMLINK, Tree
 
 MAX_FILES = 50_000
 MAX_TOTAL_BYTES = 512 * 1024 * 1024
-
-_SYMLINK = "120000"
-_GITLINK = "160000"
-_REGULAR = frozenset({"100644", "100755"})
 
 
 def faults(tree: Tree, links: Mapping[str, str]) -> list[Fault]:
@@ -24,28 +20,20 @@ def faults(tree: Tree, links: Mapping[str, str]) -> list[Fault]:
     if sum(entry.size for entry in tree.values()) > MAX_TOTAL_BYTES:
         found.append(Fault(f"more than {MAX_TOTAL_BYTES // 2**20} MiB of files", "."))
     for path, entry in tree.items():
-        if entry.mode == _GITLINK or path == ".gitmodules":
+        if entry.mode == GITLINK or path == ".gitmodules":
             found.append(Fault("a submodule", path, "commit the files themselves"))
-        elif entry.mode == _SYMLINK and not stays_inside(path, links.get(path, "/")):
-            found.append(
-                Fault(
-                    f"a symlink to {links.get(path, '?')!r}", path, "point it inside the repository"
-                )
-            )
-        elif entry.mode not in _REGULAR and entry.mode != _SYMLINK:
+        elif entry.mode == SYMLINK and not stays_inside(path, links.get(path, "/")):
+            message = f"a symlink to {links.get(path, '?')!r}"
+            found.append(Fault(message, path, "point it inside the repository"))
+        elif entry.mode not in REGULAR and entry.mode != SYMLINK:
             found.append(Fault(f"an entry of the odd mode {entry.mode}", path))
         elif any(ord(c) < 32 or ord(c) == 127 for c in path) or "�" in path:  # noqa: PLR2004
             found.append(Fault("a name with control or broken characters", repr(path), "rename it"))
         elif any(part.lower() in {".git", "git~1"} for part in path.split("/")):
             found.append(Fault("a name that Git itself uses", path, "rename it"))
         elif path.rpartition("/")[2].startswith(PLAINTEXT_PREFIX):
-            found.append(
-                Fault(
-                    "a name that is kept for decrypted files",
-                    path,
-                    "git rm it; was a secret pushed?",
-                )
-            )
+            message = "a name that is kept for decrypted files"
+            found.append(Fault(message, path, "git rm it; was a secret pushed?"))
     return found
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from agent.domain.documents import Path
 
+NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
+"""How what is built from begins that is no directory and no repository."""
+
 
 class Kind(StrEnum):
     """What a file is named for; the value is the key in the Compose file."""

@@ -36,7 +36,6 @@ MAX_TOTAL_BYTES = documents.MAX_BYTES
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+@[\w.-]+:|github\.com/|.*\.git$|.*#")
 _COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
 _FILES_ONLY = frozenset({*_COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
-_NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
 _SHOWN = 80
 ENOUGH = 50
 """Faults that are looked for; one is enough to hold a stack."""
@@ -263,7 +262,7 @@ class _Walk:
         """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
         kind, place = mention.kind, (document, mention, base)
         known, variable = compose_paths.literal(mention.name)
-        context_elsewhere = kind is Kind.BUILD and mention.name.startswith(_NO_CONTEXT)
+        context_elsewhere = kind is Kind.BUILD and mention.name.startswith(compose_paths.NO_CONTEXT)
         if len(self.faults) >= ENOUGH or context_elsewhere:
             return None
         if fault := _outside(kind, mention.name, known):
