@@ -202,7 +202,8 @@ class Registries:
                     method, url, allow_redirects=False, proxy=http_errors.proxy(url), **what
                 ) as response:
                     to = urljoin(url, response.headers.get("Location", url))
-                    if method == "POST" or not _is_redirect(response.status) or to == url:
+                    moved = 300 <= response.status < 400  # noqa: PLR2004
+                    if method == "POST" or not moved or to == url:
                         return await _read(response)
                 if {urlsplit(url).scheme, urlsplit(to).scheme} != {"https"}:
                     raise PermanentError(f"{registry} sends us to a place that is not https")
@@ -287,10 +288,6 @@ def _pause(state: RetryCallState) -> float:
     asked = err.retry_after_s if isinstance(err, BusyError) else None
     own: float = _FIRST_BACKOFF_S * 2 ** (state.attempt_number - 1)
     return max(asked or 0, own)
-
-
-def _is_redirect(status: int) -> bool:
-    return 300 <= status < 400  # noqa: PLR2004
 
 
 def _may_hear(realm: str, registry: str) -> bool:

@@ -44,7 +44,7 @@ def check_files(config: Config) -> None:
                 _check_readable(name, f"remote {remote.name}")
         for name in (remote.ssh_key, remote.token_file):
             if name is not None:
-                _check_private(name)
+                refuse_open(name, name.stat().st_mode)
     for name in (config.signatures.allowed_signers, config.signatures.gpg_keyring):
         if name is not None:
             _check_readable(name, "signatures")
@@ -62,7 +62,3 @@ def _check_readable(path: Path, what: str) -> None:
         raise ConfigError(
             f"{what}: the file cannot be read: {err.strerror}", where=str(path)
         ) from None
-
-
-def _check_private(path: Path) -> None:
-    refuse_open(path, path.stat().st_mode)

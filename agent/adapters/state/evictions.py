@@ -117,18 +117,17 @@ class Evictions(Database):
 
         If there is none, those whose ID begins so.
         """
-        rows = self._rows(f"{_SELECT} WHERE ? IN (name, id) ORDER BY at DESC", (word,))
-        if not rows and len(word) >= _SHORTEST_ID:
-            begins = f"{_SELECT} WHERE substr(id, 1, ?) = ? ORDER BY at DESC"
-            rows = self._rows(begins, (len(word), word))
-        return [_evicted(row) for row in rows]
+        return self._named(word, "action IS NOT NULL", "? IN (name, id)")
 
     def find_evicted(self, word: str) -> list[Evicted]:
         """Ended containers of that name, else those whose ID begins so; newest first."""
-        ended = f"{_SELECT} WHERE action IN ('removed', 'stopped') AND"
-        rows = self._rows(f"{ended} name = ? ORDER BY at DESC", (word,))
+        return self._named(word, "action IN ('removed', 'stopped')", "name = ?")
+
+    def _named(self, word: str, which: str, exactly: str) -> list[Evicted]:
+        select = f"{_SELECT} WHERE {which} AND"
+        rows = self._rows(f"{select} {exactly} ORDER BY at DESC", (word,))
         if not rows and len(word) >= _SHORTEST_ID:
-            rows = self._rows(f"{ended} substr(id, 1, ?) = ? ORDER BY at DESC", (len(word), word))
+            rows = self._rows(f"{select} substr(id, 1, ?) = ? ORDER BY at DESC", (len(word), word))
         return [_evicted(row) for row in rows]
 
     def restart_policy(self, container_id: str) -> dict[str, Any]:

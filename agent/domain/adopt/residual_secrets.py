@@ -6,7 +6,7 @@ Only values of variables can be moved. What is in a command, a label or a commen
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from agent.domain.documents import Document
@@ -34,13 +34,11 @@ def notes(
     the values that do not, by file.
     """
     found: dict[str, str] = {}
-    for where, what in (*_scalars(document), *_lines(files, _telling(secrets.values()))):
+    values = (pair for each in secrets.values() for pair in each.items())
+    telling = {value: key for key, value in values if len(value) >= _TELLING}
+    for where, what in (*_scalars(document), *_lines(files, telling)):
         found.setdefault(where, what)
     return [f"{where}: {what}" for where, what in found.items()]
-
-
-def _telling(secrets: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    return {value: key for each in secrets for key, value in each.items() if len(value) >= _TELLING}
 
 
 def _lines(files: Mapping[str, bytes], telling: Mapping[str, str]) -> Iterator[tuple[str, str]]:

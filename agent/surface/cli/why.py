@@ -73,16 +73,14 @@ def _state(state: Any) -> None:
 
 
 def _service(service: ServiceFacts) -> None:
-    where = service.origin.where if service.origin else "not in any file of the applied commit"
+    origin = service.origin
+    where = origin.where if origin else "not in any file of the applied commit"
+    since = f", since {_commit(origin.commit)}" if origin and origin.commit else ""
     terminal.say(f"{service.name}: {service.image or 'not deployed yet'}", 2)
-    terminal.say(f"{where}{_by(service.origin.commit) if service.origin else ''}", 6)
+    terminal.say(f"{where}{since}", 6)
     for container in service.containers:
         health = f", {container.health}" if container.health else ""
         terminal.say(f"{container.id[:12]} {container.name}: {container.state}{health}", 6)
-
-
-def _by(commit: Revision | None) -> str:
-    return f", since {_commit(commit)}" if commit else ""
 
 
 def _commit(commit: Revision) -> str:
