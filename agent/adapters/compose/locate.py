@@ -13,6 +13,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio.to_thread
+
 from agent.adapters import process
 from agent.adapters.compose.compose import MODEL_TIMEOUT_S, Compose
 from agent.domain.errors import CommitdError, ConfigError
@@ -30,7 +32,15 @@ _PLUGIN_DIRS = (
 )
 
 
-def binaries() -> list[Path]:
+async def versions() -> dict[Path, str]:
+    """What every Compose on this machine says of itself.
+
+    Empty: nothing, as one for another kind of machine. In the order of :func:`_binaries`.
+    """
+    return {path: await _version(path) for path in await anyio.to_thread.run_sync(_binaries)}
+
+
+def _binaries() -> list[Path]:
     """Every Compose on this machine, each once: the command, then plugins in Docker's order."""
     places = [Path(command).parent] if (command := shutil.which(_NAME)) else []
     if config := os.environ.get("DOCKER_CONFIG"):
@@ -60,27 +70,26 @@ async def find(docker_host: str, timeout_s: float) -> Compose:
     Raises :class:`ConfigError` when there is none or all are too old.
     """
     need = f"install Docker Compose {OLDEST[0]}.{OLDEST[1]} or newer"
-    versions = {path: await _version(path, docker_host) for path in binaries()}
-    if not versions:
+    known = await versions()
+    if not known:
         raise ConfigError("Docker Compose is not on this machine", hint=need)
-    binary = newest(versions)
-    said = {path: f"{path} is {version or 'no Compose'}" for path, version in versions.items()}
+    binary = newest(known)
+    said = {path: f"{path} is {version or 'no Compose'}" for path, version in known.items()}
     if binary is None:
         raise ConfigError(f"Docker Compose is too old: {'; '.join(said.values())}", hint=need)
-    others = [said[path] for path in versions if path != binary]
+    others = [said[path] for path in known if path != binary]
     more = f" ({'; '.join(others)})" if others else ""
     log.log(  # a choice is news
         logging.INFO if others else logging.DEBUG,
-        "using Docker Compose %s at %s%s", versions[binary], binary, more,
+        "using Docker Compose %s at %s%s", known[binary], binary, more,
     )  # fmt: skip
     return Compose(binary, docker_host, timeout_s)
 
 
-async def _version(binary: Path, docker_host: str) -> str:
-    """What it says of itself; empty: nothing, as one for another kind of machine."""
+async def _version(binary: Path) -> str:
     try:
         result = await process.run(
-            [str(binary), "--host", docker_host, "version", "--short"],
+            [str(binary), "version", "--short"],
             env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
             timeout_s=MODEL_TIMEOUT_S,
         )
