@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -86,7 +87,7 @@ async def assemble(
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
-    directories.prepare_directories(config)
+    await anyio.to_thread.run_sync(directories.prepare_directories, config)
     with ExitStack() as held:
         await anyio.to_thread.run_sync(held.enter_context, lock.only_agent(config))
         await _check_git()
@@ -97,9 +98,8 @@ async def assemble(
         try:
             if closed := await journal.run(Journal.close_open_actions):
                 log.warning("marked %d interrupted actions as cancelled", closed)
-            repository = Repository(
-                config.state_dir / "repo", config.branch, directories.install_askpass(config)
-            )
+            askpass = await anyio.to_thread.run_sync(_prepare, config)
+            repository = Repository(config.state_dir / "repo", config.branch, askpass)
             await repository.prepare()
             await complete_records(journal, repository)
             async with (
@@ -148,13 +148,6 @@ def _wire(
 ) -> Parts:
     settings = config.secrets
     volatile = settings is not None and settings.store == "runtime"
-    if volatile and (kind := directories.file_system(config.runtime_dir)) not in _IN_MEMORY:
-        log.warning(
-            "secrets.store: runtime: %s is on %s, so plaintext is on a disk all the same; "
-            "make runtime_dir a tmpfs",
-            config.runtime_dir,
-            kind or "an unknown file system",
-        )
     secrets = SecretKeeper(
         PlaintextStore(repository.root, config.runtime_dir / "secrets", volatile=volatile),
         journal,
@@ -217,9 +210,22 @@ def _wire(
     )
 
 
+def _prepare(config: Config) -> Path:
+    """What is there before the first Git: the program that it asks for a token."""
+    volatile = config.secrets is not None and config.secrets.store == "runtime"
+    if volatile and (kind := directories.file_system(config.runtime_dir)) not in _IN_MEMORY:
+        log.warning(
+            "secrets.store: runtime: %s is on %s, so plaintext is on a disk all the same; "
+            "make runtime_dir a tmpfs",
+            config.runtime_dir,
+            kind or "an unknown file system",
+        )
+    return directories.install_askpass(config)
+
+
 async def _check_git() -> None:
     need = f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
-    if shutil.which("git") is None:
+    if await anyio.to_thread.run_sync(shutil.which, "git") is None:
         raise ConfigError("git is not on this machine", hint=need)
     result = await process.run(
         ["git", "version"], env={"PATH": os.environ.get("PATH", os.defpath)}, timeout_s=10

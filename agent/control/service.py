@@ -149,7 +149,7 @@ class Daemon:
                 with lease.only_agent_of(engine_id):
                     await self._work(parts)
         if self._reload_wanted:
-            self._take_new_config()
+            await self._take_new_config()
 
     async def _work(self, parts: Parts) -> None:
         """Watch, poll and cycle, until told to stop or to reload."""
@@ -282,12 +282,13 @@ class Daemon:
         except anyio.WouldBlock:
             return  # it is about to look anyway
 
-    def _take_new_config(self) -> None:
+    async def _take_new_config(self) -> None:
         try:
-            self._before, self._config = self._config, self._reload()
+            new = await anyio.to_thread.run_sync(self._reload)
         except ConfigError as err:
             log.error("keeping the previous configuration: %s", err)  # noqa: TRY400
         else:
+            self._before, self._config = self._config, new
             log.info("the configuration was reloaded")
 
     async def _listen_to_signals(self, scope: anyio.CancelScope) -> None:

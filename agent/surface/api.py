@@ -11,6 +11,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -36,7 +37,8 @@ async def serving(config: Config) -> AsyncIterator[None]:
     runner = web.AppRunner(_application(config), access_log=None, shutdown_timeout=1)
     try:
         await runner.setup()
-        await web.SockSite(runner, _bind(path), backlog=_BACKLOG).start()
+        listener = await anyio.to_thread.run_sync(_bind, path)
+        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
     except OSError as err:
         log.warning("there is no API on %s: %s", path, err)
     except Exception:
@@ -47,7 +49,7 @@ async def serving(config: Config) -> AsyncIterator[None]:
         with anyio.CancelScope(shield=True):
             try:
                 await runner.cleanup()
-                path.unlink(missing_ok=True)
+                await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
             except Exception:
                 log.exception("the API on %s did not end as it should", path)
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.adapters.compose.invocation import Invocation
 from agent.control.release import adoption as adopt
-from agent.control.stack.ready import Ready
+from agent.control.stack.ready import Ready, mounts
 from agent.domain.container import CONFIG_HASH, NUMBER, PROJECT
 from agent.domain.release import adoption
 from agent.domain.release.adoption import Place, Resident
@@ -215,7 +215,8 @@ def test_a_secret_file_that_was_written_after_the_start_is_noticed(
     place.write_text("one")
     mount = Expected(PINNED, 1, finishes=False, mounts=(str(plaintext),))
     declared = replace(stack("s"), inputs=((secret, "oid"),))
-    ready = Ready(Invocation(stack=declared, root=root), {"web": mount})
+    call = Invocation(stack=declared, root=root)
+    ready = Ready(call, {"web": mount}, mounts(call, {"web": mount}))
     before = adopt.changed_at(ready)["web"]
     while place.stat().st_ctime <= before:  # a clock of the file system ticks now and then
         place.write_text("two")

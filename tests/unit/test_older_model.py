@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from agent.adapters.compose import older_model
 
@@ -39,7 +40,8 @@ def test_env_files_give_what_a_later_compose_takes_from_them(tmp_path: Path) -> 
     [later] = _config(tmp_path, [".env"], {"services": {"a": service}})["services"].values()
 
     async def ask(paths: Sequence[Path], content: bytes) -> dict[str, Any]:
-        return _config(tmp_path, [".env", *map(str, paths)], json.loads(content))
+        files = [".env", *map(str, paths)]
+        return await anyio.to_thread.run_sync(_config, tmp_path, files, json.loads(content))
 
     older = {**service, "env_file": [{**f, "path": f"{tmp_path}/{f['path']}"} for f in files]}
     model: dict[str, Any] = {"services": {"a": older, "b": {"image": "x"}}}

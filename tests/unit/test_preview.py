@@ -80,14 +80,14 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
     async def run() -> str | None:
         desired = _desired(await repository.resolve("HEAD"))
         deploys = [Deploy(stack, Reason.NEW) for stack in desired.stacks]
-        journal = Journal(tmp_path / "journal.db")
         looks = Provisioner(Engine("unix:///nowhere"), tuple)
         preview = Preview(repository, "media", journal, compose, provisioner=looks)
         found = await preview.look(deploys, desired.revision.sha, ())
-        journal.close()
         return found["web"].unknown
 
+    journal = Journal(tmp_path / "journal.db")
     said = anyio.run(run)
+    journal.close()
     assert said
     assert "invalid hostPort: [redacted]" in said
     assert SECRET not in said

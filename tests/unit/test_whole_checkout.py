@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.compose.invocation import Invocation
-from agent.control.stack.ready import Ready
+from agent.control.stack.ready import Ready, mounts
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.effects import Side
 from agent.domain.release.health import Expected
@@ -53,7 +53,9 @@ def test_a_host_knows_that_every_file_is_mounted() -> None:
 
     def mounted(source: str) -> list[str]:
         expected = Expected("x", 1, finishes=False, mounts=(source,))
-        return [path for path, _ in Ready(invocation, {"app": expected}).files("app")]
+        services = {"app": expected}
+        ready = Ready(invocation, services, mounts(invocation, services))
+        return [path for path, _ in ready.files("app")]
 
     assert mounted("/srv/repo") == ["README.md", "stacks/web/compose.yaml"]
     assert mounted("/srv/repo/stacks") == ["stacks/web/compose.yaml"]

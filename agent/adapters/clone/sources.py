@@ -42,7 +42,7 @@ async def on_disk(root: Path) -> Source:
 
     Raises :class:`CommitdError`. A directory that no Git knows is taken as it is.
     """
-    if (root / ".git").exists():
+    if await anyio.to_thread.run_sync((root / ".git").exists):
         git = Git(root, _NOBODY)
         words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
         result = await git.run(*words)
@@ -83,7 +83,7 @@ async def _elsewhere(git: Git, names: Iterable[str]) -> frozenset[str]:
 
 async def at(root: Path, rev: str) -> Source:
     """The commit that ``rev`` names in the clone in ``root``. Raises :class:`CommitdError`."""
-    if not (root / ".git").exists():
+    if not await anyio.to_thread.run_sync((root / ".git").exists):
         raise ConfigError("this is no clone of a Git repository", where=str(root))
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
     result = await Git(root, _NOBODY).run(*words)
@@ -99,9 +99,13 @@ async def at(root: Path, rev: str) -> Source:
     return Source(tree, contents, await repository.revision(sha))
 
 
+def _clone_above(root: Path) -> Path | None:
+    return next((above for above in root.parents if (above / ".git").exists()), None)
+
+
 async def _refuse_part(root: Path) -> None:
     """Hosts look at the top of a repository and nowhere else."""
-    top = next((above for above in root.parents if (above / ".git").exists()), None)
+    top = await anyio.to_thread.run_sync(_clone_above, root)
     if top is None:
         return
     result = await Git(top, _NOBODY).run("ls-files", "--", f":(literal){root.relative_to(top)}")

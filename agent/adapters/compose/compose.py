@@ -300,7 +300,9 @@ class Compose:
             pass_fds=pass_fds,
         )  # fmt: skip
         if result.code != 0:
-            raise errors.meaning(result, secrets, reading=reading)
+            raise await anyio.to_thread.run_sync(
+                partial(errors.meaning, result, secrets, reading=reading)
+            )
         return result
 
 

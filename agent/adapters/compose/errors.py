@@ -54,7 +54,7 @@ class HookError(PermanentError):
 
 
 def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) -> CommitdError:
-    """Why Compose failed, without any secret value in it.
+    """Why Compose failed, without any secret value in it. Blocks.
 
     Only what was said while ``reading`` the stack's files can be meant for good: a registry or an
     engine in trouble uses the same words ("unexpected", "parsing", "invalid") for what passes.
@@ -82,7 +82,7 @@ def meaning(result: process.Result, secrets: Sequence[str], *, reading: bool) ->
 
 
 def _env_file_fault(path: Path) -> PermanentError | None:
-    """The line of a raw env file that Compose cannot read, and which it would show. Blocks."""
+    """The line of a raw env file that Compose cannot read, and which it would show."""
     with suppress(OSError):
         for line, message, hint in dotenv.raw_faults(path.read_bytes()):
             return PermanentError(message, where=f"{path}:{line}", hint=hint)

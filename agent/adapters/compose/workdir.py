@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+import anyio.to_thread
+
+from agent.adapters.tasks import to_the_end
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.repository import checkout_safety, secret_files
@@ -20,14 +24,14 @@ _NEVER = {"", ".", "..", ".git"}
 """Steps of a path that only a forged commit has."""
 
 
-@contextmanager
-def laid_out(
+@asynccontextmanager
+async def laid_out(
     tree: Tree,
     contents: Mapping[str, bytes],
     plaintext: Mapping[str, bytes | Path] | None = None,
     *,
     at: Path | None = None,
-) -> Iterator[Path]:
+) -> AsyncIterator[Path]:
     """The directory, while it is there, for its owner alone; no file of ``tree`` leads out of it.
 
     A file whose content is not given is empty. ``plaintext`` is what stands beside secrets, by
@@ -36,28 +40,41 @@ def laid_out(
     with placeholders. ``at`` is the directory to make, by default a new one. Raises
     :class:`PermanentError`.
     """
-    memory = _MEMORY if plaintext is not None and os.access(_MEMORY, os.W_OK) else None
-    root = at or Path(os.path.realpath(tempfile.mkdtemp(prefix="commitd-", dir=memory)))
+    root = await anyio.to_thread.run_sync(_directory, at, plaintext is not None)
     try:
-        try:
-            root.mkdir(mode=0o700, exist_ok=True)
-            for path, entry in tree.items():
-                if entry.mode != GITLINK and not _NEVER & set(path.split("/")):
-                    _put(root, path, entry.mode, contents.get(path, b""))
-            beside = _placeholders(tree, contents) if plaintext is None else plaintext
-            for path, there in beside.items():
-                place = root / plaintext_path(path)
-                if isinstance(there, Path):
-                    place.symlink_to(there)
-                else:
-                    place.write_bytes(there)
-        except OSError as err:
-            message = f"the files cannot be laid out: {err.strerror}"
-            hint = "TMPDIR names another place"
-            raise PermanentError(message, where=str(err.filename or root), hint=hint) from None
+        await anyio.to_thread.run_sync(_lay_out, root, tree, contents, plaintext)
         yield root
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        await to_the_end(partial(shutil.rmtree, root, ignore_errors=True))
+
+
+def _directory(at: Path | None, in_memory: bool) -> Path:
+    memory = _MEMORY if in_memory and os.access(_MEMORY, os.W_OK) else None
+    return at or Path(os.path.realpath(tempfile.mkdtemp(prefix="commitd-", dir=memory)))
+
+
+def _lay_out(
+    root: Path,
+    tree: Tree,
+    contents: Mapping[str, bytes],
+    plaintext: Mapping[str, bytes | Path] | None,
+) -> None:
+    try:
+        root.mkdir(mode=0o700, exist_ok=True)
+        for path, entry in tree.items():
+            if entry.mode != GITLINK and not _NEVER & set(path.split("/")):
+                _put(root, path, entry.mode, contents.get(path, b""))
+        beside = _placeholders(tree, contents) if plaintext is None else plaintext
+        for path, there in beside.items():
+            place = root / plaintext_path(path)
+            if isinstance(there, Path):
+                place.symlink_to(there)
+            else:
+                place.write_bytes(there)
+    except OSError as err:
+        message = f"the files cannot be laid out: {err.strerror}"
+        hint = "TMPDIR names another place"
+        raise PermanentError(message, where=str(err.filename or root), hint=hint) from None
 
 
 def _placeholders(tree: Tree, contents: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from agent.adapters import process
 from agent.domain.errors import CommitdError, PermanentError
@@ -65,7 +66,7 @@ class DockerConfig:
 
     async def _find(self, registry: str) -> Login | None:
         if self._data is None:
-            self._data = self._read()
+            self._data = await anyio.to_thread.run_sync(self._read)
         helper = _of(self._data, "credHelpers", registry) or self._data.get("credsStore")
         if helper:
             return await self._helped(helper, registry)

@@ -77,30 +77,40 @@ class Repository:
         The work tree is never touched here: containers mount from it. A clone that is broken is
         put aside and begun anew; the next fetch fills it.
         """
-        git_dir = self.root / ".git"
-        self._drop_locks()
-        for pack in (git_dir / "objects").glob("**/tmp_*"):
-            pack.unlink(missing_ok=True)
-        await anyio.to_thread.run_sync(self._drop_scratch)
-        if (git_dir / "HEAD").exists() and not await self._whole():
-            aside = self.root / ".git-broken"
-            shutil.rmtree(aside, ignore_errors=True)
-            git_dir.rename(aside)
-            log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
-        if not (git_dir / "HEAD").exists():
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        there = await anyio.to_thread.run_sync(self._clear)
+        if there and not await self._whole():
+            await anyio.to_thread.run_sync(self._put_aside)
+            there = False
+        if not there:
             await self._git.check(
                 "init", "--quiet", "--template=", "--initial-branch=commitd", "--", str(self.root)
             )
-        exclude = git_dir / "info" / "exclude"
-        exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken/\n")
-        (git_dir / "info" / "attributes").write_text(_AS_COMMITTED)
-
+        await anyio.to_thread.run_sync(self._write_info)
         pending, applied = await self._commit(PENDING), await self.applied()
         # A reset was cut short: back to what was whole, unless that would cost data.
         if pending and applied and pending != applied and not await self.look(applied):
             await self._git.check("reset", "--hard", "--quiet", applied, "--")
+
+    def _clear(self) -> bool:
+        """Drop what a killed Git left behind; whether there is a clone."""
+        self._drop_locks()
+        for pack in (self.root / ".git" / "objects").glob("**/tmp_*"):
+            pack.unlink(missing_ok=True)
+        self._drop_scratch()
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (self.root / ".git" / "HEAD").exists()
+
+    def _put_aside(self) -> None:
+        aside = self.root / ".git-broken"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.root / ".git").rename(aside)
+        log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
+
+    def _write_info(self) -> None:
+        exclude = self.root / ".git" / "info" / "exclude"
+        exclude.parent.mkdir(exist_ok=True)
+        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken/\n")
+        exclude.with_name("attributes").write_text(_AS_COMMITTED)
 
     def _drop_locks(self) -> None:
         """The agent holds the host's lock and runs one Git at a time: no live Git owns these."""
@@ -151,9 +161,7 @@ class Repository:
         await self._git.check(
             "init", "--quiet", "--bare", "--template=", "--", str(scratch), env=aside
         )
-        alternates = scratch / "objects" / "info" / "alternates"
-        alternates.parent.mkdir(exist_ok=True)
-        alternates.write_text(f"{self.root / '.git' / 'objects'}\n")
+        await anyio.to_thread.run_sync(self._borrow_objects)
         result = await self._git.run(
             *remote_options(remote),
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
@@ -182,6 +190,11 @@ class Repository:
     @property
     def _scratch(self) -> Path:
         return self.root.with_name("incoming.git")
+
+    def _borrow_objects(self) -> None:
+        alternates = self._scratch / "objects" / "info" / "alternates"
+        alternates.parent.mkdir(exist_ok=True)
+        alternates.write_text(f"{self.root / '.git' / 'objects'}\n")
 
     def _drop_scratch(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -218,7 +231,7 @@ class Repository:
         if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
             raise PermanentError(f"{rev!r} is not a revision")
         names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
-        for name in names if self.root.exists() else ():
+        for name in names if await anyio.to_thread.run_sync(self.root.exists) else ():
             result = await self._git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
             if result.code == 0:
                 return result.out.decode().strip()
@@ -317,7 +330,7 @@ class Repository:
         """
         if not _SHA.fullmatch(sha):
             raise PermanentError(f"{sha!r} is not a commit")
-        self._drop_locks()
+        await anyio.to_thread.run_sync(self._drop_locks)
         target = await self.overlaid(sha, overlays or {})
         await self._git.check("update-ref", PENDING, target)
         await self._git.check("reset", "--hard", "--quiet", target, "--")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import anyio.to_thread
+
 from agent.adapters import process
 from agent.adapters.git.repository import Repository
 from agent.domain.config import Signatures
@@ -66,15 +68,18 @@ class Verifier:
         Each key by name: gpg 2.4 is silent about trust under ``trust-model always``, and Git takes
         silence for a stranger.
         """
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in ("pubring.kbx", "trustdb.gpg"):
-            (self._home / old).unlink(missing_ok=True)
-        (self._home / "gpg.conf").write_text("trust-model direct\nno-auto-key-retrieve\n")
+        await anyio.to_thread.run_sync(self._clear_home)
         await self._gpg(keyring, "--import", "--", str(keyring))
         listed = await self._gpg(keyring, "--list-keys", "--with-colons")
         keys = _primary_keys(listed.decode(errors="replace"))
         trust = "".join(f"{key}:{_ULTIMATE}:\n" for key in keys)
         await self._gpg(keyring, "--import-ownertrust", stdin=trust.encode())
+
+    def _clear_home(self) -> None:
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in ("pubring.kbx", "trustdb.gpg"):
+            (self._home / old).unlink(missing_ok=True)
+        (self._home / "gpg.conf").write_text("trust-model direct\nno-auto-key-retrieve\n")
 
     async def _gpg(self, keyring: Path, *words: str, stdin: bytes = b"") -> bytes:
         result = await process.run(

@@ -266,15 +266,18 @@ class Takeover:
                 await anyio.to_thread.run_sync(self._clone.create, path, content)
                 taken.files.append(path)
             for path in left:
-                self._ignore()
                 plain = f"{path}{PLAIN_SUFFIX}"
-                self._clone.create(plain, converted.plaintext(path), private=True)
+                await anyio.to_thread.run_sync(self._put_plain, plain, converted.plaintext(path))
                 taken.plain.append(plain)
         except CommitdError as err:  # half a stack would be in the way of the next try
             taken.refused = str(err)
             for path in (*taken.files, *taken.plain):
-                self._clone.discard(path)
+                await anyio.to_thread.run_sync(self._clone.discard, path)
             taken.files, taken.plain = [], []
+
+    def _put_plain(self, path: str, plaintext: bytes) -> None:
+        self._ignore()
+        self._clone.create(path, plaintext, private=True)
 
     def _ignore(self) -> None:
         """Have Git ignore what is not encrypted, before it is there."""

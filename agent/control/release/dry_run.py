@@ -38,7 +38,7 @@ async def rehearse(
     secrets, by path.
     """
     found: dict[str, str | None] = {}
-    with workdir.laid_out(tree, contents, opened) as root:
+    async with workdir.laid_out(tree, contents, opened) as root:
         for stack in stacks:
             try:
                 invocation = await anyio.to_thread.run_sync(Invocation.of, stack, root, opened)

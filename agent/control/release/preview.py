@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -81,7 +80,7 @@ class Preview:
             cut = "its last deploy was interrupted" if release.dirty else None
             return StackEffects(effects.drifted(deploy, release), unknown=cut)
         before, unknown = None, self._undecrypted(stack, release)
-        with tempfile.TemporaryDirectory(prefix="commitd-plan-") as scratch:
+        async with anyio.TemporaryDirectory(prefix="commitd-plan-") as scratch:
             root = Path(scratch, "repo")
             if release:
                 try:
@@ -136,8 +135,8 @@ class Preview:
         tree = {path: whole[path] for path, _ in stack.inputs}
         contents = await self._repository.contents(small(tree))
         links = {path: self._repository.root / plaintext_path(path) for path in tree}
-        links = {path: place for path, place in links.items() if place.is_file()}
-        with workdir.laid_out(tree, contents, links, at=at) as root:
+        links = await anyio.to_thread.run_sync(_files, links)
+        async with workdir.laid_out(tree, contents, links, at=at) as root:
             yield await anyio.to_thread.run_sync(self._invocation, stack, root, links)
 
     def _invocation(self, stack: Stack, root: Path, links: Mapping[str, Path]) -> Invocation:
@@ -146,3 +145,7 @@ class Preview:
             with suppress(OSError):  # Compose will say so, if it wants it
                 plaintext[path] = place.read_bytes()
         return Invocation.of(stack, root, plaintext, salt=self._salt)
+
+
+def _files(places: Mapping[str, Path]) -> dict[str, Path]:
+    return {path: place for path, place in places.items() if place.is_file()}

@@ -109,7 +109,7 @@ async def program_here() -> tuple[Compose | None, list[Finding]]:
 
 async def _looks(source: Source, found: Census, program: Compose) -> dict[Place, Look]:
     """A look at all stacks of all hosts; their files are gone again by then."""
-    with workdir.laid_out(source.tree, source.contents) as root:
+    async with workdir.laid_out(source.tree, source.contents) as root:
         models = await offline_resolve.resolve(found, root, program, found.placed, parallel())
     good = {
         place: Look(str(models.root), answer.model, answer.unset)

@@ -103,7 +103,7 @@ async def _resolved(commit: _Commit, plans: Mapping[str, Plan], program: Compose
     wanted = {(host, d.stack.name) for host, todo in plans.items() for d in todo.deploys}
     places = [each for each in commit.census.placed if (each[0], each[1].name) in wanted]
     census = commit.census
-    with workdir.laid_out(commit.source.tree, commit.source.contents) as root:
+    async with workdir.laid_out(commit.source.tree, commit.source.contents) as root:
         models = await offline_resolve.resolve(census, root, program, places, check.parallel())
         sides = await anyio.to_thread.run_sync(_sides, census, models, places)
     return _Commit(commit.source, census, sides)

@@ -72,7 +72,7 @@ async def _look(census: Census, compose: Compose, stack: Stack) -> Look:
     for _ in range(ROUNDS):
         if current is None:
             break
-        with workdir.laid_out(*current.over(files)) as root:
+        async with workdir.laid_out(*current.over(files)) as root:
             call = Invocation(
                 stack=current.stack,
                 root=root,

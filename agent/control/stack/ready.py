@@ -33,10 +33,14 @@ log = logging.getLogger("commitd.stacks")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A stack that was read and may be brought up; ``model`` is what Compose resolved it to."""
+    """A stack that was read and may be brought up; ``model`` is what Compose resolved it to.
+
+    ``mounted`` is what each service sees of the repository.
+    """
 
     invocation: Invocation
     services: Mapping[str, Expected]
+    mounted: Mapping[str, Mounted]
     resources: tuple[Declared, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -44,7 +48,7 @@ class Ready:
     def of(cls, call: Invocation, model: Mapping[str, Any]) -> Self:
         """The stack that Compose resolves to ``model``; nothing is judged. Blocks."""
         services = expected.services(model, call.value, call.salt)
-        return cls(call, services, provision.declared(model), model)
+        return cls(call, services, mounts(call, services), provision.declared(model), model)
 
     @property
     def stack(self) -> Stack:
@@ -65,33 +69,37 @@ class Ready:
         """Whether services of it are started only once others are healthy, or have ended well."""
         return any(service.waits for service in self.services.values())
 
-    def mounted(self, service: str) -> Mounted:
-        """What the service sees of the repository, also by links inside it. Blocks."""
-        root, known = f"{self.invocation.root}/", self.services[service]
-        paths = frozenset(
-            f"{place}/".removeprefix(root).rstrip("/").replace(PLAINTEXT_PREFIX, "")
-            for path in known.mounts
-            for place in (path, os.path.realpath(path))
-            if f"{place}/".startswith(root)
-        )
-        inline = known.inline[:12]
-        written = ((f"{self.stack.name}/{service} configs", inline),) if inline else ()
-        below = reaction.files_below(self.stack.versions, paths)
-        return Mounted(paths, (*below, *written), written)
-
     def files(self, service: str) -> tuple[tuple[str, str], ...]:
         """The repository's files that are mounted into the service."""
-        return self.mounted(service).files
+        return self.mounted[service].files
 
     def reaction(self, service: str, older: Collection[tuple[str, str]]) -> str:
         """What a service needs whose mounted files alone have changed, by what the stack wants."""
-        return self.mounted(service).reload(self.stack.settings.reaction(service), older)
+        return self.mounted[service].reload(self.stack.settings.reaction(service), older)
 
     def side(self) -> Side:
-        """The same, to be compared. Blocks."""
-        mounted = {name: self.mounted(name) for name in self.services}
+        """The same, to be compared."""
         shown = relative(self.model, str(self.invocation.root))
-        return Side(self.services, shown, mounted, self.stack, self.invocation.hidden)
+        return Side(self.services, shown, self.mounted, self.stack, self.invocation.hidden)
+
+
+def mounts(call: Invocation, services: Mapping[str, Expected]) -> dict[str, Mounted]:
+    """What the services see of the repository, also by links inside it. Blocks."""
+    return {name: _mounted(call, name, service) for name, service in services.items()}
+
+
+def _mounted(call: Invocation, name: str, service: Expected) -> Mounted:
+    root = f"{call.root}/"
+    paths = frozenset(
+        f"{place}/".removeprefix(root).rstrip("/").replace(PLAINTEXT_PREFIX, "")
+        for path in service.mounts
+        for place in (path, os.path.realpath(path))
+        if f"{place}/".startswith(root)
+    )
+    inline = service.inline[:12]
+    written = ((f"{call.stack.name}/{name} configs", inline),) if inline else ()
+    below = reaction.files_below(call.stack.versions, paths)
+    return Mounted(paths, (*below, *written), written)
 
 
 async def accept(compose: Compose, call: Invocation) -> Ready:
