@@ -46,13 +46,13 @@ class CutOff:
 class Container:
     """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
 
-    ``network`` is the one it was started with; an event does not tell it. It is ``young`` while a
-    listing says that it has run for less than a minute. It ``joins`` namespaces of containers, by
-    ID or name; a listing tells it of the network alone. ``created`` and ``started`` are in seconds
-    since the epoch; only an inspect tells ``started``, and ``created`` as a fraction. ``cut_off``
-    is what follows for its namespaces, once somebody has looked. ``networks`` are the names of
-    those that it is connected to, ``settings`` what else can be changed while it runs, which only
-    an inspect tells; None: not known.
+    ``network`` is the one it was started with; an event does not tell it. It was
+    ``recently_started`` while a listing says that it has run for less than a minute. It ``joins``
+    namespaces of containers, by ID or name; a listing tells it of the network alone. ``created``
+    and ``started`` are in seconds since the epoch; only an inspect tells ``started``, and
+    ``created`` as a fraction. ``cut_off`` is what follows for its namespaces, once somebody has
+    looked. ``networks`` are the names of those that it is connected to, ``settings`` what else can
+    be changed while it runs, which only an inspect tells; None: not known.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Container:
     created: float = 0.0
     restart: str | None = None
     network: str | None = None
-    young: bool = False
+    recently_started: bool = False
     joins: frozenset[str] = frozenset()
     started: float | None = None
     cut_off: CutOff | None = None
@@ -91,6 +91,11 @@ class Container:
     def hook(self) -> bool:
         """Made by Compose to run before its service is started."""
         return HOOK in self.labels
+
+    @property
+    def kept(self) -> bool:
+        """Evicted, and kept for a while."""
+        return self.name.startswith(KEPT_PREFIX)
 
     @property
     def temporary(self) -> bool:

@@ -99,7 +99,7 @@ def _situation(containers: tuple[Container, ...]) -> HostState:
             revision=_SHA,
             inputs=stack.inputs,
             services=tuple(
-                Service(name, "idle", 1, f"hash-of-{name}", finishes=False)
+                Service(name, "idle", 1, f"hash-of-{name}", one_shot=False)
                 for name in sorted(stack.services)
             ),
             at="2026-01-02T03:04:05Z",

@@ -48,8 +48,8 @@ def stack(name: str, digest: str = "d1") -> Stack:
     return Stack(name, compose, (), ((compose, f"{digest} of {name}"),), digest)
 
 
-def service(name: str = "web", *, scale: int = 1, finishes: bool = False) -> Service:
-    return Service(name, "img:1@sha256:0", scale, f"hash-of-{name}", finishes)
+def service(name: str = "web", *, scale: int = 1, one_shot: bool = False) -> Service:
+    return Service(name, "img:1@sha256:0", scale, f"hash-of-{name}", one_shot)
 
 
 def release(name: str, digest: str = "d1", services: Iterable[Service] | None = None) -> Release:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PINNED = "nginx:1.27@sha256:" + "a" * 64
 EXPECTED = {
-    "web": Expected(PINNED, 2, finishes=False, mounts=("/repo/stacks/s/conf",)),
-    "job": Expected(PINNED, 1, finishes=True),
+    "web": Expected(PINNED, 2, one_shot=False, mounts=("/repo/stacks/s/conf",)),
+    "job": Expected(PINNED, 1, one_shot=True),
 }
 MODEL: dict[str, Any] = {
     "services": {
@@ -213,7 +213,7 @@ def test_a_secret_file_that_was_written_after_the_start_is_noticed(
         place = runtime / "t"
         plaintext.symlink_to(place)
     place.write_text("one")
-    mount = Expected(PINNED, 1, finishes=False, mounts=(str(plaintext),))
+    mount = Expected(PINNED, 1, one_shot=False, mounts=(str(plaintext),))
     declared = replace(stack("s"), inputs=((secret, "oid"),))
     call = Invocation(stack=declared, root=root)
     ready = Ready(call, {"web": mount}, mounts(call, {"web": mount}))

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from agent.domain.container import CONFIG_HASH, NUMBER, Container, CutOff
-from agent.domain.release import drift
+from agent.domain.release import drift, health
 from tests.unit.builders import container, release, running, service
 
 RELEASE = release(
-    "web", services=[service("app", scale=2), service("db"), service("job", finishes=True)]
+    "web", services=[service("app", scale=2), service("db"), service("job", one_shot=True)]
 )
 GOOD = running(RELEASE)
 
@@ -93,8 +93,8 @@ def test_a_service_with_other_settings_is_drift() -> None:
     [
         ([], False),
         ([container("a", "p", "s")], True),
-        ([replace(container("a", "p", "s"), young=True)], False),
-        ([replace(container("a", "p", "s", health="healthy"), young=True)], True),
+        ([replace(container("a", "p", "s"), recently_started=True)], False),
+        ([replace(container("a", "p", "s", health="healthy"), recently_started=True)], True),
         ([container("a", "p", "s", health="starting")], False),
         ([container("a", "p", "s", state="restarting")], False),
         ([container("a", "p", "s", state="created")], False),
@@ -105,7 +105,7 @@ def test_a_service_with_other_settings_is_drift() -> None:
 def test_what_may_be_well_after_all_is_steady_or_healthy(
     found: list[Container], well: bool
 ) -> None:
-    assert drift.looks_well(found) is well
+    assert health.all_healthy(found, steady=True) is well
 
 
 def test_a_release_of_which_nothing_runs_names_every_service() -> None:

@@ -23,7 +23,7 @@ from tests.unit.builders import container, release, service, stack
 PATH = "stacks/web/conf/site.conf"
 BESIDE = ("stacks/web/conf/other.conf", "same")
 WEB = service("web")
-SAME = Expected(WEB.image, 1, finishes=False)
+SAME = Expected(WEB.image, 1, one_shot=False)
 NONE: dict[str, Any] = {}
 
 
@@ -175,7 +175,7 @@ def test_a_new_stack_and_a_new_service_start() -> None:
 def test_a_repair_says_what_was_found_and_what_it_does(
     found: list[Container], action: str, reason: str
 ) -> None:
-    other = Service("other", "img", 0, "hash-of-other", finishes=False)
+    other = Service("other", "img", 0, "hash-of-other", one_shot=False)
     both = release("web", services=[WEB, other])
     causes = drift.compare(both, found)
     told = effects.drifted(Deploy(stack("web"), Reason.DRIFTED, causes), both)

@@ -12,8 +12,8 @@ from tests.unit.builders import container
 STEADY_S = 10.0
 DIGEST = f"sha256:{'0' * 64}"
 PINNED = f"registry:5000/app:1@{DIGEST}"
-SERVICE = Expected(PINNED, 1, finishes=False)
-JOB = replace(SERVICE, finishes=True)
+SERVICE = Expected(PINNED, 1, one_shot=False)
+JOB = replace(SERVICE, one_shot=True)
 
 
 def sight(
@@ -40,7 +40,7 @@ def judged(service: Expected, *sights: Sight) -> list[Finding]:
     ("service", "seen", "trouble", "final"),
     [
         (SERVICE, sight(), None, False),
-        (SERVICE, sight(up_s=STEADY_S - 0.1), Trouble.YOUNG, False),
+        (SERVICE, sight(up_s=STEADY_S - 0.1), Trouble.RECENT, False),
         (SERVICE, sight(health="healthy", up_s=0.1), None, False),
         (SERVICE, sight(health="starting"), Trouble.STARTING, False),
         (SERVICE, sight(health="unhealthy"), Trouble.UNHEALTHY, False),
@@ -56,7 +56,7 @@ def judged(service: Expected, *sights: Sight) -> list[Finding]:
         (JOB, sight(state="exited", exit_code=0, health="unhealthy"), None, False),
         (JOB, sight(state="exited", exit_code=3), Trouble.EXITED, True),
         (JOB, sight(), None, False),
-        (JOB, sight(up_s=0.1), Trouble.YOUNG, False),
+        (JOB, sight(up_s=0.1), Trouble.RECENT, False),
         (SERVICE, sight(image=f"registry:5000/app@{DIGEST}"), None, False),
         (SERVICE, sight(image=f"other/name:2@{DIGEST}"), None, False),
         (SERVICE, sight(image="registry:5000/app:1"), Trouble.IMAGE, True),
@@ -163,6 +163,6 @@ def test_what_has_no_health_check_is_not_well_before_it_is_steady(
             "HostConfig": {"RestartPolicy": {"Name": "no"}},
         }
     )
-    expected = {"web": Expected("web:1", 1, finishes=False)}
+    expected = {"web": Expected("web:1", 1, one_shot=False)}
     [finding] = judge(expected, [Sight(shown, up_s=1.0)], 10.0)
-    assert finding.trouble is Trouble.YOUNG
+    assert finding.trouble is Trouble.RECENT

@@ -256,7 +256,7 @@ def version_1(path: Path) -> None:
                             "image": s.image,
                             "scale": s.scale,
                             "config_hash": s.config_hash,
-                            "finishes": s.finishes,
+                            "finishes": s.one_shot,
                         }
                         for s in made.services
                     ]

@@ -16,7 +16,7 @@ from tests.unit.builders import container
 STEADY_S = 5.0
 PATIENT_S = PATIENCE * STEADY_S
 CHECK = HealthCheck(interval=2.0, timeout=1.0, retries=3)
-SERVICE = Expected("", 1, finishes=False)
+SERVICE = Expected("", 1, one_shot=False)
 
 Seen = Callable[[float], Sight]
 """What the engine shows of a container at one second."""

@@ -73,7 +73,7 @@ def test_each_stack_says_whether_it_is_as_declared(
     assert stack.message == (reason.message(detail) if reason else None)
 
 
-TWO = release("web", services=[service("app"), service("job", finishes=True)])
+TWO = release("web", services=[service("app"), service("job", one_shot=True)])
 
 
 def app(state: str = "running", health: str | None = None) -> Container:

@@ -257,7 +257,7 @@ def test_who_has_just_tried_knows_better_why_it_failed() -> None:
 
 
 def test_what_is_not_well_names_its_containers() -> None:
-    two = release("web", services=[service("app"), service("job", finishes=True)])
+    two = release("web", services=[service("app"), service("job", one_shot=True)])
     there = [container("web-app", "web", "app", health="unhealthy")]
     there += [container("web-job", "web", "job", state="exited", exit_code=0)]
     [trouble] = judge(facts([two], there)).troubles

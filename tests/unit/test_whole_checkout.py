@@ -52,7 +52,7 @@ def test_a_host_knows_that_every_file_is_mounted() -> None:
     invocation = Invocation(stack=stack, root=Path("/srv/repo"))
 
     def mounted(source: str) -> list[str]:
-        expected = Expected("x", 1, finishes=False, mounts=(source,))
+        expected = Expected("x", 1, one_shot=False, mounts=(source,))
         services = {"app": expected}
         ready = Ready(invocation, services, mounts(invocation, services))
         return [path for path, _ in ready.files("app")]

@@ -355,7 +355,7 @@ class Agent:
             commit.sha,
             item.inputs,
             tuple(
-                Service(name, "img", 1, f"{item.digest}/{name}", finishes=False)
+                Service(name, "img", 1, f"{item.digest}/{name}", one_shot=False)
                 for name in sorted(item.services)
             ),
             "t",

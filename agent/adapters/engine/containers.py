@@ -25,7 +25,7 @@ TIMEOUT_S = 10.0
 START_DOCKER = "if Docker is stopped: systemctl start docker"
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
-_YOUNG = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
+_RECENT = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
 _NAMESPACES = ("NetworkMode", "PidMode", "IpcMode")
 _LIMITS = (
     "BlkioWeight", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime",
@@ -102,7 +102,7 @@ def from_listing(raw: Any) -> Container:
         health=health[1] if health else None,
         created=int(raw["Created"]),
         network=network,
-        young=bool(_YOUNG.match(status)),
+        recently_started=bool(_RECENT.match(status)),
         joins=_joined(network),
         networks=_networks(raw),
     )

@@ -75,7 +75,10 @@ INSERT INTO started
   SELECT substr(key, 9), json_extract(value, '$') FROM meta WHERE key GLOB 'started/*';
 DELETE FROM meta WHERE key GLOB 'away/*' OR key GLOB 'started/*';
 """
-_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS)
+_ONE_SHOT = """
+UPDATE releases SET services = replace(services, '"finishes": ', '"one_shot": ');
+"""
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT)
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""

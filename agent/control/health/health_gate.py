@@ -40,8 +40,7 @@ from agent.domain.errors import (
     SupersededError,
     TransientError,
 )
-from agent.domain.release import drift, health_check, patience
-from agent.domain.release import health as gate
+from agent.domain.release import health, health_check, patience
 from agent.domain.release.health import Finding, Known, Sight, Trouble
 from agent.domain.release.patience import Course
 
@@ -167,7 +166,7 @@ class _Vigil:
         """Have again what somebody undid, if it is time for that; seconds until the next look."""
         pause_s = self._repairs.due_in_s()
         if pause_s is None or self._left_s() <= 0:
-            raise InterferenceError(gate.summary(undone))
+            raise InterferenceError(health.summary(undone))
         if pause_s > 0:
             return pause_s
         await self._start.cancel()
@@ -207,7 +206,7 @@ class _Vigil:
         }
         made = {container.id for container in self._steps.made}
         known = Known(self._activity.stopped, made, pending)
-        findings = gate.judge(self._a.services, sights, self._steady_s, known)
+        findings = health.judge(self._a.services, sights, self._steady_s, known)
         now = time.monotonic()
         self._course = patience.follow(
             self._course, sights, findings, now, before_well=await self._before_well(findings)
@@ -225,14 +224,14 @@ class _Vigil:
         if not any(finding.trouble in _PASSING for finding in findings):
             return True
         for project in self._a.after:
-            if not drift.is_well(await self._engine.containers(project)):
+            if not health.all_healthy(await self._engine.containers(project)):
                 return False
         return True
 
     def _pause_s(self, sights: Sequence[Sight]) -> float:
         """Until the next look, if nothing happens."""
-        young = [left for s in sights if s.up_s and (left := s.steady_in_s(self._steady_s))]
-        return min(_LOOK_ANYWAY_S, *young, _LOOK_ANYWAY_S)
+        recent = [left for s in sights if s.up_s and (left := s.steady_in_s(self._steady_s))]
+        return min(_LOOK_ANYWAY_S, *recent, _LOOK_ANYWAY_S)
 
     async def _restarts(self) -> dict[str, int]:
         """How often the engine restarted each container until now."""
@@ -241,7 +240,7 @@ class _Vigil:
 
     async def _verdict(self, findings: Sequence[Finding]) -> CommitdError:
         worst = findings[0]
-        message = gate.summary(findings)
+        message = health.summary(findings)
         if not worst.final:
             message += f" after {self._limit_s:g} s"
         if worst.container is not None:

@@ -136,7 +136,7 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             image=service.image,
             scale=service.scale,
             config_hash=hashes[name],
-            finishes=service.finishes,
+            one_shot=service.one_shot,
             container_name=service.container_name,
             files=ready.files(name),
             joins=bool(service.joins),

@@ -14,7 +14,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
 from agent.control.undeclared.evict import Evictor, kept_name
 from agent.control.undeclared.protection import Protection
-from agent.domain.container import KEPT_PREFIX, Container
+from agent.domain.container import Container
 from agent.domain.outcome import Action, Cause, EvictionAction, Reason
 from agent.domain.reconcile import ownership
 
@@ -67,7 +67,7 @@ class Quarantine:
         return (
             container is not None
             and not container.alive
-            and (record.action is EvictionAction.STOPPED or container.name.startswith(KEPT_PREFIX))
+            and (record.action is EvictionAction.STOPPED or container.kept)
             and not self._expired(record)
         )
 
@@ -89,7 +89,7 @@ class Quarantine:
             await self._record(record, container, Reason.DECLARED_AGAIN, self._hand_back)
         elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
             return
-        elif not container.name.startswith(KEPT_PREFIX):
+        elif not container.kept:
             await self._engine.rename(record.id, kept_name(record))
         elif self._expired(record):
             await self._record(record, container, Reason.KEEP_EXPIRED, self._remove, raw)
@@ -124,7 +124,7 @@ async def hand_back(
 
     Raises :class:`CommitdError`.
     """
-    if container.name.startswith(KEPT_PREFIX):
+    if container.kept:
         await engine.rename(record.id, record.name)
     policy = await journal.restart_policy(record.id)
     if policy.get("Name") not in {None, "", "no"}:

@@ -17,7 +17,7 @@ from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import open_journal
 from agent.control.undeclared.quarantine import hand_back
 from agent.domain.config import Config
-from agent.domain.container import KEPT_PREFIX, Container
+from agent.domain.container import Container
 from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.outcome import Action, Cause, EvictionAction, Reason
 
@@ -102,9 +102,7 @@ async def _ended(
     One that is still running after the longest time an eviction takes, somebody has started.
     """
     with anyio.move_on_after(patience_s):
-        while container.alive or (
-            record.action is EvictionAction.REMOVED and not container.name.startswith(KEPT_PREFIX)
-        ):
+        while container.alive or (record.action is EvictionAction.REMOVED and not container.kept):
             await anyio.sleep(0.2)
             if raw := await engine.inspect(record.id):
                 container = from_inspect(raw)

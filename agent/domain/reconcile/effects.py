@@ -111,7 +111,7 @@ class Side:
     @classmethod
     def recorded(cls, release: Release) -> Self:
         """A release as it was observed, whose files are not to be had."""
-        return cls({s.name: Expected(s.image, s.scale, s.finishes) for s in release.services})
+        return cls({s.name: Expected(s.image, s.scale, s.one_shot) for s in release.services})
 
     @property
     def running(self) -> dict[str, Expected]:

@@ -11,7 +11,8 @@ from agent.domain.reconcile import ownership, removal
 from agent.domain.reconcile.actions import Deploy, Evict, Exempted, Hold, Plan, ProtectionSet
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.reconcile.host_state import HostState, protected, waits
-from agent.domain.release import drift
+from agent.domain.release import drift, health
+from agent.domain.release.health import Health
 from agent.domain.repository import dependencies
 from agent.domain.repository.desired import Stack
 
@@ -108,7 +109,7 @@ def _up(name: str, situation: HostState, containers: list[Container]) -> bool:
     release = situation.releases.get(name)
     if release is None or drift.compare(release, containers, situation.stopped):
         return False
-    return not any(c.health == "unhealthy" for c in containers)
+    return not any(health.of(c, one_shot=True) is Health.UNHEALTHY for c in containers)
 
 
 def _deploy(
@@ -133,7 +134,7 @@ def _deploy(
     attempt = situation.attempts.get(stack.name)
     if attempt and attempt.digest == stack.digest:
         if attempt.permanent and deploy.reason is not Reason.DRIFTED:
-            late = stack.name in situation.started and drift.looks_well(containers)
+            late = stack.name in situation.started and health.all_healthy(containers, steady=True)
             if late and not waits(attempt, situation.now):
                 return Deploy(stack, Reason.LATE, deploy.causes)
             return Hold(stack.name, Reason.FAILED, attempt.error)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from agent.domain.container import KEPT_PREFIX, WORKING_DIR, Container
+from agent.domain.container import WORKING_DIR, Container
 from agent.domain.outcome import Cause, Reason
 from agent.domain.reconcile.actions import Deploy, Hold, RemoveStack
 from agent.domain.reconcile.host_state import (
@@ -106,7 +106,7 @@ def own(
         c
         for c in containers
         if (services is None or c.service in services)
-        and not ((c.one_off and not c.hook) or c.id in undone or c.name.startswith(KEPT_PREFIX))
+        and not ((c.one_off and not c.hook) or c.id in undone or c.kept)
     ]
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.domain.container import CONFIG_HASH, Container
-from agent.domain.release import drift
+from agent.domain.release import drift, health
 from agent.domain.release.health import Expected
 from agent.domain.resources import options, provision
 from agent.domain.resources.provision import Declared, Kind, Raw
@@ -124,7 +124,7 @@ def _differs(
     stack: str, name: str, service: Expected, resident: Resident, place: Place
 ) -> str | None:
     container = resident.container
-    if not drift.settled(container, finishes=service.finishes):
+    if health.of(container, one_shot=service.one_shot) in health.DOWN:
         return f"is {container.state}"
     if drift.right_name(stack, service.container_name, container) != container.name:
         return "has another name than Compose gives"

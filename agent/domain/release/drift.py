@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from agent.domain import adjustable
-from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, NUMBER, Container, CutOff
+from agent.domain.container import CONFIG_HASH, NUMBER, Container, CutOff
 from agent.domain.outcome import Cause
+from agent.domain.release import health
 from agent.domain.release.release import Release, Service
 
 
@@ -45,7 +46,7 @@ def _compare_service(
     causes += [
         Cause(f"{subject} state", "running", _state(c))
         for c in current
-        if not settled(c, finishes=service.finishes and c.id not in stopped)
+        if health.of(c, one_shot=service.one_shot and c.id not in stopped) in health.DOWN
     ]
     causes += [
         Cause(f"{subject} namespace", f"that of {cut.owner}", _ended(cut))
@@ -69,35 +70,9 @@ def right_name(stack: str, container_name: str | None, container: Container) -> 
     number is called right, as is one that the agent itself has put aside.
     """
     number = container.labels.get(NUMBER)
-    if number is None or container.name.startswith(KEPT_PREFIX):
+    if number is None or container.kept:
         return container.name
     return container_name or f"{stack}-{container.service}-{number}"
-
-
-def settled(container: Container, *, finishes: bool) -> bool:
-    """Runs, or has ended well where ending is its nature."""
-    if container.alive:
-        return container.state != "paused"
-    return finishes and container.state == "exited" and container.exit_code == 0
-
-
-def looks_well(containers: Iterable[Container]) -> bool:
-    """Whether a closer look may find a release well that was not in time.
-
-    ``containers`` are those of its project. Without a health check, what runs for less than a
-    minute may be about to crash once more.
-    """
-    found = list(containers)
-    return is_well(found) and not any(c.health is None and c.young for c in _services(found))
-
-
-def is_well(containers: Iterable[Container]) -> bool:
-    """Whether all of a project runs, or has ended well, and nothing calls it less than healthy."""
-    mine = _services(containers)
-    return bool(mine) and all(
-        settled(c, finishes=True) and c.state != "restarting" and c.health in {None, "healthy"}
-        for c in mine
-    )
 
 
 def _adjusted(subject: str, service: Service, container: Container) -> list[Cause]:
@@ -115,12 +90,6 @@ def _adjusted(subject: str, service: Service, container: Container) -> list[Caus
     elif container.settings is not None:
         changed += adjustable.differences(service.settings, container.settings)
     return [Cause(f"{subject} {name}", before, after) for name, before, after in changed]
-
-
-def _services(containers: Iterable[Container]) -> list[Container]:
-    return [
-        c for c in containers if c.service and not (c.one_off or c.name.startswith(KEPT_PREFIX))
-    ]
 
 
 def _ended(cut: CutOff) -> str:

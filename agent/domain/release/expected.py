@@ -96,7 +96,7 @@ def _service(
     return Expected(
         image=str(raw.get("image") or ""),
         scale=scale(raw),
-        finishes=restart.partition(":")[0] in {"no", "on-failure"},
+        one_shot=restart.partition(":")[0] in {"no", "on-failure"},
         container_name=str(raw["container_name"]) if raw.get("container_name") else None,
         mounts=tuple(sorted({path for path in mounts if path})),
         waits=bool(raw.get(hooks.KEY))

@@ -1,4 +1,8 @@
-"""Is a release up and well? Decided from what the engine shows of its containers at one moment."""
+"""Is a container, and with it a release, healthy? Decided from one look; nothing else decides it.
+
+:func:`of` says how one container is. The gate asks for all that keeps a new release from being
+healthy (:func:`judge`), drift and adoption for what is down, status and plan for what is unhealthy.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ class Need:
 class Expected:
     """One service of the resolved model.
 
-    ``finishes`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
+    ``one_shot`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
     mounted into it, its file-based configs and secrets included. ``waits`` when Compose starts it
     only once another service is healthy, or that or a hook has ended well. ``inline`` stands for
     the configs and secrets that Compose writes into it; empty: none. ``needs`` are the services of
@@ -46,7 +50,7 @@ class Expected:
 
     image: str
     scale: int
-    finishes: bool
+    one_shot: bool
     container_name: str | None = None
     mounts: tuple[str, ...] = ()
     waits: bool = False
@@ -78,6 +82,63 @@ class Sight:
         return max(0.0, needed_s - self.up_s)
 
 
+class Health(StrEnum):
+    """How one container is."""
+
+    HEALTHY = "healthy"
+    """It runs, and its check says so; without a check, for long enough."""
+    RECENT = "recently started"
+    """It runs and has no check: it may be about to crash."""
+    STARTING = "starting"
+    """Its check has not said anything yet."""
+    FINISHED = "finished"
+    """It ended well, as a one-shot does."""
+    UNHEALTHY = "unhealthy"
+    RESTARTING = "restarting"
+    PAUSED = "paused"
+    EXITED = "exited"
+    STOPPED = "stopped"
+    """It was never started, or is being removed."""
+
+
+DOWN = frozenset({Health.PAUSED, Health.EXITED, Health.STOPPED})
+"""Without a process that works, and it will not have one by itself."""
+_STEADY = frozenset({Health.HEALTHY, Health.FINISHED})
+
+
+def of(container: Container, *, one_shot: bool, recent: bool | None = None) -> Health:
+    """How a container is whose service is a ``one_shot``, or not.
+
+    ``recent`` is whether it was started too recently to be called healthy without a check; None:
+    as its listing says.
+    """
+    match container.state:
+        case "running" if container.health is None:
+            recent = container.recently_started if recent is None else recent
+            return Health.RECENT if recent else Health.HEALTHY
+        case "running":
+            return _CHECKED.get(container.health or "", Health.STARTING)
+        case "restarting" | "paused" as state:
+            return Health(state)
+        case "exited":
+            return Health.FINISHED if one_shot and container.exit_code == 0 else Health.EXITED
+        case _:
+            return Health.STOPPED
+
+
+_CHECKED = {"healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
+
+
+def all_healthy(containers: Iterable[Container], *, steady: bool = False) -> bool:
+    """Whether all of a project is healthy or has finished, by a listing; False: there is nothing.
+
+    Not ``steady``, what was started recently counts as well.
+    """
+    good = _STEADY if steady else _STEADY | {Health.RECENT}
+    mine = [c for c in containers if c.service and not c.one_off and not c.kept]
+    return bool(mine) and all(of(each, one_shot=True) in good for each in mine)
+
+
 class Trouble(StrEnum):
     """What can be wrong with a release that was started."""
 
@@ -88,7 +149,7 @@ class Trouble(StrEnum):
     SURPLUS = "was made more often than its file says"
     IMAGE = "runs another image than its file says"
     STARTING = "is not healthy yet"
-    YOUNG = "does not run long enough yet"
+    RECENT = "does not run long enough yet"
     STOPPED = "does not run"
     HALTED = "was stopped from outside"
     PAUSED = "was paused from outside"
@@ -185,28 +246,29 @@ def _look(sight: Sight, service: Expected, steady_s: float, known: Known) -> Fin
         if known.made is not None and container.id not in known.made:
             return touched(Trouble.REPLACED, f"({container.image})")
         return finding(Trouble.IMAGE, final=True, detail=f"({container.image})")
-    if container.state == "paused":
+    health = of(container, one_shot=service.one_shot, recent=sight.steady_in_s(steady_s) > 0)
+    if health is Health.PAUSED:
         return touched(Trouble.PAUSED)
     if container.id in known.pending and not container.alive:
         return finding(Trouble.STOPPED, detail=f"({container.state})")
     if container.state == "exited" and container.id in known.stopped:
         return touched(Trouble.HALTED)
-    if container.state == "exited":
-        if container.exit_code == 0 and service.finishes:
-            return None
+    if health is Health.EXITED:
         return finding(Trouble.EXITED, final=True, detail=str(container.exit_code))
-    if container.state == "running":
-        if container.health == "healthy":
-            return None
-        if container.health is None and not sight.steady_in_s(steady_s):
-            return None
+    if health in _STEADY:
+        return None
     if sight.restarts >= CRASHES:
         return finding(Trouble.CRASH_LOOP, detail=f"({sight.restarts} times)")
-    if container.state != "running":
-        return finding(Trouble.STOPPED, detail=f"({container.state})")
-    if container.health is None:
-        return finding(Trouble.YOUNG)
-    return finding(Trouble.UNHEALTHY if container.health == "unhealthy" else Trouble.STARTING)
+    if trouble := _WAITING.get(health):
+        return finding(trouble)
+    return finding(Trouble.STOPPED, detail=f"({container.state})")
+
+
+_WAITING = {
+    Health.RECENT: Trouble.RECENT,
+    Health.STARTING: Trouble.STARTING,
+    Health.UNHEALTHY: Trouble.UNHEALTHY,
+}
 
 
 def _same_image(shown: str, wanted: str) -> bool:

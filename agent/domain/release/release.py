@@ -11,7 +11,7 @@ from agent.domain import adjustable
 class Service:
     """One service of a release as it was observed once it ran.
 
-    ``scale`` containers with the label config hash ``config_hash``; ``finishes`` when its nature
+    ``scale`` containers with the label config hash ``config_hash``; ``one_shot`` when its nature
     is to end (no restart policy), so that an end with 0 is success and not drift.
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
     repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
@@ -24,7 +24,7 @@ class Service:
     image: str
     scale: int
     config_hash: str
-    finishes: bool
+    one_shot: bool
     container_name: str | None = None
     files: tuple[tuple[str, str], ...] | None = None
     joins: bool = False

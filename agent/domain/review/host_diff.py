@@ -64,7 +64,7 @@ def _situation(before: DesiredState | None, after: DesiredState) -> HostState:
 
 def _release(stack: Stack) -> Release:
     # None of its services has a container, so that none is missing.
-    services = tuple(Service(name, "", 0, "", finishes=False) for name in sorted(stack.services))
+    services = tuple(Service(name, "", 0, "", one_shot=False) for name in sorted(stack.services))
     return Release(stack.name, stack.digest, "", stack.versions, services, "", stack.settings.after)
 
 

@@ -9,7 +9,8 @@ from agent.domain.container import Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import plan
 from agent.domain.reconcile.exemptions import Exemptions
-from agent.domain.release import drift
+from agent.domain.release import drift, health
+from agent.domain.release.health import Health
 from agent.domain.release.release import Release
 from agent.domain.status.facts import Facts, Ongoing
 from agent.domain.status.held import Held
@@ -126,15 +127,16 @@ def _difference(
 def _ills(release: Release | None, mine: list[Container]) -> list[str]:
     """What is not as it is when the stack is healthy, in words."""
     expected = {service.name: service for service in release.services} if release else {}
-    finishing = {service.name for service in expected.values() if service.finishes}
+    one_shot = {service.name for service in expected.values() if service.one_shot}
     found = [f"{name} has no container" for name in sorted(set(expected) - _services(mine))]
     for c in mine:
         # What a failed release has left behind does not make this one ill.
         if expected and c.service not in expected and not c.alive:
             continue
-        if c.health == "unhealthy":
+        condition = health.of(c, one_shot=c.service in one_shot)
+        if condition is Health.UNHEALTHY:
             found.append(f"{c.name} is unhealthy")
-        elif c.state == "restarting" or not drift.settled(c, finishes=c.service in finishing):
+        elif condition is Health.RESTARTING or condition in health.DOWN:
             ended = f" with {c.exit_code}" if c.exit_code is not None else ""
             found.append(f"{c.name} is {c.state}{ended}")
     return found
@@ -149,4 +151,5 @@ def _health(release: Release | None, mine: list[Container], ills: list[str]) -> 
         return "missing" if release is None or release.services else "healthy"
     if ills:
         return "degraded"
-    return "progressing" if any(c.health == "starting" for c in mine) else "healthy"
+    starting = any(health.of(c, one_shot=True) is Health.STARTING for c in mine)
+    return "progressing" if starting else "healthy"
