@@ -55,6 +55,16 @@ class Guard:
         self.well()
         return True
 
+    async def until_done(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do ``work``, again and again until it ends by itself."""
+        while not await self.run(work):
+            pass
+
+    async def forever(self, work: Callable[[], Awaitable[object]]) -> None:
+        """One pass after the other."""
+        while True:
+            await self.run(work)
+
     def note(self, err: Exception, then: str = "") -> None:
         """Log ``err``, with a traceback if nobody expected it."""
         known = isinstance(err, CommitdError)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
@@ -40,7 +40,8 @@ from agent.control.status.judge import Judge
 from agent.control.undeclared.watcher import Watcher
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
-from agent.domain.status.verdict import State, Verdict
+from agent.domain.status import verdict
+from agent.domain.status.verdict import Verdict
 
 log = logging.getLogger("commitd")
 
@@ -80,11 +81,12 @@ async def _one_cycle(parts: Parts) -> Verdict:
     return await Reconciler(parts).cycle()
 
 
-async def _keep_up(what: str, task: Callable[[], Awaitable[None]]) -> None:
-    """Do it until it ends by itself."""
-    guard = Guard(what, log)
-    while not await guard.run(task):
-        pass
+async def _failed(judge: Judge, error: str) -> Verdict:
+    """How the host is when nothing could be done."""
+    try:
+        return await judge.failed(error)
+    except CommitdError:  # the journal is what fails
+        return verdict.failed(error)
 
 
 class Daemon:
@@ -118,8 +120,9 @@ class Daemon:
         """
         async with task_group() as group:
             listen = partial(self._listen_to_signals, group.cancel_scope)
-            group.start_soon(_keep_up, "listening to signals", listen)
-            group.start_soon(_keep_up, "feeding the watchdog", self._feed_watchdog)
+            group.start_soon(Guard("listening to signals", log).until_done, listen)
+            feeding = Guard("feeding the watchdog", log)
+            group.start_soon(feeding.until_done, self._feed_watchdog)
             while not self._stopping:
                 if self._has_worked:
                     await self._guard.run(self._run_or_fall_back)
@@ -133,7 +136,7 @@ class Daemon:
             await self._run_with_one_config()
         except Exception as err:
             if self._before is None:
-                systemd.notify(f"STATUS=reconcile failed: {brief(err)}")
+                systemd.notify(f"STATUS={verdict.failed(brief(err)).line}")
                 raise
             self._guard.note(err, "; continuing with the previous configuration")
             self._config, self._before = self._before, None
@@ -190,7 +193,8 @@ class Daemon:
                 await _reap_helpers(parts)
             except Exception as err:  # noqa: BLE001  it is told, and tried again
                 guard.note(err)
-                systemd.notify("READY=1", f"STATUS=waiting for the engine: {brief(err)}")
+                found = await _failed(parts.judge, brief(err))
+                systemd.notify("READY=1", f"STATUS={found.line}")
                 await self._sleep(ENGINE_RETRY_S)
             else:
                 return engine_id
@@ -239,10 +243,7 @@ class Daemon:
         else:
             guard.well()
             return found
-        try:
-            return await judge.failed(error)
-        except CommitdError:  # the journal is what fails
-            return Verdict(State.FAILED, f"reconcile failed: {error}")
+        return await _failed(judge, error)
 
     async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
         """A cycle may wait long for one stack; what drifts elsewhere does not wait with it."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -99,6 +100,16 @@ class Host:
     def once(self) -> subprocess.CompletedProcess[str]:
         """One cycle."""
         return self.commitd("once")
+
+    def ask(self, request: str = "GET /v1/status") -> tuple[int, str]:
+        """The status code and the body of an answer of the API."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(str(Path(self.config["runtime_dir"], "commitd.sock")))
+            client.sendall(f"{request} HTTP/1.0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        head, _, body = answer.partition("\r\n\r\n")
+        return int(head.split()[1]), body
 
     def json(self, *words: str) -> Any:
         """The JSON answer of a verb, checked against its published schema."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +11,6 @@ from tests import schemas
 
 if TYPE_CHECKING:
     from tests.system.conftest import Fleet
-
-
-def _ask(path: Path, request: str) -> tuple[int, str]:
-    """The status code and the body of the answer."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
-        client.connect(str(path))
-        client.sendall(f"{request} HTTP/1.0\r\n\r\n".encode())
-        answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
-    head, _, body = answer.partition("\r\n\r\n")
-    return int(head.split()[1]), body
 
 
 def test_the_socket_tells_root_what_status_says_and_nothing_else(fleet: Fleet) -> None:
@@ -34,7 +22,7 @@ def test_the_socket_tells_root_what_status_says_and_nothing_else(fleet: Fleet) -
     with host.running() as agent:
         agent.says("in sync with")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        code, body = _ask(path, "GET /v1/status")
+        code, body = host.ask("GET /v1/status")
         told = json.loads(body)
         assert (code, schemas.faults(told, "status")) == (200, [])
         shown = host.json("status")
@@ -42,10 +30,10 @@ def test_the_socket_tells_root_what_status_says_and_nothing_else(fleet: Fleet) -
             document["remotes"][0].pop("checked_at")  # it is asked again meanwhile
             document["agent"].pop("looked_at")
         assert told == shown
-        assert _ask(path, "POST /v1/status")[0] == 405
-        assert _ask(path, "GET /v1/secrets")[0] == 404
+        assert host.ask("POST /v1/status")[0] == 405
+        assert host.ask("GET /v1/secrets")[0] == 404
         fleet.box.engine.stop()
-        assert json.loads(_ask(path, "GET /v1/status")[1])["state"] == "unknown"
+        assert json.loads(host.ask("GET /v1/status")[1])["state"] == "unknown"
     assert not path.exists()
     fleet.box.engine.start()
     path.mkdir()  # in the way: there is no API then, and all else works

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -21,11 +22,14 @@ def _code(host: Host) -> int:
     return host.commitd("status", "--exit-code").returncode
 
 
-def test_log_service_manager_and_status_say_the_same_of_a_host(fleet: Fleet) -> None:
+def test_log_service_manager_status_and_api_say_the_same_of_a_host(fleet: Fleet) -> None:
+    """Also with ``mode: report``, and before the engine answers for the first time."""
     ill = "    healthcheck: {test: ['CMD', 'test', '!', '-e', '/ill'], interval: 1s, retries: 1}\n"
     fleet.commit("first", {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose(more=ill)})
     host = fleet.host(remotes=[fleet.box.gitea], undeclared={"mode": "report"})
-    fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
+    rogue = ("run", "--detach", "--restart", "always", "--name", "rogue", fleet.idle)
+    fleet.box.engine.run(*rogue)
+    fleet.box.engine.stop()
     path = host.root / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
         inbox.bind(str(path))
@@ -36,13 +40,22 @@ def test_log_service_manager_and_status_say_the_same_of_a_host(fleet: Fleet) -> 
                 while text not in inbox.recv(4096).decode():
                     pass
 
+            def said(state: str, line: str) -> None:
+                told(f"STATUS={line}")
+                for document in (host.json("status"), json.loads(host.ask()[1])):
+                    assert (document["state"], document["verdict"]) == (state, line)
+                shown = host.commitd("status").stdout
+                assert shown.partition("; last change ")[0].splitlines()[0][2:] == f"media: {line}"
+
+            away = "not known: the engine does not answer; the agent has never looked"
+            said("unknown", away)
+            assert _code(host) == 4
+            fleet.box.engine.start()
             # What is only reported is no failure.
             good = f"in sync with {fleet.workspace.git('rev-parse', 'HEAD')[:7]} (gitea)"
             good += "; only reported: rogue"
             agent.says(good)
-            told(f"STATUS={good}")
-            status = host.json("status")
-            assert (status["state"], status["verdict"]) == ("in-sync", good)
+            said("in-sync", good)
             shown = host.commitd("status").stdout
             assert shown.startswith(f"✓ media: {good}; last change ")
             assert "undeclared rogue (" in shown
@@ -52,9 +65,7 @@ def test_log_service_manager_and_status_say_the_same_of_a_host(fleet: Fleet) -> 
             fleet.box.engine.run("exec", "one-app-1", "touch", "/ill")
             bad = good.replace("in sync with", "at").replace("; only", "; degraded: one; only")
             agent.says(bad)
-            told(f"STATUS={bad}")
-            status = host.json("status")
-            assert (status["state"], status["verdict"]) == ("failed", bad)
+            said("failed", bad)
             assert _code(host) == 1
     result = host.once()
     assert (result.returncode, result.stdout.splitlines()) == (

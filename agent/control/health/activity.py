@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 import anyio
 
 from agent.adapters.engine.engine import Engine, Event
+from agent.adapters.guard import Guard
 
 log = logging.getLogger("commitd.gate")
 
@@ -32,13 +34,9 @@ class Activity:
 
         A stream that is opened again tells all of it once more: it ends the same.
         """
-        since = time.time()
-        while True:
-            try:
-                await engine.watch(self._note, lambda: None, project, since=since)
-            except Exception as err:  # noqa: BLE001  it must not end the wait
-                log.debug("%s: %s", project, err)
-            await anyio.sleep(_RECONNECT_S)
+        guard = Guard(f"watching {project}", log, longest_s=_RECONNECT_S)
+        watch = partial(engine.watch, self._note, guard.well, project, since=time.time())
+        await guard.forever(watch)
 
     def _note(self, event: Event) -> None:
         if event.action.startswith("exec_"):

@@ -95,8 +95,7 @@ class Poller:
                 wait_s = max(wait_s, longer, patience_s)
             await self._pause(name, wait_s)
 
-        while True:
-            await self._guards[name].run(turn)
+        await self._guards[name].forever(turn)
 
     async def _pause(self, name: str, seconds: float) -> None:
         """Until somebody wants to know now, or time is up."""

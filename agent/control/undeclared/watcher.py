@@ -15,7 +15,6 @@ from agent.adapters.tasks import task_group
 from agent.control.reconcile.listing import Observer
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
-from agent.domain.errors import CommitdError
 
 log = logging.getLogger("commitd.watcher")
 
@@ -53,8 +52,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch, reconnect, and have everything listed after each connect."""
         async with task_group() as group:
-            while True:
-                await self._guard.run(partial(self._watch, group))
+            await self._guard.forever(partial(self._watch, group))
 
     async def _watch(self, group: TaskGroup) -> None:
         try:
@@ -102,16 +100,13 @@ class Watcher:
                 self._wake("more starts than can be looked at one by one")
             else:
                 self._pending.add(event.id)
-                group.start_soon(self._evict, event.id, event.name)
+                group.start_soon(self._evict, event)
 
-    async def _evict(self, container_id: str, name: str) -> None:
+    async def _evict(self, event: Event) -> None:
         try:
-            await self._evictor.evict(container_id)
-        except CommitdError as err:
-            log.warning("evicting %s failed, the next cycle tries again: %s", name, err)
-            self._wake("an eviction failed")
-        except Exception:
-            log.exception("unexpected error: evicting %s failed, the next cycle tries again", name)
+            await self._evictor.evict(event.id)
+        except Exception as err:  # noqa: BLE001  the cycle evicts it, or says why not
+            Guard(f"evicting {event.name}", log).note(err, "; the next cycle tries again")
             self._wake("an eviction failed")
         finally:
-            self._pending.discard(container_id)
+            self._pending.discard(event.id)

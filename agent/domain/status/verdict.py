@@ -97,6 +97,11 @@ class Verdict:
         )
 
 
+def failed(error: str, since: str = "") -> Verdict:
+    """The verdict where nothing more is known than why nothing could be done."""
+    return Verdict(State.FAILED, f"reconcile failed: {error}{since}")
+
+
 def exit_code(state: State) -> int:
     """0 in sync or suspended; 1 failed, or not there yet; 3 a person is needed; 4 not known."""
     return _EXIT.get(state, 0)
@@ -164,7 +169,7 @@ def _known(facts: Facts, holds: Sequence[Held], stacks: Sequence[StackState]) ->
     troubles = (*_of_stacks(stacks, holds), *_of_holds(stacks, holds))
     if facts.look.error:
         since = f" (it last worked at {facts.look.at})" if facts.look.at else ""
-        return Verdict(State.FAILED, f"reconcile failed: {facts.look.error}{since}", troubles)
+        return replace(failed(facts.look.error, since), troubles=troubles)
     if facts.applied is None:
         said = [hold.detail for hold in holds]
         said = said or [remote["error"] for remote in facts.remotes if remote["error"]]
