@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain.container import Container
+from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.status import held, stack_state
@@ -84,6 +84,9 @@ def job(state: str, exit_code: int | None = None) -> Container:
     return container("web-job", "web", "job", state=state, exit_code=exit_code)
 
 
+KEPT = container(f"{KEPT_PREFIX}x", "web", "app", state="exited", exit_code=1)
+
+
 @pytest.mark.parametrize(
     ("containers", "health"),
     [
@@ -94,6 +97,7 @@ def job(state: str, exit_code: int | None = None) -> Container:
         ([app("restarting"), job("exited", 0)], "degraded"),
         ([app("exited"), job("exited", 0)], "degraded"),
         ([app(), job("exited", 1)], "degraded"),
+        ([app(), job("exited", 0), KEPT], "healthy"),
         ([app()], "degraded"),
         ([], "missing"),
         ([container("x", "web", "app", one_off=True)], "missing"),

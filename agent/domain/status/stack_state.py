@@ -130,8 +130,8 @@ def _ills(release: Release | None, mine: list[Container]) -> list[str]:
     one_shot = {service.name for service in expected.values() if service.one_shot}
     found = [f"{name} has no container" for name in sorted(set(expected) - _services(mine))]
     for c in mine:
-        # What a failed release has left behind does not make this one ill.
-        if expected and c.service not in expected and not c.alive:
+        # What was evicted, or left behind by a failed release, does not make this one ill.
+        if c.kept or (expected and c.service not in expected and not c.alive):
             continue
         condition = health.of(c, one_shot=c.service in one_shot)
         if condition is Health.UNHEALTHY:
