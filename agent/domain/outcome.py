@@ -6,6 +6,8 @@ change with the wording.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -110,23 +112,97 @@ class Reason(Coded):
         return f"{self.text}: {detail}" if detail else self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One thing that moved: a file (by Git object), a commit, an image or a container's state."""
+class CauseKind(Coded):
+    """What moved."""
 
-    path: str
+    FILE = "file", "file"
+    COMMIT = "commit", "commit"
+    LIST = "list", "list"
+    RELEASE = "release", "release"
+    IMAGE = "image", "image"
+    CONFIG = "config-hash", "settings"
+    CONTAINERS = "containers", "containers"
+    STATE = "state", "state"
+    NAMESPACE = "namespace", "namespace of"
+    RESTARTED = "restarted", "restarted"
+    CONTAINER_NAME = "container-name", "name"
+    NETWORK = "network", "network"
+    SETTING = "setting", "setting"
+    CONTAINER = "container", "container"
+    VOLUME = "volume", "volume"
+    ADOPTED = "adopted", "containers"
+    DEPLOYMENT = "deployment", "deployment"
+    UNKNOWN = "unknown", "unknown"
+
+
+_PLAIN = {
+    CauseKind.COMMIT,
+    CauseKind.LIST,
+    CauseKind.RESTARTED,
+    CauseKind.SETTING,
+    CauseKind.UNKNOWN,
+}
+"""Kinds whose names say what they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One thing that moved, of a ``stack`` or one of its services where it has one.
+
+    ``name`` is the path of a file, ``remote/branch`` of a commit, a network, a setting, a volume,
+    the beginning of a container's ID, or the service or container that is followed. ``before`` and
+    ``after`` are its values: of files the Git object, and the mode if that is not 100644.
+    """
+
+    kind: CauseKind
     before: str | None
     after: str | None
+    stack: str | None = None
+    service: str | None = None
+    name: str | None = None
     commit: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What moved, for people."""
+        if self.kind is CauseKind.FILE:
+            return self.name or ""
+        owner = "/".join(filter(None, (self.stack, self.service)))
+        what = "" if self.kind in _PLAIN else self.kind.text
+        return " ".join(filter(None, (owner, what, self.name)))
+
+    @property
+    def message(self) -> str:
+        """What moved, from where to where, for people."""
+        return f"{self.subject}: {short(self.before)} → {short(self.after)}"
 
     def as_json(self) -> dict[str, str | None]:
         """As ``history --json`` and ``plan --json`` show it."""
         return {
-            "path": self.path,
+            "kind": self.kind,
+            "stack": self.stack,
+            "service": self.service,
+            "name": self.name,
             "from": self.before,
             "to": self.after,
             "commit": self.commit,
+            "message": self.message,
         }
+
+
+def kept_volumes(names: Iterable[str]) -> tuple[Cause, ...]:
+    """Volumes that lose their container and stay."""
+    return tuple(
+        Cause(kind=CauseKind.VOLUME, name=name, before="kept", after="kept") for name in names
+    )
+
+
+_LONG = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
+
+
+def short(value: str | None) -> str:
+    """A value as people read it: hashes and digests cut to twelve characters."""
+    return _LONG.sub(r"\1", value) if value else "none"
 
 
 class Status(StrEnum):

@@ -88,7 +88,7 @@ class _Scene:
         """When each commit was accepted that came from the other remote."""
         moments = {}
         for entry in self._host.json("history", "--limit", "200"):
-            paths = [cause["path"].partition("/")[0] for cause in entry["cause"]]
+            paths = [(cause["name"] or "").partition("/")[0] for cause in entry["cause"]]
             if entry["action"] == "accept" and paths == [self._other.name]:
                 began = datetime.fromisoformat(entry["at"]).timestamp()
                 moments[entry["revision"]] = began + entry["duration_s"]

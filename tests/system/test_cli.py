@@ -112,11 +112,13 @@ def test_history_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert (deploy["reason"], deploy["message"]) == ("changed", "its files changed")
     [cause] = deploy["cause"]
     assert cause == {
-        "path": "stacks/one/compose.yaml",
+        "kind": "file", "stack": None, "service": None, "name": "stacks/one/compose.yaml",
         "from": fleet.workspace.git("rev-parse", f"{first}:stacks/one/compose.yaml"),
         "to": fleet.workspace.git("rev-parse", f"{second}:stacks/one/compose.yaml"),
         "commit": second,
-    }
+        "message": cause["message"],
+    }  # fmt: skip
+    assert cause["message"].startswith("stacks/one/compose.yaml: ")
     assert {entry["subject"] for entry in host.json("history", "one")} == {"one"}
     assert host.json("history", "one", "-n", "1") == [deploy]
     assert len(host.json("history", "-n", "2")) == 2
@@ -153,8 +155,10 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     assert plan["revision"] == sha
     [one, three] = plan["deploys"]
     assert (one["stack"], three["stack"]) == ("one", "three")
-    assert [cause["path"] for cause in one["cause"]] == ["stacks/one/compose.yaml"]
-    assert one["cause"][0].keys() == {"path", "from", "to", "commit"}
+    assert [cause["name"] for cause in one["cause"]] == ["stacks/one/compose.yaml"]
+    assert one["cause"][0].keys() == {
+        "kind", "stack", "service", "name", "from", "to", "commit", "message",
+    }  # fmt: skip
     nothing: dict[str, list[str]] = {"added": [], "removed": [], "changed": []}
     same: dict[str, Any] = {
         "image": None, "other": [], "files": [], "follows": None,

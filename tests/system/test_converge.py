@@ -51,9 +51,9 @@ def test_a_commit_touches_only_the_stack_it_changes(fleet: Fleet) -> None:
     assert after["one-app-1"] != before["one-app-1"]
     newest = host.json("history", "one")[0]
     assert newest["action"] == "deploy"
-    assert [cause["path"] for cause in newest["cause"]] == [
-        "stacks/one/compose.yaml",
-        "one/app image",
+    assert [(cause["kind"], cause["name"]) for cause in newest["cause"]] == [
+        ("file", "stacks/one/compose.yaml"),
+        ("image", None),
     ]
 
 
@@ -113,9 +113,10 @@ def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:
     assert dropped["revision"] == sha
     removed = host.json("history", "two")[0]
     assert removed["action"] == "remove-stack"
-    assert {"path": "volume two_data", "from": "kept", "to": "kept", "commit": None} in (
-        removed["cause"]
-    )
+    assert {
+        "kind": "volume", "stack": None, "service": None, "name": "two_data",
+        "from": "kept", "to": "kept", "commit": None, "message": "volume two_data: kept → kept",
+    } in removed["cause"]  # fmt: skip
 
 
 def test_a_stack_that_has_nothing_to_run_is_in_sync_and_keeps_its_volumes(fleet: Fleet) -> None:

@@ -84,13 +84,13 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
                 fleet.box.engine.run(*words)
         wait_until(lambda: _hashes(fleet) == right, what="all of them to be put right", seconds=90)
     restarts = {e["subject"]: e["cause"] for e in host.json("history") if e["action"] == "restart"}
-    causes = {name: {cause["path"] for cause in found} for name, found in restarts.items()}
+    causes = {name: {cause["kind"] for cause in found} for name, found in restarts.items()}
     assert causes.keys() == deeds.keys()
-    assert "renamed/app name" in causes["renamed"]
-    assert "called/app name" in causes["called"]
-    assert "paused/app state" in causes["paused"]
-    assert "scaled/app containers" in causes["scaled"]
-    assert "recreated/app settings" in causes["recreated"]
+    assert "container-name" in causes["renamed"]
+    assert "container-name" in causes["called"]
+    assert "state" in causes["paused"]
+    assert "containers" in causes["scaled"]
+    assert "config-hash" in causes["recreated"]
     assert fleet.box.engine.run("volume", "ls", "--quiet") == volumes
 
 
@@ -164,8 +164,16 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
     act()
     with host.running():
         wait_until(lambda: shown() == right, what="all of them to be put right", seconds=90)
-    paths = {cause["path"] for entry in host.json("history") for cause in entry["cause"]}
-    assert {"one/lost network one_default", "one/less Memory", "one/policy RestartPolicy"} <= paths
+    found = {
+        (cause["service"], cause["kind"], cause["name"])
+        for entry in host.json("history")
+        for cause in entry["cause"]
+    }
+    assert found >= {
+        ("lost", "network", "one_default"),
+        ("less", "setting", "Memory"),
+        ("policy", "setting", "RestartPolicy"),
+    }
 
 
 def test_a_limit_that_cannot_be_set_back_costs_a_new_container_and_no_release(

@@ -73,14 +73,14 @@ def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once
     done = {(e["action"], e["status"]) for e in host.json("history", "web") if e["id"] > 1}
     assert done == {("deploy", "succeeded"), ("restart", "succeeded")}
     undone = {
-        (cause["path"], cause["to"])
+        (cause["service"], cause["to"])
         for entry in host.json("history", "web")
         for cause in entry["cause"]
         if entry["reason"] == "interference"
     }
     # What is done in the middle of putting another back is put back with it.
-    assert ("web/removed", "was removed from outside") in undone
-    assert {path for path, _ in undone} & {"web/stopped", "web/job", "web/replaced"}
+    assert ("removed", "was removed from outside") in undone
+    assert {name for name, _ in undone} & {"stopped", "job", "replaced"}
 
 
 @contextmanager

@@ -362,7 +362,7 @@ def test_a_kept_container_goes_when_its_time_is_over_and_its_volumes_stay(fleet:
     gone, ended = _entries(host, "evict", "rogue")
     assert (ended.reason, gone.reason) == (Reason.NO_PROJECT, Reason.KEEP_EXPIRED)
     assert gone.status == "succeeded"
-    assert {cause.path for cause in gone.cause} == {f"volume {name}" for name in volumes}
+    assert {cause.name for cause in gone.cause} == set(volumes)
 
 
 _VOLUMES = "    volumes: [data:/data, /anonymous]\nvolumes: {data: {}}\n"
@@ -386,7 +386,7 @@ def test_a_stack_that_leaves_a_host_before_enrolment_takes_down_only_its_own(fle
     assert volumes <= _volumes(fleet)
     (entry,) = _entries(host, "remove-stack", "one")
     assert entry.status == "succeeded"
-    assert {f"volume {name}" for name in volumes} <= {cause.path for cause in entry.cause}
+    assert set(volumes) <= {cause.name for cause in entry.cause}
 
 
 def test_what_was_brought_back_stays_when_the_stack_whose_name_it_bears_leaves(
@@ -408,7 +408,7 @@ def test_what_was_brought_back_stays_when_the_stack_whose_name_it_bears_leaves(
         assert len(found) == 2
         assert found <= _volumes(fleet)
         (entry,) = _entries(host, "remove-stack", name)
-        assert {f"volume {volume}" for volume in found} <= {cause.path for cause in entry.cause}
+        assert set(found) <= {cause.name for cause in entry.cause}
 
 
 # --- two at once ----------------------------------------------------------------------------------

@@ -178,5 +178,9 @@ def test_a_container_that_is_left_in_a_dead_namespace_is_brought_back_by_the_eve
         )
         after = _began(fleet)
         assert _changed(before, after) == {"vpn", *SHARING, "app"}
-        causes = {c["path"]: c["to"] for e in host.json("history") for c in e["cause"]}
-        assert causes["other/app namespace"] == "vpn was started again later"
+        causes = {
+            (c["stack"], c["kind"], c["name"]): c["to"]
+            for e in host.json("history")
+            for c in e["cause"]
+        }
+        assert causes["other", "namespace", "vpn"] == "restarted"

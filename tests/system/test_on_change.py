@@ -84,15 +84,15 @@ def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet:
     for name in sources:
         path = "/d/deep/x" if name == "directory" else "/x"
         assert _sees(fleet, f"web-{name}-1", path) == "T=two\n", name
-    causes = {e["detail"].rpartition(" ")[2]: e["cause"] for e in _entries(host, "restart")}
-    assert {name: [c["path"] for c in found] for name, found in causes.items()} == {
+    causes = {e["cause"][0]["service"]: e["cause"] for e in _entries(host, "restart")}
+    assert {name: [c["name"] for c in found] for name, found in causes.items()} == {
         name: [path] for name, path in sources.items()
     }
     for [cause] in causes.values():
         assert cause["commit"] == sha
         assert None not in (cause["from"], cause["to"])
         assert cause["from"] != cause["to"]
-    assert {c["path"] for c in _entries(host, "deploy")[0]["cause"]} == {*sources.values()}
+    assert {c["name"] for c in _entries(host, "deploy")[0]["cause"]} == {*sources.values()}
     assert host.once().returncode == 0
     assert {name: _began(fleet, f"web-{name}-1") for name in mounts} == after
     assert len(_entries(host, "restart")) == len(sources)
@@ -122,7 +122,7 @@ def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothin
         path = "/hooks/x" if name == "directory" else "/x"
         assert fleet.box.engine.run("exec", f"web-{name}-1", "stat", "-c", "%a", path) == "755\n"
     [cause] = next(e for e in _entries(host, "restart") if e["detail"] == "restart file")["cause"]
-    assert (cause["path"], cause["commit"]) == (scripts[0], sha)
+    assert (cause["name"], cause["commit"]) == (scripts[0], sha)
     assert cause["to"] == f"{cause['from']} 100755"
 
     # As the journal was before modes were recorded.
@@ -134,7 +134,7 @@ def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothin
     assert host.once().returncode == 0
     _deploy(fleet, host, {"stacks/web/README": "words"})
     assert {name: _began(fleet, f"web-{name}-1") for name in mounts} == after
-    assert [c["path"] for c in _entries(host, "deploy")[0]["cause"]] == ["stacks/web/README"]
+    assert [c["name"] for c in _entries(host, "deploy")[0]["cause"]] == ["stacks/web/README"]
 
 
 def test_a_signal_is_delivered_without_a_restart_and_once(fleet: Fleet) -> None:
@@ -263,7 +263,7 @@ def test_who_wants_nothing_is_left_alone_and_that_is_not_called_a_restart_that_w
     assert _began(fleet) == before
     [entry] = _entries(host, "restart")
     assert entry["status"] == "skipped"
-    assert [(c["path"], c["commit"]) for c in entry["cause"]] == [("stacks/web/a.conf", sha)]
+    assert [(c["name"], c["commit"]) for c in entry["cause"]] == [("stacks/web/a.conf", sha)]
     assert host.once().returncode == 0
     assert len(_entries(host, "restart")) == 1
 

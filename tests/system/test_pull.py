@@ -62,7 +62,7 @@ def test_local_edits_are_discarded_and_untracked_data_stays(fleet: Fleet) -> Non
     assert data.read_text() == "precious"
     entry = host.json("history", "media")[0]
     assert entry["reason"] == "local-edits"
-    assert {cause["path"] for cause in entry["cause"]} == {
+    assert {cause["name"] for cause in entry["cause"]} == {
         "stacks/one/app.conf",
         "stacks/one/compose.yaml",
     }

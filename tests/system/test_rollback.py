@@ -84,8 +84,8 @@ def test_a_release_that_is_not_well_goes_back_to_the_last_one_that_was(
     assert fleet.box.engine.inspect("other-app-1")["Config"]["Hostname"] == "changed"
     back, deploy = host.json("history", "web")[:2]
     assert (back["action"], deploy["action"]) == ("rollback", "deploy")
-    turned = {(c["path"], c["to"], c["from"]) for c in deploy["cause"]}
-    assert turned <= {(c["path"], c["from"], c["to"]) for c in back["cause"]}
+    turned = {(c["name"], c["to"], c["from"]) for c in deploy["cause"]}
+    assert turned <= {(c["name"], c["from"], c["to"]) for c in back["cause"]}
     assert host.json("status")["stacks"][1]["sync"] == "failed"
     before = fleet.running()
     result = host.once()

@@ -61,9 +61,10 @@ def test_a_stack_and_its_container_lead_to_line_commit_and_cause(
     assert [c["name"] for c in service["containers"]] == ["one-app-1"]
     last = stack["last"]
     assert (last["action"], last["status"]) == ("deploy", "succeeded")
-    moved = {cause["path"]: (cause["from"], cause["to"]) for cause in last["cause"]}
-    assert moved["one/app image"] == (fleet.web, fleet.web2)
-    assert moved.keys() == {compose, "one/app image"}
+    file, image = last["cause"]
+    assert (file["kind"], file["name"]) == ("file", compose)
+    assert (image["kind"], image["stack"], image["service"]) == ("image", "one", "app")
+    assert (image["from"], image["to"]) == (fleet.web, fleet.web2)
     assert stack["touched"] == {compose: commits["changed"]}
 
     container = fleet.running()["one-app-1"]

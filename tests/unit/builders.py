@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from agent.domain.container import CONFIG_HASH, ONEOFF, PROJECT, SERVICE, Container
 from agent.domain.finding import Fault
-from agent.domain.outcome import Reason
+from agent.domain.outcome import Cause, CauseKind, Reason
 from agent.domain.reconcile.actions import Plan
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.release.release import Attempt, Release, Service
@@ -156,3 +156,7 @@ def stacks(names: str) -> list[Stack]:
 
 def releases(names: str) -> list[Release]:
     return [release(name) for name in names]
+
+
+def file_cause(path: str, before: str | None, after: str | None, commit: str) -> Cause:
+    return Cause(kind=CauseKind.FILE, name=path, before=before, after=after, commit=commit)

@@ -103,7 +103,7 @@ def _app(*networks: str, **changes: Any) -> Container:
 def test_what_was_changed_by_hand_is_drift(
     found: Container, causes: list[tuple[str, str | None, str | None]]
 ) -> None:
-    assert [(c.path, c.before, c.after) for c in drift.compare(RECORDED, [found])] == causes
+    assert [(c.subject, c.before, c.after) for c in drift.compare(RECORDED, [found])] == causes
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_of_an_older_release_a_network_is_missed_that_the_container_was_made_wit
     found: Container, lost: str | None
 ) -> None:
     assert found.lost_network == lost
-    assert [c.path for c in drift.compare(OLDER, [found])] == (
+    assert [c.subject for c in drift.compare(OLDER, [found])] == (
         [f"s/app network {lost}"] if lost else []
     )

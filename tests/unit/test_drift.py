@@ -64,7 +64,7 @@ def test_a_release_stands_while_its_services_run(containers: list[Container]) ->
         (but("web-db-0", named("mine")), ("web/db name", "web-db-1", "mine")),
         (
             but("web-db-0", replace(db(), cut_off=CutOff("vpn", gone=False))),
-            ("web/db namespace", "that of vpn", "vpn was started again later"),
+            ("web/db namespace of vpn", "joined", drift.RESTARTED),
         ),
         (but("web-db-0", db("dead")), ("web/db state", "running", "dead")),
         (but("web-job-0", job("exited", 1)), ("web/job state", "running", "exited 1")),
@@ -76,13 +76,13 @@ def test_what_is_not_as_deployed_is_named(
     containers: list[Container], cause: tuple[str, str, str]
 ) -> None:
     found = drift.compare(RELEASE, containers)
-    assert [(c.path, c.before, c.after) for c in found] == [cause]
+    assert [(c.subject, c.before, c.after) for c in found] == [cause]
 
 
 def test_a_service_with_other_settings_is_drift() -> None:
     changed = container("web-db-0", "web", "db", labels={CONFIG_HASH: "by hand"})
     found = drift.compare(RELEASE, but("web-db-0", changed))
-    assert [(c.path, c.before, c.after) for c in found] == [
+    assert [(c.subject, c.before, c.after) for c in found] == [
         ("web/db settings", "hash-of-db", "by hand"),
         ("web/db containers", "1", "0"),
     ]
@@ -110,7 +110,7 @@ def test_what_may_be_well_after_all_is_steady_or_healthy(
 
 def test_a_release_of_which_nothing_runs_names_every_service() -> None:
     found = drift.compare(RELEASE, [])
-    assert [c.path for c in found] == [
+    assert [c.subject for c in found] == [
         "web/app containers",
         "web/db containers",
         "web/job containers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -9,10 +10,24 @@ import pytest
 
 from agent.adapters.state import database
 from agent.adapters.state.journal import Journal
-from agent.domain.outcome import Action, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Reason
 
 _BEFORE = 4
 """The version of the schema."""
+
+
+def of(
+    kind: str, stack: str | None = None, service: str | None = None, name: str | None = None
+) -> Cause:
+    return Cause(
+        kind=CauseKind(kind),
+        stack=stack,
+        service=service,
+        name=name,
+        before="1",
+        after="2",
+        commit="sha",
+    )
 
 
 @pytest.fixture
@@ -81,6 +96,80 @@ def test_an_old_reason_becomes_its_code_and_no_text_is_lost(
     [entry] = Journal(old).history()
     assert (entry.action, entry.reason, entry.detail) == (Action(action), reason, detail)
     assert reason is not Reason.OTHER or entry.message == text
+
+
+@pytest.mark.parametrize(
+    ("action", "reason", "path", "cause"),
+    [
+        ("deploy", "its files changed", "stacks/web/a file", of("file", name="stacks/web/a file")),
+        ("deploy", "its files changed", "web/app image", of("image", "web", "app")),
+        (
+            "restart",
+            "what runs is not what was deployed",
+            "web/app state",
+            of("state", "web", "app"),
+        ),
+        (
+            "restart",
+            "what runs is not what was deployed",
+            "web/app network edge",
+            of("network", "web", "app", "edge"),
+        ),
+        (
+            "restart",
+            "what runs is not what was deployed",
+            "web/app Memory",
+            of("setting", "web", "app", "Memory"),
+        ),
+        (
+            "restart",
+            "app: a container whose namespaces it shares was started again: restart",
+            "web/vpn",
+            of("restarted", "web", "vpn"),
+        ),
+        (
+            "restart",
+            "app: a container whose namespaces it shares was started again: restart",
+            "gluetun",
+            of("restarted", name="gluetun"),
+        ),
+        (
+            "restart",
+            "app: undone from outside during the health gate",
+            "web/app",
+            of("state", "web", "app"),
+        ),
+        ("deploy", "declared and not there yet", "web containers", of("adopted", "web")),
+        ("rollback", "it crashed", "release", of("release")),
+        ("accept", "the remote has a new commit", "gitea/main", of("commit", name="gitea/main")),
+        ("accept", "tracked files were edited on the host", "README", of("file", name="README")),
+        (
+            "remove-stack",
+            "no longer declared",
+            "host/media/stacks.yaml",
+            of("list", name="host/media/stacks.yaml"),
+        ),
+        ("remove-stack", "no longer declared", "volume a_b", of("volume", name="a_b")),
+        (
+            "evict",
+            "its time was over",
+            "container 0123456789ab",
+            of("container", name="0123456789ab"),
+        ),
+        ("deploy", "the moon was full", "the moon", of("unknown", name="the moon")),
+    ],
+)
+def test_an_old_cause_gets_its_kind_and_fields(
+    old: Path, action: str, reason: str, path: str, cause: Cause
+) -> None:
+    written = [{"path": path, "before": "1", "after": "2", "commit": "sha"}]
+    _insert(
+        old,
+        "INSERT INTO actions (at, action, subject, reason, cause) VALUES ('t', ?, 'web', ?, ?)",
+        (action, reason, json.dumps(written)),
+    )
+    [entry] = Journal(old).history()
+    assert entry.cause == (cause,)
 
 
 def test_holds_and_ended_containers_of_before_keep_what_they_say(old: Path) -> None:

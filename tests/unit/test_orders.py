@@ -12,7 +12,7 @@ from agent.adapters.state import database
 from agent.adapters.state.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import ConfigError
-from agent.domain.outcome import Cause, EvictionAction, Reason
+from agent.domain.outcome import Cause, CauseKind, EvictionAction, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt
 from tests.unit.builders import release
@@ -126,7 +126,7 @@ STOPPED = replace(
 REPORTED = replace(
     FIRST, id="ab78" + "0" * 60, action=EvictionAction.REPORTED, at="2026-01-04", remove_at=None
 )
-CAUSE = Cause("container", "running", "removed")
+CAUSE = Cause(kind=CauseKind.CONTAINER, name="ab12", before="running", after="removed")
 POLICY = {"Name": "on-failure", "MaximumRetryCount": 3}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.domain.container import SWARM_TASK, WORKING_DIR, Container
-from agent.domain.outcome import Cause, Reason
+from agent.domain.outcome import Cause, CauseKind, Reason
 from agent.domain.reconcile import ownership
 from agent.domain.reconcile.actions import Deploy, Evict, Plan, RemoveStack
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
@@ -24,6 +24,7 @@ from tests.unit.builders import (
     attempt,
     container,
     desired,
+    file_cause,
     reasons,
     release,
     releases,
@@ -44,7 +45,7 @@ def test_a_new_stack_is_deployed() -> None:
 
 def test_a_changed_stack_is_deployed_and_says_which_file() -> None:
     todo = plan(situation([stack("a", "d2")], releases("a")))
-    cause = Cause("stacks/a/compose.yaml", "d1 of a", "d2 of a", SHA)
+    cause = file_cause("stacks/a/compose.yaml", "d1 of a", "d2 of a", SHA)
     assert todo == Plan(deploys=(Deploy(stack("a", "d2"), Reason.CHANGED, (cause,)),))
 
 
@@ -232,7 +233,9 @@ def test_a_service_that_the_file_names_but_does_not_start_is_not_evicted() -> No
 
 def test_a_removal_names_the_list_and_the_commit() -> None:
     todo = plan(situation(stacks("a"), releases("ab")))
-    cause = Cause("host/media/stacks.yaml", "b", None, SHA)
+    cause = Cause(
+        kind=CauseKind.LIST, name="host/media/stacks.yaml", before="b", after=None, commit=SHA
+    )
     assert todo.removals == (RemoveStack("b", Reason.LEFT, (cause,)),)
 
 
@@ -357,9 +360,9 @@ def test_a_doubt_is_published_with_what_is_protected() -> None:
 def test_what_moved_between_two_commits_is_named_in_order() -> None:
     found = moved([("b", "1"), ("c", "1"), ("d", "1")], [("d", "2"), ("a", "1"), ("c", "1")], "s")
     assert found == (
-        Cause("a", None, "1", "s"),
-        Cause("b", "1", None, "s"),
-        Cause("d", "1", "2", "s"),
+        file_cause("a", None, "1", "s"),
+        file_cause("b", "1", None, "s"),
+        file_cause("d", "1", "2", "s"),
     )
 
 

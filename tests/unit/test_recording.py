@@ -13,13 +13,15 @@ from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Entry, Journal
 from agent.domain.errors import PermanentError, TransientError
-from agent.domain.outcome import Action, Cause, EvictionAction, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Outcome, Reason, Status
 
 Begin = Callable[[AsyncJournal], AbstractAsyncContextManager[Recording]]
 RECORD = Evicted(
     "c1" * 32, "web", "nginx", EvictionAction.REMOVED, Reason.NO_PROJECT, "2026-01-01", 90.0
 )
-CAUSE = Cause("container c1c1", "running", "removed", "sha")
+CAUSE = Cause(
+    kind=CauseKind.CONTAINER, name="c1c1", before="running", after="removed", commit="sha"
+)
 
 
 def _plain(journal: AsyncJournal) -> AbstractAsyncContextManager[Recording]:
@@ -72,14 +74,16 @@ def test_a_body_that_returns_has_succeeded_unless_it_says_otherwise(
 
 def test_a_body_says_how_it_ended_and_more_of_why(journal: Journal) -> None:
     async def body(entry: Recording) -> None:
-        await entry.add_causes([Cause("image", "1", "2", "sha")])
+        await entry.add_causes(
+            [Cause(kind=CauseKind.IMAGE, stack="web", before="1", after="2", commit="sha")]
+        )
         entry.outcome = Outcome("web", Status.HELD, "it waits", attempts=3)
 
     assert _record(journal, _plain, body) == ("held", "it waits")
     entry = _only(journal)
-    assert (entry.attempts, [cause.path for cause in entry.cause]) == (
+    assert (entry.attempts, [cause.subject for cause in entry.cause]) == (
         3,
-        ["container c1c1", "image"],
+        ["container c1c1", "web image"],
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from agent.domain.container import KEPT_PREFIX, WORKING_DIR
-from agent.domain.outcome import Cause, Reason
+from agent.domain.outcome import Cause, CauseKind, Reason
 from agent.domain.reconcile import removal
 from agent.domain.reconcile.actions import Hold, Plan, RemoveStack
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
@@ -88,7 +88,9 @@ def test_a_stack_has_a_new_name_when_most_of_its_files_or_its_services_have(
 
 def test_a_removal_for_a_new_name_says_both_names() -> None:
     todo = plan(situation([new("b")], [old("a")]))
-    cause = Cause("host/media/stacks.yaml", "a", "b", SHA)
+    cause = Cause(
+        kind=CauseKind.LIST, name="host/media/stacks.yaml", before="a", after="b", commit=SHA
+    )
     assert todo.removals == (RemoveStack("a", Reason.LEFT, (cause,), after="b"),)
 
 

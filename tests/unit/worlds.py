@@ -26,7 +26,7 @@ from agent.domain.container import (
     Container,
 )
 from agent.domain.finding import Fault
-from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.outcome import CauseKind, EvictionAction, Reason
 from agent.domain.reconcile import host_state as situations
 from agent.domain.reconcile import ownership, plan
 from agent.domain.reconcile.actions import Deploy, Evict, Plan, ProtectionSet, RemoveStack
@@ -360,7 +360,11 @@ class Agent:
             ),
             "t",
         )
-        wrong = [c for c in drift.compare(made, w.host.of(item.name)) if " name" not in c.path]
+        wrong = [
+            c
+            for c in drift.compare(made, w.host.of(item.name))
+            if c.kind is not CauseKind.CONTAINER_NAME
+        ]
         failed = bool(wrong) or item.name in w.failing
         if not failed:
             w.journal.releases[item.name] = made

@@ -22,7 +22,7 @@ from agent.adapters.state.evictions import Evictions
 from agent.adapters.state.overrides import Orders
 from agent.adapters.state.releases import Releases
 from agent.domain.config import Config
-from agent.domain.outcome import Action, Cause, Outcome, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
 from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -64,7 +64,9 @@ class Entry:
 
 
 def _entry(row: sqlite3.Row) -> Entry:
-    causes = tuple(Cause(**cause) for cause in json.loads(row["cause"]))
+    causes = tuple(
+        Cause(**{**cause, "kind": CauseKind(cause["kind"])}) for cause in json.loads(row["cause"])
+    )
     codes = {"action": Action(row["action"]), "reason": Reason(row["reason"])}
     return Entry(**{**dict(row), **codes, "status": row["status"] or "running", "cause": causes})
 

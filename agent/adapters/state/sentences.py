@@ -6,10 +6,13 @@ the detail of :attr:`Reason.OTHER`.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict
 
-from agent.domain.outcome import Action, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Reason
 
 _REASONS = {
     "declared and not there yet": Reason.NEW,
@@ -62,12 +65,43 @@ _OF_SERVICE = re.compile(rf"(.+?): ({'|'.join(_OF_SERVICES)})(?:: (\S+))?")
 _IN_THE_WAY = re.compile(r"its service left the stack, which wants its (.+)")
 
 
+_SERVICE = r"(?P<stack>[a-z0-9][a-z0-9_-]*)/(?P<service>[\w.-]+)"
+_CAUSES = (
+    (CauseKind.VOLUME, re.compile(r"volume (?P<name>.+)")),
+    (CauseKind.CONTAINER, re.compile(r"container (?P<name>[0-9a-f]{12})")),
+    (CauseKind.RELEASE, re.compile(r"release")),
+    (CauseKind.ADOPTED, re.compile(r"(?P<stack>[a-z0-9][a-z0-9_-]*) containers")),
+    (CauseKind.DEPLOYMENT, re.compile(r"(?P<stack>[a-z0-9][a-z0-9_-]*) deploy")),
+    (CauseKind.IMAGE, re.compile(f"{_SERVICE} image")),
+    (CauseKind.CONFIG, re.compile(f"{_SERVICE} settings")),
+    (CauseKind.CONTAINERS, re.compile(f"{_SERVICE} containers")),
+    (CauseKind.STATE, re.compile(f"{_SERVICE} state")),
+    (CauseKind.NAMESPACE, re.compile(f"{_SERVICE} namespace")),
+    (CauseKind.CONTAINER_NAME, re.compile(f"{_SERVICE} name")),
+    (CauseKind.NETWORK, re.compile(f"{_SERVICE} network (?P<name>.+)")),
+    (CauseKind.FILE, re.compile(r"(?P<name>(?:stacks|host|global)/.+)")),
+    (CauseKind.SETTING, re.compile(f"{_SERVICE} (?P<name>[A-Z][A-Za-z]+)")),
+)
+"""How the ``path`` of a cause was written; the first that fits."""
+_BY_REASON = {
+    Reason.NEW_HEAD: (CauseKind.COMMIT, re.compile(r"(?P<name>.+)")),
+    Reason.LOCAL_EDIT: (CauseKind.FILE, re.compile(r"(?P<name>.+)")),
+    Reason.INTERFERENCE: (CauseKind.STATE, re.compile(_SERVICE)),
+    Reason.NAMESPACE: (CauseKind.RESTARTED, re.compile(f"{_SERVICE}|(?P<name>.+)")),
+    Reason.FOLLOWS: (CauseKind.RESTARTED, re.compile(_SERVICE)),
+}
+"""What some actions wrote that nothing else did."""
+
+
 def to_codes(db: sqlite3.Connection) -> None:
     """Put codes in the place of sentences, in a transaction of the caller."""
-    for row in db.execute("SELECT id, action, reason FROM actions").fetchall():
-        reason, detail = _reason(row["reason"], Action(row["action"]))
+    for row in db.execute("SELECT id, action, reason, cause FROM actions").fetchall():
+        action = Action(row["action"])
+        reason, detail = _reason(row["reason"], action)
+        causes = [asdict(_cause(old, action, reason)) for old in json.loads(row["cause"])]
         db.execute(
-            "UPDATE actions SET reason = ?, detail = ? WHERE id = ?", (reason, detail, row["id"])
+            "UPDATE actions SET reason = ?, detail = ?, cause = ? WHERE id = ?",
+            (reason, detail, json.dumps(causes), row["id"]),
         )
     for row in db.execute("SELECT id, reason FROM evicted").fetchall():
         reason, detail = _reason(row["reason"])
@@ -94,3 +128,16 @@ def _reason(text: str, action: Action | None = None) -> tuple[Reason, str | None
     if found := _IN_THE_WAY.fullmatch(text):
         return Reason.IN_THE_WAY, found[1]
     return Reason.OTHER, text
+
+
+def _cause(old: Mapping[str, str | None], action: Action, reason: Reason) -> Cause:
+    text = old["path"] or ""
+    known = [_BY_REASON[reason]] if reason in _BY_REASON else []
+    if action is Action.REMOVE_STACK and text.endswith("/stacks.yaml"):
+        known = [(CauseKind.LIST, re.compile(r"(?P<name>.+)"))]
+    found = (
+        (kind, match) for kind, shape in (*known, *_CAUSES) if (match := shape.fullmatch(text))
+    )
+    kind, fields = next(found, (CauseKind.UNKNOWN, None))
+    moved = {"before": old["before"], "after": old["after"], "commit": old.get("commit")}
+    return Cause(kind=kind, **moved, **(fields.groupdict() if fields else {"name": text}))

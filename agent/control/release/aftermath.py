@@ -19,7 +19,7 @@ from agent.control.release.rollback import Restorer
 from agent.control.release.starting import Before
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
-from agent.domain.outcome import Action, Cause, Outcome, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
 from agent.domain.reconcile.plan import moved
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
@@ -55,7 +55,7 @@ class Aftermath:
             if failures:
                 await self.journal.keep_attempt(failures)
         else:
-            what = ", ".join(cause.path for cause in run.deploy.causes[:3])
+            what = ", ".join(cause.subject for cause in run.deploy.causes[:3])
             error = f"it drifted again after a repair: {what}"
             await self.attempts.keep_failure(
                 failures, stack.name, stack.digest, error, permanent=False
@@ -102,7 +102,13 @@ class Aftermath:
     async def _roll_back(self, run: Run, before: Release, error: str) -> tuple[bool, str]:
         """Bring the last healthy release back; whether there was a way, and how it went."""
         name = run.stack.name
-        cause = Cause("release", run.stack.digest[:12], before.digest[:12], before.revision)
+        cause = Cause(
+            kind=CauseKind.RELEASE,
+            stack=name,
+            before=run.stack.digest[:12],
+            after=before.digest[:12],
+            commit=before.revision,
+        )
         causes = [cause, *moved(run.stack.versions, before.inputs, before.revision)]
         restored: Stack | None = None
 

@@ -12,7 +12,7 @@ from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.release.deploy import Deployer, Tools
 from agent.control.retry import Attempts
-from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.outcome import Action, Outcome, Reason, Status, kept_volumes
 from agent.domain.reconcile.actions import Deploy, RemoveStack
 from agent.domain.repository import dependencies
 from agent.domain.revision import Revision
@@ -139,12 +139,11 @@ class Converger:
     async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
         project = removal.project
         volumes = await self._remover.volumes(project)
-        kept = tuple(Cause(f"volume {name}", "kept", "kept") for name in volumes)
         async with self._journal.recording(
             Action.REMOVE_STACK,
             project,
             removal.reason,
-            causes=removal.causes + kept,
+            causes=(*removal.causes, *kept_volumes(volumes)),
             revision=revision.sha,
         ) as entry:
             log.info("%s: removing it: %s", project, removal.reason.text)

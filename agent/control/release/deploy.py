@@ -39,7 +39,7 @@ from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready, running_services
 from agent.control.stack.remover import Remover
 from agent.domain.errors import CancelledError, CommitdError, PermanentError
-from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.image_reference import pinned
@@ -240,7 +240,13 @@ class Deployer:
             log.info("%s: applying: %s", name, why)
             return None
         log.info("%s: it runs already as it is declared: nothing is recreated", name)
-        cause = Cause(f"{name} containers", "there", "taken over", run.batch.revision.sha)
+        cause = Cause(
+            kind=CauseKind.ADOPTED,
+            stack=name,
+            before="there",
+            after="taken over",
+            commit=run.batch.revision.sha,
+        )
         with suppress(CommitdError):  # it would only say more of why
             await run.entry.add_causes([cause])
         return called
@@ -260,7 +266,14 @@ def _images(ready: Ready, before: Release | None, revision: Revision) -> list[Ca
     """The images that are others than those of the release before."""
     older = {service.name: service.image for service in before.services} if before else {}
     return [
-        Cause(f"{ready.stack.name}/{name} image", older[name], service.image, revision.sha)
+        Cause(
+            kind=CauseKind.IMAGE,
+            stack=ready.stack.name,
+            service=name,
+            before=older[name],
+            after=service.image,
+            commit=revision.sha,
+        )
         for name, service in sorted(ready.services.items())
         if name in older and older[name] != service.image
     ]

@@ -24,7 +24,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
@@ -46,7 +46,7 @@ from agent.domain.errors import (
     TransientError,
     UnreachableError,
 )
-from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import reload
 from agent.domain.release.health import Finding, Trouble
@@ -221,7 +221,10 @@ class Starting(Steps):
             await self._recorded(
                 Reason.INTERFERENCE,
                 ", ".join(services),
-                [Cause(f"{self._name}/{f.service}", "running", f.trouble.value) for f in findings],
+                [
+                    self._cause(CauseKind.STATE, f.service, "running", f.trouble.value)
+                    for f in findings
+                ],
                 work,
             )
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
@@ -299,9 +302,18 @@ class Starting(Steps):
             return ()
         if step.owner is None:
             older = self._older.get(step.service, ()) or ()
-            return moved(older, self._ready.files(step.service), sha)
-        own = f"{self._name}/" if step.owner in self._ready.services else ""
-        return (Cause(f"{own}{step.owner}", "running", "started again", sha),)
+            files = moved(older, self._ready.files(step.service), sha)
+            return tuple(replace(c, stack=self._name, service=step.service) for c in files)
+        if step.owner in self._ready.services:
+            return (self._cause(CauseKind.RESTARTED, step.owner, "running", "started again"),)
+        other = Cause(
+            kind=CauseKind.RESTARTED, name=step.owner, before="running", after="started again"
+        )
+        return (other,)
+
+    def _cause(self, kind: CauseKind, service: str, before: str, after: str) -> Cause:
+        """Of a service of its own."""
+        return Cause(kind=kind, stack=self._name, service=service, before=before, after=after)
 
     async def _recorded(
         self,

@@ -16,7 +16,7 @@ from agent.control.source.pinned_releases import fitting, overlays
 from agent.control.source.remote_status import Remotes
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError
-from agent.domain.outcome import Action, Cause, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Reason
 from agent.domain.reconcile.actions import Hold
 from agent.domain.repository.desired import DesiredState
 from agent.domain.source import decide
@@ -239,9 +239,15 @@ class Follower:
             # Without a readable list nobody knows what is declared: the last good commit stays.
             hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")
             return replace(self._current, holds=(hold,), doubt=hold.detail)
-        cause = (Cause(f"{remote}/{self._config.branch}", applied, sha, sha),)
+        cause = Cause(
+            kind=CauseKind.COMMIT,
+            name=f"{remote}/{self._config.branch}",
+            before=applied,
+            after=sha,
+            commit=sha,
+        )
         async with self._journal.recording(
-            Action.ACCEPT, host, Reason.NEW_HEAD, causes=cause, revision=sha
+            Action.ACCEPT, host, Reason.NEW_HEAD, causes=[cause], revision=sha
         ):
             await self._check_out(sha, desired)
         log.info(
@@ -288,7 +294,16 @@ class Follower:
                 Action.ACCEPT,
                 self._config.host,
                 Reason.LOCAL_EDIT,
-                causes=[Cause(path, "edited", "as committed", sha) for path in edits],
+                causes=[
+                    Cause(
+                        kind=CauseKind.FILE,
+                        name=path,
+                        before="edited",
+                        after="as committed",
+                        commit=sha,
+                    )
+                    for path in edits
+                ],
                 revision=sha,
             ):
                 await self._check_out(sha, self._current.desired)

@@ -14,7 +14,7 @@ from agent.control.stack.ready import Ready
 from agent.control.stack.stepping import Stepping
 from agent.domain.container import Container
 from agent.domain.errors import TransientError
-from agent.domain.outcome import Action, Cause, Reason
+from agent.domain.outcome import Action, Reason, kept_volumes
 from agent.domain.reconcile import removal
 from agent.domain.resources import exclusive
 from agent.domain.revision import Revision
@@ -100,7 +100,7 @@ class Remover(Stepping):
         self, container: Container, revision: Revision, why: Reason, detail: str | None = None
     ) -> None:
         volumes = volumes_of(await self._engine.inspect(container.id) or {})
-        kept = [Cause(f"volume {name}", "kept", "kept") for name in volumes]
+        kept = kept_volumes(volumes)
         async with self._journal.recording(
             Action.EVICT, container.name, why, detail=detail, causes=kept, revision=revision.sha
         ):

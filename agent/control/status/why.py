@@ -19,7 +19,7 @@ from agent.control.status import status
 from agent.domain.config import Config
 from agent.domain.container import SWARM_TASK, Container
 from agent.domain.errors import CommitdError, ConfigError
-from agent.domain.outcome import Action, EvictionAction
+from agent.domain.outcome import Action, CauseKind, EvictionAction
 from agent.domain.reconcile import host_state, ownership, plan
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.release.release import Release
@@ -328,9 +328,7 @@ class Explainer:
 
 def _paths(entry: Entry) -> Iterable[str]:
     """The files among the causes of an action."""
-    return [cause.path for cause in entry.cause if "/" in cause.path and " " not in cause.path][
-        :_TOUCHED
-    ]
+    return [c.name for c in entry.cause if c.kind is CauseKind.FILE and c.name][:_TOUCHED]
 
 
 def _numbered(word: str, release: Release, service: str) -> bool:

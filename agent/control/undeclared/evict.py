@@ -20,7 +20,7 @@ from agent.control.lru import Lru
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import Undeclared
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.outcome import Cause, EvictionAction, Reason
+from agent.domain.outcome import Cause, CauseKind, EvictionAction, Reason
 from agent.domain.reconcile import ownership, plan
 from agent.domain.reconcile.actions import Hold, ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
@@ -127,7 +127,13 @@ class Evictor:
         if self._many(one_more=True):
             return self._too_many(container.name)
         record = self._record(container, owner.reason)
-        cause = Cause(f"container {container.id[:12]}", "running", record.action, shield.revision)
+        cause = Cause(
+            kind=CauseKind.CONTAINER,
+            name=container.id[:12],
+            before="running",
+            after=record.action,
+            commit=shield.revision,
+        )
         async with (
             self._journal.recording_eviction(record, redacted(raw), cause, shield.revision),
             self._ending,  # many, because each may take its time to stop

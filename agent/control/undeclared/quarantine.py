@@ -15,7 +15,7 @@ from agent.adapters.state.evictions import Evicted
 from agent.control.undeclared.evict import Evictor, kept_name
 from agent.control.undeclared.protection import Protection
 from agent.domain.container import Container
-from agent.domain.outcome import Action, Cause, EvictionAction, Reason
+from agent.domain.outcome import Action, EvictionAction, Reason, kept_volumes
 from agent.domain.reconcile import ownership
 
 log = logging.getLogger("commitd.keeper")
@@ -103,7 +103,7 @@ class Quarantine:
         raw: Mapping[str, Any] | None = None,
     ) -> None:
         """Do it between two lines in the journal; volumes that lose their container are named."""
-        causes = [Cause(f"volume {name}", "kept", "kept") for name in volumes_of(raw or {})]
+        causes = kept_volumes(volumes_of(raw or {}))
         async with self._journal.recording(Action.EVICT, record.name, why, causes=causes):
             await work(record, container)
         log.info("%s (%s): %s", record.name, record.id[:12], why.text)

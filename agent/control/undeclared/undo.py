@@ -19,7 +19,7 @@ from agent.control.undeclared.quarantine import hand_back
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError, did_you_mean
-from agent.domain.outcome import Action, Cause, EvictionAction, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
 
 _SLACK_S = 5.0
 
@@ -50,7 +50,9 @@ async def _undo(
 ) -> Brought:
     record, container = await _find(engine, journal, word)
     until = time.time() + for_s
-    cause = Cause(f"container {record.id[:12]}", record.action, "running")
+    cause = Cause(
+        kind=CauseKind.CONTAINER, name=record.id[:12], before=record.action, after="running"
+    )
 
     await journal.exempt(record.id, until)
     async with journal.recording(Action.RESTART, record.name, Reason.UNDONE, causes=[cause]):

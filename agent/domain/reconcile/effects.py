@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from agent.domain import adjustable
 from agent.domain.compose import redact
-from agent.domain.outcome import Reason
+from agent.domain.outcome import CauseKind, Reason
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.release import reload
+from agent.domain.release import drift, reload
 from agent.domain.release.health import Expected
 from agent.domain.release.release import Release
 from agent.domain.release.reload import Mounted
@@ -246,26 +246,29 @@ def definitions(before: Side, after: Side) -> tuple[str, ...]:
 
 def drifted(deploy: Deploy, release: Release) -> tuple[Effect, ...]:
     """A repair, by what was found to differ."""
-    return tuple(_repair(deploy, release, service.name) for service in release.services)
+    return tuple(_repair(deploy, service.name) for service in release.services)
 
 
-def _repair(deploy: Deploy, release: Release, name: str) -> Effect:
-    prefix = f"{release.stack}/{name} "
-    causes = {c.path.removeprefix(prefix): c for c in deploy.causes if c.path.startswith(prefix)}
-    if "settings" in causes:
+def _repair(deploy: Deploy, name: str) -> Effect:
+    found = [cause for cause in deploy.causes if cause.service == name]
+    causes = {cause.kind: cause for cause in found}
+    if CauseKind.CONFIG in causes:
         action, message = "recreate", "its settings are not those of its release"
-    elif cause := causes.get("containers"):
+    elif cause := causes.get(CauseKind.CONTAINERS):
         action = "start" if int(cause.after or 0) < int(cause.before or 0) else "remove"
         message = f"{cause.after} of {cause.before} containers are there"
-    elif cause := causes.get("state"):
+    elif cause := causes.get(CauseKind.STATE):
         action, message = "start", f"it does not run: {cause.after}"
-    elif cause := causes.get("namespace"):
-        message = str(cause.after)
-        action = "recreate" if message.endswith("is gone") else "restart"
-    elif cause := causes.get("name"):
+    elif cause := causes.get(CauseKind.NAMESPACE):
+        gone = cause.after == drift.GONE
+        action = "recreate" if gone else "restart"
+        message = f"{cause.name} {'is gone' if gone else 'was started again later'}"
+    elif cause := causes.get(CauseKind.CONTAINER_NAME):
         action, message = "rename", f"it is called {cause.after}"
-    elif causes:
-        what, cause = min(causes.items())
+    elif found:
+        cause = min(found, key=lambda each: each.name or "")
+        network = adjustable.NETWORK if cause.kind is CauseKind.NETWORK else ""
+        what = f"{network}{cause.name}"
         message = f"its {what} is {cause.after or 'none'}, not {cause.before or 'none'}"
         action = "update" if adjustable.can_change_back(what, cause.before) else "recreate"
     else:

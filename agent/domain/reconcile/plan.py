@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from agent.domain.container import Container
-from agent.domain.outcome import Cause, Reason
+from agent.domain.outcome import Cause, CauseKind, Reason
 from agent.domain.reconcile import ownership, removal
 from agent.domain.reconcile.actions import Deploy, Evict, Exempted, Hold, Plan, ProtectionSet
 from agent.domain.reconcile.exemptions import Suspension
@@ -124,7 +124,9 @@ def _deploy(
     elif differences := drift.compare(release, containers, situation.stopped):
         deploy = Deploy(stack, Reason.DRIFTED, differences)
     elif release.dirty:
-        cause = Cause(f"{stack.name} deploy", "finished", "cut short")
+        cause = Cause(
+            kind=CauseKind.DEPLOYMENT, stack=stack.name, before="finished", after="interrupted"
+        )
         deploy = Deploy(stack, Reason.DRIFTED, (cause,))
     else:
         return None
@@ -149,7 +151,13 @@ def moved(
     """The inputs that differ, each with its Git object, and mode, before and after."""
     old, new = dict(before), dict(after)
     return tuple(
-        Cause(path, old.get(path), new.get(path), commit)
+        Cause(
+            kind=CauseKind.FILE,
+            name=path,
+            before=old.get(path),
+            after=new.get(path),
+            commit=commit,
+        )
         for path in sorted(old.keys() | new.keys())
         if old.get(path) != new.get(path)
     )

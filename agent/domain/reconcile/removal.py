@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from agent.domain.container import WORKING_DIR, Container
-from agent.domain.outcome import Cause, Reason
+from agent.domain.outcome import Cause, CauseKind, Reason
 from agent.domain.reconcile.actions import Deploy, Hold, RemoveStack
 from agent.domain.reconcile.host_state import (
     HostState,
@@ -114,7 +114,13 @@ def _removal(
     name: str, successor: str | None, desired: DesiredState, *, first: bool
 ) -> RemoveStack:
     path = f"host/{desired.host}/stacks.yaml"
-    cause = Cause(path, name, successor, desired.revision.sha)
+    cause = Cause(
+        kind=CauseKind.LIST,
+        name=path,
+        before=name,
+        after=successor,
+        commit=desired.revision.sha,
+    )
     return RemoveStack(name, Reason.LEFT, (cause,), after=successor, first=first)
 
 

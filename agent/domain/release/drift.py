@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from agent.domain import adjustable
-from agent.domain.container import CONFIG_HASH, NUMBER, Container, CutOff
-from agent.domain.outcome import Cause
+from agent.domain.container import CONFIG_HASH, NUMBER, Container
+from agent.domain.outcome import Cause, CauseKind
 from agent.domain.release import health
 from agent.domain.release.release import Release, Service
+
+GONE, RESTARTED = "gone", "restarted"
+"""What became of the container in whose namespaces another one runs."""
 
 
 def compare(
@@ -34,29 +37,43 @@ def compare(
 def _compare_service(
     stack: str, service: Service, found: list[Container], stopped: Collection[str]
 ) -> list[Cause]:
-    subject = f"{stack}/{service.name}"
+    def cause(kind: CauseKind, before: str | None, after: str | None, name: str = "") -> Cause:
+        return Cause(
+            kind=kind,
+            stack=stack,
+            service=service.name,
+            name=name or None,
+            before=before,
+            after=after,
+        )
+
     current = [c for c in found if c.labels.get(CONFIG_HASH) == service.config_hash]
     causes = [
-        Cause(f"{subject} settings", service.config_hash[:12], c.labels.get(CONFIG_HASH, "")[:12])
+        cause(CauseKind.CONFIG, service.config_hash[:12], c.labels.get(CONFIG_HASH, "")[:12])
         for c in found
         if c not in current
     ]
     if len(current) != service.scale:
-        causes.append(Cause(f"{subject} containers", str(service.scale), str(len(current))))
+        causes.append(cause(CauseKind.CONTAINERS, str(service.scale), str(len(current))))
     causes += [
-        Cause(f"{subject} state", "running", _state(c))
+        cause(CauseKind.STATE, "running", _state(c))
         for c in current
         if health.of(c, one_shot=service.one_shot and c.id not in stopped) in health.DOWN
     ]
     causes += [
-        Cause(f"{subject} namespace", f"that of {cut.owner}", _ended(cut))
+        cause(CauseKind.NAMESPACE, "joined", GONE if cut.gone else RESTARTED, cut.owner)
         for c in current
         if (cut := c.cut_off)
     ]
     for container in current:
-        causes += _adjusted(subject, service, container)
+        causes += [
+            cause(CauseKind.NETWORK, before, after, name.removeprefix(adjustable.NETWORK))
+            if name.startswith(adjustable.NETWORK)
+            else cause(CauseKind.SETTING, before, after, name)
+            for name, before, after in _adjusted(service, container)
+        ]
     causes += [
-        Cause(f"{subject} name", name, c.name)
+        cause(CauseKind.CONTAINER_NAME, name, c.name)
         for c in current
         if (name := right_name(stack, service.container_name, c)) != c.name
     ]
@@ -75,25 +92,25 @@ def right_name(stack: str, container_name: str | None, container: Container) -> 
     return container_name or f"{stack}-{container.service}-{number}"
 
 
-def _adjusted(subject: str, service: Service, container: Container) -> list[Cause]:
-    """What somebody has changed while it ran: by a listing its networks alone."""
+def _adjusted(service: Service, container: Container) -> list[tuple[str, str | None, str | None]]:
+    """What somebody has changed while it ran, by a listing its networks alone: from and to."""
     there = container.networks
     if container.state != "running" or there is None:
         return []
     changed: list[tuple[str, str | None, str | None]] = []
     if service.settings is None:
         lost = container.lost_network
-        changed += [(f"network {lost}", "connected", None)] if lost else []
+        changed += [(f"{adjustable.NETWORK}{lost}", "connected", None)] if lost else []
     elif (wanted := adjustable.networks(service.settings)) != there:
-        changed += [(f"network {name}", "connected", None) for name in sorted(wanted - there)]
-        changed += [(f"network {name}", None, "connected") for name in sorted(there - wanted)]
+        changed += [
+            (f"{adjustable.NETWORK}{name}", "connected", None) for name in sorted(wanted - there)
+        ]
+        changed += [
+            (f"{adjustable.NETWORK}{name}", None, "connected") for name in sorted(there - wanted)
+        ]
     elif container.settings is not None:
         changed += adjustable.differences(service.settings, container.settings)
-    return [Cause(f"{subject} {name}", before, after) for name, before, after in changed]
-
-
-def _ended(cut: CutOff) -> str:
-    return f"{cut.owner} is gone" if cut.gone else f"{cut.owner} was started again later"
+    return changed
 
 
 def _state(container: Container) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.domain.outcome import Reason
+from agent.domain.outcome import CauseKind, Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy, Hold, Plan
 from agent.domain.reconcile.effects import Side, StackEffects
@@ -115,7 +115,7 @@ def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
     else:
         services = tuple(effect for effect in effects.changed(before, after) if effect)
         found = StackEffects(services, effects.definitions(before, after) if before else ())
-    inputs = tuple(cause.path for cause in deploy.causes)
+    inputs = tuple(c.name for c in deploy.causes if c.kind is CauseKind.FILE and c.name)
     return StackChange(deploy.stack.name, "deploy", reason, inputs, found)
 
 

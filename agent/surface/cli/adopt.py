@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.domain.outcome import short
 from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _show_taken(taken: Taken) -> None:
         _tell(f"{taken.name}: adopted; it already runs: nothing is recreated")
     _tell(f"    wrote {', '.join(taken.files)}")
     for before, after in taken.pinned.items():
-        _tell(f"    pinned {before} → {common.short(after)}")
+        _tell(f"    pinned {before} → {short(after)}")
     if taken.secret:
         state = "still to be encrypted" if taken.plain else "encrypted"
         _tell(f"    secret, {state}: {', '.join(taken.secret)}")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -131,14 +130,6 @@ def load_for_work(ctx: click.Context) -> Config:
 def print_json(data: Any) -> None:
     """Indented for people, complete for programs."""
     click.echo(json.dumps(data, indent=2))
-
-
-_LONG = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
-
-
-def short(value: str | None) -> str:
-    """A value as people read it: hashes and digests cut to twelve characters."""
-    return _LONG.sub(r"\1", value) if value else "none"
 
 
 def sync(stack: Mapping[str, Any]) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from agent.control.review.diff import Comparison
+from agent.domain.outcome import short
 from agent.domain.review.host_diff import StackChange
 from agent.surface.cli import effect_report
 from agent.surface.cli.check_report import count
-from agent.surface.cli.common import short
 from agent.surface.cli.effect_report import MOST, some
 from agent.surface.cli.terminal import one_line
 

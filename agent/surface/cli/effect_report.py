@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.domain.outcome import short
 from agent.domain.reconcile.effects import Delta, Effect, StackEffects
-from agent.surface.cli.common import short
 
 MOST = 12
 """Items of one list that are shown."""

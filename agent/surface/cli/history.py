@@ -135,9 +135,8 @@ def show(
     terminal.say(Reason(entry["reason"]).message("as above") if again else entry["message"], 4)
     causes = entry["cause"]
     for cause in causes[:_CAUSES]:
-        before, after = common.short(cause["from"]), common.short(cause["to"])
-        note = (notes or {}).get(cause["path"], "")
-        terminal.say(f"{cause['path']}: {before} → {after}{note and f' — {note}'}", 4)
+        note = (notes or {}).get(cause["name"], "")
+        terminal.say(f"{cause['message']}{note and f' — {note}'}", 4)
     if len(causes) > _CAUSES:
         terminal.say(f"and {len(causes) - _CAUSES} more, see --json", 4)
     if entry["error"]:

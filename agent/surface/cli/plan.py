@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.domain.errors import PermanentError
+from agent.domain.outcome import short
 from agent.domain.reconcile.actions import Deploy
 from agent.surface.cli import common, effect_report, terminal
 
@@ -93,7 +94,7 @@ def show(view: PlanView, newer: Iterable[str]) -> None:
     undeclared = [("evict", each.container, each.reason.text) for each in plan.evictions]
     undeclared += [("exempt", e.container, e.reason.message(e.where)) for e in plan.exempt]
     for act, container, why in undeclared:
-        terminal.say(f"{act} {container.name} ({common.short(container.image)}): {why}")
+        terminal.say(f"{act} {container.name} ({short(container.image)}): {why}")
     for name in newer:
         terminal.say(f"{name} shows another commit: commitd plan --rev {name}, once it is fetched")
 
@@ -102,8 +103,7 @@ def _show_deploy(view: PlanView, deploy: Deploy) -> None:
     name = deploy.stack.name
     terminal.say(f"deploy {name}: {deploy.reason.text}")
     for cause in deploy.causes:
-        before, after = common.short(cause.before), common.short(cause.after)
-        terminal.say(f"{cause.path}: {before} → {after}", 4)
+        terminal.say(cause.message, 4)
     if view.runs_already(name):
         terminal.say("it already runs: nothing is recreated", 4)
     elif why := view.differences.get(name):

@@ -10,7 +10,7 @@ import click
 
 from agent.adapters.host import systemd
 from agent.control.status import status
-from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.outcome import EvictionAction, Reason, short
 from agent.domain.source.decide import Relation
 from agent.domain.status import unit, verdict
 from agent.domain.status.verdict import State
@@ -124,7 +124,7 @@ def _hold(sign: str, subjects: str, hold: Mapping[str, Any]) -> None:
 
 def _list(word: str, items: list[dict[str, Any]]) -> None:
     for item in items[:_SHOWN]:
-        what = f"{word} {item['name']} ({common.short(item['image'])})"
+        what = f"{word} {item['name']} ({short(item['image'])})"
         done = "" if word == item["action"] else f"{item['action']} {terminal.clock(item['at'])}: "
         kept = f"; to bring it back: commitd undo {item['id'][:12]}" if item["undoable"] else ""
         terminal.say(f"{what}: {done}{item['message']}{kept}")
