@@ -102,7 +102,14 @@ class Attempts:
         fresh = before is None or before.digest != digest or now - before.next_at > QUIET_S
         count = 1 if fresh or before is None else before.count + 1
         await self._journal.keep_attempt(
-            Attempt(subject, digest, count, now + backoff(count), permanent, error)
+            Attempt(
+                stack=subject,
+                digest=digest,
+                count=count,
+                next_at=now + backoff(count),
+                permanent=permanent,
+                error=error,
+            )
         )
 
 

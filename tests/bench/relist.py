@@ -99,7 +99,9 @@ def _situation(containers: tuple[Container, ...]) -> HostState:
             revision=_SHA,
             inputs=stack.inputs,
             services=tuple(
-                Service(name, "idle", 1, f"hash-of-{name}", one_shot=False)
+                Service(
+                    name=name, image="idle", scale=1, config_hash=f"hash-of-{name}", one_shot=False
+                )
                 for name in sorted(stack.services)
             ),
             at="2026-01-02T03:04:05Z",
@@ -108,7 +110,7 @@ def _situation(containers: tuple[Container, ...]) -> HostState:
     }
     revision = Revision(_SHA, "Ada", "2026-01-02T03:04:05+01:00", "Change things")
     return HostState(
-        desired=DesiredState(revision, "media", stacks),
+        desired=DesiredState(revision=revision, host="media", stacks=stacks),
         containers=containers,
         releases=releases,
         now=time.time(),
@@ -120,7 +122,14 @@ def _situation(containers: tuple[Container, ...]) -> HostState:
 def _stack(name: str) -> Stack:
     compose = f"stacks/{name}/compose.yaml"
     services = frozenset(f"app-{number}" for number in range(PER_STACK))
-    return Stack(name, compose, (), ((compose, "d1"),), "d1", services)
+    return Stack(
+        name=name,
+        compose=compose,
+        environment=(),
+        inputs=((compose, "d1"),),
+        digest="d1",
+        services=services,
+    )
 
 
 def _labels(project: str, service: str) -> dict[str, str]:

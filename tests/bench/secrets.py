@@ -130,12 +130,20 @@ class Quarantine:
         self._sealed = sealed
         stacks = [
             replace(
-                Stack(f"s{n}", f"stacks/s{n}/compose.yaml", (), (), str(turn)),
+                Stack(
+                    name=f"s{n}",
+                    compose=f"stacks/s{n}/compose.yaml",
+                    environment=(),
+                    inputs=(),
+                    digest=str(turn),
+                ),
                 environment=(EnvFile(f"stacks/s{n}/a.secret.env", f"{turn}-{n}", secret=True),),
             )
             for n in range(SECRETS)
         ]
-        desired = DesiredState(Revision("0" * 40, "", "", ""), "media", tuple(stacks))
+        desired = DesiredState(
+            revision=Revision("0" * 40, "", "", ""), host="media", stacks=tuple(stacks)
+        )
         began = time.monotonic()
         locked = await self._keeper.refresh(desired, frozenset())
         took = time.monotonic() - began

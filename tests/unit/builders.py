@@ -45,23 +45,49 @@ def paths(*names: str, **modes: str) -> Tree:
 
 def stack(name: str, digest: str = "d1") -> Stack:
     compose = f"stacks/{name}/compose.yaml"
-    return Stack(name, compose, (), ((compose, f"{digest} of {name}"),), digest)
+    return Stack(
+        name=name,
+        compose=compose,
+        environment=(),
+        inputs=((compose, f"{digest} of {name}"),),
+        digest=digest,
+    )
 
 
 def service(name: str = "web", *, scale: int = 1, one_shot: bool = False) -> Service:
-    return Service(name, "img:1@sha256:0", scale, f"hash-of-{name}", one_shot)
+    return Service(
+        name=name,
+        image="img:1@sha256:0",
+        scale=scale,
+        config_hash=f"hash-of-{name}",
+        one_shot=one_shot,
+    )
 
 
 def release(name: str, digest: str = "d1", services: Iterable[Service] | None = None) -> Release:
     inputs = stack(name, digest).inputs
     found = (service(),) if services is None else tuple(services)
-    return Release(name, digest, SHA, inputs, found, "2026-01-02T03:04:05Z")
+    return Release(
+        stack=name,
+        digest=digest,
+        revision=SHA,
+        inputs=inputs,
+        services=found,
+        at="2026-01-02T03:04:05Z",
+    )
 
 
 def attempt(
     name: str, digest: str = "d1", *, next_at: float = 0.0, permanent: bool = False
 ) -> Attempt:
-    return Attempt(name, digest, 1, next_at, permanent, "no such image")
+    return Attempt(
+        stack=name,
+        digest=digest,
+        count=1,
+        next_at=next_at,
+        permanent=permanent,
+        error="no such image",
+    )
 
 
 def container(
@@ -101,11 +127,11 @@ def desired(
     commit: Revision | None = None,
 ) -> DesiredState:
     return DesiredState(
-        commit or revision(),
-        "media",
-        tuple(sorted(stacks, key=lambda s: s.name)),
-        {name: Fault("is wrong", f"stacks/{name}") for name in broken},
-        tuple(Fault(text, "host/media/stacks.yaml:1") for text in list_faults),
+        revision=commit or revision(),
+        host="media",
+        stacks=tuple(sorted(stacks, key=lambda s: s.name)),
+        broken={name: Fault("is wrong", f"stacks/{name}") for name in broken},
+        list_faults=tuple(Fault(text, "host/media/stacks.yaml:1") for text in list_faults),
     )
 
 

@@ -36,10 +36,10 @@ def _side(
         stack("web"), settings=Settings(on_change={"web": wanted}), policy=Policy(build="allow")
     )
     return Side(
-        {"web": now},
-        {"services": {"web": {"image": now.image, **keys}}},
-        {"web": mounted},
-        declared,
+        services={"web": now},
+        model={"services": {"web": {"image": now.image, **keys}}},
+        mounted={"web": mounted},
+        stack=declared,
     )
 
 
@@ -56,7 +56,7 @@ def _side(
         (_side(replace(SAME, scale=2), keys={"deploy": {"replicas": 2}}), "start", "2 containers"),
         (_side(replace(SAME, scale=0)), "remove", "it left the stack"),
         (_side(oid="new"), "restart", f"{PATH} changes, mounted into it"),
-        (Side({}, {"services": {}}), "remove", "it left the stack"),
+        (Side(services={}, model={"services": {}}), "remove", "it left the stack"),
     ],
 )
 def test_a_change_says_what_happens_to_the_service_and_why(
@@ -139,7 +139,7 @@ def test_a_new_stack_and_a_new_service_start() -> None:
     new = Effect(name="web", action="start", message="it is new", image=(None, WEB.image))
     assert effects.changed(None, _side()) == (new,)
     assert effects.changed(None, _side(replace(SAME, scale=0))) == ()
-    assert effects.changed(Side({}, {"services": {}}), _side()) == (new,)
+    assert effects.changed(Side(services={}, model={"services": {}}), _side()) == (new,)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_new_stack_and_a_new_service_start() -> None:
 def test_a_repair_says_what_was_found_and_what_it_does(
     found: list[Container], action: str, reason: str
 ) -> None:
-    other = Service("other", "img", 0, "hash-of-other", one_shot=False)
+    other = Service(name="other", image="img", scale=0, config_hash="hash-of-other", one_shot=False)
     both = release("web", services=[WEB, other])
     causes = drift.compare(both, found)
     told = effects.drifted(Deploy(stack("web"), Reason.DRIFTED, causes), both)

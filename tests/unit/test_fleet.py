@@ -180,11 +180,11 @@ def test_while_what_is_allowed_cannot_be_read_nothing_is_removed_and_stacks_stil
 
     gone = release("gone")
     now = HostState(
-        state,
-        (*running(gone), container("rogue"), container("good")),
-        {"gone": gone, "kept": release("kept")},
-        NOW,
-        STACKS_DIR,
+        desired=state,
+        containers=(*running(gone), container("rogue"), container("good")),
+        releases={"gone": gone, "kept": release("kept")},
+        now=NOW,
+        stacks_dir=STACKS_DIR,
         enrolled=True,
     )
     todo = plan(now)

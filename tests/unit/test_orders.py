@@ -286,7 +286,11 @@ def test_a_journal_of_the_version_before_keeps_what_it_knew(tmp_path: Path) -> N
     journal = Journal(path)
     assert journal.get("enrolled") == "2026-01-01"
     assert journal.releases() == {"web": release("web")}
-    assert journal.attempts() == {"db": Attempt("db", "d1", 2, 50.0, True, "no such image")}  # noqa: FBT003
+    assert journal.attempts() == {
+        "db": Attempt(
+            stack="db", digest="d1", count=2, next_at=50.0, permanent=True, error="no such image"
+        )
+    }
     assert journal.approved() == {"sha"}
     assert [hold["subject"] for hold in journal.holds()] == ["a"]
     assert journal.helpers() == ["h1"]

@@ -14,7 +14,7 @@ from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.repository.allow_rules import AllowRule, Pattern
 from tests.unit.builders import container
 
-PROTECTED = ProtectionSet({"web": frozenset({"app", "db"}), "new": None})
+PROTECTED = ProtectionSet(services={"web": frozenset({"app", "db"}), "new": None})
 NOBODY = Exemptions()
 
 

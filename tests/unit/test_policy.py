@@ -107,7 +107,13 @@ def test_what_reaches_the_host_is_listed() -> None:
     ],
 )
 def test_a_finished_name_stays_where_it_counts_as_read(within: str, name: str, fine: bool) -> None:
-    variable = Variable(Kind.ENV_FILE, "${V}", "stacks/web", within, "stacks/web/compose.yaml:3")
+    variable = Variable(
+        kind=Kind.ENV_FILE,
+        name="${V}",
+        base="stacks/web",
+        within=within,
+        where="stacks/web/compose.yaml:3",
+    )
     said = climbing([variable], [name])
     place = within or "the repository"
     refusal = (

@@ -71,7 +71,15 @@ def test_a_release_that_was_deployed_from_its_new_files_is_not(tmp_path: Path) -
 def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     files = (("stacks/web/run.sh", "1"), ("stacks/web/web configs", "salted"))
-    web = Service("web", "i", 1, "h", one_shot=False, files=files, settings=(("Memory", 1),))
+    web = Service(
+        name="web",
+        image="i",
+        scale=1,
+        config_hash="h",
+        one_shot=False,
+        files=files,
+        settings=(("Memory", 1),),
+    )
     found = replace(
         release("web", services=[web]),
         inputs=(("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1")),

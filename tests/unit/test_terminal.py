@@ -279,10 +279,10 @@ def test_a_journal_of_another_version_is_not_to_be_thrown_away(
 def test_a_plan_that_is_held_is_not_called_nothing_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plan.show(PlanView("1a2b3c4d", Plan(), {}), ())
+    plan.show(PlanView(revision="1a2b3c4d", plan=Plan(), releases={}), ())
     assert capsys.readouterr().out == "Nothing to do at 1a2b3c4.\n"
     holds = [Hold(stack, Reason.CLIFF, "2 of 3 would go", needs_person=True) for stack in "ab"]
-    plan.show(PlanView("1a2b3c4d", Plan(holds=tuple(holds)), {}), ())
+    plan.show(PlanView(revision="1a2b3c4d", plan=Plan(holds=tuple(holds)), releases={}), ())
     assert capsys.readouterr().out == (
         "Nothing to do at 1a2b3c4 but what is held:\n"
         f"! waits for you: a, b: {Reason.CLIFF.text}: 2 of 3 would go\n"

@@ -62,15 +62,15 @@ class Commit:
         """What the agent reads of it."""
         trailers = (("Commitd-Approve", "removals"),) if self.trailer else ()
         return DesiredState(
-            Revision(self.sha, "Ada", "t", "s", trailers),
-            HOST,
-            tuple(
+            revision=Revision(self.sha, "Ada", "t", "s", trailers),
+            host=HOST,
+            stacks=tuple(
                 stack(name, digest)
                 for name, digest in sorted(self.stacks.items())
                 if name not in self.broken
             ),
-            {name: Fault("is wrong", f"stacks/{name}") for name in self.broken},
-            (Fault("is no name", f"host/{HOST}/stacks.yaml:1"),) if self.faulty else (),
+            broken={name: Fault("is wrong", f"stacks/{name}") for name in self.broken},
+            list_faults=(Fault("is no name", f"host/{HOST}/stacks.yaml:1"),) if self.faulty else (),
             allow=(CI,) if self.allow else (),
         )
 
@@ -79,7 +79,14 @@ def stack(name: str, digest: str) -> Stack:
     """A stack whose services and files follow from its digest (``d1-x``)."""
     compose = f"stacks/{name}/compose.yaml"
     services = frozenset(SERVICES[digest[:2]])
-    return Stack(name, compose, (), ((compose, digest),), digest, services)
+    return Stack(
+        name=name,
+        compose=compose,
+        environment=(),
+        inputs=((compose, digest),),
+        digest=digest,
+        services=services,
+    )
 
 
 @dataclass
@@ -350,15 +357,21 @@ class Agent:
                     w.host.remove(container.id)
                     yield
         made = Release(
-            item.name,
-            item.digest,
-            commit.sha,
-            item.inputs,
-            tuple(
-                Service(name, "img", 1, f"{item.digest}/{name}", one_shot=False)
+            stack=item.name,
+            digest=item.digest,
+            revision=commit.sha,
+            inputs=item.inputs,
+            services=tuple(
+                Service(
+                    name=name,
+                    image="img",
+                    scale=1,
+                    config_hash=f"{item.digest}/{name}",
+                    one_shot=False,
+                )
                 for name in sorted(item.services)
             ),
-            "t",
+            at="t",
         )
         wrong = [
             c
@@ -375,7 +388,12 @@ class Agent:
             same = before is not None and before.digest == item.digest
             count = before.count + 1 if before and same else 1
             w.journal.attempts[item.name] = Attempt(
-                item.name, item.digest, count, w.now + BACKOFF_S, permanent=False, error="why"
+                stack=item.name,
+                digest=item.digest,
+                count=count,
+                next_at=w.now + BACKOFF_S,
+                permanent=False,
+                error="why",
             )
             yield
 

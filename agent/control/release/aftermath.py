@@ -145,11 +145,11 @@ class Aftermath:
 
 def _release(stack: Stack, revision: str, services: tuple[Service, ...]) -> Release:
     return Release(
-        stack.name,
-        stack.digest,
-        revision,
-        stack.versions,
-        services,
-        utcnow(),
-        stack.settings.after,
+        stack=stack.name,
+        digest=stack.digest,
+        revision=revision,
+        inputs=stack.versions,
+        services=services,
+        at=utcnow(),
+        after=stack.settings.after,
     )

@@ -33,7 +33,7 @@ from agent.control.release.apply import BringUp
 from agent.control.release.deployment import End, Run
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
-from agent.control.release.starting import Batch, Before, Files, StartError
+from agent.control.release.starting import Batch, Before, StartError
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready, running_services
@@ -43,6 +43,7 @@ from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Stat
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.image_reference import pinned
+from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
 
 log = logging.getLogger("commitd.deploy")
@@ -206,7 +207,7 @@ class Deployer:
         first = run.before is None and run.ready.services
         if first and (there := await self._there(run, run.ready)):
             return await self._t.bring_up.take_over(run.ready, there, run.batch)
-        older: dict[str, Files | None] = {}
+        older: dict[str, Inputs | None] = {}
         if await self._t.journal.started(run.stack.name) == run.stack.digest:
             older = {name: run.ready.files(name) for name in run.ready.services}
         elif run.before:

@@ -50,11 +50,10 @@ from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Stat
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import reload
 from agent.domain.release.health import Finding, Trouble
+from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
 
 log = logging.getLogger("commitd.deploy")
-
-Files = tuple[tuple[str, str], ...]
 
 
 class StartError(TransientError):
@@ -92,7 +91,7 @@ class Before:
     of the containers that there are before anything is done to them.
     """
 
-    files: Mapping[str, Files | None]
+    files: Mapping[str, Inputs | None]
     left: Collection[str] = ()
     changed: bool = False
     touching: Callable[[Collection[Container]], None] = lambda _: None

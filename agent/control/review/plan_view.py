@@ -48,7 +48,7 @@ from agent.domain.source.decide import Relation
 NOT_COMMITTED = "what happens to each service, before it is committed and fetched"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanView:
     """A plan for the commit ``revision`` (None: for files that are not committed).
 
@@ -135,7 +135,7 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
     journal = open_journal(config)
     plan, sha = await planned(config, journal, rev)
     if not plan.deploys:
-        return PlanView(sha, plan, journal.releases())
+        return PlanView(revision=sha, plan=plan, releases=journal.releases())
     reading(len(plan.deploys))
     repository, docker_host = Repository.of(config), directories.docker_host(config)
     new = _there_before(plan, containers.list_now(docker_host))
@@ -144,7 +144,7 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
     contents = await repository.contents(small(tree))
     async with Engine(docker_host) as engine:
         effects = await _preview(config, journal, engine, plan, sha)
-        view = PlanView(sha, plan, journal.releases(), effects)
+        view = PlanView(revision=sha, plan=plan, releases=journal.releases(), effects=effects)
         return await _completed(view, config, engine, new, (tree, contents))
 
 
@@ -157,10 +157,21 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
         situation = _situation(config, open_journal(config), desired)
     else:  # where no agent has ever worked
         stacks = str(config.state_dir / "repo" / "stacks")
-        situation = HostState(desired, containers.list_now(docker_host), {}, time.time(), stacks)
+        situation = HostState(
+            desired=desired,
+            containers=containers.list_now(docker_host),
+            releases={},
+            now=time.time(),
+            stacks_dir=stacks,
+        )
     plan = planning.plan(situation)
     unseen = StackEffects(unknown=NOT_COMMITTED)
-    view = PlanView(None, plan, situation.releases, {d.stack.name: unseen for d in plan.deploys})
+    view = PlanView(
+        revision=None,
+        plan=plan,
+        releases=situation.releases,
+        effects={d.stack.name: unseen for d in plan.deploys},
+    )
     new = _there_before(plan, situation.containers)
     async with Engine(docker_host) as engine:
         return await _completed(view, config, engine, new, (tree, contents))

@@ -25,6 +25,7 @@ from agent.domain.release.reload import Mounted
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.image_reference import pinned
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
+from agent.domain.repository.tree import Inputs
 from agent.domain.resources import provision
 from agent.domain.resources.provision import Declared
 
@@ -69,7 +70,7 @@ class Ready:
         """Whether services of it are started only once others are healthy, or have ended well."""
         return any(service.waits for service in self.services.values())
 
-    def files(self, service: str) -> tuple[tuple[str, str], ...]:
+    def files(self, service: str) -> Inputs:
         """The repository's files that are mounted into the service."""
         return self.mounted[service].files
 
@@ -80,7 +81,13 @@ class Ready:
     def side(self) -> Side:
         """The same, to be compared."""
         shown = relative(self.model, str(self.invocation.root))
-        return Side(self.services, shown, self.mounted, self.stack, self.invocation.hidden)
+        return Side(
+            services=self.services,
+            model=shown,
+            mounted=self.mounted,
+            stack=self.stack,
+            hidden=self.invocation.hidden,
+        )
 
 
 def mounts(call: Invocation, services: Mapping[str, Expected]) -> dict[str, Mounted]:

@@ -15,7 +15,7 @@ class Protection:
     def __init__(self, engine: Engine, journal: AsyncJournal) -> None:
         self._engine = engine
         self._journal = journal
-        self.protected = ProtectionSet({}, "the first full cycle is not done yet")
+        self.protected = ProtectionSet(services={}, doubt="the first full cycle is not done yet")
         self.ready = False
         self.stopped: set[str] = set()
         """Containers that somebody was seen to stop: an end with 0 is no success of theirs."""

@@ -88,7 +88,7 @@ class Plan:
         return not (self.deploys or self.removals or self.evictions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectionSet:
     """What must not be evicted: applied, desired and in flight, together.
 

@@ -93,7 +93,7 @@ class StackEffects:
         return {"services": services, "other": list(self.other), "unknown": self.unknown}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """A stack before or after: its services by name, and what each sees of the repository.
 
@@ -111,7 +111,9 @@ class Side:
     @classmethod
     def recorded(cls, release: Release) -> Self:
         """A release as it was observed, whose files are not to be had."""
-        return cls({s.name: Expected(s.image, s.scale, s.one_shot) for s in release.services})
+        return cls(
+            services={s.name: Expected(s.image, s.scale, s.one_shot) for s in release.services}
+        )
 
     @property
     def running(self) -> dict[str, Expected]:

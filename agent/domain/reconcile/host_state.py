@@ -17,7 +17,7 @@ LONGEST_WAIT_S = 600.0
 """Longer than any backoff, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostState:
     """All that a plan depends on, read once.
 
@@ -71,11 +71,11 @@ def protected(situation: HostState) -> ProtectionSet:
         if stands and not drift.compare(release, mine, situation.stopped):
             services[name] = stack.services | {service.name for service in release.services}
     return ProtectionSet(
-        services,
-        doubt_about(situation),
-        situation.desired.allow,
-        situation.desired.revision.sha,
-        situation.enrolled,
+        services=services,
+        doubt=doubt_about(situation),
+        allow=situation.desired.allow,
+        revision=situation.desired.revision.sha,
+        enrolled=situation.enrolled,
     )
 
 

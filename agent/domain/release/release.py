@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.domain import adjustable
+from agent.domain.repository.tree import Inputs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service of a release as it was observed once it ran.
 
@@ -26,13 +27,13 @@ class Service:
     config_hash: str
     one_shot: bool
     container_name: str | None = None
-    files: tuple[tuple[str, str], ...] | None = None
+    files: Inputs | None = None
     joins: bool = False
     hooks: tuple[str, ...] = ()
     settings: adjustable.Settings | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """What was last applied of one stack, and was well: its inputs and what they led to.
 
@@ -43,14 +44,14 @@ class Release:
     stack: str
     digest: str
     revision: str
-    inputs: tuple[tuple[str, str], ...]
+    inputs: Inputs
     services: tuple[Service, ...]
     at: str
     after: tuple[str, ...] = ()
     dirty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """Failures in a row of one stack for one digest. ``next_at`` is in seconds since the epoch."""
 

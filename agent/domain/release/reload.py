@@ -16,6 +16,7 @@ from agent.domain.container import CutOff
 from agent.domain.outcome import Reason
 from agent.domain.release.health import Need
 from agent.domain.repository import dependencies
+from agent.domain.repository.tree import Inputs
 
 Files = Iterable[tuple[str, str]]
 """Paths of the repository and what stands for their content, as in ``Stack.versions``."""
@@ -50,8 +51,8 @@ class Mounted:
     """
 
     paths: frozenset[str]
-    files: tuple[tuple[str, str], ...]
-    written: tuple[tuple[str, str], ...] = ()
+    files: Inputs
+    written: Inputs = ()
 
     def reload(self, wanted: str, older: Collection[tuple[str, str]]) -> str:
         """What the service needs where these alone have changed; ``wanted`` by its stack.
@@ -63,7 +64,7 @@ class Mounted:
         return sufficient(wanted, self.paths, older, self.files)
 
 
-def files_below(files: Files, paths: Collection[str]) -> tuple[tuple[str, str], ...]:
+def files_below(files: Files, paths: Collection[str]) -> Inputs:
     """Those of ``files`` that are at or below ``paths``; the name of the repository is empty."""
     return tuple(
         (path, oid)

@@ -43,7 +43,7 @@ class Mention:
     raw: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     """A name that only Compose can finish, at ``where`` (``file:line``).
 

@@ -11,6 +11,7 @@ from agent.domain.repository.compose_paths import Variable
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.image_refs_yaml import Mention
 from agent.domain.repository.stack_settings import Settings
+from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
 
 
@@ -23,7 +24,7 @@ class EnvFile:
     secret: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """A declared stack that can be read. ``digest`` names the whole of its inputs.
 
@@ -39,7 +40,7 @@ class Stack:
     name: str
     compose: str
     environment: tuple[EnvFile, ...]
-    inputs: tuple[tuple[str, str], ...]
+    inputs: Inputs
     digest: str
     services: frozenset[str] = frozenset()
     more: bool = False
@@ -47,14 +48,14 @@ class Stack:
     settings: Settings = field(default_factory=Settings)
     images: Mapping[str, Mention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
-    sealed: tuple[tuple[str, str], ...] = ()
+    sealed: Inputs = ()
     env_files: frozenset[tuple[str, bool]] = frozenset()
     modes: Mapping[str, str] = field(default_factory=dict)
     called: str | None = None
     notes: tuple[Fault, ...] = ()
 
     @property
-    def versions(self) -> tuple[tuple[str, str], ...]:
+    def versions(self) -> Inputs:
         """The inputs, each with all that a container can see of it change: object and mode."""
         return with_modes(self.inputs, self.modes)
 
@@ -75,14 +76,12 @@ class Stack:
         return self.settings.owner(secret.removeprefix(place)) if own else None
 
 
-def with_modes(
-    files: Iterable[tuple[str, str]], modes: Mapping[str, str]
-) -> tuple[tuple[str, str], ...]:
+def with_modes(files: Iterable[tuple[str, str]], modes: Mapping[str, str]) -> Inputs:
     """Paths and Git objects, with the mode behind the object where it is no plain file's."""
     return tuple((path, f"{oid} {modes[path]}" if path in modes else oid) for path, oid in files)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
     """What one commit declares for one host.
 

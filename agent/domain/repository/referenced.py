@@ -19,7 +19,7 @@ class Refused:
     base: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class References:
     """Paths of the tree outside the stack's directory, and what is refused, as it was found.
 

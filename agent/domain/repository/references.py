@@ -52,16 +52,16 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
     found = snapshot.closure([directory, *walk.named])
     own = f"{directory}/"
     return References(
-        frozenset(path for path in found if not path.startswith(own)),
-        tuple(dict.fromkeys(walk.faults)),
-        tuple(walk.files),
-        frozenset(walk.env_files),
-        walk.images(),
-        tuple(dict.fromkeys(walk.variables)),
-        frozenset(walk.secrets),
-        frozenset(walk.secret_env_files),
-        frozenset(walk.raw),
-        tuple(walk.refused),
+        paths=frozenset(path for path in found if not path.startswith(own)),
+        faults=tuple(dict.fromkeys(walk.faults)),
+        compose=tuple(walk.files),
+        env_files=frozenset(walk.env_files),
+        images=walk.images(),
+        variables=tuple(dict.fromkeys(walk.variables)),
+        secrets=frozenset(walk.secrets),
+        secret_env_files=frozenset(walk.secret_env_files),
+        raw=frozenset(walk.raw),
+        refused=tuple(walk.refused),
     )
 
 
@@ -292,7 +292,14 @@ class _Walk:
         if variable:
             if mention.kind in {*_FILES_ONLY, Kind.DIRECTORY}:
                 where = f"{document.name}:{document.line(mention.at)}"
-                found = Variable(mention.kind, mention.name, base, path, where, mention.at)
+                found = Variable(
+                    kind=mention.kind,
+                    name=mention.name,
+                    base=base,
+                    within=path,
+                    where=where,
+                    at=mention.at,
+                )
                 self.variables.append(found)
             return None
         if mention.kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:

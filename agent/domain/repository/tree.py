@@ -24,6 +24,9 @@ class TreeEntry:
 
 Tree = Mapping[str, TreeEntry]
 
+Inputs = tuple[tuple[str, str], ...]
+"""Files by path, each with its Git object, and the mode behind it where that is no plain file's."""
+
 
 PLAINTEXT_PREFIX = ".decrypted."
 PLAIN = "100644"

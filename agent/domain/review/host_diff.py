@@ -59,13 +59,26 @@ def planned(before: DesiredState | None, after: DesiredState) -> Plan:
 
 def _situation(before: DesiredState | None, after: DesiredState) -> HostState:
     releases = {stack.name: _release(stack) for stack in (before.stacks if before else ())}
-    return HostState(after, (), releases, now=0.0, stacks_dir="/", enrolled=True)
+    return HostState(
+        desired=after, containers=(), releases=releases, now=0.0, stacks_dir="/", enrolled=True
+    )
 
 
 def _release(stack: Stack) -> Release:
     # None of its services has a container, so that none is missing.
-    services = tuple(Service(name, "", 0, "", one_shot=False) for name in sorted(stack.services))
-    return Release(stack.name, stack.digest, "", stack.versions, services, "", stack.settings.after)
+    services = tuple(
+        Service(name=name, image="", scale=0, config_hash="", one_shot=False)
+        for name in sorted(stack.services)
+    )
+    return Release(
+        stack=stack.name,
+        digest=stack.digest,
+        revision="",
+        inputs=stack.versions,
+        services=services,
+        at="",
+        after=stack.settings.after,
+    )
 
 
 def of_host(
