@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.control.authoring import pin
 from agent.domain.errors import PermanentError
 from agent.domain.repository import image_reference, image_refs_yaml
 from agent.domain.repository.image_refs_yaml import Mention
@@ -138,10 +140,10 @@ def test_what_only_a_person_can_pin(text: str, message: str, hint: str) -> None:
 )
 def test_find(text: str, expected: list[tuple[str, int]]) -> None:
     found = image_refs_yaml.find(text.encode(), PATH)
-    assert found.images == tuple(Mention(image, f"{PATH}:{line}") for image, line in expected)
+    assert found == [Mention(image, f"{PATH}:{line}") for image, line in expected]
 
 
-def test_files_that_a_file_leads_to() -> None:
+def test_files_that_a_file_leads_to_are_looked_at_too(tmp_path: Path) -> None:
     text = """\
 include:
   - more.yaml
@@ -151,24 +153,29 @@ include:
   - https://example.org/x.git
   - ../../../outside.yaml
   - /etc/x.yaml
+  - gone.yaml
 services:
   a: {extends: {file: base.yaml, service: a}}
   b: {extends: a}
 """
-    found = image_refs_yaml.find(text.encode(), PATH)
-    assert found.followed == (
-        Mention("stacks/web/more.yaml", f"{PATH}:2"),
-        Mention("stacks/common/compose.yaml", f"{PATH}:3"),
-        Mention("stacks/web/a.yaml", f"{PATH}:4"),
-        Mention("stacks/web/b/c.yaml", f"{PATH}:4"),
-        Mention("stacks/web/base.yaml", f"{PATH}:10"),
-    )
-    assert [(m.text, m.where[-1]) for m in found.unfollowed] == [
-        ("${WHERE}/x.yaml", "5"),
-        ("https://example.org/x.git", "6"),
-        ("../../../outside.yaml", "7"),
-        ("/etc/x.yaml", "8"),
+    web, common = tmp_path / "stacks/web", tmp_path / "stacks/common"
+    (web / "b").mkdir(parents=True)
+    common.mkdir()
+    (web / "compose.yaml").write_text(text)
+    others = [web / "more.yaml", common / "compose.yaml", web / "a.yaml", web / "b/c.yaml"]
+    others.append(web / "base.yaml")
+    for file in others:
+        file.write_text("services: {a: {image: nginx:1}}\n")
+    found = pin.survey(tmp_path, ["web"])
+    assert found.open.keys() == {file.relative_to(tmp_path).as_posix() for file in others}
+    assert sorted(warning.partition(" is not looked at")[0] for warning in found.warnings) == [
+        f"{PATH}:5: ${{WHERE}}/x.yaml",
+        f"{PATH}:6: https://example.org/x.git",
+        f"{PATH}:7: ../../../outside.yaml",
+        f"{PATH}:8: /etc/x.yaml",
     ]
+    (problem,) = found.problems
+    assert str(problem).startswith(f"{PATH}:9: include: there is no 'gone.yaml'")
 
 
 @pytest.mark.parametrize(
@@ -286,6 +293,6 @@ def test_a_rewrite_changes_the_images_and_nothing_else(content: bytes, chosen: s
 
 @given(content=files())
 def test_what_is_found_is_what_the_services_have(content: bytes) -> None:
-    found = {mention.text for mention in image_refs_yaml.find(content, PATH).images}
+    found = {mention.text for mention in image_refs_yaml.find(content, PATH)}
     data = yaml.safe_load(content.decode("utf-8-sig"))
     assert found == {s["image"] for s in data["services"].values() if "image" in s}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.recipients import rules
-from agent.domain.repository.layout import COMPOSE_NAMES, PLAINTEXT_PREFIX, SECRET_SUFFIX
+from agent.domain.repository.layout import PLAINTEXT_PREFIX, SECRET_SUFFIX
 from agent.domain.repository.tree import TreeEntry
 
 _STACKS = "stacks"
@@ -46,11 +46,6 @@ class Clone:
         except OSError as err:
             raise _failed("read", err, _STACKS) from None
 
-    def compose_files(self, stack: str) -> list[str]:
-        """Paths of the Compose files of one stack."""
-        paths = [f"{_STACKS}/{stack}/{name}" for name in COMPOSE_NAMES]
-        return [path for path in paths if (self.root / path).exists()]
-
     def files(self) -> list[str]:
         """Paths of all files in the directories that matter, and ``.sops.yaml``; no links.
 
@@ -71,22 +66,6 @@ class Clone:
                 ]
         return sorted(found)
 
-    def true_path(self, path: str) -> str:
-        """The path of the file itself where ``path`` is a link.
-
-        Raises :class:`PermanentError` when that is outside of the clone.
-        """
-        try:
-            return (self.root / path).resolve().relative_to(self.root).as_posix()
-        except ValueError:
-            raise PermanentError(
-                "the link leads out of the repository", where=path, hint="commit the file itself"
-            ) from None
-        except (OSError, RuntimeError):
-            raise PermanentError(
-                "the link leads nowhere", where=path, hint="commit the file itself"
-            ) from None
-
     def read(self, path: str) -> bytes:
         """The bytes. Raises :class:`PermanentError`."""
         try:
@@ -98,10 +77,13 @@ class Clone:
         """Whether anything is there, be it a link to nowhere."""
         return os.path.lexists(self.root / path)
 
-    def everything(self) -> tuple[dict[str, TreeEntry], dict[str, bytes]]:
+    def everything(
+        self, *, only: tuple[str, ...] = ()
+    ) -> tuple[dict[str, TreeEntry], dict[str, bytes]]:
         """The files as Git would have them, those included that it ignores, and their bytes.
 
-        Without plaintext. Raises :class:`PermanentError`.
+        Without plaintext. With ``only``, the bytes of files whose names end so, where these can be
+        read. Raises :class:`PermanentError`.
         """
         tree: dict[str, TreeEntry] = {}
         contents: dict[str, bytes] = {}
@@ -114,11 +96,16 @@ class Clone:
                 link = place.is_symlink()
                 if name.startswith(PLAINTEXT_PREFIX) or not (link or place.is_file()):
                     continue
+                mode = "120000" if link else "100644"
+                tree[path] = TreeEntry(path, mode, "", 0)
+                if only and not link and not name.endswith(only):
+                    continue
                 try:
                     content = str(place.readlink()).encode() if link else place.read_bytes()
                 except OSError as err:
+                    if only:
+                        continue
                     raise _failed("read", err, path) from None
-                mode = "120000" if link else "100644"
                 tree[path] = TreeEntry(path, mode, blob_id(content), len(content))
                 contents[path] = content
         return tree, contents

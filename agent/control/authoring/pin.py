@@ -14,9 +14,12 @@ from agent.adapters.engine.docker_config import DockerConfig
 from agent.adapters.tasks import task_group
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, did_you_mean
 from agent.domain.repository import image_reference as images
-from agent.domain.repository import image_refs_yaml
+from agent.domain.repository import image_refs_yaml, references
 from agent.domain.repository.image_reference import Reference
 from agent.domain.repository.image_refs_yaml import Mention
+from agent.domain.repository.layout import COMPOSE_NAMES
+from agent.domain.repository.references import COMPOSE
+from agent.domain.repository.tree import YAML_SUFFIXES, Snapshot
 
 Answers = Mapping[Reference, str | CommitdError]
 """Pinned references, or why there is none."""
@@ -63,37 +66,44 @@ def survey(start: Path, stacks: Sequence[str]) -> Survey:
             hint = did_you_mean(stack, known, "ls stacks lists them")
             raise ConfigError(f"there is no stack {stack!r}", where=f"stacks/{stack}", hint=hint)
     result = Survey(clone)
-    pending: list[Mention] = []
+    snapshot = Snapshot(*clone.everything(only=YAML_SUFFIXES))
+    paths: list[str] = []
     for stack in stacks or known:
-        files = clone.compose_files(stack)
+        names = (f"stacks/{stack}/{name}" for name in COMPOSE_NAMES)
+        files = [path for path in names if path in snapshot.tree]
         if stacks and not files:
-            result.problems.append(
-                PermanentError(
-                    "no Compose file",
-                    where=f"stacks/{stack}",
-                    hint=f"add stacks/{stack}/compose.yaml",
-                )
-            )
-        pending += [Mention(path, path) for path in files]
-    seen: set[str] = set()
-    for file in pending:  # grows by what the files include
+            hint = f"add stacks/{stack}/compose.yaml"
+            error = PermanentError("no Compose file", where=f"stacks/{stack}", hint=hint)
+            result.problems.append(error)
+        for path in files:
+            paths += _followed(snapshot, path, result)
+    for path in dict.fromkeys(paths):
         try:
-            path = clone.true_path(file.text)
-            if path in seen:
-                continue
-            seen.add(path)
-            found = image_refs_yaml.find(clone.read(path), path)
+            for mention in image_refs_yaml.find(clone.read(path), path):
+                _sort(mention, path, result)
         except CommitdError as err:
-            result.problems.append(_at(file.where, err))
-            continue
-        pending += found.followed
-        result.warnings += [
-            f"{other.where}: {other.text} is not looked at (only paths in the repository are)"
-            for other in found.unfollowed
-        ]
-        for mention in found.images:
-            _sort(mention, path, result)
+            result.problems.append(_at(path, err))
     return result
+
+
+def _followed(snapshot: Snapshot, path: str, into: Survey) -> tuple[str, ...]:
+    """The Compose files that the one at ``path`` leads to, and itself."""
+    read = references.follow(snapshot, path, build=True)
+    if not read.compose:
+        message, hint = "the link leads out of the repository", "commit the file itself"
+        into.problems.append(PermanentError(message, where=path, hint=hint))
+    unfollowed = [(each.where, each.name) for each in read.variables if each.kind in COMPOSE]
+    for each in read.refused:
+        fault = each.fault if each.mention.kind in COMPOSE else None
+        if fault and each.outside:
+            unfollowed.append((fault.where, each.mention.name))
+        elif fault and fault.rule == "paths":  # what cannot be read is said of the file itself
+            into.problems.append(PermanentError(fault.message, where=fault.where, hint=fault.hint))
+    into.warnings += [
+        f"{where}: {name} is not looked at (only paths in the repository are)"
+        for where, name in dict.fromkeys(unfollowed)
+    ]
+    return read.compose
 
 
 def _sort(mention: Mention, path: str, into: Survey) -> None:

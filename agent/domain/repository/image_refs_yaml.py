@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import yaml
 
 from agent.domain import documents
 from agent.domain.documents import Document, Path
-from agent.domain.repository import compose_paths, hooks, yaml_edit
+from agent.domain.repository import hooks, yaml_edit
 
 _NO_IMAGE = frozenset({"tag:yaml.org,2002:null", "!reset"})
 
@@ -23,38 +22,13 @@ class Mention:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The images of one file, and the other files that it includes or extends.
-
-    ``followed`` are paths in the repository, ``unfollowed`` words that are none: of another place,
-    or with a variable. Each only once; images in the order of the file.
-    """
-
-    images: tuple[Mention, ...]
-    followed: tuple[Mention, ...]
-    unfollowed: tuple[Mention, ...]
-
-
-def find(content: bytes, path: str) -> Found:
-    """The images of the services of the Compose file at ``path`` in the repository.
+def find(content: bytes, path: str) -> list[Mention]:
+    """The images of the services of the Compose file at ``path``, each once, in its order.
 
     Raises :class:`PermanentError` with ``path:line`` when the file cannot be read.
     """
-    document = _load(content, path)
-    followed: dict[Mention, None] = {}
-    unfollowed: dict[Mention, None] = {}
-    for mention in _others(document):
-        where = f"{path}:{document.line(mention.at)}"
-        if (inside := _inside(path, mention.name)) is not None:
-            followed[Mention(inside, where)] = None
-        else:
-            unfollowed[Mention(mention.name, where)] = None
-    images = (
-        Mention(node.value, f"{path}:{node.start_mark.line + 1}")
-        for node in _images(document).values()
-    )
-    return Found(tuple(images), tuple(followed), tuple(unfollowed))
+    nodes = _images(_load(content, path)).values()
+    return [Mention(node.value, f"{path}:{node.start_mark.line + 1}") for node in nodes]
 
 
 def rewrite(content: bytes, path: str, wanted: Mapping[str, str]) -> bytes:
@@ -77,15 +51,6 @@ def _load(content: bytes, path: str) -> Document:
     return document
 
 
-def _others(document: Document) -> Iterator[compose_paths.Mention]:
-    for entry in compose_paths.includes(document.data):
-        yield from entry.files
-    for name, service in (document.data.get("services") or {}).items():
-        extended = isinstance(service, dict) and compose_paths.extends(service, ("services", name))
-        if extended and extended[0]:
-            yield extended[0]
-
-
 def _images(document: Document) -> dict[Path, yaml.ScalarNode]:
     """The place of each image and how it is written there; what is shared, at one place only."""
     root = documents.compose(document.content, document.name)[1]
@@ -105,11 +70,3 @@ def _images(document: Document) -> dict[Path, yaml.ScalarNode]:
         elif node is not None:
             raise document.error(place, "image: must be text")
     return dict(nodes[start] for start in sorted(nodes))
-
-
-def _inside(path: str, named: str) -> str | None:
-    """The path in the repository that the file at ``path`` calls ``named``; None: it is none."""
-    if "$" in named or ":" in named or named.startswith(("/", "~")):
-        return None
-    joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), named))
-    return None if joined == ".." or joined.startswith("../") else joined

@@ -12,11 +12,16 @@ from agent.domain.repository.compose_paths import Mention, Variable
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A mention in ``document`` that must not be followed; it is relative to ``base``."""
+    """A mention in ``document`` that must not be followed; it is relative to ``base``.
+
+    ``fault`` is why; it is ``outside`` when the name leads out of the repository.
+    """
 
     document: str
     mention: Mention
     base: str
+    fault: Fault | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,9 @@ MAX_TOTAL_BYTES = documents.MAX_BYTES
 """Of all Compose files of one stack together."""
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+@[\w.-]+:|github\.com/|.*\.git$|.*#")
-_COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
-_FILES_ONLY = frozenset({*_COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
+COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
+"""How Compose files name each other."""
+_FILES_ONLY = frozenset({*COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
 _SHOWN = 80
 ENOUGH = 50
 """Faults that are looked for; one is enough to hold a stack."""
@@ -255,7 +256,7 @@ class _Walk:
                 return document
             fault = Fault("not a Compose file", f"{real}:1", "write services: with a name")
         self.faults.append(fault)
-        self.refused += [Refused(by[0].name, by[1], by[2])] if by else []
+        self.refused += [Refused(by[0].name, by[1], by[2], fault)] if by else []
         return None
 
     def _note(self, document: Document, mention: Mention, base: str) -> str | None:
@@ -266,7 +267,7 @@ class _Walk:
         if len(self.faults) >= ENOUGH or context_elsewhere:
             return None
         if fault := _outside(kind, mention.name, known):
-            self._refuse(place, *fault)
+            self._refuse(place, *fault, outside=True)
         if fault or known.startswith(("/", "~")):
             return None
         if variable:
@@ -280,7 +281,8 @@ class _Walk:
             hint = "keep the file in the repository"
             if kind is Kind.BIND:
                 hint = "name data of the host by its absolute path"
-            self._refuse(place, f"{_shown(mention.name)} leaves the repository", hint)
+            message = f"{_shown(mention.name)} leaves the repository"
+            self._refuse(place, message, hint, outside=True)
             return None
         return self._read(place, "" if path == "." else path, variable=variable)
 
@@ -315,7 +317,7 @@ class _Walk:
         place, _, last = path.rpartition("/")
         secret = posixpath.join(place, last.removeprefix(PLAINTEXT_PREFIX))
         decrypted = last.startswith(PLAINTEXT_PREFIX) and secret_files.is_secret(secret)
-        if real is None and decrypted and mention.kind not in _COMPOSE:
+        if real is None and decrypted and mention.kind not in COMPOSE:
             # The agent makes it of the secret beside it.
             real, _ = self._snapshot.resolve(secret)
             self.named.add(secret)
@@ -338,11 +340,12 @@ class _Walk:
             return real is not None
         return False
 
-    def _refuse(self, by: _Place, message: str, hint: str) -> None:
+    def _refuse(self, by: _Place, message: str, hint: str, *, outside: bool = False) -> None:
         document, mention, base = by
-        self.refused.append(Refused(document.name, mention, base))
         where = f"{document.name}:{document.line(mention.at)}"
-        self.faults.append(Fault(f"{mention.kind}: {message}", where, hint, "paths"))
+        fault = Fault(f"{mention.kind}: {message}", where, hint, "paths")
+        self.refused.append(Refused(document.name, mention, base, fault, outside))
+        self.faults.append(fault)
 
 
 def _outside(kind: Kind, name: str, known: str) -> tuple[str, str] | None:
@@ -350,7 +353,7 @@ def _outside(kind: Kind, name: str, known: str) -> tuple[str, str] | None:
 
     ``known`` is its beginning, up to the first variable.
     """
-    if kind in {*_COMPOSE, Kind.BUILD} and _REMOTE.match(name):
+    if kind in {*COMPOSE, Kind.BUILD} and _REMOTE.match(name):
         hint = "commit the file and name it by its path"
         return f"{_shown(name)} is not in this repository", hint
     allowed = kind is Kind.BIND or (kind is Kind.ENV_FILE and known == "/dev/null")
