@@ -18,7 +18,7 @@ from agent.domain.repository import image_refs_yaml, references
 from agent.domain.repository.image_reference import Reference
 from agent.domain.repository.image_refs_yaml import Mention
 from agent.domain.repository.layout import COMPOSE_NAMES
-from agent.domain.repository.references import COMPOSE
+from agent.domain.repository.named_files import COMPOSE
 from agent.domain.repository.tree import YAML_SUFFIXES, Snapshot
 
 Answers = Mapping[Reference, str | CommitdError]

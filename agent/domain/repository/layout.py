@@ -21,7 +21,7 @@ from agent.domain.repository import (
 )
 from agent.domain.repository import tree as snapshot
 from agent.domain.repository.desired import DesiredState, EnvFile, Stack
-from agent.domain.repository.tree import Snapshot, Tree
+from agent.domain.repository.tree import Inputs, Snapshot, Tree
 from agent.domain.revision import Revision
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -239,9 +239,6 @@ def _stack(
     if document is None:
         return None, faults
     data, compose = document.data, document.name
-    if not isinstance(data.get("services", {}), dict):
-        where = f"{compose}:{document.line(('services',))}"
-        return None, [Fault("services: must be a mapping", where), *faults]
     read = references.follow(files, compose, build=policy.builds)
     faults += read.faults
     services = frozenset(str(service) for service in data.get("services") or {})
@@ -255,17 +252,12 @@ def _stack(
     # decide on its place in the order.
     paths = {*files.below(directory), *read.paths, *shared}
     inputs = tuple((path, tree[path].oid) for path in sorted(paths))
-    digest = hashlib.sha256()
-    for path, oid in inputs:
-        digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
-    for said in policy.in_digest:  # what was refused under one may go under another
-        digest.update(f"{said}\n".encode())
     stack = Stack(
         name=name,
         compose=compose,
         environment=environment,
         inputs=inputs,
-        digest=digest.hexdigest(),
+        digest=_digest(inputs, tree, policy),
         services=services,
         more=more,
         policy=policy,
@@ -279,6 +271,16 @@ def _stack(
     )
     stack, wrong = secret_files.with_secrets(stack, files, read.secrets, host)
     return stack, [*faults, *wrong]
+
+
+def _digest(inputs: Inputs, tree: Tree, policy: fleet_policy.Policy) -> str:
+    """What names the whole of a stack: another one has it deployed again, on every host."""
+    digest = hashlib.sha256()
+    for path, oid in inputs:
+        digest.update(f"{path}\0{tree[path].mode}\0{oid}\n".encode())
+    for said in policy.in_digest:  # what was refused under one may go under another
+        digest.update(f"{said}\n".encode())
+    return digest.hexdigest()
 
 
 def _compose_document(
@@ -304,6 +306,9 @@ def _compose_document(
         where = f"{found[0]}:{document.line(())}"
         hint = "add services:, or services: {} to run nothing"
         return None, [*faults, Fault("declares no services", where, hint)]
+    if not isinstance(data.get("services", {}), dict):
+        where = f"{found[0]}:{document.line(('services',))}"
+        return None, [*faults, Fault("services: must be a mapping", where)]
     return document, faults
 
 

@@ -34,7 +34,7 @@ class References:
     has finished them. ``secrets`` are the secret files whose plaintext is named,
     ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format. ``raw`` are
     the files of that format as they are named, secret or not. ``refused`` are the mentions behind
-    the faults, unless these are ``references.ENOUGH``.
+    the faults, unless these are ``named_files.ENOUGH``.
     """
 
     paths: frozenset[str]

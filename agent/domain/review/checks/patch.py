@@ -21,7 +21,7 @@ from agent.domain import lfs
 from agent.domain.compose import placeholders
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
-from agent.domain.repository import dotenv, interpolation, references, yaml_edit
+from agent.domain.repository import dotenv, interpolation, named_files, yaml_edit
 from agent.domain.repository.compose_paths import Kind, Mention
 from agent.domain.repository.desired import EnvFile, Stack
 from agent.domain.repository.referenced import Refused
@@ -79,7 +79,7 @@ class Patch:
 def begin(files: Snapshot, places: Places) -> Patch | None:
     """What lets Compose read a stack as far as it may; None where that is nothing."""
     read = places.read
-    if len(read.faults) >= references.ENOUGH:
+    if len(read.faults) >= named_files.ENOUGH:
         return None
     patch: Patch | None = _environment(places.stack, files)
     for refused in read.refused:

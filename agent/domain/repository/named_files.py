@@ -1,0 +1,155 @@
+"""Where the names of files in Compose files lead, and which of them must not be followed.
+
+A name ends in one of three ways: it is a path of the tree, which counts as read; it holds a
+variable, so that only Compose can finish it (``variables``, judged by ``compose_paths.climbing``);
+or it is refused, with a fault that says why.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from agent.domain.documents import Document
+from agent.domain.errors import did_you_mean
+from agent.domain.finding import Fault
+from agent.domain.repository import compose_paths, secret_files
+from agent.domain.repository.compose_paths import Kind, Mention, Variable
+from agent.domain.repository.referenced import Refused
+from agent.domain.repository.tree import PLAINTEXT_PREFIX, Snapshot
+
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+@[\w.-]+:|github\.com/|.*\.git$|.*#")
+COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
+"""How Compose files name each other."""
+_FILES_ONLY = frozenset({*COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
+_SHOWN = 80
+ENOUGH = 50
+"""Faults that are looked for; one is enough to hold a stack."""
+Place = tuple[Document, Mention, str]
+"""A mention in a document, and the directory it is relative to."""
+
+
+class NamedFiles:
+    """What is named, as far as it was noted.
+
+    ``named`` are paths of files and directories, before links are followed.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.named: set[str] = set()
+        self.secrets: set[str] = set()
+        self.secret_env_files: set[tuple[str, bool]] = set()
+        self.env_files: set[str] = set()
+        self.raw: set[str] = set()
+        self.variables: list[Variable] = []
+        self.faults: list[Fault] = []
+        self.refused: list[Refused] = []
+        self._snapshot = snapshot
+
+    def note(self, document: Document, mention: Mention, base: str) -> str | None:
+        """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
+        kind, place = mention.kind, (document, mention, base)
+        known, variable = compose_paths.literal(mention.name)
+        context_elsewhere = kind is Kind.BUILD and mention.name.startswith(compose_paths.NO_CONTEXT)
+        if len(self.faults) >= ENOUGH or context_elsewhere:
+            return None
+        if fault := _outside(kind, mention.name, known):
+            self.refuse(place, *fault, outside=True)
+        if fault or known.startswith(("/", "~")):
+            return None
+        if variable:
+            # What follows is known to Compose alone. All that it can be there, short of a value
+            # that climbs, counts as read.
+            known, slash, _ = known.rpartition("/")
+            if kind is Kind.BIND and not slash:
+                return None
+        path = posixpath.normpath(posixpath.join(base, known))
+        if path == ".." or path.startswith("../"):
+            hint = "keep the file in the repository"
+            if kind is Kind.BIND:
+                hint = "name data of the host by its absolute path"
+            message = f"{_shown(mention.name)} leaves the repository"
+            self.refuse(place, message, hint, outside=True)
+            return None
+        return self._read(place, "" if path == "." else path, variable=variable)
+
+    def _read(self, place: Place, path: str, *, variable: bool) -> str | None:
+        """``path``, which ``place`` names, or begins to name with a variable; None if unusable."""
+        document, mention, base = place
+        if mention.kind is not Kind.DIRECTORY:
+            self.named.add(path)
+        if variable:
+            if mention.kind in {*_FILES_ONLY, Kind.DIRECTORY}:
+                where = f"{document.name}:{document.line(mention.at)}"
+                found = Variable(
+                    kind=mention.kind,
+                    name=mention.name,
+                    base=base,
+                    within=path,
+                    where=where,
+                    at=mention.at,
+                )
+                self.variables.append(found)
+            return None
+        if mention.kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
+            self.env_files.add(path)
+            if mention.raw:
+                self.raw.add(path)
+        return path if self._there(place, path) else None
+
+    def _there(self, by: Place, path: str) -> bool:
+        """Whether the tree has what is named, as what it has to be; if not it may be a fault."""
+        mention = by[1]
+        real, _ = self._snapshot.resolve(path)
+        place, _, last = path.rpartition("/")
+        secret = posixpath.join(place, last.removeprefix(PLAINTEXT_PREFIX))
+        decrypted = last.startswith(PLAINTEXT_PREFIX) and secret_files.is_secret(secret)
+        if real is None and decrypted and mention.kind not in COMPOSE:
+            # The agent makes it of the secret beside it.
+            real, _ = self._snapshot.resolve(secret)
+            self.named.add(secret)
+            self.secrets.update({secret, real or secret})
+            if mention.kind is Kind.ENV_FILE:
+                self.secret_env_files.add((secret, mention.raw))
+        said = _shown(mention.name)
+        if real is None and mention.required:
+            near = [p.rpartition("/")[2] for p in self._snapshot.below(place)[:1000]]
+            hint = "commit it, or take the name out"
+            if mention.kind is Kind.ENV_FILE:
+                hint = "commit it, or write {path: …, required: false}"
+            hint = did_you_mean(last, near, hint)
+            self.refuse(by, f"there is no {said} in the repository", hint)
+        elif real is not None and real not in self._snapshot.tree and mention.kind in _FILES_ONLY:
+            self.refuse(by, f"{said} is a directory", "name a file in it")
+        elif real in self._snapshot.tree and mention.kind is Kind.DIRECTORY:
+            self.refuse(by, f"{said} is no directory", "name a directory")
+        else:
+            return real is not None
+        return False
+
+    def refuse(self, by: Place, message: str, hint: str, *, outside: bool = False) -> None:
+        """Remember that what is named at ``by`` must not be followed."""
+        document, mention, base = by
+        where = f"{document.name}:{document.line(mention.at)}"
+        fault = Fault(f"{mention.kind}: {message}", where, hint, "paths")
+        self.refused.append(Refused(document.name, mention, base, fault, outside))
+        self.faults.append(fault)
+
+
+def _outside(kind: Kind, name: str, known: str) -> tuple[str, str] | None:
+    """What is wrong with a name that leads elsewhere by itself, and a hint.
+
+    ``known`` is its beginning, up to the first variable.
+    """
+    if kind in {*COMPOSE, Kind.BUILD} and _REMOTE.match(name):
+        hint = "commit the file and name it by its path"
+        return f"{_shown(name)} is not in this repository", hint
+    allowed = kind is Kind.BIND or (kind is Kind.ENV_FILE and known == "/dev/null")
+    if known.startswith(("/", "~")) and not allowed:
+        hint = "commit the file and name it by a relative path"
+        return f"{_shown(name)} is a path of the host", hint
+    return None
+
+
+def _shown(name: str) -> str:
+    return repr(name[:_SHOWN])
