@@ -18,7 +18,6 @@ import msgspec
 from agent.domain import documents
 from agent.domain.errors import ConfigError, PermanentError, did_you_mean
 
-DEFAULT_STATE_DIR = Path("/var/lib/commitd")
 DEFAULT_PATH = Path("/etc/commitd/config.yaml")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -136,7 +135,7 @@ class Config(_Section, frozen=True):
     converge: Converge = Converge()
     resync: Seconds = Seconds(300)
     stale_after: Seconds = Seconds(900)
-    state_dir: Path = DEFAULT_STATE_DIR
+    state_dir: Path = Path("/var/lib/commitd")
     runtime_dir: Path = Path("/run/commitd")
 
 

@@ -18,7 +18,7 @@ def test_what_cannot_be_written_as_a_whole_is_not_written_at_all(tmp_path: Path)
     files = {"stacks/web/.env": b"A=1\n", "stacks/web/.env/in-the-way": b""}
     draft = Draft(Taken("web"), Converted(files))
     clone = Clone(tmp_path)
-    takeover = Takeover(clone, "media", nothing, nothing, sealing=None, managed=nothing)
+    takeover = Takeover(clone, "media", nothing, nothing, sealing=None)
     anyio.run(takeover._write, draft, AdoptedSecrets(clone, None, {}))
     assert "stacks/web/.env/in-the-way" in (draft.taken.refused or "")
     assert draft.taken.files == []

@@ -59,17 +59,12 @@ class Repository:
     def __init__(self, root: Path, branch: str, askpass: Path) -> None:
         self.root = root
         self._branch = branch
-        self._git = Git(root, askpass)
+        self.git = Git(root, askpass)
 
     @classmethod
     def of(cls, config: Config) -> Repository:
         """The agent's own clone."""
         return cls(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
-
-    @property
-    def git(self) -> Git:
-        """Git, run on this clone."""
-        return self._git
 
     async def prepare(self) -> None:
         """Make the clone if there is none or it is broken; clear what a killed Git left behind.
@@ -82,14 +77,14 @@ class Repository:
             await anyio.to_thread.run_sync(self._put_aside)
             there = False
         if not there:
-            await self._git.check(
+            await self.git.check(
                 "init", "--quiet", "--template=", "--initial-branch=commitd", "--", str(self.root)
             )
         await anyio.to_thread.run_sync(self._write_info)
         pending, applied = await self._commit(PENDING), await self.applied()
         # A reset was cut short: back to what was whole, unless that would cost data.
         if pending and applied and pending != applied and not await self.look(applied):
-            await self._git.check("reset", "--hard", "--quiet", applied, "--")
+            await self.git.check("reset", "--hard", "--quiet", applied, "--")
 
     def _clear(self) -> bool:
         """Drop what a killed Git left behind; whether there is a clone."""
@@ -123,12 +118,12 @@ class Repository:
 
         Raises :class:`TransientError` when Git was killed: that says nothing about the clone.
         """
-        fsck = await self._git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        fsck = await self.git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
         if fsck.code < 0:
             raise broken("Git was killed", fsck)
         if fsck.code != 0:
             return False
-        refs = await self._git.run("for-each-ref", "--format=%(objecttype)", "refs/commitd")
+        refs = await self.git.run("for-each-ref", "--format=%(objecttype)", "refs/commitd")
         return refs.code == 0 and set(refs.out.split()) <= {b"commit"}
 
     async def applied(self) -> str | None:
@@ -136,7 +131,7 @@ class Repository:
         return await self._commit(APPLIED)
 
     async def _commit(self, ref: str) -> str | None:
-        result = await self._git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        result = await self.git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
         return result.out.decode().strip() if result.code == 0 else None
 
     async def fetch(
@@ -158,29 +153,29 @@ class Repository:
     async def _fetch_by_scratch(self, remote: Remote, expected: str, timeout_s: float) -> str:
         scratch = self._scratch
         aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
-        await self._git.check(
+        await self.git.check(
             "init", "--quiet", "--bare", "--template=", "--", str(scratch), env=aside
         )
         await anyio.to_thread.run_sync(self._borrow_objects)
-        result = await self._git.run(
+        result = await self.git.run(
             *remote_options(remote),
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--no-auto-maintenance",
             "--", remote.url, f"refs/heads/{self._branch}:refs/heads/incoming",
-            env=self._git.remote_env(remote) | aside,
+            env=self.git.remote_env(remote) | aside,
             timeout_s=timeout_s,
             max_file=MAX_PACK,
         )  # fmt: skip
         if result.code != 0:
             raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))
         ref = f"refs/commitd/remotes/{remote.name}"
-        await self._git.check(
+        await self.git.check(
             "-c", "protocol.file.allow=always",
             "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--no-auto-maintenance",
             "--", str(scratch), f"refs/heads/incoming:{ref}",
         )  # fmt: skip
-        sha = (await self._git.check("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
+        sha = (await self.git.check("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
         if sha != expected and not await self.knows(expected):
             raise UnreachableError(
                 f"{remote.name}: it shows {expected[:7]} and delivers {sha[:7]} without it"
@@ -201,20 +196,20 @@ class Repository:
 
     async def descends(self, newer: str, older: str) -> bool:
         """Whether ``older`` is an ancestor of ``newer``; both are known here."""
-        result = await self._git.run("merge-base", "--is-ancestor", older, newer)
+        result = await self.git.run("merge-base", "--is-ancestor", older, newer)
         if result.code not in {0, 1}:
             raise broken("cannot compare commits", result)
         return result.code == 0
 
     async def count(self, behind: str, ahead: str) -> int:
         """How many commits ``ahead`` has that ``behind`` has not."""
-        return int(await self._git.check("rev-list", "--count", f"{behind}..{ahead}", "--"))
+        return int(await self.git.check("rev-list", "--count", f"{behind}..{ahead}", "--"))
 
     async def signers(
         self, commits: list[str], options: list[str], env: dict[str, str]
     ) -> list[tuple[str, str, str, str]]:
         """For each of ``commits`` (as for git log): SHA, Git's verdict, signer, subject."""
-        result = await self._git.run(
+        result = await self.git.run(
             *options, "log", "-z", "--format=%H%x00%G?%x00%GS%x00%s", *commits, "--", env=env
         )
         if result.code != 0:
@@ -224,7 +219,7 @@ class Repository:
 
     async def knows(self, sha: str) -> bool:
         """Whether the commit is in the clone."""
-        return (await self._git.run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0
+        return (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0
 
     async def resolve(self, rev: str) -> str:
         """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown."""
@@ -232,7 +227,7 @@ class Repository:
             raise PermanentError(f"{rev!r} is not a revision")
         names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
         for name in names if await anyio.to_thread.run_sync(self.root.exists) else ():
-            result = await self._git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+            result = await self.git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
             if result.code == 0:
                 return result.out.decode().strip()
         raise PermanentError(
@@ -243,7 +238,7 @@ class Repository:
     async def revision(self, sha: str) -> Revision:
         """Author, date, subject and trailers of a commit."""
         form = "%an <%ae>%x00%cI%x00%s%x00%(trailers:only,unfold)"
-        out = await self._git.check("log", "-1", f"--format={form}", sha, "--")
+        out = await self.git.check("log", "-1", f"--format={form}", sha, "--")
         author, when, subject, trailers = out.decode(errors="replace").rstrip("\n").split("\0", 3)
         pairs = tuple(
             (key.strip(), value.strip())
@@ -254,7 +249,7 @@ class Repository:
 
     async def tree(self, sha: str) -> dict[str, TreeEntry]:
         """Every path of a commit."""
-        out = await self._git.check("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
+        out = await self.git.check("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
         entries: dict[str, TreeEntry] = {}
         for record in out.decode(errors="replace").split("\0"):
             if record:
@@ -267,7 +262,7 @@ class Repository:
         """The bytes of Git objects; both mappings are by path."""
         if not objects:
             return {}
-        out = await self._git.check(
+        out = await self.git.check(
             "cat-file", "--batch",
             stdin="".join(f"{oid}\n" for oid in objects.values()).encode(),
             max_output=MAX_CONTENTS,
@@ -317,7 +312,7 @@ class Repository:
 
     async def overlaid(self, sha: str, overlays: Mapping[str, str]) -> str:
         """The commit ``sha``, but with some stacks as they were: their names to older commits."""
-        return await overlay.commit(self._git, sha, overlays) if overlays else sha
+        return await overlay.commit(self.git, sha, overlays) if overlays else sha
 
     async def checked_out(self) -> str | None:
         """The commit whose files are in place: the applied one, or it with overlays."""
@@ -332,14 +327,14 @@ class Repository:
             raise PermanentError(f"{sha!r} is not a commit")
         await anyio.to_thread.run_sync(self._drop_locks)
         target = await self.overlaid(sha, overlays or {})
-        await self._git.check("update-ref", PENDING, target)
-        await self._git.check("reset", "--hard", "--quiet", target, "--")
-        await self._git.check("update-ref", APPLIED, sha)
-        await self._git.check("update-ref", "-d", PENDING)
+        await self.git.check("update-ref", PENDING, target)
+        await self.git.check("reset", "--hard", "--quiet", target, "--")
+        await self.git.check("update-ref", APPLIED, sha)
+        await self.git.check("update-ref", "-d", PENDING)
 
     async def local_edits(self) -> list[str]:
         """Tracked paths whose content on disk is not that of the applied commit."""
-        out = await self._git.check(
+        out = await self.git.check(
             "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames",
             "--ignore-submodules=all",
         )  # fmt: skip

@@ -13,10 +13,9 @@ _OWN = frozenset({"journal.db", "commitd.sock"})
 """What is in a state or a runtime directory that an agent has used, and in no other."""
 
 
-def docker_host(config: Config | None) -> str:
+def docker_host(config: Config) -> str:
     """Where the engine listens, as a ``unix://`` address."""
-    configured = config.docker.socket if config else None
-    address = configured or os.environ.get("DOCKER_HOST") or "unix:///run/docker.sock"
+    address = config.docker.socket or os.environ.get("DOCKER_HOST") or "unix:///run/docker.sock"
     if not address.startswith("unix://"):
         raise ConfigError(
             f"DOCKER_HOST is {address!r}", hint="the agent only manages the engine of its own host"

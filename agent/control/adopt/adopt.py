@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.engine import Engine
 from agent.adapters.host import directories
 from agent.control.adopt.adopted_secrets import AdoptedSecrets, Sealing
-from agent.control.adopt.managed import managed_by
+from agent.control.adopt.managed import managed
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import MOUNTS, rehearse
 from agent.domain import documents
 from agent.domain.adopt import convert
 from agent.domain.adopt.convert import Converted
-from agent.domain.config import DEFAULT_STATE_DIR, Config
+from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, ConfigError, did_you_mean
 from agent.domain.recipients import rules as sops_rules
@@ -44,7 +44,6 @@ _SEALED = b"sops_mac=x\n"
 _NOBODY = Revision("0" * 40, "", "", "")
 _MARKS = (".git", "stacks", "host")
 """What is in a clone of a repository, or will be."""
-_TIMEOUT_S = 600.0
 
 
 @dataclass(slots=True)
@@ -93,33 +92,26 @@ class Draft:
 
 
 async def adopt(
-    config: Config | None,
-    directory: Path,
-    host: str,
-    names: Sequence[str],
-    recipients: tuple[str, ...],
+    config: Config, directory: Path, names: Sequence[str], recipients: tuple[str, ...]
 ) -> Result:
     """Take the projects called so, or all that no agent runs, into the clone in ``directory``.
 
     Secrets are encrypted for ``recipients`` too. Raises :class:`CommitdError` for what is wrong
     with all of it.
     """
-    state = config.state_dir if config else DEFAULT_STATE_DIR
-    await anyio.to_thread.run_sync(_refuse_other_places, directory, host, state)
+    await anyio.to_thread.run_sync(_refuse_other_places, directory, config)
     sealing = await anyio.to_thread.run_sync(Sealing.of, config, recipients)
-    managed = await anyio.to_thread.run_sync(managed_by, state)
     docker_host = directories.docker_host(config)
-    program = await locate.find(docker_host, _TIMEOUT_S)
+    program = await locate.find(docker_host, config.converge.timeout)
     async with Engine(docker_host) as engine:
-        clone = Clone(directory)
-        takeover = Takeover(clone, host, program, engine, sealing=sealing, managed=managed)
-        return await takeover.run(names)
+        takeover = Takeover(Clone(directory), config.host, program, engine, sealing=sealing)
+        return await takeover.run(names, config.state_dir)
 
 
-def _refuse_other_places(directory: Path, host: str, state: Path) -> None:
+def _refuse_other_places(directory: Path, config: Config) -> None:
     """Only where there is a clone: a name that was mistyped makes no repository."""
-    hint = f"commitd init {shlex.quote(str(directory))} --host {host} makes a new one"
-    if directory.resolve().is_relative_to(state):
+    hint = f"commitd init {shlex.quote(str(directory))} --host {config.host} makes a new one"
+    if directory.resolve().is_relative_to(config.state_dir):
         what, hint = "this is the agent's own", "take one of your own, from which you push"
     elif not directory.is_dir():
         what = "there is no such directory"
@@ -143,18 +135,15 @@ class Takeover:
         engine: Engine,
         *,
         sealing: Sealing | None,
-        managed: Callable[[Project], bool],
     ) -> None:
-        """``managed`` says whether the agent runs a project already: it is in Git then."""
         self._clone = clone
         self._host = host
         self._compose = compose
         self._engine = engine
         self._sealing = sealing
-        self._managed = managed
 
-    async def run(self, names: Sequence[str]) -> Result:
-        """Take these projects, or all that the agent does not run.
+    async def run(self, names: Sequence[str], state: Path) -> Result:
+        """Take these projects, or all that the agent with the directory ``state`` does not run.
 
         Raises :class:`CommitdError` for what is wrong with all of it.
         """
@@ -164,14 +153,14 @@ class Takeover:
             if name not in known:
                 hint = did_you_mean(name, known, "docker compose ls lists them")
                 raise ConfigError(f"no project {name!r} runs here", hint=hint)
-        managed = [p.name for p in projects if await anyio.to_thread.run_sync(self._managed, p)]
-        asked = [p for p in projects if (p.name in names if names else p.name not in managed)]
-        found = [await self._draft(p, managed=p.name in managed) for p in asked]
+        ours = await anyio.to_thread.run_sync(managed, projects, state)
+        asked = [p for p in projects if (p.name in names if names else p.name not in ours)]
+        found = [await self._draft(p, managed=p.name in ours) for p in asked]
         drafts = {each.taken.name: each for each in found if isinstance(each, Draft)}
         await self._prove(drafts, self._listing(drafts))
         rules = await self._write_all([d for d in drafts.values() if d.taken.refused is None])
         taken = [each.taken if isinstance(each, Draft) else each for each in found]
-        return Result(taken, loose, managed, rules)
+        return Result(taken, loose, ours, rules)
 
     async def _draft(self, project: Project, *, managed: bool) -> Draft | Taken:
         taken = Taken(project.name)

@@ -35,12 +35,12 @@ class Sealing:
     asked: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: Config | None, asked: tuple[str, ...]) -> Self | None:
+    def of(cls, config: Config, asked: tuple[str, ...]) -> Self | None:
         """With the SOPS of the host's configuration, or of this machine; None without any.
 
         Raises :class:`CommitdError`. Blocks.
         """
-        settings = config.secrets.sops if config and config.secrets else None
+        settings = config.secrets.sops if config.secrets else None
         if settings and settings.binary and settings.sha256:
             BinarySops(settings.binary, settings.sha256).verify()
             return cls(settings.binary, asked)

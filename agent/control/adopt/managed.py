@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,13 +11,12 @@ from agent.adapters.state.journal import Journal
 from agent.domain.errors import CommitdError
 
 
-def managed_by(state: Path) -> Callable[[Project], bool]:
-    """Whether a project is run by the agent whose state directory is ``state``. Blocks."""
-    names: frozenset[str] = frozenset()
+def managed(projects: Iterable[Project], state: Path) -> list[str]:
+    """The names of those; ``state`` is the state directory of the host's agent. Blocks."""
+    known: frozenset[str] = frozenset()
     with suppress(OSError, CommitdError):  # for who may not read it, there is the checkout
-        if (state / "journal.db").exists():
-            names = frozenset(Journal(state / "journal.db", read_only=True).releases())
-    return lambda project: project.name in names or _in_checkout(project.directory, state)
+        known = frozenset(Journal(state / "journal.db", read_only=True).releases())
+    return [p.name for p in projects if p.name in known or _in_checkout(p.directory, state)]
 
 
 def _in_checkout(directory: Path, state: Path) -> bool:

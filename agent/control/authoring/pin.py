@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,14 +129,14 @@ async def pin(survey: Survey) -> list[Pin]:
     Each file is written whole; adds to ``survey.problems`` what is left.
     """
     async with Registries(DockerConfig().login) as registries:
-        answers = await _ask(survey.questions, registries.digest)
+        answers = await _ask(survey.questions, registries)
     return await anyio.to_thread.run_sync(_write, survey, answers)
 
 
 async def _ask(
-    questions: set[Reference], digest: Callable[[Reference], Awaitable[str]]
+    questions: set[Reference], registries: Registries
 ) -> dict[Reference, str | CommitdError]:
-    """Put all questions at once to ``digest``, those that mean the same image only once."""
+    """Put all questions at once, those that mean the same image only once."""
     same: dict[tuple[str, str, str], list[Reference]] = {}
     for reference in questions:
         key = (reference.registry, reference.repository, reference.asked_tag)
@@ -145,7 +145,7 @@ async def _ask(
 
     async def put(references: list[Reference]) -> None:
         try:
-            found = await digest(references[0])
+            found = await registries.digest(references[0])
             answers.update({reference: reference.at(found) for reference in references})
         except CommitdError as err:
             answers.update(dict.fromkeys(references, err))

@@ -53,10 +53,11 @@ class Enrolment:
         made = key_file.ensure_key(secrets)
         return HostKey(tuple(age_key.recipients(key_file.read_key(secrets))), made)
 
-    async def plan(self) -> tuple[Plan, str] | None:
+    async def plan(self, *, unseen: bool) -> tuple[Plan, str] | None:
         """The plan for the applied commit, and that commit; None: nothing was applied yet.
 
-        Raises :class:`HeldError` while it is not known for sure what would be removed.
+        Raises :class:`CommitdError` while it is not known for sure what would be removed. With
+        nothing applied that is known where no container is, or does not matter: ``unseen``.
         """
         if paused := [each.stack for each in self._journal.suspensions(time.time())]:
             subjects = ", ".join(stack or self._config.host for stack in paused)
@@ -65,6 +66,8 @@ class Enrolment:
                 hint="commitd resume first",
             )
         if self._journal.get("declared") is None:
+            if not unseen:
+                self._refuse_unless_empty()
             return None
         plan, sha = await plan_view.planned(self._config, self._journal, None)
         doubt = Reason.LIST_IN_DOUBT
@@ -77,11 +80,7 @@ class Enrolment:
             )
         return plan, sha
 
-    def refuse_unless_empty(self) -> None:
-        """Agreeing to what nobody has seen is only possible where there is nothing.
-
-        Raises :class:`CommitdError` unless the engine says that no container is here.
-        """
+    def _refuse_unless_empty(self) -> None:
         containers = list_containers(self._config)
         if containers is None:
             raise UnreachableError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -48,16 +48,7 @@ async def ask(config: Config, word: str) -> tuple[Answer, bool]:
     """
     journal, repository = open_journal(config), Repository.of(config)
     declared = await _read(config, journal, repository)
-    sha = declared.desired.revision.sha if declared.desired else None
-    explainer = Explainer(
-        config,
-        journal,
-        declared,
-        blame=Blame(repository.git, sha) if sha else None,
-        containers=status.list_containers(config),
-        stacks=status.status(config, journal)["stacks"],
-    )
-    answer = await explainer.explain(word)
+    answer = await Explainer(config, journal, repository, declared).explain(word)
     kept = {each.id for each in journal.kept()}
     return answer, answer.ended is not None and answer.ended.id in kept
 
@@ -75,27 +66,18 @@ async def _read(config: Config, journal: Journal, repository: Repository) -> Dec
 
 
 class Explainer:
-    """Answers for one host. ``containers`` is None when the engine does not answer.
-
-    ``stacks`` are the entries of the status document. All that it looks at is read only.
-    """
+    """Answers for one host. All that it looks at is read only."""
 
     def __init__(
-        self,
-        config: Config,
-        journal: Journal,
-        declared: Declared,
-        *,
-        blame: Blame | None,
-        containers: Sequence[Container] | None,
-        stacks: Sequence[Mapping[str, Any]],
+        self, config: Config, journal: Journal, repository: Repository, declared: Declared
     ) -> None:
         self._config = config
         self._journal = journal
-        self._blame = blame
-        self._declared = declared
-        self._containers = containers
-        self._stacks = {str(stack["name"]): stack for stack in stacks}
+        desired, self._declared = declared.desired, declared
+        self._blame = Blame(repository.git, desired.revision.sha) if desired else None
+        self._containers = status.list_containers(config)
+        stacks = status.status(config, journal)["stacks"]
+        self._stacks: dict[str, Mapping[str, Any]] = {str(each["name"]): each for each in stacks}
         self._releases = journal.releases()
 
     async def explain(self, word: str) -> Answer:

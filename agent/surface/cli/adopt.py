@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -49,14 +48,12 @@ def command(
 
     from agent.control.adopt.adopt import adopt
 
-    config = common.load_if_there(ctx)
-    name = name or (config.host if config else platform.node())
-    common.check_host_name(name)
-    result = anyio.run(adopt, config, directory, name, projects, age, backend="asyncio")
+    config = common.for_host(ctx, name)
+    result = anyio.run(adopt, config, directory, projects, age, backend="asyncio")
     if as_json:
-        common.print_json(_as_data(directory, name, result))
+        common.print_json(_as_data(directory, config.host, result))
     else:
-        _show(directory, name, result)
+        _show(directory, config.host, result)
     if any(each.refused for each in result.taken):
         sys.exit(_REFUSED)
     sys.exit(_WAITS if any(each.changes or each.plain for each in result.taken) else 0)

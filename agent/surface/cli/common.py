@@ -95,29 +95,22 @@ def load(ctx: click.Context) -> Config:
     return config_file.load_config(config_file.config_path(ctx.obj))
 
 
-def load_if_there(ctx: click.Context) -> Config | None:
-    """The same for verbs that do without; None: there is none, and none was named."""
+def for_host(ctx: click.Context, name: str | None) -> Config:
+    """The host's configuration, or one of defaults where there is none; ``name`` wins in it.
+
+    Raises :class:`ConfigError` for what cannot be the name of a host.
+    """
     path = config_file.config_path(ctx.obj)
     named = ctx.obj or os.environ.get("COMMITD_CONFIG")
-    return config_file.load_config(path) if named or path.exists() else None
-
-
-def for_host(ctx: click.Context, name: str | None) -> Config:
-    """The host's configuration, or one of defaults where there is none; ``name`` wins in it."""
-    config = load_if_there(ctx) or Config(host=platform.node(), remotes=())
-    if name is None:
-        return config
-    check_host_name(name)
-    return msgspec.structs.replace(config, host=name)
-
-
-def check_host_name(name: str) -> None:
-    """Raise :class:`ConfigError` for what cannot be the name of a host."""
-    if not is_host_name(name):
+    there = named or path.exists()
+    config = config_file.load_config(path) if there else Config(host=platform.node(), remotes=())
+    host = config.host if name is None else name
+    if not is_host_name(host):
         raise ConfigError(
-            f"{name!r} cannot be the name of a host (letters, digits, '.', '_' and '-')",
+            f"{host!r} cannot be the name of a host (letters, digits, '.', '_' and '-')",
             where="--host",
         )
+    return msgspec.structs.replace(config, host=host)
 
 
 def load_for_work(ctx: click.Context) -> Config:

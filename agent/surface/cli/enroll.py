@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -43,10 +44,9 @@ def command(ctx: click.Context, yes: bool) -> None:
         _say_key(config, key)
     if enrolment.since:
         return
-    if planned := anyio.run(enrolment.plan, backend="asyncio"):
+    if planned := anyio.run(partial(enrolment.plan, unseen=yes), backend="asyncio"):
         _show(config.undeclared, *planned)
     elif not yes:
-        enrolment.refuse_unless_empty()
         click.echo("No container is here now, so that none would go.")
     if not yes:
         click.echo(_meaning(config.undeclared))
