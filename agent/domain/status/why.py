@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.domain.container import Container
@@ -113,18 +113,7 @@ class Answer:
                 if self.exempt
                 else None
             ),
-            "ended": (
-                {
-                    "id": self.ended.id,
-                    "action": self.ended.action,
-                    "reason": self.ended.reason,
-                    "message": self.ended.message,
-                    "at": self.ended.at,
-                    "kept_until": self.ended.kept_until,
-                }
-                if self.ended
-                else None
-            ),
+            "ended": asdict(self.ended) if self.ended else None,
             "last": dict(self.last) if self.last else None,
             "touched": {path: commit_json(commit) for path, commit in self.touched.items()},
         }
