@@ -36,11 +36,6 @@ class CutOff:
     owner: str
     gone: bool
 
-    @property
-    def remedy(self) -> str:
-        """A restart joins the owner's new namespaces; who is bound to one that is gone cannot."""
-        return "recreate" if self.gone else "restart"
-
 
 @dataclass(frozen=True, slots=True)
 class Container:

@@ -50,6 +50,27 @@ class EvictionAction(Coded):
     EXEMPT = "exempt", "left running: a rule exempts it"
 
 
+class Reload(Coded):
+    """What a service gets of which only mounted files changed (``on_change``); weakest first."""
+
+    NONE = "none", "left as it is"
+    SIGNAL = "signal", "sent a signal"
+    RESTART = "restart", "restarted"
+    RECREATE = "recreate", "recreated"
+
+    @classmethod
+    def of(cls, how: str) -> Self:
+        """The kind of what a file asks for, which names the signal (``signal:HUP``)."""
+        return cls(how.partition(":")[0])
+
+
+class Pins(Coded):
+    """What becomes of an image that is not named by its digest."""
+
+    REQUIRE = "require", "refused"
+    WARN = "warn", "deployed with a warning"
+
+
 class Reason(Coded):
     """Why the agent does something, or does not; its text is about the subject of the sentence."""
 

@@ -16,6 +16,7 @@ from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.control.stack.ready import accept
 from agent.domain.errors import PermanentError
+from agent.domain.outcome import Pins
 from agent.domain.repository import references
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.tree import REGULAR, SYMLINK, Snapshot, Tree, TreeEntry
@@ -226,7 +227,7 @@ def test_what_is_said_to_be_read_is_what_compose_reads(
 
 
 def _stack(root: Path, *env_files: Path) -> Invocation:
-    declared = replace(builders.stack("web"), policy=Policy(pins="warn"))
+    declared = replace(builders.stack("web"), policy=Policy(pins=Pins.WARN))
     return Invocation(stack=declared, root=root, env_files=env_files)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.domain.errors import PermanentError
+from agent.domain.outcome import Pins
 from agent.domain.repository import fleet_policy
 from agent.domain.repository.fleet_policy import Policy
 from tests.unit.test_layout import GOOD, read
@@ -25,7 +26,7 @@ HOST = "host/media/commitd.yaml"
 def test_what_a_file_does_not_say_stays_open(
     content: bytes, build: str | None, pins: str | None
 ) -> None:
-    assert fleet_policy.read(content, PATH) == Policy((), build, pins)
+    assert fleet_policy.read(content, PATH) == Policy((), build, Pins(pins) if pins else None)
 
 
 @pytest.mark.parametrize(

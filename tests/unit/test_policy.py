@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agent.domain.compose import policy
+from agent.domain.outcome import Pins
 from agent.domain.repository.compose_paths import Kind, Variable, climbing
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.image_refs_yaml import Mention
@@ -142,7 +143,7 @@ def test_images_that_are_not_pinned_are_refused_or_only_told_of_and_say_what_to_
         "(write the reference itself here, name:tag, where Renovate sees it too; then commitd pin; "
         "commitd pin site)"
     )
-    for pins, effect in (("require", policy.Effect.REFUSED), ("warn", policy.Effect.WARNED)):
+    for pins, effect in ((Pins.REQUIRE, policy.Effect.REFUSED), (Pins.WARN, policy.Effect.WARNED)):
         site = replace(stack("site"), images=mentions, policy=Policy(build="allow", pins=pins))
         found = policy.judge(site, {"services": services}, ROOT)
         assert {each.effect for each in found} == {effect}

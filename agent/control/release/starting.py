@@ -46,7 +46,7 @@ from agent.domain.errors import (
     TransientError,
     UnreachableError,
 )
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Reload, Status
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import reload
 from agent.domain.release.health import Finding, Trouble
@@ -260,7 +260,7 @@ class Starting(Steps):
             how = await self._t.stacks.reaction(ready, name, _of(name, there), files)
             own[name] = reload.Step(name, how, Reason.MOUNTED)
         for name in await self._t.stacks.readjust(ready, there):
-            own[name] = reload.Step(name, reload.RECREATE, Reason.BY_HAND)
+            own[name] = reload.Step(name, Reload.RECREATE, Reason.BY_HAND)
         cut_off = await self._t.stacks.cut_off(ready)
         needs = {name: service.needs for name, service in ready.services.items()}
         steps = reload.sequence(own.values(), cut_off, needs)
@@ -280,7 +280,7 @@ class Starting(Steps):
 
         async def work() -> None:
             react = partial(self._t.stacks.react, self._ready, step.service, containers, step.how)
-            if step.how == reload.RECREATE:
+            if step.how == Reload.RECREATE:
                 async with self._batch.limiter:
                     await react()
             else:
@@ -291,7 +291,7 @@ class Starting(Steps):
             f"{step.how} {step.service}",
             self._causes(step),
             work,
-            done=Status.SKIPPED if step.how == "none" else Status.SUCCEEDED,
+            done=Status.SKIPPED if step.how == Reload.NONE else Status.SUCCEEDED,
         )
 
     def _causes(self, step: reload.Step) -> tuple[Cause, ...]:

@@ -16,6 +16,7 @@ from agent.control.stack.ready import Ready, accept
 from agent.control.stack.stepping import Stepping
 from agent.domain.container import Container, CutOff
 from agent.domain.errors import CommitdError, PermanentError, TransientError
+from agent.domain.outcome import Reload
 from agent.domain.release import drift
 from agent.domain.release.health import Expected
 from agent.domain.repository.desired import Stack
@@ -123,7 +124,7 @@ class Stacks(Stepping):
         for container in containers:
             raw = await self._engine.inspect(container.id) or {}
             if set(ready.services[service].mounts) - binds_of(raw):
-                return "recreate"
+                return Reload.RECREATE
         return ready.reaction(service, older)
 
     async def cut_off(self, ready: Ready) -> dict[str, CutOff]:
@@ -142,15 +143,16 @@ class Stacks(Stepping):
         self, ready: Ready, service: str, containers: Iterable[Container], how: str
     ) -> None:
         """Have a service notice that its mounted files have changed."""
-        if how == "recreate":
+        reload = Reload.of(how)
+        if reload is Reload.RECREATE:
             await self._step(self._compose.recreate(ready.invocation, service))
         for container in containers:
             if container.service != service or container.one_off or not container.alive:
                 continue
             try:
-                if how == "restart":
+                if reload is Reload.RESTART:
                     await self._step(self._engine.restart(container.id))
-                elif how.startswith("signal:"):
+                elif reload is Reload.SIGNAL:
                     await self._engine.signal(container.id, how.removeprefix("signal:"))
             except AbsentError as err:  # somebody removed it just now: no fault of the release
                 raise TransientError(err.message) from None

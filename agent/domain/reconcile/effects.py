@@ -218,7 +218,7 @@ def _with_followers(
     own = [
         reload.Step(name, "recreate" if e.action == "rebuild" else e.action, Reason.MOUNTED)
         for name, e in found.items()
-        if e.action not in {"none", "remove"}
+        if e.action not in {"none", "remove", "start"}
     ]
     needs = {name: service.needs for name, service in services.items()}
     follow = {

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agent.domain.container import CutOff
-from agent.domain.outcome import Reason
+from agent.domain.outcome import Reason, Reload
 from agent.domain.release.health import Need
 from agent.domain.repository import dependencies
 from agent.domain.repository.tree import Inputs
@@ -22,9 +22,6 @@ Files = Iterable[tuple[str, str]]
 """Paths of the repository and what stands for their content, as in ``Stack.versions``."""
 Needs = Mapping[str, Need]
 """Services of the same stack, and how they are needed."""
-
-RESTART = "restart"
-RECREATE = "recreate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Mounted:
         What Compose writes into a container goes only into a new one.
         """
         if set(self.written) - set(older):
-            return RECREATE
+            return Reload.RECREATE
         return sufficient(wanted, self.paths, older, self.files)
 
 
@@ -79,7 +76,7 @@ def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -
     ``mounts`` are the paths of the repository that are mounted, files and directories; ``older``
     and ``now`` all files at or below them.
     """
-    if not wanted.startswith("signal:"):
+    if Reload.of(wanted) is not Reload.SIGNAL:
         return wanted
     before, after = dict(older), dict(now)
     stay = before.keys() & after.keys()
@@ -89,7 +86,7 @@ def sufficient(wanted: str, mounts: Collection[str], older: Files, now: Files) -
         path not in mounts and any(path.startswith(f"{mount}/") for mount in lasting)
         for path in changed
     )
-    return wanted if seen else RESTART
+    return wanted if seen else Reload.RESTART
 
 
 def sequence(
@@ -113,23 +110,24 @@ def sequence(
         ]
         if name in cut_off:
             cut = cut_off[name]
-            found.append(Step(name, cut.remedy, Reason.NAMESPACE, cut.owner))
+            # A restart joins the owner's new namespaces; there are none if the owner is gone.
+            how = Reload.RECREATE if cut.gone else Reload.RESTART
+            found.append(Step(name, how, Reason.NAMESPACE, cut.owner))
         if name in wanted:
             found.insert(0, wanted[name])
         if found:
-            strongest = max(found, key=lambda step: _STRENGTH.get(step.how, 1))
+            strongest = max(found, key=lambda step: _STRENGTH.index(Reload.of(step.how)))
             healthy = tuple(n for n in sorted(began) if needs[n].healthy)
             steps[name] = replace(strongest, healthy=healthy)
     return list(steps.values())
 
 
-_STRENGTH = {"none": 0, RESTART: 2, RECREATE: 3}
-"""A signal is in between."""
-_AFRESH = frozenset({RESTART, RECREATE})
+_STRENGTH = list(Reload)
+_AFRESH = frozenset({Reload.RESTART, Reload.RECREATE})
 
 
 def _following(need: Need, begun: str) -> str | None:
     """What a service gets of which the one that it needs was restarted or recreated."""
     if need.shares:
         return begun
-    return RESTART if need.restart else None
+    return Reload.RESTART if need.restart else None

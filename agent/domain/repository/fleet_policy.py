@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from agent.domain import documents
 from agent.domain.errors import PermanentError, did_you_mean
+from agent.domain.outcome import Pins
 from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 
 _WORDS = {
     "build": ("allow", "refuse"),
-    "pins": ("require", "warn"),
+    "pins": tuple(Pins),
     "recipients": ("require", "warn"),
 }
 _KEYS = ("allow", *_WORDS)
@@ -28,15 +30,14 @@ FLEET_PATH = "global/commitd.yaml"
 class Policy:
     """One file, or all that apply together; None where nothing is said.
 
-    ``build`` is allow or refuse: may a stack's ``build:`` be carried out? ``pins`` is require or
-    warn: what of an image that is not named by its digest? Both are judged in ``policy``.
-    ``recipients`` is require or warn: what of a host that can read a secret it does not need? A
-    host deploys all the same; checks judge it.
+    ``build`` is allow or refuse: may a stack's ``build:`` be carried out? It and ``pins`` are
+    judged in ``policy``. ``recipients`` is require or warn: what of a host that can read a secret
+    it does not need? A host deploys all the same; checks judge it.
     """
 
     allow: tuple[AllowRule, ...] = ()
     build: str | None = None
-    pins: str | None = None
+    pins: Pins | None = None
     recipients: str | None = None
 
     def under(self, host: Policy) -> Policy:
@@ -52,7 +53,7 @@ class Policy:
     @property
     def requires_pins(self) -> bool:
         """Whether an image that is not named by its digest is refused."""
-        return self.pins != "warn"
+        return self.pins is not Pins.WARN
 
     @property
     def in_digest(self) -> list[str]:
@@ -97,7 +98,7 @@ def survey(content: bytes, path: str) -> tuple[Policy, list[PermanentError]]:
             allow.append(_rule(document, rule, ("allow", i)))
         except PermanentError as err:
             errors.append(err)
-    words: dict[str, str | None] = {}
+    words: dict[str, Any] = {}
     for key, known in _WORDS.items():
         try:
             words[key] = _word(document, data, key, known)
@@ -107,7 +108,7 @@ def survey(content: bytes, path: str) -> tuple[Policy, list[PermanentError]]:
 
 
 def _word(
-    document: documents.Document, data: dict[str, object], key: str, words: tuple[str, str]
+    document: documents.Document, data: dict[str, object], key: str, words: tuple[str, ...]
 ) -> str | None:
     value = data.get(key)
     if value is None:
@@ -118,7 +119,7 @@ def _word(
             f"{key}: cannot be {document.written((key,))}",
             f"write {words[0]} or {words[1]}",
         )
-    return value
+    return words[words.index(value)]
 
 
 def _rule(document: documents.Document, rule: object, at: documents.Path) -> AllowRule:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from agent.domain import config, documents
 from agent.domain.errors import PermanentError
+from agent.domain.outcome import Reload
 from agent.domain.repository.fleet_policy import nearest
 
 KEY = "x-commitd"
 HEALTH_TIMEOUT_S = 120.0
 
 _KEYS = ("after", "health_timeout", "rollback", "on_change", "secret_owner")
-_REACTIONS = ("restart", "recreate", "none")
 _SIGNAL = re.compile(r"signal:[A-Z0-9]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _OWNER = re.compile(r"(\d{1,9}):(\d{1,9})")
@@ -41,7 +41,7 @@ class Settings:
 
     def reaction(self, service: str) -> str:
         """What a service gets when only its mounted files changed."""
-        return self.on_change.get(service, "restart")
+        return self.on_change.get(service, Reload.RESTART)
 
     def owner(self, secret: str) -> tuple[int, int] | None:
         """Whom the plaintext of a secret file shall belong to; None: to the agent."""
@@ -132,8 +132,8 @@ def _on_change(
             hint = nearest(str(service), services)
             errors.append(document.error((*at, service), f"there is no service {service!r}", hint))
         # YAML reads null where people mean none.
-        text = "none" if reaction is None else str(reaction)
-        if text in _REACTIONS or _SIGNAL.fullmatch(text):
+        text = Reload.NONE if reaction is None else str(reaction)
+        if text in set(Reload) - {Reload.SIGNAL} or _SIGNAL.fullmatch(text):
             result[str(service)] = text
         else:
             hint = "write restart, recreate, signal:HUP or none"
