@@ -315,7 +315,7 @@ def test_what_the_agent_would_lose_is_not_adopted_and_no_secret_of_a_profile_sta
     result = fleet.host().commitd("adopt", str(tmp_path), "--json")
     assert result.returncode == 1, result.stdout + result.stderr
     told = {each["name"]: each for each in json.loads(result.stdout)["projects"]}
-    assert "profiled-more-1 runs by a profile" in told["profiled"]["reason"]
+    assert "profiled-more-1 runs by a profile" in told["profiled"]["message"]
     assert not (tmp_path / "stacks/profiled").exists()
     assert told["data"]["status"] == "proven", told["data"]
     written = (tmp_path / "stacks/data/compose.yaml").read_text()

@@ -128,8 +128,8 @@ def test_stacks_and_services_come_go_and_move(box: Sandbox) -> None:
     assert [s["action"] for s in new["media", "blog"]["services"]] == ["start"]
     found = changes(clone)
     assert found["media", "blog"]["action"] == "remove"
-    assert "moved to nas" in found["media", "blog"]["reason"]
-    assert "moved from media" in found["nas", "blog"]["reason"]
+    assert "moved to nas" in found["media", "blog"]["message"]
+    assert "moved from media" in found["nas", "blog"]["message"]
     acts = {s["name"]: s["action"] for s in found["nas", "proxy"]["services"]}
     assert acts == {"front": "start", "proxy": "remove"}
 
@@ -141,13 +141,13 @@ def test_what_would_wait_for_a_person_is_said(box: Sandbox) -> None:
     )
     found = changes(clone)
     assert {stack["action"] for stack in found.values()} == {"hold"}
-    assert "commitd approve" in found["media", "web"]["reason"]
-    assert f"{WEB}:1: declares no services" in found["nas", "web"]["reason"]
+    assert "commitd approve" in found["media", "web"]["message"]
+    assert f"{WEB}:1: declares no services" in found["nas", "web"]["message"]
     clone.write({WEB: GOOD[WEB]})
     clone.commit("mended")
     mended = changes(clone)
     assert set(mended) == {("nas", "web")}
-    assert mended["nas", "web"]["reason"] == "it could not be read before"
+    assert mended["nas", "web"]["message"] == "it could not be read before"
 
 
 def test_a_comment_is_short_and_equal_hosts_share_a_line(box: Sandbox) -> None:

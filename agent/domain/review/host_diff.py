@@ -24,7 +24,7 @@ Sides = tuple[Side | str | None, Side | str | None]
 
 @dataclass(frozen=True, slots=True)
 class StackChange:
-    """One stack on one host. ``action`` is deploy, remove or hold; ``reason`` says why.
+    """One stack on one host. ``action`` is deploy, remove or hold; ``message`` says why.
 
     ``inputs`` are the paths that differ of what it is made of. ``effects`` are on those services
     alone that change.
@@ -32,7 +32,8 @@ class StackChange:
 
     name: str
     action: str
-    reason: str
+    reason: Reason
+    message: str
     inputs: tuple[str, ...] = ()
     effects: StackEffects = field(default_factory=StackEffects)
 
@@ -98,8 +99,8 @@ def of_host(
         for deploy in todo.deploys
     ]
     for removal in todo.removals:
-        reason = f"{removal.reason.text}{moved.get(removal.project, '')}"
-        stacks.append(StackChange(removal.project, "remove", reason))
+        message = f"{removal.reason.text}{moved.get(removal.project, '')}"
+        stacks.append(StackChange(removal.project, "remove", removal.reason, message))
     stacks += [_hold(hold) for hold in todo.holds]
     note = "a new host" if before is None else None
     if before and before.allow != after.allow:
@@ -120,7 +121,7 @@ def _why(deploy: Deploy, before: DesiredState | None, moved: Mapping[str, str]) 
     return deploy.reason.text
 
 
-def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
+def _deploy(deploy: Deploy, sides: Sides, message: str) -> StackChange:
     before, after = sides
     unknown = next((side for side in sides if isinstance(side, str)), None)
     if isinstance(before, str) or not isinstance(after, Side):
@@ -129,8 +130,8 @@ def _deploy(deploy: Deploy, sides: Sides, reason: str) -> StackChange:
         services = tuple(effect for effect in effects.changed(before, after) if effect)
         found = StackEffects(services, effects.definitions(before, after) if before else ())
     inputs = tuple(c.name for c in deploy.causes if c.kind is CauseKind.FILE and c.name)
-    return StackChange(deploy.stack.name, "deploy", reason, inputs, found)
+    return StackChange(deploy.stack.name, "deploy", deploy.reason, message, inputs, found)
 
 
 def _hold(hold: Hold) -> StackChange:
-    return StackChange(hold.subject, "hold", hold.message)
+    return StackChange(hold.subject, "hold", hold.reason, hold.message)

@@ -82,7 +82,7 @@ def _as_data(directory: Path, name: str, result: Result) -> dict[str, Any]:
             {
                 "name": each.name,
                 "status": "refused" if each.refused else "changes" if each.changes else "proven",
-                "reason": each.refused or each.changes,
+                "message": each.refused or each.changes,
                 "files": each.files,
                 "pinned": [{"from": old, "to": new} for old, new in each.pinned.items()],
                 "secret": each.secret,

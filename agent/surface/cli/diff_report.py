@@ -95,10 +95,10 @@ def _title(found: Comparison) -> str:
 
 def _headline(stack: StackChange) -> str:
     if stack.action == "hold":
-        return f"{stack.name}: held, {stack.reason}"
+        return f"{stack.name}: held, {stack.message}"
     if stack.action == "remove":
-        return f"{stack.name}: taken down, its volumes stay ({stack.reason})"
-    return f"{stack.name}: deployed ({stack.reason})"
+        return f"{stack.name}: taken down, its volumes stay ({stack.message})"
+    return f"{stack.name}: deployed ({stack.message})"
 
 
 def _summary(stack: StackChange) -> str:
@@ -106,13 +106,13 @@ def _summary(stack: StackChange) -> str:
     if stack.action != "deploy":
         return _headline(stack).partition(": ")[2]
     if stack.effects.unknown:
-        return f"{stack.reason}; its services are not known: {stack.effects.unknown}"
+        return f"{stack.message}; its services are not known: {stack.effects.unknown}"
     parts = [effect_report.summary(effect) for effect in stack.effects.services]
     if not parts:
-        return f"{stack.reason}, no container is touched"
+        return f"{stack.message}, no container is touched"
     more = f" and {len(parts) - MOST} more" if len(parts) > MOST else ""
     said = "; ".join(parts[:MOST]) + more
-    return said if stack.inputs else f"{stack.reason}: {said}"
+    return said if stack.inputs else f"{stack.message}: {said}"
 
 
 def _details(stack: StackChange) -> list[str]:
