@@ -67,9 +67,8 @@ async def _reap_helpers(parts: Parts) -> None:
 
 async def once(config: Config) -> Verdict:
     """One whole cycle."""
-    async with assemble(config) as parts:
-        with lease.only_agent_of(await parts.engine.identity()):
-            return await _one_cycle(parts)
+    async with assemble(config) as parts, lease.only_agent_of(await parts.engine.identity()):
+        return await _one_cycle(parts)
 
 
 async def _one_cycle(parts: Parts) -> Verdict:
@@ -149,7 +148,7 @@ class Daemon:
             self._beside(self._config),
         ):
             if engine_id := await self._await_engine(parts):
-                with lease.only_agent_of(engine_id):
+                async with lease.only_agent_of(engine_id):
                     await self._work(parts)
         if self._reload_wanted:
             await self._take_new_config()

@@ -10,8 +10,10 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
 
 from agent.domain.errors import HeldError
 
@@ -20,8 +22,8 @@ log = logging.getLogger("commitd")
 _CREDENTIALS = struct.Struct("3i")
 
 
-@contextmanager
-def only_agent_of(engine_id: str) -> Iterator[None]:
+@asynccontextmanager
+async def only_agent_of(engine_id: str) -> AsyncIterator[None]:
     """Hold the lease on an engine. Raises :class:`HeldError` when another agent has it."""
     name = f"\0commitd-{engine_id}"
     with socket.socket(socket.AF_UNIX) as mark:
@@ -29,7 +31,7 @@ def only_agent_of(engine_id: str) -> Iterator[None]:
             mark.bind(name)
             mark.listen(1)
         except OSError:
-            process, user = _holder(name)
+            process, user = await anyio.to_thread.run_sync(_holder, name)
             if user == os.getuid():
                 raise HeldError(
                     f"another agent works on this engine (process {process})",
