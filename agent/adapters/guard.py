@@ -52,7 +52,7 @@ class Guard:
             await self._pause(wait_s)
             return False
         self._failures = 0
-        self.well()
+        self.recovered()
         return True
 
     async def until_done(self, work: Callable[[], Awaitable[object]]) -> None:
@@ -77,7 +77,7 @@ class Guard:
             self._log.error("%s: %s%s", self._what, said, then, exc_info=err)
         self._said = said
 
-    def well(self) -> None:
+    def recovered(self) -> None:
         """Nothing is wrong (any more)."""
         if self._said is not None:
             self._log.info("%s: works again", self._what)

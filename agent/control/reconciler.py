@@ -140,7 +140,7 @@ class Reconciler:
         except Exception as err:  # noqa: BLE001  it is told, and the cycle goes on
             self._repairs.note(err, "; what drifted is left to the next cycle")
             return None
-        self._repairs.well()
+        self._repairs.recovered()
         return found
 
     async def _look_again(self, basis: HostState) -> HostState:

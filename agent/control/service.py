@@ -240,7 +240,7 @@ class Daemon:
             guard.note(err)
             error = brief(err)
         else:
-            guard.well()
+            guard.recovered()
             return found
         return await _failed(judge, error)
 

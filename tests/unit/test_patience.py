@@ -83,7 +83,7 @@ class Release:
 
     services: Mapping[str, Seen]
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    before_well: Callable[[float], bool] = lambda _: True
+    before_healthy: Callable[[float], bool] = lambda _: True
 
 
 def ended(release: Release, seconds: int = 3600) -> tuple[float, str] | None:
@@ -93,8 +93,8 @@ def ended(release: Release, seconds: int = 3600) -> tuple[float, str] | None:
     for now in range(seconds):
         sights = [_named(name, seen(now)) for name, seen in release.services.items()]
         findings = judge(expected, sights, STEADY_S)
-        well = release.before_well(now)
-        course = patience.follow(course, sights, findings, now, before_well=well)
+        well = release.before_healthy(now)
+        course = patience.follow(course, sights, findings, now, before_healthy=well)
         findings = patience.tried(course, sights, findings, now, STEADY_S)
         if not findings:
             return now, "well"
@@ -131,7 +131,7 @@ WELL_AT_40 = starts(until=40)
         (Release({"app": checked(lambda _: False), "db": WELL_AT_40}, {"app": ("db",)}),
          (60, "app UNHEALTHY")),
         # The stacks that come before it count as well.
-        (Release({"app": crashes()}, before_well=lambda now: now >= 30), (52, "app CRASH_LOOP")),
+        (Release({"app": crashes()}, before_healthy=lambda now: now >= 30), (52, "app CRASH_LOOP")),
     ],
 )  # fmt: skip
 def test_trouble_is_final_once_it_goes_on_while_all_it_depends_on_is_well(

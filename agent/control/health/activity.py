@@ -35,7 +35,7 @@ class Activity:
         A stream that is opened again tells all of it once more: it ends the same.
         """
         guard = Guard(f"watching {project}", log, longest_s=_RECONNECT_S)
-        watch = partial(engine.watch, self._note, guard.well, project, since=time.time())
+        watch = partial(engine.watch, self._note, guard.recovered, project, since=time.time())
         await guard.forever(watch)
 
     def _note(self, event: Event) -> None:

@@ -49,7 +49,7 @@ class Steps(Protocol):
     async def start(self, limit_s: float) -> None:
         """Start its services one after the other, for ``limit_s`` at most.
 
-        Raises :class:`PermanentError` when one waits for another that is not well.
+        Raises :class:`PermanentError` when one waits for another that is not healthy.
         """
 
     async def started(self) -> bool:

@@ -1,17 +1,17 @@
-"""Waiting until a release is up and well, by the engine's events.
+"""Waiting until a release is healthy, by the engine's events.
 
 What the release does by itself is judged. What somebody else does to it meanwhile is put back::
 
-    look ─▶ all is started and well ─────────────────────────▶ the containers
+    look ─▶ all is started and healthy ──────────────────────▶ the containers
       ▲ ├─▶ removed, stopped, paused or replaced from outside
       │ │       ├─ not too often yet ─▶ put back, its time begins anew ─┐
       │ │       └─ too often, or its time is over ─▶ InterferenceError  │
-      │ ├─▶ not well for good, or its time is over ─▶ NotWellError      │
-      │ └─▶ not well yet ─▶ wait for an event ─┐                        │
-      └────────────────────────────────────────┴────────────────────────┘
+      │ ├─▶ not healthy for good, or its time is over ─▶ UnhealthyError │
+      │ └─▶ not healthy yet ─▶ wait for an event ─┐                     │
+      └───────────────────────────────────────────┴─────────────────────┘
 
 Where services wait for each other, Compose starts one after the other beside these looks, and
-gives up as soon as one is unhealthy; it is begun again while that one may still become well. Its
+gives up as soon as one is unhealthy; it is begun again while that one may still become healthy. Its
 time is ``health_timeout``, but never shorter than what the health checks declare that wait for
 each other. When trouble is final before that: :mod:`agent.domain.release.patience`.
 """
@@ -30,7 +30,7 @@ from agent.adapters.tasks import task_group
 from agent.control.health import sightings
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import Awaited, Steps
-from agent.control.health.sightings import NotWellError
+from agent.control.health.sightings import UnhealthyError
 from agent.control.health.starter import Pauses, Starter
 from agent.domain.container import Container
 from agent.domain.errors import (
@@ -77,16 +77,16 @@ class Gate:
             group.cancel_scope.cancel()
 
     async def wait(self, awaited: Awaited, activity: Activity, steps: Steps) -> list[Container]:
-        """The containers once all is well.
+        """The containers once all is healthy.
 
-        Raises :class:`NotWellError`, with the last words of the container that is to blame, once
+        Raises :class:`UnhealthyError`, with the last words of the container that is to blame, once
         waiting does not help; :class:`InterferenceError` if somebody keeps undoing it, and
         :class:`TransientError` if it was killed; :class:`CancelledError` as soon as the wait is to
         end, :class:`HeldError` if the stack is suspended meanwhile.
         """
         async with task_group() as group:
             start = Starter(group, steps, activity)
-            found = await _Vigil(self, awaited, activity, steps, start).until_well()
+            found = await _Vigil(self, awaited, activity, steps, start).until_healthy()
             group.cancel_scope.cancel()
         return found
 
@@ -111,7 +111,7 @@ class _Vigil:
         self._before: Mapping[str, int] = {}
         self._settled = False
 
-    async def until_well(self) -> list[Container]:
+    async def until_healthy(self) -> list[Container]:
         """Look, and do what follows from it, until there is nothing more to do."""
         self._before = await self._restarts()
         while True:
@@ -180,7 +180,7 @@ class _Vigil:
         return 0.0
 
     async def _think_of_start(self, findings: Sequence[Finding]) -> None:
-        """Compose has given up because of a service that may still become well."""
+        """Compose has given up because of a service that may still become healthy."""
         error = self._start.error
         if error is None:
             return
@@ -209,7 +209,7 @@ class _Vigil:
         findings = health.judge(self._a.services, sights, self._steady_s, known)
         now = time.monotonic()
         self._course = patience.follow(
-            self._course, sights, findings, now, before_well=await self._before_well(findings)
+            self._course, sights, findings, now, before_healthy=await self._before_healthy(findings)
         )
         own = dict.fromkeys(self._a.services, self._steady_s)
         for sight in sights:
@@ -219,8 +219,8 @@ class _Vigil:
         self._limit_s = max(self._limit_s, longest_s)
         return sights, patience.tried(self._course, sights, findings, now, self._steady_s)
 
-    async def _before_well(self, findings: Iterable[Finding]) -> bool:
-        """Whether the stacks are well that come before, if that matters now."""
+    async def _before_healthy(self, findings: Iterable[Finding]) -> bool:
+        """Whether the stacks are healthy that come before, if that matters now."""
         if not any(finding.trouble in _PASSING for finding in findings):
             return True
         for project in self._a.after:
@@ -247,4 +247,4 @@ class _Vigil:
             message += await sightings.last_words(self._engine, worst.container, self._a.secrets)
             if worst.trouble is Trouble.EXITED and worst.container.exit_code in _KILLED:
                 return TransientError(message)
-        return NotWellError(message)
+        return UnhealthyError(message)

@@ -20,8 +20,8 @@ _HOOK_ENDS_S = 5.0
 _LAST_WORDS = "; its last words: "
 
 
-class NotWellError(PermanentError):
-    """A release that came up is not well; the same input would do the same again."""
+class UnhealthyError(PermanentError):
+    """A release that was started is not healthy; the same input would do the same again."""
 
 
 async def look(engine: Engine, project: str, before: Mapping[str, int]) -> list[Sight]:
@@ -60,10 +60,10 @@ def _since(before: int, now: int) -> int:
 
 async def hook_failed(
     engine: Engine, project: str, error: HookError, secrets: Iterable[str]
-) -> NotWellError:
+) -> UnhealthyError:
     """What Compose says of a hook that failed, with its last words."""
     if error.words:
-        return NotWellError(f"{error.message}{_LAST_WORDS}{error.words[-_LOG_CHARS:]}")
+        return UnhealthyError(f"{error.message}{_LAST_WORDS}{error.words[-_LOG_CHARS:]}")
     words = ""
     for container in await engine.containers(project):
         if container.hook and container.state != "created":
@@ -71,7 +71,7 @@ async def hook_failed(
             with suppress(CommitdError):
                 await engine.ended(container.id, _HOOK_ENDS_S)
             words = await last_words(engine, container, secrets)
-    return NotWellError(f"{error.message}{words}")
+    return UnhealthyError(f"{error.message}{words}")
 
 
 async def last_words(engine: Engine, container: Container, secrets: Iterable[str]) -> str:

@@ -42,7 +42,7 @@ class BringUp:
         *,
         doubt: bool,
     ) -> tuple[Service, ...]:
-        """The services as they stand once they are well.
+        """The services as they stand once they are healthy.
 
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
         Raises :class:`CommitdError`, of which :class:`StartError` when it did not start at all.
@@ -64,7 +64,7 @@ class BringUp:
             except HookError as err:
                 engine, name = self._gate.engine, ready.stack.name
                 raise await sightings.hook_failed(engine, name, err, hidden) from None
-            containers = await self._well(ready, batch, activity, starting)
+            containers = await self._until_healthy(ready, batch, activity, starting)
         remover = self._tools.remover
         await remover.drop_left(ready, before.left, batch.revision, doubt=doubt)
         return observed(ready, containers)
@@ -79,13 +79,13 @@ class BringUp:
         await self._tools.journal.keep_started(name, digest)
         async with self._gate.listening(name) as activity:
             standing = Standing(await self._tools.stacks.containers(name))
-            return observed(ready, await self._well(there, batch, activity, standing))
+            return observed(ready, await self._until_healthy(there, batch, activity, standing))
 
     async def _healthy(self, batch: Batch, activity: Activity, ready: Ready, service: str) -> None:
         standing = Standing(await self._tools.stacks.containers(ready.stack.name))
-        await self._well(ready, batch, activity, standing, only=service)
+        await self._until_healthy(ready, batch, activity, standing, only=service)
 
-    async def _well(
+    async def _until_healthy(
         self,
         ready: Ready,
         batch: Batch,

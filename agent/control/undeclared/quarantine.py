@@ -57,7 +57,7 @@ class Quarantine:
             except Exception as err:  # noqa: BLE001  it is told, and the others are looked after
                 self._guards[record.id].note(err, "; checked again later")
             else:
-                self._guards[record.id].well()
+                self._guards[record.id].recovered()
         if time.monotonic() > self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_EVERY_S
             await self._journal.prune()

@@ -63,7 +63,7 @@ class Watcher:
             raise
 
     def _begin(self) -> None:
-        self._guard.well()
+        self._guard.recovered()
         self._observer.listen(on=True)
         self._wake("the event stream was opened")
 

@@ -40,7 +40,7 @@ class Expected:
 
     ``one_shot`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
     mounted into it, its file-based configs and secrets included. ``waits`` when Compose starts it
-    only once another service is healthy, or that or a hook has ended well. ``inline`` stands for
+    only once another service is healthy, or that or a hook has finished. ``inline`` stands for
     the configs and secrets that Compose writes into it; empty: none. ``needs`` are the services of
     its stack that it depends on; it ``joins`` namespaces of these (``service:NAME`` or
     ``container:NAME``). ``hooks`` are the images of its hooks, as far as they are not its own;
@@ -158,8 +158,8 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is not well yet: ``final`` when waiting would not help. ``subject`` is a container or,
-    where there is none, a service. Trouble that may pass is final once it goes on for too long,
+    """What is not healthy yet: ``final`` when waiting would not help. ``subject`` is a container
+    or, where there is none, a service. Trouble that may pass is final once it goes on for too long,
     which no single look can tell.
 
     What somebody ``outside`` did to the release is no fault of it, and is put right.
@@ -211,7 +211,7 @@ def judge(
     steady_s: float,
     known: Known = Known(),
 ) -> list[Finding]:
-    """All that is not well, the final things first; empty: the release is up and well.
+    """All that is not healthy, the final things first; empty: the release is healthy.
 
     What one look shows: see :mod:`agent.domain.release.patience` for what goes on for too long.
 

@@ -3,11 +3,11 @@
 Docker calls much normal that one look cannot tell from a broken release: a container crashes a few
 times until its database answers, and a slow one is unhealthy before it is healthy. Such trouble is
 final before the time of the release is over only if it goes on while everything that its service
-depends on has been well for a while::
+depends on has been healthy for a while::
 
-    began ─▶ what it depends on is well ─▶ PATIENCE × steady later ─┬▶ it crashes once more
-                   │                                                ├▶ it was found unhealthy again
-                   └─ not well any more: all begins anew            └▶ … are final
+    began ─▶ all it depends on is healthy ─▶ PATIENCE × steady later ─┬▶ it crashes once more
+                 │                                                    ├▶ it is unhealthy again
+                 └─ not healthy any more: all begins anew             └▶ … are final
 
 A service depends on those it names, on what these name, and on the stacks that come before its
 own. One that names none may need any other of its stack that does not need it; but those that
@@ -27,7 +27,7 @@ from agent.domain.repository import dependencies
 class Mark:
     """Of one container. Times are in seconds, by a clock that is never set.
 
-    Everything it depends on is well since ``settled_at`` (None: it is not), when it had failed
+    Everything it depends on is healthy since ``settled_at`` (None: it is not), when it had failed
     ``streak`` probes in a row. It had been restarted ``restarts`` times when it was last looked at,
     the last time at ``crashed_at``.
     """
@@ -42,13 +42,13 @@ class Mark:
 class Course:
     """What was seen of a release since it ``began``, or since nothing disturbed it any more.
 
-    ``needs`` are the services that each service names, ``well_since`` is for those that are well,
-    ``marks`` are by the IDs of containers.
+    ``needs`` are the services that each service names, ``healthy_since`` is for those that are
+    healthy, ``marks`` are by the IDs of containers.
     """
 
     began: float
     needs: Mapping[str, Collection[str]]
-    well_since: Mapping[str, float] = field(default_factory=dict)
+    healthy_since: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
@@ -58,19 +58,19 @@ def follow(
     findings: Collection[Finding],
     now: float,
     *,
-    before_well: bool = True,
+    before_healthy: bool = True,
 ) -> Course:
     """The course after one more look.
 
-    ``findings`` are all that is not well in ``sights``; ``before_well`` is whether the stacks are
-    well that come before this one.
+    ``findings`` are all that is not healthy in ``sights``; ``before_healthy`` is whether the stacks
+    are healthy that come before this one.
     """
-    if not before_well:
+    if not before_healthy:
         return Course(now, course.needs)
     troubled = {finding.service for finding in findings}
     crashing = {finding.service for finding in findings if finding.trouble is Trouble.CRASH_LOOP}
-    well = {name: course.well_since.get(name, now) for name in course.needs.keys() - troubled}
-    course = replace(course, well_since=well)
+    healthy = {name: course.healthy_since.get(name, now) for name in course.needs.keys() - troubled}
+    course = replace(course, healthy_since=healthy)
     marks: dict[str, Mark] = {}
     for sight in sights:
         settled_at = _settled_at(course, sight.container.service or "", crashing)
@@ -119,14 +119,14 @@ def _goes_on(sight: Sight, mark: Mark) -> bool:
 
 
 def _settled_at(course: Course, service: str, crashing: Collection[str]) -> float | None:
-    """Since when all that the service depends on is well; None: it is not."""
+    """Since when all that the service depends on is healthy; None: it is not."""
     others = course.needs.keys() - {service}
     named = others & _all_needs(course, service)
     maybe = set() if named else {n for n in others if service not in _all_needs(course, n)}
     awaited = named | (maybe - set(crashing))
-    if not awaited <= course.well_since.keys():
+    if not awaited <= course.healthy_since.keys():
         return None
-    return max((course.well_since[name] for name in awaited), default=course.began)
+    return max((course.healthy_since[name] for name in awaited), default=course.began)
 
 
 def _all_needs(course: Course, name: str) -> set[str]:
