@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from agent.domain.backoff import Backoff
 from agent.domain.errors import CommitdError
 
 STEADY_S = 10.0
@@ -33,7 +34,7 @@ class Guard:
         self._what = what
         self._log = log
         self._pause = pause
-        self._longest_s = longest_s
+        self._backoff = Backoff(first_s=FIRST_S, longest_s=longest_s, quiet_s=STEADY_S)
         self._failures = 0
         self._said: str | None = None
 
@@ -46,8 +47,8 @@ class Guard:
         try:
             await work()
         except Exception as err:  # noqa: BLE001  that is what it is for
-            self._failures = 1 if time.monotonic() - began > STEADY_S else self._failures + 1
-            wait_s = min(self._longest_s, FIRST_S * 2.0 ** min(self._failures - 1, 20))
+            self._failures = self._backoff.count(self._failures, time.monotonic() - began)
+            wait_s = self._backoff.wait_s(self._failures)
             self.note(err, f"; again in {wait_s:.1f} s")
             await self._pause(wait_s)
             return False

@@ -8,16 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import anyio
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
-
+from agent.adapters.retrying import retrying
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.domain.backoff import Backoff
 from agent.domain.errors import (
     CancelledError,
     CommitdError,
@@ -34,11 +27,8 @@ log = logging.getLogger("commitd.converge")
 
 _Result = TypeVar("_Result")
 
-TRIES = 3
-FIRST_BACKOFF_S = 5.0
-LONGEST_BACKOFF_S = 300.0
-QUIET_S = 600.0
-"""A stack that was left alone this long starts its backoff anew."""
+BACKOFF = Backoff(first_s=5.0, longest_s=300.0, jitter=0.2, quiet_s=600.0)
+"""Of what failed at once, several times."""
 
 
 class Attempts:
@@ -55,13 +45,7 @@ class Attempts:
         result: _Result | None = None
         error: CommitdError | None = None
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(TransientError),
-                stop=stop_after_attempt(TRIES),
-                wait=wait_exponential(multiplier=0.5, max=10) + wait_random(0, 1),
-                reraise=True,
-                sleep=anyio.sleep,
-            ):
+            async for attempt in retrying():
                 tries = attempt.retry_state.attempt_number
                 with attempt:
                     await self.refuse_suspended(subject)
@@ -99,21 +83,16 @@ class Attempts:
     ) -> None:
         """Remember a failure, one more than ``before`` if that was of the same kind."""
         now = time.time()
-        fresh = before is None or before.digest != digest or now - before.next_at > QUIET_S
-        count = 1 if fresh or before is None else before.count + 1
+        again = before if before and before.digest == digest else None
+        count = BACKOFF.count(again.count, now - again.next_at) if again else 1
+        wait_s = BACKOFF.wait_s(count, random.random())  # noqa: S311  spreads load
         await self._journal.keep_attempt(
             Attempt(
                 stack=subject,
                 digest=digest,
                 count=count,
-                next_at=now + backoff(count),
+                next_at=now + wait_s,
                 permanent=permanent,
                 error=error,
             )
         )
-
-
-def backoff(count: int) -> float:
-    """Seconds to wait after ``count`` failures in a row, with jitter."""
-    longest: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (min(count, 10) - 1))
-    return longest * random.uniform(0.8, 1.2)  # noqa: S311  spreads load, protects nothing

@@ -3,6 +3,7 @@
     CommitdError
     ├── TransientError      the same thing may work in a moment; retried with backoff
     │   ├── UnreachableError   nothing answered: a remote, the engine, a registry
+    │   │   └── BusyError      the server asks for patience
     │   └── InterferenceError  somebody else undoes what was done; never the input's fault
     ├── PermanentError      waits for a change of the input
     │   └── ConfigError     the host's own file; the agent does not start
@@ -41,6 +42,14 @@ class TransientError(CommitdError):
 
 class UnreachableError(TransientError):
     """The other side did not answer."""
+
+
+class BusyError(UnreachableError):
+    """The server asks to be left alone for ``retry_after_s`` seconds; None: it names no time."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class InterferenceError(TransientError):

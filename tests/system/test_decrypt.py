@@ -20,8 +20,8 @@ from agent.adapters.secrets.sops import BinarySops
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal
+from agent.control.retry import BACKOFF
 from agent.control.secrets.decrypt import SecretKeeper, no_key
-from agent.control.secrets.failures import FIRST_BACKOFF_S
 from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
 from agent.domain.repository.desired import DesiredState, EnvFile
 from tests.unit import builders
@@ -350,7 +350,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
         assert "but is not encrypted" in first["web"][1]
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad"]
-        await anyio.sleep(FIRST_BACKOFF_S)
+        await anyio.sleep(BACKOFF.first_s)
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad", "bad"]

@@ -17,8 +17,9 @@ import anyio
 import asyncssh
 import pytest
 
-from agent.adapters.probes.base import BusyError, Probe
+from agent.adapters.probes.base import Probe
 from agent.adapters.probes.connect import probe
+from agent.domain.errors import BusyError, UnreachableError
 from agent.domain.source import git_protocol
 from agent.domain.source.decide import Answer
 from agent.domain.source.git_protocol import RefAnswer
@@ -27,8 +28,6 @@ from tests.system.probing import hurried, refused, remote_of, within
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-
-    from agent.domain.errors import UnreachableError
 
     Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     Process = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]

@@ -17,12 +17,13 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import anyio
 import anyio.to_thread
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from agent.adapters.engine.docker_config import Login
 from agent.adapters.probes import http_errors
-from agent.adapters.probes.base import CONNECT_S, BusyError
-from agent.domain.errors import PermanentError, TransientError, UnreachableError
+from agent.adapters.probes.base import CONNECT_S
+from agent.adapters.retrying import in_passing, retrying
+from agent.domain.backoff import Backoff
+from agent.domain.errors import BusyError, PermanentError, UnreachableError
 from agent.domain.repository.image_reference import HUB, Reference, is_digest
 
 ANSWER_S = 30.0
@@ -31,7 +32,7 @@ TRIES = 4
 PATIENCE_S = 30.0
 """The longest that a registry may have us wait before the next try."""
 PARALLEL = 8
-_FIRST_BACKOFF_S = 0.5
+_PAUSES = Backoff(first_s=0.5, longest_s=PATIENCE_S)
 _REDIRECTS = 5
 _MAX_BODY = 4 * 1024 * 1024
 """No registry takes a larger manifest."""
@@ -100,13 +101,7 @@ class Registries:
         :class:`TransientError` after ``TRIES`` tries. No message holds a secret.
         """
         async with self._limit:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(_worth_another),
-                stop=stop_after_attempt(TRIES),
-                wait=_pause,
-                reraise=True,
-                sleep=anyio.sleep,
-            ):
+            async for attempt in retrying(TRIES, _PAUSES, _worth_another):
                 with attempt:
                     # One registry that is away costs its time-outs once, not for each image.
                     if gone := self._gone.get(reference.registry):
@@ -279,15 +274,7 @@ def _unreachable(registry: str, why: str) -> UnreachableError:
 def _worth_another(err: BaseException) -> bool:
     if isinstance(err, BusyError):
         return (err.retry_after_s or 0) <= PATIENCE_S
-    return isinstance(err, TransientError)
-
-
-def _pause(state: RetryCallState) -> float:
-    """Seconds before the next try: what the registry asks for, or ever longer."""
-    err = state.outcome.exception() if state.outcome else None
-    asked = err.retry_after_s if isinstance(err, BusyError) else None
-    own: float = _FIRST_BACKOFF_S * 2 ** (state.attempt_number - 1)
-    return max(asked or 0, own)
+    return in_passing(err)
 
 
 def _may_hear(realm: str, registry: str) -> bool:

@@ -24,14 +24,6 @@ CLOSE_S = 2.0
 """For parting; what has not closed by then is dropped."""
 
 
-class BusyError(UnreachableError):
-    """The server asks to be left alone for ``retry_after_s`` seconds; None: it names no time."""
-
-    def __init__(self, message: str, *, retry_after_s: float | None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
 class StaleError(UnreachableError):
     """A kept connection turned out to be of no use any more, as after the server's restart."""
 
@@ -46,7 +38,8 @@ class Probe(ABC):
     async def ask(self) -> RefAnswer:
         """The head of the branch now.
 
-        Takes at most ``ASK_S`` seconds. Raises :class:`~agent.domain.errors.UnreachableError`, as
+        Takes at most ``ASK_S`` seconds. Raises
+        :class:`UnreachableError`, as
         :class:`BusyError` when the server asks for patience; then the connection is gone and the
         next ask makes another. No message holds a secret.
         """

@@ -19,10 +19,10 @@ import aiohttp
 import anyio.to_thread
 
 from agent.adapters.probes import http_errors
-from agent.adapters.probes.base import CLOSE_S, CONNECT_S, BusyError, Probe, StaleError
+from agent.adapters.probes.base import CLOSE_S, CONNECT_S, Probe, StaleError
 from agent.domain.compose import redact
 from agent.domain.config import Remote
-from agent.domain.errors import UnreachableError
+from agent.domain.errors import BusyError, UnreachableError
 from agent.domain.source import git_protocol
 from agent.domain.source.decide import Answer
 from agent.domain.source.git_protocol import RefAnswer, Script, Session, Version2

@@ -14,19 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
 
 from agent.adapters.engine import images
 from agent.adapters.engine.docker_config import DockerConfig
 from agent.adapters.engine.engine import Engine
 from agent.adapters.engine.images import RegistryBusyError
+from agent.adapters.retrying import in_passing, retrying
 from agent.adapters.tasks import task_group
+from agent.domain.backoff import Backoff
 from agent.domain.errors import CancelledError, CommitdError, PermanentError, TransientError
 from agent.domain.repository.image_reference import parse
 
@@ -34,8 +29,8 @@ log = logging.getLogger("commitd.pull")
 
 _OF_A_REGISTRY, _AT_A_TIME = 4, 16
 """Pulls at a time: of one registry, and of all."""
-_TRIES = 3
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 300.0
+_BUSY = Backoff(first_s=10.0, longest_s=300.0)
+"""For a registry that asks to be left alone."""
 _SAY_EVERY_S = 10.0
 _LOOK_S = 1.0
 """A newer commit is no event of a pull."""
@@ -146,8 +141,7 @@ class Puller:
                     f"{reference} was not there after {self._timeout_s:g} s"
                 ) from None
             except RegistryBusyError:
-                pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count, 10))
-                self._pauses[registry] = count + 1, time.monotonic() + pause_s
+                self._pauses[registry] = count + 1, time.monotonic() + _BUSY.wait_s(count + 1)
                 raise
             self._pauses.pop(registry, None)
 
@@ -162,17 +156,11 @@ class Puller:
                 log.info("pulling %s, %.0f s: %s", reference, said - started, step)
 
         log.info("pulling %s", reference)
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_worth_another),
-            stop=stop_after_attempt(_TRIES),
-            wait=wait_exponential(multiplier=0.5, max=10) + wait_random(0, 1),
-            reraise=True,
-            sleep=anyio.sleep,
-        ):
+        async for attempt in retrying(worth=_worth_another):
             with attempt:
                 await images.pull(self._engine, reference, self._logins, progress)
         log.info("pulled %s in %.1f s", reference, time.monotonic() - started)
 
 
 def _worth_another(err: BaseException) -> bool:
-    return isinstance(err, TransientError) and not isinstance(err, RegistryBusyError)
+    return in_passing(err) and not isinstance(err, RegistryBusyError)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-FIRST_BACKOFF_S = 5.0
-LONGEST_BACKOFF_S = 300.0
+from agent.control.retry import BACKOFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,5 @@ class Failures:
         before = self._failures.pop(path, None)
         if problem:
             count = before.count + 1 if before else 1
-            wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(count - 1, 10))
-            next_at = time.monotonic() + wait_s
+            next_at = time.monotonic() + BACKOFF.wait_s(count)
             self._failures[path] = _Failure(oid, key_digest, problem, count, next_at)

@@ -14,6 +14,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.lru import Lru
 from agent.control.source.pinned_releases import fitting, overlays
 from agent.control.source.remote_status import Remotes
+from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
@@ -26,7 +27,7 @@ log = logging.getLogger("commitd.follower")
 
 SHARED_FETCH_S = 20.0
 """For a fetch of a commit that another remote shows too: then that one is next."""
-LONGEST_WAIT_S = 300.0
+_REFETCH = Backoff(first_s=1.0, longest_s=300.0)
 """Between two tries to fetch the same commit."""
 _REMEMBERED = 1000
 """Pairs of commits, and commits that could not be fetched."""
@@ -128,10 +129,8 @@ class Follower:
             except CommitdError as err:
                 if time.monotonic() >= next_at:
                     log.warning("%s", err)
-                    wait_s = min(LONGEST_WAIT_S, 2.0 ** min(tries, 9))
-                    self._failed.put(
-                        (head.remote, head.sha), (tries + 1, time.monotonic() + wait_s)
-                    )
+                    next_at = time.monotonic() + _REFETCH.wait_s(tries + 1)
+                    self._failed.put((head.remote, head.sha), (tries + 1, next_at))
                 failures[head.sha] = f"{head.remote} shows {head.sha[:7]}: {err}"
                 found.append(Head(head.remote, Answer.DOWN, error=str(err), last=head.last))
             else:

@@ -11,13 +11,14 @@ from functools import partial
 import anyio
 
 from agent.adapters.guard import Guard, brief
-from agent.adapters.probes.base import BusyError, Probe
+from agent.adapters.probes.base import Probe
 from agent.adapters.probes.connect import probe
 from agent.adapters.state.database import utcnow
 from agent.adapters.tasks import task_group
 from agent.control.source.remote_status import Remotes
+from agent.domain.backoff import Backoff
 from agent.domain.config import Remote
-from agent.domain.errors import CommitdError
+from agent.domain.errors import BusyError, CommitdError
 from agent.domain.source.decide import Answer, without
 
 log = logging.getLogger("commitd.poller")
@@ -91,8 +92,8 @@ class Poller:
             failures = 0 if patience_s is None else failures + 1
             wait_s = self._remotes[name].poll * random.uniform(0.9, 1.1)  # noqa: S311  spreads load
             if patience_s is not None:
-                longer = min(LONGEST_WAIT_S, wait_s * 2.0 ** min(failures - 1, 6))
-                wait_s = max(wait_s, longer, patience_s)
+                pauses = Backoff(first_s=wait_s, longest_s=LONGEST_WAIT_S)
+                wait_s = max(wait_s, pauses.wait_s(failures), patience_s)
             await self._pause(name, wait_s)
 
         await self._guards[name].forever(turn)
