@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from agent.adapters.state import database
 from agent.adapters.state.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import ConfigError
-from agent.domain.outcome import Cause, CauseKind, EvictionAction, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt
 from tests.unit.builders import release
@@ -130,10 +130,21 @@ CAUSE = Cause(kind=CauseKind.CONTAINER, name="ab12", before="running", after="re
 POLICY = {"Name": "on-failure", "MaximumRetryCount": 3}
 
 
+def _begin(journal: Journal, each: Evicted, inspect: Mapping[str, object]) -> None:
+    journal._begin(
+        Action.EVICT,
+        each.name,
+        each.reason,
+        causes=[CAUSE],
+        revision="sha",
+        ended=(each, inspect),
+    )
+
+
 def end(journal: Journal, *ended: Evicted) -> None:
     for each in ended:
         inspect = {"HostConfig": {"RestartPolicy": POLICY}}
-        journal._begin_eviction(each, inspect, CAUSE, "sha")
+        _begin(journal, each, inspect)
 
 
 @pytest.mark.parametrize(
@@ -191,13 +202,13 @@ def test_what_a_container_was_before_it_was_ended_outlives_all_that_comes_after(
 ) -> None:
     end(journal, FIRST)
     again = replace(FIRST, name="commitd-evicted-rogue-ab1200000000")
-    journal._begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
+    _begin(journal, again, {"HostConfig": {}})
     journal.report(replace(again, action=EvictionAction.REPORTED, remove_at=None), {})
     (kept,) = journal.kept()
     assert (kept.name, kept.remove_at) == ("rogue", 50.0)
     assert journal.restart_policy(FIRST.id) == POLICY
     journal.evicted_is_over(FIRST.id)
-    journal._begin_eviction(again, {"HostConfig": {}}, CAUSE, "sha")
+    _begin(journal, again, {"HostConfig": {}})
     assert journal.restart_policy(FIRST.id) == {}
 
 
@@ -214,7 +225,7 @@ def test_what_a_container_was_before_it_was_ended_outlives_all_that_comes_after(
 def test_the_restart_policy_of_what_was_ended_is_remembered(
     journal: Journal, inspect: dict[str, object], policy: dict[str, object]
 ) -> None:
-    journal._begin_eviction(FIRST, inspect, CAUSE, None)
+    _begin(journal, FIRST, inspect)
     assert journal.restart_policy(FIRST.id) == policy
     assert journal.restart_policy("unknown") == {}
 

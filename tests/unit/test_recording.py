@@ -29,7 +29,14 @@ def _plain(journal: AsyncJournal) -> AbstractAsyncContextManager[Recording]:
 
 
 def _eviction(journal: AsyncJournal) -> AbstractAsyncContextManager[Recording]:
-    return journal.recording_eviction(RECORD, {}, CAUSE, "sha")
+    return journal.recording(
+        Action.EVICT,
+        "web",
+        Reason.NO_PROJECT,
+        causes=[CAUSE],
+        revision="sha",
+        ended=(RECORD, {}),
+    )
 
 
 both = pytest.mark.parametrize("begin", [_plain, _eviction])

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
+from agent.adapters.state.journal import Ended, Journal
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
 
@@ -75,7 +73,8 @@ class AsyncJournal:
         bound = partial(work, self._journal, *args, **kwargs)
         return await anyio.to_thread.run_sync(bound, limiter=self._turn)
 
-    def recording(
+    @asynccontextmanager
+    async def recording(
         self,
         action: Action,
         subject: str,
@@ -84,37 +83,23 @@ class AsyncJournal:
         detail: str | None = None,
         causes: Iterable[Cause] = (),
         revision: str | None = None,
-    ) -> AbstractAsyncContextManager[Recording]:
+        ended: Ended | None = None,
+    ) -> AsyncIterator[Recording]:
         """Write down that ``action`` begins, and how the body of the context ended.
 
-        ``detail`` is of this one case.
-
+        ``detail`` is of this one case; what ``ended`` says of a container is written with it.
         Raises :class:`CommitdError` when its beginning cannot be written, and what the body raises.
         """
-        return self._recorded(
+        number = await self.run(
+            Journal._begin,  # noqa: SLF001  nobody else may
+            action,
             subject,
-            lambda own: own._begin(  # noqa: SLF001
-                action, subject, reason, detail=detail, causes=causes, revision=revision
-            ),
+            reason,
+            detail=detail,
+            causes=causes,
+            revision=revision,
+            ended=ended,
         )
-
-    def recording_eviction(
-        self, evicted: Evicted, inspect: Mapping[str, Any], cause: Cause, revision: str | None
-    ) -> AbstractAsyncContextManager[Recording]:
-        """The same for the end of a container, of which it is remembered what it was.
-
-        One write, because what it delays is the end of a rogue.
-        """
-        return self._recorded(
-            evicted.name,
-            lambda own: own._begin_eviction(evicted, inspect, cause, revision),  # noqa: SLF001
-        )
-
-    @asynccontextmanager
-    async def _recorded(
-        self, subject: str, begin: Callable[[Journal], int]
-    ) -> AsyncIterator[Recording]:
-        number = await self.run(begin)
         entry, started = Recording(self, number), time.monotonic()
         plain = Outcome(subject, Status.CANCELLED)
         try:
@@ -128,13 +113,11 @@ class AsyncJournal:
             raise
         finally:
             outcome, duration_s = entry.outcome or plain, time.monotonic() - started
-            await to_the_end(partial(self._finish, number, outcome, duration_s))
-
-    def _finish(self, number: int, outcome: Outcome, duration_s: float) -> None:
-        try:
-            self._journal._finish(number, outcome, duration_s)  # noqa: SLF001
-        except CommitdError as err:
-            log.error("%s: %s, but %s", outcome.subject, outcome.status.value, err)  # noqa: TRY400
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self.run(Journal._finish, number, outcome, duration_s)  # noqa: SLF001
+            except CommitdError as err:
+                log.error("%s: %s, but %s", subject, outcome.status.value, err)  # noqa: TRY400
 
     approved = _coroutine(Journal.approved)
     attempts = _coroutine(Journal.attempts)

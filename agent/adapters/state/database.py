@@ -6,16 +6,14 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from agent.adapters.state.sentences import to_codes
 from agent.domain.errors import ConfigError, DeniedError, TransientError
-from agent.domain.outcome import Action, Cause, Reason
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -240,30 +238,3 @@ def _translated(done: str) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as err:
         raise TransientError(f"the journal cannot be {done}: {err}") from None
-
-
-def insert_action(
-    db: sqlite3.Connection,
-    action: Action,
-    subject: str,
-    reason: Reason,
-    *,
-    detail: str | None = None,
-    causes: Iterable[Cause],
-    revision: str | None,
-) -> int:
-    """One more action that begins now; its number."""
-    cursor = db.execute(
-        "INSERT INTO actions (at, action, subject, reason, detail, cause, revision)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            utcnow(),
-            action,
-            subject,
-            reason,
-            detail,
-            json.dumps([asdict(c) for c in causes]),
-            revision,
-        ),
-    )
-    return int(cursor.lastrowid or 0)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from agent.adapters.state.database import Database, insert_action
-from agent.domain.outcome import Action, Cause, EvictionAction, Reason
+from agent.adapters.state.database import Database
+from agent.domain.outcome import EvictionAction, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,6 @@ _MOST_FIRST_SEEN = 500
 
 class Evictions(Database):
     """The part of the journal that is about evicted containers."""
-
-    def _begin_eviction(
-        self, evicted: Evicted, inspect: Mapping[str, Any], cause: Cause, revision: str | None
-    ) -> int:
-        """Write down that a container is about to be ended, and what it was; its number."""
-        with self._write() as db:
-            self._keep(db, evicted, inspect)
-            return insert_action(
-                db, Action.EVICT, evicted.name, evicted.reason, causes=[cause], revision=revision
-            )
 
     def first_seen(self, container_id: str, now: float) -> float:
         """When it was first seen undeclared, in seconds since the epoch; ``now`` if never."""

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent.adapters.state.database import insert_action, iso, utcnow
-from agent.adapters.state.evictions import Evictions
+from agent.adapters.state.database import iso, utcnow
+from agent.adapters.state.evictions import Evicted, Evictions
 from agent.adapters.state.overrides import Orders
 from agent.adapters.state.releases import Releases
 from agent.domain.config import Config
@@ -32,6 +32,9 @@ EVICTED_KEPT = timedelta(days=30)
 
 SALT = "salt"
 """Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
+
+Ended = tuple[Evicted, Mapping[str, Any]]
+"""A container that is about to be ended, and what an inspect showed of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,22 @@ class Journal(Releases, Evictions, Orders):
         detail: str | None = None,
         causes: Iterable[Cause] = (),
         revision: str | None = None,
+        ended: Ended | None = None,
     ) -> int:
-        """Write down what is about to be done; its number. ``detail`` is of this one case."""
+        """Write down what is about to be done; its number.
+
+        In one write, because what an eviction waits for delays the end of a rogue.
+        """
+        known = json.dumps([asdict(cause) for cause in causes])
         with self._write() as db:
-            return insert_action(
-                db, action, subject, reason, detail=detail, causes=causes, revision=revision
+            if ended:
+                self._keep(db, *ended)
+            cursor = db.execute(
+                "INSERT INTO actions (at, action, subject, reason, detail, cause, revision)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (utcnow(), action, subject, reason, detail, known, revision),
             )
+        return int(cursor.lastrowid or 0)
 
     def add_causes(self, number: int, causes: Iterable[Cause]) -> None:
         """Write down more of why it is done, known only after it was begun."""

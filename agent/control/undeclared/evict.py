@@ -20,7 +20,7 @@ from agent.control.lru import Lru
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import Undeclared
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.outcome import Cause, CauseKind, EvictionAction, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
 from agent.domain.reconcile import ownership, plan
 from agent.domain.reconcile.actions import Hold, ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
@@ -135,7 +135,14 @@ class Evictor:
             commit=shield.revision,
         )
         async with (
-            self._journal.recording_eviction(record, redacted(raw), cause, shield.revision),
+            self._journal.recording(
+                Action.EVICT,
+                record.name,
+                record.reason,
+                causes=[cause],
+                revision=shield.revision,
+                ended=(record, redacted(raw)),
+            ),
             self._ending,  # many, because each may take its time to stop
         ):
             await self._end(container, raw, record)
