@@ -86,13 +86,15 @@ shell: $(READY)
 COVERED := converge decrypt drift events gate remotes rollback status teardown why
 
 coverage: export COVERAGE_PROCESS_START = $(CURDIR)/pyproject.toml
+coverage: export PYTEST_ADDOPTS = -o timeout=600 -o faulthandler_timeout=590
 coverage: $(READY)
 	@rm -rf .sandbox/coverage && mkdir -p .sandbox/coverage
-	@$(MAKE) --no-print-directory unit MEASURED='-m coverage run' T=tests/unit
-	@$(MAKE) --no-print-directory system MEASURED='-m coverage run' WORLDS=2 \
-	  T='$(or $(T),$(COVERED:%=tests/system/test_%.py))'
-	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report && $(BIN)/coverage html --quiet
-	@echo "line by line: .sandbox/coverage/html/index.html"
+	@failed=; again="$(MAKE) --no-print-directory"; \
+	$$again unit MEASURED='-m coverage run' T=tests/unit || failed=1; \
+	$$again system MEASURED='-m coverage run' WORLDS=2 \
+	  T='$(or $(T),$(COVERED:%=tests/system/test_%.py))' || failed=1; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report && $(BIN)/coverage html --quiet; \
+	echo "line by line: .sandbox/coverage/html/index.html"; test -z "$$failed"
 
 # Engine, store and Compose of each run; one that is chosen by hand takes the place of all.
 EDITIONS := 28/overlay2/5.6.0 28/containerd/5.6.0 own/overlay2/2.24.7 own/overlay2/5.6.0

@@ -40,7 +40,9 @@ def main(command: list[str]) -> int:
     # Ctrl-C is for what runs in the shell.
     signal.signal(signal.SIGINT, lambda *_: None)
     with Sandbox() as box:
-        images = [box.images.build("app", tag) for tag in ("1.0", "2.0")]
+        images = [
+            box.images.build("app", tag, files={"version": tag}) for tag in ("1.0", "2.0", "3.0")
+        ]
         workspace = Workspace(box)
         workspace.write({name: text.replace(IMAGE, images[0]) for name, text in GOOD.items()})
         workspace.write({"host/media/age.pub": f"{box.age.recipient}\n"})
