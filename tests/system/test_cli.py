@@ -525,7 +525,9 @@ def test_any_locale_will_do(fleet: Fleet, language: str) -> None:
 
 
 def test_a_terminal_of_an_older_script_gets_what_it_can_show(fleet: Fleet) -> None:
-    host = fleet.synced({LIST: "- one\n", **_files(fleet, "one")}, remotes=[fleet.box.gitea])
+    fleet.commit("Größe → 東京", {LIST: "- one\n", **_files(fleet, "one")})
+    host = fleet.host(remotes=[fleet.box.gitea])
+    assert host.once().returncode == 0
     shown = _run(host, "status", PYTHONIOENCODING="latin-1")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert r"Gr\xf6\xdfe -> \u6771\u4eac" in shown.stdout
