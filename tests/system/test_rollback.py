@@ -254,7 +254,7 @@ def test_what_is_not_the_stacks_own_is_not_turned_back_and_that_is_said(fleet: F
     bad = compose(fleet.idle, "command: ['false']") + mount
     fleet.commit("bad", {STACK: bad, "global/motd": "bad"})
     said = host.once().stdout
-    assert "rollback unavailable: it reads global/motd, which others may read too" in said
+    assert "rollback unavailable: it reads global/motd, which other stacks may use too" in said
     assert "rolled back to" not in said
 
 
@@ -320,7 +320,7 @@ def test_older_files_that_cannot_be_put_back_cost_no_other_stack_its_own(fleet: 
     fleet.commit("elsewhere", {"README.md": "words"})
     result = host.once()
     assert (host.repo / "stacks/one/f/data/precious").exists()
-    assert "one: its files are invalid: stacks/one: its older files cannot be" in result.stdout
+    assert "one: its files of the last healthy release cannot be" in result.stdout
     assert (host.repo / "stacks/two/f").read_text() == "x"
     assert fleet.running() == before
     assert len([*copies.iterdir()]) == 1

@@ -1,4 +1,16 @@
-"""Going back to a release that was healthy: its files in the checkout, and remembering why."""
+"""Go back to a release that was healthy: its files in the checkout, and why in the journal.
+
+    a release failed ─▶ restore: are its older files to be had, only its own, and their secrets?
+                          ├▶ no: an error, and nothing has changed
+                          ▼
+                        the journal: this input of the stack failed, back to that commit
+                          ▼
+    each cycle ───────▶ the checkout: the declared commit, with the older files of each stack whose
+                        failed input is still the declared one (its overlay)
+
+A rollback ends when the input of its stack changes, or with ``retry``. What is written down first
+is put in the checkout by the next cycle, should the agent be killed in between.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +23,12 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.releases import Rollback
 from agent.control.secrets.decrypt import SecretKeeper
-from agent.control.source.pinned_releases import fitting, overlays, stack_at, substituted
+from agent.control.source.pinned_releases import (
+    active_overlays,
+    applicable,
+    stack_at,
+    with_rollbacks,
+)
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Fault
 from agent.domain.release.release import Release
@@ -39,22 +56,22 @@ class Restorer:
         Rollbacks whose input has changed are over. Raises :class:`CommitdError`.
         """
         self._desired = desired
-        standing = await self._journal.run(overlays, desired)
+        active = await self._journal.run(active_overlays, desired)
         rollbacks = await self._journal.rollbacks()
-        for name in rollbacks.keys() - standing.keys():
+        for name in rollbacks.keys() - active.keys():
             if name in {stack.name for stack in desired.stacks}:
                 await self._journal.end_rollback(name)
-        if self._effective and self._effective[0] == (desired, standing):
+        if self._effective and self._effective[0] == (desired, active):
             return self._effective[1]
-        lost = await self._check_out(standing)
+        lost = await self._check_out(active)
         readable = replace(
             desired,
             stacks=tuple(stack for stack in desired.stacks if stack.name not in lost),
             broken={**desired.broken, **lost},
         )
-        found = await substituted(readable, self._journal, self._repository)
+        found = await with_rollbacks(readable, self._journal, self._repository)
         if not lost:
-            self._effective = (desired, standing), found
+            self._effective = (desired, active), found
         return found
 
     async def restore(self, release: Release, failed: Stack, why: str) -> Stack:
@@ -76,29 +93,29 @@ class Restorer:
             await self._journal.roll_back(name, rollback)
             if self._desired is None:
                 raise PermanentError("nothing is declared")
-            standing = await self._journal.run(overlays, self._desired)
-            if lost := (await self._check_out(standing)).get(name):
+            active = await self._journal.run(active_overlays, self._desired)
+            if lost := (await self._check_out(active)).get(name):
                 raise PermanentError(lost.message)
         return older
 
-    async def _check_out(self, standing: Mapping[str, str]) -> dict[str, Fault]:
+    async def _check_out(self, active: Mapping[str, str]) -> dict[str, Fault]:
         """Bring the checkout in line, if it is not; the stacks whose older files cannot be there.
 
         Raises :class:`CommitdError`, because others would find files of a rollback that is over.
         """
         repository = self._repository
-        if self._desired is None or self._in_place == (self._desired.revision.sha, standing):
+        if self._desired is None or self._in_place == (self._desired.revision.sha, active):
             return {}
         applied = await repository.applied()
         if applied is None:
             return {}
-        there, lost = await fitting(repository, applied, standing)
+        there, lost = await applicable(repository, applied, active)
         if await repository.overlaid(applied, there) != await repository.checked_out():
             if not there and (faults := await repository.look(applied)):
                 raise PermanentError(f"its files cannot be put back: {faults[0]}")
             await repository.reset(applied, there)
         if not lost:
-            self._in_place = (applied, dict(standing))
+            self._in_place = (applied, dict(active))
         return lost
 
 

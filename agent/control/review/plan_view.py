@@ -187,7 +187,7 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
     if sha is None:
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
     desired, _ = await repository.declared(sha, config.host)
-    desired = await pinned_releases.substituted(desired, AsyncJournal(journal), repository)
+    desired = await pinned_releases.with_rollbacks(desired, AsyncJournal(journal), repository)
     return planning.plan(_situation(config, journal, desired)), sha
 
 

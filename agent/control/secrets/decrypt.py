@@ -1,4 +1,19 @@
-"""Keeping the plaintext of the secrets that this host needs, and only of those, up to date."""
+"""Keep the plaintext of the secrets that this host needs, and only of those, up to date.
+
+    refresh, in each cycle: what is declared needs
+      ├▶ a version that is in place ──────────────▶ nothing
+      └▶ another ─┬▶ which failed a moment ago ───▶ its stacks are blocked
+                  └▶ decrypted ─┬▶ not usable ────▶ its stacks are blocked; what is in place stays
+                                └▶ written between two marks in the journal
+    then tidy: what neither is declared nor runs is deleted
+
+Before a file is written the journal has it with no version, and after it with the new one. An agent
+that is killed between the two decrypts it again, and deletes it if nobody needs it any more.
+
+A stack that was rolled back may share env files with others, which have the newer version in place.
+``invocation`` gives it its own: plain ones as copies beside the checkout, secret ones decrypted in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -207,15 +222,18 @@ class SecretKeeper:
         Of a stack that was rolled back, env files which it shares with others are as they were:
         plain ones from a copy, secret ones decrypted in memory.
         """
-        older = await self._older(stack, secret=False)
-        contents = await self._contents(older) if older else {}
+        plain = [file for file in stack.environment if not file.secret]
+        outdated = await anyio.to_thread.run_sync(lambda: [*filter(self._outdated, plain)])
+        contents = await self._contents({file.path: file.oid for file in outdated})
         opened = await self._opened(stack)
         salt = await self._journal.salt()
         return await anyio.to_thread.run_sync(self._invocation, stack, contents, opened, salt)
 
     async def _opened(self, stack: Stack) -> dict[str, bytes]:
         """Secrets of which another version is in place, for others; raises the first problem."""
-        older = await self._older(stack, secret=True)
+        have = await self._journal.plaintext()
+        secret = [file for file in stack.environment if file.secret]
+        older = {file.path: file.oid for file in secret if have.get(file.path) != file.oid}
         if not older or self._decryptor is None:
             return {}
         contents = await self._contents(older)
@@ -227,15 +245,6 @@ class SecretKeeper:
                 raise result
             opened[path] = result
         return opened
-
-    async def _older(self, stack: Stack, *, secret: bool) -> dict[str, str]:
-        """Its env files of which another version is in place, by path."""
-        files = [file for file in stack.environment if file.secret is secret]
-        if secret:
-            have = await self._journal.plaintext()
-            return {file.path: file.oid for file in files if have.get(file.path) != file.oid}
-        outdated = await anyio.to_thread.run_sync(lambda: [*filter(self._outdated, files)])
-        return {file.path: file.oid for file in outdated}
 
     def _outdated(self, file: EnvFile) -> bool:
         """Whether what is in place is not the version that is asked for."""

@@ -1,4 +1,13 @@
-"""From what the remotes say to a checkout: decide, fetch, verify, look, reset, read."""
+"""From what the remotes say to a checkout.
+
+    heads ─▶ fetched, if not here ─▶ decide ─┬▶ Stay: as it was
+                                             ├▶ Wait: held for a person
+        checked out ◀─ its list can be read  └▶ Accept ─▶ its signature is trusted ─┐
+                           └───────────────── its tree is safe ◀────────────────────┘
+
+A remote that cannot deliver counts as down. Whatever Accept fails at is a hold; a list that cannot
+be read is a doubt as well, in which nothing is removed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +21,7 @@ from agent.adapters.git.repository import FETCH_TIMEOUT_S, Repository, Signature
 from agent.adapters.git.signatures import Verifier
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.lru import Lru
-from agent.control.source.pinned_releases import fitting, overlays
+from agent.control.source.pinned_releases import active_overlays, applicable
 from agent.control.source.remote_status import Remotes
 from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
@@ -147,35 +156,35 @@ class Follower:
         applied = await self._applied()
         if applied:
             await self._load(applied)
-        shas = {head.sha for head in heads if head.sha} | ({applied} if applied else set())
-        for head in heads:
-            if head.last and head.last not in shas and await self._repository.knows(head.last):
-                shas.add(head.last)
-        ancestry = await self._ancestry(shas)
+        ancestry = await self._ancestry(await self._known(heads, applied))
         follow = self._config.history == "follow"
         # An approval lets one rewrite through once; used again it could flip between two lines.
         used = frozenset(await self._journal.get("rewrites") or ())
         decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved - used)
-        followed = self._current
         match decision:
             case decide.Accept(sha=sha, remote=remote, rewrite=rewrite):
-                followed = await self._advance(sha, remote, applied)
-                done = followed.desired and followed.desired.revision.sha == sha
-                if rewrite and done:
-                    done_by = sorted(used | {sha})
-                    await self._journal.put("rewrites", done_by)
+                self._current = await self._advance(sha, remote, applied)
+                desired = self._current.desired
+                if rewrite and desired and desired.revision.sha == sha:
+                    await self._journal.put("rewrites", sorted(used | {sha}))
             case decide.Wait(detail=detail, remote=remote):
                 hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
-                followed = replace(self._current, holds=(hold,), doubt=None)
+                self._current = replace(self._current, holds=(hold,), doubt=None)
             case decide.Stay(remote=remote, detail=detail):
                 silent = all(head.answer is Answer.DOWN for head in heads)
                 shown = any(head.sha for head in heads)
-                said = detail if shown else "no remote answers" if silent else None
-                confirmed = remote or said
-                followed = replace(self._current, confirmed=confirmed, holds=(), doubt=None)
-        self._current = followed
+                confirmed = remote or (detail if shown else "no remote answers" if silent else None)
+                self._current = replace(self._current, confirmed=confirmed, holds=(), doubt=None)
         await self._relate(heads)
-        return followed
+        return self._current
+
+    async def _known(self, heads: Iterable[Head], applied: str | None) -> set[str]:
+        """All commits that a decision is about: shown now, shown before and here, applied."""
+        shas = {sha for sha in (applied, *(head.sha for head in heads)) if sha}
+        for head in heads:
+            if head.last and head.last not in shas and await self._repository.knows(head.last):
+                shas.add(head.last)
+        return shas
 
     async def _applied(self) -> str | None:
         """The applied commit; the journal remembers it beyond a clone that was rebuilt."""
@@ -224,8 +233,7 @@ class Follower:
         """Verify and look at the commit, then make it the checkout; in doubt keep what is there."""
         repository, host = self._repository, self._config.host
         revision = await repository.revision(sha)
-        attempted = {**asdict(revision), "remote": remote}
-        await self._journal.put("attempted", attempted)
+        await self._journal.put("attempted", {**asdict(revision), "remote": remote})
         if unsigned := await self._verifier.refusal(applied, sha):
             hold = Hold(host, Reason.SIGNATURE, unsigned, needs_person=True)
             return replace(self._current, holds=(hold,), doubt=None)
@@ -315,8 +323,8 @@ class Follower:
 
         Trouble with those is theirs alone.
         """
-        older = await self._journal.run(overlays, desired)
-        there, lost = await fitting(self._repository, sha, older)
+        older = await self._journal.run(active_overlays, desired)
+        there, lost = await applicable(self._repository, sha, older)
         for fault in lost.values():
             log.warning("%s", fault)
         await self._repository.reset(sha, there)

@@ -13,7 +13,7 @@ from agent.domain.finding import Fault
 from agent.domain.repository.desired import DesiredState, Stack
 
 
-def overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
+def active_overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
     """Stacks whose files stay as they were while their input is the one that failed. Blocks."""
     digests = {stack.name: stack.digest for stack in desired.stacks}
     return {
@@ -23,18 +23,18 @@ def overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
     }
 
 
-async def fitting(
-    repository: Repository, sha: str, standing: Mapping[str, str]
+async def applicable(
+    repository: Repository, sha: str, active: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, Fault]]:
-    """Which of ``standing`` can be checked out over ``sha``, and what is wrong with the others.
+    """Which of ``active`` can be checked out over ``sha``, and what is wrong with the others.
 
     The older files may lie where the host has data now.
     """
-    if not await _problem(repository, sha, standing):
-        return dict(standing), {}
+    if not await _problem(repository, sha, active):
+        return dict(active), {}
     there: dict[str, str] = {}
     lost: dict[str, Fault] = {}
-    for name, revision in standing.items():
+    for name, revision in active.items():
         if problem := await _problem(repository, sha, {**there, name: revision}):
             message = f"its files of the last healthy release cannot be restored: {problem}"
             lost[name] = Fault(message, f"stacks/{name}")
@@ -43,30 +43,30 @@ async def fitting(
     return there, lost
 
 
-async def _problem(repository: Repository, sha: str, standing: Mapping[str, str]) -> str | None:
-    if not standing:
+async def _problem(repository: Repository, sha: str, active: Mapping[str, str]) -> str | None:
+    if not active:
         return None
     try:
-        faults = await repository.look(await repository.overlaid(sha, standing))
+        faults = await repository.look(await repository.overlaid(sha, active))
     except CommitdError as err:
         return str(err)
     return str(faults[0]) if faults else None
 
 
-async def substituted(
+async def with_rollbacks(
     desired: DesiredState, journal: AsyncJournal, repository: Repository
 ) -> DesiredState:
     """``desired``, but with older stacks where newer ones failed; changes nothing.
 
     One whose files are not to be had any more is broken: what runs of it is left as it is.
     """
-    standing = await journal.run(overlays, desired)
-    if not standing:
+    active = await journal.run(active_overlays, desired)
+    if not active:
         return desired
     rollbacks = await journal.rollbacks()
     older: dict[str, Stack] = {}
     lost: dict[str, Fault] = {}
-    for name, revision in standing.items():
+    for name, revision in active.items():
         try:
             older[name] = await stack_at(repository, desired.host, name, revision)
         except CommitdError as err:
@@ -76,7 +76,7 @@ async def substituted(
         stacks=tuple(older.get(s.name, s) for s in desired.stacks if s.name not in lost),
         broken={**desired.broken, **lost},
         rolled_back={
-            name: f"{rollbacks[name].reason}; back to {standing[name][:7]}" for name in older
+            name: f"{rollbacks[name].reason}; back to {active[name][:7]}" for name in older
         },
     )
 
