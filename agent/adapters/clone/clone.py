@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.recipients import rules
 from agent.domain.repository.layout import PLAINTEXT_PREFIX, SECRET_SUFFIX
-from agent.domain.repository.tree import TreeEntry
+from agent.domain.repository.tree import TreeEntry, blob_id
 
 _STACKS = "stacks"
 _PLACES = ("global", "host", _STACKS)
@@ -173,11 +172,6 @@ class Clone:
                 raise
         except OSError as err:
             raise _failed("written", err, path) from None
-
-
-def blob_id(content: bytes) -> str:
-    """What Git calls a file with this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _failed(what: str, err: OSError, path: str) -> PermanentError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from agent.adapters.clone import running_projects
-from agent.adapters.clone.clone import Clone, blob_id
+from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.running_projects import Project
 from agent.adapters.compose import locate
 from agent.adapters.compose.compose import Compose
@@ -31,7 +31,7 @@ from agent.domain.recipients import rules as sops_rules
 from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState
 from agent.domain.repository.layout import SECRET_SUFFIX
-from agent.domain.repository.tree import TreeEntry
+from agent.domain.repository.tree import TreeEntry, blob_id
 from agent.domain.revision import Revision
 
 PLAIN_SUFFIX = ".plain"

@@ -38,6 +38,7 @@ from agent.domain.outcome import Reason
 from agent.domain.repository import encryption_faults, plaintext_faults
 from agent.domain.repository.desired import DesiredState, EnvFile, Stack
 from agent.domain.repository.layout import plaintext_path
+from agent.domain.repository.tree import blob_id
 
 log = logging.getLogger("commitd.secrets")
 
@@ -252,8 +253,7 @@ class SecretKeeper:
             content = (self._root / file.path).read_bytes()
         except OSError:
             return True
-        blob = b"blob %d\0" % len(content) + content
-        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() != file.oid
+        return blob_id(content) != file.oid
 
     def _invocation(
         self, stack: Stack, contents: Mapping[str, bytes], opened: dict[str, bytes], salt: str

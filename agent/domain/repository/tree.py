@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
@@ -39,6 +40,11 @@ MAX_LINK = 4096
 _MAX_HOPS = 40
 MAX_TOTAL = 48 * 1024 * 1024
 """Bytes of all files that are read together; of more, the largest are not."""
+
+
+def blob_id(content: bytes) -> str:
+    """What Git calls a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def small(tree: Tree) -> dict[str, str]:
