@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tests.sandbox import off_the_loop
+from tests import event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,7 +152,7 @@ def _attend(request: dict[str, Any], link: socket.socket, stdio: list[int]) -> N
     time.tzset()
     sys.argv[1:] = request["words"]
     if _WORK.intersection(request["words"]):
-        off_the_loop.watch()
+        event_loop.watch()
 
 
 def main() -> None:

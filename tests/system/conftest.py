@@ -13,7 +13,8 @@ import pytest
 
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
-from tests.sandbox import Sandbox, Workspace, off_the_loop
+from tests import event_loop
+from tests.sandbox import Sandbox, Workspace
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
 from tests.sandbox.process import run
@@ -137,10 +138,10 @@ _SERVE = "exec httpd -f -h /www -p 80"
 @pytest.fixture(autouse=True)
 def nothing_waits_on_the_loop() -> Iterator[None]:
     """No agent of the test has made everything wait for a disk."""
-    off_the_loop.caught()
+    event_loop.caught()
     yield
-    if found := off_the_loop.caught():
-        pytest.fail(f"waited on the event loop:\n{found}", pytrace=False)
+    if found := event_loop.caught():
+        pytest.fail(f"not off the event loop:\n{found}", pytrace=False)
 
 
 @pytest.fixture

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+from tests import event_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 settings.register_profile("unit", deadline=None, max_examples=60, database=None)
 settings.load_profile("unit")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_blocks_the_loop() -> Iterator[None]:
+    forbidden = event_loop.forbidden()
+    forbidden.activate()
+    yield
+    forbidden.deactivate()
