@@ -23,14 +23,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 
 import anyio
 
 from agent.adapters.compose.compose import StillWaitingError
-from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Steps
 from agent.control.retry import Attempts
@@ -210,22 +209,15 @@ class Starting(Steps):
         for finding in findings:
             log.warning("%s: %s during the health gate, restoring it", self._name, finding)
 
-        async def work() -> None:
-            async with self._batch.limiter:
+        causes = [
+            self._cause(CauseKind.STATE, f.service, "running", f.trouble.value) for f in findings
+        ]
+        recording = self._recording(Reason.INTERFERENCE, ", ".join(services), causes)
+        try:
+            async with recording, self._batch.limiter:
                 self.began_at = time.time()
                 again = replaced & self._ready.services.keys()
                 self.made = await self._t.stacks.put_back(self._ready, again)
-
-        try:
-            await self._recorded(
-                Reason.INTERFERENCE,
-                ", ".join(services),
-                [
-                    self._cause(CauseKind.STATE, f.service, "running", f.trouble.value)
-                    for f in findings
-                ],
-                work,
-            )
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
             log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
@@ -278,21 +270,12 @@ class Starting(Steps):
     async def _react_to(self, step: reload.Step, containers: Sequence[Container]) -> None:
         log.info("%s: %s: %s: %s", self._name, step.service, step.reason.text, step.how)
 
-        async def work() -> None:
-            react = partial(self._t.stacks.react, self._ready, step.service, containers, step.how)
-            if step.how == Reload.RECREATE:
-                async with self._batch.limiter:
-                    await react()
-            else:
-                await react()
-
-        await self._recorded(
-            step.reason,
-            f"{step.how} {step.service}",
-            self._causes(step),
-            work,
-            done=Status.SKIPPED if step.how == Reload.NONE else Status.SUCCEEDED,
-        )
+        detail, causes = f"{step.how} {step.service}", self._causes(step)
+        place = self._batch.limiter if step.how == Reload.RECREATE else nullcontext()
+        async with self._recording(step.reason, detail, causes) as entry, place:
+            await self._t.stacks.react(self._ready, step.service, containers, step.how)
+            if step.how == Reload.NONE:
+                entry.outcome = Outcome(self._name, Status.SKIPPED)
 
     def _causes(self, step: reload.Step) -> tuple[Cause, ...]:
         """The files that moved, or the service or container that is followed."""
@@ -314,26 +297,13 @@ class Starting(Steps):
         """Of a service of its own."""
         return Cause(kind=kind, stack=self._name, service=service, before=before, after=after)
 
-    async def _recorded(
-        self,
-        reason: Reason,
-        detail: str,
-        causes: Iterable[Cause],
-        work: Callable[[], Awaitable[object]],
-        *,
-        done: Status = Status.SUCCEEDED,
-    ) -> None:
-        """Do ``work`` between two lines in the journal; ``done`` is how it ends if it ends well."""
-        async with self._t.journal.recording(
-            Action.RESTART,
-            self._name,
-            reason,
-            detail=detail,
-            causes=causes,
-            revision=self._batch.revision.sha,
-        ) as entry:
-            await work()
-            entry.outcome = Outcome(self._name, done)
+    def _recording(
+        self, reason: Reason, detail: str, causes: Iterable[Cause]
+    ) -> AbstractAsyncContextManager[Recording]:
+        revision = self._batch.revision.sha
+        return self._t.journal.recording(
+            Action.RESTART, self._name, reason, detail=detail, causes=causes, revision=revision
+        )
 
 
 def _of(service: str, containers: Iterable[Container]) -> list[Container]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from agent.adapters.engine.containers import from_inspect, volumes_of
 from agent.adapters.engine.engine import Engine
@@ -86,35 +86,26 @@ class Quarantine:
             return
         owner = ownership.classify(container, shield, exemptions)
         if isinstance(owner, ownership.Declared):
-            await self._record(record, container, Reason.DECLARED_AGAIN, self._hand_back)
+            async with self._ending(record, Reason.DECLARED_AGAIN):
+                await hand_back(self._engine, self._journal, record, container)
         elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
             return
         elif not container.kept:
             await self._engine.rename(record.id, kept_name(record))
         elif self._expired(record):
-            await self._record(record, container, Reason.KEEP_EXPIRED, self._remove, raw)
+            async with self._ending(record, Reason.KEEP_EXPIRED, volumes_of(raw)):
+                await self._engine.remove(record.id)
 
-    async def _record(
-        self,
-        record: Evicted,
-        container: Container,
-        why: Reason,
-        work: Callable[[Evicted, Container], Awaitable[None]],
-        raw: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Do it between two lines in the journal; volumes that lose their container are named."""
-        causes = kept_volumes(volumes_of(raw or {}))
+    @asynccontextmanager
+    async def _ending(
+        self, record: Evicted, why: Reason, volumes: Iterable[str] = ()
+    ) -> AsyncIterator[None]:
+        """Record what the body does with it last; ``volumes`` lose their container by that."""
+        causes = kept_volumes(volumes)
         async with self._journal.recording(Action.EVICT, record.name, why, causes=causes):
-            await work(record, container)
+            yield
+            await self._journal.evicted_is_over(record.id)
         log.info("%s (%s): %s", record.name, record.id[:12], why.text)
-
-    async def _hand_back(self, record: Evicted, container: Container) -> None:
-        await hand_back(self._engine, self._journal, record, container)
-        await self._journal.evicted_is_over(record.id)
-
-    async def _remove(self, record: Evicted, _: Container) -> None:
-        await self._engine.remove(record.id)
-        await self._journal.evicted_is_over(record.id)
 
 
 async def hand_back(
