@@ -30,7 +30,7 @@ from agent.control.reconcile.listing import Observer
 from agent.control.reconciler import Parts
 from agent.control.release import deploy, starting
 from agent.control.release.adoption import Adopter
-from agent.control.release.apply import BringUp
+from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
 from agent.control.release.pull import Puller, pulling
 from agent.control.release.rollback import Restorer
@@ -157,12 +157,12 @@ def _wire(
     )
     stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
-    shield = Protection(engine, journal)
-    bring_up = BringUp(
-        starting.Tools(
+    protection = Protection(engine, journal)
+    applier = Applier(
+        starting.StartTools(
             stacks=stacks,
             remover=remover,
-            provisioner=Provisioner(engine, lambda: shield.protected.services),
+            provisioner=Provisioner(engine, lambda: protection.protected.services),
             journal=journal,
             attempts=attempts,
             stopping=stopping,
@@ -171,7 +171,7 @@ def _wire(
         remotes.shown,
     )
     restorer = Restorer(repository, journal, secrets, config.host)
-    evictor = Evictor(engine, journal, config.undeclared, shield)
+    evictor = Evictor(engine, journal, config.undeclared, protection)
     return Parts(
         config=config,
         repository=repository,
@@ -189,10 +189,10 @@ def _wire(
         secrets=secrets,
         restorer=restorer,
         converger=Converger(
-            deploy.Tools(
+            deploy.DeployTools(
                 stacks=stacks,
                 remover=remover,
-                bring_up=bring_up,
+                applier=applier,
                 puller=puller,
                 restorer=restorer,
                 adopter=Adopter(program, engine),
@@ -204,8 +204,8 @@ def _wire(
             stopping=stopping,
         ),
         evictor=evictor,
-        keeper=Quarantine(engine, journal, shield, evictor),
-        shield=shield,
+        quarantine=Quarantine(engine, journal, protection, evictor),
+        protection=protection,
         judge=judge,
     )
 

@@ -62,8 +62,8 @@ class Parts:
     restorer: Restorer
     converger: Converger
     evictor: Evictor
-    keeper: Quarantine
-    shield: Protection
+    quarantine: Quarantine
+    protection: Protection
     judge: Judge
 
 
@@ -96,7 +96,7 @@ class Reconciler:
             digests = {stack.name: stack.digest for stack in desired.stacks}
             await self._p.journal.track_inputs(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
-        self._p.shield.publish(situations.protected(situation))
+        self._p.protection.publish(situations.protected(situation))
         todo = plan.plan(situation)
         self._basis = situation
         holds += todo.holds
@@ -113,7 +113,7 @@ class Reconciler:
         if not exemptions.host:
             if outcomes:  # a release may have been the last that needed a secret
                 await self._p.secrets.tidy(*await self._needing(desired, exemptions))
-            await self._p.keeper.tend(situation.containers)
+            await self._p.quarantine.sweep(situation.containers)
         found = await self._p.judge.ended(now.containers)
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
 
@@ -150,16 +150,16 @@ class Reconciler:
             containers=await self._p.observer.containers(),
             releases=await journal.releases(),
             attempts=await journal.attempts(),
-            exemptions=await self._p.shield.exemptions(),
+            exemptions=await self._p.protection.exemptions(),
             now=time.time(),
-            stopped=frozenset(self._p.shield.stopped),
+            stopped=frozenset(self._p.protection.stopped),
         )
 
     async def _orders(self) -> Exemptions:
         """What people take out of the agent's hands now; what is over is said once."""
         for stack in await self._p.journal.end_orders(time.time()):
             log.info("the suspension of %s is over", stack or "this host")
-        return await self._p.shield.exemptions()
+        return await self._p.protection.exemptions()
 
     async def _stay(self) -> Followed:
         """A suspended host keeps its commit, its files included."""
@@ -195,7 +195,7 @@ class Reconciler:
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
         listed = await self._p.observer.containers()
         found = await self._p.journal.run(situation, self._p.config, desired, listed, exemptions)
-        stopped = frozenset(self._p.shield.stopped)
+        stopped = frozenset(self._p.protection.stopped)
         return replace(found, doubt=doubt, locked=locked, stopped=stopped)
 
     async def _unlock(
@@ -271,7 +271,7 @@ class Reconciler:
         if not outcomes:
             return before, []
         now = await self._look_again(before)
-        self._p.shield.publish(situations.protected(now))
+        self._p.protection.publish(situations.protected(now))
         undeclared, refused = plan.evictions(now)
         async with task_group() as group:
             for eviction in undeclared:

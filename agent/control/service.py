@@ -162,7 +162,7 @@ class Daemon:
         watcher = Watcher(
             parts.engine,
             parts.evictor,
-            parts.shield,
+            parts.protection,
             parts.observer,
             self._wake_up,
             resync_s=parts.config.resync,

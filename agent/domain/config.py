@@ -102,7 +102,7 @@ class Docker(_Section, frozen=True):
     socket: str | None = None
 
 
-class Undeclared(_Section, frozen=True):
+class UndeclaredRules(_Section, frozen=True):
     """What happens to a container that nobody declared."""
 
     mode: Literal["remove", "stop", "report"] = "remove"
@@ -130,7 +130,7 @@ class Config(_Section, frozen=True):
     signatures: Signatures = Signatures()
     secrets: Secrets | None = None
     docker: Docker = Docker()
-    undeclared: Undeclared = Undeclared()
+    undeclared: UndeclaredRules = UndeclaredRules()
     teardown_limit: Share = Share(0.5)
     converge: Converge = Converge()
     resync: Seconds = Seconds(300)
@@ -229,7 +229,7 @@ def _keys_at(path: documents.Path) -> tuple[str, ...]:
             "secrets": Secrets,
             "sops": Sops,
             "docker": Docker,
-            "undeclared": Undeclared,
+            "undeclared": UndeclaredRules,
             "converge": Converge,
         }[step]
     return tuple(field.name for field in msgspec.structs.fields(kind))

@@ -117,7 +117,7 @@ class Quarantine:
         for n in range(SECRETS):
             (root / f"repo/stacks/s{n}").mkdir(parents=True)
         self._sealed: list[bytes] = []
-        self._keeper = SecretKeeper(
+        self._quarantine = SecretKeeper(
             PlaintextStore(root / "repo", root / "run"),
             AsyncJournal(Journal(root / "journal.db")),
             way,
@@ -145,7 +145,7 @@ class Quarantine:
             revision=Revision("0" * 40, "", "", ""), host="media", stacks=tuple(stacks)
         )
         began = time.monotonic()
-        locked = await self._keeper.refresh(desired, frozenset())
+        locked = await self._quarantine.refresh(desired, frozenset())
         took = time.monotonic() - began
         if locked:
             raise AssertionError(f"not all were decrypted: {locked}")

@@ -95,8 +95,8 @@ def test_of_a_secret_file_only_the_service_whose_value_changed_is_touched(box: S
 
 
 def test_a_mounted_file_shows_what_on_change_says(box: Sandbox) -> None:
-    reactions = {"a": "restart", "b": "signal:HUP", "c": "none", "d": "recreate", "e": "signal:HUP"}
-    settings = ", ".join(f"{name}: '{reaction}'" for name, reaction in reactions.items())
+    reloads = {"a": "restart", "b": "signal:HUP", "c": "none", "d": "recreate", "e": "signal:HUP"}
+    settings = ", ".join(f"{name}: '{reload}'" for name, reload in reloads.items())
     compose = f"x-commitd: {{on_change: {{{settings}}}}}\nservices:\n" + "".join(
         f"  {name}:\n    image: {IMAGE}\n    volumes: [./{mounted}:/x:ro]\n"
         for name, mounted in [*((name, "etc") for name in "abcd"), ("e", "etc/web.conf")]
@@ -105,7 +105,7 @@ def test_a_mounted_file_shows_what_on_change_says(box: Sandbox) -> None:
     clone = committed(box, {WEB: compose, **stays}, {"stacks/web/etc/web.conf": "listen 9090\n"})
     services = changes(clone)["media", "web"]["services"]
     # Of a new file in the place of the one it mounts itself a signal would show it nothing.
-    acts = {**reactions, "e": "restart"}
+    acts = {**reloads, "e": "restart"}
     assert {service["name"]: service["action"] for service in services} == acts
     assert {tuple(service["files"]) for service in services} == {("stacks/web/etc/web.conf",)}
 

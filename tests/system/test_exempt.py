@@ -57,15 +57,15 @@ def test_tools_of_people_and_runners_are_let_be_and_shown(fleet: Fleet, host: Ho
         _start(fleet, "labelled", "--label", "tool=yes", "--rm")
         _start(fleet, "task", "--label", "com.docker.swarm.task.id=abc")
         _compose(fleet, "run", "--detach", "--name", "session", "app")
-        spared = set(fleet.running())
+        exempted = set(fleet.running())
         _start(fleet, "labelled-no", "--label", "tool=no")
         _gone(fleet, "labelled-no")
-        assert set(fleet.running()) == spared
+        assert set(fleet.running()) == exempted
         agent.send(signal.SIGUSR1)
         wait_until(
             lambda: (
                 len([u for u in host.json("status")["undeclared"] if u["action"] == "exempt"])
-                == len(spared) - 1
+                == len(exempted) - 1
             ),
             what="all that is let be to be shown",
         )
@@ -75,7 +75,7 @@ def test_tools_of_people_and_runners_are_let_be_and_shown(fleet: Fleet, host: Ho
     assert shown["task"] == "a Swarm task"
     fleet.commit("nothing is allowed any more", {"host/media/commitd.yaml": None})
     assert host.once().returncode == 0
-    assert spared - set(fleet.running()) == {"portainer_agent", "labelled"}
+    assert exempted - set(fleet.running()) == {"portainer_agent", "labelled"}
 
 
 def test_with_a_policy_that_cannot_be_read_nothing_is_removed(fleet: Fleet, host: Host) -> None:

@@ -19,7 +19,7 @@ from tests.sandbox.process import run, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.adapters.state.journal import Entry
+    from agent.adapters.state.journal import JournalEntry
     from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
@@ -78,7 +78,7 @@ def _volumes(fleet: Fleet, *containers: str) -> set[str]:
     return {mount["Name"] for detail in inspected for mount in detail["Mounts"]}
 
 
-def _entries(host: Host, action: str, subject: str) -> list[Entry]:
+def _entries(host: Host, action: str, subject: str) -> list[JournalEntry]:
     """What the history says of it, newest first; quicker than by the verb, so for waiting too."""
     with contextlib.closing(Journal(host.state / "journal.db", read_only=True)) as journal:
         return [e for e in journal.history(subject=subject) if e.action == action]

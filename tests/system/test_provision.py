@@ -168,7 +168,9 @@ def _compose_would_label_them_the_same(fleet: Fleet, host: Host) -> None:
         invocation = Invocation(stack=builders.stack(name), root=host.repo)
         program = Compose(fleet.box.compose, "unix:///nowhere", 60)
         model = anyio.run(program.resolve, invocation).model
-        (network,) = (d for d in provision.declared(model) if d.kind is provision.Kind.NETWORK)
+        (network,) = (
+            d for d in provision.declared(model) if d.kind is provision.ResourceKind.NETWORK
+        )
         raw = fleet.box.engine.api("GET", f"/networks/{network.name}")
         made_with = None if fleet.compose_is_older_than(*HASHED) else network.digest
         assert made_with == provision.digest(raw), json.dumps(model)

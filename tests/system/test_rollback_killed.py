@@ -68,7 +68,7 @@ class _Story:
         where = f"{'after' if after else 'before'} the last of {[*map(str, effects)]}"
         # What was put right by the next agent a few rounds in a row waits a little in between.
         wait_until(self._settles, what=f"the older release, {where}", seconds=60)
-        self._well("good", where)
+        self._until_healthy("good", where)
         before = self._fleet.running(), self._done()
         assert self._host.once().returncode == 1
         assert (self._fleet.running(), self._done()) == before, where
@@ -81,9 +81,9 @@ class _Story:
         """What is good again replaces what is back."""
         self._fleet.commit("mended", {_STACK: self._compose(self._fleet.web)})
         assert self._host.once().returncode == 0
-        self._well(f"bad {self._round}", "mended")
+        self._until_healthy(f"bad {self._round}", "mended")
 
-    def _well(self, word: str, where: str) -> None:
+    def _until_healthy(self, word: str, where: str) -> None:
         fleet, engine = self._fleet, self._fleet.box.engine
         running = fleet.running()
         assert running.keys() == _RUNNING, where

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent.adapters.engine.engine import Engine, Helpers
 from agent.adapters.engine.helper_container import run_helper
 from agent.adapters.secrets.plaintext_store import PlaintextStore
-from agent.adapters.secrets.sops import BinarySops, ContainerSops, Sealed
+from agent.adapters.secrets.sops import BinarySops, ContainerSops, EncryptedFile
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper
@@ -295,7 +295,7 @@ def _holding(host: Host, text: bytes) -> set[Path]:
 
 
 async def _both(
-    box: Sandbox, files: Sequence[Sealed], key: bytes | None = None
+    box: Sandbox, files: Sequence[EncryptedFile], key: bytes | None = None
 ) -> list[list[Opened]]:
     """What the binary makes of ``files`` and what the container does; ``key`` or the host's own."""
     key = box.age.private.read_bytes() if key is None else key
@@ -316,7 +316,7 @@ touch /x 2>/dev/null && echo writable; read -r line; echo "$SOPS_AGE_KEY_FILE"; 
 def test_the_container_that_decrypts_has_nothing_but_its_pipes_and_leaves_nothing_on_disk(
     box: Sandbox,
 ) -> None:
-    sealed = Sealed("a.secret.key", box.encrypt(b"canary-of-the-helper", kind="binary"))
+    sealed = EncryptedFile("a.secret.key", box.encrypt(b"canary-of-the-helper", kind="binary"))
 
     async def main() -> tuple[tuple[int, bytes], list[Opened]]:
         async with Engine(box.engine.host, Helpers()) as engine:
@@ -346,12 +346,12 @@ def test_the_container_that_decrypts_has_nothing_but_its_pipes_and_leaves_nothin
 def test_a_file_for_several_readers_opens_whichever_of_them_this_host_is(box: Sandbox) -> None:
     """Of any format, both ways; also with the host's key behind another one in its file."""
     others = [box.new_age_key(), box.new_age_key()]
-    files: list[Sealed] = []
+    files: list[EncryptedFile] = []
     for name, (kind, content) in FILES.items():
         for place in range(3):
             readers = [key.recipient for key in others]
             readers.insert(place, box.age.recipient)
-            files.append(Sealed(f"stacks/web/{name}", box.encrypt(content, readers, kind)))
+            files.append(EncryptedFile(f"stacks/web/{name}", box.encrypt(content, readers, kind)))
     own = box.age.private.read_bytes()
     replaced = box.new_age_key().private.read_bytes().replace(b"\n", b"\r\n")
     alone = anyio.run(_both, box, files, own)
@@ -370,7 +370,7 @@ def _shown(opened: Opened) -> bytes | str:
 def test_each_way_that_a_file_can_be_bad_has_a_message_of_its_own(fleet: Fleet) -> None:
     """The same for every format and for both ways of running SOPS, and never what SOPS printed."""
     box, stranger = fleet.box, fleet.box.new_age_key()
-    files: list[Sealed] = []
+    files: list[EncryptedFile] = []
     expected: list[str | None] = []
     for name, (kind, content) in FILES.items():
         good = box.encrypt(content, kind=kind)
@@ -386,9 +386,9 @@ def test_each_way_that_a_file_can_be_bad_has_a_message_of_its_own(fleet: Fleet) 
         }
         cases["this host's age key cannot decrypt it"] = cases.pop("encrypted")
         for said, ciphertext in cases.items():
-            files.append(Sealed(f"stacks/web/{name}", ciphertext))
+            files.append(EncryptedFile(f"stacks/web/{name}", ciphertext))
             expected.append(said)
-        files.append(Sealed(f"stacks/web/{name}", good))
+        files.append(EncryptedFile(f"stacks/web/{name}", good))
         expected.append(None)
     binary, container = anyio.run(_both, box, files)
     assert [_shown(each) for each in binary] == [_shown(each) for each in container]
@@ -423,7 +423,7 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
     store = PlaintextStore(root, tmp_path / "run")
     sops = BinarySops(box.sops, box.sops_sha256)
     journal = AsyncJournal(Journal(tmp_path / "journal.db"))
-    keeper = SecretKeeper(store, journal, sops, box.age.private.read_bytes, contents)
+    quarantine = SecretKeeper(store, journal, sops, box.age.private.read_bytes, contents)
 
     def refresh(**oids: str) -> dict[str, str]:
         stacks = [
@@ -433,7 +433,7 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
             )
             for name, oid in oids.items()
         ]
-        locked = anyio.run(keeper.refresh, builders.desired(*stacks), frozenset())
+        locked = anyio.run(quarantine.refresh, builders.desired(*stacks), frozenset())
         return {name: detail for name, (_, detail) in locked.items()}
 
     try:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-settings.register_profile("unit", deadline=None, max_examples=60, database=None)
+settings.register_profile(
+    "unit",
+    deadline=None,
+    max_examples=60,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("unit")
 
 

@@ -10,11 +10,11 @@ from agent.domain.container import Container
 from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt, Release
-from agent.domain.status.facts import Facts, Look, Ongoing
+from agent.domain.status.facts import Facts, LastLook, Ongoing
 from tests.unit.builders import SHA, running
 
 LOOKED = "2026-01-02T09:14:00.000Z"
-LOOK = Look(LOOKED)
+LOOK = LastLook(LOOKED)
 LONG_AGO = "2026-01-02T08:00:00.000Z"
 NOW = datetime.fromisoformat("2026-01-02T09:14:30Z").timestamp()
 PATIENCE = 900.0
@@ -59,7 +59,7 @@ def facts(
     approved: Iterable[str] = (),
     enrolled: bool = True,
     running_agent: bool = True,
-    look: Look = LOOK,
+    look: LastLook = LOOK,
     working: Iterable[Ongoing] = (),
 ) -> Facts:
     """Without ``containers``, all that was released runs."""

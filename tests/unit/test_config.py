@@ -38,7 +38,7 @@ def test_a_host_needs_no_more_than_a_remote() -> None:
         signatures=config.Signatures(require="none"),
         secrets=None,
         docker=config.Docker(socket=None),
-        undeclared=config.Undeclared(
+        undeclared=config.UndeclaredRules(
             mode="remove",
             grace=config.Seconds(0),
             stop_timeout=config.Seconds(10),

@@ -22,7 +22,7 @@ from agent.adapters.state.journal import Journal
 from agent.control.health.health_gate import Gate
 from agent.control.release import deploy, starting
 from agent.control.release.adoption import Adopter
-from agent.control.release.apply import BringUp
+from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
@@ -150,7 +150,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
     stacks, attempts = Stacks(compose, engine, actions, secrets, lambda: None), Attempts(actions)
     remover = Remover(compose, engine, actions, lambda: None, str(tmp_path))
-    tools = starting.Tools(
+    tools = starting.StartTools(
         stacks=stacks,
         remover=remover,
         provisioner=Provisioner(engine, tuple),
@@ -159,10 +159,10 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         stopping=lambda: stopping,
     )
     return Converger(
-        deploy.Tools(
+        deploy.DeployTools(
             stacks=stacks,
             remover=remover,
-            bring_up=BringUp(tools, Gate(engine, 0.1, lambda: None), frozenset),
+            applier=Applier(tools, Gate(engine, 0.1, lambda: None), frozenset),
             puller=Puller(engine, lambda: None, 1.0, lambda *_: None),
             restorer=Restorer(repository, actions, secrets, "media"),
             adopter=Adopter(compose, engine),

@@ -7,7 +7,7 @@ import pytest
 from agent.domain import documents
 from agent.domain.adopt import convert as conversion
 from agent.domain.adopt.convert import Converted
-from agent.domain.adopt.running_project import Origin, Values
+from agent.domain.adopt.running_project import Origin, ProjectValues
 from agent.domain.errors import PermanentError
 
 COMPOSE = "stacks/web/compose.yaml"
@@ -18,8 +18,8 @@ def convert(
     text: str,
     environment: dict[str, str] | None = None,
     *,
-    interpolation: dict[str, Values] | None = None,
-    env_files: dict[str, Values] | None = None,
+    interpolation: dict[str, ProjectValues] | None = None,
+    env_files: dict[str, ProjectValues] | None = None,
     pins: dict[str, str] | None = None,
     binds: dict[str, str] | None = None,
     raw: bool = True,
@@ -46,9 +46,9 @@ def service(text: str, **more: Any) -> Any:
     return documents.load(found.files[COMPOSE], COMPOSE).data["services"]["app"]
 
 
-def values(text: str) -> Values:
+def values(text: str) -> ProjectValues:
     pairs = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return Values(text.encode(), pairs)
+    return ProjectValues(text.encode(), pairs)
 
 
 def test_images_are_pinned_and_comments_stay() -> None:
@@ -243,14 +243,14 @@ def test_what_compose_calls_a_secret_is_one() -> None:
 @pytest.mark.parametrize("sign", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
 def test_what_only_looks_like_the_end_of_a_line_shifts_none(sign: str) -> None:
     dotenv = values(f"# a{sign}b\nDB_PASSWORD=hunter2\nTZ=UTC\n".replace("\r", " "))
-    dotenv = Values(dotenv.content.replace(b"a b", f"a{sign}b".encode()), dotenv.values)
+    dotenv = ProjectValues(dotenv.content.replace(b"a b", f"a{sign}b".encode()), dotenv.values)
     found = convert("services: {app: {image: x}}\n", interpolation={"/srv/web/.env": dotenv})
     assert found.files["stacks/web/.env"] == f"# a{sign}b\nTZ=UTC\n".encode()
 
 
 def test_env_files_that_cannot_stand_side_by_side_are_refused() -> None:
     text = "services: {app: {image: x}}\n"
-    latin = {"/srv/web/.env": Values("# Grüße\nA=1\n".encode("latin-1"), {"A": "1"})}
+    latin = {"/srv/web/.env": ProjectValues("# Grüße\nA=1\n".encode("latin-1"), {"A": "1"})}
     with pytest.raises(PermanentError, match=r"/srv/web/\.env: it is not UTF-8"):
         convert(text, interpolation=latin)
     with pytest.raises(PermanentError, match=r"/b/\.env: another env file has this name"):

@@ -160,7 +160,7 @@ FILES = st.lists(
 @given(FILES)
 def test_the_strongest_file_that_sets_a_key_wins(files: list[tuple[bool, dict[str, str]]]) -> None:
     values = [
-        dotenv.Values(secret=pairs) if secret else dotenv.Values(frozenset(pairs))
+        dotenv.EnvValues(secret=pairs) if secret else dotenv.EnvValues(frozenset(pairs))
         for secret, pairs in files
     ]
     winner: dict[str, str | None] = {}

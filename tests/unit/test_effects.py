@@ -11,7 +11,7 @@ from agent.domain.container import Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.reconcile.effects import Delta, Effect, Side
+from agent.domain.reconcile.effects import Delta, ServiceEffect, Side
 from agent.domain.release import drift
 from agent.domain.release.health import Expected, Need
 from agent.domain.release.release import Service
@@ -136,7 +136,7 @@ def test_without_the_older_files_nobody_promises_that_a_service_stays() -> None:
 
 
 def test_a_new_stack_and_a_new_service_start() -> None:
-    new = Effect(name="web", action="start", message="it is new", image=(None, WEB.image))
+    new = ServiceEffect(name="web", action="start", message="it is new", image=(None, WEB.image))
     assert effects.changed(None, _side()) == (new,)
     assert effects.changed(None, _side(replace(SAME, scale=0))) == ()
     assert effects.changed(Side(services={}, model={"services": {}}), _side()) == (new,)

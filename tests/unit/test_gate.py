@@ -6,7 +6,15 @@ import pytest
 
 from agent.adapters.engine.containers import from_inspect
 from agent.domain.container import SERVICE as SERVICE_LABEL
-from agent.domain.release.health import CRASHES, Expected, Finding, Known, Sight, Trouble, judge
+from agent.domain.release.health import (
+    CRASHES,
+    ContainerView,
+    Expected,
+    HealthFinding,
+    Known,
+    Trouble,
+    judge,
+)
 from tests.unit.builders import container
 
 STEADY_S = 10.0
@@ -26,14 +34,14 @@ def sight(
     health: str | None = None,
     restarts: int = 0,
     up_s: float = STEADY_S,
-) -> Sight:
+) -> ContainerView:
     name = f"web-{service}-{number}"
     found = container(name, "web", service, state=state, exit_code=exit_code, health=health)
-    return Sight(replace(found, image=image), restarts, up_s if state == "running" else 0.0)
+    return ContainerView(replace(found, image=image), restarts, up_s if state == "running" else 0.0)
 
 
-def judged(service: Expected, *sights: Sight) -> list[Finding]:
-    return judge({"app": service}, sights, STEADY_S)
+def judged(service: Expected, *views: ContainerView) -> list[HealthFinding]:
+    return judge({"app": service}, views, STEADY_S)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,7 @@ def judged(service: Expected, *sights: Sight) -> list[Finding]:
     ],
 )
 def test_each_state_of_a_container_has_its_own_name(
-    service: Expected, seen: Sight, trouble: Trouble | None, final: bool
+    service: Expected, seen: ContainerView, trouble: Trouble | None, final: bool
 ) -> None:
     found = [(finding.trouble, finding.final) for finding in judged(service, seen)]
     assert found == ([] if trouble is None else [(trouble, final)])
@@ -126,7 +134,7 @@ def test_what_no_waiting_mends_comes_first_and_all_is_named() -> None:
     ],
 )
 def test_what_somebody_else_did_to_a_container_is_not_blamed_on_its_release(
-    service: Expected, seen: Sight, trouble: Trouble | None
+    service: Expected, seen: ContainerView, trouble: Trouble | None
 ) -> None:
     known = Known(stopped={"id-web-app-1"}, made={"id-others"})
     found = judge({"app": service}, [seen], STEADY_S, known)
@@ -164,5 +172,5 @@ def test_what_has_no_health_check_is_not_well_before_it_is_steady(
         }
     )
     expected = {"web": Expected("web:1", 1, one_shot=False)}
-    [finding] = judge(expected, [Sight(shown, up_s=1.0)], 10.0)
+    [finding] = judge(expected, [ContainerView(shown, up_s=1.0)], 10.0)
     assert finding.trouble is Trouble.RECENT

@@ -58,7 +58,7 @@ def test_files_and_images_of_a_hook_are_those_of_its_stack() -> None:
     contents = {path: text.encode() for path, text in files.items()}
     found = references.follow(Snapshot(tree(files), contents), MAIN)
     assert found.env_files == {"stacks/web/values.conf"}
-    assert found.images["web: pre_start[1]"] == image_refs_yaml.Mention("hook:1", f"{MAIN}:6")
+    assert found.images["web: pre_start[1]"] == image_refs_yaml.ImageMention("hook:1", f"{MAIN}:6")
     assert {(fault.where, fault.message) for fault in found.faults} == {
         (f"{MAIN}:8", "volumes: '../../../etc' leaves the repository"),
         (
@@ -85,7 +85,7 @@ def test_what_a_hook_asks_beyond_its_service_is_listed() -> None:
 
 def test_the_image_of_a_hook_is_pinned_and_pulled() -> None:
     assert own_images(SERVICES) == {"web: pre_start[1]": {"image": "hook:1"}}
-    mention = {"web: pre_start[1]": image_refs_yaml.Mention("hook:1", f"{MAIN}:6")}
+    mention = {"web: pre_start[1]": image_refs_yaml.ImageMention("hook:1", f"{MAIN}:6")}
     web = replace(stack("web"), images=mention)
     found = policy.judge(web, {"services": SERVICES}, "/repo")
     assert policy.summary(found, policy.Effect.REFUSED) == (

@@ -11,7 +11,7 @@ from agent.control.review.diff import Comparison
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.outcome import Reason
-from agent.domain.reconcile.effects import Delta, Effect, StackEffects
+from agent.domain.reconcile.effects import Delta, ServiceEffect, StackEffects
 from agent.domain.review.host_diff import HostChange, StackChange
 from agent.surface.cli import check_report, diff_report, main
 
@@ -23,7 +23,7 @@ def report(where: str) -> Report:
 
 
 def comparison(path: str) -> Comparison:
-    service = Effect(name="web", action="recreate", volumes=Delta((path,)))
+    service = ServiceEffect(name="web", action="recreate", volumes=Delta((path,)))
     effects = StackEffects((service,))
     stack = StackChange("web", "deploy", Reason.CHANGED, "its files changed", (path,), effects)
     return Comparison("a" * 40, "b" * 40, (HostChange("nas", (stack,)),), ())

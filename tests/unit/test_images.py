@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.control.authoring import pin
 from agent.domain.errors import PermanentError
 from agent.domain.repository import image_reference, image_refs_yaml
-from agent.domain.repository.image_refs_yaml import Mention
+from agent.domain.repository.image_refs_yaml import ImageMention
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PATH = "stacks/web/compose.yaml"
@@ -140,7 +140,7 @@ def test_what_only_a_person_can_pin(text: str, message: str, hint: str) -> None:
 )
 def test_find(text: str, expected: list[tuple[str, int]]) -> None:
     found = image_refs_yaml.find(text.encode(), PATH)
-    assert found == [Mention(image, f"{PATH}:{line}") for image, line in expected]
+    assert found == [ImageMention(image, f"{PATH}:{line}") for image, line in expected]
 
 
 def test_files_that_a_file_leads_to_are_looked_at_too(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.domain.adopt.scaffold import Source
+from agent.domain.adopt.scaffold import TemplateSource
 from agent.domain.errors import ConfigError
 from agent.domain.repository import layout
 from tests.unit.builders import revision, tree
@@ -278,12 +278,14 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, words: tuple[str, ...],
 )
 def test_a_source_is_an_address_and_nothing_else(url: str) -> None:
     with pytest.raises(ConfigError, match="--source") as refused:
-        Source.parse(f"{url}@{REVISION}")
+        TemplateSource.parse(f"{url}@{REVISION}")
     assert "secret" not in str(refused.value)
 
 
 def test_a_source_is_taken_apart() -> None:
-    assert Source.parse(SOURCE) == Source("https://git.example.com/ops/commitd.git", REVISION)
+    assert TemplateSource.parse(SOURCE) == TemplateSource(
+        "https://git.example.com/ops/commitd.git", REVISION
+    )
 
 
 # --- installed ---

@@ -16,7 +16,7 @@ from agent.domain.errors import TransientError
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Hold
 from agent.domain.source.decide import Answer, Relation
-from agent.domain.status.facts import Look
+from agent.domain.status.facts import LastLook
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def journal(tmp_path: Path) -> Journal:
 
 def test_the_last_look_outlives_the_agent_and_the_machine(journal: Journal, tmp_path: Path) -> None:
     async def main() -> None:
-        assert looks.last(journal, tmp_path) == Look()
-        mine = Looks(AsyncJournal(journal), tmp_path, Look())
+        assert looks.last(journal, tmp_path) == LastLook()
+        mine = Looks(AsyncJournal(journal), tmp_path, LastLook())
         first = await mine.ended()
         assert first.at
         assert first.error is None
@@ -48,7 +48,7 @@ def test_a_cycle_that_failed_is_no_look(journal: Journal, tmp_path: Path) -> Non
         (tmp_path / "look.json").write_text(f'{{"at": "{looked}", "error": null}}')
         mine = Looks(AsyncJournal(journal), tmp_path, looks.last(journal, tmp_path))
         failed = await mine.ended("the disk is full")
-        assert failed == Look(looked, "the disk is full")
+        assert failed == LastLook(looked, "the disk is full")
         assert looks.last(journal, tmp_path) == failed
         (tmp_path / "look.json").unlink()
         assert looks.last(journal, tmp_path) == failed  # for that it writes to the disk
@@ -64,7 +64,7 @@ def test_a_journal_that_cannot_be_written_does_not_hide_that_it_fails(
     journal: Journal, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        mine = Looks(AsyncJournal(journal), tmp_path, Look())
+        mine = Looks(AsyncJournal(journal), tmp_path, LastLook())
         journal._db.execute("PRAGMA query_only = 1")
         with pytest.raises(TransientError):
             await mine.ended("the disk is full")

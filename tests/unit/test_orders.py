@@ -87,14 +87,14 @@ def test_what_is_over_can_still_be_resumed_before_it_is_forgotten(journal: Journ
 def test_what_was_brought_back_is_let_be_until_its_time_is_over(journal: Journal) -> None:
     journal.exempt("c1", 100.0)
     journal.exempt("c2", 200.0)
-    assert journal.undone(99.9) == {"c1": 100.0, "c2": 200.0}
-    assert journal.undone(100.0) == {"c2": 200.0}
+    assert journal.granted(99.9) == {"c1": 100.0, "c2": 200.0}
+    assert journal.granted(100.0) == {"c2": 200.0}
     journal.exempt("c1", 300.0)
-    assert journal.undone(250.0) == {"c1": 300.0}
+    assert journal.granted(250.0) == {"c1": 300.0}
     assert journal.end_orders(250.0) == []
-    assert journal.undone(0.0) == {"c1": 300.0}
+    assert journal.granted(0.0) == {"c1": 300.0}
     assert journal.end_orders(300.0) == []
-    assert journal.undone(0.0) == {}
+    assert journal.granted(0.0) == {}
 
 
 def test_an_approval_is_for_one_commit(journal: Journal) -> None:
@@ -313,7 +313,7 @@ def test_a_journal_of_the_version_before_keeps_what_it_knew(tmp_path: Path) -> N
 
     again = Journal(path)
     assert again.suspensions(0.0) == (WEB,)
-    assert again.undone(0.0) == {"c1": 100.0}
+    assert again.granted(0.0) == {"c1": 100.0}
     assert again.releases() == {"web": release("web")}
     assert _version(path) == len(database._MIGRATIONS)
     again.close()

@@ -79,9 +79,9 @@ ANY = AllowRule("global/commitd.yaml:2", (Pattern(name="*"),))
 SUSPENDED = Suspension("other", None, "", "t")
 
 
-def with_id(name: str, *, undone: bool = False) -> Exemptions:
+def with_id(name: str, *, granted: bool = False) -> Exemptions:
     ids = frozenset({f"id-{name}"})
-    return Exemptions(undone=ids) if undone else Exemptions(helpers=ids)
+    return Exemptions(granted=ids) if granted else Exemptions(helpers=ids)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_what_compose_makes_for_a_while_is_let_be_for_declared_stacks_alone(
 @pytest.mark.parametrize(
     ("subject", "exemptions", "reason"),
     [
-        (container("c"), with_id("c", undone=True), Reason.UNDONE),
-        (container("c"), with_id("d", undone=True), None),
+        (container("c"), with_id("c", granted=True), Reason.UNDONE),
+        (container("c"), with_id("d", granted=True), None),
         (container("c"), with_id("c"), Reason.HELPER),
         (container("c", "other"), Exemptions(suspensions=(SUSPENDED,)), Reason.SUSPENDED),
         (container("c", "web", "x"), Exemptions(suspensions=(SUSPENDED,)), None),
@@ -158,7 +158,7 @@ def test_what_is_declared_is_declared_whatever_else_speaks_for_it() -> None:
     subject = container("c", "web", "app", labels={SWARM_TASK: "t"})
     allowing = replace(PROTECTED, allow=(ANY,))
     everything = Exemptions(
-        undone=frozenset({subject.id}),
+        granted=frozenset({subject.id}),
         suspensions=(replace(SUSPENDED, stack="web"), replace(SUSPENDED, stack=None)),
     )
     assert ownership.classify(subject, allowing, everything) == ownership.Declared()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from agent.domain.release import patience
-from agent.domain.release.health import CRASHES, PATIENCE, Expected, Sight, Trouble, judge
+from agent.domain.release.health import CRASHES, PATIENCE, ContainerView, Expected, Trouble, judge
 from agent.domain.release.health_check import HealthCheck
 from agent.domain.release.patience import Course
 from tests.unit.builders import container
@@ -18,7 +18,7 @@ PATIENT_S = PATIENCE * STEADY_S
 CHECK = HealthCheck(interval=2.0, timeout=1.0, retries=3)
 SERVICE = Expected("", 1, one_shot=False)
 
-Seen = Callable[[float], Sight]
+Seen = Callable[[float], ContainerView]
 """What the engine shows of a container at one second."""
 
 
@@ -31,7 +31,7 @@ def crashes(*, until: float = 1e9) -> Seen:
     """As the engine restarts it: after 0.1 s, then always twice as long; then it runs."""
     ends = [0.1 * (2**n - 1) for n in range(1, 40)]
 
-    def seen(now: float) -> Sight:
+    def seen(now: float) -> ContainerView:
         last = [end for end in ends if end <= min(now, until)]
         if now < until:
             return _sight(state="restarting", restarts=len(last))
@@ -48,7 +48,7 @@ def starts(*, until: float) -> Seen:
 def checked(healthy: Callable[[float], bool]) -> Seen:
     """Probed every two seconds."""
 
-    def seen(now: float) -> Sight:
+    def seen(now: float) -> ContainerView:
         streak, ever = 0, False
         for at in range(2, int(now) + 1, 2):
             streak = 0 if healthy(at) else streak + 1
@@ -66,12 +66,12 @@ def _sight(
     restarts: int = 0,
     streak: int = 0,
     up_s: float = 0.0,
-) -> Sight:
+) -> ContainerView:
     found = container("x", "web", "x", state=state, health=health)
-    return Sight(found, restarts, up_s if state == "running" else 0.0, CHECK, streak)
+    return ContainerView(found, restarts, up_s if state == "running" else 0.0, CHECK, streak)
 
 
-def _named(service: str, sight: Sight) -> Sight:
+def _named(service: str, sight: ContainerView) -> ContainerView:
     shown = sight.container
     found = container(service, "web", service, state=shown.state, health=shown.health)
     return replace(sight, container=found)
@@ -91,11 +91,11 @@ def ended(release: Release, seconds: int = 3600) -> tuple[float, str] | None:
     course = Course(0.0, {name: release.needs.get(name, ()) for name in release.services})
     expected = dict.fromkeys(release.services, SERVICE)
     for now in range(seconds):
-        sights = [_named(name, seen(now)) for name, seen in release.services.items()]
-        findings = judge(expected, sights, STEADY_S)
+        views = [_named(name, seen(now)) for name, seen in release.services.items()]
+        findings = judge(expected, views, STEADY_S)
         well = release.before_healthy(now)
-        course = patience.follow(course, sights, findings, now, before_healthy=well)
-        findings = patience.tried(course, sights, findings, now, STEADY_S)
+        course = patience.follow(course, views, findings, now, before_healthy=well)
+        findings = patience.tried(course, views, findings, now, STEADY_S)
         if not findings:
             return now, "well"
         if findings[0].final:

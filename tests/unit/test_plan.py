@@ -12,7 +12,7 @@ from agent.domain.outcome import Cause, CauseKind, Reason
 from agent.domain.reconcile import ownership
 from agent.domain.reconcile.actions import Deploy, Evict, Plan, RemoveStack
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
-from agent.domain.reconcile.host_state import HostState, never_well, protected
+from agent.domain.reconcile.host_state import HostState, never_healthy, protected
 from agent.domain.reconcile.plan import grace_left, moved, plan, refusal
 from agent.domain.release.release import Attempt, Release
 from agent.domain.repository.desired import Stack
@@ -256,9 +256,9 @@ def test_forgotten_stacks_that_are_a_cliff_are_not_evicted_one_by_one_either() -
     todo = plan(now)
     assert set(reasons(todo).values()) == {Reason.CLIFF}
     assert todo.empty
-    shield = protected(now)
+    protection = protected(now)
     for name in "xyz":
-        owner = ownership.classify(labelled(name), shield, Exemptions())
+        owner = ownership.classify(labelled(name), protection, Exemptions())
         assert owner == ownership.Declared()
 
 
@@ -576,7 +576,7 @@ def test_without_approval_no_plan_takes_down_everything_or_more_than_the_limit(
     basis: HostState,
 ) -> None:
     todo = plan(replace(basis, approved=frozenset()))
-    ended = {r.project for r in todo.removals} - never_well(basis)  # of which nothing runs
+    ended = {r.project for r in todo.removals} - never_healthy(basis)  # of which nothing runs
     there = {*basis.releases, *basis.attempts} | ended
     if ended:
         assert there - ended
@@ -599,12 +599,12 @@ def test_the_plan_does_not_depend_on_the_order_of_a_listing(
 
 @given(situations())
 def test_what_is_published_shields_all_that_the_plan_spares(basis: HostState) -> None:
-    shield = protected(basis)
+    protection = protected(basis)
     evicted = {e.container.id for e in plan(basis).evictions}
     for found in basis.containers:
-        owner = ownership.classify(found, shield, basis.exemptions)
+        owner = ownership.classify(found, protection, basis.exemptions)
         undeclared = isinstance(owner, ownership.Undeclared) and found.alive
-        refused = refusal(found, shield, report_only=basis.report_only)
+        refused = refusal(found, protection, report_only=basis.report_only)
         assert (found.id in evicted) is (undeclared and refused is None)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from agent.domain.compose import policy
 from agent.domain.outcome import Pins
-from agent.domain.repository.compose_paths import Kind, Variable, climbing
+from agent.domain.repository.compose_paths import PathKind, Variable, climbing
 from agent.domain.repository.fleet_policy import Policy
-from agent.domain.repository.image_refs_yaml import Mention
+from agent.domain.repository.image_refs_yaml import ImageMention
 from tests.unit.builders import stack
 
 ROOT = "/var/lib/commitd/repo"
@@ -109,7 +109,7 @@ def test_what_reaches_the_host_is_listed() -> None:
 )
 def test_a_finished_name_stays_where_it_counts_as_read(within: str, name: str, fine: bool) -> None:
     variable = Variable(
-        kind=Kind.ENV_FILE,
+        kind=PathKind.ENV_FILE,
         name="${V}",
         base="stacks/web",
         within=within,
@@ -134,8 +134,8 @@ def test_images_that_are_not_pinned_are_refused_or_only_told_of_and_say_what_to_
         "app": {"image": f"nginx@{DIGEST}"},
     }
     mentions = {
-        "app": Mention("nginx:${TAG}", "c.yaml:7"),
-        "web": Mention("nginx:1.27", "b.yaml:3"),
+        "app": ImageMention("nginx:${TAG}", "c.yaml:7"),
+        "web": ImageMention("nginx:1.27", "b.yaml:3"),
     }
     said = (
         f"c.yaml:7: app: nginx@{DIGEST} is not pinned by tag and digest; "

@@ -8,12 +8,12 @@ import pytest
 
 from agent.domain.container import CONFIG_HASH, PROJECT
 from agent.domain.resources import provision
-from agent.domain.resources.provision import Declared, Kind
+from agent.domain.resources.provision import DeclaredResources, ResourceKind
 
 NOTHING: dict[str, Any] = {"Options": None, "Labels": None, "Internal": False, "Attachable": False}
 
 
-def _declared(kind: Kind, **settings: Any) -> Declared:
+def _declared(kind: ResourceKind, **settings: Any) -> DeclaredResources:
     mounts = [{"type": "volume", "source": "key"}, {"type": "bind", "source": "unused"}]
     model = {
         "services": {"app": {"networks": {"key": None}, "volumes": mounts}},
@@ -32,8 +32,8 @@ def _volume(**raw: Any) -> dict[str, Any]:
 
 
 def _differs(settings: dict[str, Any], raw: dict[str, Any]) -> list[str]:
-    return [what for _, _, found in provision.diverged([_declared(Kind.NETWORK, **settings)], [raw])
-            for what in found]  # fmt: skip
+    declared = [_declared(ResourceKind.NETWORK, **settings)]
+    return [what for _, _, found in provision.diverged(declared, [raw]) for what in found]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_network_without_a_hash_is_compared_by_what_is_written_out(
 
 
 def test_a_network_with_a_hash_is_another_one_if_that_is_another() -> None:
-    same = _declared(Kind.NETWORK, labels={"a": "$$1"})
+    same = _declared(ResourceKind.NETWORK, labels={"a": "$$1"})
     assert same.settings["labels"] == {"a": "$1"}
     labels = {CONFIG_HASH: same.digest, "a": "$1"}
     assert not _differs({"labels": {"a": "$$1"}}, _network(Labels=labels))
@@ -81,7 +81,7 @@ def test_a_network_with_a_hash_is_another_one_if_that_is_another() -> None:
 def test_a_volume_stays_what_it_was_made_as(
     settings: dict[str, Any], raw: dict[str, Any], what: str | None
 ) -> None:
-    wanted = [_declared(Kind.VOLUME, **settings)]
+    wanted = [_declared(ResourceKind.VOLUME, **settings)]
     found = list(provision.volumes_that_differ("web", wanted, [_volume(**raw)]))
     assert [each.message.partition(" of the volume made")[0] for each in found] == (
         [what] if what else []
@@ -101,7 +101,7 @@ def test_a_volume_stays_what_it_was_made_as(
 def test_a_network_is_made_anew_only_where_its_stack_is_alone(
     users: dict[str, str | None], who: str | None
 ) -> None:
-    wanted = _declared(Kind.NETWORK)
+    wanted = _declared(ResourceKind.NETWORK)
     problem = provision.network_in_use("web", wanted, ["internal"], users)
     assert (problem is None) if who is None else (problem and who in problem.message)
 
@@ -116,7 +116,7 @@ def test_a_network_is_made_anew_only_where_its_stack_is_alone(
     ],
 )
 def test_a_subnet_is_taken_once(wanted: str, there: str, clash: bool) -> None:
-    made = [_declared(Kind.NETWORK, ipam={"config": [{"subnet": wanted}]})]
+    made = [_declared(ResourceKind.NETWORK, ipam={"config": [{"subnet": wanted}]})]
     other = _network(Name="other", IPAM={"Config": [{"Subnet": there}, {}]})
     swarm = _network(Name="swarm", Driver="overlay", IPAM={"Config": [{"Subnet": wanted}]})
     own = _network(IPAM={"Config": [{"Subnet": wanted}]})
@@ -141,7 +141,7 @@ def test_of_networks_with_one_name_the_empty_ones_of_our_stacks_can_go_but_for_o
         _network(Id=str(i), Created=f"2026-01-0{i}", Labels={PROJECT: owner} if owner else None)
         for i, owner in enumerate(projects, 1)
     ]
-    wanted = [_declared(Kind.NETWORK)]
+    wanted = [_declared(ResourceKind.NETWORK)]
     assert provision.twice(wanted, reversed(several)) == {"made": several}
     users = {n["Id"]: ["x-1"] if n["Id"] in busy else [] for n in several}
     assert "".join(n["Id"] for n in provision.superfluous(several, users, {"a", "b"})) == gone

@@ -11,7 +11,7 @@ import pytest
 
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Entry, Journal
+from agent.adapters.state.journal import Journal, JournalEntry
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Outcome, Reason, Status
 
@@ -49,7 +49,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def _only(journal: Journal) -> Entry:
+def _only(journal: Journal) -> JournalEntry:
     (entry,) = journal.history()
     assert (entry.action, entry.subject, entry.revision) == ("evict", "web", "sha")
     return entry

@@ -76,9 +76,9 @@ def test_what_goes_on_is_told_of_its_stack_and_of_the_host() -> None:
 
 
 def test_a_container_that_was_brought_back_is_not_told_of_as_removed() -> None:
-    spared = {**ENDED, "action": "exempt"}
-    document = report.status(facts([WEB]), undeclared=[ENDED, spared])
-    assert document["undeclared"] == [spared]
+    exempted = {**ENDED, "action": "exempt"}
+    document = report.status(facts([WEB]), undeclared=[ENDED, exempted])
+    assert document["undeclared"] == [exempted]
     reported = {**ENDED, "action": "reported"}
     assert report.status(facts([WEB]), undeclared=[reported])["undeclared"] == [reported]
     assert report.status(facts([WEB], []), undeclared=[reported])["undeclared"] == []  # it is gone

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agent.domain.resources import exclusive
-from agent.domain.resources.exclusive import Holding, Kind
+from agent.domain.resources.exclusive import ExclusiveKind, Holding
 
 
 def _wanted(service: dict[str, Any], *, scale: int = 1) -> set[str]:
@@ -47,7 +47,7 @@ def test_the_names_of_its_containers_are_its_own_or_made_by_compose() -> None:
     model: dict[str, Any] = {"services": {"new": {}, "named": {"container_name": "web"}}}
     two = exclusive.wanted("web", "new", 2, model)
     assert {each.value for each in two} == {"web-new-1", "web-new-2"}
-    assert exclusive.wanted("web", "named", 1, model) == {Holding(Kind.NAME, "web")}
+    assert exclusive.wanted("web", "named", 1, model) == {Holding(ExclusiveKind.NAME, "web")}
     assert exclusive.wanted("web", "named", 0, model) == frozenset()
 
 
@@ -65,20 +65,20 @@ def _raw(*, running: bool) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wants", "meets"),
     [
-        (Holding(Kind.PORT, "8080/tcp"), True),
-        (Holding(Kind.PORT, "8080/tcp", "0.0.0.0"), True),  # noqa: S104  an address
-        (Holding(Kind.PORT, "8080/tcp", "127.0.0.1"), True),
-        (Holding(Kind.PORT, "8080/tcp", "127.0.0.2"), False),
-        (Holding(Kind.PORT, "8080/tcp", "::"), False),
-        (Holding(Kind.PORT, "8080/udp"), False),
-        (Holding(Kind.PORT, "80/tcp"), False),
-        (Holding(Kind.ADDRESS, "10.0.0.5", "web_back"), True),
-        (Holding(Kind.ADDRESS, "10.0.0.5", "other"), False),
-        (Holding(Kind.NAME, "web"), True),
-        (Holding(Kind.NAME, "web-new-1"), False),
+        (Holding(ExclusiveKind.PORT, "8080/tcp"), True),
+        (Holding(ExclusiveKind.PORT, "8080/tcp", "0.0.0.0"), True),  # noqa: S104  an address
+        (Holding(ExclusiveKind.PORT, "8080/tcp", "127.0.0.1"), True),
+        (Holding(ExclusiveKind.PORT, "8080/tcp", "127.0.0.2"), False),
+        (Holding(ExclusiveKind.PORT, "8080/tcp", "::"), False),
+        (Holding(ExclusiveKind.PORT, "8080/udp"), False),
+        (Holding(ExclusiveKind.PORT, "80/tcp"), False),
+        (Holding(ExclusiveKind.ADDRESS, "10.0.0.5", "web_back"), True),
+        (Holding(ExclusiveKind.ADDRESS, "10.0.0.5", "other"), False),
+        (Holding(ExclusiveKind.NAME, "web"), True),
+        (Holding(ExclusiveKind.NAME, "web-new-1"), False),
     ],
 )
 def test_who_runs_is_in_the_way_of_who_wants_the_same(wants: Holding, meets: bool) -> None:
     assert bool(exclusive.in_the_way(exclusive.had(_raw(running=True)), {wants})) is meets
     stopped = exclusive.in_the_way(exclusive.had(_raw(running=False)), {wants})
-    assert bool(stopped) is (meets and wants.kind is Kind.NAME)
+    assert bool(stopped) is (meets and wants.kind is ExclusiveKind.NAME)

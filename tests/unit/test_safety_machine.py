@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.domain.container import KEPT_PREFIX, ONEOFF, PROJECT, SERVICE, WORKING_DIR
 from agent.domain.reconcile.exemptions import Suspension
 from tests.unit.builders import STACKS_DIR
-from tests.unit.worlds import ANONYMOUS, Agent, Commit, World, hand_back, stack
+from tests.unit.worlds import ANONYMOUS, Agent, Commit, World, restore_kept, stack
 
 LETTERS = "abcde"
 NAMES = st.sampled_from(LETTERS)
@@ -178,8 +178,8 @@ class Machine(RuleBasedStateMachine):
         record, restart = list(journal.kept.values())[number % len(journal.kept)]
         if record.id not in self.world.host.containers:
             return
-        journal.undone[record.id] = self.world.now + span
-        for _ in hand_back(self.world, record, restart):
+        journal.granted[record.id] = self.world.now + span
+        for _ in restore_kept(self.world, record, restart):
             pass
         self.starts(record.id)
 

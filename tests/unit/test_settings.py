@@ -21,7 +21,7 @@ def read(text: str, services: tuple[str, ...] = SERVICES) -> Settings:
 def test_without_a_word_everything_has_its_default(text: str) -> None:
     found = read(text)
     assert found == Settings((), HEALTH_TIMEOUT_S, rollback=True, on_change={})
-    assert found.reaction("web") == "restart"
+    assert found.reload("web") == "restart"
 
 
 def test_all_settings_are_read() -> None:
@@ -34,9 +34,9 @@ x-commitd:
   on_change: {web: "signal:HUP", worker: none}
 """
     )
-    reactions = {"web": "signal:HUP", "worker": "none"}
-    assert found == Settings(("traefik", "db"), 90.0, rollback=False, on_change=reactions)
-    assert [found.reaction(name) for name in ("web", "worker", "else")] == [
+    reloads = {"web": "signal:HUP", "worker": "none"}
+    assert found == Settings(("traefik", "db"), 90.0, rollback=False, on_change=reloads)
+    assert [found.reload(name) for name in ("web", "worker", "else")] == [
         "signal:HUP",
         "none",
         "restart",
@@ -45,16 +45,16 @@ x-commitd:
 
 @pytest.mark.parametrize("word", ["none", "null", "~", ""])
 def test_none_may_be_written_as_yaml_reads_it(word: str) -> None:
-    assert read(f"x-commitd: {{on_change: {{web: {word}}}}}").reaction("web") == "none"
+    assert read(f"x-commitd: {{on_change: {{web: {word}}}}}").reload("web") == "none"
 
 
 @pytest.mark.parametrize("word", ["restart", "recreate", "none", "signal:USR1", "signal:9"])
 def test_every_reaction_is_known(word: str) -> None:
-    assert read(f'x-commitd: {{on_change: {{web: "{word}"}}}}').reaction("web") == word
+    assert read(f'x-commitd: {{on_change: {{web: "{word}"}}}}').reload("web") == word
 
 
 def test_services_of_included_files_may_be_named() -> None:
-    assert read("x-commitd: {on_change: {far: none}}", ()).reaction("far") == "none"
+    assert read("x-commitd: {on_change: {far: none}}", ()).reload("far") == "none"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from agent.adapters.state.journal import Journal
 from agent.control.review.plan_view import PlanView
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Hold, Plan
-from agent.domain.status.why import Answer
+from agent.domain.status.why import Explanation
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
 
@@ -81,7 +81,7 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     }
     history.show(entry | {"error": HOSTILE})
     _harmless(capsys.readouterr().out, 3)
-    why.show(Answer("web", "stack", HOSTILE), kept=False)
+    why.show(Explanation("web", "stack", HOSTILE), kept=False)
     _harmless(capsys.readouterr().out, 1)
     terminal.print_table(("A", "B"), [("fine", HOSTILE[:10]), ("two", "lines\nof one")])
     _harmless(capsys.readouterr().out, 3)

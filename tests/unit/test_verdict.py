@@ -14,7 +14,7 @@ from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Release
 from agent.domain.status import verdict
-from agent.domain.status.facts import Facts, Look
+from agent.domain.status.facts import Facts, LastLook
 from agent.domain.status.verdict import State, judge
 from tests.unit.builders import attempt, container, release, running, service
 from tests.unit.judged import DOWN, GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold
@@ -138,7 +138,7 @@ def test_what_goes_on_is_said_with_its_time(host: Facts, state: State, line: str
             f"not known: the agent has not looked since {LOOKED} (it does not run){FAR} {IN_SYNC}",
         ),
         (
-            facts(running_agent=False, look=Look()),
+            facts(running_agent=False, look=LastLook()),
             f"not known: the agent has never looked (it does not run){FAR} {AT}; not in sync: web",
         ),
         (
@@ -146,7 +146,7 @@ def test_what_goes_on_is_said_with_its_time(host: Facts, state: State, line: str
             f"not known: the engine does not answer; the agent has not looked since {LOOKED}",
         ),
         (  # an agent that hangs
-            facts([WEB], look=Look(LONG_AGO)),
+            facts([WEB], look=LastLook(LONG_AGO)),
             f"not known: the agent has not looked since {LONG_AGO}{FAR} {IN_SYNC}",
         ),
         (
@@ -187,12 +187,12 @@ def test_what_is_not_known_is_said_with_when_it_was_last_seen(host: Facts, line:
             f"at 1a2b3c4; degraded: web (no remote has answered since {LONG_AGO})",
         ),
         (  # a long deploy is no agent that hangs
-            facts([WEB], look=Look(LONG_AGO), working=[action("deploy", "web")]),
+            facts([WEB], look=LastLook(LONG_AGO), working=[action("deploy", "web")]),
             State.WORKING,
             "at 1a2b3c4 (gitea); deploying web (8 s)",
         ),
         (
-            facts([WEB], look=Look(LOOKED, "the clone is broken")),
+            facts([WEB], look=LastLook(LOOKED, "the clone is broken")),
             State.FAILED,
             f"reconcile failed: the clone is broken (it last worked at {LOOKED})",
         ),
@@ -281,7 +281,7 @@ def test_success_is_never_shown_without_a_look_that_succeeded(
     away: bool,
 ) -> None:
     runs, looked, error = agent
-    host = facts(released, running_agent=runs, look=Look(looked, error), remotes=remotes)
+    host = facts(released, running_agent=runs, look=LastLook(looked, error), remotes=remotes)
     found = judge(replace(host, containers=None) if away else host)
     seen = runs and looked == LOOKED and error is None and not away and bool(released)
     heard = any(remote is not SILENT for remote in remotes)

@@ -150,14 +150,14 @@ class Journal:
     approved: set[str] = field(default_factory=set)
     kept: dict[str, tuple[Evicted, str]] = field(default_factory=dict)
     suspensions: dict[str | None, Suspension] = field(default_factory=dict)
-    undone: dict[str, float] = field(default_factory=dict)
+    granted: dict[str, float] = field(default_factory=dict)
     cliff: frozenset[str] = frozenset()
     enrolled: bool = False
 
     def exemptions(self, now: float) -> Exemptions:
         """What people take out of the agent's hands at this moment."""
         return Exemptions(
-            undone=frozenset(c for c, until in self.undone.items() if until > now),
+            granted=frozenset(c for c, until in self.granted.items() if until > now),
             suspensions=tuple(
                 s for s in self.suspensions.values() if s.until is None or s.until > now
             ),
@@ -246,7 +246,7 @@ class Agent:
     def __init__(self, world: World, dice: random.Random) -> None:
         self._w = world
         self._dice = dice
-        self.shield: ProtectionSet | None = None
+        self.protection: ProtectionSet | None = None
         self._followed: Commit | None = None
         self._cycle: Iterator[None] | None = None
         self._busy: dict[str, Iterator[None]] = {}
@@ -282,10 +282,10 @@ class Agent:
     def hears(self, found: str) -> None:
         """The event of a start."""
         container = self._w.host.containers.get(found)
-        if self.shield is None or container is None or found in self._busy:
+        if self.protection is None or container is None or found in self._busy:
             return
         unseen = replace(container, network=None)
-        owner = ownership.classify(unseen, self.shield, Exemptions())
+        owner = ownership.classify(unseen, self.protection, Exemptions())
         if isinstance(owner, ownership.Undeclared):
             self._busy[found] = self._evict(found)
 
@@ -294,9 +294,9 @@ class Agent:
     def _one_cycle(self) -> Iterator[None]:
         w = self._w
         journal = w.journal
-        spared = journal.exemptions(w.now)
+        exempted = journal.exemptions(w.now)
         doubt = None
-        if spared.host:
+        if exempted.host:
             self._followed = self._followed or w.checkout
         elif w.trouble:
             doubt = "no commit can be fetched"
@@ -305,8 +305,8 @@ class Agent:
         commit = self._followed
         if commit is None:
             return
-        situation = replace(w.situation(commit, doubt), exemptions=spared)
-        self.shield = situations.protected(situation)
+        situation = replace(w.situation(commit, doubt), exemptions=exempted)
+        self.protection = situations.protected(situation)
         self._forgotten = _forgotten(situation)
         self._sure = not commit.faulty and doubt is None
         yield
@@ -329,9 +329,9 @@ class Agent:
                 yield from self._remove(action)
         if up or todo.removals or todo.deploys:
             releases = dict(journal.releases)
-            self.shield = situations.protected(replace(situation, releases=releases))
+            self.protection = situations.protected(replace(situation, releases=releases))
             yield
-        if not spared.host:
+        if not exempted.host:
             yield from self._tend(situation.containers)
 
     def _deploy(
@@ -423,12 +423,12 @@ class Agent:
         w, journal = self._w, self._w.journal
         yield
         container = w.host.containers.get(found)
-        if container is None or not container.alive or self.shield is None:
+        if container is None or not container.alive or self.protection is None:
             return
-        owner = ownership.classify(container, self.shield, journal.exemptions(w.now))
+        owner = ownership.classify(container, self.protection, journal.exemptions(w.now))
         if not isinstance(owner, ownership.Undeclared):
             return
-        refused = plan.refusal(container, self.shield, report_only=False)
+        refused = plan.refusal(container, self.protection, report_only=False)
         if refused or _irreversible(container, w.host.raw(found)):
             return
         self._judge_eviction(container)
@@ -451,16 +451,16 @@ class Agent:
         for found, (record, restart) in list(journal.kept.items()):
             was, due = before.get(found), (record.remove_at or 0) <= w.now
             rests = was and not was.alive and was.name.startswith(KEPT_PREFIX) and not due
-            if rests or found in self._busy or self.shield is None:
+            if rests or found in self._busy or self.protection is None:
                 continue
             container = w.host.containers.get(found)
             if container is None:
                 journal.kept.pop(found, None)
                 continue
-            owner = ownership.classify(container, self.shield, journal.exemptions(w.now))
+            owner = ownership.classify(container, self.protection, journal.exemptions(w.now))
             if isinstance(owner, ownership.Declared):
-                yield from hand_back(w, record, restart)
-            elif isinstance(owner, ownership.Exempt) or container.alive or self.shield.doubt:
+                yield from restore_kept(w, record, restart)
+            elif isinstance(owner, ownership.Exempt) or container.alive or self.protection.doubt:
                 continue
             elif not container.name.startswith(KEPT_PREFIX):
                 w.host.change(found, name=kept_name(record))
@@ -480,7 +480,7 @@ class Agent:
         assert commit is not None, "nothing is known yet"
         assert journal.enrolled, "nobody agreed"
         assert self._sure, "it is in doubt what is declared"
-        assert container.id not in [c for c, until in journal.undone.items() if until > w.now]
+        assert container.id not in [c for c, until in journal.granted.items() if until > w.now]
         for name, suspension in journal.suspensions.items():
             over = suspension.until is not None and suspension.until <= w.now
             assert over or name not in {None, container.project}, "it is suspended"
@@ -540,7 +540,7 @@ def _forgotten(situation: HostState) -> frozenset[str]:
     return frozenset(found - known) if situation.enrolled else frozenset()
 
 
-def hand_back(world: World, record: Evicted, restart: str) -> Iterator[None]:
+def restore_kept(world: World, record: Evicted, restart: str) -> Iterator[None]:
     """A kept container as it was, running or not."""
     container = world.host.containers[record.id]
     world.host.change(record.id, restart=restart)

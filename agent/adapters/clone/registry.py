@@ -52,7 +52,7 @@ _BUSY = {429, 503}
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Reply:
     status: int
     headers: Mapping[str, str]
     challenges: tuple[str, ...]
@@ -131,7 +131,7 @@ class Registries:
         _check(said, reference)
         return f"sha256:{hashlib.sha256(said.body).hexdigest()}"
 
-    async def _manifest(self, method: str, reference: Reference) -> _Said:
+    async def _manifest(self, method: str, reference: Reference) -> _Reply:
         registry = reference.registry
         scheme = "http" if http_errors.is_loopback(registry) else "https"
         host = _HUB_HOST if registry == HUB else registry
@@ -187,7 +187,7 @@ class Registries:
             raise UnreachableError(f"{registry} gives no token where it says that there is one")
         return f"Bearer {token}"
 
-    async def _send(self, method: str, url: str, registry: str, **what: Any) -> _Said:
+    async def _send(self, method: str, url: str, registry: str, **what: Any) -> _Reply:
         """One request and its answer, redirects followed from https to https only."""
         if self._session is None:
             raise RuntimeError("not entered")
@@ -217,14 +217,14 @@ class Registries:
         raise PermanentError(f"{registry} sends us from one place to the next without end")
 
 
-async def _read(response: aiohttp.ClientResponse) -> _Said:
+async def _read(response: aiohttp.ClientResponse) -> _Reply:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _MAX_BODY:
             raise PermanentError(f"{response.host} answers with more than {_MAX_BODY:,} bytes")
     challenges = tuple(response.headers.getall("WWW-Authenticate", ()))
-    return _Said(
+    return _Reply(
         response.status,
         response.headers,
         challenges,
@@ -233,7 +233,7 @@ async def _read(response: aiohttp.ClientResponse) -> _Said:
     )
 
 
-def _check(said: _Said, reference: Reference) -> None:
+def _check(said: _Reply, reference: Reference) -> None:
     """Raise unless the answer is the one that was hoped for."""
     registry, status = reference.registry, said.status
     if status in {_UNAUTHORIZED, _FORBIDDEN}:

@@ -18,7 +18,7 @@ from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
 from agent.domain import documents
 from agent.domain.adopt import convert
-from agent.domain.adopt.running_project import Origin, Values
+from agent.domain.adopt.running_project import Origin, ProjectValues
 from agent.domain.container import PROJECT, WORKING_DIR, Container
 from agent.domain.errors import PermanentError
 from agent.domain.repository import image_reference as references
@@ -226,7 +226,7 @@ def _literal(value: object) -> str | None:
     return None if value is None else str(value).replace("$$", "$")
 
 
-async def _values(compose: Compose, project: Project, path: Path, *, raw: bool) -> Values:
+async def _values(compose: Compose, project: Project, path: Path, *, raw: bool) -> ProjectValues:
     """An env file as Compose itself reads it."""
     entry = {"path": str(path)} | ({"format": "raw"} if raw else {})
     asked = {"services": {"x": {"image": "x", "env_file": [entry]}}}
@@ -237,7 +237,7 @@ async def _values(compose: Compose, project: Project, path: Path, *, raw: bool) 
         stdin=json.dumps(asked).encode(),
     )  # fmt: skip
     found = model["services"]["x"].get("environment") or {}
-    return Values(_bytes(path), {key: _literal(value) or "" for key, value in found.items()})
+    return ProjectValues(_bytes(path), {key: _literal(value) or "" for key, value in found.items()})
 
 
 async def _pins(

@@ -53,15 +53,15 @@ class Invocation:
         """
         places = {file.path: root / file.path for file in stack.environment if not file.secret}
         places |= elsewhere or {}
-        values: list[dotenv.Values] = []
+        values: list[dotenv.EnvValues] = []
         for file in stack.environment:
             try:
                 if file.secret:
                     pairs = dotenv.decrypted_values(plaintext[file.path])
-                    values.append(dotenv.Values(secret=pairs))
+                    values.append(dotenv.EnvValues(secret=pairs))
                 else:
                     keys = dotenv.keys(places[file.path].read_text())
-                    values.append(dotenv.Values(frozenset(key for key, _ in keys)))
+                    values.append(dotenv.EnvValues(frozenset(key for key, _ in keys)))
             except KeyError:
                 raise PermanentError("is not decrypted here", where=file.path) from None
             except OSError as err:  # no fault of what is declared

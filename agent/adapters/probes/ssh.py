@@ -87,12 +87,12 @@ class SshProbe(Probe):
             kept = None
         connection = self._connection = kept or await self._connect()
         try:
-            return await self._talk(connection)
+            return await self._session_with(connection)
         except (asyncssh.Error, OSError) as err:
             kind = StaleError if kept else UnreachableError
             raise kind(f"the connection broke: {_words(err)}") from None
 
-    async def _talk(self, connection: asyncssh.SSHClientConnection) -> RefAnswer:
+    async def _session_with(self, connection: asyncssh.SSHClientConnection) -> RefAnswer:
         session = _Session(Session(git_protocol.over_stream(self.branch)))
         channel, _ = await connection.create_session(
             lambda: session,
@@ -179,7 +179,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def __init__(self, talk: Session[RefAnswer]) -> None:
         self.done = anyio.Event()
-        self._talk = talk
+        self._session_with = talk
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._error: Exception | None = None
         self._complaint = bytearray()
@@ -189,7 +189,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if self._error is not None:
             raise self._error
         try:
-            return self._talk.end()
+            return self._session_with.end()
         except git_protocol.BadAnswerError:
             if self._complaint:
                 said = git_protocol.plain(bytes(self._complaint))
@@ -206,12 +206,12 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             self._complaint += data[: _COMPLAINT_MAX - len(self._complaint)]
             return
         try:
-            answer = self._talk.feed(data)
+            answer = self._session_with.feed(data)
         except UnreachableError as err:
             self._error = err
             self.done.set()
             return
-        if self._talk.result is not None:
+        if self._session_with.result is not None:
             answer = git_protocol.ENDING
             self.done.set()
         if answer and self._channel is not None:

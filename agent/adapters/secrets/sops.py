@@ -56,7 +56,7 @@ _NEEDS = "the image needs sh, base64 and sops; the official ones have them, also
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class EncryptedFile:
     """An encrypted file, by its path in the repository, which says what format it has."""
 
     path: str
@@ -75,7 +75,7 @@ Opened = bytes | CommitdError
 class Decryptor(Protocol):
     """Either way of running SOPS."""
 
-    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
+    async def decrypt(self, files: Sequence[EncryptedFile], key: bytes) -> list[Opened]:
         """Plaintext or the reason for each of ``files``, in order.
 
         Raises :class:`TransientError` or :class:`ConfigError` when SOPS itself cannot run.
@@ -89,14 +89,14 @@ class BinarySops:
     binary: Path
     sha256: str
 
-    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
+    async def decrypt(self, files: Sequence[EncryptedFile], key: bytes) -> list[Opened]:
         """See :class:`Decryptor`; as many at a time as there are cores."""
         await anyio.to_thread.run_sync(self.verify)
         # No path, no argument, no variable: only the children have the key.
         with memory_file.holding(key) as handle:
             return await _each(files, lambda file: self._decrypt_one(file, key, handle))
 
-    async def _decrypt_one(self, file: Sealed, key: bytes, handle: int) -> Opened:
+    async def _decrypt_one(self, file: EncryptedFile, key: bytes, handle: int) -> Opened:
         result = await process.run(
             [
                 str(self.binary),
@@ -177,7 +177,7 @@ class ContainerSops:
     image: str
     engine: Engine
 
-    async def decrypt(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
+    async def decrypt(self, files: Sequence[EncryptedFile], key: bytes) -> list[Opened]:
         """See :class:`Decryptor`; one container for the whole batch, or else one for each file."""
         if not await images.present(self.engine, self.image):
             await images.pull(self.engine, self.image, DockerConfig(), lambda _: None)
@@ -187,12 +187,12 @@ class ContainerSops:
             if len(files) == 1 or isinstance(err, ConfigError):
                 raise
 
-        async def alone(file: Sealed) -> Opened:
+        async def alone(file: EncryptedFile) -> Opened:
             return (await self._decrypt_batch([file], key))[0]
 
         return await _each(files, alone)
 
-    async def _decrypt_batch(self, files: Sequence[Sealed], key: bytes) -> list[Opened]:
+    async def _decrypt_batch(self, files: Sequence[EncryptedFile], key: bytes) -> list[Opened]:
         at_once = min(2 * _PARALLEL, _MOST_IN_CONTAINER)
         identities = b" ".join(
             line for line in map(bytes.strip, key.splitlines()) if line[:1] != b"#"
@@ -227,7 +227,7 @@ class ContainerSops:
 
 
 async def _each(
-    files: Sequence[Sealed], decrypt: Callable[[Sealed], Awaitable[Opened]]
+    files: Sequence[EncryptedFile], decrypt: Callable[[EncryptedFile], Awaitable[Opened]]
 ) -> list[Opened]:
     """``decrypt`` for each of ``files``, in order; one that fails or hangs stops no other."""
     results: list[Opened] = [
@@ -235,7 +235,7 @@ async def _each(
     ]
     limiter = anyio.CapacityLimiter(_PARALLEL)
 
-    async def one(index: int, file: Sealed) -> None:
+    async def one(index: int, file: EncryptedFile) -> None:
         async with limiter:
             try:
                 results[index] = await decrypt(file)
@@ -249,7 +249,7 @@ async def _each(
     return results
 
 
-def _answer(file: Sealed, line: bytes, key: bytes) -> Opened:
+def _answer(file: EncryptedFile, line: bytes, key: bytes) -> Opened:
     code, _, encoded = line.partition(b" ")
     try:
         if int(code) != 0:
@@ -259,7 +259,7 @@ def _answer(file: Sealed, line: bytes, key: bytes) -> Opened:
         return PermanentError("the SOPS container garbled it", where=file.path)
 
 
-def _failure(file: Sealed, code: int, key: bytes) -> PermanentError:
+def _failure(file: EncryptedFile, code: int, key: bytes) -> PermanentError:
     if code == _NO_KEY:
         from agent.adapters.secrets import age_key  # noqa: PLC0415  its library is needed nowhere else
 

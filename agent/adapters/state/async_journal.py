@@ -157,5 +157,5 @@ class AsyncJournal:
     salt = _coroutine(Journal.salt)
     started = _coroutine(Journal.started)
     suspensions = _coroutine(Journal.suspensions)
-    undone = _coroutine(Journal.undone)
+    granted = _coroutine(Journal.granted)
     without_modes = _coroutine(Journal.without_modes)

@@ -19,7 +19,7 @@ from typing import Any
 
 from agent.adapters.state.database import iso, utcnow
 from agent.adapters.state.evictions import Evicted, Evictions
-from agent.adapters.state.overrides import Orders
+from agent.adapters.state.overrides import OperatorOverrides
 from agent.adapters.state.releases import Releases
 from agent.domain.config import Config
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
@@ -38,7 +38,7 @@ Ended = tuple[Evicted, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One action as ``history --json`` shows it."""
 
     id: int
@@ -66,15 +66,17 @@ class Entry:
         return why | {"message": self.message} | found
 
 
-def _entry(row: sqlite3.Row) -> Entry:
+def _entry(row: sqlite3.Row) -> JournalEntry:
     causes = tuple(
         Cause(**{**cause, "kind": CauseKind(cause["kind"])}) for cause in json.loads(row["cause"])
     )
     codes = {"action": Action(row["action"]), "reason": Reason(row["reason"])}
-    return Entry(**{**dict(row), **codes, "status": row["status"] or "running", "cause": causes})
+    return JournalEntry(
+        **{**dict(row), **codes, "status": row["status"] or "running", "cause": causes}
+    )
 
 
-class Journal(Releases, Evictions, Orders):
+class Journal(Releases, Evictions, OperatorOverrides):
     """The journal of one host."""
 
     def salt(self) -> str:
@@ -156,7 +158,7 @@ class Journal(Releases, Evictions, Orders):
         since: str | None = None,
         until: str | None = None,
         commit: str = "",
-    ) -> list[Entry]:
+    ) -> list[JournalEntry]:
         """Actions, newest first; those still going on have the status ``running``.
 
         ``after`` is the number of an action; ``since`` (included) and ``until`` (not included) are
@@ -176,12 +178,12 @@ class Journal(Releases, Evictions, Orders):
         )  # fmt: skip
         return [_entry(row) for row in rows]
 
-    def unfinished(self) -> list[Entry]:
+    def unfinished(self) -> list[JournalEntry]:
         """Actions that are begun and not ended, oldest first."""
         rows = self._rows("SELECT * FROM actions WHERE status IS NULL ORDER BY id")
         return [_entry(row) for row in rows]
 
-    def entries(self, numbers: Iterable[int]) -> list[Entry]:
+    def entries(self, numbers: Iterable[int]) -> list[JournalEntry]:
         """These actions as they are now, oldest first."""
         found = [self._rows("SELECT * FROM actions WHERE id = ?", (n,)) for n in sorted(numbers)]
         return [_entry(row) for rows in found for row in rows]

@@ -9,7 +9,7 @@ _HOST = ""
 """Stands for the whole host where a stack's name would be."""
 
 
-class Orders(Database):
+class OperatorOverrides(Database):
     """The part of the journal that commands write and the agent obeys.
 
     Times of an end are in seconds since the epoch; what is over counts no more, and is forgotten
@@ -50,7 +50,7 @@ class Orders(Database):
         """Leave this container alone until then, although nobody declared it."""
         self._do("INSERT OR REPLACE INTO undone VALUES (?, ?)", (container_id, until))
 
-    def undone(self, now: float) -> dict[str, float]:
+    def granted(self, now: float) -> dict[str, float]:
         """IDs of containers that were brought back, and until when they are left alone."""
         rows = self._rows("SELECT id, until FROM undone WHERE until > ?", (now,))
         return {row["id"]: row["until"] for row in rows}

@@ -65,7 +65,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class AdoptResult:
     """What became of each project that was asked for.
 
     ``loose`` are running containers of no project, ``managed`` the projects that the agent runs
@@ -93,7 +93,7 @@ class Draft:
 
 async def adopt(
     config: Config, directory: Path, names: Sequence[str], recipients: tuple[str, ...]
-) -> Result:
+) -> AdoptResult:
     """Take the projects called so, or all that no agent runs, into the clone in ``directory``.
 
     Secrets are encrypted for ``recipients`` too. Raises :class:`CommitdError` for what is wrong
@@ -142,7 +142,7 @@ class Takeover:
         self._engine = engine
         self._sealing = sealing
 
-    async def run(self, names: Sequence[str], state: Path) -> Result:
+    async def run(self, names: Sequence[str], state: Path) -> AdoptResult:
         """Take these projects, or all that the agent with the directory ``state`` does not run.
 
         Raises :class:`CommitdError` for what is wrong with all of it.
@@ -160,7 +160,7 @@ class Takeover:
         await self._prove(drafts, self._listing(drafts))
         rules = await self._write_all([d for d in drafts.values() if d.taken.refused is None])
         taken = [each.taken if isinstance(each, Draft) else each for each in found]
-        return Result(taken, loose, ours, rules)
+        return AdoptResult(taken, loose, ours, rules)
 
     async def _draft(self, project: Project, *, managed: bool) -> Draft | Taken:
         taken = Taken(project.name)

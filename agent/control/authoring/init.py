@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.adapters.clone import new_files
 from agent.domain.adopt import scaffold
-from agent.domain.adopt.scaffold import Source
+from agent.domain.adopt.scaffold import TemplateSource
 
 
 def start(
@@ -25,7 +25,7 @@ def start(
         dict(_below(templates)),
         hosts=list(dict.fromkeys(hosts)) or ["media"],
         people=list(dict.fromkeys(people)),
-        source=Source.parse(source) if source is not None else None,
+        source=TemplateSource.parse(source) if source is not None else None,
     )
     return new_files.write(directory, files)
 

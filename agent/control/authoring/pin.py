@@ -16,7 +16,7 @@ from agent.domain.errors import CommitdError, ConfigError, PermanentError, did_y
 from agent.domain.repository import image_reference as images
 from agent.domain.repository import image_refs_yaml, references
 from agent.domain.repository.image_reference import Reference
-from agent.domain.repository.image_refs_yaml import Mention
+from agent.domain.repository.image_refs_yaml import ImageMention
 from agent.domain.repository.layout import COMPOSE_NAMES
 from agent.domain.repository.named_files import COMPOSE
 from agent.domain.repository.tree import YAML_SUFFIXES, Snapshot
@@ -26,14 +26,14 @@ Answers = Mapping[Reference, str | CommitdError]
 
 
 @dataclass(slots=True)
-class Survey:
+class PinSurvey:
     """What the files of some stacks in ``clone`` say.
 
     ``open`` has the images to pin by file; ``images`` counts all that were seen, pinned ones too.
     """
 
     clone: Clone
-    open: dict[str, list[tuple[Mention, Reference]]] = field(default_factory=dict)
+    open: dict[str, list[tuple[ImageMention, Reference]]] = field(default_factory=dict)
     problems: list[CommitdError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     images: int = 0
@@ -53,7 +53,7 @@ class Pin:
     after: str
 
 
-def survey(start: Path, stacks: Sequence[str]) -> Survey:
+def survey(start: Path, stacks: Sequence[str]) -> PinSurvey:
     """Look through these stacks, or through all, and the files they include and extend.
 
     The clone is the one around ``start``. What is wrong with one file or one image is in the
@@ -65,7 +65,7 @@ def survey(start: Path, stacks: Sequence[str]) -> Survey:
         if stack not in known:
             hint = did_you_mean(stack, known, "ls stacks lists them")
             raise ConfigError(f"there is no stack {stack!r}", where=f"stacks/{stack}", hint=hint)
-    result = Survey(clone)
+    result = PinSurvey(clone)
     snapshot = Snapshot(*clone.everything(only=YAML_SUFFIXES))
     paths: list[str] = []
     for stack in stacks or known:
@@ -86,7 +86,7 @@ def survey(start: Path, stacks: Sequence[str]) -> Survey:
     return result
 
 
-def _followed(snapshot: Snapshot, path: str, into: Survey) -> tuple[str, ...]:
+def _followed(snapshot: Snapshot, path: str, into: PinSurvey) -> tuple[str, ...]:
     """The Compose files that the one at ``path`` leads to, and itself."""
     read = references.follow(snapshot, path, build=True)
     if not read.compose:
@@ -106,7 +106,7 @@ def _followed(snapshot: Snapshot, path: str, into: Survey) -> tuple[str, ...]:
     return read.compose
 
 
-def _sort(mention: Mention, path: str, into: Survey) -> None:
+def _sort(mention: ImageMention, path: str, into: PinSurvey) -> None:
     into.images += 1
     try:
         reference = images.question(mention.text)
@@ -123,7 +123,7 @@ def _sort(mention: Mention, path: str, into: Survey) -> None:
     into.open.setdefault(path, []).append((mention, reference))
 
 
-async def pin(survey: Survey) -> list[Pin]:
+async def pin(survey: PinSurvey) -> list[Pin]:
     """Ask the registries, with what docker login has stored, and write what they answer.
 
     Each file is written whole; adds to ``survey.problems`` what is left.
@@ -156,7 +156,7 @@ async def _ask(
     return answers
 
 
-def _write(survey: Survey, answers: Answers) -> list[Pin]:
+def _write(survey: PinSurvey, answers: Answers) -> list[Pin]:
     done: list[Pin] = []
     for path, found in survey.open.items():
         pins: list[Pin] = []

@@ -9,7 +9,7 @@ from typing import Protocol
 from agent.domain.container import Container
 from agent.domain.errors import CancelledError, InterferenceError
 from agent.domain.release import health
-from agent.domain.release.health import Expected, Finding
+from agent.domain.release.health import Expected, HealthFinding
 
 STOPPING = "the agent is stopping"
 """Why waits end, and nothing new is begun."""
@@ -61,7 +61,7 @@ class Steps(Protocol):
     async def mend(self) -> bool:
         """Replace the containers that no start brings back; whether there are any."""
 
-    async def put_back(self, findings: Sequence[Finding]) -> None:
+    async def put_back(self, findings: Sequence[HealthFinding]) -> None:
         """Put right what somebody did to it, but do not start what waits for others.
 
         Raises :class:`CommitdError` if that cannot be done at all, not if it fails this time.
@@ -89,6 +89,6 @@ class Standing(Steps):
         """Nothing."""
         return False
 
-    async def put_back(self, findings: Sequence[Finding]) -> None:
+    async def put_back(self, findings: Sequence[HealthFinding]) -> None:
         """Not here."""
         raise InterferenceError(health.summary(findings))

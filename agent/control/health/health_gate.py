@@ -41,7 +41,7 @@ from agent.domain.errors import (
     TransientError,
 )
 from agent.domain.release import health, health_check, patience
-from agent.domain.release.health import Finding, Known, Sight, Trouble
+from agent.domain.release.health import ContainerView, HealthFinding, Known, Trouble
 from agent.domain.release.patience import Course
 
 log = logging.getLogger("commitd.gate")
@@ -119,11 +119,11 @@ class _Vigil:
             if self._start.done and not self._settled:
                 await self._settle()
             self._start.begin_if_due(self._left_s())
-            sights, findings = await self._judged()
+            views, findings = await self._judged()
             self._pulse()
             undone = [finding for finding in findings if finding.outside]
             if not findings and self._settled:
-                return [sight.container for sight in sights]
+                return [sight.container for sight in views]
             if undone:
                 pause_s = await self._put_back(undone)
             elif any(self._of_stale(finding) for finding in findings):
@@ -135,7 +135,7 @@ class _Vigil:
                 raise await self._verdict(findings)
             else:
                 await self._think_of_start(findings)
-                pause_s = self._pause_s(sights)
+                pause_s = self._pause_s(views)
             await self._activity.wait(min(pause_s, max(self._left_s(), _BLINK_S)))
             # For a newer commit Compose is ended while it waits, but not amid a hook. It does its
             # work to the end when the agent stops, so that the next one finds all of it started.
@@ -145,7 +145,7 @@ class _Vigil:
                 await self._start.cancel()
                 raise type(reason)(f"{reason}, while {findings[0]}") if findings else reason
 
-    def _of_stale(self, finding: Finding) -> bool:
+    def _of_stale(self, finding: HealthFinding) -> bool:
         """Whether it may be the fault of older files, for which others must not wait in vain."""
         return finding.trouble in _PASSING and finding.service in self._steps.stale
 
@@ -162,7 +162,7 @@ class _Vigil:
         self._began = time.monotonic()
         self._course = Course(self._began, self._needs)
 
-    async def _put_back(self, undone: Sequence[Finding]) -> float:
+    async def _put_back(self, undone: Sequence[HealthFinding]) -> float:
         """Have again what somebody undid, if it is time for that; seconds until the next look."""
         pause_s = self._repairs.due_in_s()
         if pause_s is None or self._left_s() <= 0:
@@ -179,7 +179,7 @@ class _Vigil:
         self._begin()
         return 0.0
 
-    async def _think_of_start(self, findings: Sequence[Finding]) -> None:
+    async def _think_of_start(self, findings: Sequence[HealthFinding]) -> None:
         """Compose has given up because of a service that may still become healthy."""
         error = self._start.error
         if error is None:
@@ -197,29 +197,29 @@ class _Vigil:
         if not any(finding.trouble is Trouble.UNHEALTHY for finding in others):
             self._start.again_later()
 
-    async def _judged(self) -> tuple[list[Sight], list[Finding]]:
-        sights = await sightings.look(self._engine, self._a.project, self._before)
+    async def _judged(self) -> tuple[list[ContainerView], list[HealthFinding]]:
+        views = await sightings.look(self._engine, self._a.project, self._before)
         pending = {
             sight.container.id
-            for sight in sights
+            for sight in views
             if not self._start.done and (sight.container.started or 0) < self._steps.began_at
         }
         made = {container.id for container in self._steps.made}
         known = Known(self._activity.stopped, made, pending)
-        findings = health.judge(self._a.services, sights, self._steady_s, known)
+        findings = health.judge(self._a.services, views, self._steady_s, known)
         now = time.monotonic()
         self._course = patience.follow(
-            self._course, sights, findings, now, before_healthy=await self._before_healthy(findings)
+            self._course, views, findings, now, before_healthy=await self._before_healthy(findings)
         )
         own = dict.fromkeys(self._a.services, self._steady_s)
-        for sight in sights:
+        for sight in views:
             if sight.check and (name := sight.container.service) in own:
                 own[name] = max(own[name], sight.check.declared_s)
         longest_s = health_check.longest(own, self._needs) + self._steady_s
         self._limit_s = max(self._limit_s, longest_s)
-        return sights, patience.tried(self._course, sights, findings, now, self._steady_s)
+        return views, patience.tried(self._course, views, findings, now, self._steady_s)
 
-    async def _before_healthy(self, findings: Iterable[Finding]) -> bool:
+    async def _before_healthy(self, findings: Iterable[HealthFinding]) -> bool:
         """Whether the stacks are healthy that come before, if that matters now."""
         if not any(finding.trouble in _PASSING for finding in findings):
             return True
@@ -228,9 +228,9 @@ class _Vigil:
                 return False
         return True
 
-    def _pause_s(self, sights: Sequence[Sight]) -> float:
+    def _pause_s(self, views: Sequence[ContainerView]) -> float:
         """Until the next look, if nothing happens."""
-        recent = [left for s in sights if s.up_s and (left := s.steady_in_s(self._steady_s))]
+        recent = [left for s in views if s.up_s and (left := s.steady_in_s(self._steady_s))]
         return min(_LOOK_ANYWAY_S, *recent, _LOOK_ANYWAY_S)
 
     async def _restarts(self) -> dict[str, int]:
@@ -238,7 +238,7 @@ class _Vigil:
         found = await sightings.look(self._engine, self._a.project, {})
         return {sight.container.id: sight.restarts for sight in found}
 
-    async def _verdict(self, findings: Sequence[Finding]) -> CommitdError:
+    async def _verdict(self, findings: Sequence[HealthFinding]) -> CommitdError:
         worst = findings[0]
         message = health.summary(findings)
         if not worst.final:

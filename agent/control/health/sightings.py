@@ -13,7 +13,7 @@ from agent.adapters.engine.engine import Engine
 from agent.domain.compose import redact
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError
-from agent.domain.release.health import Sight
+from agent.domain.release.health import ContainerView
 
 _LOG_LINES, _LOG_CHARS = 5, 400
 _HOOK_ENDS_S = 5.0
@@ -24,27 +24,27 @@ class UnhealthyError(PermanentError):
     """A release that was started is not healthy; the same input would do the same again."""
 
 
-async def look(engine: Engine, project: str, before: Mapping[str, int]) -> list[Sight]:
+async def look(engine: Engine, project: str, before: Mapping[str, int]) -> list[ContainerView]:
     """The containers of a project, without one-offs.
 
     ``before`` is how often the engine had restarted each before that counts.
     """
-    sights: list[Sight] = []
+    views: list[ContainerView] = []
     for container in await engine.containers(project):
         # By the clock before it is asked: what crashes in between is not older for it.
         asked_at = time.time()
         if not container.one_off and (raw := await engine.inspect(container.id)):
-            sights.append(_sight(raw, before, asked_at))
-    return sights
+            views.append(_sight(raw, before, asked_at))
+    return views
 
 
-def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> Sight:
+def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> ContainerView:
     container = from_inspect(raw)
     up_s = 0.0
     if container.state == "running" and container.started is not None:
         up_s = max(0.001, now - container.started)
     health = raw["State"].get("Health") or {}
-    return Sight(
+    return ContainerView(
         container,
         _since(before.get(container.id, 0), raw["RestartCount"]),
         up_s,

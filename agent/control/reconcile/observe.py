@@ -17,7 +17,7 @@ from agent.domain.repository.desired import DesiredState
 def exemptions(journal: Journal, helpers: Iterable[str]) -> Exemptions:
     """What is taken out of the agent's hands now. Blocks: commands write it at any time."""
     now = time.time()
-    return Exemptions(frozenset(helpers), frozenset(journal.undone(now)), journal.suspensions(now))
+    return Exemptions(frozenset(helpers), frozenset(journal.granted(now)), journal.suspensions(now))
 
 
 def situation(
@@ -25,7 +25,7 @@ def situation(
     config: Config,
     desired: DesiredState,
     containers: Iterable[Container],
-    spared: Exemptions,
+    exempted: Exemptions,
 ) -> HostState:
     """What the journal knows, beside what is declared and what runs. Blocks."""
     attempts = journal.attempts()
@@ -45,5 +45,5 @@ def situation(
         ),
         teardown_limit=config.teardown_limit,
         report_only=config.undeclared.mode == "report",
-        exemptions=spared,
+        exemptions=exempted,
     )

@@ -61,7 +61,7 @@ class Adopter:
         for image in {service.image for service in wanted.values()}:
             if found := await images.identity(self._engine, image):
                 image_ids[image] = found
-        volumes = {d.name for d in ready.resources if d.kind is provision.Kind.VOLUME}
+        volumes = {d.name for d in ready.resources if d.kind is provision.ResourceKind.VOLUME}
         made = adoption.as_made(ready.model, residents)
         return Place(
             image_ids=image_ids,

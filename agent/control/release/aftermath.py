@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
-from agent.control.release.apply import BringUp
-from agent.control.release.deployment import Run
+from agent.control.release.apply import Applier
+from agent.control.release.deployment import Deployment
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
 from agent.control.release.starting import Before
@@ -35,13 +35,13 @@ class Aftermath:
     """With what it works."""
 
     stacks: Stacks
-    bring_up: BringUp
+    applier: Applier
     puller: Puller
     restorer: Restorer
     journal: AsyncJournal
     attempts: Attempts
 
-    async def keep(self, run: Run, services: tuple[Service, ...]) -> None:
+    async def keep(self, run: Deployment, services: tuple[Service, ...]) -> None:
         """Remember the release; repairs in a row count towards a backoff."""
         stack, before = run.stack, run.before
         same = before is not None and not run.changed
@@ -75,7 +75,7 @@ class Aftermath:
             if joins and healthy and release.stack != deployed:
                 await self.journal.forget_attempts(release.stack)
 
-    async def fail(self, run: Run, outcome: Outcome) -> Outcome:
+    async def fail(self, run: Deployment, outcome: Outcome) -> Outcome:
         """Go back to what was well, if there is such a thing; else remember the failure.
 
         The outcome, with what came of that.
@@ -99,7 +99,7 @@ class Aftermath:
         )
         return outcome
 
-    async def _roll_back(self, run: Run, before: Release, error: str) -> tuple[bool, str]:
+    async def _roll_back(self, run: Deployment, before: Release, error: str) -> tuple[bool, str]:
         """Bring the last healthy release back; whether there was a way, and how it went."""
         name = run.stack.name
         cause = Cause(
@@ -120,7 +120,7 @@ class Aftermath:
             failed = run.ready
             older = {each: failed.files(each) for each in failed.services} if failed else {}
             left = Before(files=older, left=older.keys())
-            return await self.bring_up.run(ready, left, run.batch, doubt=True)
+            return await self.applier.run(ready, left, run.batch, doubt=True)
 
         async with self.journal.recording(
             Action.ROLLBACK,

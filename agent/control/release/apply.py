@@ -14,7 +14,7 @@ from agent.control.health import sightings
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Awaited, Standing, Steps
 from agent.control.health.health_gate import Gate
-from agent.control.release.starting import Batch, Before, Starting, Tools
+from agent.control.release.starting import Batch, Before, Starting, StartTools
 from agent.control.stack.ready import Ready, observed
 from agent.domain.container import Container
 from agent.domain.errors import CancelledError, SupersededError
@@ -24,10 +24,10 @@ _MOST_WAITING = 16
 """Stacks whose services wait for each other, at a time: each has a Compose that waits with them."""
 
 
-class BringUp:
+class Applier:
     """``heads`` are the commits that remotes show; a new one ends the wait for health."""
 
-    def __init__(self, tools: Tools, gate: Gate, heads: Callable[[], frozenset[str]]) -> None:
+    def __init__(self, tools: StartTools, gate: Gate, heads: Callable[[], frozenset[str]]) -> None:
         self._tools = tools
         self._gate = gate
         self._waiting = anyio.CapacityLimiter(_MOST_WAITING)
@@ -66,10 +66,10 @@ class BringUp:
                 raise await sightings.hook_failed(engine, name, err, hidden) from None
             containers = await self._until_healthy(ready, batch, activity, starting)
         remover = self._tools.remover
-        await remover.drop_left(ready, before.left, batch.revision, doubt=doubt)
+        await remover.prune_services(ready, before.left, batch.revision, doubt=doubt)
         return observed(ready, containers)
 
-    async def take_over(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:
+    async def adopt_release(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:
         """The same for a stack that is up already: nothing is started, all of it is looked at.
 
         ``there`` is the stack as its containers call its images. If somebody undoes it meanwhile

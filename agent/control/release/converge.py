@@ -10,7 +10,7 @@ import anyio
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
-from agent.control.release.deploy import Deployer, Tools
+from agent.control.release.deploy import Deployer, DeployTools
 from agent.control.retry import Attempts
 from agent.domain.outcome import Action, Outcome, Reason, Status, kept_volumes
 from agent.domain.reconcile.actions import Deploy, RemoveStack
@@ -28,7 +28,7 @@ class Converger:
 
     def __init__(
         self,
-        tools: Tools,
+        tools: DeployTools,
         *,
         parallel: int,
         pulse: Callable[[], None],
@@ -38,7 +38,7 @@ class Converger:
         self._journal: AsyncJournal = tools.journal
         self._attempts: Attempts = tools.attempts
         self._deployer = Deployer(tools, self._done)
-        self._heads = tools.bring_up.heads
+        self._heads = tools.applier.heads
         self._pulse = pulse
         self._stopping = stopping
         self._limiter = anyio.CapacityLimiter(parallel)

@@ -29,8 +29,8 @@ from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.release.adoption import Adopter
 from agent.control.release.aftermath import Aftermath
-from agent.control.release.apply import BringUp
-from agent.control.release.deployment import End, Run
+from agent.control.release.apply import Applier
+from agent.control.release.deployment import Completion, Deployment
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
 from agent.control.release.starting import Batch, Before, StartError
@@ -50,12 +50,12 @@ log = logging.getLogger("commitd.deploy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class DeployTools:
     """What a deploy works with."""
 
     stacks: Stacks
     remover: Remover
-    bring_up: BringUp
+    applier: Applier
     puller: Puller
     restorer: Restorer
     adopter: Adopter
@@ -69,18 +69,18 @@ class Deployer:
     ``done`` hears of each stack that is not worked on any more.
     """
 
-    def __init__(self, tools: Tools, done: Callable[[str], None]) -> None:
+    def __init__(self, tools: DeployTools, done: Callable[[str], None]) -> None:
         self._t = tools
         self._done = done
         self._aftermath = Aftermath(
             stacks=tools.stacks,
-            bring_up=tools.bring_up,
+            applier=tools.applier,
             puller=tools.puller,
             restorer=tools.restorer,
             journal=tools.journal,
             attempts=tools.attempts,
         )
-        self._ends: dict[str, End] = {}
+        self._ends: dict[str, Completion] = {}
 
     async def deploy(
         self,
@@ -95,11 +95,11 @@ class Deployer:
 
         ``seen`` are the commits that the remotes showed when this was decided.
         """
-        if self._t.bring_up.stopping():
+        if self._t.applier.stopping():
             return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
         batch = Batch(revision, limiter, seen, doubt)
         # At once: what is put right and what changes are deployed side by side.
-        ends = {each.stack.name: End() for each in deploys}
+        ends = {each.stack.name: Completion() for each in deploys}
         self._ends |= ends
         all_ends = dict(self._ends)
         outcomes: dict[str, Outcome] = {}
@@ -119,7 +119,9 @@ class Deployer:
                 self._ends.pop(name, None)
         return [outcomes[each.stack.name] for each in deploys]
 
-    async def _carry_out(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Outcome:
+    async def _carry_out(
+        self, deploy: Deploy, batch: Batch, ends: Mapping[str, Completion]
+    ) -> Outcome:
         """From its beginning to its end, whatever that is."""
         name = deploy.stack.name
         outcome = Outcome(name, Status.CANCELLED, STOPPING)
@@ -137,7 +139,9 @@ class Deployer:
             self._done(name)
         return outcome
 
-    async def _deploy(self, deploy: Deploy, batch: Batch, ends: Mapping[str, End]) -> Outcome:
+    async def _deploy(
+        self, deploy: Deploy, batch: Batch, ends: Mapping[str, Completion]
+    ) -> Outcome:
         name, services = deploy.stack.name, None
         before = (await self._t.journal.releases()).get(name)
         async with self._t.journal.recording(
@@ -149,7 +153,7 @@ class Deployer:
         ) as entry:
             entry.outcome = Outcome(name, Status.CANCELLED, STOPPING)  # if it is cut short
             log.info("%s: deploying %s: %s", name, batch.revision.short, deploy.reason.text)
-            run = Run(deploy, entry, before, batch)
+            run = Deployment(deploy, entry, before, batch)
             outcome = await self._prepare(run) or await _wait_for_others(run, ends)
             if outcome is None:
                 outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
@@ -162,7 +166,7 @@ class Deployer:
                 await self._t.remover.clear_hooks(name)
         return outcome
 
-    async def _prepare(self, run: Run) -> Outcome | None:
+    async def _prepare(self, run: Deployment) -> Outcome | None:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""
         async with run.batch.limiter:
             outcome, run.ready = await self._t.attempts.tries(
@@ -175,9 +179,9 @@ class Deployer:
                 await run.entry.add_causes(causes)
         return await self._pull(run, run.ready)
 
-    async def _pull(self, run: Run, ready: Ready) -> Outcome | None:
+    async def _pull(self, run: Deployment, ready: Ready) -> Outcome | None:
         """Its images, and those of the release before: a rollback needs them."""
-        name, cancel_reason = run.stack.name, partial(self._t.bring_up.cancel_reason, run.batch)
+        name, cancel_reason = run.stack.name, partial(self._t.applier.cancel_reason, run.batch)
         try:
             await self._t.puller.fetch(ready.images, cancel_reason)
             if run.before and run.changed:
@@ -201,12 +205,12 @@ class Deployer:
         except CommitdError as err:
             log.warning("%s: rollback unavailable: %s", name, err)
 
-    async def _up(self, run: Run) -> tuple[Service, ...]:
+    async def _up(self, run: Deployment) -> tuple[Service, ...]:
         if run.ready is None:
             raise PermanentError("it was not read")
         first = run.before is None and run.ready.services
         if first and (there := await self._there(run, run.ready)):
-            return await self._t.bring_up.take_over(run.ready, there, run.batch)
+            return await self._t.applier.adopt_release(run.ready, there, run.batch)
         older: dict[str, Inputs | None] = {}
         if await self._t.journal.started(run.stack.name) == run.stack.digest:
             older = {name: run.ready.files(name) for name in run.ready.services}
@@ -220,13 +224,13 @@ class Deployer:
                 changed=run.other,
                 touching=run.touch,
             )
-            return await self._t.bring_up.run(run.ready, before, run.batch, doubt=run.batch.doubt)
+            return await self._t.applier.run(run.ready, before, run.batch, doubt=run.batch.doubt)
         except StartError:
             now = await self._t.stacks.containers(run.stack.name)
             run.stopped = run.running - running_services(now)
             raise
 
-    async def _there(self, run: Run, ready: Ready) -> Ready | None:
+    async def _there(self, run: Deployment, ready: Ready) -> Ready | None:
         """The stack as its containers call its images, if all of it is there as declared."""
         name, journal = run.stack.name, self._t.journal
         tried = name in await journal.attempts()
@@ -253,7 +257,7 @@ class Deployer:
         return called
 
 
-async def _wait_for_others(run: Run, ends: Mapping[str, End]) -> Outcome | None:
+async def _wait_for_others(run: Deployment, ends: Mapping[str, Completion]) -> Outcome | None:
     """Those that must be up before; what came of this one if they are not."""
     for needed in run.stack.settings.after:
         if needed in ends:

@@ -17,7 +17,7 @@ from agent.domain.repository.desired import Stack
 
 
 @dataclass(slots=True)
-class End:
+class Completion:
     """Of one deploy on its way, for those that come after it."""
 
     came: anyio.Event = field(default_factory=anyio.Event)
@@ -25,7 +25,7 @@ class End:
 
 
 @dataclass(slots=True)
-class Run:
+class Deployment:
     """One deploy on its way. ``touched`` once its containers may be others than before.
 
     ``running`` are the services that ran before that, ``stopped`` those of them that its last try

@@ -69,7 +69,7 @@ async def open_secrets(
         return await anyio.to_thread.run_sync(sops_edit.opened, theirs)
     if config.secrets.sops.image and lock.running_agent(config):
         return {}
-    files = [sops.Sealed(path, contents[path]) for path in sorted(wanted)]
+    files = [sops.EncryptedFile(path, contents[path]) for path in sorted(wanted)]
     try:
         key = await anyio.to_thread.run_sync(key_file.read_key, config.secrets)
         found = await sops.decryptor(config.secrets.sops, engine).decrypt(files, key)

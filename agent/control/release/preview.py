@@ -22,7 +22,7 @@ from agent.domain.errors import CommitdError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.reconcile.effects import Effect, Side, StackEffects
+from agent.domain.reconcile.effects import ServiceEffect, Side, StackEffects
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.layout import plaintext_path
@@ -94,7 +94,9 @@ class Preview:
                 unresolved = f"its files cannot be resolved: {err}"
                 return StackEffects(unknown="; ".join(filter(None, (unresolved, unknown))))
         if refused:
-            untouched = (Effect(name=each.name) for each in release.services) if release else ()
+            untouched = (
+                (ServiceEffect(name=each.name) for each in release.services) if release else ()
+            )
             return StackEffects(tuple(untouched), refused=refused)
         other = effects.definitions(before, after) if before else ()
         return StackEffects(effects.changed(before, after), other, unknown)

@@ -48,7 +48,7 @@ from agent.domain.errors import (
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Reload, Status
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import reload
-from agent.domain.release.health import Finding, Trouble
+from agent.domain.release.health import HealthFinding, Trouble
 from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
 
@@ -70,7 +70,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class StartTools:
     """What a release is started with. Once ``stopping``, nothing is started any more."""
 
     stacks: Stacks
@@ -111,7 +111,7 @@ class Starting(Steps):
 
     def __init__(
         self,
-        tools: Tools,
+        tools: StartTools,
         ready: Ready,
         before: Before,
         batch: Batch,
@@ -185,7 +185,7 @@ class Starting(Steps):
 
     async def started(self) -> bool:
         """React, once for the files that changed, and always for namespaces that have ended."""
-        reacted = await self._react()
+        reacted = await self._reload()
         self._older = {service: self._ready.files(service) for service in self._ready.services}
         self._untouched = frozenset()
         digest = self._ready.stack.digest
@@ -199,7 +199,7 @@ class Starting(Steps):
         self.made = await self._t.stacks.containers(self._name)
         return mended
 
-    async def put_back(self, findings: Sequence[Finding]) -> None:
+    async def put_back(self, findings: Sequence[HealthFinding]) -> None:
         """Put right what somebody else did, if the stack is not suspended meanwhile."""
         if self._t.stopping():
             raise CancelledError(STOPPING)
@@ -238,7 +238,7 @@ class Starting(Steps):
             and self._older.get(name, ()) != self._ready.files(name)
         ]
 
-    async def _react(self) -> bool:
+    async def _reload(self) -> bool:
         """Compose sees no change of a file that is mounted, and leaves the old one in place.
 
         Nor does it see what was changed on a container while it ran, or that it runs in namespaces
@@ -249,7 +249,7 @@ class Starting(Steps):
         own: dict[str, reload.Step] = {}
         for name in self._stale_of(there):
             files = self._older.get(name, ()) or ()
-            how = await self._t.stacks.reaction(ready, name, _of(name, there), files)
+            how = await self._t.stacks.reload(ready, name, _of(name, there), files)
             own[name] = reload.Step(name, how, Reason.MOUNTED)
         for name in await self._t.stacks.readjust(ready, there):
             own[name] = reload.Step(name, Reload.RECREATE, Reason.BY_HAND)
@@ -263,17 +263,17 @@ class Starting(Steps):
             if mine:
                 for service in step.healthy:  # as Compose does it where depends_on asks for it
                     await self._healthy(ready, service)
-                await self._react_to(step, mine)
+                await self._reload_for(step, mine)
         self.made = await self._t.stacks.containers(self._name) if steps else after
         return bool(steps)
 
-    async def _react_to(self, step: reload.Step, containers: Sequence[Container]) -> None:
+    async def _reload_for(self, step: reload.Step, containers: Sequence[Container]) -> None:
         log.info("%s: %s: %s: %s", self._name, step.service, step.reason.text, step.how)
 
         detail, causes = f"{step.how} {step.service}", self._causes(step)
         place = self._batch.limiter if step.how == Reload.RECREATE else nullcontext()
         async with self._recording(step.reason, detail, causes) as entry, place:
-            await self._t.stacks.react(self._ready, step.service, containers, step.how)
+            await self._t.stacks.reload_services(self._ready, step.service, containers, step.how)
             if step.how == Reload.NONE:
                 entry.outcome = Outcome(self._name, Status.SKIPPED)
 

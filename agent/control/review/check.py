@@ -16,7 +16,7 @@ from agent.adapters.compose import locate, workdir
 from agent.adapters.compose.compose import Compose
 from agent.control.review import offline_resolve, partial
 from agent.control.review.offline_resolve import Place
-from agent.control.review.partial import Look
+from agent.control.review.partial import PartialModel
 from agent.domain import lfs
 from agent.domain.compose import policy
 from agent.domain.errors import ConfigError
@@ -28,7 +28,7 @@ from agent.domain.review.checks import hosts, merge, networks, pointers, stacks,
 from agent.domain.review.checks.hosts import Here
 from agent.domain.review.checks.merge import Found
 from agent.domain.review.checks.places import Places
-from agent.domain.review.repository_scan import NOWHERE, Census
+from agent.domain.review.repository_scan import NOWHERE, RepositoryScan
 
 TIMEOUT_S = 60.0
 """Of one call of Compose."""
@@ -42,7 +42,7 @@ _SAID_BEFORE = {
 }
 """What the layout calls it, where it is not called the same."""
 
-Looks = Mapping[Place, Look] | None
+Looks = Mapping[Place, PartialModel] | None
 """At every stack that can be looked at; None without Compose."""
 
 
@@ -88,12 +88,12 @@ def _pointers(source: Source) -> frozenset[str]:
     return source.elsewhere | read
 
 
-def _files(found: Census) -> dict[str, bytes]:
+def _files(found: RepositoryScan) -> dict[str, bytes]:
     """All but links."""
     return {path: found.contents[path] for path in found.contents if found.files.regular(path)}
 
 
-def _all(found: Census) -> list[tuple[str, Stack]]:
+def _all(found: RepositoryScan) -> list[tuple[str, Stack]]:
     """Every stack that can be looked at, with each host, good ones first."""
     return [*found.placed, *found.misplaced]
 
@@ -107,12 +107,14 @@ async def program_here() -> tuple[Compose | None, list[Finding]]:
         return None, [Finding(Level.WARNING, "no-compose", ".", said, err.hint)]
 
 
-async def _looks(source: Source, found: Census, program: Compose) -> dict[Place, Look]:
+async def _looks(
+    source: Source, found: RepositoryScan, program: Compose
+) -> dict[Place, PartialModel]:
     """A look at all stacks of all hosts; their files are gone again by then."""
     async with workdir.laid_out(source.tree, source.contents) as root:
         models = await offline_resolve.resolve(found, root, program, found.placed, parallel())
     good = {
-        place: Look(str(models.root), answer.model, answer.unset)
+        place: PartialModel(str(models.root), answer.model, answer.unset)
         for place, answer in models.found.items()
     }
     failed = [(host, stack) for host, stack in found.placed if (host, stack.name) not in good]
@@ -126,7 +128,7 @@ def parallel() -> int:
 
 
 def _judge(
-    found: Census, looks: Looks, lost: frozenset[str], known: list[Finding]
+    found: RepositoryScan, looks: Looks, lost: frozenset[str], known: list[Finding]
 ) -> list[Finding]:
     runs: dict[str, set[str]] = {}
     for host, stack in _all(found):
@@ -141,7 +143,7 @@ def _judge(
 
 
 def _each_stack(
-    found: Census, looks: Looks, lost: frozenset[str], told: set[tuple[str, str]]
+    found: RepositoryScan, looks: Looks, lost: frozenset[str], told: set[tuple[str, str]]
 ) -> Iterator[Found]:
     for host, stack in _all(found):
         for finding in _one(found, looks, host, stack, lost):
@@ -152,7 +154,7 @@ def _each_stack(
 
 
 def _one(
-    found: Census, looks: Looks, host: str, stack: Stack, lost: frozenset[str]
+    found: RepositoryScan, looks: Looks, host: str, stack: Stack, lost: frozenset[str]
 ) -> Iterator[Finding]:
     places = Places(found.files, stack)
     yield from stacks.without_effect(stack)
@@ -163,7 +165,7 @@ def _one(
     yield from pointers.read(places, lost)
     if looks is None:
         yield from values.malformed(places)
-    look = looks[host, stack.name] if looks else Look("", None)
+    look = looks[host, stack.name] if looks else PartialModel("", None)
     yield from look.findings
     if look.model is None:
         yield from stacks.judged(policy.pins(stack, stacks.written(places)), places)
@@ -174,7 +176,7 @@ def _one(
     yield from pointers.mounted(look.model, look.root, places, lost)
 
 
-def _each_host(found: Census, looks: Looks) -> Iterator[Found]:
+def _each_host(found: RepositoryScan, looks: Looks) -> Iterator[Found]:
     for host, state in found.hosts.items():
         here = sorted([*state.stacks, *found.faulty[host]], key=lambda stack: stack.name)
         places = {stack.name: Places(found.files, stack) for stack in here}

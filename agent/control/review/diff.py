@@ -23,7 +23,7 @@ from agent.domain.repository.desired import Stack
 from agent.domain.review import host_diff
 from agent.domain.review import repository_scan as census
 from agent.domain.review.host_diff import HostChange, Sides
-from agent.domain.review.repository_scan import Census
+from agent.domain.review.repository_scan import RepositoryScan
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Commit:
     """``sides`` are stacks of hosts as far as they are known, or why they are not."""
 
     source: Source
-    census: Census
+    census: RepositoryScan
     sides: Mapping[Place, Side | str] | None = None
 
     def side(self, host: str, stack: str) -> Side | str | None:
@@ -82,7 +82,7 @@ async def compare(start: Path, base: str, head: str) -> Comparison:
     )
 
 
-def _refused(census: Census) -> str | None:
+def _refused(census: RepositoryScan) -> str | None:
     """Why every host holds the whole commit."""
     fault = next((f for f in census.findings if f.rule == "checkout"), None)
     if fault is None:
@@ -110,7 +110,7 @@ async def _resolved(commit: _Commit, plans: Mapping[str, Plan], program: Compose
 
 
 def _sides(
-    census: Census, models: Models, places: Iterable[tuple[str, Stack]]
+    census: RepositoryScan, models: Models, places: Iterable[tuple[str, Stack]]
 ) -> dict[Place, Side | str]:
     found: dict[Place, Side | str] = {}
     for host, stack in places:

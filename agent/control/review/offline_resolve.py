@@ -20,7 +20,7 @@ from agent.adapters.tasks import task_group
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.repository.desired import Stack
-from agent.domain.review.repository_scan import Census
+from agent.domain.review.repository_scan import RepositoryScan
 
 Place = tuple[str, str]
 """A host (``census.NOWHERE``: none) and a stack."""
@@ -39,7 +39,11 @@ class Models:
 
 
 async def resolve(
-    census: Census, root: Path, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
+    census: RepositoryScan,
+    root: Path,
+    compose: Compose,
+    places: Iterable[tuple[str, Stack]],
+    parallel: int,
 ) -> Models:
     """The models of the stacks at ``places``, whose files are laid out in ``root``.
 
@@ -74,7 +78,7 @@ def alike(places: Iterable[tuple[str, Stack]]) -> list[tuple[Stack, list[Place]]
     return list(same.values())
 
 
-def invocation(census: Census, root: Path, stack: Stack) -> Invocation:
+def invocation(census: RepositoryScan, root: Path, stack: Stack) -> Invocation:
     """How Compose is called for ``stack``. Raises :class:`PermanentError`. Blocks."""
     contents = census.contents
     if missing := next((f.path for f in stack.environment if f.path not in contents), None):

@@ -25,14 +25,14 @@ from agent.domain.repository.desired import Stack
 from agent.domain.review.checks import patch, refused
 from agent.domain.review.checks.patch import Patch
 from agent.domain.review.checks.places import Places
-from agent.domain.review.repository_scan import Census, plain
+from agent.domain.review.repository_scan import RepositoryScan, plain
 
 ROUNDS = 25
 """Faults of one stack that Compose is asked for; they take a tenth of a second each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PartialModel:
     """What could be seen of one stack.
 
     ``model`` is None where Compose cannot make one at all. Paths in it begin with ``root``. Of
@@ -48,10 +48,10 @@ class Look:
 
 
 async def resolve(
-    census: Census, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
-) -> dict[Place, Look]:
+    census: RepositoryScan, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
+) -> dict[Place, PartialModel]:
     """A look at each of the stacks at ``places``; ``parallel`` Compose processes at once."""
-    found: dict[Place, Look] = {}
+    found: dict[Place, PartialModel] = {}
     limiter = anyio.CapacityLimiter(parallel)
 
     async def one(stack: Stack, same: list[Place]) -> None:
@@ -64,7 +64,7 @@ async def resolve(
     return found
 
 
-async def _look(census: Census, compose: Compose, stack: Stack) -> Look:
+async def _look(census: RepositoryScan, compose: Compose, stack: Stack) -> PartialModel:
     files = census.files
     places = await anyio.to_thread.run_sync(Places, files, stack)
     current: Patch | None = await anyio.to_thread.run_sync(patch.begin, files, places)
@@ -90,12 +90,12 @@ async def _look(census: Census, compose: Compose, stack: Stack) -> Look:
                 said = refused.read(err, root.as_posix(), places, texts)
                 findings += () if current.causes(said) else said.findings
                 current = patch.without(current, said, files, places)
-    return Look("", None, frozenset(), tuple(findings))
+    return PartialModel("", None, frozenset(), tuple(findings))
 
 
-def _seen(root: str, answer: Resolved, current: Patch, findings: list[Finding]) -> Look:
+def _seen(root: str, answer: Resolved, current: Patch, findings: list[Finding]) -> PartialModel:
     unset = answer.unset - current.maybe if current.sure else frozenset()
-    return Look(root, answer.model, unset, tuple(findings), not current.loose)
+    return PartialModel(root, answer.model, unset, tuple(findings), not current.loose)
 
 
 def _elsewhere(message: str) -> Finding:
@@ -104,7 +104,7 @@ def _elsewhere(message: str) -> Finding:
     return Finding(Level.ERROR, "paths", where, said)
 
 
-def _damaged(census: Census, stack: Stack) -> list[Finding]:
+def _damaged(census: RepositoryScan, stack: Stack) -> list[Finding]:
     """Encrypted env files that SOPS could not read."""
     found: list[Finding] = []
     for file in stack.environment:

@@ -35,7 +35,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import plan as planning
 from agent.domain.reconcile.actions import Deploy, Plan
-from agent.domain.reconcile.effects import Effect, StackEffects
+from agent.domain.reconcile.effects import ServiceEffect, StackEffects
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.release import namespaces
 from agent.domain.release.release import Release
@@ -255,7 +255,7 @@ async def _completed(
     )
     for name, why in differences.items():
         if why is None:
-            untouched = (Effect(name=each.name) for each in effects[name].services)
+            untouched = (ServiceEffect(name=each.name) for each in effects[name].services)
             effects[name] = StackEffects(tuple(untouched))
     return replace(view, effects=effects, differences=differences)
 

@@ -30,7 +30,7 @@ import anyio.to_thread
 
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.secrets.plaintext_store import Owner, PlaintextStore
-from agent.adapters.secrets.sops import Decryptor, Opened, Sealed
+from agent.adapters.secrets.sops import Decryptor, EncryptedFile, Opened
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.secrets.failures import Failures
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
@@ -133,7 +133,7 @@ class SecretKeeper:
         try:
             contents = await self._contents({path: wanted.oid for path, wanted in due.items()})
             opened = await anyio.to_thread.run_sync(_no_secrets, contents)
-            asked = [Sealed(path, contents[path]) for path in due if path not in opened]
+            asked = [EncryptedFile(path, contents[path]) for path in due if path not in opened]
             results = await decryptor.decrypt(asked, key) if asked else []
             opened |= {file.path: each for file, each in zip(asked, results, strict=True)}
             problems = await self._keep(due, opened)
@@ -239,7 +239,7 @@ class SecretKeeper:
             return {}
         contents = await self._contents(older)
         key = await anyio.to_thread.run_sync(self._read_key)
-        due = [Sealed(path, contents[path]) for path in older]
+        due = [EncryptedFile(path, contents[path]) for path in older]
         opened: dict[str, bytes] = {}
         for path, result in zip(older, await self._decryptor.decrypt(due, key), strict=True):
             if isinstance(result, CommitdError):

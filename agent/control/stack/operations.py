@@ -109,7 +109,7 @@ class Stacks(Stepping):
         await self.recreate(ready, replaced)
         return await self.make(ready)
 
-    async def reaction(
+    async def reload(
         self,
         ready: Ready,
         service: str,
@@ -125,7 +125,7 @@ class Stacks(Stepping):
             raw = await self._engine.inspect(container.id) or {}
             if set(ready.services[service].mounts) - binds_of(raw):
                 return Reload.RECREATE
-        return ready.reaction(service, older)
+        return ready.reload(service, older)
 
     async def cut_off(self, ready: Ready) -> dict[str, CutOff]:
         """As :func:`unsound.cut_off`."""
@@ -139,7 +139,7 @@ class Stacks(Stepping):
         found = await readjust(self._engine, containers, recorded)
         return found & ready.services.keys()
 
-    async def react(
+    async def reload_services(
         self, ready: Ready, service: str, containers: Iterable[Container], how: str
     ) -> None:
         """Have a service notice that its mounted files have changed."""

@@ -24,7 +24,7 @@ from agent.domain import documents
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.resources import provision
-from agent.domain.resources.provision import Declared, Kind, Problem, Raw
+from agent.domain.resources.provision import DeclaredResources, Problem, Raw, ResourceKind
 
 log = logging.getLogger("commitd.stacks")
 
@@ -38,7 +38,7 @@ class Claim:
 
     to_make: frozenset[str] = frozenset()
     networks: tuple[Raw, ...] = ()
-    diverged: tuple[Declared, ...] = ()
+    diverged: tuple[DeclaredResources, ...] = ()
 
 
 class Provisioner:
@@ -76,7 +76,7 @@ class Provisioner:
     async def look(self, ready: Ready, *, changed: bool) -> Claim:
         """What is missing and what is different; raises as :meth:`claimed` does."""
         networks: tuple[Raw, ...] = ()
-        if any(each.kind is Kind.NETWORK for each in ready.resources):
+        if any(each.kind is ResourceKind.NETWORK for each in ready.resources):
             networks = await self._tidied(ready)
         claim, found = await self._compared(ready, networks, changed=changed)
         if found:
@@ -99,16 +99,16 @@ class Provisioner:
         self, ready: Ready, networks: tuple[Raw, ...], *, changed: bool
     ) -> tuple[Claim, list[Problem]]:
         wanted = ready.resources
-        names = {each.name for each in wanted if each.kind is Kind.VOLUME}
+        names = {each.name for each in wanted if each.kind is ResourceKind.VOLUME}
         volumes = await resources.volumes(self._engine, names)
         absent = provision.absent(wanted, networks, volumes)
         missing = list(provision.missing(absent))
-        if any(each.about.kind is Kind.NETWORK for each in missing) and (
+        if any(each.about.kind is ResourceKind.NETWORK for each in missing) and (
             await resources.in_swarm(self._engine)
         ):  # a node is told of an overlay network when a container of it joins
-            missing = [each for each in missing if each.about.kind is not Kind.NETWORK]
+            missing = [each for each in missing if each.about.kind is not ResourceKind.NETWORK]
         found = [*await self._ambiguous(ready, networks), *missing]
-        anew: list[Declared] = []
+        anew: list[DeclaredResources] = []
         for each, network, what in provision.diverged(wanted, networks):
             if provision.digest(network) is None:  # Compose leaves it alone, whoever is in it
                 if changed:
@@ -145,7 +145,7 @@ class Provisioner:
 
     async def _ambiguous(self, ready: Ready, networks: tuple[Raw, ...]) -> list[Problem]:
         problems: list[Problem] = []
-        by_name = {d.name: d for d in ready.resources if d.kind is Kind.NETWORK}
+        by_name = {d.name: d for d in ready.resources if d.kind is ResourceKind.NETWORK}
         for name, several in provision.twice(ready.resources, networks).items():
             users = {n["Id"]: await self._inside(n) for n in several}
             problems.append(provision.ambiguous(by_name[name], several, users))
@@ -169,7 +169,7 @@ class Provisioner:
         if claim.diverged:
             now = {n["Name"]: n["Id"] for n in await resources.networks(self._engine)}
         old = {container.id for container in before}
-        networks = [d for d in ready.resources if d.kind is Kind.NETWORK and d.name in now]
+        networks = [d for d in ready.resources if d.kind is ResourceKind.NETWORK and d.name in now]
         found: list[str] = []
         for container in after:
             mine = [d.name for d in networks if container.service in d.services]
@@ -189,7 +189,7 @@ def _refusal(ready: Ready, problems: list[Problem]) -> CommitdError:
     return kind(message, where=_place(ready, first.about), hint=first.hint)
 
 
-def _place(ready: Ready, about: Declared) -> str:
+def _place(ready: Ready, about: DeclaredResources) -> str:
     """Where the stack's own file declares it, as far as it does."""
     name = ready.stack.compose
     try:

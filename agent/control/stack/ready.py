@@ -17,8 +17,7 @@ from agent.domain.compose.policy import Effect
 from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.errors import PermanentError
 from agent.domain.reconcile.effects import Side, relative
-from agent.domain.release import expected
-from agent.domain.release import reload as reaction
+from agent.domain.release import expected, reload
 from agent.domain.release.health import Expected
 from agent.domain.release.release import Service
 from agent.domain.release.reload import Mounted
@@ -27,7 +26,7 @@ from agent.domain.repository.image_reference import pinned
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
 from agent.domain.repository.tree import Inputs
 from agent.domain.resources import provision
-from agent.domain.resources.provision import Declared
+from agent.domain.resources.provision import DeclaredResources
 
 log = logging.getLogger("commitd.stacks")
 
@@ -42,7 +41,7 @@ class Ready:
     invocation: Invocation
     services: Mapping[str, Expected]
     mounted: Mapping[str, Mounted]
-    resources: tuple[Declared, ...] = ()
+    resources: tuple[DeclaredResources, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -74,9 +73,9 @@ class Ready:
         """The repository's files that are mounted into the service."""
         return self.mounted[service].files
 
-    def reaction(self, service: str, older: Collection[tuple[str, str]]) -> str:
+    def reload(self, service: str, older: Collection[tuple[str, str]]) -> str:
         """What a service needs whose mounted files alone have changed, by what the stack wants."""
-        return self.mounted[service].reload(self.stack.settings.reaction(service), older)
+        return self.mounted[service].reload(self.stack.settings.reload(service), older)
 
     def side(self) -> Side:
         """The same, to be compared."""
@@ -105,7 +104,7 @@ def _mounted(call: Invocation, name: str, service: Expected) -> Mounted:
     )
     inline = service.inline[:12]
     written = ((f"{call.stack.name}/{name} configs", inline),) if inline else ()
-    below = reaction.files_below(call.stack.versions, paths)
+    below = reload.files_below(call.stack.versions, paths)
     return Mounted(paths, (*below, *written), written)
 
 

@@ -57,7 +57,7 @@ class Remover(Stepping):
         if not gone:
             return
         wants = frozenset().union(*(service.wants for service in ready.services.values()))
-        exempt = await self._journal.undone(time.time())
+        exempt = await self._journal.granted(time.time())
         for container in removal.own(containers, gone, exempt):
             raw = await self._engine.inspect(container.id)
             if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
@@ -65,7 +65,7 @@ class Remover(Stepping):
                 await self._step(self._drop(container, revision, Reason.IN_THE_WAY, what))
                 log.info("%s: removing %s to make room: it has %s", name, container.name, what)
 
-    async def drop_left(
+    async def prune_services(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
     ) -> None:
         """End the services that ``left`` the stack, now that the new release is well.
@@ -79,7 +79,7 @@ class Remover(Stepping):
         gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return
-        exempt = await self._journal.undone(time.time())
+        exempt = await self._journal.granted(time.time())
         for container in removal.own(containers, gone, exempt):
             if not container.alive or (container.service in left and not doubt):
                 await self._step(self._drop(container, revision, Reason.SERVICE_LEFT))
@@ -132,7 +132,7 @@ class Remover(Stepping):
         and with them its networks.
         """
         releases = await self._journal.releases()
-        exempt = await self._journal.undone(time.time())
+        exempt = await self._journal.granted(time.time())
         release, found = releases.get(project), await self._engine.containers(project)
         services = {service.name for service in release.services} if release else set()
         its = removal.of_stack(found, services, self._place(project))

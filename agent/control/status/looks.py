@@ -15,7 +15,7 @@ from agent.adapters.host.runtime_file import RuntimeFile
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
-from agent.domain.status.facts import Look
+from agent.domain.status.facts import LastLook
 
 _KEY = "look"
 _FILE = "look.json"
@@ -24,15 +24,15 @@ _FILE = "look.json"
 class Looks:
     """The agent's own, of which ``last`` is the newest one."""
 
-    def __init__(self, journal: AsyncJournal, runtime_dir: Path, last: Look) -> None:
+    def __init__(self, journal: AsyncJournal, runtime_dir: Path, last: LastLook) -> None:
         self._journal = journal
         self._file = RuntimeFile(runtime_dir / _FILE, "when the agent looked")
         self.last = last
 
-    async def ended(self, error: str | None = None) -> Look:
+    async def ended(self, error: str | None = None) -> LastLook:
         """A cycle ended now; with an ``error`` it was no look, and the last one counts."""
         news = error != self.last.error
-        self.last = Look(self.last.at if error else utcnow(), error)
+        self.last = LastLook(self.last.at if error else utcnow(), error)
         await anyio.to_thread.run_sync(self._file.write, asdict(self.last))
         if news:
             await self.keep()
@@ -43,11 +43,11 @@ class Looks:
         await self._journal.put(_KEY, asdict(self.last))
 
 
-def last(journal: Journal, runtime_dir: Path) -> Look:
+def last(journal: Journal, runtime_dir: Path) -> LastLook:
     """The newest look that is known of. Blocks."""
     for known in (RuntimeFile(runtime_dir / _FILE, "").read, lambda: journal.get(_KEY)):
         try:
-            return Look(**known())
+            return LastLook(**known())
         except (OSError, ValueError, TypeError):  # not there, or of another version
             continue
-    return Look()
+    return LastLook()

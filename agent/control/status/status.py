@@ -23,7 +23,7 @@ from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.release import namespaces
 from agent.domain.release.release import Release
 from agent.domain.status import report
-from agent.domain.status.facts import Facts, Look, Ongoing
+from agent.domain.status.facts import Facts, LastLook, Ongoing
 
 _UNDECLARED = 50
 
@@ -61,7 +61,7 @@ def facts(
     answers: Mapping[str, Seen],
     containers: tuple[Container, ...] | None,
     running: bool,
-    look: Look,
+    look: LastLook,
     working: tuple[Ongoing, ...] = (),
 ) -> Facts:
     """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
@@ -139,7 +139,7 @@ def _reported(journal: Journal, found: Facts) -> list[dict[str, Any]]:
 def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     """As the newest cycle saw them, and those that were brought back since."""
     known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
-    back = journal.undone(found.now).keys() - {each["id"] for each in known}
+    back = journal.granted(found.now).keys() - {each["id"] for each in known}
     return known + [
         _shown(c, EvictionAction.EXEMPT, Reason.UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
         for c in found.containers or ()

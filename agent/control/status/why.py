@@ -13,7 +13,7 @@ from agent.adapters.git.blame import Blame
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.database import iso
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Entry, Journal, open_journal
+from agent.adapters.state.journal import Journal, JournalEntry, open_journal
 from agent.control.reconcile import observe
 from agent.control.status import status
 from agent.domain.config import Config
@@ -26,21 +26,21 @@ from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState
 from agent.domain.repository.tree import Snapshot
 from agent.domain.status import why
-from agent.domain.status.why import Answer, Origin
+from agent.domain.status.why import Explanation, Provenance
 
 _TOUCHED = 5
 """Causes of the newest action whose commits are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredAt:
     """What the applied commit says; empty where it cannot be read (any more)."""
 
     desired: DesiredState | None = None
     files: Snapshot | None = None
 
 
-async def ask(config: Config, word: str) -> tuple[Answer, bool]:
+async def ask(config: Config, word: str) -> tuple[Explanation, bool]:
     """Why the stack or container ``word`` runs, or does not.
 
     With it, whether a container that was evicted can still be brought back. Raises
@@ -53,23 +53,23 @@ async def ask(config: Config, word: str) -> tuple[Answer, bool]:
     return answer, answer.ended is not None and answer.ended.id in kept
 
 
-async def _read(config: Config, journal: Journal, repository: Repository) -> Declared:
+async def _read(config: Config, journal: Journal, repository: Repository) -> DeclaredAt:
     """The applied commit, read anew."""
     known = (journal.get("declared") or {}).get("revision")
     try:
         if known is None:
-            return Declared()
+            return DeclaredAt()
         desired, files = await repository.declared(known["sha"], config.host)
-        return Declared(desired, files)
+        return DeclaredAt(desired, files)
     except (CommitdError, OSError):  # a clone that is gone or broken: the journal goes on answering
-        return Declared()
+        return DeclaredAt()
 
 
 class Explainer:
     """Answers for one host. All that it looks at is read only."""
 
     def __init__(
-        self, config: Config, journal: Journal, repository: Repository, declared: Declared
+        self, config: Config, journal: Journal, repository: Repository, declared: DeclaredAt
     ) -> None:
         self._config = config
         self._journal = journal
@@ -80,7 +80,7 @@ class Explainer:
         self._stacks: dict[str, Mapping[str, Any]] = {str(each["name"]): each for each in stacks}
         self._releases = journal.releases()
 
-    async def explain(self, word: str) -> Answer:
+    async def explain(self, word: str) -> Explanation:
         """Why the stack or container ``word`` runs, or does not.
 
         Raises :class:`ConfigError` for what is not known here, with the nearest names.
@@ -93,7 +93,7 @@ class Explainer:
         if evicted:
             return await self._gone(evicted[0], word)
         if self._containers is None and (owner := self._owner_by_name(word)):
-            answer = await self._service(Answer(word, "container", ""), *owner)
+            answer = await self._service(Explanation(word, "container", ""), *owner)
             said = f"{word} is of the service {owner[1]} of {owner[0]}; the engine does not answer"
             return replace(answer, because=said)
         if word in self._journal.subjects():
@@ -128,9 +128,9 @@ class Explainer:
 
     # --- stacks ---
 
-    async def _stack(self, name: str) -> Answer:
+    async def _stack(self, name: str) -> Explanation:
         state = self._stacks[name]
-        answer = Answer(name, "stack", "", stack=name, state=state)
+        answer = Explanation(name, "stack", "", stack=name, state=state)
         answer = await self._declaration(answer, name)
         answer = replace(answer, services=await self._services(name))
         answer = await self._with_last(answer, name)
@@ -151,7 +151,7 @@ class Explainer:
         declared = self._journal.get("declared") or {}
         return {*declared.get("stacks", {}), *declared.get("broken", {})}
 
-    async def _declaration(self, answer: Answer, name: str) -> Answer:
+    async def _declaration(self, answer: Explanation, name: str) -> Explanation:
         desired = self._declared.desired
         if desired and (where := desired.listed.get(name)):
             return replace(answer, declared=await self._at(where))
@@ -159,7 +159,7 @@ class Explainer:
             return answer
         path = f"host/{self._config.host}/stacks.yaml"
         commit = await self._blame.dropped(name, path)
-        return replace(answer, left=Origin(path, commit)) if commit else answer
+        return replace(answer, left=Provenance(path, commit)) if commit else answer
 
     async def _services(self, name: str, only: str | None = None) -> tuple[why.ServiceFacts, ...]:
         desired = self._declared.desired
@@ -180,15 +180,15 @@ class Explainer:
             ]
         )
 
-    async def _service(self, answer: Answer, stack: str, service: str) -> Answer:
+    async def _service(self, answer: Explanation, stack: str, service: str) -> Explanation:
         answer = replace(answer, stack=stack, state=self._stacks.get(stack))
         answer = await self._declaration(answer, stack)
         answer = replace(answer, services=await self._services(stack, service))
         return await self._with_last(answer, stack)
 
-    async def _left(self, name: str) -> Answer:
+    async def _left(self, name: str) -> Explanation:
         """Something that was here once: a stack that left, or a container that was dropped."""
-        answer = await self._with_last(Answer(name, "stack", ""), name)
+        answer = await self._with_last(Explanation(name, "stack", ""), name)
         action = answer.last["action"] if answer.last else None
         if action in {Action.EVICT, Action.RESTART}:
             return replace(answer, kind="container", because=f"{name} is not here any more")
@@ -204,27 +204,27 @@ class Explainer:
 
     # --- containers ---
 
-    async def _container(self, container: Container, word: str) -> Answer:
-        answer = Answer(word, "container", "", container=container)
+    async def _container(self, container: Container, word: str) -> Explanation:
+        answer = Explanation(word, "container", "", container=container)
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
         if self._declared.desired:
-            spared = observe.exemptions(self._journal, self._journal.helpers())
+            exempted = observe.exemptions(self._journal, self._journal.helpers())
             now = observe.situation(
                 self._journal,
                 self._config,
                 self._declared.desired,
                 self._containers or (),
-                spared,
+                exempted,
             )
-            shield = host_state.protected(now)
-            owner = ownership.classify(container, shield, spared)
+            protection = host_state.protected(now)
+            owner = ownership.classify(container, protection, exempted)
             if isinstance(owner, ownership.Declared):
                 return await self._of_stack(answer, container)
             if isinstance(owner, ownership.Exempt):
-                return await self._let_be(answer, container, owner, spared)
+                return await self._exempt_answer(answer, container, owner, exempted)
             because = f"nobody declared {container.name}: {owner.reason.text}"
             report_only = self._config.undeclared.mode == "report"
-            hold = plan.refusal(container, shield, report_only=report_only)
+            hold = plan.refusal(container, protection, report_only=report_only)
             if container.alive and hold:
                 because += f"; it is left running: {hold.message}"
             elif container.alive:
@@ -237,31 +237,35 @@ class Explainer:
             return await self._ended(replace(answer, because=because), records[0])
         return await self._with_last(replace(answer, because=because), container.name)
 
-    async def _of_stack(self, answer: Answer, container: Container) -> Answer:
+    async def _of_stack(self, answer: Explanation, container: Container) -> Explanation:
         stack, service = container.project or "", container.service or ""
         answer = await self._service(answer, stack, service)
         where = f", which {answer.declared.where} declares" if answer.declared else ""
         because = f"{container.name} is of the service {service} of {stack}{where}"
         return replace(answer, because=because)
 
-    async def _let_be(
-        self, answer: Answer, container: Container, owner: ownership.Exempt, spared: Exemptions
-    ) -> Answer:
+    async def _exempt_answer(
+        self,
+        answer: Explanation,
+        container: Container,
+        owner: ownership.Exempt,
+        exempted: Exemptions,
+    ) -> Explanation:
         said = owner.reason.message(owner.where)
         because = f"no stack declares {container.name}; it is left alone: {said}"
-        if paused := spared.suspension(container.project):
+        if paused := exempted.suspension(container.project):
             because += f" {plan.suspended(paused, self._config.host).detail}"
         rule = await self._at(owner.where) if owner.where else None
-        undone = self._journal.undone(time.time()).get(container.id)
-        if undone and SWARM_TASK not in container.labels:
-            because += f", until {iso(datetime.fromtimestamp(undone, UTC))}"
+        granted = self._journal.granted(time.time()).get(container.id)
+        if granted and SWARM_TASK not in container.labels:
+            because += f", until {iso(datetime.fromtimestamp(granted, UTC))}"
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
         answer = replace(answer, because=because, exempt=owner.reason, rule=rule)
         if records and records[0].action is not EvictionAction.REPORTED:
             return await self._ended(answer, records[0])
         return await self._with_last(answer, container.name)
 
-    async def _ended(self, answer: Answer, record: Evicted) -> Answer:
+    async def _ended(self, answer: Explanation, record: Evicted) -> Explanation:
         ended = why.Ended(
             record.id,
             record.action,
@@ -272,11 +276,11 @@ class Explainer:
         )
         return await self._with_last(replace(answer, ended=ended), record.name)
 
-    async def _gone(self, record: Evicted, word: str) -> Answer:
+    async def _gone(self, record: Evicted, word: str) -> Explanation:
         """One that the journal alone remembers, or that has another name while it is kept."""
         kept = next((c for c in self._containers or () if c.id == record.id), None)
         because = f"nobody declared {record.name}: {record.message}"
-        answer = Answer(word, "container", because, container=kept)
+        answer = Explanation(word, "container", because, container=kept)
         if kept and kept.alive:
             return await self._container(kept, word)
         return await self._ended(answer, record)
@@ -291,10 +295,10 @@ class Explainer:
 
     # --- what both need ---
 
-    async def _at(self, where: str) -> Origin:
-        return Origin(where, await self._blame.line(where) if self._blame else None)
+    async def _at(self, where: str) -> Provenance:
+        return Provenance(where, await self._blame.line(where) if self._blame else None)
 
-    async def _with_last(self, answer: Answer, subject: str) -> Answer:
+    async def _with_last(self, answer: Explanation, subject: str) -> Explanation:
         entries = self._journal.history(subject=subject, limit=10)
         last = next((e for e in entries if e.action is not Action.HOLD), None) or next(
             iter(entries), None
@@ -308,7 +312,7 @@ class Explainer:
         return replace(answer, last=last.as_json(), touched=touched)
 
 
-def _paths(entry: Entry) -> Iterable[str]:
+def _paths(entry: JournalEntry) -> Iterable[str]:
     """The files among the causes of an action."""
     return [c.name for c in entry.cause if c.kind is CauseKind.FILE and c.name][:_TOUCHED]
 

@@ -18,7 +18,7 @@ from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
 from agent.control.lru import Lru
 from agent.control.undeclared.protection import Protection
-from agent.domain.config import Undeclared
+from agent.domain.config import UndeclaredRules
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
 from agent.domain.reconcile import ownership, plan
@@ -41,12 +41,12 @@ class Evictor:
     """Decides once more on a fresh look, then acts. One container at most once at a time."""
 
     def __init__(
-        self, engine: Engine, journal: AsyncJournal, policy: Undeclared, shield: Protection
+        self, engine: Engine, journal: AsyncJournal, policy: UndeclaredRules, protection: Protection
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._policy = policy
-        self._shield = shield
+        self._protection = protection
         self._busy: set[str] = set()
         self._recent: deque[float] = deque()
         self._irreversible: Lru[str, Hold] = Lru(_REMEMBERED)
@@ -63,7 +63,7 @@ class Evictor:
         A fresh look decides.
         """
         helpers = Exemptions(self._engine.helpers.ids())
-        owner = ownership.classify(container, self._shield.protected, helpers)
+        owner = ownership.classify(container, self._protection.protected, helpers)
         return isinstance(owner, ownership.Undeclared)
 
     async def evict(self, container_id: str, *, patient: bool = True) -> Hold | None:
@@ -103,8 +103,8 @@ class Evictor:
 
     async def _grace_left(self, container: Container) -> float:
         """For how many seconds it is left alone; counted from when it was first seen undeclared."""
-        exemptions = await self._shield.exemptions()
-        owner = ownership.classify(container, self._shield.protected, exemptions)
+        exemptions = await self._protection.exemptions()
+        owner = ownership.classify(container, self._protection.protected, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return 0.0
         now = time.time()
@@ -113,12 +113,12 @@ class Evictor:
 
     async def _decide_and_end(self, container: Container, raw: Mapping[str, Any]) -> Hold | None:
         """By all that counts now. The hold says why it stays although it is nobody's."""
-        exemptions = await self._shield.exemptions()
-        shield: ProtectionSet = self._shield.protected
-        owner = ownership.classify(container, shield, exemptions)
+        exemptions = await self._protection.exemptions()
+        protection: ProtectionSet = self._protection.protected
+        owner = ownership.classify(container, protection, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return None
-        hold = plan.refusal(container, shield, report_only=self._policy.mode == "report")
+        hold = plan.refusal(container, protection, report_only=self._policy.mode == "report")
         if hold := hold or _irreversible(container, raw):
             if hold.reason is Reason.VOLUMES:
                 self._irreversible.put(container.id, hold)
@@ -132,7 +132,7 @@ class Evictor:
             name=container.id[:12],
             before="running",
             after=record.action,
-            commit=shield.revision,
+            commit=protection.revision,
         )
         async with (
             self._journal.recording(
@@ -140,7 +140,7 @@ class Evictor:
                 record.name,
                 record.reason,
                 causes=[cause],
-                revision=shield.revision,
+                revision=protection.revision,
                 ended=(record, redacted(raw)),
             ),
             self._ending,  # many, because each may take its time to stop

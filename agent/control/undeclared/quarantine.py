@@ -27,16 +27,16 @@ class Quarantine:
     """Called once a cycle."""
 
     def __init__(
-        self, engine: Engine, journal: AsyncJournal, shield: Protection, evictor: Evictor
+        self, engine: Engine, journal: AsyncJournal, protection: Protection, evictor: Evictor
     ) -> None:
         self._engine = engine
         self._journal = journal
-        self._shield = shield
+        self._protection = protection
         self._evictor = evictor
         self._next_prune = 0.0
         self._guards: dict[str, Guard] = {}
 
-    async def tend(self, listed: Iterable[Container]) -> None:
+    async def sweep(self, listed: Iterable[Container]) -> None:
         """Look after each kept container, of which ``listed`` tells how it was a moment ago.
 
         One that belongs to a stack again gets its name and its restart policy back. An eviction
@@ -80,15 +80,15 @@ class Quarantine:
             await self._journal.evicted_is_over(record.id)
             return
         container = from_inspect(raw)
-        shield = self._shield.protected
-        exemptions = await self._shield.exemptions()
-        if exemptions.suspension(container.project) or container.id in exemptions.undone:
+        protection = self._protection.protected
+        exemptions = await self._protection.exemptions()
+        if exemptions.suspension(container.project) or container.id in exemptions.granted:
             return
-        owner = ownership.classify(container, shield, exemptions)
+        owner = ownership.classify(container, protection, exemptions)
         if isinstance(owner, ownership.Declared):
             async with self._ending(record, Reason.DECLARED_AGAIN):
-                await hand_back(self._engine, self._journal, record, container)
-        elif container.alive or shield.doubt or record.action is EvictionAction.STOPPED:
+                await restore_kept(self._engine, self._journal, record, container)
+        elif container.alive or protection.doubt or record.action is EvictionAction.STOPPED:
             return
         elif not container.kept:
             await self._engine.rename(record.id, kept_name(record))
@@ -108,7 +108,7 @@ class Quarantine:
         log.info("%s (%s): %s", record.name, record.id[:12], why.text)
 
 
-async def hand_back(
+async def restore_kept(
     engine: Engine, journal: AsyncJournal, record: Evicted, container: Container
 ) -> None:
     """Give an ended container its name and its restart policy back, running or not.

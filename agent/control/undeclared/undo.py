@@ -15,7 +15,7 @@ from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import open_journal
-from agent.control.undeclared.quarantine import hand_back
+from agent.control.undeclared.quarantine import restore_kept
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError, did_you_mean
@@ -25,14 +25,14 @@ _SLACK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class Restored:
     """A container that runs again, and until when it is left alone (epoch seconds)."""
 
     name: str
     until: float
 
 
-async def undo(config: Config, word: str, for_s: float) -> Brought:
+async def undo(config: Config, word: str, for_s: float) -> Restored:
     """Bring back the container whose ID begins with ``word``, or that was called so.
 
     For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's. An
@@ -47,7 +47,7 @@ async def undo(config: Config, word: str, for_s: float) -> Brought:
 
 async def _undo(
     engine: Engine, journal: AsyncJournal, word: str, for_s: float, patience_s: float
-) -> Brought:
+) -> Restored:
     record, container = await _find(engine, journal, word)
     until = time.time() + for_s
     cause = Cause(
@@ -58,10 +58,10 @@ async def _undo(
     async with journal.recording(Action.RESTART, record.name, Reason.UNDONE, causes=[cause]):
         if await _going_on(journal, record):
             container = await _ended(engine, record, container, patience_s)
-        await hand_back(engine, journal, record, container)
+        await restore_kept(engine, journal, record, container)
         await engine.start(record.id)
         await journal.evicted_is_over(record.id)
-    return Brought(record.name, until)
+    return Restored(record.name, until)
 
 
 async def _find(engine: Engine, journal: AsyncJournal, word: str) -> tuple[Evicted, Container]:

@@ -34,7 +34,7 @@ class Watcher:
         self,
         engine: Engine,
         evictor: Evictor,
-        shield: Protection,
+        protection: Protection,
         observer: Observer,
         wake: Callable[[str], None],
         *,
@@ -42,7 +42,7 @@ class Watcher:
     ) -> None:
         self._engine = engine
         self._evictor = evictor
-        self._shield = shield
+        self._protection = protection
         self._observer = observer
         self._wake = wake
         self._resync_s = resync_s
@@ -71,7 +71,7 @@ class Watcher:
         """Never waits: a slow reader would lose events and slow the engine down."""
         if self._engine.helpers.knows(event.id):
             return  # or a cycle that decrypts would wake the next one
-        stopped = self._shield.stopped
+        stopped = self._protection.stopped
         if event.action == "kill":
             if event.stops and len(stopped) < _MOST_PENDING:
                 stopped.add(event.id)
@@ -89,7 +89,7 @@ class Watcher:
             self._wake(f"{event.name}: {event.action}")
 
     def _started(self, event: Event, group: TaskGroup) -> None:
-        if not self._shield.ready:
+        if not self._protection.ready:
             # The first cycle may have listed the containers before this one was there.
             self._wake(f"{event.name}: started before the first look was done")
         elif not self._evictor.suspects(event.container()):

@@ -16,7 +16,7 @@ from typing import Any
 
 from agent.domain import documents
 from agent.domain.adopt import bind_paths, residual_secrets
-from agent.domain.adopt.running_project import Origin, Values
+from agent.domain.adopt.running_project import Origin, ProjectValues
 from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import compose_paths, dotenv, hooks, interpolation, yaml_edit
@@ -29,7 +29,7 @@ _REFERENCE = re.compile(
 )
 """A variable and nothing that stands in for it."""
 _SIMPLE = re.compile(r"[^\s'\"$#\\`]*")
-"""Values that mean the same in every reading of an env file."""
+"""ProjectValues that mean the same in every reading of an env file."""
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _OWN = "COMPOSE_"
 _NOT_ADOPTED = {
@@ -168,7 +168,7 @@ class _Conversion:
             content = changed
         return content
 
-    def _place(self, place: str, values: Values, taken: set[str]) -> str:
+    def _place(self, place: str, values: ProjectValues, taken: set[str]) -> str:
         """Where an env file goes; one with secrets becomes a secret as a whole."""
         stem = posixpath.basename(place).removesuffix(".env").strip(".") or "dotenv"
         secret = any(self._is_secret(key, value) for key, value in values.values.items())
@@ -285,13 +285,15 @@ class _Conversion:
                 self._found.moved.append(key)
 
 
-def _env_files(document: Document, directory: str) -> Iterator[tuple[compose_paths.Mention, str]]:
+def _env_files(
+    document: Document, directory: str
+) -> Iterator[tuple[compose_paths.PathMention, str]]:
     """Each that a service names, and its absolute path."""
     services = document.data.get("services") if isinstance(document.data, dict) else None
     for name, service in services.items() if isinstance(services, dict) else ():
         if isinstance(service, dict):
             for mention in compose_paths.of_service(service, ("services", name)):
-                if mention.kind is compose_paths.Kind.ENV_FILE:
+                if mention.kind is compose_paths.PathKind.ENV_FILE:
                     yield mention, posixpath.normpath(posixpath.join(directory, mention.name))
 
 
@@ -302,7 +304,7 @@ def _interpolation_name(place: str) -> str:
     return f"{name.strip('.').removesuffix('.env')}.env"
 
 
-def _text(place: str, values: Values) -> str:
+def _text(place: str, values: ProjectValues) -> str:
     try:
         return values.content.decode()
     except UnicodeDecodeError:

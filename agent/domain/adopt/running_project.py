@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class ProjectValues:
     """An env file of the project: its bytes, and its values as Compose reads them."""
 
     content: bytes
@@ -32,7 +32,7 @@ class Origin:
     content: bytes
     environment: Mapping[str, Mapping[str, str | None]]
     binds: Mapping[str, Mapping[str, str]]
-    interpolation: Mapping[str, Values]
-    env_files: Mapping[str, Values]
+    interpolation: Mapping[str, ProjectValues]
+    env_files: Mapping[str, ProjectValues]
     pins: Mapping[str, str]
     raw: bool = True

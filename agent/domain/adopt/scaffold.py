@@ -31,7 +31,7 @@ _CHECKOUTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TemplateSource:
     """Where a CI job finds commitd: a Git repository that needs no login, and a whole commit ID."""
 
     url: str
@@ -60,7 +60,7 @@ def render(
     *,
     hosts: Sequence[str],
     people: Sequence[str] = (),
-    source: Source | None = None,
+    source: TemplateSource | None = None,
 ) -> dict[str, str]:
     """Paths in the repository to contents.
 

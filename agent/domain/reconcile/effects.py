@@ -1,9 +1,9 @@
 """What happens to the services of a stack: told beforehand, by ``plan`` and by ``diff``.
 
     a commit ──Compose──▶ Side ┐
-                               ├─changed──▶ Effect …     a release, or another commit, over an older
+                               ├─changed──▶ ServiceEffect …  a release or commit over an older one
     a commit ──Compose──▶ Side ┘
-    Deploy (drift), Release ───drifted──▶ Effect …       a repair
+    Deploy (drift), Release ───drifted──▶ ServiceEffect …    a repair
 
 What of a service makes Compose recreate it is what its config hash is made of: all keys of the
 model but :data:`_KEPT`. Values of variables never show, only their names.
@@ -46,7 +46,7 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class ServiceEffect:
     """What happens to one service, and the ``message`` that says why.
 
     ``action`` is start, recreate, rebuild, restart, ``signal:NAME``, rename, update, remove or
@@ -68,7 +68,7 @@ class Effect:
 
     def __bool__(self) -> bool:
         """Whether anything about the service changes."""
-        return self != Effect(name=self.name)
+        return self != ServiceEffect(name=self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class StackEffects:
     ``refused`` is why it would not be done at all.
     """
 
-    services: tuple[Effect, ...] = ()
+    services: tuple[ServiceEffect, ...] = ()
     other: tuple[str, ...] = ()
     unknown: str | None = None
     refused: str | None = None
@@ -140,17 +140,21 @@ def relative(model: Model, root: str) -> Model:
     return found
 
 
-def changed(before: Side | None, after: Side) -> tuple[Effect, ...]:
+def changed(before: Side | None, after: Side) -> tuple[ServiceEffect, ...]:
     """What a stack's new state does to each service; sorted by name. None: it is new here."""
     old = before.running if before else {}
-    found: dict[str, Effect] = {}
+    found: dict[str, ServiceEffect] = {}
     for name in sorted(old.keys() | after.running.keys()):
         was, now = old.get(name), after.running.get(name)
         if now is None:
             image = (was.image if was else None, None)
-            effect = Effect(name=name, action="remove", message="it left the stack", image=image)
+            effect = ServiceEffect(
+                name=name, action="remove", message="it left the stack", image=image
+            )
         elif was is None or before is None:
-            effect = Effect(name=name, action="start", message="it is new", image=(None, now.image))
+            effect = ServiceEffect(
+                name=name, action="start", message="it is new", image=(None, now.image)
+            )
         else:
             image_change = (was.image, now.image) if was.image != now.image else None
             effect = replace(_service(name, before, after), image=image_change)
@@ -160,16 +164,16 @@ def changed(before: Side | None, after: Side) -> tuple[Effect, ...]:
     return _with_followers(found, after.running)
 
 
-def _service(name: str, before: Side, after: Side) -> Effect:
+def _service(name: str, before: Side, after: Side) -> ServiceEffect:
     """A service that stays, but for its image."""
     if not before.model:
-        return Effect(name=name, action="recreate", message="its settings may change")
+        return ServiceEffect(name=name, action="recreate", message="its settings may change")
     old, new = before.service(name), after.service(name)
     keys = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
     built = _moved(before.built(name), after.built(name))
     action, message, files = _action(name, keys, built, before, after)
     hidden = (*before.hidden, *after.hidden)
-    return Effect(
+    return ServiceEffect(
         name=name,
         action=action,
         message=message,
@@ -198,7 +202,7 @@ def _action(
         return action, f"{now.scale} containers instead of {was.scale}", files
     if not files or after.stack is None:
         return "none", None, files
-    action = mounted.reload(after.stack.settings.reaction(name), older)
+    action = mounted.reload(after.stack.settings.reload(name), older)
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return action, f"{files[0]}{more} changes, mounted into it", files
 
@@ -212,8 +216,8 @@ def _same_but_replicas(name: str, before: Side, after: Side) -> bool:
 
 
 def _with_followers(
-    found: dict[str, Effect], services: Mapping[str, Expected]
-) -> tuple[Effect, ...]:
+    found: dict[str, ServiceEffect], services: Mapping[str, Expected]
+) -> tuple[ServiceEffect, ...]:
     """And those that start again because one that they need does."""
     own = [
         reload.Step(name, "recreate" if e.action == "rebuild" else e.action, Reason.MOUNTED)
@@ -246,12 +250,12 @@ def definitions(before: Side, after: Side) -> tuple[str, ...]:
     )
 
 
-def drifted(deploy: Deploy, release: Release) -> tuple[Effect, ...]:
+def drifted(deploy: Deploy, release: Release) -> tuple[ServiceEffect, ...]:
     """A repair, by what was found to differ."""
     return tuple(_repair(deploy, service.name) for service in release.services)
 
 
-def _repair(deploy: Deploy, name: str) -> Effect:
+def _repair(deploy: Deploy, name: str) -> ServiceEffect:
     found = [cause for cause in deploy.causes if cause.service == name]
     causes = {cause.kind: cause for cause in found}
     if CauseKind.CONFIG in causes:
@@ -274,8 +278,8 @@ def _repair(deploy: Deploy, name: str) -> Effect:
         message = f"its {what} is {cause.after or 'none'}, not {cause.before or 'none'}"
         action = "update" if adjustable.can_change_back(what, cause.before) else "recreate"
     else:
-        return Effect(name=name)
-    return Effect(name=name, action=action, message=message)
+        return ServiceEffect(name=name)
+    return ServiceEffect(name=name, action=action, message=message)
 
 
 def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

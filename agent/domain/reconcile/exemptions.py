@@ -23,11 +23,11 @@ class Exemptions:
     """What the host itself, at this moment, takes out of the agent's hands.
 
     ``helpers`` are the IDs of the agent's own containers: a label could be copied by anyone.
-    ``undone`` are the IDs of containers that a person brought back for a time.
+    ``granted`` are the IDs of containers that a person brought back for a time.
     """
 
     helpers: frozenset[str] = frozenset()
-    undone: frozenset[str] = frozenset()
+    granted: frozenset[str] = frozenset()
     suspensions: tuple[Suspension, ...] = ()
 
     @property

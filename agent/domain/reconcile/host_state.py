@@ -103,7 +103,7 @@ def applied(situation: HostState) -> frozenset[str]:
     return frozenset(situation.releases) | tried
 
 
-def never_well(situation: HostState) -> frozenset[str]:
+def never_healthy(situation: HostState) -> frozenset[str]:
     """Stacks of which tries have failed, nothing was ever well, and nothing at all runs.
 
     What they left behind, containers that never ran and networks, goes with them. While something

@@ -64,7 +64,7 @@ def _exempt(
 ) -> Exempt | None:
     if exemptions.suspension(container.project):
         return Exempt(Reason.SUSPENDED)
-    if container.id in exemptions.undone:
+    if container.id in exemptions.granted:
         return Exempt(Reason.UNDONE)
     if SWARM_TASK in container.labels:
         return Exempt(Reason.SWARM)

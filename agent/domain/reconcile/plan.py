@@ -169,18 +169,18 @@ def evictions(situation: HostState) -> tuple[list[Evict], list[Hold]]:
 
 
 def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exempted]]:
-    shield = protected(situation)
+    protection = protected(situation)
     found: list[Evict] = []
     holds: list[Hold] = []
     exempt: list[Exempted] = []
     for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
         if not container.alive:
             continue
-        match ownership.classify(container, shield, situation.exemptions):
+        match ownership.classify(container, protection, situation.exemptions):
             case ownership.Exempt(reason, where) if reason is not Reason.HELPER:
                 exempt.append(Exempted(container, reason, where))
             case ownership.Undeclared(reason):
-                hold = refusal(container, shield, report_only=situation.report_only)
+                hold = refusal(container, protection, report_only=situation.report_only)
                 if hold:
                     holds.append(hold)
                 else:
@@ -199,11 +199,11 @@ def grace_left(since: float, now: float, grace_s: float) -> float:
     return since + grace_s - now if 0 <= now - since < grace_s else 0.0
 
 
-def refusal(container: Container, shield: ProtectionSet, *, report_only: bool) -> Hold | None:
+def refusal(container: Container, protection: ProtectionSet, *, report_only: bool) -> Hold | None:
     """Why an undeclared container is left running all the same, or None."""
-    if shield.doubt:
-        return Hold(container.name, Reason.LIST_IN_DOUBT, shield.doubt)
-    if not shield.enrolled:
+    if protection.doubt:
+        return Hold(container.name, Reason.LIST_IN_DOUBT, protection.doubt)
+    if not protection.enrolled:
         return Hold(
             container.name,
             Reason.NOT_ENROLLED,

@@ -24,7 +24,7 @@ from agent.domain.reconcile.host_state import (
     applied,
     doubt_about,
     labelled,
-    never_well,
+    never_healthy,
     waits,
 )
 from agent.domain.release.release import Release
@@ -59,7 +59,7 @@ def removals(
     unread = next((n for n in sorted(desired.broken) if n not in situation.releases), None)
     successors = {} if approved else {name: renamed.get(name, unread) for name in leaving}
     deployed = {deploy.stack.name for deploy in deploys}
-    for name in sorted({*leaving, *(never_well(situation) - desired.names)}):
+    for name in sorted({*leaving, *(never_healthy(situation) - desired.names)}):
         attempt, successor = situation.attempts.get(name), successors.get(name)
         if situation.exemptions.suspension(name):
             continue
@@ -96,17 +96,17 @@ def of_stack(
 
 
 def own(
-    containers: Iterable[Container], services: Collection[str] | None, undone: Collection[str]
+    containers: Iterable[Container], services: Collection[str] | None, granted: Collection[str]
 ) -> list[Container]:
     """Those of a project's ``containers`` that go with these of its services; None: with any.
 
-    One that was ended is kept for its time, and one whose ID is in ``undone`` a person has back.
+    One that was ended is kept for its time, and one whose ID is in ``granted`` a person has back.
     """
     return [
         c
         for c in containers
         if (services is None or c.service in services)
-        and not ((c.one_off and not c.hook) or c.id in undone or c.kept)
+        and not ((c.one_off and not c.hook) or c.id in granted or c.kept)
     ]
 
 

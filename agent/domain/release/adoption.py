@@ -25,7 +25,7 @@ from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.release import drift, health
 from agent.domain.release.health import Expected
 from agent.domain.resources import options, provision
-from agent.domain.resources.provision import Declared, Kind, Raw
+from agent.domain.resources.provision import DeclaredResources, Raw, ResourceKind
 
 NAMESPACES = {"network_mode": "NetworkMode", "pid": "PidMode", "ipc": "IpcMode"}
 """Keys of a service that can name another one, and what the engine calls them."""
@@ -144,11 +144,11 @@ def _elsewhere(model: Mapping[str, Any], name: str, resident: Resident, place: P
     for each in provision.declared(model):
         if name not in each.services:
             continue
-        there = place.networks if each.kind is Kind.NETWORK else place.volumes
+        there = place.networks if each.kind is ResourceKind.NETWORK else place.volumes
         found = next((r for r in there if each.name in {r["Name"], r.get("Id")}), None)
         if found is None:
             return f"needs the {each.kind} {each.name}, which is not there"
-        if each.kind is Kind.VOLUME:
+        if each.kind is ResourceKind.VOLUME:
             if each.name not in resident.volumes:
                 return f"does not mount the volume {each.name}"
             what = [] if each.external else options.volume_differences(each.settings, found)
@@ -162,7 +162,7 @@ def _elsewhere(model: Mapping[str, Any], name: str, resident: Resident, place: P
     return None
 
 
-def _network_differences(each: Declared, found: Raw) -> list[str]:
+def _network_differences(each: DeclaredResources, found: Raw) -> list[str]:
     """By the hash of what Compose made it with, or by all that the engine tells."""
     if each.external:
         return []

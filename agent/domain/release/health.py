@@ -63,7 +63,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ContainerView:
     """One container as it was inspected.
 
     ``restarts`` are those by the engine since it was started. ``up_s`` is for how many seconds it
@@ -157,7 +157,7 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthFinding:
     """What is not healthy yet: ``final`` when waiting would not help. ``subject`` is a container
     or, where there is none, a service. Trouble that may pass is final once it goes on for too long,
     which no single look can tell.
@@ -200,46 +200,48 @@ class Known:
     pending: Collection[str] = frozenset()
 
 
-def summary(findings: Sequence[Finding]) -> str:
+def summary(findings: Sequence[HealthFinding]) -> str:
     """The first of them in one line."""
     return "; ".join(str(finding) for finding in findings[:3])
 
 
 def judge(
     expected: Mapping[str, Expected],
-    sights: Iterable[Sight],
+    views: Iterable[ContainerView],
     steady_s: float,
     known: Known = Known(),
-) -> list[Finding]:
+) -> list[HealthFinding]:
     """All that is not healthy, the final things first; empty: the release is healthy.
 
     What one look shows: see :mod:`agent.domain.release.patience` for what goes on for too long.
 
-    ``sights`` are the containers of the project without one-offs, all of which were there once:
+    ``views`` are the containers of the project without one-offs, all of which were there once:
     one that is missing was removed from outside.
     """
-    by_service: dict[str | None, list[Sight]] = {}
-    for sight in sights:
+    by_service: dict[str | None, list[ContainerView]] = {}
+    for sight in views:
         by_service.setdefault(sight.container.service, []).append(sight)
-    findings: list[Finding] = []
+    findings: list[HealthFinding] = []
     for name, service in sorted(expected.items()):
         found = by_service.get(name, [])
         if len(found) != service.scale:
             trouble = Trouble.MISSING if len(found) < service.scale else Trouble.SURPLUS
             detail = f"({len(found)} of {service.scale} containers)"
-            findings.append(Finding(trouble, name, final=False, detail=detail, outside=True))
+            findings.append(HealthFinding(trouble, name, final=False, detail=detail, outside=True))
         looks = (_look(sight, service, steady_s, known) for sight in found)
         findings += [finding for finding in looks if finding]
     return sorted(findings, key=lambda each: (not each.final, each.waits, each.subject))
 
 
-def _look(sight: Sight, service: Expected, steady_s: float, known: Known) -> Finding | None:
+def _look(
+    sight: ContainerView, service: Expected, steady_s: float, known: Known
+) -> HealthFinding | None:
     container = sight.container
 
-    def finding(trouble: Trouble, *, final: bool = False, detail: str = "") -> Finding:
-        return Finding(trouble, container.name, final, container, detail)
+    def finding(trouble: Trouble, *, final: bool = False, detail: str = "") -> HealthFinding:
+        return HealthFinding(trouble, container.name, final, container, detail)
 
-    def touched(trouble: Trouble, detail: str = "") -> Finding:
+    def touched(trouble: Trouble, detail: str = "") -> HealthFinding:
         return replace(finding(trouble, detail=detail), outside=True)
 
     if service.image and not _same_image(container.image, service.image):

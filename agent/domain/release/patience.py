@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from agent.domain.release.health import PATIENCE, Finding, Sight, Trouble
+from agent.domain.release.health import PATIENCE, ContainerView, HealthFinding, Trouble
 from agent.domain.repository import dependencies
 
 
@@ -54,15 +54,15 @@ class Course:
 
 def follow(
     course: Course,
-    sights: Iterable[Sight],
-    findings: Collection[Finding],
+    views: Iterable[ContainerView],
+    findings: Collection[HealthFinding],
     now: float,
     *,
     before_healthy: bool = True,
 ) -> Course:
     """The course after one more look.
 
-    ``findings`` are all that is not healthy in ``sights``; ``before_healthy`` is whether the stacks
+    ``findings`` are all that is not healthy in ``views``; ``before_healthy`` is whether the stacks
     are healthy that come before this one.
     """
     if not before_healthy:
@@ -72,7 +72,7 @@ def follow(
     healthy = {name: course.healthy_since.get(name, now) for name in course.needs.keys() - troubled}
     course = replace(course, healthy_since=healthy)
     marks: dict[str, Mark] = {}
-    for sight in sights:
+    for sight in views:
         settled_at = _settled_at(course, sight.container.service or "", crashing)
         old = course.marks.get(sight.container.id)
         crashed_at = course.began
@@ -89,14 +89,14 @@ def follow(
 
 def tried(
     course: Course,
-    sights: Iterable[Sight],
-    findings: Iterable[Finding],
+    views: Iterable[ContainerView],
+    findings: Iterable[HealthFinding],
     now: float,
     steady_s: float,
-) -> list[Finding]:
+) -> list[HealthFinding]:
     """``findings``, those final that have gone on for too long; these come first."""
-    by_id = {sight.container.id: sight for sight in sights}
-    judged: list[Finding] = []
+    by_id = {sight.container.id: sight for sight in views}
+    judged: list[HealthFinding] = []
     for finding in findings:
         sight = by_id.get(finding.container.id) if finding.container else None
         mark = course.marks.get(sight.container.id) if sight else None
@@ -104,7 +104,7 @@ def tried(
             patient_until = mark.settled_at + PATIENCE * steady_s
             final = now >= patient_until and (
                 (finding.trouble is Trouble.CRASH_LOOP and mark.crashed_at >= patient_until)
-                or (finding.trouble is Trouble.UNHEALTHY and _goes_on(sight, mark))
+                or (finding.trouble is Trouble.UNHEALTHY and _continues(sight, mark))
             )
             judged.append(replace(finding, final=finding.final or final))
         else:
@@ -112,7 +112,7 @@ def tried(
     return sorted(judged, key=lambda each: not each.final)
 
 
-def _goes_on(sight: Sight, mark: Mark) -> bool:
+def _continues(sight: ContainerView, mark: Mark) -> bool:
     """Whether it was found unhealthy again, since that could not be the fault of others."""
     retries = sight.check.retries if sight.check else 1
     return sight.streak >= 2 * retries and sight.streak - mark.streak >= retries

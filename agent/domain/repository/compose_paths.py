@@ -14,7 +14,7 @@ NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
 """How what is built from begins that is no directory and no repository."""
 
 
-class Kind(StrEnum):
+class PathKind(StrEnum):
     """What a file is named for; the value is the key in the Compose file."""
 
     INCLUDE = "include"
@@ -30,13 +30,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mention:
+class PathMention:
     """One name of a file, and the path in the document where it stands.
 
     ``raw`` is an env file that Compose takes line by line, without a grammar of its own.
     """
 
-    kind: Kind
+    kind: PathKind
     name: str
     at: Path
     required: bool = True
@@ -51,7 +51,7 @@ class Variable:
     repository. ``at`` is the path in the document.
     """
 
-    kind: Kind
+    kind: PathKind
     name: str
     base: str
     within: str
@@ -63,9 +63,9 @@ class Variable:
 class Include:
     """One entry of ``include:``; the first file is the main one, the others override it."""
 
-    files: tuple[Mention, ...]
-    env_files: tuple[Mention, ...]
-    directory: Mention | None
+    files: tuple[PathMention, ...]
+    env_files: tuple[PathMention, ...]
+    directory: PathMention | None
 
 
 def climbing(variables: Iterable[Variable], names: Iterable[str]) -> list[tuple[Variable, str]]:
@@ -93,20 +93,20 @@ def includes(data: dict[Any, Any]) -> Iterator[Include]:
     for i, entry in enumerate(entries if isinstance(entries, list) else []):
         at: Path = ("include", i)
         if isinstance(entry, dict):
-            files = _names(Kind.INCLUDE, entry.get("path"), (*at, "path"))
-            values = _names(Kind.INCLUDE_ENV, entry.get("env_file"), (*at, "env_file"))
+            files = _names(PathKind.INCLUDE, entry.get("path"), (*at, "path"))
+            values = _names(PathKind.INCLUDE_ENV, entry.get("env_file"), (*at, "env_file"))
             where = entry.get("project_directory")
             directory = (
-                Mention(Kind.DIRECTORY, where, (*at, "project_directory"))
+                PathMention(PathKind.DIRECTORY, where, (*at, "project_directory"))
                 if isinstance(where, str) and where
                 else None
             )
             yield Include(tuple(files), tuple(values), directory)
         else:
-            yield Include(tuple(_names(Kind.INCLUDE, entry, at)), (), None)
+            yield Include(tuple(_names(PathKind.INCLUDE, entry, at)), (), None)
 
 
-def extends(service: dict[Any, Any], at: Path) -> tuple[Mention | None, str] | None:
+def extends(service: dict[Any, Any], at: Path) -> tuple[PathMention | None, str] | None:
     """The file (None: this one) and the service that ``service`` extends."""
     found = service.get("extends")
     if isinstance(found, str):
@@ -115,13 +115,15 @@ def extends(service: dict[Any, Any], at: Path) -> tuple[Mention | None, str] | N
         return None
     file = found.get("file")
     where = (*at, "extends", "file")
-    return (Mention(Kind.EXTENDS, file, where) if isinstance(file, str) else None), found["service"]
+    return (PathMention(PathKind.EXTENDS, file, where) if isinstance(file, str) else None), found[
+        "service"
+    ]
 
 
-def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[Mention]:
+def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[PathMention]:
     """Its env files, label files, mounts, and the directories it is built from."""
     yield from _env_files(service.get("env_file"), (*at, "env_file"))
-    yield from _names(Kind.LABEL_FILE, service.get("label_file"), (*at, "label_file"))
+    yield from _names(PathKind.LABEL_FILE, service.get("label_file"), (*at, "label_file"))
     mounts = service.get("volumes")
     for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
         source = mount
@@ -130,17 +132,17 @@ def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[Mention]:
         elif isinstance(mount, str):
             source = mount_source(mount)
         if isinstance(source, str) and source:
-            yield Mention(Kind.BIND, source, (*at, "volumes", i), required=False)
+            yield PathMention(PathKind.BIND, source, (*at, "volumes", i), required=False)
     yield from _build(service.get("build"), (*at, "build"))
 
 
-def of_project(data: dict[Any, Any]) -> Iterator[Mention]:
+def of_project(data: dict[Any, Any]) -> Iterator[PathMention]:
     """The files of the top-level ``configs:``, ``secrets:`` and ``volumes:``."""
-    for kind in (Kind.CONFIG, Kind.SECRET):
+    for kind in (PathKind.CONFIG, PathKind.SECRET):
         for name, value in _mapping(data.get(kind.value)).items():
             file = _mapping(value).get("file")
             if isinstance(file, str) and file:
-                yield Mention(kind, file, (kind.value, name, "file"))
+                yield PathMention(kind, file, (kind.value, name, "file"))
     for name, value in _mapping(data.get("volumes")).items():
         options = _mapping(_mapping(value).get("driver_opts"))
         device = options.get("device")
@@ -152,7 +154,7 @@ def of_project(data: dict[Any, Any]) -> Iterator[Mention]:
             and device
         ):
             at = ("volumes", name, "driver_opts", "device")
-            yield Mention(Kind.BIND, device, at, required=False)
+            yield PathMention(PathKind.BIND, device, at, required=False)
 
 
 def mount_source(text: str) -> str | None:
@@ -177,40 +179,40 @@ def literal(name: str) -> tuple[str, bool]:
     return "$".join(parts), False
 
 
-def _env_files(value: Any, at: Path) -> Iterator[Mention]:
+def _env_files(value: Any, at: Path) -> Iterator[PathMention]:
     for i, entry in enumerate(value if isinstance(value, list) else [value]):
         here = (*at, i) if isinstance(value, list) else at
         if isinstance(entry, str) and entry:
-            yield Mention(Kind.ENV_FILE, entry, here)
+            yield PathMention(PathKind.ENV_FILE, entry, here)
         elif isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
             required = str(entry.get("required", True)).lower() != "false"
             raw = entry.get("format") == "raw"
-            yield Mention(Kind.ENV_FILE, entry["path"], (*here, "path"), required, raw)
+            yield PathMention(PathKind.ENV_FILE, entry["path"], (*here, "path"), required, raw)
 
 
-def _build(value: Any, at: Path) -> Iterator[Mention]:
+def _build(value: Any, at: Path) -> Iterator[PathMention]:
     """Contexts, and the Dockerfile, which may stand outside of its context."""
     if isinstance(value, str):
-        yield Mention(Kind.BUILD, value, at)
+        yield PathMention(PathKind.BUILD, value, at)
     elif isinstance(value, dict):
         context, file = value.get("context", "."), value.get("dockerfile")
-        yield from _names(Kind.BUILD, context, (*at, "context"))
+        yield from _names(PathKind.BUILD, context, (*at, "context"))
         if isinstance(context, str) and isinstance(file, str) and file and ":" not in context:
-            yield Mention(Kind.BUILD, f"{context}/{file}", (*at, "dockerfile"))
+            yield PathMention(PathKind.BUILD, f"{context}/{file}", (*at, "dockerfile"))
         more = value.get("additional_contexts")
         where = (*at, "additional_contexts")
         if isinstance(more, dict):
             for key, context in more.items():
-                yield from _names(Kind.BUILD, context, (*where, key))
+                yield from _names(PathKind.BUILD, context, (*where, key))
         for i, pair in enumerate(more if isinstance(more, list) else []):
-            yield from _names(Kind.BUILD, str(pair).partition("=")[2], (*where, i))
+            yield from _names(PathKind.BUILD, str(pair).partition("=")[2], (*where, i))
 
 
-def _names(kind: Kind, value: Any, at: Path) -> Iterator[Mention]:
+def _names(kind: PathKind, value: Any, at: Path) -> Iterator[PathMention]:
     """A string or a list of strings."""
     for i, name in enumerate(value if isinstance(value, list) else [value]):
         if isinstance(name, str) and name:
-            yield Mention(kind, name, (*at, i) if isinstance(value, list) else at)
+            yield PathMention(kind, name, (*at, i) if isinstance(value, list) else at)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

@@ -9,7 +9,7 @@ from agent.domain.finding import Fault
 from agent.domain.repository.allow_rules import AllowRule
 from agent.domain.repository.compose_paths import Variable
 from agent.domain.repository.fleet_policy import Policy
-from agent.domain.repository.image_refs_yaml import Mention
+from agent.domain.repository.image_refs_yaml import ImageMention
 from agent.domain.repository.stack_settings import Settings
 from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
@@ -46,7 +46,7 @@ class Stack:
     more: bool = False
     policy: Policy = field(default_factory=Policy)
     settings: Settings = field(default_factory=Settings)
-    images: Mapping[str, Mention] = field(default_factory=dict)
+    images: Mapping[str, ImageMention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     sealed: Inputs = ()
     env_files: frozenset[tuple[str, bool]] = frozenset()

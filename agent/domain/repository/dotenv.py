@@ -26,7 +26,7 @@ _MAX_RAW_LINE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Assignment:
     """A key that is set, its line from 1, and the characters from ``start`` to before ``end``."""
 
     key: str
@@ -49,13 +49,13 @@ def without(text: str, unwanted: Callable[[str], object]) -> str:
     return text
 
 
-def entries(text: str) -> list[Entry]:
+def entries(text: str) -> list[Assignment]:
     """What Compose would set from this text.
 
     It goes on right behind a closing quote, so one line can hold several. A key without a value
     only passes on what the environment holds; it sets nothing.
     """
-    found: list[Entry] = []
+    found: list[Assignment] = []
     line, counted = 1, 0
     at = 1 if text.startswith("\ufeff") else 0
     while at < len(text):
@@ -77,7 +77,7 @@ def entries(text: str) -> list[Entry]:
             line += text.count("\n", counted, at)
             counted = at
             end = _value_end(text, stop.end())
-            found.append(Entry(text[at : stop.start()].rstrip(), line, start, end))
+            found.append(Assignment(text[at : stop.start()].rstrip(), line, start, end))
         at = stop.end() if stop[0] == "\n" else end
     return found
 
@@ -223,14 +223,14 @@ def _changed_raw(key: str, value: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class EnvValues:
     """One env file's part in a stack's environment: keys for a plain file, pairs for a secret."""
 
     plain_keys: frozenset[str] = frozenset()
     secret: dict[str, str] | None = None
 
 
-def secret_environment(files: Iterable[Values]) -> dict[str, str]:
+def secret_environment(files: Iterable[EnvValues]) -> dict[str, str]:
     """The secret values that win, given ``files`` from weakest to strongest.
 
     Compose takes a secret value before those of all plain files, whatever the order; so a secret

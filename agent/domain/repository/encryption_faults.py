@@ -15,7 +15,7 @@ from agent.domain import lfs
 from agent.domain.errors import PermanentError
 from agent.domain.repository.secret_files import sops_type
 from agent.domain.sops import metadata
-from agent.domain.sops.metadata import Sealed
+from agent.domain.sops.metadata import SopsFile
 from agent.domain.sops.scope import Scope
 
 _PUSHED = "what has been pushed in the clear must be changed"
@@ -25,7 +25,7 @@ _NAMES = {"dotenv": "x.secret.env", "yaml": "x.secret.yaml", "json": "x.secret.j
 """Files by the names that :func:`metadata.read` tells them apart by."""
 
 
-def examine(content: bytes, path: str) -> tuple[Sealed | None, PermanentError | None]:
+def examine(content: bytes, path: str) -> tuple[SopsFile | None, PermanentError | None]:
     """What the file tells if it is encrypted, and why nobody can use it as a secret, if so.
 
     A single value in the clear is none of these faults; SOPS refuses it, or it is meant. Raises
@@ -37,7 +37,7 @@ def examine(content: bytes, path: str) -> tuple[Sealed | None, PermanentError | 
     return file, _fault(file, content, path)
 
 
-def _fault(file: Sealed | None, content: bytes, path: str) -> PermanentError | None:
+def _fault(file: SopsFile | None, content: bytes, path: str) -> PermanentError | None:
     kind = sops_type(path)
     if file is not None and file.unprotected:
         return _unprotected(path, file.unprotected)
@@ -64,7 +64,7 @@ def _fault(file: Sealed | None, content: bytes, path: str) -> PermanentError | N
     return PermanentError("the file is called secret but is not encrypted", where=path, hint=hint)
 
 
-def in_the_clear(file: Sealed, path: str) -> list[PermanentError]:
+def in_the_clear(file: SopsFile, path: str) -> list[PermanentError]:
     """The error for each value that SOPS should have encrypted, and which is why it refuses it."""
     return [
         PermanentError(

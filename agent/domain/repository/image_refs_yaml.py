@@ -15,20 +15,20 @@ _NO_IMAGE = frozenset({"tag:yaml.org,2002:null", "!reset"})
 
 
 @dataclass(frozen=True, slots=True)
-class Mention:
+class ImageMention:
     """An image as a file has it, at ``file:line``; with an anchor, where that stands."""
 
     text: str
     where: str
 
 
-def find(content: bytes, path: str) -> list[Mention]:
+def find(content: bytes, path: str) -> list[ImageMention]:
     """The images of the services of the Compose file at ``path``, each once, in its order.
 
     Raises :class:`PermanentError` with ``path:line`` when the file cannot be read.
     """
     nodes = _images(_load(content, path)).values()
-    return [Mention(node.value, f"{path}:{node.start_mark.line + 1}") for node in nodes]
+    return [ImageMention(node.value, f"{path}:{node.start_mark.line + 1}") for node in nodes]
 
 
 def rewrite(content: bytes, path: str, wanted: Mapping[str, str]) -> bytes:

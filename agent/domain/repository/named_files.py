@@ -14,18 +14,18 @@ from agent.domain.documents import Document
 from agent.domain.errors import did_you_mean
 from agent.domain.finding import Fault
 from agent.domain.repository import compose_paths, secret_files
-from agent.domain.repository.compose_paths import Kind, Mention, Variable
+from agent.domain.repository.compose_paths import PathKind, PathMention, Variable
 from agent.domain.repository.referenced import Refused
 from agent.domain.repository.tree import PLAINTEXT_PREFIX, Snapshot
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+@[\w.-]+:|github\.com/|.*\.git$|.*#")
-COMPOSE = frozenset({Kind.INCLUDE, Kind.EXTENDS})
+COMPOSE = frozenset({PathKind.INCLUDE, PathKind.EXTENDS})
 """How Compose files name each other."""
-_FILES_ONLY = frozenset({*COMPOSE, Kind.INCLUDE_ENV, Kind.ENV_FILE, Kind.LABEL_FILE})
+_FILES_ONLY = frozenset({*COMPOSE, PathKind.INCLUDE_ENV, PathKind.ENV_FILE, PathKind.LABEL_FILE})
 _SHOWN = 80
 ENOUGH = 50
 """Faults that are looked for; one is enough to hold a stack."""
-Place = tuple[Document, Mention, str]
+Place = tuple[Document, PathMention, str]
 """A mention in a document, and the directory it is relative to."""
 
 
@@ -46,11 +46,13 @@ class NamedFiles:
         self.refused: list[Refused] = []
         self._snapshot = snapshot
 
-    def note(self, document: Document, mention: Mention, base: str) -> str | None:
+    def note(self, document: Document, mention: PathMention, base: str) -> str | None:
         """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
         kind, place = mention.kind, (document, mention, base)
         known, variable = compose_paths.literal(mention.name)
-        context_elsewhere = kind is Kind.BUILD and mention.name.startswith(compose_paths.NO_CONTEXT)
+        context_elsewhere = kind is PathKind.BUILD and mention.name.startswith(
+            compose_paths.NO_CONTEXT
+        )
         if len(self.faults) >= ENOUGH or context_elsewhere:
             return None
         if fault := _outside(kind, mention.name, known):
@@ -61,12 +63,12 @@ class NamedFiles:
             # What follows is known to Compose alone. All that it can be there, short of a value
             # that climbs, counts as read.
             known, slash, _ = known.rpartition("/")
-            if kind is Kind.BIND and not slash:
+            if kind is PathKind.BIND and not slash:
                 return None
         path = posixpath.normpath(posixpath.join(base, known))
         if path == ".." or path.startswith("../"):
             hint = "keep the file in the repository"
-            if kind is Kind.BIND:
+            if kind is PathKind.BIND:
                 hint = "name data of the host by its absolute path"
             message = f"{_shown(mention.name)} leaves the repository"
             self.refuse(place, message, hint, outside=True)
@@ -76,10 +78,10 @@ class NamedFiles:
     def _read(self, place: Place, path: str, *, variable: bool) -> str | None:
         """``path``, which ``place`` names, or begins to name with a variable; None if unusable."""
         document, mention, base = place
-        if mention.kind is not Kind.DIRECTORY:
+        if mention.kind is not PathKind.DIRECTORY:
             self.named.add(path)
         if variable:
-            if mention.kind in {*_FILES_ONLY, Kind.DIRECTORY}:
+            if mention.kind in {*_FILES_ONLY, PathKind.DIRECTORY}:
                 where = f"{document.name}:{document.line(mention.at)}"
                 found = Variable(
                     kind=mention.kind,
@@ -91,7 +93,7 @@ class NamedFiles:
                 )
                 self.variables.append(found)
             return None
-        if mention.kind in {Kind.ENV_FILE, Kind.INCLUDE_ENV}:
+        if mention.kind in {PathKind.ENV_FILE, PathKind.INCLUDE_ENV}:
             self.env_files.add(path)
             if mention.raw:
                 self.raw.add(path)
@@ -109,19 +111,19 @@ class NamedFiles:
             real, _ = self._snapshot.resolve(secret)
             self.named.add(secret)
             self.secrets.update({secret, real or secret})
-            if mention.kind is Kind.ENV_FILE:
+            if mention.kind is PathKind.ENV_FILE:
                 self.secret_env_files.add((secret, mention.raw))
         said = _shown(mention.name)
         if real is None and mention.required:
             near = [p.rpartition("/")[2] for p in self._snapshot.below(place)[:1000]]
             hint = "commit it, or take the name out"
-            if mention.kind is Kind.ENV_FILE:
+            if mention.kind is PathKind.ENV_FILE:
                 hint = "commit it, or write {path: …, required: false}"
             hint = did_you_mean(last, near, hint)
             self.refuse(by, f"there is no {said} in the repository", hint)
         elif real is not None and real not in self._snapshot.tree and mention.kind in _FILES_ONLY:
             self.refuse(by, f"{said} is a directory", "name a file in it")
-        elif real in self._snapshot.tree and mention.kind is Kind.DIRECTORY:
+        elif real in self._snapshot.tree and mention.kind is PathKind.DIRECTORY:
             self.refuse(by, f"{said} is no directory", "name a directory")
         else:
             return real is not None
@@ -136,15 +138,15 @@ class NamedFiles:
         self.faults.append(fault)
 
 
-def _outside(kind: Kind, name: str, known: str) -> tuple[str, str] | None:
+def _outside(kind: PathKind, name: str, known: str) -> tuple[str, str] | None:
     """What is wrong with a name that leads elsewhere by itself, and a hint.
 
     ``known`` is its beginning, up to the first variable.
     """
-    if kind in {*COMPOSE, Kind.BUILD} and _REMOTE.match(name):
+    if kind in {*COMPOSE, PathKind.BUILD} and _REMOTE.match(name):
         hint = "commit the file and name it by its path"
         return f"{_shown(name)} is not in this repository", hint
-    allowed = kind is Kind.BIND or (kind is Kind.ENV_FILE and known == "/dev/null")
+    allowed = kind is PathKind.BIND or (kind is PathKind.ENV_FILE and known == "/dev/null")
     if known.startswith(("/", "~")) and not allowed:
         hint = "commit the file and name it by a relative path"
         return f"{_shown(name)} is a path of the host", hint

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from agent.domain.finding import Fault
 from agent.domain.repository import image_refs_yaml
-from agent.domain.repository.compose_paths import Mention, Variable
+from agent.domain.repository.compose_paths import PathMention, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Refused:
     """
 
     document: str
-    mention: Mention
+    mention: PathMention
     base: str
     fault: Fault | None = None
     outside: bool = False
@@ -41,7 +41,7 @@ class References:
     faults: tuple[Fault, ...] = ()
     compose: tuple[str, ...] = ()
     env_files: frozenset[str] = frozenset()
-    images: Mapping[str, image_refs_yaml.Mention] = field(default_factory=dict)
+    images: Mapping[str, image_refs_yaml.ImageMention] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     secrets: frozenset[str] = frozenset()
     secret_env_files: frozenset[tuple[str, bool]] = frozenset()

@@ -27,7 +27,7 @@ from agent.domain.repository import (
     image_refs_yaml,
     refused_keys,
 )
-from agent.domain.repository.compose_paths import Include, Kind, Mention
+from agent.domain.repository.compose_paths import Include, PathKind, PathMention
 from agent.domain.repository.hooks import Hook
 from agent.domain.repository.named_files import NamedFiles, Place
 from agent.domain.repository.referenced import References, Refused
@@ -72,8 +72,8 @@ class _Walk:
         self._directory = directory
         self._build = build
         self._done: set[tuple[str, ...]] = set()
-        self._images: dict[str, image_refs_yaml.Mention] = {}
-        self._hooks: dict[str, image_refs_yaml.Mention] = {}
+        self._images: dict[str, image_refs_yaml.ImageMention] = {}
+        self._hooks: dict[str, image_refs_yaml.ImageMention] = {}
         self._links: dict[str, str] = {}
         self._top: dict[str, str] = {}
 
@@ -83,9 +83,9 @@ class _Walk:
         if document:
             self._project(document, self._directory, self._directory, (compose,))
 
-    def images(self) -> dict[str, image_refs_yaml.Mention]:
+    def images(self) -> dict[str, image_refs_yaml.ImageMention]:
         """Of each service its own, else that of the one it extends; of hooks by their names."""
-        found: dict[str, image_refs_yaml.Mention] = {}
+        found: dict[str, image_refs_yaml.ImageMention] = {}
         for name, first in self._top.items():
             link: str | None = first
             for _ in range(MAX_LEVELS):
@@ -166,11 +166,11 @@ class _Walk:
         here = f"{document.name}#{name}"
         if isinstance(image := service.get("image"), str):
             where = f"{document.name}:{document.line((*at, 'image'))}"
-            self._images[here] = image_refs_yaml.Mention(image, where)
+            self._images[here] = image_refs_yaml.ImageMention(image, where)
         wrong = refused_keys.of_service(document, str(name), service, build=self._build)
         self.names.faults += wrong
         for mention in compose_paths.of_service(service, at):
-            if mention.kind is not Kind.BUILD or self._build:
+            if mention.kind is not PathKind.BUILD or self._build:
                 self.names.note(document, mention, base)
         for hook in hooks.of_service(str(name), service, hooks.KEY):
             self._hook(document, hook, at, base, inherited="#" in chain[-1])
@@ -181,7 +181,7 @@ class _Walk:
         if file is None:
             # In a file that is read as a whole, every service has its turn anyway.
             if "#" in chain[-1]:
-                by = document, Mention(Kind.EXTENDS, wanted, at), base
+                by = document, PathMention(PathKind.EXTENDS, wanted, at), base
                 self._base(by, document, wanted, base, chain)
             return
         path = self.names.note(document, file, base)
@@ -197,7 +197,7 @@ class _Walk:
         image = hook.spec.get("image")
         if isinstance(image, str) and not (inherited and hook.name in self._hooks):
             where = f"{document.name}:{document.line((*here, 'image'))}"
-            self._hooks[hook.name] = image_refs_yaml.Mention(image, where)
+            self._hooks[hook.name] = image_refs_yaml.ImageMention(image, where)
         for mention in compose_paths.of_service(hook.spec, here):
             self.names.note(document, mention, base)
 

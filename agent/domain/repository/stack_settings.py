@@ -39,7 +39,7 @@ class Settings:
     on_change: Mapping[str, str] = field(default_factory=dict)
     secret_owner: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
-    def reaction(self, service: str) -> str:
+    def reload(self, service: str) -> str:
         """What a service gets when only its mounted files changed."""
         return self.on_change.get(service, Reload.RESTART)
 
@@ -118,21 +118,21 @@ def _after(
 
 
 def _on_change(
-    document: documents.Document, reactions: object, services: Collection[str]
+    document: documents.Document, reloads: object, services: Collection[str]
 ) -> tuple[dict[str, str], list[PermanentError]]:
     at = (KEY, "on_change")
-    found = {} if reactions is None else reactions
+    found = {} if reloads is None else reloads
     if not isinstance(found, dict):
         hint = "write on_change: {web: restart}"
         return {}, [document.error(at, "on_change must map services", hint)]
     errors: list[PermanentError] = []
     result: dict[str, str] = {}
-    for service, reaction in found.items():
+    for service, reload in found.items():
         if services and service not in services:
             hint = nearest(str(service), services)
             errors.append(document.error((*at, service), f"there is no service {service!r}", hint))
         # YAML reads null where people mean none.
-        text = Reload.NONE if reaction is None else str(reaction)
+        text = Reload.NONE if reload is None else str(reload)
         if text in set(Reload) - {Reload.SIGNAL} or _SIGNAL.fullmatch(text):
             result[str(service)] = text
         else:

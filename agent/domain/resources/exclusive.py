@@ -14,7 +14,7 @@ from typing import Any
 from agent.domain.resources import ports
 
 
-class Kind(StrEnum):
+class ExclusiveKind(StrEnum):
     """What can be had once."""
 
     PORT = "port"
@@ -30,7 +30,7 @@ class Holding:
     ``where``, a name everywhere.
     """
 
-    kind: Kind
+    kind: ExclusiveKind
     value: str
     where: str = ""
 
@@ -41,7 +41,7 @@ class Holding:
         """Whether only one can be had."""
         if (self.kind, self.value) != (other.kind, other.value):
             return False
-        if self.kind is Kind.PORT:
+        if self.kind is ExclusiveKind.PORT:
             return ports.meet(self.where, other.where)
         return self.where == other.where
 
@@ -52,17 +52,17 @@ def wanted(project: str, name: str, scale: int, model: Mapping[str, Any]) -> fro
         return frozenset()
     raw = model["services"][name]
     names = [raw["container_name"]] if raw.get("container_name") else _names(project, name, scale)
-    found = {Holding(Kind.NAME, each) for each in names}
+    found = {Holding(ExclusiveKind.NAME, each) for each in names}
     for port in raw.get("ports") or []:
         if str(port.get("published") or "").isdecimal():
             value = f"{port['published']}/{port.get('protocol') or 'tcp'}"
-            found.add(Holding(Kind.PORT, value, str(port.get("host_ip") or "")))
+            found.add(Holding(ExclusiveKind.PORT, value, str(port.get("host_ip") or "")))
     networks = raw.get("networks") or {}
     for key, network in networks.items():
         place = str(((model.get("networks") or {}).get(key) or {}).get("name") or key)
         addresses = [(network or {}).get(word) for word in _ADDRESSES]
         addresses += [raw.get("mac_address")] if len(networks) == 1 else []
-        found |= {Holding(Kind.ADDRESS, each.lower(), place) for each in addresses if each}
+        found |= {Holding(ExclusiveKind.ADDRESS, each.lower(), place) for each in addresses if each}
     return frozenset(found)
 
 
@@ -75,7 +75,7 @@ def _names(project: str, name: str, scale: int) -> list[str]:
 
 def had(raw: Mapping[str, Any]) -> frozenset[Holding]:
     """What an inspected container has now; one that does not run has only its name."""
-    found = {Holding(Kind.NAME, raw["Name"].lstrip("/"))}
+    found = {Holding(ExclusiveKind.NAME, raw["Name"].lstrip("/"))}
     if not raw["State"].get("Running"):
         return frozenset(found)
     settings = raw.get("NetworkSettings") or {}
@@ -83,10 +83,10 @@ def had(raw: Mapping[str, Any]) -> frozenset[Holding]:
         protocol = private.partition("/")[2] or "tcp"
         for binding in bindings or ():
             value = f"{binding.get('HostPort')}/{protocol}"
-            found.add(Holding(Kind.PORT, value, str(binding.get("HostIp") or "")))
+            found.add(Holding(ExclusiveKind.PORT, value, str(binding.get("HostIp") or "")))
     for network, endpoint in (settings.get("Networks") or {}).items():
         words = (endpoint.get(key) for key in ("IPAddress", "GlobalIPv6Address", "MacAddress"))
-        found |= {Holding(Kind.ADDRESS, word.lower(), network) for word in words if word}
+        found |= {Holding(ExclusiveKind.ADDRESS, word.lower(), network) for word in words if word}
     return frozenset(found)
 
 

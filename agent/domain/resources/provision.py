@@ -5,7 +5,7 @@ that was made with other settings it makes anew, for which it first stops what i
 something else is in it as well it fails then, and what it has stopped stays down. Versions before
 2.31 change neither. So they are compared before anything is touched:
 
-    Declared (of the model)           ┐
+    DeclaredResources (of the model)           ┐
     networks, volumes (of the engine) ┴┬▶ Problem …   what Compose will not, or cannot, do
                                        └▶ diverged    networks that Compose will make anew
 
@@ -31,7 +31,7 @@ _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\
 """What Go escapes in JSON beyond what Python does."""
 
 
-class Kind(StrEnum):
+class ResourceKind(StrEnum):
     """The value is what people call it; with an ``s`` it is the key in a Compose file."""
 
     NETWORK = "network"
@@ -39,13 +39,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class DeclaredResources:
     """One of a stack's model. ``key`` is what its services call it, ``name`` what the engine does.
 
     ``services`` are those that use it. ``settings`` are as the model has them.
     """
 
-    kind: Kind
+    kind: ResourceKind
     key: str
     name: str
     external: bool
@@ -64,27 +64,27 @@ class Declared:
 class Problem:
     """Why a stack must not be started; ``passing`` when that can end without a change in Git."""
 
-    about: Declared
+    about: DeclaredResources
     message: str
     hint: str
     passing: bool = False
 
 
-def declared(model: Mapping[str, Any]) -> tuple[Declared, ...]:
+def declared(model: Mapping[str, Any]) -> tuple[DeclaredResources, ...]:
     """Those of a model as ``docker compose config --format json`` prints it, sorted.
 
     Compose makes those that a service uses; versions before 2.28 print others too.
     """
     services = model.get("services") or {}
-    found: list[Declared] = []
-    for kind in Kind:
+    found: list[DeclaredResources] = []
+    for kind in ResourceKind:
         for key, value in sorted((model.get(f"{kind}s") or {}).items()):
             settings = _undoubled(value or {})
             users = {name for name, service in services.items() if key in _used(kind, service)}
             if not users:
                 continue
             found.append(
-                Declared(
+                DeclaredResources(
                     kind=kind,
                     key=key,
                     name=str(settings.get("name", key)),
@@ -96,29 +96,31 @@ def declared(model: Mapping[str, Any]) -> tuple[Declared, ...]:
     return tuple(found)
 
 
-def _used(kind: Kind, service: Mapping[str, Any]) -> Collection[str]:
+def _used(kind: ResourceKind, service: Mapping[str, Any]) -> Collection[str]:
     """The keys of the networks or volumes that a service of a model names."""
-    if kind is Kind.NETWORK:
+    if kind is ResourceKind.NETWORK:
         return service.get("networks") or {}
     mounts = service.get("volumes") or []
     return {str(each.get("source")) for each in mounts if each.get("type") == "volume"}
 
 
 def absent(
-    wanted: Iterable[Declared], networks: Iterable[Raw], volumes: Iterable[Raw]
-) -> list[Declared]:
+    wanted: Iterable[DeclaredResources], networks: Iterable[Raw], volumes: Iterable[Raw]
+) -> list[DeclaredResources]:
     """Those that the engine does not have."""
     there = {
         # An external network may be named by its ID.
-        Kind.NETWORK: {word for network in networks for word in (network["Name"], network["Id"])},
-        Kind.VOLUME: {volume["Name"] for volume in volumes},
+        ResourceKind.NETWORK: {
+            word for network in networks for word in (network["Name"], network["Id"])
+        },
+        ResourceKind.VOLUME: {volume["Name"] for volume in volumes},
     }
     return [each for each in wanted if each.name not in there[each.kind]]
 
 
-def twice(wanted: Iterable[Declared], networks: Iterable[Raw]) -> dict[str, list[Raw]]:
+def twice(wanted: Iterable[DeclaredResources], networks: Iterable[Raw]) -> dict[str, list[Raw]]:
     """Networks of the stack of which there are several by one name, the oldest first."""
-    names = {each.name for each in wanted if each.kind is Kind.NETWORK}
+    names = {each.name for each in wanted if each.kind is ResourceKind.NETWORK}
     found: dict[str, list[Raw]] = {}
     for network in sorted(networks, key=lambda each: (str(each.get("Created")), each["Id"])):
         if network["Name"] in names:
@@ -144,7 +146,7 @@ def superfluous(
 
 
 def ambiguous(
-    each: Declared, several: Iterable[Raw], users: Mapping[str, Collection[str]]
+    each: DeclaredResources, several: Iterable[Raw], users: Mapping[str, Collection[str]]
 ) -> Problem:
     """What to do about several networks of one name that are not ours to remove."""
     told = []
@@ -163,7 +165,7 @@ def ambiguous(
     )
 
 
-def missing(wanted: Iterable[Declared]) -> Iterator[Problem]:
+def missing(wanted: Iterable[DeclaredResources]) -> Iterator[Problem]:
     """Of those that are :func:`absent`, the ones that somebody else has to make."""
     for each in wanted:
         if each.external:
@@ -177,12 +179,14 @@ def missing(wanted: Iterable[Declared]) -> Iterator[Problem]:
 
 
 def volumes_that_differ(
-    project: str, wanted: Iterable[Declared], volumes: Iterable[Raw]
+    project: str, wanted: Iterable[DeclaredResources], volumes: Iterable[Raw]
 ) -> Iterator[Problem]:
     """Volumes that were made with other settings than are declared now."""
     there = {volume["Name"]: volume for volume in volumes}
     for each in wanted:
-        found = there.get(each.name) if each.kind is Kind.VOLUME and not each.external else None
+        found = (
+            there.get(each.name) if each.kind is ResourceKind.VOLUME and not each.external else None
+        )
         if found and (what := _different_volume(project, each, found)):
             yield Problem(
                 each,
@@ -196,12 +200,16 @@ def volumes_that_differ(
 
 
 def diverged(
-    wanted: Iterable[Declared], networks: Iterable[Raw]
-) -> Iterator[tuple[Declared, Raw, list[str]]]:
+    wanted: Iterable[DeclaredResources], networks: Iterable[Raw]
+) -> Iterator[tuple[DeclaredResources, Raw, list[str]]]:
     """Networks that were made with other settings than are declared now, and with which others."""
     there = {network["Name"]: network for network in networks}
     for each in wanted:
-        found = there.get(each.name) if each.kind is Kind.NETWORK and not each.external else None
+        found = (
+            there.get(each.name)
+            if each.kind is ResourceKind.NETWORK and not each.external
+            else None
+        )
         if found is None:
             continue
         what = options.network_differences(each.settings, found)
@@ -224,7 +232,7 @@ def labels(found: Raw) -> Mapping[str, str]:
 
 
 def network_in_use(
-    project: str, each: Declared, what: Iterable[str], users: Mapping[str, str | None]
+    project: str, each: DeclaredResources, what: Iterable[str], users: Mapping[str, str | None]
 ) -> Problem | None:
     """Why a network that has :func:`diverged` cannot be made anew.
 
@@ -247,7 +255,7 @@ def network_in_use(
     )
 
 
-def never_changed(project: str, each: Declared, what: Iterable[str]) -> Problem:
+def never_changed(project: str, each: DeclaredResources, what: Iterable[str]) -> Problem:
     """Why a network stays as it is that an older Compose has made, or a person."""
     return Problem(
         each,
@@ -258,11 +266,13 @@ def never_changed(project: str, each: Declared, what: Iterable[str]) -> Problem:
     )
 
 
-def overlaps(made: Iterable[Declared], networks: Iterable[Raw]) -> Iterator[Problem]:
+def overlaps(made: Iterable[DeclaredResources], networks: Iterable[Raw]) -> Iterator[Problem]:
     """Fixed subnets of networks that are to be ``made`` which another network has already."""
     taken = [(network["Name"], pool) for network in networks for pool in subnets.made(network)]
     for each in made:
-        for _, wanted in subnets.declared(each.settings) if each.kind is Kind.NETWORK else ():
+        for _, wanted in (
+            subnets.declared(each.settings) if each.kind is ResourceKind.NETWORK else ()
+        ):
             for name, pool in taken:
                 if name != each.name and subnets.clash(wanted, pool):
                     yield Problem(
@@ -274,7 +284,7 @@ def overlaps(made: Iterable[Declared], networks: Iterable[Raw]) -> Iterator[Prob
                     )
 
 
-def _different_volume(project: str, each: Declared, volume: Raw) -> list[str]:
+def _different_volume(project: str, each: DeclaredResources, volume: Raw) -> list[str]:
     found = options.volume_differences(each.settings, volume)
     # Labels of a volume that somebody else has made are not for the stack to say.
     own = labels(volume).get(PROJECT) == project

@@ -28,7 +28,7 @@ _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class RepositoryScan:
     """``hosts`` are those whose list can be read, by name; ``unused`` the stacks that no host runs.
 
     ``faulty`` are the stacks of each host, or of ``NOWHERE``, that hosts refuse and that can be
@@ -59,7 +59,7 @@ def _sorted(found: Iterable[tuple[str, Stack]]) -> list[tuple[str, Stack]]:
     return sorted(found, key=lambda each: (each[1].name, each[0]))
 
 
-def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Census:
+def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> RepositoryScan:
     """Read everything. ``contents`` maps the paths of :func:`tree.small` to bytes."""
     links = {
         path: contents[path].decode(errors="replace")
@@ -99,7 +99,7 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Censu
         found += _findings(faults)
     unused = tuple(stack for stack, faults in alone if stack and not faults)
     faulty[NOWHERE] = tuple(stack for stack, faults in alone if stack and faults)
-    return Census(files, contents, hosts, unused, tuple(dict.fromkeys(found)), faulty)
+    return RepositoryScan(files, contents, hosts, unused, tuple(dict.fromkeys(found)), faulty)
 
 
 def _unlisted(names: list[str], files: Snapshot, *, every_list: bool) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ Named = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SopsFile:
     """``recipients`` are age's alone, in order; ``groups`` are as many as must come together.
 
     ``plain`` are values that stand there in the clear although SOPS would have encrypted them, and
@@ -65,7 +65,7 @@ class _Value:
     comments: tuple[str, ...] | None = None
 
 
-def read(content: bytes, path: str) -> Sealed | None:
+def read(content: bytes, path: str) -> SopsFile | None:
     """The metadata of one file; None when there is none: it is not encrypted.
 
     Raises :class:`PermanentError` with ``file:line`` for a file that is not of its kind.
@@ -157,7 +157,7 @@ def _shown(key: str, value: str) -> str:
 
 def _flat(
     own: Mapping[str, str], values: Sequence[_Value], comments: Sequence[str] = ()
-) -> Sealed | None:
+) -> SopsFile | None:
     """Of a file whose metadata are pairs with long names."""
     if not own.get("mac"):
         return None
@@ -167,7 +167,7 @@ def _flat(
     return _judged(own, recipients, values, groups=len(groups), others=others, comments=comments)
 
 
-def _yaml(content: bytes, path: str) -> Sealed | None:
+def _yaml(content: bytes, path: str) -> SopsFile | None:
     """SOPS puts its metadata into each document."""
     own = None
     values: list[_Value] = []
@@ -201,7 +201,7 @@ def _data(node: yaml.Node) -> Any:
     return None if node.tag == _NULL else node.value
 
 
-def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str]) -> Sealed | None:
+def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str]) -> SopsFile | None:
     """Of a file whose metadata is a mapping ``sops`` at its top."""
     if not isinstance(own, dict) or not own.get("mac"):
         return None
@@ -228,7 +228,7 @@ def _judged(
     groups: int,
     others: set[str],
     comments: Sequence[str],
-) -> Sealed:
+) -> SopsFile:
     """``comments`` are all of the file and perhaps more, where each value does not know its own."""
     scope = sops_scope.of(own)
     idle = scope.without_effect([*comments, *(each.lstrip() for each in comments)])
@@ -239,7 +239,7 @@ def _judged(
         given = () if idle and value.comments is None else value.comments
         meant[scope.encrypts(value.names, given)].append(value)
     exposed = [v for v in meant[False] if looks_secret(v.names[-1], str(v.value))]
-    return Sealed(
+    return SopsFile(
         recipients,
         _needed(own, groups),
         tuple((value.shown, value.line) for value in meant[True]),

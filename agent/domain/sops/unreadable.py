@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent.domain.errors import PermanentError
 from agent.domain.sops import metadata
-from agent.domain.sops.metadata import Sealed
+from agent.domain.sops.metadata import SopsFile
 
 _SHOWN = 16
 """Characters of a key by which a person knows it."""
@@ -51,7 +51,7 @@ def refusal(content: bytes, path: str, own: Sequence[str], *, others: bool) -> P
     return PermanentError(f"{_SAID}: {' and '.join(own)} {none} {found}", where=path, hint=_ADD)
 
 
-def _is_recipient(file: Sealed, place: int, where: str) -> PermanentError:
+def _is_recipient(file: SopsFile, place: int, where: str) -> PermanentError:
     """The host's key is recipient number ``place``, from 1, and the file is closed to it still."""
     path = where.rpartition(":")[0]
     mine = f"{file.recipients[place - 1][:_SHOWN]}… is recipient {place} of {len(file.recipients)}"

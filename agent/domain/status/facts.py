@@ -17,7 +17,7 @@ from agent.domain.release.release import Attempt, Release
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LastLook:
     """When the agent last looked at everything (ISO 8601; None: never).
 
     ``error`` is why each cycle since then has failed; None: none has.
@@ -64,7 +64,7 @@ class Facts:
     approved: frozenset[str]
     containers: tuple[Container, ...] | None
     running: bool
-    look: Look
+    look: LastLook
     patience: float
     working: tuple[Ongoing, ...] = ()
 

@@ -25,7 +25,7 @@ class StackState:
     ``sync`` is synced, pending, failed, held, suspended or unknown, ``health`` healthy,
     progressing, degraded, missing or unknown. ``reason`` is why it is not synced, or what is
     worth knowing of it, ``message`` the same for people, ``working`` what is being done with it.
-    ``containers`` are its own, sorted by service; ``ills`` say what of them is not healthy.
+    ``containers`` are its own, sorted by service; ``problems`` say what of them is not healthy.
     """
 
     name: str
@@ -36,7 +36,7 @@ class StackState:
     release: Release | None
     working: Ongoing | None
     containers: tuple[Container, ...]
-    ills: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def states(facts: Facts, holds: Iterable[Held]) -> tuple[StackState, ...]:
@@ -52,17 +52,17 @@ def _state(name: str, facts: Facts, holds: Mapping[str, Held]) -> StackState:
     working = next((each for each in facts.working if each.subject == name), None)
     sync, reason, message = _sync(name, facts, mine, holds.get(name), working)
     mine.sort(key=lambda c: (c.service or "", c.name))
-    ills = _ills(release, mine)
+    problems = _problems(release, mine)
     return StackState(
         name=name,
         sync=sync,
-        health=_health(release, mine, ills) if facts.containers is not None else "unknown",
+        health=_health(release, mine, problems) if facts.containers is not None else "unknown",
         reason=reason,
         message=message,
         release=release,
         working=working,
         containers=tuple(mine),
-        ills=tuple(ills),
+        problems=tuple(problems),
     )
 
 
@@ -124,7 +124,7 @@ def _difference(
     return "synced", Reason.NO_EFFECT if note else None, note
 
 
-def _ills(release: Release | None, mine: list[Container]) -> list[str]:
+def _problems(release: Release | None, mine: list[Container]) -> list[str]:
     """What is not as it is when the stack is healthy, in words."""
     expected = {service.name: service for service in release.services} if release else {}
     one_shot = {service.name for service in expected.values() if service.one_shot}
@@ -146,10 +146,10 @@ def _services(mine: Iterable[Container]) -> set[str | None]:
     return {container.service for container in mine}
 
 
-def _health(release: Release | None, mine: list[Container], ills: list[str]) -> str:
+def _health(release: Release | None, mine: list[Container], problems: list[str]) -> str:
     if not mine:
         return "missing" if release is None or release.services else "healthy"
-    if ills:
+    if problems:
         return "degraded"
     starting = any(health.of(c, one_shot=True) is Health.STARTING for c in mine)
     return "progressing" if starting else "healthy"

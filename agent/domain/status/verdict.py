@@ -48,7 +48,7 @@ _GOOD = {State.IN_SYNC, State.SUSPENDED}
 _EXIT = {State.FAILED: 1, State.WORKING: 1, State.WAITING: 3, State.UNKNOWN: 4}
 
 
-class Kind(StrEnum):
+class VerdictKind(StrEnum):
     """What is wrong with one thing; WAITING: nothing, but a person has to decide."""
 
     FAILED = "failed"
@@ -59,10 +59,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class HostTrouble:
     """One stack, container or other thing that is not as it should be, and why."""
 
-    kind: Kind
+    kind: VerdictKind
     subject: str
     detail: str
 
@@ -76,7 +76,7 @@ class Verdict:
 
     state: State
     line: str
-    troubles: tuple[Trouble, ...] = field(default=())
+    troubles: tuple[HostTrouble, ...] = field(default=())
 
     @property
     def exit_code(self) -> int:
@@ -85,7 +85,7 @@ class Verdict:
 
     def with_errors(self, errors: Mapping[str, str]) -> Verdict:
         """The same, with how each thing ended that a cycle has just tried, by subject."""
-        told = {Kind.FAILED, Kind.OFF}
+        told = {VerdictKind.FAILED, VerdictKind.OFF}
         return replace(
             self,
             troubles=tuple(
@@ -198,9 +198,9 @@ def _confirmed(facts: Facts) -> str:
     return f" (behind: {', '.join(behind)})" if behind else ""
 
 
-def _state(facts: Facts, troubles: Iterable[Trouble], *, host: bool) -> State:
+def _state(facts: Facts, troubles: Iterable[HostTrouble], *, host: bool) -> State:
     kinds = {trouble.kind for trouble in troubles}
-    if kinds - {Kind.WAITING}:
+    if kinds - {VerdictKind.WAITING}:
         return State.FAILED
     if facts.working:
         return State.WORKING
@@ -209,38 +209,38 @@ def _state(facts: Facts, troubles: Iterable[Trouble], *, host: bool) -> State:
     return State.SUSPENDED if host else State.IN_SYNC
 
 
-def _of_stacks(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[Trouble]:
+def _of_stacks(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[HostTrouble]:
     """What is wrong with stacks, the worst first. One that waits for a person is told of there."""
     waiting = {hold.subject for hold in holds if hold.needs_person}
     by_subject = {hold.subject: hold.message for hold in reversed(list(holds))}
-    found: list[Trouble] = []
+    found: list[HostTrouble] = []
     for stack in stacks:
         detail = by_subject.get(stack.name) or stack.message or ""
         if stack.sync in {"failed", "held"} and stack.name not in waiting:
-            found.append(Trouble(Kind(stack.sync), stack.name, detail))
+            found.append(HostTrouble(VerdictKind(stack.sync), stack.name, detail))
         elif stack.sync in {"pending", "unknown"} and not stack.working:
-            found.append(Trouble(Kind.OFF, stack.name, detail))
-        elif stack.sync == "synced" and stack.ills:
-            found.append(Trouble(Kind.DEGRADED, stack.name, ", ".join(stack.ills)))
-    order = list(Kind)
+            found.append(HostTrouble(VerdictKind.OFF, stack.name, detail))
+        elif stack.sync == "synced" and stack.problems:
+            found.append(HostTrouble(VerdictKind.DEGRADED, stack.name, ", ".join(stack.problems)))
+    order = list(VerdictKind)
     return sorted(found, key=lambda trouble: order.index(trouble.kind))
 
 
-def _of_holds(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[Trouble]:
+def _of_holds(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[HostTrouble]:
     """What is held beside the stacks, and all that waits for a person."""
     told = {stack.name for stack in stacks if stack.sync != "synced"}
     for hold in holds:
         if hold.needs_person:
-            yield Trouble(Kind.WAITING, hold.subject, hold.message)
+            yield HostTrouble(VerdictKind.WAITING, hold.subject, hold.message)
         elif hold.subject not in told and hold.reason not in _NO_FAILURES:
-            kind = Kind.FAILED if hold.reason == Reason.EVICTION else Kind.HELD
-            yield Trouble(Kind.OFF if hold.settled else kind, hold.subject, hold.message)
+            kind = VerdictKind.FAILED if hold.reason == Reason.EVICTION else VerdictKind.HELD
+            yield HostTrouble(VerdictKind.OFF if hold.settled else kind, hold.subject, hold.message)
 
 
-def _listed(troubles: Sequence[Trouble]) -> Iterable[str]:
-    for kind in Kind:
+def _listed(troubles: Sequence[HostTrouble]) -> Iterable[str]:
+    for kind in VerdictKind:
         subjects = list(dict.fromkeys(t.subject for t in troubles if t.kind is kind))
-        if subjects and kind is Kind.WAITING:
+        if subjects and kind is VerdictKind.WAITING:
             yield f"{len(subjects)} waiting for a person"
         elif subjects:
             yield f"{kind}: {', '.join(subjects)}"

@@ -22,7 +22,7 @@ _NOWHERE: Mapping[str, Any] = {"where": None, "commit": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """A place in the repository (``file:line``), and the commit that made it so, if known."""
 
     where: str
@@ -39,7 +39,7 @@ class ServiceFacts:
 
     name: str
     image: str | None
-    origin: Origin | None
+    origin: Provenance | None
     containers: tuple[Container, ...] = ()
 
 
@@ -60,7 +60,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Explanation:
     """All that is known of one name.
 
     ``because`` says it in one sentence. ``declared`` is where the list names the stack, ``left``
@@ -73,13 +73,13 @@ class Answer:
     kind: str
     because: str
     stack: str | None = None
-    declared: Origin | None = None
-    left: Origin | None = None
+    declared: Provenance | None = None
+    left: Provenance | None = None
     state: Mapping[str, Any] | None = None
     services: tuple[ServiceFacts, ...] = ()
     container: Container | None = None
     exempt: Reason | None = None
-    rule: Origin | None = None
+    rule: Provenance | None = None
     ended: Ended | None = None
     last: Mapping[str, Any] | None = None
     touched: Mapping[str, Revision] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from agent.domain.outcome import short
 from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
-    from agent.control.adopt.adopt import Result, Taken
+    from agent.control.adopt.adopt import AdoptResult, Taken
 
 _REFUSED, _WAITS = 1, 3
 _NONE = "No Compose project runs here."
@@ -74,7 +74,7 @@ def _encrypt(directory: Path, plain: str) -> str:
     )
 
 
-def _as_data(directory: Path, name: str, result: Result) -> dict[str, Any]:
+def _as_data(directory: Path, name: str, result: AdoptResult) -> dict[str, Any]:
     return {
         "host": name,
         "directory": str(directory),
@@ -117,7 +117,7 @@ def _show_taken(taken: Taken) -> None:
         _tell(f"    look at {note}")
 
 
-def _show(directory: Path, name: str, result: Result) -> None:
+def _show(directory: Path, name: str, result: AdoptResult) -> None:
     for each in result.taken:
         _show_taken(each)
     for container in result.loose:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.domain.outcome import short
-from agent.domain.reconcile.effects import Delta, Effect, StackEffects
+from agent.domain.reconcile.effects import Delta, ServiceEffect, StackEffects
 
 MOST = 12
 """Items of one list that are shown."""
@@ -23,7 +23,7 @@ def details(effects: StackEffects) -> list[str]:
     return lines
 
 
-def summary(effect: Effect) -> str:
+def summary(effect: ServiceEffect) -> str:
     """What is done to a service, and what of it differs, in few words."""
     differs = [_image(effect)] if effect.image and all(effect.image) else []
     differs += [key for key in _DELTAS if getattr(effect, key)]
@@ -40,14 +40,14 @@ def some(items: Sequence[str]) -> str:
     return ", ".join(items[:MOST]) + more
 
 
-def _headline(effect: Effect) -> str:
+def _headline(effect: ServiceEffect) -> str:
     if effect.action == "none":
         why = f" (on_change: none): {effect.message}" if effect.message else ""
         return f"leave {effect.name} as it is{why}"
     return f"{effect.action} {effect.name}: {effect.message}"
 
 
-def _differences(effect: Effect) -> list[tuple[str, str]]:
+def _differences(effect: ServiceEffect) -> list[tuple[str, str]]:
     """What differs, by name, and how."""
     found = {"image": _image(effect)} if effect.image else {}
     found |= {key: _delta(getattr(effect, key)) for key in _DELTAS}
@@ -56,7 +56,7 @@ def _differences(effect: Effect) -> list[tuple[str, str]]:
     return [(what, said) for what, said in found.items() if said]
 
 
-def _image(effect: Effect) -> str:
+def _image(effect: ServiceEffect) -> str:
     return " → ".join(map(short, effect.image or ()))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.domain.config import Config, Undeclared
+from agent.domain.config import Config, UndeclaredRules
 from agent.domain.errors import HeldError
 from agent.domain.outcome import Reason
 from agent.domain.recipients.access import host_key_path
@@ -73,7 +73,7 @@ def _say_key(config: Config, key: HostKey) -> None:
         click.echo(f"Commit the public half of the age key as {place} (age-keygen -y prints it).")
 
 
-def _show(undeclared: Undeclared, plan: Plan, sha: str) -> None:
+def _show(undeclared: UndeclaredRules, plan: Plan, sha: str) -> None:
     """What would go."""
     waiting = [hold for hold in plan.holds if hold.reason is Reason.NOT_ENROLLED]
     click.echo(f"By {sha[:7]}, once this host is enrolled:")
@@ -85,7 +85,7 @@ def _show(undeclared: Undeclared, plan: Plan, sha: str) -> None:
         click.echo("  nothing that runs now would go")
 
 
-def _meaning(undeclared: Undeclared) -> str:
+def _meaning(undeclared: UndeclaredRules) -> str:
     """What one agrees to."""
     if undeclared.mode == "report":
         return "A container that Git does not declare is reported and left alone (mode: report)."

@@ -11,7 +11,7 @@ import click
 from agent.surface.cli import common, terminal
 
 if TYPE_CHECKING:
-    from agent.control.authoring.pin import Pin, Survey
+    from agent.control.authoring.pin import Pin, PinSurvey
 
 
 @click.command()
@@ -46,7 +46,7 @@ def command(stacks: tuple[str, ...], *, check: bool, start: Path) -> None:
     sys.exit(1 if found.problems else 0)
 
 
-def _report(found: Survey) -> int:
+def _report(found: PinSurvey) -> int:
     """List what is not pinned; the exit code."""
     for mentioned in found.open.values():
         for mention, _ in mentioned:
@@ -60,7 +60,7 @@ def _report(found: Survey) -> int:
     return 0
 
 
-def _say(found: Survey) -> None:
+def _say(found: PinSurvey) -> None:
     for warning in found.warnings:
         click.echo(terminal.one_line(f"commitd: warning: {warning}"), err=True)
     for problem in found.problems:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from agent.domain.revision import Revision
-from agent.domain.status.why import Answer, ServiceFacts
+from agent.domain.status.why import Explanation, ServiceFacts
 from agent.surface.cli import common, complete, history, terminal
 
 
@@ -35,7 +35,7 @@ def command(ctx: click.Context, name: str, as_json: bool) -> None:
         show(answer, kept=kept)
 
 
-def show(answer: Answer, *, kept: bool) -> None:
+def show(answer: Explanation, *, kept: bool) -> None:
     """The answer for people."""
     terminal.say(terminal.local(answer.because))
     for place in (answer.rule, answer.declared):

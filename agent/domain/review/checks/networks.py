@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.domain.finding import Finding, Level
 from agent.domain.resources import provision
 from agent.domain.resources import subnets as pools
-from agent.domain.resources.provision import Declared, Kind
+from agent.domain.resources.provision import DeclaredResources, ResourceKind
 from agent.domain.resources.subnets import Pool
 from agent.domain.review.checks.hosts import Here
 
@@ -74,7 +74,7 @@ def _holds(outer: Pool, inner: Pool) -> bool:
 
 def declared_twice(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     """Each with the stack that is second: Compose makes it for the first, as that declares it."""
-    first: dict[tuple[Kind, str], tuple[Here, Declared]] = {}
+    first: dict[tuple[ResourceKind, str], tuple[Here, DeclaredResources]] = {}
     for here in stacks:
         for each in provision.declared(here.model):
             if each.external:
@@ -84,7 +84,9 @@ def declared_twice(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
                 yield here.stack, _shared(owner, original, here, each)
 
 
-def _shared(owner: Here, original: Declared, here: Here, each: Declared) -> Finding:
+def _shared(
+    owner: Here, original: DeclaredResources, here: Here, each: DeclaredResources
+) -> Finding:
     key = f"{each.kind}s"
     message = (
         f"the {each.kind} {each.name} is declared by {owner.stack} as well "
@@ -98,7 +100,7 @@ def _shared(owner: Here, original: Declared, here: Here, each: Declared) -> Find
     where = here.places.of(key, each.key)
     if each.digest != original.digest:
         return Finding(Level.ERROR, "shared", where, f"{message}, with other settings", hint)
-    if each.kind is Kind.NETWORK and each.key != original.key:
+    if each.kind is ResourceKind.NETWORK and each.key != original.key:
         message += f", which calls it {original.key}"
         return Finding(Level.ERROR, "shared", where, message, hint)
     return Finding(Level.WARNING, "shared", where, message, hint)

@@ -22,7 +22,7 @@ from agent.domain.compose import placeholders
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import dotenv, interpolation, named_files, yaml_edit
-from agent.domain.repository.compose_paths import Kind, Mention
+from agent.domain.repository.compose_paths import PathKind, PathMention
 from agent.domain.repository.desired import EnvFile, Stack
 from agent.domain.repository.referenced import Refused
 from agent.domain.repository.secret_files import is_secret
@@ -35,7 +35,7 @@ _IMAGE = f"commitd.invalid/unknown:1@sha256:{'0' * 64}"
 """Of a service whose image nobody knows."""
 _VALUE = "10000"
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_EMPTY = frozenset({Kind.ENV_FILE, Kind.LABEL_FILE, Kind.INCLUDE_ENV})
+_EMPTY = frozenset({PathKind.ENV_FILE, PathKind.LABEL_FILE, PathKind.INCLUDE_ENV})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def without_variables(patch: Patch, files: Snapshot, where: Iterable[str]) -> Pa
     found: Patch | None = replace(patch, stack=replace(patch.stack, variables=kept))
     for each in gone:
         document = each.where.rpartition(":")[0]
-        mention = Mention(each.kind, each.name, each.at)
+        mention = PathMention(each.kind, each.name, each.at)
         found = _not_followed(found, files, Refused(document, mention, each.base))
     return found
 
@@ -123,7 +123,7 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
     """The values that can be read, and placeholders for secrets, encrypted or not."""
     instead: dict[str, bytes] = {p: b"" for p, _ in stack.inputs if is_secret(p)}
     kept: list[EnvFile] = []
-    given: list[dotenv.Values] = []
+    given: list[dotenv.EnvValues] = []
     sure = True
     for file in stack.environment:
         real, _ = files.resolve(file.path)
@@ -138,14 +138,14 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
             sure = sure and complete
             good = {k: v for k, v in names.items() if not interpolation.refused(k)}
             instead[file.path] = "".join(f"{k}={v}\n" for k, v in good.items()).encode()
-            given.append(dotenv.Values(secret=good))
+            given.append(dotenv.EnvValues(secret=good))
             kept.append(file)
         else:
             text = content.decode(errors="replace")
             text = dotenv.without(text, interpolation.refused)
             instead[file.path] = text.encode()
             names_here = frozenset(key for key, _ in dotenv.keys(text))
-            given.append(dotenv.Values(names_here))
+            given.append(dotenv.EnvValues(names_here))
             kept.append(file)
     secrets = dotenv.secret_environment(given)
     stack = replace(stack, environment=tuple(kept))
@@ -155,21 +155,21 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
 def _not_followed(patch: Patch | None, files: Snapshot, refused: Refused) -> Patch | None:
     """With an empty file in the place of one that must not be read."""
     document, kind, at = refused.document, refused.mention.kind, refused.mention.at
-    if patch is None or kind in {Kind.BIND, Kind.BUILD, Kind.CONFIG, Kind.SECRET}:
+    if patch is None or kind in {PathKind.BIND, PathKind.BUILD, PathKind.CONFIG, PathKind.SECRET}:
         return patch  # Compose does not look into these
     before = _text(patch, files, document).encode()
     try:
         if kind in _EMPTY:
             after = yaml_edit.rewrite(before, document, {at: "/dev/null"})
-        elif kind is Kind.DIRECTORY:
+        elif kind is PathKind.DIRECTORY:
             after = yaml_edit.rewrite(before, document, {at: "."})
-        elif kind is Kind.EXTENDS and at[-1] != "file":  # a service of the same file
+        elif kind is PathKind.EXTENDS and at[-1] != "file":  # a service of the same file
             after = yaml_edit.hide(before, document, (*at, "extends")) or before
             patch = replace(patch, bare=patch.bare | {str(at[-1])})
         else:
             stub = f".commitd-{len(patch.files)}.yaml"
             after = yaml_edit.rewrite(before, document, {at: f"./{stub}"})
-            extends = kind is Kind.EXTENDS
+            extends = kind is PathKind.EXTENDS
             text = _base(files.document(document).data, at) if extends else "services: {}\n"
             patch = _put(patch, f"{refused.base}/{stub}".lstrip("/"), text)
             patch = replace(patch, loose=patch.loose or not extends)

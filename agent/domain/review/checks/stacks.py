@@ -25,7 +25,7 @@ def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Fin
     """All of it; ``root`` is the absolute path that stands for the repository in ``model``."""
     yield from judged(policy.judge(stack, model, root), places, root)
     yield from _data(model, root, places)
-    yield from _reactions(stack, model, places)
+    yield from _reloads(stack, model, places)
     yield from health_timeout(stack, model, places)
 
 
@@ -91,7 +91,7 @@ def mount_place(path: tuple[str | int, ...], target: str, places: Places) -> str
     return places.of("services", *path, "volumes")
 
 
-def _reactions(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
+def _reloads(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
     """``on_change:`` of stacks that include others, whose services only Compose knows."""
     known = {*(model.get("services") or {}), *(name for name, _, _ in places.services())}
     for service in sorted(set(stack.settings.on_change) - known):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from agent.domain.errors import PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.repository import dotenv
-from agent.domain.repository.compose_paths import Kind, of_project, of_service
+from agent.domain.repository.compose_paths import PathKind, of_project, of_service
 from agent.domain.repository.secret_files import is_secret
 from agent.domain.repository.tree import PLAINTEXT_PREFIX
 from agent.domain.review.checks.places import Places, is_yaml
@@ -81,7 +81,7 @@ def not_raw(places: Places) -> Iterator[Finding]:
     for name, service, document in places.services():
         for mention in of_service(service, ("services", name)):
             file = posixpath.basename(mention.name)
-            if mention.kind is not Kind.ENV_FILE or not file.startswith(PLAINTEXT_PREFIX):
+            if mention.kind is not PathKind.ENV_FILE or not file.startswith(PLAINTEXT_PREFIX):
                 continue
             entry = service["env_file"]
             entry = entry[mention.at[3]] if isinstance(entry, list) else entry  # type: ignore[index]
@@ -112,7 +112,7 @@ def encrypted(places: Places) -> Iterator[Finding]:
         for name, service, owner in places.services():
             found += of_service(service, ("services", name)) if owner is document else ()
         for mention in found:
-            if mention.kind is not Kind.BUILD and is_secret(mention.name):
+            if mention.kind is not PathKind.BUILD and is_secret(mention.name):
                 file = PLAINTEXT_PREFIX + posixpath.basename(mention.name)
                 where = f"{document.name}:{document.line(mention.at)}"
                 message = f"{mention.name} is the encrypted file: "
