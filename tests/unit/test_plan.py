@@ -497,15 +497,28 @@ def host_of(basis: HostState) -> Host:
     return Host({c.id: c for c in basis.containers}, dict(basis.releases), dict(basis.attempts))
 
 
+def clear_failed(host: Host, basis: HostState) -> Plan:
+    """The plan once what failed tries have left is gone, too.
+
+    While a rogue runs under the name of a stack that was never healthy, that stack is not touched;
+    once it was evicted, the next plan takes down what is left of the stack, and nothing else.
+    """
+    again = host.plan(basis)
+    assert (again.deploys, again.evictions) == ((), ())
+    assert {r.project for r in again.removals} <= set(host.attempts) - set(host.releases)
+    host.carry_out(again)
+    return host.plan(basis)
+
+
 @given(situations())
 @settings(max_examples=80)
 def test_after_a_plan_is_done_there_is_nothing_to_do(basis: HostState) -> None:
     host = host_of(basis)
     todo = host.plan(basis)
     host.carry_out(todo)
-    again = host.plan(basis)
+    again = clear_failed(host, basis)
     assert again.empty
-    assert {h.subject for h in again.holds} <= {h.subject for h in todo.holds}
+    assert {h.subject for h in again.holds} <= {h.subject for h in todo.holds} | set(basis.attempts)
 
 
 @given(situations(), st.data())
@@ -523,10 +536,9 @@ def test_an_agent_that_was_stopped_anywhere_ends_up_the_same(
     actions: list[Action] = [*first, *data.draw(st.permutations(todo.removals))]
     for action in actions[: data.draw(st.integers(0, len(actions)))]:
         stopped.apply(action)
-    rest = stopped.plan(basis)
-    stopped.carry_out(rest)
+    stopped.carry_out(stopped.plan(basis))
     assert stopped.runs() == whole.runs()
-    assert stopped.plan(basis).empty
+    assert clear_failed(stopped, basis).empty
 
 
 @given(situations())
