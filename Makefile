@@ -32,9 +32,6 @@ help:
 	@echo "make bench    measure, side by side (root)"
 	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root)"
 
-# What one package is built with is locked as well; newer pips want that said in another variable.
-LOCKED := PIP_CONSTRAINT=requirements-dev.txt PIP_BUILD_CONSTRAINT=requirements-dev.txt
-
 # A venv needs python3-venv on Debian, which is not part of python3.
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
@@ -43,7 +40,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	             apt-get update && apt-get install -y python3-venv; } 2>&1) || { echo "$$said"; exit 1; }; }
 	@echo "preparing $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(LOCKED) $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+	@$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes \
 	  -r requirements-dev.txt
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation -e .

@@ -16,8 +16,6 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 _REQUIREMENTS = _ROOT / "requirements-dev.txt"
-_LOCKED = dict.fromkeys(("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(_REQUIREMENTS))
-_LOCKED |= {"PYTHONWARNINGS": "ignore"}
 _VENVS = _ROOT / ".sandbox/pythons"
 _MINORS = range(11, 15)
 _VERSION = "import ensurepip, sqlite3, ssl, sys; print('%d.%d.%d' % sys.version_info[:3])"
@@ -85,10 +83,10 @@ def _venv(python: Path) -> Path:
         pip = [str(runner), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         for command in (
             [str(python), "-m", "venv", "--clear", str(directory)],
-            [*pip, "--require-hashes", "-r", str(_REQUIREMENTS)],
+            [*pip, "--use-pep517", "--require-hashes", "-r", str(_REQUIREMENTS)],
             [*pip, "--no-deps", "--no-build-isolation", "-e", str(_ROOT)],
         ):
-            subprocess.run(command, env={**os.environ, **_LOCKED}, check=True)
+            subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=True)
         ready.write_text(wanted)
     return runner
 
