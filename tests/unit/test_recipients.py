@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -376,3 +377,13 @@ def test_findings_name_their_rule() -> None:
     files = {"host/a/stacks.yaml": b"[]", "global/x.secret.env": b"A=1", "global/age.pub": b"x"}
     levels = {finding.rule: finding.level for finding in audit.judge(files)}
     assert levels == {"host-key": Level.WARNING, "plain-secret": Level.ERROR}
+
+
+@pytest.mark.parametrize("value", ["\x7f", "\ud83d\ude00", "k" * 3])
+def test_json_of_sops_is_never_called_plain_for_what_yaml_cannot_hold(value: str) -> None:
+    """SOPS decides then; a text in YAML is no JSON, whatever it holds."""
+    own = {"sops": {"mac": "m", "age": []}}
+    encrypted = json.dumps({"a_unencrypted": value, "b": "ENC[x]", **own})
+    with suppress(PermanentError):
+        assert metadata.read(encrypted.encode(), "a.json") is not None
+    assert metadata.read(b"{a: ENC[x], sops: {mac: m, age: []}}", "a.json") is None

@@ -6,6 +6,7 @@ anything else is a binary file, which SOPS stores as JSON. No message holds a va
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,14 +78,18 @@ def read(content: bytes, path: str) -> SopsFile | None:
         return _flat(*_ini(text), _COMMENT.findall(text))
     if path.endswith((".yaml", ".yml")):
         return _yaml(content, path)
-    if not content.lstrip().startswith(b"{"):
-        return None  # any plain file that is no JSON
-    try:
-        return _yaml(content, path)  # which JSON is too
-    except PermanentError:
-        if len(content) > documents.MAX_BYTES:
-            raise
+    if len(content) <= documents.MAX_BYTES and not _is_sops_json(content):
         return None
+    return _yaml(content, path)  # what JSON may hold and YAML may not is an error, not a plain file
+
+
+def _is_sops_json(content: bytes) -> bool:
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    own = data.get("sops") if isinstance(data, dict) else None
+    return isinstance(own, dict) and "mac" in own
 
 
 def pairs(content: bytes, path: str) -> list[Named]:
