@@ -141,7 +141,6 @@ class Daemon:
             self._config, self._before = self._before, None
 
     async def _run_with_one_config(self) -> None:
-        self._reload_wanted = False
         self._pulse()
         async with (
             assemble(self._config, pulse=self._pulse, stopping=lambda: self._stopping) as parts,
@@ -151,6 +150,9 @@ class Daemon:
                 async with lease.only_agent_of(engine_id):
                     await self._work(parts)
         if self._reload_wanted:
+            self._reload_wanted = (
+                False  # before the file is read: who asks meanwhile means a newer one
+            )
             await self._take_new_config()
 
     async def _work(self, parts: Parts) -> None:

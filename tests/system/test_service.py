@@ -402,9 +402,10 @@ def test_reload_of_a_wrong_configuration_leaves_the_old_one_in_force(
     before = _lives(one_stack)
     service.machine.write("/etc/commitd/config.yaml", "remotes: []\n", mode=0o600)
     service.systemctl("reload", _UNIT)
-    wait_until(lambda: "stays as it was" in service.log, what="the complaint about it")
+    complaint = "keeping the previous configuration"
+    wait_until(lambda: complaint in service.log, what="the complaint about it")
     warned = service.logged("--priority=warning")
-    assert "stays as it was" in warned
+    assert complaint in warned
     assert "in sync" in service.log
     assert "in sync" not in warned
     service.reports("in sync")

@@ -83,7 +83,8 @@ async def find(docker_host: str, timeout_s: float) -> Compose:
         logging.INFO if others else logging.DEBUG,
         "using Docker Compose %s at %s%s", known[binary], binary, more,
     )  # fmt: skip
-    return Compose(binary, docker_host, timeout_s)
+    # It looks for Docker's configuration on the disk.
+    return await anyio.to_thread.run_sync(Compose, binary, docker_host, timeout_s)
 
 
 async def _version(binary: Path) -> str:

@@ -96,11 +96,13 @@ class Database:
     """The file at ``path``, for one process that writes and any number that read.
 
     With ``read_only`` nothing is created and nothing locked: for commands that look while the
-    agent works. Raises :class:`ConfigError` when the file is not there or not a journal, and
+    agent works. Without ``upgrade`` the journal of an older version is refused: the agent of that
+    version may still work with it. Raises :class:`ConfigError` then, and when the file is not there
+    or not a journal, and
     :class:`TransientError`, here and later, when the machine does not let it be read or written.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, upgrade: bool = True) -> None:
         self._lock = threading.RLock()
         self._closed = False
         self._path = path
@@ -120,6 +122,8 @@ class Database:
             else:
                 self._use_wal()
                 self._db.execute("PRAGMA synchronous = FULL")
+                if not upgrade:
+                    self._refuse_other_versions()
                 self._migrate()
             self._db.execute("SELECT key FROM meta LIMIT 1")
         except FileNotFoundError:
@@ -128,7 +132,7 @@ class Database:
             ) from None
         except PermissionError:
             raise DeniedError("this user may not read the journal", where=str(path)) from None
-        except (OSError, sqlite3.Error) as err:
+        except (OSError, sqlite3.Error, ValueError, KeyError) as err:  # the last two: odd old rows
             # SQLITE_ERROR is about what is in it (no such table): waiting does not mend that.
             passing = isinstance(err, sqlite3.OperationalError)
             if passing and getattr(err, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:

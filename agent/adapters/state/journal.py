@@ -304,8 +304,8 @@ class Journal(Releases, Evictions, OperatorOverrides):
 
 
 def open_journal(config: Config, *, read_only: bool = True, new: bool = False) -> Journal:
-    """The journal of this host; where there is none, only ``new`` makes one."""
+    """The journal of this host for a verb; where there is none, only ``new`` makes one."""
     path = config.state_dir / "journal.db"
     with suppress(PermissionError):  # which the journal says better
         read_only = read_only or not (new or path.exists())
-    return Journal(path, read_only=read_only)
+    return Journal(path, read_only=read_only, upgrade=False)
