@@ -46,6 +46,7 @@ _MAY_BLOCK = (
     ("asyncio/base_events.py", {"subprocess_exec"}),
     ("agent/adapters/memory_file.py", {"holding"}),  # no disk is behind it
     ("agent/adapters/host/systemd.py", {"notify"}),  # systemd reads at once
+    ("agent/adapters/state/database.py", {"__del__"}),  # the collector comes when it likes
     # Of verbs, where nothing else waits:
     ("agent/control/operator/orders.py", {"resume"}),
     ("agent/control/release/preview.py", {"__init__"}),

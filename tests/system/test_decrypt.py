@@ -336,7 +336,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
         file = EnvFile(path, oid, secret=True)
         return builders.desired(replace(builders.stack("web"), environment=(file,)))
 
-    quarantine = SecretKeeper(
+    keeper = SecretKeeper(
         PlaintextStore(tmp_path, tmp_path / "run"),
         AsyncJournal(Journal(tmp_path / "journal.db")),
         BinarySops(fleet.box.sops, fleet.box.sops_sha256),
@@ -346,19 +346,19 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
     (tmp_path / "stacks/web").mkdir(parents=True)
 
     async def main() -> None:
-        first = await quarantine.refresh(declaring("bad"), frozenset())
+        first = await keeper.refresh(declaring("bad"), frozenset())
         assert "but is not encrypted" in first["web"][1]
-        assert await quarantine.refresh(declaring("bad"), frozenset()) == first
+        assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad"]
         await anyio.sleep(BACKOFF.first_s)
-        assert await quarantine.refresh(declaring("bad"), frozenset()) == first
-        assert await quarantine.refresh(declaring("bad"), frozenset()) == first
+        assert await keeper.refresh(declaring("bad"), frozenset()) == first
+        assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad", "bad"]
-        locked = await quarantine.refresh(declaring("foreign"), frozenset())
+        locked = await keeper.refresh(declaring("foreign"), frozenset())
         assert "this host's age key cannot decrypt it" in locked["web"][1]
-        assert await quarantine.refresh(declaring("foreign"), frozenset()) == locked
+        assert await keeper.refresh(declaring("foreign"), frozenset()) == locked
         keys.append(stranger.private)
-        assert await quarantine.refresh(declaring("foreign"), frozenset()) == {}
+        assert await keeper.refresh(declaring("foreign"), frozenset()) == {}
         assert asked == ["bad", "bad", "foreign", "foreign"]
 
     anyio.run(main)
@@ -380,9 +380,9 @@ def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
     else:
         (place / ".decrypted.db.secret.env").mkdir(parents=True)
     store = PlaintextStore(tmp_path, tmp_path / "run")
-    quarantine = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
+    keeper = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
     with caplog.at_level(logging.WARNING):
-        assert anyio.run(quarantine.refresh, builders.desired(), frozenset()) == {}
+        assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}
     kept = instead == "an impossible name"
     assert bool(journal.plaintext()) is kept
     assert ("cannot be deleted" in caplog.text) is kept

@@ -423,7 +423,7 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
     store = PlaintextStore(root, tmp_path / "run")
     sops = BinarySops(box.sops, box.sops_sha256)
     journal = AsyncJournal(Journal(tmp_path / "journal.db"))
-    quarantine = SecretKeeper(store, journal, sops, box.age.private.read_bytes, contents)
+    keeper = SecretKeeper(store, journal, sops, box.age.private.read_bytes, contents)
 
     def refresh(**oids: str) -> dict[str, str]:
         stacks = [
@@ -433,7 +433,7 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
             )
             for name, oid in oids.items()
         ]
-        locked = anyio.run(quarantine.refresh, builders.desired(*stacks), frozenset())
+        locked = anyio.run(keeper.refresh, builders.desired(*stacks), frozenset())
         return {name: detail for name, (_, detail) in locked.items()}
 
     try:

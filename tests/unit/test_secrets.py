@@ -33,7 +33,7 @@ async def _nothing(_: Mapping[str, str]) -> dict[str, bytes]:
     return {}
 
 
-def _quarantine(root: Path, paths: Iterable[str]) -> tuple[SecretKeeper, Journal]:
+def _secrets(root: Path, paths: Iterable[str]) -> tuple[SecretKeeper, Journal]:
     """One whose plaintext of ``paths`` is in place."""
     store, journal = PlaintextStore(root, root / "run"), Journal(root / "journal.db")
     for path in paths:
@@ -51,14 +51,14 @@ def test_plaintext_that_nobody_needs_is_deleted_by_the_list_of_what_was_written(
     tmp_path: Path,
 ) -> None:
     paths = (SHARED, UNUSED, WEB, GONE)
-    quarantine, journal = _quarantine(tmp_path, paths)
+    secrets, journal = _secrets(tmp_path, paths)
     strangers = tmp_path / "stacks/web/.decrypted.somebodys.secret.env"
     strangers.touch()
     file = EnvFile(WEB, f"oid of {WEB}", secret=True)
     web = replace(
         builders.stack("web"), environment=(file,), sealed=((SHARED, f"oid of {SHARED}"),)
     )
-    assert anyio.run(quarantine.refresh, builders.desired(web), frozenset()) == {}
+    assert anyio.run(secrets.refresh, builders.desired(web), frozenset()) == {}
     assert _left(tmp_path, paths) == {SHARED, WEB}
     assert journal.plaintext().keys() == {SHARED, WEB}
     assert strangers.exists()
@@ -67,36 +67,36 @@ def test_plaintext_that_nobody_needs_is_deleted_by_the_list_of_what_was_written(
 def test_what_a_stack_has_mounted_that_is_still_up_stays(tmp_path: Path) -> None:
     """Its own directory's, and what it shares by the release that runs."""
     paths = (SHARED, UNUSED, GONE)
-    quarantine, journal = _quarantine(tmp_path, paths)
+    secrets, journal = _secrets(tmp_path, paths)
     release = builders.release("gone")
     journal.keep_release(replace(release, inputs=(*release.inputs, (SHARED, "oid"))))
-    assert anyio.run(quarantine.refresh, builders.desired(), frozenset({"gone"})) == {}
+    assert anyio.run(secrets.refresh, builders.desired(), frozenset({"gone"})) == {}
     assert _left(tmp_path, paths) == {SHARED, GONE}
     journal.forget_release("gone")
-    assert anyio.run(quarantine.refresh, builders.desired(), frozenset()) == {}
+    assert anyio.run(secrets.refresh, builders.desired(), frozenset()) == {}
     assert _left(tmp_path, paths) == set()
 
 
 def test_what_runs_keeps_its_secret_until_the_release_without_it_is_up(tmp_path: Path) -> None:
-    quarantine, journal = _quarantine(tmp_path, [KEY])
+    secrets, journal = _secrets(tmp_path, [KEY])
     release = builders.release("web")
     journal.keep_release(replace(release, inputs=(*release.inputs, (KEY, "oid"))))
     web = builders.stack("web", "a newer one, without it")
-    assert anyio.run(quarantine.refresh, builders.desired(web), frozenset()) == {}
+    assert anyio.run(secrets.refresh, builders.desired(web), frozenset()) == {}
     assert _left(tmp_path, [KEY]) == {KEY}
     journal.keep_release(release)
-    assert anyio.run(quarantine.refresh, builders.desired(web), frozenset()) == {}
+    assert anyio.run(secrets.refresh, builders.desired(web), frozenset()) == {}
     assert _left(tmp_path, [KEY]) == set()
 
 
 def test_a_write_that_was_cut_short_is_not_believed(tmp_path: Path) -> None:
-    quarantine, journal = _quarantine(tmp_path, [WEB])
+    secrets, journal = _secrets(tmp_path, [WEB])
     journal.keep_plaintext({WEB: ""})
     web = replace(builders.stack("web"), environment=(EnvFile(WEB, "oid", secret=True),))
-    locked = anyio.run(quarantine.refresh, builders.desired(web), frozenset())
+    locked = anyio.run(secrets.refresh, builders.desired(web), frozenset())
     assert locked["web"][0] is Reason.SECRET  # it is to be decrypted anew, and SOPS is not here
     assert _left(tmp_path, [WEB]) == {WEB}
-    assert anyio.run(quarantine.refresh, builders.desired(), frozenset()) == {}
+    assert anyio.run(secrets.refresh, builders.desired(), frozenset()) == {}
     assert _left(tmp_path, [WEB]) == set()
 
 
@@ -111,25 +111,23 @@ def test_a_copy_of_an_older_env_file_that_a_power_cut_left_empty_is_made_anew(
         return {path: b"A=older\n"}
 
     journal = AsyncJournal(Journal(tmp_path / "journal.db"))
-    quarantine = SecretKeeper(
-        PlaintextStore(root, tmp_path / "run"), journal, None, no_key, contents
-    )
+    secrets = SecretKeeper(PlaintextStore(root, tmp_path / "run"), journal, None, no_key, contents)
     copy = tmp_path / "older" / "oid.env"
     copy.parent.mkdir()
     copy.touch()
     web = replace(builders.stack("web"), environment=(EnvFile(path, "oid", secret=False),))
-    assert anyio.run(quarantine.invocation, web).env_files == (copy,)
+    assert anyio.run(secrets.invocation, web).env_files == (copy,)
     assert copy.read_text() == "A=older\n"
 
 
 def test_plaintext_that_is_gone_for_a_moment_holds_no_stack_for_good(tmp_path: Path) -> None:
     """The next look decrypts it again."""
-    quarantine, _ = _quarantine(tmp_path, [WEB])
+    secrets, _ = _secrets(tmp_path, [WEB])
     (tmp_path / plaintext_path(WEB)).unlink()
     file = EnvFile(WEB, f"oid of {WEB}", secret=True)
     web = replace(builders.stack("web"), environment=(file,))
     with pytest.raises(TransientError, match="cannot be read"):
-        anyio.run(quarantine.invocation, web)
+        anyio.run(secrets.invocation, web)
 
 
 class _Asked(PlaintextStore):
@@ -152,7 +150,7 @@ def test_a_secret_that_another_stack_names_keeps_the_owner_that_its_own_stack_gi
     journal = Journal(tmp_path / "journal.db")
     journal.keep_plaintext({KEY: "oid"})
     store = _Asked(tmp_path, tmp_path / "run")
-    quarantine = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
+    secrets = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
     desired = builders.desired(other[0], web, other[1])
-    assert anyio.run(quarantine.refresh, desired, frozenset()) == {}
+    assert anyio.run(secrets.refresh, desired, frozenset()) == {}
     assert _Asked.owners == [(1000, 1001)]
