@@ -1,4 +1,4 @@
-"""What keeps a long-lived task alive: an error in one of its passes is logged, and it goes on."""
+"""What keeps a long-lived task alive: an error in one of its passes is logged, and it continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.domain.backoff import Backoff
 from agent.domain.errors import CommitdError
 
 STEADY_S = 10.0
-"""A pass that lasted this long before it failed went well: the next wait is short again."""
+"""A pass that lasted this long before it failed counts as good: the next wait is short again."""
 FIRST_S = 0.2
 
 
@@ -39,7 +39,7 @@ class Guard:
         self._said: str | None = None
 
     async def run(self, work: Callable[[], Awaitable[object]]) -> bool:
-        """One pass of the task; whether it went well.
+        """One pass of the task; whether it succeeded.
 
         Raises nothing but what ends the process or cancels the task.
         """

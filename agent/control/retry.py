@@ -40,7 +40,7 @@ class Attempts:
     async def tries(
         self, subject: str, work: Callable[[], Awaitable[_Result]]
     ) -> tuple[Outcome, _Result | None]:
-        """Do ``work``, with a few tries; how it ended, and its result if it did well."""
+        """Do ``work``, with a few tries; how it ended, and its result if it succeeded."""
         tries = 0
         result: _Result | None = None
         error: CommitdError | None = None

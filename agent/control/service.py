@@ -97,7 +97,7 @@ class Daemon:
         reload: Callable[[], Config],
         beside: Callable[[Config], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
-        """``beside`` goes on beside the work, for as long as the host's lock is held."""
+        """``beside`` runs beside the work, for as long as the host's lock is held."""
         self._config = config
         self._beside = beside
         self._before: Config | None = None

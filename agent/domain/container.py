@@ -94,7 +94,7 @@ class Container:
 
     @property
     def temporary(self) -> bool:
-        """The new half of a recreate that still goes on: later it loses the name, not the label."""
+        """The new half of an unfinished recreate: later it loses the name, not the label."""
         return REPLACE in self.labels and _TEMPORARY_NAME.fullmatch(self.name) is not None
 
     @property

@@ -30,7 +30,7 @@ class Coded(StrEnum):
 
 
 class Action(Coded):
-    """A kind of entry in the journal; its text is what goes on while it is not finished."""
+    """A kind of entry in the journal; its text is what happens while it is not finished."""
 
     DEPLOY = "deploy", "deploying"
     RESTART = "restart", "repairing"

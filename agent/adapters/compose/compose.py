@@ -49,7 +49,7 @@ class ClimbingError(PermanentError):
 
 
 class StillWaitingError(TransientError):
-    """Services wait for others that did not become well in time."""
+    """Services wait for others that did not become healthy in time."""
 
 
 @dataclass(frozen=True, slots=True)

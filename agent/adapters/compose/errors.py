@@ -25,7 +25,7 @@ _NOT_WELL = re.compile(r"dependency failed to start|didn't complete successfully
 _HOOK = re.compile(
     r".*(?:pre_start\[\d+\] exited with code|hook exited with status) (?!137|143)\d+"
 )
-"""A hook did not end well by itself; what it has said may follow."""
+"""A hook failed by itself; what it has said may follow."""
 _KEPT = re.compile(r" \(hook container \w+ retained for inspection\)")
 _UNKNOWN_KEY = re.compile(r"'?(pre_start|post_start|pre_stop)'? (?:is )?not allowed")
 _KNOWN_FROM = {"pre_start": "5.3", "post_start": "2.30", "pre_stop": "2.30"}
@@ -43,7 +43,7 @@ _AWAY = re.compile(
 
 
 class HookError(PermanentError):
-    """A hook of a service did not end well; ``words`` is what it has said, as far as that is known.
+    """A hook of a service failed; ``words`` is what it has said, as far as that is known.
 
     ``message`` names the service and the hook.
     """

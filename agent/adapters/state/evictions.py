@@ -1,4 +1,4 @@
-"""What the journal remembers of containers that were ended, reported or let be."""
+"""What the journal remembers of containers that were evicted, reported or exempt."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Releases(Database):
         self._do("INSERT OR REPLACE INTO started VALUES (?, ?)", (stack, digest))
 
     def started(self, stack: str) -> str | None:
-        """The input that all containers of the stack are of, well or not; None: nobody knows."""
+        """The input that all containers of the stack are of, healthy or not; None: nobody knows."""
         rows = self._rows("SELECT digest FROM started WHERE stack = ?", (stack,))
         return rows[0]["digest"] if rows else None
 
@@ -138,7 +138,7 @@ class Releases(Database):
         return {row["stack"]: Rollback(*tuple(row)[1:]) for row in rows}
 
     def roll_back(self, stack: str, rollback: Rollback) -> None:
-        """The stack goes back to an older release, until its input changes."""
+        """The stack is rolled back to an older release, until its input changes."""
         values = (stack, *astuple(rollback))
         self._do("INSERT OR REPLACE INTO rollbacks VALUES (?, ?, ?, ?)", values)
 

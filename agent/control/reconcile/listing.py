@@ -33,7 +33,7 @@ class Observer:
         self._listening = False
         self._times = 0
         self._changes: dict[int, set[str]] = {}
-        """For each look that goes on, by its number, what has changed since it began."""
+        """For each look under way, by its number, what has changed since it began."""
         self.owners: frozenset[str] = frozenset()
         self.declared: frozenset[str] = frozenset()
 

@@ -1,9 +1,9 @@
 """Deploying the stacks of a plan, each in a pipeline of its own.
 
-What is slow for one, a registry, a start, a release that takes its time to be well, delays only
+What is slow for one, a registry, a start, a release that is healthy late, delays only
 that one and those that come ``after`` it. Nothing of it is touched before its images are here::
 
-    begun ─▶ read ─▶ images pulled ─▶ those before it well ─┬▶ all there: looked at ─────┐
+    begun ─▶ read ─▶ images pulled ─▶ those before it up ──┬▶ all there: looked at ─────┐
                │        │    │            │                 └▶ made, started, waited for ─┤
                ▼        ▼    ▼            ▼                         │      │              ▼
             failed failed cancelled      held                    failed  cancelled   succeeded

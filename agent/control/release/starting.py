@@ -1,6 +1,6 @@
-"""What is done to one release from its start until it is well, in these steps::
+"""What is done to one release from its start until it is healthy, in these steps::
 
-    make ─▶ start, where services wait for each other ─▶ react ─▶ (well)
+    make ─▶ start, where services wait for each other ─▶ reload ─▶ (healthy)
       ▲                                                             │
       └── put back what somebody else undid meanwhile ◀─────────────┘
 
@@ -148,7 +148,7 @@ class Starting(Steps):
                 before = await stacks.containers(self._name)
                 self._before.touching(before)
                 self._there = frozenset(container.id for container in before)
-                # From here on until it is well, nobody knows what is mounted.
+                # From here on until it is healthy, nobody knows what is mounted.
                 await self._t.journal.mark_dirty(self._name)
                 self.began_at = time.time()
                 with self._failing():

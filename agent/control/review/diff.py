@@ -149,7 +149,7 @@ def _hosts(before: _Commit, after: _Commit, plans: Mapping[str, Plan]) -> list[H
 
 
 def _moved(before: _Commit, after: _Commit, host: str) -> dict[str, str]:
-    """Of each stack that comes or goes here: where from, or where to."""
+    """Of each stack that is added or removed here: where from, or where to."""
 
     def on(commit: _Commit, stack: str) -> set[str]:
         return {h for h, state in commit.census.hosts.items() if stack in state.names}

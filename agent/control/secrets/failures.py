@@ -44,7 +44,7 @@ class Failures:
         return failure is not None and time.monotonic() < failure.next_at
 
     def remember(self, path: str, oid: str, key_digest: bytes, problem: str | None) -> None:
-        """What came of a try; None: it went well."""
+        """What came of a try; None: it succeeded."""
         before = self._failures.pop(path, None)
         if problem:
             count = before.count + 1 if before else 1

@@ -93,7 +93,7 @@ class Stacks(Stepping):
         """Start services that wait for each other, for ``limit_s`` at most.
 
         Then raises :class:`StillWaitingError`; and :class:`PermanentError` when one of those that
-        others wait for is not well, which it still may become.
+        others wait for is not healthy, which it still may become.
         """
         try:
             await self._step(self._compose.start(ready.invocation, limit_s))

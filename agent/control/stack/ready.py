@@ -66,7 +66,7 @@ class Ready:
 
     @property
     def waits(self) -> bool:
-        """Whether services of it are started only once others are healthy, or have ended well."""
+        """Whether services of it are started only once others are healthy or have ended with 0."""
         return any(service.waits for service in self.services.values())
 
     def files(self, service: str) -> Inputs:
@@ -132,7 +132,7 @@ def running_services(containers: Iterable[Container]) -> frozenset[str]:
 
 
 def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ...]:
-    """The release as it stands, once it is well."""
+    """The release as it stands, once it is healthy."""
     mine = [c for c in containers if not c.one_off]
     hashes = {c.service: c.labels.get(CONFIG_HASH, "") for c in mine}
     settings = {c.service: c.settings for c in mine if c.state == "running"}

@@ -1,4 +1,4 @@
-"""Ending what left: services of a stack, and whole stacks. Volumes always stay."""
+"""Removing what is declared no more: services of a stack, and whole stacks. Volumes stay."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Remover(Stepping):
     async def prune_services(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
     ) -> None:
-        """End the services that ``left`` the stack, now that the new release is well.
+        """Remove the services that ``left`` the stack, now that the new release is healthy.
 
         In ``doubt`` about what is declared, and of what a failed try has left behind, only
         containers that do not run anyway: who runs is evicted, if nobody declared it. Volumes

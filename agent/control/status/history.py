@@ -1,4 +1,4 @@
-"""What was done on this host: looked up, and followed as it goes on."""
+"""What was done on this host: looked up, and followed as it happens."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Judge:
         return await self._judge(containers)
 
     async def midway(self, containers: _Containers) -> Verdict:
-        """A cycle goes on: with what it is doing."""
+        """A cycle is under way: with what it is doing."""
         return await self._judge(containers, await self._journal.run(status.working))
 
     async def keep(self) -> None:

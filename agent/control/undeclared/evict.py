@@ -189,7 +189,7 @@ class Evictor:
             log.warning("%s is left running: %s: %s", container.name, reason.text, hold.detail)
 
     def _many(self, *, one_more: bool = False) -> bool:
-        """A storm of undeclared containers is a mistake somewhere: say so, do not mow.
+        """A storm of undeclared containers is a mistake somewhere: say so, and evict no more.
 
         If there are not too many yet, count ``one_more``.
         """

@@ -147,7 +147,7 @@ def _asks(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def pins(stack: Stack, model: Model, _: str = "") -> Iterator[Violation]:
-    """Images are named by tag and digest; those that Compose builds are let be."""
+    """Images are named by tag and digest; those that Compose builds are exempt."""
     services = dict(_services(model))
     pulled = {n: s for n, s in services.items() if not (stack.policy.builds and s.get("build"))}
     found: list[tuple[str, Path, Mapping[str, Any]]] = [(n, (n,), s) for n, s in pulled.items()]

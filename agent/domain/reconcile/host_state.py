@@ -104,7 +104,7 @@ def applied(situation: HostState) -> frozenset[str]:
 
 
 def never_healthy(situation: HostState) -> frozenset[str]:
-    """Stacks of which tries have failed, nothing was ever well, and nothing at all runs.
+    """Stacks of which tries have failed, nothing was ever healthy, and nothing at all runs.
 
     What they left behind, containers that never ran and networks, goes with them. While something
     runs under their name that is not theirs, nothing is touched.

@@ -92,7 +92,7 @@ class Health(StrEnum):
     STARTING = "starting"
     """Its check has not said anything yet."""
     FINISHED = "finished"
-    """It ended well, as a one-shot does."""
+    """It finished with 0, as a one-shot does."""
     UNHEALTHY = "unhealthy"
     RESTARTING = "restarting"
     PAUSED = "paused"

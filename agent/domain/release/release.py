@@ -38,7 +38,7 @@ class Release:
     """What was last applied of one stack, and was well: its inputs and what they led to.
 
     ``after`` are the stacks it needs: they are taken down after it. It is ``dirty`` when its
-    containers were touched since, and nobody saw them well again.
+    containers were touched since, and nobody saw them healthy again.
     """
 
     stack: str

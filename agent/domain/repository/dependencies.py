@@ -40,7 +40,7 @@ def _on_cycle(name: str, edges: Mapping[str, Collection[str]]) -> set[str]:
 
 
 def turned(after: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
-    """The order of taking down: what is needed by others goes after them."""
+    """The order of removal: what is needed by others comes after them."""
     found: dict[str, list[str]] = {name: [] for name in after}
     for name, needed in after.items():
         for other in needed:

@@ -1,4 +1,4 @@
-"""Address pools of networks: which of them the engine does not let be side by side."""
+"""Address pools of networks: which of them the engine refuses beside each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a newer commit would do to a host that has the older one in place and is well.
+"""What a newer commit would do to a host that has the older one in place and is healthy.
 
 The function that plans on a real host decides here as well, so that a review sees what will happen:
 what is deployed, what is taken down, what waits for a person.

@@ -32,7 +32,7 @@ TEXT_MAX = 200
 PROTOCOL = "version=2"
 """The value of ``GIT_PROTOCOL`` and of the HTTP header ``Git-Protocol``."""
 ENDING = b"0000"
-"""A flush packet: sent instead of a command it says goodbye."""
+"""A flush packet: sent instead of a command it ends the session."""
 
 _FLUSH, _DELIMITER = 0, 1
 _SIZE = 4

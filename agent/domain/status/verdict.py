@@ -247,7 +247,7 @@ def _listed(troubles: Sequence[HostTrouble]) -> Iterable[str]:
 
 
 def _working(facts: Facts, stacks: Iterable[StackState]) -> Iterable[str]:
-    """What goes on, and for how long: ``deploying web (8 s), db (2 s)``."""
+    """What is under way, and for how long: ``deploying web (8 s), db (2 s)``."""
     names = {stack.name for stack in stacks}
     verbs: dict[str, list[str]] = {}
     first: dict[str, Ongoing] = {}  # what goes on as a part of something else is not told
