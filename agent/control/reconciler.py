@@ -31,8 +31,7 @@ from agent.control.undeclared.quarantine import Quarantine
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
-from agent.domain.reconcile import host_state as situations
-from agent.domain.reconcile import plan, removal
+from agent.domain.reconcile import host_state, plan, removal
 from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.reconcile.host_state import HostState
@@ -96,14 +95,14 @@ class Reconciler:
             digests = {stack.name: stack.digest for stack in desired.stacks}
             await self._p.journal.track_inputs(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
-        self._p.protection.publish(situations.protected(situation))
+        self._p.protection.publish(host_state.protected(situation))
         todo = plan.plan(situation)
         self._basis = situation
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired, final=False)
         await self._p.journal.put("exempt", _exempt(todo))
-        doubt = situations.doubt_about(situation) is not None
+        doubt = host_state.doubt_about(situation) is not None
         outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
         now, more = await self._shrink(situation, outcomes)
         refused += more
@@ -271,7 +270,7 @@ class Reconciler:
         if not outcomes:
             return before, []
         now = await self._look_again(before)
-        self._p.protection.publish(situations.protected(now))
+        self._p.protection.publish(host_state.protected(now))
         undeclared, refused = plan.evictions(now)
         async with task_group() as group:
             for eviction in undeclared:

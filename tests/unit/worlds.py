@@ -27,8 +27,7 @@ from agent.domain.container import (
 )
 from agent.domain.finding import Fault
 from agent.domain.outcome import CauseKind, EvictionAction, Reason
-from agent.domain.reconcile import host_state as situations
-from agent.domain.reconcile import ownership, plan
+from agent.domain.reconcile import host_state, ownership, plan
 from agent.domain.reconcile.actions import Deploy, Evict, Plan, ProtectionSet, RemoveStack
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.reconcile.host_state import HostState
@@ -306,7 +305,7 @@ class Agent:
         if commit is None:
             return
         situation = replace(w.situation(commit, doubt), exemptions=exempted)
-        self.protection = situations.protected(situation)
+        self.protection = host_state.protected(situation)
         self._forgotten = _forgotten(situation)
         self._sure = not commit.faulty and doubt is None
         yield
@@ -314,7 +313,7 @@ class Agent:
         journal.cliff = frozenset(h.subject for h in todo.holds if h.reason is Reason.CLIFF)
         yield
         self._judge_removals(situation, todo)
-        unsure = situations.doubt_about(situation) is not None
+        unsure = host_state.doubt_about(situation) is not None
         up: set[str] = set()
         work = [self._evict_once(action) for action in todo.evictions]
         work += [self._deploy(action, commit, up, doubt=unsure) for action in todo.deploys]
@@ -329,7 +328,7 @@ class Agent:
                 yield from self._remove(action)
         if up or todo.removals or todo.deploys:
             releases = dict(journal.releases)
-            self.protection = situations.protected(replace(situation, releases=releases))
+            self.protection = host_state.protected(replace(situation, releases=releases))
             yield
         if not exempted.host:
             yield from self._tend(situation.containers)

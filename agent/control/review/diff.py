@@ -20,8 +20,7 @@ from agent.domain.reconcile.actions import Plan
 from agent.domain.reconcile.effects import Side
 from agent.domain.repository import layout
 from agent.domain.repository.desired import Stack
-from agent.domain.review import host_diff
-from agent.domain.review import repository_scan as census
+from agent.domain.review import host_diff, repository_scan
 from agent.domain.review.host_diff import HostChange, Sides
 from agent.domain.review.repository_scan import RepositoryScan
 
@@ -45,12 +44,12 @@ class _Commit:
     """``sides`` are stacks of hosts as far as they are known, or why they are not."""
 
     source: Source
-    census: RepositoryScan
+    scan: RepositoryScan
     sides: Mapping[Place, Side | str] | None = None
 
     def side(self, host: str, stack: str) -> Side | str | None:
         """The stack in this commit, if it is there."""
-        state = self.census.hosts.get(host)
+        state = self.scan.hosts.get(host)
         if state is None or all(each.name != stack for each in state.stacks):
             return None
         return "Docker Compose is not here" if self.sides is None else self.sides[host, stack]
@@ -64,8 +63,8 @@ async def compare(start: Path, base: str, head: str) -> Comparison:
     clone = await anyio.to_thread.run_sync(Clone.around, start, "--dir DIR")
     before, after = await _read(clone.root, base), await _read(clone.root, head)
     plans = {
-        host: host_diff.planned(before.census.hosts.get(host), state)
-        for host, state in sorted(after.census.hosts.items())
+        host: host_diff.planned(before.scan.hosts.get(host), state)
+        for host, state in sorted(after.scan.hosts.items())
     }
     program, warnings = await check.program_here()
     if program:
@@ -78,13 +77,13 @@ async def compare(start: Path, base: str, head: str) -> Comparison:
         after.source.revision.sha,
         tuple(found),
         tuple(host for host in plans if host not in changed),
-        _refused(after.census) or (warnings[0].message if warnings else None),
+        _refused(after.scan) or (warnings[0].message if warnings else None),
     )
 
 
-def _refused(census: RepositoryScan) -> str | None:
+def _refused(scan: RepositoryScan) -> str | None:
     """Why every host holds the whole commit."""
-    fault = next((f for f in census.findings if f.rule == "checkout"), None)
+    fault = next((f for f in scan.findings if f.rule == "checkout"), None)
     if fault is None:
         return None
     return f"no host takes this commit as it is: {fault.where}: {fault.message}"
@@ -93,7 +92,7 @@ def _refused(census: RepositoryScan) -> str | None:
 async def _read(root: Path, rev: str) -> _Commit:
     source = await sources.at(root, rev)
     taken = await anyio.to_thread.run_sync(
-        census.take, source.tree, source.contents, source.revision
+        repository_scan.take, source.tree, source.contents, source.revision
     )
     return _Commit(source, taken)
 
@@ -101,16 +100,16 @@ async def _read(root: Path, rev: str) -> _Commit:
 async def _resolved(commit: _Commit, plans: Mapping[str, Plan], program: Compose) -> _Commit:
     """The commit with the models of those stacks that are to be deployed anywhere."""
     wanted = {(host, d.stack.name) for host, todo in plans.items() for d in todo.deploys}
-    places = [each for each in commit.census.placed if (each[0], each[1].name) in wanted]
-    census = commit.census
+    places = [each for each in commit.scan.placed if (each[0], each[1].name) in wanted]
+    scan = commit.scan
     async with workdir.laid_out(commit.source.tree, commit.source.contents) as root:
-        models = await offline_resolve.resolve(census, root, program, places, check.parallel())
-        sides = await anyio.to_thread.run_sync(_sides, census, models, places)
-    return _Commit(commit.source, census, sides)
+        models = await offline_resolve.resolve(scan, root, program, places, check.parallel())
+        sides = await anyio.to_thread.run_sync(_sides, scan, models, places)
+    return _Commit(commit.source, scan, sides)
 
 
 def _sides(
-    census: RepositoryScan, models: Models, places: Iterable[tuple[str, Stack]]
+    scan: RepositoryScan, models: Models, places: Iterable[tuple[str, Stack]]
 ) -> dict[Place, Side | str]:
     found: dict[Place, Side | str] = {}
     for host, stack in places:
@@ -118,7 +117,7 @@ def _sides(
         if error := models.failed.get(place):
             found[place] = error.message.replace(f"{models.root}/", "")
         else:
-            invocation = offline_resolve.invocation(census, models.root, stack)
+            invocation = offline_resolve.invocation(scan, models.root, stack)
             known = Ready.of(invocation, models.found[place].model).side()
             found[place] = replace(known, hidden=())  # numbers in the place of secrets
     return found
@@ -127,7 +126,7 @@ def _sides(
 def _hosts(before: _Commit, after: _Commit, plans: Mapping[str, Plan]) -> list[HostChange]:
     found: list[HostChange] = []
     present = layout.hosts(after.source.tree)
-    for host in sorted({*before.census.hosts, *present}):
+    for host in sorted({*before.scan.hosts, *present}):
         if host in plans:
             sides: dict[str, Sides] = {
                 deploy.stack.name: (
@@ -136,13 +135,13 @@ def _hosts(before: _Commit, after: _Commit, plans: Mapping[str, Plan]) -> list[H
                 )
                 for deploy in plans[host].deploys
             }
-            old, new = before.census.hosts.get(host), after.census.hosts[host]
+            old, new = before.scan.hosts.get(host), after.scan.hosts[host]
             moved = _moved(before, after, host)
             change = host_diff.of_host(old, new, plans[host], sides, moved)
             if change and old is None and host in layout.hosts(before.source.tree):
                 change = replace(change, note="its list of stacks could not be read before")
             found += [change] if change else []
-        elif host in before.census.hosts:
+        elif host in before.scan.hosts:
             why = "its list of stacks cannot be read" if host in present else "it is gone"
             found.append(HostChange(host, (), f"{why}: the agent there changes nothing any more"))
     return found
@@ -152,7 +151,7 @@ def _moved(before: _Commit, after: _Commit, host: str) -> dict[str, str]:
     """Of each stack that is added or removed here: where from, or where to."""
 
     def on(commit: _Commit, stack: str) -> set[str]:
-        return {h for h, state in commit.census.hosts.items() if stack in state.names}
+        return {h for h, state in commit.scan.hosts.items() if stack in state.names}
 
     found: dict[str, str] = {}
     for stack in sorted({*_names(before, host), *_names(after, host)}):
@@ -165,7 +164,7 @@ def _moved(before: _Commit, after: _Commit, host: str) -> dict[str, str]:
 
 
 def _names(commit: _Commit, host: str) -> frozenset[str]:
-    state = commit.census.hosts.get(host)
+    state = commit.scan.hosts.get(host)
     return state.names if state else frozenset()
 
 

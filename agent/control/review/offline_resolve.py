@@ -1,6 +1,6 @@
 """A repository resolved without a host: no engine, no key, no remote.
 
-    Source ──census──▶ who runs what ──Compose──▶ a model for each stack on each host
+    Source ──scan──▶ who runs what ──Compose──▶ a model for each stack on each host
 
 Env files are read as they are; of secrets there are only the names (see ``placeholders``).
 """
@@ -23,7 +23,7 @@ from agent.domain.repository.desired import Stack
 from agent.domain.review.repository_scan import RepositoryScan
 
 Place = tuple[str, str]
-"""A host (``census.NOWHERE``: none) and a stack."""
+"""A host (``repository_scan.NOWHERE``: none) and a stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Models:
 
 
 async def resolve(
-    census: RepositoryScan,
+    scan: RepositoryScan,
     root: Path,
     compose: Compose,
     places: Iterable[tuple[str, Stack]],
@@ -57,7 +57,7 @@ async def resolve(
     async def one(stack: Stack, same: list[Place]) -> None:
         async with limiter:
             try:
-                call = await anyio.to_thread.run_sync(invocation, census, root, stack)
+                call = await anyio.to_thread.run_sync(invocation, scan, root, stack)
                 found.update(dict.fromkeys(same, await compose.resolve(call)))
             except CommitdError as err:
                 failed.update(dict.fromkeys(same, err))
@@ -78,9 +78,9 @@ def alike(places: Iterable[tuple[str, Stack]]) -> list[tuple[Stack, list[Place]]
     return list(same.values())
 
 
-def invocation(census: RepositoryScan, root: Path, stack: Stack) -> Invocation:
+def invocation(scan: RepositoryScan, root: Path, stack: Stack) -> Invocation:
     """How Compose is called for ``stack``. Raises :class:`PermanentError`. Blocks."""
-    contents = census.contents
+    contents = scan.contents
     if missing := next((f.path for f in stack.environment if f.path not in contents), None):
         raise PermanentError("the file is too large to be read", where=missing)
     secret = [file.path for file in stack.environment if file.secret]

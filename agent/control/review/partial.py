@@ -48,7 +48,7 @@ class PartialModel:
 
 
 async def resolve(
-    census: RepositoryScan, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
+    scan: RepositoryScan, compose: Compose, places: Iterable[tuple[str, Stack]], parallel: int
 ) -> dict[Place, PartialModel]:
     """A look at each of the stacks at ``places``; ``parallel`` Compose processes at once."""
     found: dict[Place, PartialModel] = {}
@@ -56,7 +56,7 @@ async def resolve(
 
     async def one(stack: Stack, same: list[Place]) -> None:
         async with limiter:
-            found.update(dict.fromkeys(same, await _look(census, compose, stack)))
+            found.update(dict.fromkeys(same, await _look(scan, compose, stack)))
 
     async with task_group() as group:
         for stack, same in alike(places):
@@ -64,11 +64,11 @@ async def resolve(
     return found
 
 
-async def _look(census: RepositoryScan, compose: Compose, stack: Stack) -> PartialModel:
-    files = census.files
+async def _look(scan: RepositoryScan, compose: Compose, stack: Stack) -> PartialModel:
+    files = scan.files
     places = await anyio.to_thread.run_sync(Places, files, stack)
     current: Patch | None = await anyio.to_thread.run_sync(patch.begin, files, places)
-    findings = _damaged(census, stack)
+    findings = _damaged(scan, stack)
     for _ in range(ROUNDS):
         if current is None:
             break
@@ -104,11 +104,11 @@ def _elsewhere(message: str) -> Finding:
     return Finding(Level.ERROR, "paths", where, said)
 
 
-def _damaged(census: RepositoryScan, stack: Stack) -> list[Finding]:
+def _damaged(scan: RepositoryScan, stack: Stack) -> list[Finding]:
     """Encrypted env files that SOPS could not read."""
     found: list[Finding] = []
     for file in stack.environment:
-        content = census.contents.get(file.path, b"")
+        content = scan.contents.get(file.path, b"")
         try:
             if file.secret and encryption_faults.examine(content, file.path)[0]:
                 placeholders.values(content, file.path)
