@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from agent.adapters.git import overlay
+from agent.adapters.git import overlay, work_tree
 from agent.adapters.git.git import Git, broken, fetch_error, remote_options
+from agent.adapters.git.work_tree import Signature
 from agent.domain.config import Config, Remote
 from agent.domain.errors import PermanentError, UnreachableError
 from agent.domain.finding import Fault
@@ -25,7 +24,6 @@ from agent.domain.repository.tree import (
     PLAINTEXT_PREFIX,
     SYMLINK,
     Snapshot,
-    Tree,
     TreeEntry,
 )
 from agent.domain.revision import Revision
@@ -48,9 +46,6 @@ _AS_COMMITTED = "* -text -ident !eol !filter !working-tree-encoding\n"
 """What is judged is what a commit holds, so that must be what lands on disk and Compose reads."""
 
 _SHA = re.compile(r"[0-9a-f]{40,64}")
-
-Signature = dict[str, tuple[int, int, int, int]]
-"""For each tracked path what a local edit would change: mtime (ns), size, inode, mode."""
 
 
 class Repository:
@@ -305,9 +300,11 @@ class Repository:
         for known in (*known_here, checked_out):
             if known:
                 current |= await self.tree(known)
-        on_disk = await anyio.to_thread.run_sync(self._on_disk, new)
+        on_disk = await anyio.to_thread.run_sync(work_tree.present, self.root, new)
         suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
-        holding = await anyio.to_thread.run_sync(self._with_untracked, suspects, current)
+        holding = await anyio.to_thread.run_sync(
+            work_tree.with_untracked, self.root, suspects, current
+        )
         return checkout_safety.collisions(new, current, on_disk, holding)
 
     async def overlaid(self, sha: str, overlays: Mapping[str, str]) -> str:
@@ -342,38 +339,4 @@ class Repository:
 
     async def signature(self, paths: Iterable[str]) -> Signature:
         """What a local edit of ``paths`` would change, without starting Git."""
-        return await anyio.to_thread.run_sync(self._signature, list(paths))
-
-    def _signature(self, paths: list[str]) -> Signature:
-        found: Signature = {}
-        for path in paths:
-            try:
-                info = os.lstat(self.root / path)
-            except OSError:
-                continue
-            found[path] = (info.st_mtime_ns, info.st_size, info.st_ino, info.st_mode)
-        return found
-
-    def _on_disk(self, tracked: Iterable[str]) -> dict[str, bool]:
-        paths = set(tracked)
-        found: dict[str, bool] = {}
-        for path in paths | checkout_safety.parents(paths):
-            try:
-                found[path] = stat.S_ISDIR(os.lstat(self.root / path).st_mode)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-        return found
-
-    def _with_untracked(self, directories: list[str], current: Tree) -> frozenset[str]:
-        holding = set()
-        for directory in directories:
-            for base, _, files in os.walk(self.root / directory):
-                relative = Path(base).relative_to(self.root)
-                if any(
-                    (relative / name).as_posix() not in current
-                    and not name.startswith(PLAINTEXT_PREFIX)
-                    for name in files
-                ):
-                    holding.add(directory)
-                    break
-        return frozenset(holding)
+        return await anyio.to_thread.run_sync(work_tree.signature, self.root, list(paths))

@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from agent.adapters.git.repository import FETCH_TIMEOUT_S, Repository, Signature
+from agent.adapters.git.repository import FETCH_TIMEOUT_S, Repository
 from agent.adapters.git.signatures import Verifier
+from agent.adapters.git.work_tree import Signature
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.lru import Lru
 from agent.control.source.pinned_releases import active_overlays, applicable
@@ -243,7 +244,7 @@ class Follower:
         try:
             desired = await self._read(sha)
         except PermanentError as err:
-            # Without a readable list nobody knows what is declared: the last good commit stays.
+            # Without a readable list it is unknown what is declared: the last good commit stays.
             hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")
             return replace(self._current, holds=(hold,), doubt=hold.detail)
         cause = Cause(
