@@ -136,7 +136,7 @@ class Reconciler:
             ]
             await self._p.converger.repair(drifted, basis.desired.revision)
             found = await self._p.judge.midway(now.containers)
-        except Exception as err:  # noqa: BLE001  it is told, and the cycle goes on
+        except Exception as err:  # noqa: BLE001  it is logged, and the cycle continues
             self._repairs.note(err, "; what drifted is left to the next cycle")
             return None
         self._repairs.recovered()

@@ -192,7 +192,7 @@ class Daemon:
             try:
                 engine_id = await parts.engine.identity()
                 await _reap_helpers(parts)
-            except Exception as err:  # noqa: BLE001  it is told, and tried again
+            except Exception as err:  # noqa: BLE001  it is logged, and tried again
                 guard.note(err)
                 found = await _failed(parts.judge, brief(err))
                 systemd.notify("READY=1", f"STATUS={found.line}")
@@ -238,7 +238,7 @@ class Daemon:
             found = await reconciler.cycle()
         except CommitdError as err:
             error = str(err)
-        except Exception as err:  # noqa: BLE001  it is told, and tried again
+        except Exception as err:  # noqa: BLE001  it is logged, and tried again
             guard.note(err)
             error = brief(err)
         else:

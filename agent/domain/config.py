@@ -187,7 +187,7 @@ def _decode(kind: type, value: object) -> object:
         if not isinstance(value, str) or not value.startswith("/"):
             raise ValueError(f"{value!r} is not an absolute path")
         return Path(value)
-    raise NotImplementedError(kind)
+    raise NotImplementedError(kind)  # what msgspec expects of a hook for other types
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.+)`")

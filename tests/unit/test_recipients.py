@@ -351,7 +351,7 @@ def test_what_commitd_did_not_write_is_not_written_over() -> None:
 
 
 def test_no_rules_follow_from_a_list_or_a_key_that_cannot_be_read() -> None:
-    with pytest.raises(PermanentError, match="nobody knows what media runs"):
+    with pytest.raises(PermanentError, match="what media runs is unknown"):
         rules({**GOOD, "host/media/stacks.yaml": "["})
     with pytest.raises(PermanentError, match="no age recipient"):
         rules({**GOOD, "host/media/age.pub": "x"})

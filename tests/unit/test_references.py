@@ -283,17 +283,17 @@ def test_a_deep_include_may_not_use_what_compose_looks_for_in_the_wrong_place() 
 def test_links_are_followed_and_count_themselves() -> None:
     files = {
         MAIN: "include: [link.yaml, common/more.yaml]\n" + service("volumes: [./conf:/c]"),
-        "stacks/web/link.yaml": "→../../shared/real.yaml",
+        "stacks/web/link.yaml": "→../../usual/real.yaml",
         "stacks/web/common": "→../dir",
-        "stacks/dir": "→../shared/dir",
-        "stacks/web/conf/x": "→../../../shared/x",
-        "shared/x": "→y", "shared/y": "1",
-        "shared/dir/more.yaml": service("env_file: z.env"), "shared/dir/z.env": "",
+        "stacks/dir": "→../usual/dir",
+        "stacks/web/conf/x": "→../../../usual/x",
+        "usual/x": "→y", "usual/y": "1",
+        "usual/dir/more.yaml": service("env_file: z.env"), "usual/dir/z.env": "",
         # A link's names start where the link is, not where it leads to.
-        "shared/real.yaml": "services: {b: {env_file: beside.env}}",
+        "usual/real.yaml": "services: {b: {env_file: beside.env}}",
         "stacks/web/beside.env": "",
     }  # fmt: skip
-    found = follow({**files, "shared/beside.env": "no", "shared/other": "no"})
+    found = follow({**files, "usual/beside.env": "no", "usual/other": "no"})
     assert found.faults == ()
     assert found.paths == {path for path in files if not path.startswith("stacks/web/")}
 

@@ -102,7 +102,7 @@ async def seal(
     """The SOPS file of a dotenv ``plaintext`` that will be at ``path`` below ``root``.
 
     For ``recipients`` alone, whatever ``.sops.yaml`` says: SOPS refuses a file that none of its
-    rules names, also when it is told for whom. Without recipients those rules count. Raises
+    rules names, even with recipients given. Without recipients those rules count. Raises
     :class:`PermanentError` with what SOPS says, and nothing of the plaintext.
     """
     rules, chosen = (_NO_RULES, ["--age", ",".join(recipients)]) if recipients else ((), [])

@@ -1,4 +1,4 @@
-"""One stack as Compose is told about it."""
+"""The files, variables and project name with which Compose is run for one stack."""
 
 from __future__ import annotations
 

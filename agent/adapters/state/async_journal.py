@@ -7,8 +7,8 @@ An action is begun before anything is done, and finished however its body ends::
       ▼            └▶ cancelled ─▶ cancelled, or as the body said
     error: nothing is done
 
-What was done stays done when its end cannot be written: that is logged, and the next agent closes
-the action as cancelled.
+When the end cannot be written, nothing is undone: the error is logged, and the agent closes the
+action as cancelled at its next start.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ class Journal(Releases, Evictions, OperatorOverrides):
         return {row["path"]: row["oid"] for row in self._rows("SELECT * FROM plaintext")}
 
     def keep_plaintext(self, oids: Mapping[str, str]) -> None:
-        """The plaintext of these ciphertexts is in place, by path; "" where nobody knows."""
+        """The plaintext of these ciphertexts is in place, by path; "" where that is unknown."""
         with self._write() as db:
             db.executemany("INSERT OR REPLACE INTO plaintext VALUES (?, ?)", oids.items())
 

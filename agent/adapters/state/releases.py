@@ -99,7 +99,7 @@ class Releases(Database):
         self._do("INSERT OR REPLACE INTO started VALUES (?, ?)", (stack, digest))
 
     def started(self, stack: str) -> str | None:
-        """The input that all containers of the stack are of, healthy or not; None: nobody knows."""
+        """The input that all containers of the stack were made for, healthy or not, if known."""
         rows = self._rows("SELECT digest FROM started WHERE stack = ?", (stack,))
         return rows[0]["digest"] if rows else None
 

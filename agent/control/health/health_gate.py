@@ -59,7 +59,7 @@ _PASSING = {Trouble.CRASH_LOOP, Trouble.UNHEALTHY}
 class Gate:
     """``steady_s`` is for how long a container without a health check must have run.
 
-    ``pulse`` is told of each look: a wait may take an hour, and is a sign of life all the while.
+    ``pulse`` is called at each look, as a sign of life: a wait may take an hour.
     """
 
     def __init__(self, engine: Engine, steady_s: float, pulse: Callable[[], None]) -> None:

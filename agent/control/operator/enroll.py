@@ -75,7 +75,7 @@ class Enrolment:
         doubts += [h["detail"] for h in self._journal.holds() if h["reason"] == doubt]
         if doubts:
             raise HeldError(
-                f"what Git declares is in doubt, so nobody knows what would go: {doubts[0]}",
+                f"what Git declares is in doubt, so what would be removed is unknown: {doubts[0]}",
                 hint="mend that first",
             )
         return plan, sha
@@ -84,12 +84,12 @@ class Enrolment:
         containers = list_containers(self._config)
         if containers is None:
             raise UnreachableError(
-                "the engine does not answer, so nobody knows what would go",
+                "the engine does not answer, so what would be removed is unknown",
                 hint="start Docker (systemctl start docker); --yes agrees unseen",
             )
         if containers:
             raise HeldError(
-                "nobody knows yet what Git declares for this host",
+                "no commit was read yet, so what Git declares for this host is unknown",
                 hint=f"{directories.look_now(self._config)} finds out; then commitd enroll",
             )
 

@@ -122,7 +122,7 @@ class Deployer:
     async def _carry_out(
         self, deploy: Deploy, batch: Batch, ends: Mapping[str, Completion]
     ) -> Outcome:
-        """From its beginning to its end, whatever that is."""
+        """One stack from its begin in the journal to its outcome; never raises."""
         name = deploy.stack.name
         outcome = Outcome(name, Status.CANCELLED, STOPPING)
         try:

@@ -85,7 +85,7 @@ class StartTools:
 class Before:
     """What there was before a release.
 
-    ``files`` are those that were mounted into each service; None: nobody knows. ``left`` are
+    ``files`` are those that were mounted into each service; None: unknown. ``left`` are
     services that may go first. ``changed`` is whether it was another release; ``touching`` is told
     of the containers that there are before anything is done to them.
     """
@@ -148,7 +148,7 @@ class Starting(Steps):
                 before = await stacks.containers(self._name)
                 self._before.touching(before)
                 self._there = frozenset(container.id for container in before)
-                # From here on until it is healthy, nobody knows what is mounted.
+                # From here on until it is healthy, it is unknown what is mounted.
                 await self._t.journal.mark_dirty(self._name)
                 self.began_at = time.time()
                 with self._failing():

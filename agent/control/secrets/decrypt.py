@@ -153,7 +153,7 @@ class SecretKeeper:
         """Write what is usable; the problem of each, or None."""
         problems = {path: _unusable(path, due[path], opened[path]) for path in due}
         before = await self._journal.plaintext()
-        # Cut short from here on, nobody knows what is in place: it is decrypted again, and what
+        # Cut short from here on, it is unknown what is in place: it is decrypted again, and what
         # nobody needs any more is deleted all the same.
         usable = {
             path: o for path, o in opened.items() if isinstance(o, bytes) and not problems[path]

@@ -26,7 +26,7 @@ _MOST_PENDING = 1000
 class Watcher:
     """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew.
 
-    Until the shield is ready nobody knows yet what is declared: then everything is left to the
+    Until the protection set is ready it is unknown what is declared: everything is left to the
     cycle. A stream can fall silent without ending, so it is opened anew every ``resync_s``.
     """
 

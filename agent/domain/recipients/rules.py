@@ -34,7 +34,7 @@ def rules(access: Access) -> list[tuple[str, tuple[str, ...]]]:
     """
     for host, listed in access.stacks.items():
         if listed is None:
-            message = f"nobody knows what {host} runs: its list cannot be read"
+            message = f"what {host} runs is unknown: its list cannot be read"
             hint = "mend it first: commitd check says what is wrong"
             raise PermanentError(message, where=f"host/{host}/stacks.yaml", hint=hint)
     ordinary: dict[str, tuple[str, ...]] = {"global": access.keys_of(frozenset(access.hosts))}

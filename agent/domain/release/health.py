@@ -192,7 +192,7 @@ class Known:
     """What is known beside what one look shows; all are IDs of containers.
 
     ``stopped``: somebody told them to end. ``made``: they were there once the release was made;
-    None: nobody knows. ``pending``: they were not started yet since then.
+    None: unknown. ``pending``: they were not started yet since then.
     """
 
     stopped: Collection[str] = frozenset()

@@ -52,7 +52,7 @@ def marked(
 ) -> tuple[Container, ...]:
     """All containers, those that are cut off marked as such.
 
-    ``now`` is in seconds since the epoch: while the clock is behind a start, nobody knows which of
+    ``now`` is in seconds since the epoch: while the clock is behind a start, it is unknown which of
     two came later.
     """
     return tuple(

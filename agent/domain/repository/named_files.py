@@ -47,7 +47,7 @@ class NamedFiles:
         self._snapshot = snapshot
 
     def note(self, document: Document, mention: PathMention, base: str) -> str | None:
-        """Where ``mention`` leads, remembered as read; None if nowhere, or nobody knows where."""
+        """Where ``mention`` leads, remembered as read; None if nowhere, or where is unknown."""
         kind, place = mention.kind, (document, mention, base)
         known, variable = compose_paths.literal(mention.name)
         context_elsewhere = kind is PathKind.BUILD and mention.name.startswith(

@@ -19,7 +19,7 @@ from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import DesiredState, Stack
 
 Sides = tuple[Side | str | None, Side | str | None]
-"""A stack before and after: None where it is not, words why nobody knows."""
+"""A stack before and after: None where it is not declared, a text says why that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

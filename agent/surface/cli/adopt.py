@@ -66,7 +66,7 @@ def _encrypt(directory: Path, plain: str) -> str:
     sealed = shlex.quote(plain.removesuffix(PLAIN_SUFFIX))
     plain = shlex.quote(plain)
     types = "--input-type dotenv --output-type dotenv"
-    # Without a rule for the file SOPS refuses it, also when it is told for whom.
+    # Without a rule for the file SOPS refuses it, recipients on the command line or not.
     sops = f"sops --config /dev/null encrypt --age RECIPIENT,… {types}"
     return (
         f"cd {shlex.quote(str(directory))} && {sops} --filename-override {sealed} {plain} "

@@ -32,7 +32,7 @@ from agent.domain.review.checks.places import Places
 from agent.domain.review.checks.refused import Refusal
 
 _IMAGE = f"commitd.invalid/unknown:1@sha256:{'0' * 64}"
-"""Of a service whose image nobody knows."""
+"""Of a service whose image is unknown."""
 _VALUE = "10000"
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _EMPTY = frozenset({PathKind.ENV_FILE, PathKind.LABEL_FILE, PathKind.INCLUDE_ENV})
