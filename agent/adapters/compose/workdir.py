@@ -61,10 +61,10 @@ def _lay_out(
 ) -> None:
     try:
         root.mkdir(mode=0o700, exist_ok=True)
-        for path, entry in tree.items():
-            if entry.mode != GITLINK and not _NEVER & set(path.split("/")):
-                _put(root, path, entry.mode, contents.get(path, b""))
-        beside = _placeholders(tree, contents) if plaintext is None else plaintext
+        sound = {p: e for p, e in tree.items() if e.mode != GITLINK and not _forged(p)}
+        for path, entry in sound.items():
+            _put(root, path, entry.mode, contents.get(path, b""))
+        beside = _placeholders(sound, contents) if plaintext is None else plaintext
         for path, there in beside.items():
             place = root / plaintext_path(path)
             if isinstance(there, Path):
@@ -75,6 +75,10 @@ def _lay_out(
         message = f"the files cannot be laid out: {err.strerror}"
         hint = "TMPDIR names another place"
         raise PermanentError(message, where=str(err.filename or root), hint=hint) from None
+
+
+def _forged(path: str) -> bool:
+    return not _NEVER.isdisjoint(path.split("/"))
 
 
 def _placeholders(tree: Tree, contents: Mapping[str, bytes]) -> dict[str, bytes]:
