@@ -16,7 +16,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     """Do one whole cycle and say how it ended.
 
     Exit codes: 0 in sync, 1 something failed, 2 usage or configuration, 3 something waits for a
-    person.
+    person, 4 not known.
 
     Example: commitd once
     """
