@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.recipients import rules
 from agent.domain.repository.layout import PLAINTEXT_PREFIX, SECRET_SUFFIX
-from agent.domain.repository.tree import TreeEntry, blob_id
+from agent.domain.repository.tree import PLAIN, SYMLINK, TreeEntry, blob_id
 
 _STACKS = "stacks"
 _PLACES = ("global", "host", _STACKS)
@@ -95,7 +95,7 @@ class Clone:
                 link = place.is_symlink()
                 if name.startswith(PLAINTEXT_PREFIX) or not (link or place.is_file()):
                     continue
-                mode = "120000" if link else "100644"
+                mode = SYMLINK if link else PLAIN
                 tree[path] = TreeEntry(path, mode, "", 0)
                 if only and not link and not name.endswith(only):
                     continue

@@ -101,24 +101,19 @@ class Registries:
         :class:`TransientError` after ``TRIES`` tries. No message holds a secret.
         """
         async with self._limit:
-            async for attempt in retrying(TRIES, _PAUSES, _worth_another):
-                with attempt:
-                    # One registry that is away costs its time-outs once, not for each image.
-                    if gone := self._gone.get(reference.registry):
-                        raise PermanentError(gone.message, hint=gone.hint)
-                    last = attempt.retry_state.attempt_number == TRIES
-                    return await self._ask(reference, last=last)
-        raise AssertionError  # pragma: no cover  the loop ends by returning or raising
-
-    async def _ask(self, reference: Reference, *, last: bool) -> str:
-        try:
-            return await self._digest(reference)
-        except BusyError:
-            raise
-        except UnreachableError as err:
-            if last:
+            try:
+                return await retrying(TRIES, _PAUSES, _worth_another)(self._ask, reference)
+            except BusyError:
+                raise
+            except UnreachableError as err:
                 self._gone[reference.registry] = err
-            raise
+                raise
+
+    async def _ask(self, reference: Reference) -> str:
+        # One registry that is away costs its time-outs once, not for each image.
+        if gone := self._gone.get(reference.registry):
+            raise PermanentError(gone.message, hint=gone.hint)
+        return await self._digest(reference)
 
     async def _digest(self, reference: Reference) -> str:
         said = await self._manifest("HEAD", reference)

@@ -15,7 +15,7 @@ from agent.adapters.git.git import Git, broken
 from agent.adapters.git.repository import Repository
 from agent.domain import lfs
 from agent.domain.errors import ConfigError, PermanentError
-from agent.domain.repository.tree import GITLINK, SYMLINK, Tree, TreeEntry, small
+from agent.domain.repository.tree import GITLINK, PLAIN, SYMLINK, Tree, TreeEntry, small
 from agent.domain.revision import Revision
 
 ON_DISK = Revision("", "", "", "the working tree")
@@ -152,7 +152,7 @@ def _entry(root: Path, name: str) -> TreeEntry | None:
     if stat.S_ISLNK(info.st_mode):
         mode = SYMLINK
     elif stat.S_ISREG(info.st_mode):
-        mode = "100755" if info.st_mode & stat.S_IXUSR else "100644"
+        mode = "100755" if info.st_mode & stat.S_IXUSR else PLAIN
     else:
         return None  # nothing that Git could commit
     return TreeEntry(shown, mode, _oid(path, info), info.st_size)

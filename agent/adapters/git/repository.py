@@ -14,6 +14,7 @@ import anyio.to_thread
 from agent.adapters.git import overlay, work_tree
 from agent.adapters.git.git import Git, broken, fetch_error, remote_options
 from agent.adapters.git.work_tree import Signature
+from agent.adapters.tasks import to_the_end
 from agent.domain.config import Config, Remote
 from agent.domain.errors import PermanentError, UnreachableError
 from agent.domain.finding import Fault
@@ -142,8 +143,7 @@ class Repository:
         try:
             return await self._fetch_by_scratch(remote, expected, timeout_s)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._drop_scratch)
+            await to_the_end(self._drop_scratch)
 
     async def _fetch_by_scratch(self, remote: Remote, expected: str, timeout_s: float) -> str:
         scratch = self._scratch
@@ -222,9 +222,8 @@ class Repository:
             raise PermanentError(f"{rev!r} is not a revision")
         names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
         for name in names if await anyio.to_thread.run_sync(self.root.exists) else ():
-            result = await self.git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-            if result.code == 0:
-                return result.out.decode().strip()
+            if sha := await self._commit(name):
+                return sha
         raise PermanentError(
             f"no commit {rev!r} is known here",
             hint="commitd sync fetches what is new, or commitd once where no agent runs",

@@ -38,8 +38,7 @@ class Probe(ABC):
     async def ask(self) -> RefAnswer:
         """The head of the branch now.
 
-        Takes at most ``ASK_S`` seconds. Raises
-        :class:`UnreachableError`, as
+        Takes at most ``ASK_S`` seconds. Raises :class:`UnreachableError`, as
         :class:`BusyError` when the server asks for patience; then the connection is gone and the
         next ask makes another. No message holds a secret.
         """

@@ -108,11 +108,11 @@ class HttpProbe(Probe):
             raise git_protocol.BadAnswerError("what answers there is not a Git server")
         if "Content-Encoding" in response.headers:
             raise git_protocol.BadAnswerError("the answer is compressed, which was not asked for")
-        talk = Session(script)
+        session = Session(script)
         try:
             async for chunk in response.content.iter_any():
-                talk.feed(chunk)
-            return talk.end()
+                session.feed(chunk)
+            return session.end()
         except UnreachableError as err:
             # The server knows the token and could say it back to us.
             clean = type(err)(redact.text(err.message, self._secrets))

@@ -87,23 +87,23 @@ class SshProbe(Probe):
             kept = None
         connection = self._connection = kept or await self._connect()
         try:
-            return await self._session_with(connection)
+            return await self._exchange(connection)
         except (asyncssh.Error, OSError) as err:
             kind = StaleError if kept else UnreachableError
             raise kind(f"the connection broke: {_words(err)}") from None
 
-    async def _session_with(self, connection: asyncssh.SSHClientConnection) -> RefAnswer:
-        session = _Session(Session(git_protocol.over_stream(self.branch)))
+    async def _exchange(self, connection: asyncssh.SSHClientConnection) -> RefAnswer:
+        asked = _Channel(Session(git_protocol.over_stream(self.branch)))
         channel, _ = await connection.create_session(
-            lambda: session,
+            lambda: asked,
             self._command,
             env={"GIT_PROTOCOL": git_protocol.PROTOCOL},
             request_pty=False,
             encoding=None,
             window=_WINDOW,
         )
-        await session.done.wait()
-        said = session.said()
+        await asked.done.wait()
+        said = asked.said()
         channel.close()
         # One that lingers would fill the connection up, ask by ask.
         with anyio.move_on_after(CLOSE_S) as scope:
@@ -174,12 +174,12 @@ class SshProbe(Probe):
                 await connection.wait_closed()
 
 
-class _Session(asyncssh.SSHClientSession[bytes]):
-    """One channel: passes bytes between the server and a talk until there is an end to it."""
+class _Channel(asyncssh.SSHClientSession[bytes]):
+    """One channel: passes bytes between the server and a session until that has ended."""
 
-    def __init__(self, talk: Session[RefAnswer]) -> None:
+    def __init__(self, session: Session[RefAnswer]) -> None:
         self.done = anyio.Event()
-        self._session_with = talk
+        self._session = session
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._error: Exception | None = None
         self._complaint = bytearray()
@@ -189,7 +189,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if self._error is not None:
             raise self._error
         try:
-            return self._session_with.end()
+            return self._session.end()
         except git_protocol.BadAnswerError:
             if self._complaint:
                 said = git_protocol.plain(bytes(self._complaint))
@@ -206,12 +206,12 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             self._complaint += data[: _COMPLAINT_MAX - len(self._complaint)]
             return
         try:
-            answer = self._session_with.feed(data)
+            answer = self._session.feed(data)
         except UnreachableError as err:
             self._error = err
             self.done.set()
             return
-        if self._session_with.result is not None:
+        if self._session.result is not None:
             answer = git_protocol.ENDING
             self.done.set()
         if answer and self._channel is not None:

@@ -31,7 +31,7 @@ from agent.domain.recipients import rules as sops_rules
 from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState
 from agent.domain.repository.layout import SECRET_SUFFIX
-from agent.domain.repository.tree import TreeEntry, blob_id
+from agent.domain.repository.tree import PLAIN, TreeEntry, blob_id
 from agent.domain.revision import Revision
 
 PLAIN_SUFFIX = ".plain"
@@ -310,4 +310,4 @@ def _ended(content: bytes) -> bytes:
 
 
 def _entry(path: str, content: bytes) -> TreeEntry:
-    return TreeEntry(path, "100644", blob_id(content), len(content))
+    return TreeEntry(path, PLAIN, blob_id(content), len(content))

@@ -19,7 +19,7 @@ _RECONNECT_S = 1.0
 class Activity:
     """``stopped`` are the IDs of containers that somebody told to end, and did not start again.
 
-    ``made`` are those that were made meanwhile. It was ``granted`` when one of these was told to
+    ``made`` are those that were made meanwhile. It was ``undone`` when one of these was told to
     end: Compose ends older ones.
     """
 

@@ -29,7 +29,7 @@ _REFERENCE = re.compile(
 )
 """A variable and nothing that stands in for it."""
 _SIMPLE = re.compile(r"[^\s'\"$#\\`]*")
-"""ProjectValues that mean the same in every reading of an env file."""
+"""Values that mean the same in every reading of an env file."""
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _OWN = "COMPOSE_"
 _NOT_ADOPTED = {

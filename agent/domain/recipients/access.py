@@ -22,7 +22,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.repository import references
 from agent.domain.repository.layout import COMPOSE_NAMES
 from agent.domain.repository.secret_files import is_secret
-from agent.domain.repository.tree import Snapshot, TreeEntry
+from agent.domain.repository.tree import PLAIN, Snapshot, TreeEntry
 
 PERSONS_PATH = "global/age.pub"
 
@@ -141,8 +141,7 @@ class Access:
     def _named_elsewhere(self) -> dict[str, frozenset[str]]:
         """Secrets outside the directory of each stack that its Compose files name."""
         tree = {
-            path: TreeEntry(path, "100644", "", len(content))
-            for path, content in self.files.items()
+            path: TreeEntry(path, PLAIN, "", len(content)) for path, content in self.files.items()
         }
         snapshot = Snapshot(tree, self.files)
         used = sorted({stack for listed in self.stacks.values() for stack in listed or ()})

@@ -115,9 +115,8 @@ def extends(service: dict[Any, Any], at: Path) -> tuple[PathMention | None, str]
         return None
     file = found.get("file")
     where = (*at, "extends", "file")
-    return (PathMention(PathKind.EXTENDS, file, where) if isinstance(file, str) else None), found[
-        "service"
-    ]
+    mention = PathMention(PathKind.EXTENDS, file, where) if isinstance(file, str) else None
+    return mention, found["service"]
 
 
 def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[PathMention]:

@@ -5,7 +5,7 @@ that was made with other settings it makes anew, for which it first stops what i
 something else is in it as well it fails then, and what it has stopped stays down. Versions before
 2.31 change neither. So they are compared before anything is touched:
 
-    DeclaredResources (of the model)           ┐
+    DeclaredResources (of the model)  ┐
     networks, volumes (of the engine) ┴┬▶ Problem …   what Compose will not, or cannot, do
                                        └▶ diverged    networks that Compose will make anew
 

@@ -206,9 +206,7 @@ def disorder(
     """Orders of ``stacks`` that cannot be kept on this host."""
     after = {stack.name: stack.settings.after for stack in stacks}
     for name, detail in dependencies.faults(after, state.names).items():
-        where, message = (
-            places[name].of("x-commitd", "after"),
-            detail.replace("this host", state.host),
-        )
+        where = places[name].of("x-commitd", "after")
+        message = detail.replace("this host", state.host)
         hint = "change after: in x-commitd, or what the host runs"
         yield name, Finding(Level.ERROR, "after", where, message, hint)

@@ -26,7 +26,7 @@ from agent.domain.repository.compose_paths import PathKind, PathMention
 from agent.domain.repository.desired import EnvFile, Stack
 from agent.domain.repository.referenced import Refused
 from agent.domain.repository.secret_files import is_secret
-from agent.domain.repository.tree import Snapshot, Tree, TreeEntry
+from agent.domain.repository.tree import PLAIN, Snapshot, Tree, TreeEntry
 from agent.domain.review.checks import values
 from agent.domain.review.checks.places import Places
 from agent.domain.review.checks.refused import Refusal
@@ -68,7 +68,7 @@ class Patch:
                 contents[path] = files.content(path)
             except PermanentError:  # large: nothing that Compose reads to resolve
                 continue
-        new = {path: TreeEntry(path, "100644", "", len(data)) for path, data in self.files.items()}
+        new = {path: TreeEntry(path, PLAIN, "", len(data)) for path, data in self.files.items()}
         return {**own, **new}, {**contents, **self.files}
 
     def texts(self, files: Snapshot) -> Callable[[str], str]:
