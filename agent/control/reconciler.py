@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
-from agent.adapters.guard import Guard
+from agent.adapters.guard import Guard, brief
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import iso
 from agent.adapters.tasks import task_group
@@ -179,7 +179,7 @@ class Reconciler:
             if self._followed.desired is None:
                 raise
             log.exception("unexpected error; continuing with the applied revision")
-            return self._in_doubt(f"unexpected {type(err).__name__}, see the log")
+            return self._in_doubt(brief(err))
         return self._followed
 
     def _in_doubt(self, why: str) -> Followed:
@@ -254,8 +254,7 @@ class Reconciler:
             hold = Hold(action.container.name, Reason.EVICTION, str(err))
         except Exception as err:
             log.exception("unexpected error; continuing with the other actions")
-            error = f"unexpected {type(err).__name__}, see the log"
-            hold = Hold(action.container.name, Reason.EVICTION, error)
+            hold = Hold(action.container.name, Reason.EVICTION, brief(err))
         if hold and hold.reason is Reason.EVICTION:
             outcomes.append(Outcome(hold.subject, Status.FAILED, hold.detail))
         refused.extend([hold] if hold else [])

@@ -150,9 +150,8 @@ class Daemon:
                 async with lease.only_agent_of(engine_id):
                     await self._work(parts)
         if self._reload_wanted:
-            self._reload_wanted = (
-                False  # before the file is read: who asks meanwhile means a newer one
-            )
+            # Before the file is read: who asks meanwhile means a newer one.
+            self._reload_wanted = False
             await self._take_new_config()
 
     async def _work(self, parts: Parts) -> None:

@@ -231,7 +231,7 @@ class _Vigil:
     def _pause_s(self, views: Sequence[ContainerView]) -> float:
         """Until the next look, if nothing happens."""
         recent = [left for s in views if s.up_s and (left := s.steady_in_s(self._steady_s))]
-        return min(_LOOK_ANYWAY_S, *recent, _LOOK_ANYWAY_S)
+        return min([_LOOK_ANYWAY_S, *recent])
 
     async def _restarts(self) -> dict[str, int]:
         """How often the engine restarted each container until now."""

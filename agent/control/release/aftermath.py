@@ -21,6 +21,7 @@ from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
 from agent.domain.reconcile.plan import moved
+from agent.domain.release import namespaces
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
 
@@ -44,12 +45,11 @@ class Aftermath:
     async def keep(self, run: Deployment, services: tuple[Service, ...]) -> None:
         """Remember the release; repairs in a row count towards a backoff."""
         stack, before = run.stack, run.before
-        same = before is not None and not run.changed
-        sha = before.revision if before and same else run.batch.revision.sha
+        sha = before.revision if before and not run.changed else run.batch.revision.sha
         failures = (await self.journal.attempts()).get(stack.name)  # which the release ends
         await self.journal.keep_release(_release(stack, sha, services))
         if run.deploy.reason is not Reason.DRIFTED:
-            await self._repair_joining(stack.name)
+            await self._repair_joining()
             return
         if before and before.dirty:  # what was cut short goes on: that is no new drift
             if failures:
@@ -61,19 +61,17 @@ class Aftermath:
                 failures, stack.name, stack.digest, error, permanent=False
             )
 
-    async def _repair_joining(self, deployed: str) -> None:
+    async def _repair_joining(self) -> None:
         """Others that lost their namespaces by this deploy did nothing: they do not wait.
 
         Of whom each joins namespaces, only an inspect of its containers would say; so all that
         join some are repaired at once, as often as something is deployed.
         """
-        failures = await self.journal.attempts()
-        for release in (await self.journal.releases()).values():
-            failed = failures.get(release.stack)
-            joins = any(service.joins for service in release.services)
-            healthy = failed and failed.digest == release.digest and not failed.permanent
-            if joins and healthy and release.stack != deployed:
-                await self.journal.forget_attempts(release.stack)
+        failures, releases = await self.journal.attempts(), await self.journal.releases()
+        for name in {stack for stack, _ in namespaces.joining(releases.values())}:
+            failed = failures.get(name)
+            if failed and failed.digest == releases[name].digest and not failed.permanent:
+                await self.journal.forget_attempts(name)
 
     async def fail(self, run: Deployment, outcome: Outcome) -> Outcome:
         """Go back to what was well, if there is such a thing; else remember the failure.

@@ -12,6 +12,7 @@ from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.release.deploy import Deployer, DeployTools
 from agent.control.retry import Attempts
+from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, Outcome, Reason, Status, kept_volumes
 from agent.domain.reconcile.actions import Deploy, RemoveStack
 from agent.domain.repository import dependencies
@@ -132,6 +133,9 @@ class Converger:
                 return Outcome(removal.project, Status.HELD, why)
         try:
             return await self._remove(removal, revision)
+        except CommitdError as err:
+            log.error("%s: %s", removal.project, err)  # noqa: TRY400  the message is for operators
+            return Outcome(removal.project, Status.FAILED, str(err))
         except Exception as err:
             log.exception("%s: unexpected", removal.project)
             return Outcome(removal.project, Status.FAILED, f"unexpected {type(err).__name__}")

@@ -160,14 +160,9 @@ def _shown(container: Container, action: EvictionAction, reason: Reason, at: str
     }
 
 
-def list_containers(
-    config: Config, releases: Iterable[Release] = ()
-) -> tuple[Container, ...] | None:
-    """What the engine lists, or None when it does not answer.
-
-    With ``releases``, also which of their containers are cut off from those they belong to.
-    """
-    return _look(config, releases)[0]
+def list_containers(config: Config) -> tuple[Container, ...] | None:
+    """What the engine lists, or None when it does not answer."""
+    return _look(config, ())[0]
 
 
 def _look(
