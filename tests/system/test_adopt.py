@@ -212,7 +212,7 @@ def test_what_is_adopted_fits_the_rules_of_its_repository_and_check_finds_nothin
     for place in ("web", f"{clone}x", str(by_hand)):
         result = host.commitd("adopt", place)
         assert result.returncode == 2
-        assert "DIR is to be a clone of your repository: there is n" in result.stderr
+        assert "DIR must be a clone of your repository: there is n" in result.stderr
     assert not Path("web").exists()
     assert not Path(f"{clone}x").exists()
     assert sorted(path.name for path in by_hand.iterdir()) == ["tools", "web"]

@@ -120,7 +120,7 @@ def _refuse_other_places(directory: Path, config: Config) -> None:
     else:
         return
     raise ConfigError(
-        f"DIR is to be a clone of your repository: {what}", where=str(directory), hint=hint
+        f"DIR must be a clone of your repository: {what}", where=str(directory), hint=hint
     )
 
 
