@@ -46,7 +46,7 @@ _LOGGED = {Reason.FAILED, Reason.ROLLED_BACK}
 """Holds whose details were logged when it failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the loop works with."""
 
@@ -256,7 +256,7 @@ class Reconciler:
             log.exception("unexpected error; continuing with the other actions")
             hold = Hold(action.container.name, Reason.EVICTION, brief(err))
         if hold and hold.reason is Reason.EVICTION:
-            outcomes.append(Outcome(hold.subject, Status.FAILED, hold.detail))
+            outcomes.append(Outcome(subject=hold.subject, status=Status.FAILED, error=hold.detail))
         refused.extend([hold] if hold else [])
 
     async def _shrink(
@@ -289,7 +289,9 @@ class Reconciler:
             async with self._p.journal.recording(
                 Action.HOLD, hold.subject, hold.reason, revision=revision
             ) as entry:
-                entry.outcome = Outcome(hold.subject, Status.HELD, hold.detail, attempts=0)
+                entry.outcome = Outcome(
+                    subject=hold.subject, status=Status.HELD, error=hold.detail, attempts=0
+                )
 
 
 def _exempt(todo: Plan) -> list[dict[str, str]]:

@@ -60,9 +60,9 @@ class Attempts:
             error = TransientError(f"unexpected {type(err).__name__}")
             log.exception("%s: unexpected", subject)
         outcome = Outcome(
-            subject,
-            Status.of(error),
-            str(error) if error else None,
+            subject=subject,
+            status=Status.of(error),
+            error=str(error) if error else None,
             permanent=isinstance(error, PermanentError),
             attempts=tries,
             interference=isinstance(error, InterferenceError),

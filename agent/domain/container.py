@@ -37,7 +37,7 @@ class CutOff:
     gone: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
     """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
 

@@ -245,7 +245,7 @@ class Status(StrEnum):
         return cls.CANCELLED if isinstance(error, CancelledError) else cls.FAILED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one action on one subject ended; ``error`` holds no secret.
 

@@ -108,7 +108,9 @@ def _situation(containers: tuple[Container, ...]) -> HostState:
         )
         for stack in stacks
     }
-    revision = Revision(_SHA, "Ada", "2026-01-02T03:04:05+01:00", "Change things")
+    revision = Revision(
+        sha=_SHA, author="Ada", committed_at="2026-01-02T03:04:05+01:00", subject="Change things"
+    )
     return HostState(
         desired=DesiredState(revision=revision, host="media", stacks=stacks),
         containers=containers,

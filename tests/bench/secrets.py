@@ -142,7 +142,9 @@ class Quarantine:
             for n in range(SECRETS)
         ]
         desired = DesiredState(
-            revision=Revision("0" * 40, "", "", ""), host="media", stacks=tuple(stacks)
+            revision=Revision(sha="0" * 40, author="", committed_at="", subject=""),
+            host="media",
+            stacks=tuple(stacks),
         )
         began = time.monotonic()
         locked = await self._quarantine.refresh(desired, frozenset())

@@ -399,16 +399,32 @@ def test_the_journal_forgets_what_is_long_over_and_nothing_that_is_kept(tmp_path
         at = f"2026-06-01T00:{number // 60:02}:{number % 60:02}.000Z"
         journal.report(
             Evicted(
-                str(number), "n", "i", EvictionAction.REMOVED, Reason.NO_PROJECT, at, float(number)
+                id=str(number),
+                name="n",
+                image="i",
+                action=EvictionAction.REMOVED,
+                reason=Reason.NO_PROJECT,
+                at=at,
+                remove_at=float(number),
             ),
             {},
         )
-    journal.report(Evicted("old", "n", "i", EvictionAction.REPORTED, Reason.NO_PROJECT, old), {})
+    journal.report(
+        Evicted(
+            id="old",
+            name="n",
+            image="i",
+            action=EvictionAction.REPORTED,
+            reason=Reason.NO_PROJECT,
+            at=old,
+        ),
+        {},
+    )
     assert [record.id for record in journal.kept()][:3] == ["0", "1", "2"]
     assert len(journal.evicted(50)) == 50
     open_action = journal._begin(Action.DEPLOY, "web", Reason.NEW)
     closed = journal._begin(Action.DEPLOY, "web", Reason.NEW)
-    journal._finish(closed, Outcome("web", Status.SUCCEEDED), 0.0)
+    journal._finish(closed, Outcome(subject="web", status=Status.SUCCEEDED), 0.0)
     assert journal.prune("2026-02-15T00:00:00.000Z") == 1
     assert len(journal.kept()) == 300
     assert journal.prune("2099-01-01T00:00:00.000Z") == 1

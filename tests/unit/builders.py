@@ -21,7 +21,13 @@ NOW = 1000.0
 
 
 def revision(sha: str = SHA, trailers: Iterable[tuple[str, str]] = ()) -> Revision:
-    return Revision(sha, "Ada", "2026-01-02T03:04:05+01:00", "Change things", tuple(trailers))
+    return Revision(
+        sha=sha,
+        author="Ada",
+        committed_at="2026-01-02T03:04:05+01:00",
+        subject="Change things",
+        trailers=tuple(trailers),
+    )
 
 
 def oid(content: bytes) -> str:
@@ -108,7 +114,15 @@ def container(
         own[SERVICE] = service
     if one_off:
         own[ONEOFF] = "True"
-    return Container(f"id-{name}", name, "img", state, {**own, **(labels or {})}, exit_code, health)
+    return Container(
+        id=f"id-{name}",
+        name=name,
+        image="img",
+        state=state,
+        labels={**own, **(labels or {})},
+        exit_code=exit_code,
+        health=health,
+    )
 
 
 def running(released: Release) -> list[Container]:

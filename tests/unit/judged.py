@@ -42,7 +42,9 @@ def hold(
 def action(kind: str, subject: str, message: str = "why", *, seconds: int = 8) -> Ongoing:
     """Something that began so many seconds ago."""
     at = datetime.fromtimestamp(NOW - seconds).astimezone().isoformat()
-    return Ongoing(Action(kind), subject, Reason.CHANGED, message, at)
+    return Ongoing(
+        action=Action(kind), subject=subject, reason=Reason.CHANGED, message=message, since=at
+    )
 
 
 def facts(

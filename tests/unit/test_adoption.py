@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PINNED = "nginx:1.27@sha256:" + "a" * 64
 EXPECTED = {
-    "web": Expected(PINNED, 2, one_shot=False, mounts=("/repo/stacks/s/conf",)),
-    "job": Expected(PINNED, 1, one_shot=True),
+    "web": Expected(image=PINNED, scale=2, one_shot=False, mounts=("/repo/stacks/s/conf",)),
+    "job": Expected(image=PINNED, scale=1, one_shot=True),
 }
 MODEL: dict[str, Any] = {
     "services": {
@@ -213,10 +213,10 @@ def test_a_secret_file_that_was_written_after_the_start_is_noticed(
         place = runtime / "t"
         plaintext.symlink_to(place)
     place.write_text("one")
-    mount = Expected(PINNED, 1, one_shot=False, mounts=(str(plaintext),))
+    mount = Expected(image=PINNED, scale=1, one_shot=False, mounts=(str(plaintext),))
     declared = replace(stack("s"), inputs=((secret, "oid"),))
     call = Invocation(stack=declared, root=root)
-    ready = Ready(call, {"web": mount}, mounts(call, {"web": mount}))
+    ready = Ready(invocation=call, services={"web": mount}, mounted=mounts(call, {"web": mount}))
     before = adopt.changed_at(ready)["web"]
     while place.stat().st_ctime <= before:  # a clock of the file system ticks now and then
         place.write_text("two")

@@ -192,7 +192,7 @@ def test_a_service_in_the_network_of_the_host_publishes_nothing() -> None:
 
 
 def finding(where: str = "a:1", level: Level = Level.ERROR) -> Finding:
-    return Finding(level, "layout", where, "it is wrong")
+    return Finding(level=level, rule="layout", where=where, message="it is wrong")
 
 
 def test_a_finding_stands_once_and_names_hosts_only_if_they_differ() -> None:

@@ -178,7 +178,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
 def test_what_fails_unexpectedly_is_an_outcome_of_its_own(tmp_path: Path, journal: Journal) -> None:
     beats: list[str] = []
     converger = _converger(tmp_path, journal, beats, stopping=False)  # its engine was not entered
-    removals = [RemoveStack(name, Reason.LEFT) for name in ("one", "two")]
+    removals = [RemoveStack(project=name, reason=Reason.LEFT) for name in ("one", "two")]
     outcomes = anyio.run(converger.remove, removals, builders.revision())
     assert [(o.subject, o.status) for o in outcomes] == [
         ("one", Status.FAILED),

@@ -23,7 +23,7 @@ from tests.unit.builders import container, release, service, stack
 PATH = "stacks/web/conf/site.conf"
 BESIDE = ("stacks/web/conf/other.conf", "same")
 WEB = service("web")
-SAME = Expected(WEB.image, 1, one_shot=False)
+SAME = Expected(image=WEB.image, scale=1, one_shot=False)
 NONE: dict[str, Any] = {}
 
 

@@ -20,7 +20,7 @@ from tests.unit.builders import container
 STEADY_S = 10.0
 DIGEST = f"sha256:{'0' * 64}"
 PINNED = f"registry:5000/app:1@{DIGEST}"
-SERVICE = Expected(PINNED, 1, one_shot=False)
+SERVICE = Expected(image=PINNED, scale=1, one_shot=False)
 JOB = replace(SERVICE, one_shot=True)
 
 
@@ -37,7 +37,11 @@ def sight(
 ) -> ContainerView:
     name = f"web-{service}-{number}"
     found = container(name, "web", service, state=state, exit_code=exit_code, health=health)
-    return ContainerView(replace(found, image=image), restarts, up_s if state == "running" else 0.0)
+    return ContainerView(
+        container=replace(found, image=image),
+        restarts=restarts,
+        up_s=up_s if state == "running" else 0.0,
+    )
 
 
 def judged(service: Expected, *views: ContainerView) -> list[HealthFinding]:
@@ -171,6 +175,6 @@ def test_what_has_no_health_check_is_not_well_before_it_is_steady(
             "HostConfig": {"RestartPolicy": {"Name": "no"}},
         }
     )
-    expected = {"web": Expected("web:1", 1, one_shot=False)}
-    [finding] = judge(expected, [ContainerView(shown, up_s=1.0)], 10.0)
+    expected = {"web": Expected(image="web:1", scale=1, one_shot=False)}
+    [finding] = judge(expected, [ContainerView(container=shown, up_s=1.0)], 10.0)
     assert finding.trouble is Trouble.RECENT

@@ -19,14 +19,35 @@ NAME = "stacks/a b\n::error::x\x1b[2J\u2028%,:ö#1"
 
 
 def report(where: str) -> Report:
-    return Report([Finding(Level.ERROR, "paths", where, f"{NAME!s} is not there", NAME)], 1, 1)
+    return Report(
+        [
+            Finding(
+                level=Level.ERROR,
+                rule="paths",
+                where=where,
+                message=f"{NAME!s} is not there",
+                hint=NAME,
+            )
+        ],
+        1,
+        1,
+    )
 
 
 def comparison(path: str) -> Comparison:
     service = ServiceEffect(name="web", action="recreate", volumes=Delta((path,)))
     effects = StackEffects((service,))
-    stack = StackChange("web", "deploy", Reason.CHANGED, "its files changed", (path,), effects)
-    return Comparison("a" * 40, "b" * 40, (HostChange("nas", (stack,)),), ())
+    stack = StackChange(
+        name="web",
+        action="deploy",
+        reason=Reason.CHANGED,
+        message="its files changed",
+        inputs=(path,),
+        effects=effects,
+    )
+    return Comparison(
+        base="a" * 40, head="b" * 40, hosts=(HostChange("nas", (stack,)),), unchanged=()
+    )
 
 
 def test_a_finding_is_one_line_whatever_it_is_about() -> None:

@@ -103,7 +103,7 @@ def test_what_is_begun_and_not_ended_is_unfinished(journal: Journal) -> None:
         journal._begin(Action.EVICT, "b", Reason.NO_PROJECT),
     )
     assert [entry.id for entry in journal.unfinished()] == [first, second]
-    journal._finish(first, Outcome("", Status.SUCCEEDED), 0.0)
+    journal._finish(first, Outcome(subject="", status=Status.SUCCEEDED), 0.0)
     assert [entry.id for entry in journal.unfinished()] == [second]
     journal.close_open_actions()
     assert journal.unfinished() == []

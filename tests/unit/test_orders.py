@@ -106,13 +106,13 @@ def test_an_approval_is_for_one_commit(journal: Journal) -> None:
 # --- containers that were ended ---
 
 FIRST = Evicted(
-    "ab12" + "0" * 60,
-    "rogue",
-    "img",
-    EvictionAction.REMOVED,
-    Reason.NO_PROJECT,
-    "2026-01-01T00:00:00Z",
-    50.0,
+    id="ab12" + "0" * 60,
+    name="rogue",
+    image="img",
+    action=EvictionAction.REMOVED,
+    reason=Reason.NO_PROJECT,
+    at="2026-01-01T00:00:00Z",
+    remove_at=50.0,
 )
 SECOND = replace(FIRST, id="ab34" + "0" * 60, at="2026-01-02T00:00:00Z", remove_at=60.0)
 STOPPED = replace(

@@ -16,7 +16,7 @@ from tests.unit.builders import container
 STEADY_S = 5.0
 PATIENT_S = PATIENCE * STEADY_S
 CHECK = HealthCheck(interval=2.0, timeout=1.0, retries=3)
-SERVICE = Expected("", 1, one_shot=False)
+SERVICE = Expected(image="", scale=1, one_shot=False)
 
 Seen = Callable[[float], ContainerView]
 """What the engine shows of a container at one second."""
@@ -68,7 +68,13 @@ def _sight(
     up_s: float = 0.0,
 ) -> ContainerView:
     found = container("x", "web", "x", state=state, health=health)
-    return ContainerView(found, restarts, up_s if state == "running" else 0.0, CHECK, streak)
+    return ContainerView(
+        container=found,
+        restarts=restarts,
+        up_s=up_s if state == "running" else 0.0,
+        check=CHECK,
+        streak=streak,
+    )
 
 
 def _named(service: str, sight: ContainerView) -> ContainerView:

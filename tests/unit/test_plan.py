@@ -236,7 +236,7 @@ def test_a_removal_names_the_list_and_the_commit() -> None:
     cause = Cause(
         kind=CauseKind.LIST, name="host/media/stacks.yaml", before="b", after=None, commit=SHA
     )
-    assert todo.removals == (RemoveStack("b", Reason.LEFT, (cause,)),)
+    assert todo.removals == (RemoveStack(project="b", reason=Reason.LEFT, causes=(cause,)),)
 
 
 def labelled(project: str, directory: str | None = None, state: str = "running") -> Container:

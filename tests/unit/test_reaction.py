@@ -44,7 +44,7 @@ def test_whatever_else_a_stack_wants_it_gets(wanted: str) -> None:
 
 
 def own(wanted: dict[str, str]) -> list[Step]:
-    return [Step(name, how, Reason.MOUNTED) for name, how in wanted.items()]
+    return [Step(service=name, how=how, reason=Reason.MOUNTED) for name, how in wanted.items()]
 
 
 SHARES, FOLLOWS, WAITS = Need(shares=True), Need(restart=True), Need()

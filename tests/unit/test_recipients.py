@@ -277,20 +277,24 @@ def test_a_group_is_enough_where_the_file_says_so() -> None:
     groups = [{"age": [{"recipient": key, "enc": ""}]} for key in (MEDIA, ADA)]
     for own, needed in (({}, 2), ({"shamir_threshold": 1}, 1)):
         text = json.dumps({"sops": {"mac": "m", "key_groups": groups, **own}})
-        assert metadata.read(text.encode(), "a.json") == metadata.SopsFile((MEDIA, ADA), needed)
+        assert metadata.read(text.encode(), "a.json") == metadata.SopsFile(
+            recipients=(MEDIA, ADA), groups=needed
+        )
 
 
 @pytest.mark.parametrize("threshold", ["²", "0", "-1", "9" * 5000])
 def test_a_threshold_that_is_no_number_needs_all_groups(threshold: str) -> None:
     lines = [f"sops_key_groups__list_{n}__map_age__list_0__map_recipient={MEDIA}" for n in (0, 1)]
     text = "\n".join([*lines, "sops_mac=m", f"sops_shamir_threshold={threshold}"])
-    assert metadata.read(text.encode(), "a.env") == metadata.SopsFile((MEDIA, MEDIA), 2)
+    assert metadata.read(text.encode(), "a.env") == metadata.SopsFile(
+        recipients=(MEDIA, MEDIA), groups=2
+    )
 
 
 @pytest.mark.parametrize("age", [5, "x", {"a": 1}, [5, {"recipient": ""}]])
 def test_recipients_that_are_no_list_are_nobodys(age: object) -> None:
     text = json.dumps({"sops": {"mac": "m", "age": age}})
-    assert metadata.read(text.encode(), "a.json") == metadata.SopsFile(())
+    assert metadata.read(text.encode(), "a.json") == metadata.SopsFile(recipients=())
 
 
 # --- .sops.yaml ---

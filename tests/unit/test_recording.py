@@ -17,7 +17,13 @@ from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Outco
 
 Begin = Callable[[AsyncJournal], AbstractAsyncContextManager[Recording]]
 RECORD = Evicted(
-    "c1" * 32, "web", "nginx", EvictionAction.REMOVED, Reason.NO_PROJECT, "2026-01-01", 90.0
+    id="c1" * 32,
+    name="web",
+    image="nginx",
+    action=EvictionAction.REMOVED,
+    reason=Reason.NO_PROJECT,
+    at="2026-01-01",
+    remove_at=90.0,
 )
 CAUSE = Cause(
     kind=CauseKind.CONTAINER, name="c1c1", before="running", after="removed", commit="sha"
@@ -84,7 +90,7 @@ def test_a_body_says_how_it_ended_and_more_of_why(journal: Journal) -> None:
         await entry.add_causes(
             [Cause(kind=CauseKind.IMAGE, stack="web", before="1", after="2", commit="sha")]
         )
-        entry.outcome = Outcome("web", Status.HELD, "it waits", attempts=3)
+        entry.outcome = Outcome(subject="web", status=Status.HELD, error="it waits", attempts=3)
 
     assert _record(journal, _plain, body) == ("held", "it waits")
     entry = _only(journal)
@@ -107,7 +113,7 @@ def test_an_error_of_the_body_is_a_failure_and_is_raised(
     journal: Journal, begin: Begin, error: Exception, said: str
 ) -> None:
     async def body(entry: Recording) -> None:
-        entry.outcome = Outcome("web", Status.SUCCEEDED)
+        entry.outcome = Outcome(subject="web", status=Status.SUCCEEDED)
         raise error
 
     with pytest.raises(type(error)):
@@ -140,7 +146,9 @@ def test_a_body_may_say_beforehand_how_it_ends_when_it_is_cancelled(journal: Jou
     async def main() -> None:
         with anyio.CancelScope() as scope:
             async with _plain(AsyncJournal(journal)) as entry:
-                entry.outcome = Outcome("web", Status.CANCELLED, "the agent is stopping")
+                entry.outcome = Outcome(
+                    subject="web", status=Status.CANCELLED, error="the agent is stopping"
+                )
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
 

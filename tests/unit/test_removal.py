@@ -91,7 +91,9 @@ def test_a_removal_for_a_new_name_says_both_names() -> None:
     cause = Cause(
         kind=CauseKind.LIST, name="host/media/stacks.yaml", before="a", after="b", commit=SHA
     )
-    assert todo.removals == (RemoveStack("a", Reason.LEFT, (cause,), after="b"),)
+    assert todo.removals == (
+        RemoveStack(project="a", reason=Reason.LEFT, causes=(cause,), after="b"),
+    )
 
 
 def test_what_ran_before_is_no_new_name() -> None:

@@ -20,7 +20,7 @@ def read(text: str, services: tuple[str, ...] = SERVICES) -> Settings:
 )
 def test_without_a_word_everything_has_its_default(text: str) -> None:
     found = read(text)
-    assert found == Settings((), HEALTH_TIMEOUT_S, rollback=True, on_change={})
+    assert found == Settings(after=(), health_timeout=HEALTH_TIMEOUT_S, rollback=True, on_change={})
     assert found.reload("web") == "restart"
 
 
@@ -35,7 +35,9 @@ x-commitd:
 """
     )
     reloads = {"web": "signal:HUP", "worker": "none"}
-    assert found == Settings(("traefik", "db"), 90.0, rollback=False, on_change=reloads)
+    assert found == Settings(
+        after=("traefik", "db"), health_timeout=90.0, rollback=False, on_change=reloads
+    )
     assert [found.reload(name) for name in ("web", "worker", "else")] == [
         "signal:HUP",
         "none",

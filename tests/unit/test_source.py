@@ -23,11 +23,11 @@ LINE = Ancestry(
 
 
 def at(sha: str, remote: str = "gitea", last: str | None = None) -> Head:
-    return Head(remote, Answer.HEAD, sha, last=last)
+    return Head(remote=remote, answer=Answer.HEAD, sha=sha, last=last)
 
 
 def down(remote: str = "gitea", last: str | None = None) -> Head:
-    return Head(remote, Answer.DOWN, error="timed out", last=last)
+    return Head(remote=remote, answer=Answer.DOWN, error="timed out", last=last)
 
 
 def kind(decision: decide.Decision) -> tuple[str, str | None]:
@@ -58,10 +58,10 @@ def kind(decision: decide.Decision) -> tuple[str, str | None]:
         ([at("b"), at("d", "github")], None, ("accept", "d")),
         # Fallback.
         ([down(), at("c", "github")], "b", ("accept", "c")),
-        ([Head("gitea", Answer.EMPTY), at("c", "github")], "b", ("accept", "c")),
-        ([Head("gitea", Answer.NO_BRANCH), at("c", "github")], "b", ("accept", "c")),
+        ([Head(remote="gitea", answer=Answer.EMPTY), at("c", "github")], "b", ("accept", "c")),
+        ([Head(remote="gitea", answer=Answer.NO_BRANCH), at("c", "github")], "b", ("accept", "c")),
         ([down(), down("github")], "b", ("stay", None)),
-        ([Head("gitea", Answer.EMPTY)], "b", ("stay", None)),
+        ([Head(remote="gitea", answer=Answer.EMPTY)], "b", ("stay", None)),
         ([], "b", ("stay", None)),
         ([], None, ("stay", None)),
         # Remotes that disagree.
@@ -132,7 +132,7 @@ def test_two_stale_remotes_on_merged_branches_do_not_wait_for_a_person() -> None
 
 
 def test_what_is_not_followed_is_explained() -> None:
-    silent = decide.decide([down(), Head("github", Answer.EMPTY)], LINE, "b")
+    silent = decide.decide([down(), Head(remote="github", answer=Answer.EMPTY)], LINE, "b")
     assert silent == Stay("gitea: timed out; github: empty")
     alone = decide.decide([at("x")], LINE, "c")
     assert isinstance(alone, Wait)
@@ -143,8 +143,8 @@ def test_a_remote_without_the_branch_is_named_with_it() -> None:
     heads = [
         at("c"),
         down("one", last="c"),
-        Head("two", Answer.NO_BRANCH, last="0123456789"),
-        Head("three", Answer.EMPTY),
+        Head(remote="two", answer=Answer.NO_BRANCH, last="0123456789"),
+        Head(remote="three", answer=Answer.EMPTY),
     ]
     assert decide.absent(heads, "main") == [
         ("two", "there is no branch 'main'; it showed 0123456 before"),
@@ -201,7 +201,7 @@ def histories(draw: st.DrawFn) -> tuple[Dag, list[list[Head]]]:
         for remote in remotes:
             answer = draw(st.sampled_from([*[Answer.HEAD] * 4, *Answer]))
             sha = draw(st.sampled_from(sorted(dag.before))) if answer is Answer.HEAD else None
-            heads.append(Head(remote, answer, sha, last=last[remote]))
+            heads.append(Head(remote=remote, answer=answer, sha=sha, last=last[remote]))
             last[remote] = sha or last[remote]
         rounds.append(heads)
     return dag, rounds

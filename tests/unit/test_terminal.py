@@ -81,7 +81,7 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     }
     history.show(entry | {"error": HOSTILE})
     _harmless(capsys.readouterr().out, 3)
-    why.show(Explanation("web", "stack", HOSTILE), kept=False)
+    why.show(Explanation(name="web", kind="stack", because=HOSTILE), kept=False)
     _harmless(capsys.readouterr().out, 1)
     terminal.print_table(("A", "B"), [("fine", HOSTILE[:10]), ("two", "lines\nof one")])
     _harmless(capsys.readouterr().out, 3)
@@ -214,7 +214,7 @@ def test_the_history_of_what_is_not_there_is_a_mistake(config: Path) -> None:
     journal = Journal(config.parent / "state/journal.db")
     journal.put("declared", {"stacks": {"web": "x"}, "broken": {}})
     number = journal._begin(Action.EVICT, "rogue", Reason.NO_PROJECT)
-    journal._finish(number, Outcome("", Status.SUCCEEDED), 0.0)
+    journal._finish(number, Outcome(subject="", status=Status.SUCCEEDED), 0.0)
     assert "evict rogue" in commitd(config, "history", "rogue").output
     assert commitd(config, "history", "web").output == "Nothing was done with web yet.\n"
     assert commitd(config, "history", "media").exit_code == 0
@@ -298,10 +298,10 @@ def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> No
         journal._begin(Action.ROLLBACK, "web", Reason.ROLLED_BACK, detail=said),
     )
     other = journal._begin(Action.DEPLOY, "db", Reason.NEW)
-    journal._finish(deploy, Outcome("", Status.FAILED, said), 0.0)
-    journal._finish(back, Outcome("", Status.SUCCEEDED), 0.0)
-    journal._finish(other, Outcome("", Status.FAILED, said), 0.0)
-    hold = Outcome("web", Status.HELD, f"{said}; back to 1a2b3c4")
+    journal._finish(deploy, Outcome(subject="", status=Status.FAILED, error=said), 0.0)
+    journal._finish(back, Outcome(subject="", status=Status.SUCCEEDED), 0.0)
+    journal._finish(other, Outcome(subject="", status=Status.FAILED, error=said), 0.0)
+    hold = Outcome(subject="web", status=Status.HELD, error=f"{said}; back to 1a2b3c4")
     journal._finish(journal._begin(Action.HOLD, "web", Reason.FAILED), hold, 0.0)
     shown = commitd(config, "history").output
     assert shown.count(said) == 2  # once of each stack

@@ -16,31 +16,47 @@ MENDED = f"{MORE}; once that is mended: systemctl restart commitd"
     [
         (None, ["The agent is not running: systemctl start commitd"]),
         (
-            Unit("not-found", "inactive", "dead", "success", "0"),
+            Unit(load="not-found", active="inactive", sub="dead", result="success", status="0"),
             [f"The agent is not running, and systemd has no commitd.service{INSTALL}"],
         ),
         (
-            Unit("loaded", "inactive", "dead", "success", "0"),
+            Unit(load="loaded", active="inactive", sub="dead", result="success", status="0"),
             ["The agent is stopped: systemctl start commitd"],
         ),
         (
-            Unit("loaded", "failed", "failed", "exit-code", "2", "config.yaml:3: unknown key"),
+            Unit(
+                load="loaded",
+                active="failed",
+                sub="failed",
+                result="exit-code",
+                status="2",
+                words="config.yaml:3: unknown key",
+            ),
             [f"The agent has failed ({WRONG}): config.yaml:3: unknown key", MENDED],
         ),
         (
-            Unit("loaded", "failed", "failed", "oom-kill", "9"),
+            Unit(load="loaded", active="failed", sub="failed", result="oom-kill", status="9"),
             ["The agent has failed (it ran out of memory)", MENDED],
         ),
         (
-            Unit("loaded", "activating", "auto-restart", "exit-code", "1", "x" * 400),
+            Unit(
+                load="loaded",
+                active="activating",
+                sub="auto-restart",
+                result="exit-code",
+                status="1",
+                words="x" * 400,
+            ),
             [f"The agent ends again and again (exit status 1): {'x' * 300}", MORE],
         ),
         (
-            Unit("loaded", "activating", "auto-restart", "signal", "11"),
+            Unit(
+                load="loaded", active="activating", sub="auto-restart", result="signal", status="11"
+            ),
             ["The agent ends again and again (killed by signal 11)", MORE],
         ),
         (
-            Unit("loaded", "activating", "start", "success", "0"),
+            Unit(load="loaded", active="activating", sub="start", result="success", status="0"),
             ["commitd.service is activating: it is about to begin, or has another configuration"],
         ),
     ],

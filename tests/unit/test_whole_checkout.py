@@ -52,9 +52,11 @@ def test_a_host_knows_that_every_file_is_mounted() -> None:
     invocation = Invocation(stack=stack, root=Path("/srv/repo"))
 
     def mounted(source: str) -> list[str]:
-        expected = Expected("x", 1, one_shot=False, mounts=(source,))
+        expected = Expected(image="x", scale=1, one_shot=False, mounts=(source,))
         services = {"app": expected}
-        ready = Ready(invocation, services, mounts(invocation, services))
+        ready = Ready(
+            invocation=invocation, services=services, mounted=mounts(invocation, services)
+        )
         return [path for path, _ in ready.files("app")]
 
     assert mounted("/srv/repo") == ["README.md", "stacks/web/compose.yaml"]

@@ -61,7 +61,9 @@ class Commit:
         """What the agent reads of it."""
         trailers = (("Commitd-Approve", "removals"),) if self.trailer else ()
         return DesiredState(
-            revision=Revision(self.sha, "Ada", "t", "s", trailers),
+            revision=Revision(
+                sha=self.sha, author="Ada", committed_at="t", subject="s", trailers=trailers
+            ),
             host=HOST,
             stacks=tuple(
                 stack(name, digest)
@@ -103,7 +105,7 @@ class Host:
         self.made += 1
         found = f"{self.made:012x}" + "0" * 52
         self.containers[found] = Container(
-            found, name, "img", "created", dict(labels), restart=restart
+            id=found, name=name, image="img", state="created", labels=dict(labels), restart=restart
         )
         if labels.get(PROJECT):
             self.volumes.add(f"{labels[PROJECT]}_{labels.get(SERVICE)}")
@@ -434,7 +436,15 @@ class Agent:
         kept = _KEPT_NAME.fullmatch(container.name)
         name = kept[1] if kept else container.name
         remove_at = w.now + KEEP_S
-        record = Evicted(found, name, "img", EvictionAction.REMOVED, owner.reason, "t", remove_at)
+        record = Evicted(
+            id=found,
+            name=name,
+            image="img",
+            action=EvictionAction.REMOVED,
+            reason=owner.reason,
+            at="t",
+            remove_at=remove_at,
+        )
         journal.kept[found] = record, container.restart or "no"
         yield
         w.host.change(found, restart="no")

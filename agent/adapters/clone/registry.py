@@ -51,7 +51,7 @@ _NO_HEAD = {405, 501}
 _BUSY = {429, 503}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Reply:
     status: int
     headers: Mapping[str, str]
@@ -220,11 +220,11 @@ async def _read(response: aiohttp.ClientResponse) -> _Reply:
             raise PermanentError(f"{response.host} answers with more than {_MAX_BODY:,} bytes")
     challenges = tuple(response.headers.getall("WWW-Authenticate", ()))
     return _Reply(
-        response.status,
-        response.headers,
-        challenges,
-        bytes(body),
-        http_errors.retry_after(response),
+        status=response.status,
+        headers=response.headers,
+        challenges=challenges,
+        body=bytes(body),
+        retry_after_s=http_errors.retry_after(response),
     )
 
 

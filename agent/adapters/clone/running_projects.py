@@ -27,7 +27,7 @@ _FILES = "com.docker.compose.project.config_files"
 _VALUES = "com.docker.compose.project.environment_file"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """What the labels of its containers say: absolute paths, and which containers there are."""
 
@@ -56,7 +56,15 @@ async def find(engine: Engine) -> tuple[list[Project], list[Container]]:
         directory = Path(labels.get(WORKING_DIR, "/"))
         # The label names only files that were asked for.
         values = _paths(labels, _VALUES) or _default(directory)
-        projects.append(Project(name, directory, _paths(labels, _FILES), values, seen))
+        projects.append(
+            Project(
+                name=name,
+                directory=directory,
+                files=_paths(labels, _FILES),
+                env_files=values,
+                containers=seen,
+            )
+        )
     return projects, [c for c in listed if PROJECT not in c.labels and c.alive]
 
 

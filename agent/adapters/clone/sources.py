@@ -18,7 +18,7 @@ from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.repository.tree import GITLINK, PLAIN, SYMLINK, Tree, TreeEntry, small
 from agent.domain.revision import Revision
 
-ON_DISK = Revision("", "", "", "the working tree")
+ON_DISK = Revision(sha="", author="", committed_at="", subject="the working tree")
 _CHUNK = 1024 * 1024
 _NOBODY = Path("/nonexistent")
 """Nothing here talks to a remote that asks for a password."""

@@ -38,7 +38,7 @@ _NO_END = {"1", "10", "12", "28"}
 """HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something happened to a container; ``labels`` as they were then.
 
@@ -55,7 +55,9 @@ class Event:
 
     def container(self) -> Container:
         """What is known of the container from the event alone."""
-        return Container(self.id, self.name, self.image, "running", self.labels)
+        return Container(
+            id=self.id, name=self.name, image=self.image, state="running", labels=self.labels
+        )
 
     @property
     def stops(self) -> bool:
@@ -329,7 +331,14 @@ def _event(raw: Any) -> Event | None:
         attributes = actor["Attributes"]
         if raw["Type"] == _NETWORK:
             network = str(attributes["name"])
-            return Event(str(raw["Action"]), str(attributes["container"]), "", "", {}, network)
+            return Event(
+                action=str(raw["Action"]),
+                id=str(attributes["container"]),
+                name="",
+                image="",
+                labels={},
+                network=network,
+            )
         return Event(
             action=str(raw["Action"]),
             id=str(actor["ID"]),

@@ -46,7 +46,11 @@ class Blame:
         if words not in self._known:
             said = await self._ask("log", "--format=%H%x00%an <%ae>%x00%cI%x00%s", *words)
             sha, author, committed_at, subject = [*said.rstrip("\n").split("\0"), "", "", ""][:4]
-            found = Revision(sha, author, committed_at, subject) if sha else None
+            found = (
+                Revision(sha=sha, author=author, committed_at=committed_at, subject=subject)
+                if sha
+                else None
+            )
             self._known[words] = found
         return self._known[words]
 

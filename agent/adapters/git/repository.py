@@ -239,7 +239,7 @@ class Repository:
             for key, sep, value in (line.partition(":") for line in trailers.splitlines())
             if sep
         )
-        return Revision(sha, author, when, subject, pairs)
+        return Revision(sha=sha, author=author, committed_at=when, subject=subject, trailers=pairs)
 
     async def tree(self, sha: str) -> dict[str, TreeEntry]:
         """Every path of a commit."""

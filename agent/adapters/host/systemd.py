@@ -56,12 +56,12 @@ def unit() -> Unit | None:
     if found.get("Result") != "success":
         words = _ask("journalctl", f"_SYSTEMD_UNIT={NAME}", "-n", "1", "-o", "cat", "-q").strip()
     return Unit(
-        found["LoadState"],
-        found.get("ActiveState", ""),
-        found.get("SubState", ""),
-        found.get("Result", ""),
-        found.get("ExecMainStatus", ""),
-        words,
+        load=found["LoadState"],
+        active=found.get("ActiveState", ""),
+        sub=found.get("SubState", ""),
+        result=found.get("Result", ""),
+        status=found.get("ExecMainStatus", ""),
+        words=words,
     )
 
 

@@ -101,15 +101,17 @@ class AsyncJournal:
             ended=ended,
         )
         entry, started = Recording(self, number), time.monotonic()
-        plain = Outcome(subject, Status.CANCELLED)
+        plain = Outcome(subject=subject, status=Status.CANCELLED)
         try:
             yield entry
-            plain = Outcome(subject, Status.SUCCEEDED)
+            plain = Outcome(subject=subject, status=Status.SUCCEEDED)
         except CommitdError as err:
-            entry.outcome = Outcome(subject, Status.of(err), str(err))
+            entry.outcome = Outcome(subject=subject, status=Status.of(err), error=str(err))
             raise
         except Exception as err:
-            entry.outcome = Outcome(subject, Status.FAILED, f"unexpected {type(err).__name__}")
+            entry.outcome = Outcome(
+                subject=subject, status=Status.FAILED, error=f"unexpected {type(err).__name__}"
+            )
             raise
         finally:
             outcome, duration_s = entry.outcome or plain, time.monotonic() - started

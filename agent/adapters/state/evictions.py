@@ -12,7 +12,7 @@ from agent.adapters.state.database import Database
 from agent.domain.outcome import EvictionAction, Reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evicted:
     """A container that was ended.
 

@@ -37,7 +37,7 @@ Ended = tuple[Evicted, Mapping[str, Any]]
 """A container that is about to be ended, and what an inspect showed of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
     """One action as ``history --json`` shows it."""
 

@@ -41,12 +41,12 @@ IGNORED = f"*{SECRET_SUFFIX}{PLAIN_SUFFIX}"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SEALED = b"sops_mac=x\n"
 """Stands for a file that will be encrypted."""
-_NOBODY = Revision("0" * 40, "", "", "")
+_NOBODY = Revision(sha="0" * 40, author="", committed_at="", subject="")
 _MARKS = (".git", "stacks", "host")
 """What is in a clone of a repository, or will be."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Taken:
     """What became of one project.
 
@@ -163,7 +163,7 @@ class Takeover:
         return AdoptResult(taken, loose, ours, rules)
 
     async def _draft(self, project: Project, *, managed: bool) -> Draft | Taken:
-        taken = Taken(project.name)
+        taken = Taken(name=project.name)
         try:
             if managed:
                 raise ConfigError("commitd runs it already, from Git", where=str(project.directory))

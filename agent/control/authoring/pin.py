@@ -25,7 +25,7 @@ Answers = Mapping[Reference, str | CommitdError]
 """Pinned references, or why there is none."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class PinSurvey:
     """What the files of some stacks in ``clone`` say.
 
@@ -65,7 +65,7 @@ def survey(start: Path, stacks: Sequence[str]) -> PinSurvey:
         if stack not in known:
             hint = did_you_mean(stack, known, "ls stacks lists them")
             raise ConfigError(f"there is no stack {stack!r}", where=f"stacks/{stack}", hint=hint)
-    result = PinSurvey(clone)
+    result = PinSurvey(clone=clone)
     snapshot = Snapshot(*clone.everything(only=YAML_SUFFIXES))
     paths: list[str] = []
     for stack in stacks or known:

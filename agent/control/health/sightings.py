@@ -45,11 +45,11 @@ def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> Con
         up_s = max(0.001, now - container.started)
     health = raw["State"].get("Health") or {}
     return ContainerView(
-        container,
-        _since(before.get(container.id, 0), raw["RestartCount"]),
-        up_s,
-        health_check_of(raw),
-        int(health.get("FailingStreak") or 0),
+        container=container,
+        restarts=_since(before.get(container.id, 0), raw["RestartCount"]),
+        up_s=up_s,
+        check=health_check_of(raw),
+        streak=int(health.get("FailingStreak") or 0),
     )
 
 

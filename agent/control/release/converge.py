@@ -126,19 +126,23 @@ class Converger:
         self, removal: RemoveStack, revision: Revision, before: Mapping[str, Outcome]
     ) -> Outcome:
         if self._stopping():
-            return Outcome(removal.project, Status.CANCELLED, STOPPING)
+            return Outcome(subject=removal.project, status=Status.CANCELLED, error=STOPPING)
         for other, outcome in before.items():
             if outcome.status is not Status.SUCCEEDED:
                 why = f"{other} needs it and is still up"
-                return Outcome(removal.project, Status.HELD, why)
+                return Outcome(subject=removal.project, status=Status.HELD, error=why)
         try:
             return await self._remove(removal, revision)
         except CommitdError as err:
             log.error("%s: %s", removal.project, err)  # noqa: TRY400  the message is for operators
-            return Outcome(removal.project, Status.FAILED, str(err))
+            return Outcome(subject=removal.project, status=Status.FAILED, error=str(err))
         except Exception as err:
             log.exception("%s: unexpected", removal.project)
-            return Outcome(removal.project, Status.FAILED, f"unexpected {type(err).__name__}")
+            return Outcome(
+                subject=removal.project,
+                status=Status.FAILED,
+                error=f"unexpected {type(err).__name__}",
+            )
 
     async def _remove(self, removal: RemoveStack, revision: Revision) -> Outcome:
         project = removal.project

@@ -96,7 +96,10 @@ class Deployer:
         ``seen`` are the commits that the remotes showed when this was decided.
         """
         if self._t.applier.stopping():
-            return [Outcome(each.stack.name, Status.CANCELLED, STOPPING) for each in deploys]
+            return [
+                Outcome(subject=each.stack.name, status=Status.CANCELLED, error=STOPPING)
+                for each in deploys
+            ]
         batch = Batch(revision, limiter, seen, doubt)
         # At once: what is put right and what changes are deployed side by side.
         ends = {each.stack.name: Completion() for each in deploys}
@@ -124,15 +127,17 @@ class Deployer:
     ) -> Outcome:
         """One stack from its begin in the journal to its outcome; never raises."""
         name = deploy.stack.name
-        outcome = Outcome(name, Status.CANCELLED, STOPPING)
+        outcome = Outcome(subject=name, status=Status.CANCELLED, error=STOPPING)
         try:
             outcome = await self._deploy(deploy, batch, ends)
         except CommitdError as err:  # what cannot be written down is not done
             log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
-            outcome = Outcome(name, Status.FAILED, str(err))
+            outcome = Outcome(subject=name, status=Status.FAILED, error=str(err))
         except Exception as err:
             log.exception("%s: unexpected", name)
-            outcome = Outcome(name, Status.FAILED, f"unexpected {type(err).__name__}")
+            outcome = Outcome(
+                subject=name, status=Status.FAILED, error=f"unexpected {type(err).__name__}"
+            )
         finally:
             ends[name].well = outcome.status is Status.SUCCEEDED
             ends[name].came.set()
@@ -151,9 +156,11 @@ class Deployer:
             causes=deploy.causes,
             revision=batch.revision.sha,
         ) as entry:
-            entry.outcome = Outcome(name, Status.CANCELLED, STOPPING)  # if it is cut short
+            entry.outcome = Outcome(
+                subject=name, status=Status.CANCELLED, error=STOPPING
+            )  # if it is cut short
             log.info("%s: deploying %s: %s", name, batch.revision.short, deploy.reason.text)
-            run = Deployment(deploy, entry, before, batch)
+            run = Deployment(deploy=deploy, entry=entry, before=before, batch=batch)
             outcome = await self._prepare(run) or await _wait_for_others(run, ends)
             if outcome is None:
                 outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
@@ -188,10 +195,15 @@ class Deployer:
                 await self._pull_older(name, run.before, cancel_reason)
         except CancelledError as err:
             log.info("%s: %s", name, err)
-            return Outcome(name, Status.CANCELLED, str(err))
+            return Outcome(subject=name, status=Status.CANCELLED, error=str(err))
         except CommitdError as err:
             log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
-            return Outcome(name, Status.FAILED, str(err), isinstance(err, PermanentError))
+            return Outcome(
+                subject=name,
+                status=Status.FAILED,
+                error=str(err),
+                permanent=isinstance(err, PermanentError),
+            )
         return None
 
     async def _pull_older(
@@ -263,7 +275,9 @@ async def _wait_for_others(run: Deployment, ends: Mapping[str, Completion]) -> O
         if needed in ends:
             await ends[needed].came.wait()
             if not ends[needed].well:
-                return Outcome(run.stack.name, Status.HELD, f"{needed} is not healthy")
+                return Outcome(
+                    subject=run.stack.name, status=Status.HELD, error=f"{needed} is not healthy"
+                )
     return None
 
 

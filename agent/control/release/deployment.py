@@ -24,7 +24,7 @@ class Completion:
     well: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Deployment:
     """One deploy on its way. ``touched`` once its containers may be others than before.
 

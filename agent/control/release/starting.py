@@ -250,9 +250,9 @@ class Starting(Steps):
         for name in self._stale_of(there):
             files = self._older.get(name, ()) or ()
             how = await self._t.stacks.reload(ready, name, _of(name, there), files)
-            own[name] = reload.Step(name, how, Reason.MOUNTED)
+            own[name] = reload.Step(service=name, how=how, reason=Reason.MOUNTED)
         for name in await self._t.stacks.readjust(ready, there):
-            own[name] = reload.Step(name, Reload.RECREATE, Reason.BY_HAND)
+            own[name] = reload.Step(service=name, how=Reload.RECREATE, reason=Reason.BY_HAND)
         cut_off = await self._t.stacks.cut_off(ready)
         needs = {name: service.needs for name, service in ready.services.items()}
         steps = reload.sequence(own.values(), cut_off, needs)
@@ -275,7 +275,7 @@ class Starting(Steps):
         async with self._recording(step.reason, detail, causes) as entry, place:
             await self._t.stacks.reload_services(self._ready, step.service, containers, step.how)
             if step.how == Reload.NONE:
-                entry.outcome = Outcome(self._name, Status.SKIPPED)
+                entry.outcome = Outcome(subject=self._name, status=Status.SKIPPED)
 
     def _causes(self, step: reload.Step) -> tuple[Cause, ...]:
         """The files that moved, or the service or container that is followed."""

@@ -104,7 +104,9 @@ async def program_here() -> tuple[Compose | None, list[Finding]]:
         return await locate.find(_NO_ENGINE, TIMEOUT_S), []
     except ConfigError as err:
         said = f"{err.message}: the stacks are not resolved, only their files are judged"
-        return None, [Finding(Level.WARNING, "no-compose", ".", said, err.hint)]
+        return None, [
+            Finding(level=Level.WARNING, rule="no-compose", where=".", message=said, hint=err.hint)
+        ]
 
 
 async def _looks(
@@ -114,7 +116,7 @@ async def _looks(
     async with workdir.laid_out(source.tree, source.contents) as root:
         models = await offline_resolve.resolve(found, root, program, found.placed, parallel())
     good = {
-        place: PartialModel(str(models.root), answer.model, answer.unset)
+        place: PartialModel(root=str(models.root), model=answer.model, unset=answer.unset)
         for place, answer in models.found.items()
     }
     failed = [(host, stack) for host, stack in found.placed if (host, stack.name) not in good]
@@ -165,7 +167,7 @@ def _one(
     yield from pointers.read(places, lost)
     if looks is None:
         yield from values.malformed(places)
-    look = looks[host, stack.name] if looks else PartialModel("", None)
+    look = looks[host, stack.name] if looks else PartialModel(root="", model=None)
     yield from look.findings
     if look.model is None:
         yield from stacks.judged(policy.pins(stack, stacks.written(places)), places)

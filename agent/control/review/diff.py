@@ -25,7 +25,7 @@ from agent.domain.review.host_diff import HostChange, Sides
 from agent.domain.review.repository_scan import RepositoryScan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Full SHAs of both commits, the hosts that change and those that do not, by name.
 
@@ -73,11 +73,11 @@ async def compare(start: Path, base: str, head: str) -> Comparison:
     found = await anyio.to_thread.run_sync(_hosts, before, after, plans)
     changed = {host.name for host in found}
     return Comparison(
-        before.source.revision.sha,
-        after.source.revision.sha,
-        tuple(found),
-        tuple(host for host in plans if host not in changed),
-        _refused(after.scan) or (warnings[0].message if warnings else None),
+        base=before.source.revision.sha,
+        head=after.source.revision.sha,
+        hosts=tuple(found),
+        unchanged=tuple(host for host in plans if host not in changed),
+        warning=_refused(after.scan) or (warnings[0].message if warnings else None),
     )
 
 

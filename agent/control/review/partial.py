@@ -31,7 +31,7 @@ ROUNDS = 25
 """Faults of one stack that Compose is asked for; they take a tenth of a second each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartialModel:
     """What could be seen of one stack.
 
@@ -90,18 +90,24 @@ async def _look(scan: RepositoryScan, compose: Compose, stack: Stack) -> Partial
                 said = refused.read(err, root.as_posix(), places, texts)
                 findings += () if current.causes(said) else said.findings
                 current = patch.without(current, said, files, places)
-    return PartialModel("", None, frozenset(), tuple(findings))
+    return PartialModel(root="", model=None, unset=frozenset(), findings=tuple(findings))
 
 
 def _seen(root: str, answer: Resolved, current: Patch, findings: list[Finding]) -> PartialModel:
     unset = answer.unset - current.maybe if current.sure else frozenset()
-    return PartialModel(root, answer.model, unset, tuple(findings), not current.loose)
+    return PartialModel(
+        root=root,
+        model=answer.model,
+        unset=unset,
+        findings=tuple(findings),
+        whole=not current.loose,
+    )
 
 
 def _elsewhere(message: str) -> Finding:
     """A file that a variable puts outside of the repository; ``file:line`` is in front."""
     where, _, said = message.partition(": ")
-    return Finding(Level.ERROR, "paths", where, said)
+    return Finding(level=Level.ERROR, rule="paths", where=where, message=said)
 
 
 def _damaged(scan: RepositoryScan, stack: Stack) -> list[Finding]:
@@ -114,5 +120,13 @@ def _damaged(scan: RepositoryScan, stack: Stack) -> list[Finding]:
                 placeholders.values(content, file.path)
         except PermanentError as err:
             where = err.where or file.path
-            found.append(Finding(Level.ERROR, "env-file", where, err.message, err.hint))
+            found.append(
+                Finding(
+                    level=Level.ERROR,
+                    rule="env-file",
+                    where=where,
+                    message=err.message,
+                    hint=err.hint,
+                )
+            )
     return found

@@ -151,7 +151,9 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
 async def of_directory(config: Config, directory: Path) -> PlanView:
     """For the files of a clone as if they were the commit. Raises :class:`CommitdError`."""
     tree, contents = Clone(directory).everything()
-    desired = layout.read(tree, contents, Revision("0" * 40, "", "", ""), config.host)
+    desired = layout.read(
+        tree, contents, Revision(sha="0" * 40, author="", committed_at="", subject=""), config.host
+    )
     docker_host = directories.docker_host(config)
     if (config.state_dir / "journal.db").exists():
         situation = _situation(config, open_journal(config), desired)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.control.retry import BACKOFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
     """What came of one ciphertext under one key, how often in a row, and when to try again."""
 
@@ -49,4 +49,6 @@ class Failures:
         if problem:
             count = before.count + 1 if before else 1
             next_at = time.monotonic() + BACKOFF.wait_s(count)
-            self._failures[path] = _Failure(oid, key_digest, problem, count, next_at)
+            self._failures[path] = _Failure(
+                oid=oid, key_digest=key_digest, message=problem, count=count, next_at=next_at
+            )

@@ -142,7 +142,7 @@ class Follower:
                     next_at = time.monotonic() + _REFETCH.wait_s(tries + 1)
                     self._failed.put((head.remote, head.sha), (tries + 1, next_at))
                 failures[head.sha] = f"{head.remote} shows {head.sha[:7]}: {err}"
-                found.append(Head(head.remote, Answer.DOWN, error=str(err), last=head.last))
+                found.append(replace(head, answer=Answer.DOWN, sha=None, error=str(err)))
             else:
                 self._failed.clear()
                 found.append(replace(head, sha=fetched))

@@ -18,7 +18,7 @@ _KEY = "remotes"
 _FILE = "remotes.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """The last answer of one remote.
 
@@ -83,12 +83,19 @@ class Remotes:
         for name, seen in self._seen.items():
             if name not in self._asked or seen.answer is None:
                 heads.append(
-                    Head(name, Answer.DOWN, error=f"{name}: not asked yet", last=seen.head)
+                    Head(
+                        remote=name,
+                        answer=Answer.DOWN,
+                        error=f"{name}: not asked yet",
+                        last=seen.head,
+                    )
                 )
             elif seen.answer is Answer.HEAD:
-                heads.append(Head(name, Answer.HEAD, seen.head, last=seen.head))
+                heads.append(Head(remote=name, answer=Answer.HEAD, sha=seen.head, last=seen.head))
             else:
-                heads.append(Head(name, seen.answer, error=seen.error, last=seen.head))
+                heads.append(
+                    Head(remote=name, answer=seen.answer, error=seen.error, last=seen.head)
+                )
         return heads
 
     def shown(self) -> frozenset[str]:
@@ -137,7 +144,7 @@ def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> d
 
 
 def _parse(stored: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Seen]:
-    found = {name: Seen(name) for name in names}
+    found = {name: Seen(name=name) for name in names}
     for name in found.keys() & stored.keys():
         values = dict(stored[name])
         values["relation"] = Relation(values["relation"])

@@ -31,7 +31,7 @@ from agent.domain.resources.provision import DeclaredResources
 log = logging.getLogger("commitd.stacks")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """A stack that was read and may be brought up; ``model`` is what Compose resolved it to.
 
@@ -48,7 +48,13 @@ class Ready:
     def of(cls, call: Invocation, model: Mapping[str, Any]) -> Self:
         """The stack that Compose resolves to ``model``; nothing is judged. Blocks."""
         services = expected.services(model, call.value, call.salt)
-        return cls(call, services, mounts(call, services), provision.declared(model), model)
+        return cls(
+            invocation=call,
+            services=services,
+            mounted=mounts(call, services),
+            resources=provision.declared(model),
+            model=model,
+        )
 
     @property
     def stack(self) -> Stack:

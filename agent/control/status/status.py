@@ -99,7 +99,13 @@ def _patience(config: Config, every: float) -> float:
 def working(journal: Journal) -> tuple[Ongoing, ...]:
     """What the running agent has begun: it closed what the one before it left open."""
     return tuple(
-        Ongoing(each.action, each.subject, each.reason, each.message, each.at)
+        Ongoing(
+            action=each.action,
+            subject=each.subject,
+            reason=each.reason,
+            message=each.message,
+            since=each.at,
+        )
         for each in journal.unfinished()
     )
 

@@ -93,7 +93,9 @@ class Explainer:
         if evicted:
             return await self._gone(evicted[0], word)
         if self._containers is None and (owner := self._owner_by_name(word)):
-            answer = await self._service(Explanation(word, "container", ""), *owner)
+            answer = await self._service(
+                Explanation(name=word, kind="container", because=""), *owner
+            )
             said = f"{word} is of the service {owner[1]} of {owner[0]}; the engine does not answer"
             return replace(answer, because=said)
         if word in self._journal.subjects():
@@ -130,7 +132,7 @@ class Explainer:
 
     async def _stack(self, name: str) -> Explanation:
         state = self._stacks[name]
-        answer = Explanation(name, "stack", "", stack=name, state=state)
+        answer = Explanation(name=name, kind="stack", because="", stack=name, state=state)
         answer = await self._declaration(answer, name)
         answer = replace(answer, services=await self._services(name))
         answer = await self._with_last(answer, name)
@@ -188,7 +190,7 @@ class Explainer:
 
     async def _left(self, name: str) -> Explanation:
         """Something that was here once: a stack that left, or a container that was dropped."""
-        answer = await self._with_last(Explanation(name, "stack", ""), name)
+        answer = await self._with_last(Explanation(name=name, kind="stack", because=""), name)
         action = answer.last["action"] if answer.last else None
         if action in {Action.EVICT, Action.RESTART}:
             return replace(answer, kind="container", because=f"{name} is not here any more")
@@ -205,7 +207,7 @@ class Explainer:
     # --- containers ---
 
     async def _container(self, container: Container, word: str) -> Explanation:
-        answer = Explanation(word, "container", "", container=container)
+        answer = Explanation(name=word, kind="container", because="", container=container)
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
         if self._declared.desired:
             exempted = observe.exemptions(self._journal, self._journal.helpers())
@@ -267,12 +269,12 @@ class Explainer:
 
     async def _ended(self, answer: Explanation, record: Evicted) -> Explanation:
         ended = why.Ended(
-            record.id,
-            record.action,
-            record.reason,
-            record.message,
-            record.at,
-            record.remove_at,
+            id=record.id,
+            action=record.action,
+            reason=record.reason,
+            message=record.message,
+            at=record.at,
+            kept_until=record.remove_at,
         )
         return await self._with_last(replace(answer, ended=ended), record.name)
 
@@ -280,7 +282,7 @@ class Explainer:
         """One that the journal alone remembers, or that has another name while it is kept."""
         kept = next((c for c in self._containers or () if c.id == record.id), None)
         because = f"nobody declared {record.name}: {record.message}"
-        answer = Explanation(word, "container", because, container=kept)
+        answer = Explanation(name=word, kind="container", because=because, container=kept)
         if kept and kept.alive:
             return await self._container(kept, word)
         return await self._ended(answer, record)

@@ -152,13 +152,13 @@ class Evictor:
         keep = self._policy.mode == "remove"
         kept = _KEPT_NAME.fullmatch(container.name)  # somebody started what was put aside
         return Evicted(
-            container.id,
-            kept[1] if kept else container.name,
-            container.image,
-            EvictionAction.REMOVED if keep else EvictionAction.STOPPED,
-            reason,
-            utcnow(),
-            time.time() + self._policy.keep if keep else None,
+            id=container.id,
+            name=kept[1] if kept else container.name,
+            image=container.image,
+            action=EvictionAction.REMOVED if keep else EvictionAction.STOPPED,
+            reason=reason,
+            at=utcnow(),
+            remove_at=time.time() + self._policy.keep if keep else None,
         )
 
     async def _end(self, container: Container, raw: Mapping[str, Any], record: Evicted) -> None:
@@ -178,12 +178,12 @@ class Evictor:
         self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold
     ) -> None:
         record = Evicted(
-            container.id,
-            container.name,
-            container.image,
-            EvictionAction.REPORTED,
-            reason,
-            utcnow(),
+            id=container.id,
+            name=container.name,
+            image=container.image,
+            action=EvictionAction.REPORTED,
+            reason=reason,
+            at=utcnow(),
         )
         if await self._journal.report(record, redacted(raw)):
             log.warning("%s is left running: %s: %s", container.name, reason.text, hold.detail)

@@ -14,7 +14,7 @@ class ProjectValues:
     values: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """A project as it was started.
 

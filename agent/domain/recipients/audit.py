@@ -34,8 +34,17 @@ def judge(files: Mapping[str, bytes]) -> list[Finding]:
         *(finding for path in access.secrets for finding in _secret(access, path)),
         *_rules(access),
     ]
-    problems = dict.fromkeys((p.where or "", p.message, p.hint) for p in access.problems)
-    return [*(Finding(Level.ERROR, KEY_RULE, *problem) for problem in problems), *found]
+    problems = (
+        Finding(
+            level=Level.ERROR,
+            rule=KEY_RULE,
+            where=problem.where or "",
+            message=problem.message,
+            hint=problem.hint,
+        )
+        for problem in access.problems
+    )
+    return [*dict.fromkeys(problems), *found]
 
 
 def _host_keys(access: Access) -> Iterator[Finding]:
@@ -48,14 +57,26 @@ def _host_keys(access: Access) -> Iterator[Finding]:
         if not own and to_read and path not in broken:
             message = f"{host} has secrets to read ({to_read[0]}{_more(to_read)}) but no public key"
             hint = f"commit what commitd enroll prints on {host} as {path}"
-            yield Finding(_strictness(access, host), KEY_RULE, path, message, hint)
+            yield Finding(
+                level=_strictness(access, host),
+                rule=KEY_RULE,
+                where=path,
+                message=message,
+                hint=hint,
+            )
         for key, line in (own or {}).items():
             if (other := owners.setdefault(key, host)) != host:
                 message = (
                     f"{host} has the same key as {other}, so each can read what is the other's"
                 )
                 hint = "give each host a key of its own: commitd enroll makes one"
-                yield Finding(Level.ERROR, KEY_RULE, f"{path}:{line}", message, hint)
+                yield Finding(
+                    level=Level.ERROR,
+                    rule=KEY_RULE,
+                    where=f"{path}:{line}",
+                    message=message,
+                    hint=hint,
+                )
 
 
 def _secret(access: Access, path: str) -> Iterator[Finding]:
@@ -65,19 +86,33 @@ def _secret(access: Access, path: str) -> Iterator[Finding]:
     except PermanentError as err:
         file, fault = None, err
     if fault:
-        yield Finding(Level.ERROR, PLAIN_RULE, fault.where or path, fault.message, fault.hint)
+        yield Finding(
+            level=Level.ERROR,
+            rule=PLAIN_RULE,
+            where=fault.where or path,
+            message=fault.message,
+            hint=fault.hint,
+        )
     if file is None or (fault and not file.unprotected):
         return
     for name, line in () if fault else file.exposed:
         message = f"{name} looks secret, and the file's own rule leaves it in the clear"
         hint = "widen the rule in .sops.yaml, or give it another name if it is none"
-        yield Finding(Level.WARNING, PLAIN_RULE, f"{path}:{line}", message, hint)
+        yield Finding(
+            level=Level.WARNING, rule=PLAIN_RULE, where=f"{path}:{line}", message=message, hint=hint
+        )
     for each in encryption_faults.in_the_clear(file, path):
-        yield Finding(Level.ERROR, PLAIN_RULE, each.where or path, each.message, each.hint)
+        yield Finding(
+            level=Level.ERROR,
+            rule=PLAIN_RULE,
+            where=each.where or path,
+            message=each.message,
+            hint=each.hint,
+        )
     if file.groups > 1:
         message = f"keys of {file.groups} groups must come together; a host has only its own"
         hint = "set shamir_threshold: 1 in .sops.yaml, then sops updatekeys"
-        yield Finding(Level.ERROR, RULE, path, message, hint)
+        yield Finding(level=Level.ERROR, rule=RULE, where=path, message=message, hint=hint)
     yield from _match(access, path, file.recipients)
 
 
@@ -89,11 +124,17 @@ def _match(access: Access, path: str, recipients: tuple[str, ...]) -> Iterator[F
         if host in access.readers[path]:
             if not can:
                 message = f"{host} needs this file and cannot read it: {_some(own)} is no recipient"
-                yield Finding(Level.ERROR, RULE, path, message, _MEND)
+                yield Finding(level=Level.ERROR, rule=RULE, where=path, message=message, hint=_MEND)
         elif can and access.stacks[host] is not None:
             where = f"{path}:{metadata.line_of(content, can[0])}"
             message = f"{host} can read this file and does not need it"
-            yield Finding(_strictness(access, host), RULE, where, message, _CHANGE)
+            yield Finding(
+                level=_strictness(access, host),
+                rule=RULE,
+                where=where,
+                message=message,
+                hint=_CHANGE,
+            )
     known = {*access.persons, *(key for own in access.host_keys.values() for key in own)}
     # A host whose key is not known here may be the one that it belongs to.
     sure = not access.problems and access.readers[path] <= access.host_keys.keys()
@@ -101,10 +142,16 @@ def _match(access: Access, path: str, recipients: tuple[str, ...]) -> Iterator[F
     if left and sure and access.persons:
         where = f"{path}:{metadata.line_of(content, left[0])}"
         message = f"{_some(left)}{_more(left)} can read this file, and is neither a host's nor in "
-        yield Finding(Level.WARNING, RULE, where, message + PERSONS_PATH, _CHANGE)
+        yield Finding(
+            level=Level.WARNING,
+            rule=RULE,
+            where=where,
+            message=message + PERSONS_PATH,
+            hint=_CHANGE,
+        )
     if absent := [key for key in access.persons if key not in recipients]:
         message = f"{_some(absent)}{_more(absent)} of {PERSONS_PATH} cannot read this file"
-        yield Finding(Level.WARNING, RULE, path, message, _MEND)
+        yield Finding(level=Level.WARNING, rule=RULE, where=path, message=message, hint=_MEND)
 
 
 def _rules(access: Access) -> Iterator[Finding]:
@@ -116,10 +163,14 @@ def _rules(access: Access) -> Iterator[Finding]:
     try:
         if rules.write(before, access) != before:
             message = "the rules are not those that follow from who runs what"
-            yield Finding(Level.WARNING, RULE, rules.PATH, message, hint)
+            yield Finding(
+                level=Level.WARNING, rule=RULE, where=rules.PATH, message=message, hint=hint
+            )
     except PermanentError as err:
         where = err.where or rules.PATH
-        yield Finding(Level.WARNING, RULE, where, err.message, err.hint)
+        yield Finding(
+            level=Level.WARNING, rule=RULE, where=where, message=err.message, hint=err.hint
+        )
 
 
 def _strictness(access: Access, host: str) -> Level:

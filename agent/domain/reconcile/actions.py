@@ -20,7 +20,7 @@ class Deploy:
     causes: tuple[Cause, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveStack:
     """Take a whole project down; its volumes stay.
 
@@ -72,7 +72,7 @@ class Hold:
         return self.reason.message(self.detail)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All that the next cycle will do, in a fixed order, and all that it will not."""
 

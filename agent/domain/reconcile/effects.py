@@ -112,7 +112,10 @@ class Side:
     def recorded(cls, release: Release) -> Self:
         """A release as it was observed, whose files are not to be had."""
         return cls(
-            services={s.name: Expected(s.image, s.scale, s.one_shot) for s in release.services}
+            services={
+                s.name: Expected(image=s.image, scale=s.scale, one_shot=s.one_shot)
+                for s in release.services
+            }
         )
 
     @property
@@ -220,7 +223,11 @@ def _with_followers(
 ) -> tuple[ServiceEffect, ...]:
     """And those that start again because one that they need does."""
     own = [
-        reload.Step(name, "recreate" if e.action == "rebuild" else e.action, Reason.MOUNTED)
+        reload.Step(
+            service=name,
+            how="recreate" if e.action == "rebuild" else e.action,
+            reason=Reason.MOUNTED,
+        )
         for name, e in found.items()
         if e.action not in {"none", "remove", "start"}
     ]

@@ -121,7 +121,9 @@ def _removal(
         after=successor,
         commit=desired.revision.sha,
     )
-    return RemoveStack(name, Reason.LEFT, (cause,), after=successor, first=first)
+    return RemoveStack(
+        project=name, reason=Reason.LEFT, causes=(cause,), after=successor, first=first
+    )
 
 
 def stays(name: str, successor: str, revision: Revision) -> Hold:

@@ -34,7 +34,7 @@ class Need:
     shares: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """One service of the resolved model.
 
@@ -62,7 +62,7 @@ class Expected:
     wants: frozenset[Holding] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
     """One container as it was inspected.
 
@@ -156,7 +156,7 @@ class Trouble(StrEnum):
     REPLACED = "was replaced from outside"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthFinding:
     """What is not healthy yet: ``final`` when waiting would not help. ``subject`` is a container
     or, where there is none, a service. Trouble that may pass is final once it goes on for too long,
@@ -227,7 +227,11 @@ def judge(
         if len(found) != service.scale:
             trouble = Trouble.MISSING if len(found) < service.scale else Trouble.SURPLUS
             detail = f"({len(found)} of {service.scale} containers)"
-            findings.append(HealthFinding(trouble, name, final=False, detail=detail, outside=True))
+            findings.append(
+                HealthFinding(
+                    trouble=trouble, subject=name, final=False, detail=detail, outside=True
+                )
+            )
         looks = (_look(sight, service, steady_s, known) for sight in found)
         findings += [finding for finding in looks if finding]
     return sorted(findings, key=lambda each: (not each.final, each.waits, each.subject))
@@ -239,7 +243,9 @@ def _look(
     container = sight.container
 
     def finding(trouble: Trouble, *, final: bool = False, detail: str = "") -> HealthFinding:
-        return HealthFinding(trouble, container.name, final, container, detail)
+        return HealthFinding(
+            trouble=trouble, subject=container.name, final=final, container=container, detail=detail
+        )
 
     def touched(trouble: Trouble, detail: str = "") -> HealthFinding:
         return replace(finding(trouble, detail=detail), outside=True)

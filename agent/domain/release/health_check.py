@@ -22,7 +22,7 @@ _UNITS["ns"] = 1e-9
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|m|s|us|µs|μs|ns)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
     """One, complete with defaults; times in seconds."""
 
@@ -43,11 +43,11 @@ class HealthCheck:
     ) -> Self:
         """With the engine's default for each that is 0."""
         return cls(
-            interval or _INTERVAL_S,
-            timeout or _TIMEOUT_S,
-            retries or _RETRIES,
-            start_period,
-            start_interval if start_period else 0.0,
+            interval=interval or _INTERVAL_S,
+            timeout=timeout or _TIMEOUT_S,
+            retries=retries or _RETRIES,
+            start_period=start_period,
+            start_interval=start_interval if start_period else 0.0,
         )
 
     @property

@@ -24,7 +24,7 @@ Needs = Mapping[str, Need]
 """Services of the same stack, and how they are needed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What one service gets (``how``), and why.
 
@@ -103,7 +103,7 @@ def sequence(
         needs = needed[name]
         began = {n: steps[n].how for n in needs if n in steps and steps[n].how in _AFRESH}
         found = [
-            Step(name, how, reason, owner)
+            Step(service=name, how=how, reason=reason, owner=owner)
             for owner, begun in sorted(began.items())
             if (how := _following(needs[owner], begun))
             for reason in [Reason.NAMESPACE if needs[owner].shares else Reason.FOLLOWS]
@@ -112,7 +112,7 @@ def sequence(
             cut = cut_off[name]
             # A restart joins the owner's new namespaces; there are none if the owner is gone.
             how = Reload.RECREATE if cut.gone else Reload.RESTART
-            found.append(Step(name, how, Reason.NAMESPACE, cut.owner))
+            found.append(Step(service=name, how=how, reason=Reason.NAMESPACE, owner=cut.owner))
         if name in wanted:
             found.insert(0, wanted[name])
         if found:

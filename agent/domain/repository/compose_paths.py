@@ -29,7 +29,7 @@ class PathKind(StrEnum):
     BUILD = "build"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathMention:
     """One name of a file, and the path in the document where it stands.
 
@@ -97,7 +97,7 @@ def includes(data: dict[Any, Any]) -> Iterator[Include]:
             values = _names(PathKind.INCLUDE_ENV, entry.get("env_file"), (*at, "env_file"))
             where = entry.get("project_directory")
             directory = (
-                PathMention(PathKind.DIRECTORY, where, (*at, "project_directory"))
+                PathMention(kind=PathKind.DIRECTORY, name=where, at=(*at, "project_directory"))
                 if isinstance(where, str) and where
                 else None
             )
@@ -115,7 +115,9 @@ def extends(service: dict[Any, Any], at: Path) -> tuple[PathMention | None, str]
         return None
     file = found.get("file")
     where = (*at, "extends", "file")
-    mention = PathMention(PathKind.EXTENDS, file, where) if isinstance(file, str) else None
+    mention = (
+        PathMention(kind=PathKind.EXTENDS, name=file, at=where) if isinstance(file, str) else None
+    )
     return mention, found["service"]
 
 
@@ -131,7 +133,9 @@ def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[PathMention]:
         elif isinstance(mount, str):
             source = mount_source(mount)
         if isinstance(source, str) and source:
-            yield PathMention(PathKind.BIND, source, (*at, "volumes", i), required=False)
+            yield PathMention(
+                kind=PathKind.BIND, name=source, at=(*at, "volumes", i), required=False
+            )
     yield from _build(service.get("build"), (*at, "build"))
 
 
@@ -141,7 +145,7 @@ def of_project(data: dict[Any, Any]) -> Iterator[PathMention]:
         for name, value in _mapping(data.get(kind.value)).items():
             file = _mapping(value).get("file")
             if isinstance(file, str) and file:
-                yield PathMention(kind, file, (kind.value, name, "file"))
+                yield PathMention(kind=kind, name=file, at=(kind.value, name, "file"))
     for name, value in _mapping(data.get("volumes")).items():
         options = _mapping(_mapping(value).get("driver_opts"))
         device = options.get("device")
@@ -153,7 +157,7 @@ def of_project(data: dict[Any, Any]) -> Iterator[PathMention]:
             and device
         ):
             at = ("volumes", name, "driver_opts", "device")
-            yield PathMention(PathKind.BIND, device, at, required=False)
+            yield PathMention(kind=PathKind.BIND, name=device, at=at, required=False)
 
 
 def mount_source(text: str) -> str | None:
@@ -182,22 +186,28 @@ def _env_files(value: Any, at: Path) -> Iterator[PathMention]:
     for i, entry in enumerate(value if isinstance(value, list) else [value]):
         here = (*at, i) if isinstance(value, list) else at
         if isinstance(entry, str) and entry:
-            yield PathMention(PathKind.ENV_FILE, entry, here)
+            yield PathMention(kind=PathKind.ENV_FILE, name=entry, at=here)
         elif isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
             required = str(entry.get("required", True)).lower() != "false"
             raw = entry.get("format") == "raw"
-            yield PathMention(PathKind.ENV_FILE, entry["path"], (*here, "path"), required, raw)
+            yield PathMention(
+                kind=PathKind.ENV_FILE,
+                name=entry["path"],
+                at=(*here, "path"),
+                required=required,
+                raw=raw,
+            )
 
 
 def _build(value: Any, at: Path) -> Iterator[PathMention]:
     """Contexts, and the Dockerfile, which may stand outside of its context."""
     if isinstance(value, str):
-        yield PathMention(PathKind.BUILD, value, at)
+        yield PathMention(kind=PathKind.BUILD, name=value, at=at)
     elif isinstance(value, dict):
         context, file = value.get("context", "."), value.get("dockerfile")
         yield from _names(PathKind.BUILD, context, (*at, "context"))
         if isinstance(context, str) and isinstance(file, str) and file and ":" not in context:
-            yield PathMention(PathKind.BUILD, f"{context}/{file}", (*at, "dockerfile"))
+            yield PathMention(kind=PathKind.BUILD, name=f"{context}/{file}", at=(*at, "dockerfile"))
         more = value.get("additional_contexts")
         where = (*at, "additional_contexts")
         if isinstance(more, dict):
@@ -211,7 +221,7 @@ def _names(kind: PathKind, value: Any, at: Path) -> Iterator[PathMention]:
     """A string or a list of strings."""
     for i, name in enumerate(value if isinstance(value, list) else [value]):
         if isinstance(name, str) and name:
-            yield PathMention(kind, name, (*at, i) if isinstance(value, list) else at)
+            yield PathMention(kind=kind, name=name, at=(*at, i) if isinstance(value, list) else at)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

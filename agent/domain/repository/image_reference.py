@@ -22,7 +22,7 @@ _PINNED_END = re.compile(rf".+:{_TAG.pattern}@{_DIGEST.pattern}", re.DOTALL)
 _ONE_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """An image as Docker understands it.
 
@@ -63,7 +63,9 @@ def parse(text: str) -> Reference:
         raise _invalid(text, f"{registry!r} cannot be a registry")
     if not _REPOSITORY.fullmatch(repository):
         raise _invalid(text, "a name has lower-case letters, digits and single . _ - between them")
-    return Reference(name, registry, repository, tag, digest or None)
+    return Reference(
+        name=name, registry=registry, repository=repository, tag=tag, digest=digest or None
+    )
 
 
 def is_digest(text: str) -> bool:

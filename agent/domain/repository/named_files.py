@@ -134,7 +134,11 @@ class NamedFiles:
         document, mention, base = by
         where = f"{document.name}:{document.line(mention.at)}"
         fault = Fault(f"{mention.kind}: {message}", where, hint, "paths")
-        self.refused.append(Refused(document.name, mention, base, fault, outside))
+        self.refused.append(
+            Refused(
+                document=document.name, mention=mention, base=base, fault=fault, outside=outside
+            )
+        )
         self.faults.append(fault)
 
 

@@ -10,7 +10,7 @@ from agent.domain.repository import image_refs_yaml
 from agent.domain.repository.compose_paths import PathMention, Variable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """A mention in ``document`` that must not be followed; it is relative to ``base``.
 

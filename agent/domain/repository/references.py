@@ -181,7 +181,7 @@ class _Walk:
         if file is None:
             # In a file that is read as a whole, every service has its turn anyway.
             if "#" in chain[-1]:
-                by = document, PathMention(PathKind.EXTENDS, wanted, at), base
+                by = document, PathMention(kind=PathKind.EXTENDS, name=wanted, at=at), base
                 self._base(by, document, wanted, base, chain)
             return
         path = self.names.note(document, file, base)
@@ -246,5 +246,7 @@ class _Walk:
                 return document
             fault = Fault("not a Compose file", f"{real}:1", "write services: with a name")
         self.names.faults.append(fault)
-        self.names.refused += [Refused(by[0].name, by[1], by[2], fault)] if by else []
+        self.names.refused += (
+            [Refused(document=by[0].name, mention=by[1], base=by[2], fault=fault)] if by else []
+        )
         return None

@@ -22,7 +22,7 @@ ALL = ""
 """In ``secret_owner``: all of the stack's secrets."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Of one stack, complete with defaults.
 
@@ -92,7 +92,13 @@ def survey(
     after, wrong_names = _after(document, data.get("after"))
     on_change, wrong_reactions = _on_change(document, data.get("on_change"), services)
     owners, wrong_owners = _secret_owner(document, data.get("secret_owner"))
-    found = Settings(after, health_timeout, rollback is True, on_change, owners)
+    found = Settings(
+        after=after,
+        health_timeout=health_timeout,
+        rollback=rollback is True,
+        on_change=on_change,
+        secret_owner=owners,
+    )
     return found, [*errors, *wrong_names, *wrong_reactions, *wrong_owners]
 
 

@@ -22,7 +22,7 @@ Sides = tuple[Side | str | None, Side | str | None]
 """A stack before and after: None where it is not declared, a text says why that is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StackChange:
     """One stack on one host. ``action`` is deploy, remove or hold; ``message`` says why.
 
@@ -55,7 +55,9 @@ def planned(before: DesiredState | None, after: DesiredState) -> Plan:
     # What was held already is no news.
     known = {(hold.subject, hold.reason) for hold in plan(_situation(before, before)).holds}
     news = tuple(hold for hold in found.holds if (hold.subject, hold.reason) not in known)
-    return Plan(found.deploys, found.removals, found.evictions, news)
+    return Plan(
+        deploys=found.deploys, removals=found.removals, evictions=found.evictions, holds=news
+    )
 
 
 def _situation(before: DesiredState | None, after: DesiredState) -> HostState:
@@ -100,7 +102,11 @@ def of_host(
     ]
     for removal in todo.removals:
         message = f"{removal.reason.text}{moved.get(removal.project, '')}"
-        stacks.append(StackChange(removal.project, "remove", removal.reason, message))
+        stacks.append(
+            StackChange(
+                name=removal.project, action="remove", reason=removal.reason, message=message
+            )
+        )
     stacks += [_hold(hold) for hold in todo.holds]
     note = "a new host" if before is None else None
     if before and before.allow != after.allow:
@@ -130,8 +136,15 @@ def _deploy(deploy: Deploy, sides: Sides, message: str) -> StackChange:
         services = tuple(effect for effect in effects.changed(before, after) if effect)
         found = StackEffects(services, effects.definitions(before, after) if before else ())
     inputs = tuple(c.name for c in deploy.causes if c.kind is CauseKind.FILE and c.name)
-    return StackChange(deploy.stack.name, "deploy", deploy.reason, message, inputs, found)
+    return StackChange(
+        name=deploy.stack.name,
+        action="deploy",
+        reason=deploy.reason,
+        message=message,
+        inputs=inputs,
+        effects=found,
+    )
 
 
 def _hold(hold: Hold) -> StackChange:
-    return StackChange(hold.subject, "hold", hold.reason, hold.message)
+    return StackChange(name=hold.subject, action="hold", reason=hold.reason, message=hold.message)

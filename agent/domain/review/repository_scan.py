@@ -27,7 +27,7 @@ _COMMENT = re.compile(r"#.*")
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryScan:
     """``hosts`` are those whose list can be read, by name; ``unused`` the stacks that no host runs.
 
@@ -67,7 +67,13 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
         if entry.mode == SYMLINK and path in contents
     }
     found = [
-        Finding(Level.ERROR, "checkout", fault.where, fault.message, fault.hint)
+        Finding(
+            level=Level.ERROR,
+            rule="checkout",
+            where=fault.where,
+            message=fault.message,
+            hint=fault.hint,
+        )
         for fault in checkout_safety.faults(tree, links)
     ]
     if not layout.hosts(tree):
@@ -78,7 +84,15 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
         if not is_host_name(host):
             message = f"{host!r} cannot be the name of a host"
             hint = "letters, digits, '.', '_' and '-'"
-            found.append(Finding(Level.ERROR, "layout", f"host/{host}", message, hint))
+            found.append(
+                Finding(
+                    level=Level.ERROR,
+                    rule="layout",
+                    where=f"host/{host}",
+                    message=message,
+                    hint=hint,
+                )
+            )
         # Just what the agent there would have at hand.
         needed = layout.wanted(tree, host)
         own = Snapshot(tree, {p: contents[p] for p in needed if p in contents})
@@ -86,7 +100,15 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
             seen = layout.survey(own, revision, host)
         except PermanentError as err:
             where = err.where or f"host/{host}"
-            found.append(Finding(Level.ERROR, "layout", where, err.message, err.hint))
+            found.append(
+                Finding(
+                    level=Level.ERROR,
+                    rule="layout",
+                    where=where,
+                    message=err.message,
+                    hint=err.hint,
+                )
+            )
         else:
             hosts[host], faulty[host] = seen.desired, seen.faulty
             found += _findings(seen.faults)
@@ -99,7 +121,14 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
         found += _findings(faults)
     unused = tuple(stack for stack, faults in alone if stack and not faults)
     faulty[NOWHERE] = tuple(stack for stack, faults in alone if stack and faults)
-    return RepositoryScan(files, contents, hosts, unused, tuple(dict.fromkeys(found)), faulty)
+    return RepositoryScan(
+        files=files,
+        contents=contents,
+        hosts=hosts,
+        unused=unused,
+        findings=tuple(dict.fromkeys(found)),
+        faulty=faulty,
+    )
 
 
 def _unlisted(names: list[str], files: Snapshot, *, every_list: bool) -> Iterator[Finding]:
@@ -109,17 +138,31 @@ def _unlisted(names: list[str], files: Snapshot, *, every_list: bool) -> Iterato
         if not _STACK_NAME.fullmatch(name):
             message = f"{name!r} cannot be the name of a stack"
             hint = "lower-case letters, digits, - and _"
-            yield Finding(Level.ERROR, "layout", f"stacks/{name}", message, hint)
+            yield Finding(
+                level=Level.ERROR, rule="layout", where=f"stacks/{name}", message=message, hint=hint
+            )
         elif every_list and name not in meant:
             message = f"no host runs the stack {name!r}"
             hint = "add it to a host's stacks.yaml, or git rm it"
-            yield Finding(Level.WARNING, "unused", f"stacks/{name}", message, hint)
+            yield Finding(
+                level=Level.WARNING,
+                rule="unused",
+                where=f"stacks/{name}",
+                message=message,
+                hint=hint,
+            )
 
 
 def _findings(faults: Iterable[Fault]) -> list[Finding]:
     """All but what is said of secrets that are none: ``recipients`` looks closer."""
     return [
-        Finding(Level.ERROR, fault.rule, fault.where, fault.message, fault.hint)
+        Finding(
+            level=Level.ERROR,
+            rule=fault.rule,
+            where=fault.where,
+            message=fault.message,
+            hint=fault.hint,
+        )
         for fault in faults
         if fault.rule != "plain-secret"
     ]
@@ -130,7 +173,7 @@ def _no_host(tree: Tree) -> Finding:
     near = difflib.get_close_matches("host", sorted(places - {"host"}), 1)
     hint = f"is {near[0]}/ meant to be host/?" if near else "add host/NAME/stacks.yaml"
     message = "there is no host, so that no agent finds anything here"
-    return Finding(Level.ERROR, "layout", "host", message, hint)
+    return Finding(level=Level.ERROR, rule="layout", where="host", message=message, hint=hint)
 
 
 def _meant(files: Snapshot, stacks: list[str]) -> set[str]:

@@ -37,7 +37,7 @@ Named = tuple[str, int]
 """A value by its name, dotted where names lead to it, and its line from 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SopsFile:
     """``recipients`` are age's alone, in order; ``groups`` are as many as must come together.
 
@@ -55,7 +55,7 @@ class SopsFile:
     unprotected: Scope | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Value:
     """One value as it stands there. ``comments`` stand before it; None where that is not known."""
 
@@ -133,7 +133,15 @@ def _dotenv(text: str) -> tuple[dict[str, str], list[_Value]]:
         if key.startswith(_PREFIX):
             own[key.removeprefix(_PREFIX)] = value
         else:
-            values.append(_Value((key,), value, number, _shown(key, value), tuple(comments)))
+            values.append(
+                _Value(
+                    names=(key,),
+                    value=value,
+                    line=number,
+                    shown=_shown(key, value),
+                    comments=tuple(comments),
+                )
+            )
         comments = []
     return own, values
 
@@ -151,7 +159,9 @@ def _ini(text: str) -> tuple[dict[str, str], list[_Value]]:
             if section == "sops":
                 own[key] = value
             else:
-                values.append(_Value((section, key), value, number, _shown(key, value)))
+                values.append(
+                    _Value(names=(section, key), value=value, line=number, shown=_shown(key, value))
+                )
     return own, values
 
 
@@ -195,7 +205,7 @@ def _nodes(node: yaml.Node, names: tuple[str, ...]) -> Iterator[_Value]:
             yield from _nodes(inner, names)
     else:
         value = None if node.tag == _NULL else node.value
-        yield _Value(names, value, node.start_mark.line + 1, ".".join(names))
+        yield _Value(names=names, value=value, line=node.start_mark.line + 1, shown=".".join(names))
 
 
 def _data(node: yaml.Node) -> Any:
@@ -245,12 +255,14 @@ def _judged(
         meant[scope.encrypts(value.names, given)].append(value)
     exposed = [v for v in meant[False] if looks_secret(v.names[-1], str(v.value))]
     return SopsFile(
-        recipients,
-        _needed(own, groups),
-        tuple((value.shown, value.line) for value in meant[True]),
-        tuple(sorted(others)),
-        tuple((value.shown, value.line) for value in exposed),
-        scope if scope.chosen and full and len(plain) == len(full) and not meant[True] else None,
+        recipients=recipients,
+        groups=_needed(own, groups),
+        plain=tuple((value.shown, value.line) for value in meant[True]),
+        others=tuple(sorted(others)),
+        exposed=tuple((value.shown, value.line) for value in exposed),
+        unprotected=scope
+        if scope.chosen and full and len(plain) == len(full) and not meant[True]
+        else None,
     )
 
 

@@ -31,7 +31,7 @@ class Relation(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """One remote's answer. ``sha`` is set for HEAD; ``last`` is the head it showed before."""
 

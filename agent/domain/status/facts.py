@@ -27,7 +27,7 @@ class LastLook:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ongoing:
     """Something that is being done now, as the journal has it; ``since`` is ISO 8601."""
 

@@ -20,7 +20,7 @@ _APPROVABLE = {Reason.CLIFF, Reason.RENAMED}
 _OF_CONTAINERS = {Reason.NOT_ENROLLED, Reason.REPORT_ONLY, Reason.VOLUMES, Reason.EVICTION}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """One hold. ``settled`` when it only waits for the next cycle, for the reason it gives."""
 
@@ -47,7 +47,15 @@ def current(facts: Facts) -> tuple[Held, ...]:
     for suspension in facts.suspensions:
         hold = plan.suspended(suspension, facts.host)
         since = suspension.since
-        found.append(Held(hold.subject, hold.reason, hold.detail, since, needs_person=False))
+        found.append(
+            Held(
+                subject=hold.subject,
+                reason=hold.reason,
+                detail=hold.detail,
+                since=since,
+                needs_person=False,
+            )
+        )
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ _RESULTS = {
 _MORE = "journalctl -u commitd -n 20 has its last words"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """The service as ``systemctl show`` prints it; ``status`` is an exit status or a signal.
 

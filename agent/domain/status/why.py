@@ -43,7 +43,7 @@ class ServiceFacts:
     containers: tuple[Container, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """What was done with a container that nobody declared.
 
@@ -59,7 +59,7 @@ class Ended:
     kept_until: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """All that is known of one name.
 

@@ -36,10 +36,12 @@ class Here:
 
     def error(self, rule: str, where: str, message: str, hint: str) -> tuple[str, Finding]:
         """A finding of this stack."""
-        return self.stack, Finding(Level.ERROR, rule, where, message, hint)
+        return self.stack, Finding(
+            level=Level.ERROR, rule=rule, where=where, message=message, hint=hint
+        )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Binding:
     here: Here
     service: str
@@ -82,7 +84,9 @@ def _published(here: Here) -> Iterator[tuple[str, Model, str, str, str]]:
 def _bindings(here: Here) -> Iterator[_Binding]:
     for name, service, published, ip, protocol in _published(here):
         if _NUMBER.fullmatch(published) and int(published):
-            binding = _Binding(here, name, ip, int(published), protocol)
+            binding = _Binding(
+                here=here, service=name, ip=ip, port=int(published), protocol=protocol
+            )
             yield from [binding] * min(scale(service), 2)  # one more says it all
 
 
@@ -96,7 +100,10 @@ def _full(
             if not (dash and _NUMBER.fullmatch(low) and _NUMBER.fullmatch(high)):
                 continue
             numbers = range(int(low), int(high) + 1)
-            asked = [_Binding(here, name, ip, number, protocol) for number in numbers]
+            asked = [
+                _Binding(here=here, service=name, ip=ip, port=number, protocol=protocol)
+                for number in numbers
+            ]
             taken = [
                 pair[0]
                 for binding in asked
@@ -197,7 +204,16 @@ def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
                     )
                     message = f"no stack here makes the external {word} {name!r}"
                     where = here.places.of(kind, key)
-                    yield here.stack, Finding(Level.WARNING, "external", where, message, hint)
+                    yield (
+                        here.stack,
+                        Finding(
+                            level=Level.WARNING,
+                            rule="external",
+                            where=where,
+                            message=message,
+                            hint=hint,
+                        ),
+                    )
 
 
 def disorder(
@@ -209,4 +225,7 @@ def disorder(
         where = places[name].of("x-commitd", "after")
         message = detail.replace("this host", state.host)
         hint = "change after: in x-commitd, or what the host runs"
-        yield name, Finding(Level.ERROR, "after", where, message, hint)
+        yield (
+            name,
+            Finding(level=Level.ERROR, rule="after", where=where, message=message, hint=hint),
+        )

@@ -17,7 +17,7 @@ from agent.domain.resources.subnets import Pool
 from agent.domain.review.checks.hosts import Here
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
     """The network ``key`` of a stack, by the ``name`` that the engine knows it by."""
 
@@ -48,7 +48,9 @@ def _claims(here: Here) -> Iterator[_Claim]:
     for key, network in sorted((here.model.get("networks") or {}).items()):
         for i, pool in pools.declared(network or {}):
             where = here.places.of("networks", key, "ipam", "config", i, "subnet")
-            yield _Claim(here, key, str(network.get("name", key)), pool, where)
+            yield _Claim(
+                here=here, key=key, name=str(network.get("name", key)), pool=pool, where=where
+            )
 
 
 def _overlapping(claims: Iterable[_Claim]) -> Iterator[tuple[_Claim, _Claim]]:
@@ -99,8 +101,14 @@ def _shared(
     )
     where = here.places.of(key, each.key)
     if each.digest != original.digest:
-        return Finding(Level.ERROR, "shared", where, f"{message}, with other settings", hint)
+        return Finding(
+            level=Level.ERROR,
+            rule="shared",
+            where=where,
+            message=f"{message}, with other settings",
+            hint=hint,
+        )
     if each.kind is ResourceKind.NETWORK and each.key != original.key:
         message += f", which calls it {original.key}"
-        return Finding(Level.ERROR, "shared", where, message, hint)
-    return Finding(Level.WARNING, "shared", where, message, hint)
+        return Finding(level=Level.ERROR, rule="shared", where=where, message=message, hint=hint)
+    return Finding(level=Level.WARNING, rule="shared", where=where, message=message, hint=hint)

@@ -114,8 +114,10 @@ def without_variables(patch: Patch, files: Snapshot, where: Iterable[str]) -> Pa
     found: Patch | None = replace(patch, stack=replace(patch.stack, variables=kept))
     for each in gone:
         document = each.where.rpartition(":")[0]
-        mention = PathMention(each.kind, each.name, each.at)
-        found = _not_followed(found, files, Refused(document, mention, each.base))
+        mention = PathMention(kind=each.kind, name=each.name, at=each.at)
+        found = _not_followed(
+            found, files, Refused(document=document, mention=mention, base=each.base)
+        )
     return found
 
 

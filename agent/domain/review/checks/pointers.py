@@ -20,7 +20,9 @@ def read(places: Places, pointers: Collection[str]) -> Iterator[Finding]:
     read += places.stack.secrets
     for path in dict.fromkeys(read):
         if path in pointers:
-            yield Finding(Level.ERROR, RULE, path, lfs.MESSAGE, lfs.HINT)
+            yield Finding(
+                level=Level.ERROR, rule=RULE, where=path, message=lfs.MESSAGE, hint=lfs.HINT
+            )
 
 
 def mounted(
@@ -50,4 +52,4 @@ def _files(source: str, root: str, places: Places) -> set[str]:
 def _finding(what: str, lost: Collection[str], where: str) -> Finding:
     more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
     said = f"{what}: the container gets the LFS pointer that Git has of {min(lost)}{more}"
-    return Finding(Level.ERROR, RULE, where, said, lfs.HINT)
+    return Finding(level=Level.ERROR, rule=RULE, where=where, message=said, hint=lfs.HINT)

@@ -61,7 +61,9 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
     said = error.message.replace(f"{root}/", "")
     path, _, line = (error.where or "").removeprefix(f"{root}/").rpartition(":")
     if path in places.read.raw:
-        finding = Finding(Level.ERROR, "raw", f"{path}:{line}", said, error.hint)
+        finding = Finding(
+            level=Level.ERROR, rule="raw", where=f"{path}:{line}", message=said, hint=error.hint
+        )
         return Refusal(findings=(finding,), lines=((path, int(line)),))
     if found := _ENV_LINE.search(said):
         return _env_line(found[1], int(found[2]), found[3], text(found[1]))
@@ -70,7 +72,13 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
         return _env_line(found[1], before.count("\n") + 1, found[2], "")
     if found := _REQUIRED.search(said):
         where = (places.mentions(found[1]) or [places.of("services")])[0]
-        finding = Finding(Level.ERROR, "variable", where, said, "set it in an env file")
+        finding = Finding(
+            level=Level.ERROR,
+            rule="variable",
+            where=where,
+            message=said,
+            hint="set it in an env file",
+        )
         return Refusal(findings=(finding,), variables=(found[1],))
     if _DOLLARS in said and (findings := values.malformed(places)):
         return Refusal(findings=tuple(findings), dollars=True)
@@ -93,13 +101,19 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
 
 
 def _finding(where: str, message: str, hint: str | None = None) -> Finding:
-    return Finding(Level.ERROR, "compose", where, message, hint)
+    return Finding(level=Level.ERROR, rule="compose", where=where, message=message, hint=hint)
 
 
 def _env_line(path: str, line: int, said: str, text: str) -> Refusal:
     if _UNREAD in said:  # at its end; what is meant is where it begins
         line = values.unterminated(text) or line
-    finding = Finding(Level.ERROR, "env-file", f"{path}:{line}", said, "mind the quotes")
+    finding = Finding(
+        level=Level.ERROR,
+        rule="env-file",
+        where=f"{path}:{line}",
+        message=said,
+        hint="mind the quotes",
+    )
     return Refusal(findings=(finding,), lines=((path, line),))
 
 

@@ -33,7 +33,9 @@ def without_effect(stack: Stack) -> Iterator[Finding]:
     """What stands in its files, and Compose is not told of."""
     for note in stack.notes:
         level = Level.ERROR if note.rule == ignored.OVERRIDE else Level.WARNING
-        yield Finding(level, note.rule, note.where, note.message, note.hint)
+        yield Finding(
+            level=level, rule=note.rule, where=note.where, message=note.message, hint=note.hint
+        )
 
 
 def written(places: Places) -> Model:
@@ -55,7 +57,13 @@ def judged(violations: Iterable[Violation], places: Places, root: str = "") -> I
     for each in violations:
         level = Level.ERROR if each.effect is Effect.REFUSED else Level.WARNING
         message = each.message.replace(f"{root}/", "") if root else each.message
-        yield Finding(level, each.rule, places.of(*each.path), message, each.hint)
+        yield Finding(
+            level=level,
+            rule=each.rule,
+            where=places.of(*each.path),
+            message=message,
+            hint=each.hint,
+        )
 
 
 def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
@@ -68,7 +76,13 @@ def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
                 what = "the whole" if inside == "." else "inside the"
                 message = f"{name}: can write to {inside}, {what} checkout"
                 where = mount_place(path, str(mount.get("target")), places)
-                yield Finding(Level.WARNING, "data-in-tree", where, message, _NO_DATA)
+                yield Finding(
+                    level=Level.WARNING,
+                    rule="data-in-tree",
+                    where=where,
+                    message=message,
+                    hint=_NO_DATA,
+                )
 
 
 def _containers(model: Model) -> Iterator[tuple[str, tuple[str | int, ...], Model]]:
@@ -97,7 +111,7 @@ def _reloads(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
     for service in sorted(set(stack.settings.on_change) - known):
         where, message = places.of(KEY, "on_change", service), f"there is no service {service!r}"
         hint = f"there are {', '.join(sorted(known))}"
-        yield Finding(Level.ERROR, "settings", where, message, hint)
+        yield Finding(level=Level.ERROR, rule="settings", where=where, message=message, hint=hint)
 
 
 def health_timeout(stack: Stack, model: Model, places: Places) -> Iterator[Finding]:
@@ -116,11 +130,11 @@ def health_timeout(stack: Stack, model: Model, places: Places) -> Iterator[Findi
     if given_s < declared_s:
         slowest = max(own, key=lambda name: own[name])
         yield Finding(
-            Level.WARNING,
-            "health-timeout",
-            places.of(KEY, "health_timeout"),
-            f"health_timeout is {given_s:g} s, but the health checks may take {declared_s:g} s "
-            f"before they call a service unhealthy ({slowest}: {own[slowest]:g} s): "
-            "so long is waited all the same",
-            "leave health_timeout out, or shorten start_period, interval, timeout or retries",
+            level=Level.WARNING,
+            rule="health-timeout",
+            where=places.of(KEY, "health_timeout"),
+            message=f"health_timeout is {given_s:g} s, but the health checks may take "
+            f"{declared_s:g} s before they call a service unhealthy "
+            f"({slowest}: {own[slowest]:g} s): commitd waits that long",
+            hint="leave health_timeout out, or shorten start_period, interval, timeout or retries",
         )

@@ -33,11 +33,19 @@ def unset(variables: Iterable[str], places: Places) -> Iterator[Finding]:
                 message = f"nobody sets {name}, so that it is empty"
                 hint = f"set it in an env file; ${{{name}:-}} if it may be empty, or $${name} if "
                 hint += "the dollar sign is meant"
-                yield Finding(Level.ERROR, "variable", where, message, hint)
+                yield Finding(
+                    level=Level.ERROR, rule="variable", where=where, message=message, hint=hint
+                )
             else:
                 message = f"Compose takes ${name} for a variable, which nobody sets: "
                 hint = "put the value in single quotes"
-                yield Finding(Level.ERROR, "dollar", where, f"{message}the value loses it", hint)
+                yield Finding(
+                    level=Level.ERROR,
+                    rule="dollar",
+                    where=where,
+                    message=f"{message}the value loses it",
+                    hint=hint,
+                )
 
 
 def lone_dollars(places: Places) -> Iterator[Finding]:
@@ -45,7 +53,9 @@ def lone_dollars(places: Places) -> Iterator[Finding]:
     for where, text in places.strings():
         if _LONE.search(text):
             message = "a dollar sign that begins no variable"
-            yield Finding(Level.WARNING, "dollar", where, message, "write $$")
+            yield Finding(
+                level=Level.WARNING, rule="dollar", where=where, message=message, hint="write $$"
+            )
 
 
 def malformed(places: Places) -> list[Finding]:
@@ -53,7 +63,10 @@ def malformed(places: Places) -> list[Finding]:
     message = "${ begins what is no variable"
     hint = "write ${NAME} or ${NAME:-default}, or $${ for the characters themselves"
     found = [where for where, text in places.strings() if _MALFORMED.search(text)]
-    return [Finding(Level.ERROR, "dollar", where, message, hint) for where in found]
+    return [
+        Finding(level=Level.ERROR, rule="dollar", where=where, message=message, hint=hint)
+        for where in found
+    ]
 
 
 def doubled(text: str) -> str:
@@ -73,7 +86,13 @@ def cut_values(path: str, text: str) -> Iterator[Finding]:
         if _CUT.match(line):
             message = "the value ends before #, where Compose takes the rest for a comment"
             hint = "put the value in quotes; a comment has a space behind its #"
-            yield Finding(Level.WARNING, "dollar", f"{path}:{number}", message, hint)
+            yield Finding(
+                level=Level.WARNING,
+                rule="dollar",
+                where=f"{path}:{number}",
+                message=message,
+                hint=hint,
+            )
 
 
 def not_raw(places: Places) -> Iterator[Finding]:
@@ -89,7 +108,13 @@ def not_raw(places: Places) -> Iterator[Finding]:
                 where = f"{document.name}:{document.line(mention.at)}"
                 message = f"Compose changes values with quotes, $ or # in {file}"
                 hint = f"write {{path: {file}, format: raw}} (Compose 2.30), or name the variables "
-                yield Finding(Level.WARNING, "raw", where, message, f"{hint}under environment:")
+                yield Finding(
+                    level=Level.WARNING,
+                    rule="raw",
+                    where=where,
+                    message=message,
+                    hint=f"{hint}under environment:",
+                )
 
 
 def unreadable(places: Places) -> Iterator[Finding]:
@@ -102,7 +127,9 @@ def unreadable(places: Places) -> Iterator[Finding]:
             with suppress(PermanentError):
                 content = metadata.names(content, path)
         for line, message, hint in dotenv.raw_faults(content):
-            yield Finding(Level.ERROR, "raw", f"{path}:{line}", message, hint)
+            yield Finding(
+                level=Level.ERROR, rule="raw", where=f"{path}:{line}", message=message, hint=hint
+            )
 
 
 def encrypted(places: Places) -> Iterator[Finding]:
@@ -118,4 +145,6 @@ def encrypted(places: Places) -> Iterator[Finding]:
                 message = f"{mention.name} is the encrypted file: "
                 message += "its ENC[…] are what the container gets"
                 hint = f"name {file} beside it"
-                yield Finding(Level.WARNING, "ciphertext", where, message, hint)
+                yield Finding(
+                    level=Level.WARNING, rule="ciphertext", where=where, message=message, hint=hint
+                )
