@@ -168,6 +168,16 @@ def test_a_person_lets_the_old_one_go_first(now: HostState, order: str) -> None:
     assert Reason.RENAMED not in reasons(todo).values()
 
 
+def test_a_trailer_that_a_squash_carried_along_counts_no_more_and_the_hold_says_so() -> None:
+    held = situation([], [release(name) for name in "ab"], trailers=[APPROVAL])
+    squashed = replace(held.desired.revision, squashed=True)
+    todo = plan(replace(held, desired=replace(held.desired, revision=squashed)))
+    assert todo.removals == ()
+    assert {hold.reason for hold in todo.holds} == {Reason.CLIFF}
+    assert "its trailer does not count: the message is a list of squashed" in todo.holds[0].detail
+    assert plan(held).removals
+
+
 def test_a_new_stack_that_cannot_be_read_may_be_the_new_name_of_any_that_leaves() -> None:
     before = [old(name, {"compose.yaml": name}) for name in "abcd"]
     todo = plan(situation([new("n", {"compose.yaml": "a"})], [*before], broken=["x", "c", "d"]))

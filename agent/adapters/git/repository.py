@@ -27,7 +27,7 @@ from agent.domain.repository.tree import (
     Snapshot,
     TreeEntry,
 )
-from agent.domain.revision import Revision
+from agent.domain.revision import Revision, lists_commits
 
 log = logging.getLogger("commitd.repository")
 
@@ -231,15 +231,22 @@ class Repository:
 
     async def revision(self, sha: str) -> Revision:
         """Author, date, subject and trailers of a commit."""
-        form = "%an <%ae>%x00%cI%x00%s%x00%(trailers:only,unfold)"
+        form = "%an <%ae>%x00%cI%x00%s%x00%(trailers:only,unfold)%x00%b"
         out = await self.git.check("log", "-1", f"--format={form}", sha, "--")
-        author, when, subject, trailers = out.decode(errors="replace").rstrip("\n").split("\0", 3)
+        author, when, subject, trailers, body = out.decode(errors="replace").split("\0", 4)
         pairs = tuple(
             (key.strip(), value.strip())
             for key, sep, value in (line.partition(":") for line in trailers.splitlines())
             if sep
         )
-        return Revision(sha=sha, author=author, committed_at=when, subject=subject, trailers=pairs)
+        return Revision(
+            sha=sha,
+            author=author,
+            committed_at=when,
+            subject=subject,
+            trailers=pairs,
+            squashed=lists_commits(body),
+        )
 
     async def tree(self, sha: str) -> dict[str, TreeEntry]:
         """Every path of a commit."""

@@ -123,6 +123,7 @@ class AsyncJournal:
 
     approved = _coroutine(Journal.approved)
     attempts = _coroutine(Journal.attempts)
+    end_approvals = _coroutine(Journal.end_approvals)
     end_orders = _coroutine(Journal.end_orders)
     end_rollback = _coroutine(Journal.end_rollback)
     evicted_is_over = _coroutine(Journal.evicted_is_over)

@@ -76,7 +76,15 @@ DELETE FROM meta WHERE key GLOB 'away/*' OR key GLOB 'started/*';
 _ONE_SHOT = """
 UPDATE releases SET services = replace(services, '"finishes": ', '"one_shot": ');
 """
-_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT)
+_APPROVALS = """
+DELETE FROM approvals WHERE at <=
+    (SELECT MAX(at) FROM actions WHERE reason = 'new-commit')
+  AND sha <> coalesce((SELECT json_extract(value, '$.revision.sha') FROM meta
+    WHERE key = 'declared'), '');
+DELETE FROM meta WHERE key = 'rewrites'
+"""
+"""Those that were for moves before the newest one; until then they counted for ever."""
+_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT, _APPROVALS)
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""

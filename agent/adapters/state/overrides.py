@@ -24,6 +24,14 @@ class OperatorOverrides(Database):
         """Accepted commits."""
         return frozenset(row["sha"] for row in self._rows("SELECT sha FROM approvals"))
 
+    def end_approvals(self, sha: str) -> None:
+        """The host moves to ``sha``: what was approved of any other commit was for moves before.
+
+        So it lets one rewrite through once, and what a commit removes while that is the applied
+        one; a host that comes back to it asks again.
+        """
+        self._do("DELETE FROM approvals WHERE sha <> ?", (sha,))
+
     def suspend(self, suspension: Suspension) -> None:
         """Take a stack or the host out of the agent's hands; a second order replaces the first."""
         self._do(

@@ -159,15 +159,10 @@ class Follower:
             await self._load(applied)
         ancestry = await self._ancestry(await self._known(heads, applied))
         follow = self._config.history == "follow"
-        # An approval lets one rewrite through once; used again it could flip between two lines.
-        used = frozenset(await self._journal.get("rewrites") or ())
-        decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved - used)
+        decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved)
         match decision:
-            case decide.Accept(sha=sha, remote=remote, rewrite=rewrite):
+            case decide.Accept(sha=sha, remote=remote):
                 self._current = await self._advance(sha, remote, applied)
-                desired = self._current.desired
-                if rewrite and desired and desired.revision.sha == sha:
-                    await self._journal.put("rewrites", sorted(used | {sha}))
             case decide.Wait(detail=detail, remote=remote):
                 hold = Hold(remote, Reason.HISTORY, detail, needs_person=True)
                 self._current = replace(self._current, holds=(hold,), doubt=None)
@@ -257,6 +252,8 @@ class Follower:
         async with self._journal.recording(
             Action.ACCEPT, host, Reason.NEW_HEAD, causes=[cause], revision=sha
         ):
+            # Before: cut short, it is asked for again rather than used twice.
+            await self._journal.end_approvals(sha)
             await self._check_out(sha, desired)
         log.info(
             "%s: accepted %s by %s from %s",

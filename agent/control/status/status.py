@@ -66,7 +66,6 @@ def facts(
 ) -> Facts:
     """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
     now = time.time()
-    used = frozenset(journal.get("rewrites") or ())
     return Facts(
         host=config.host,
         now=now,
@@ -82,7 +81,7 @@ def facts(
         holds=tuple(journal.holds()),
         suspensions=journal.suspensions(now),
         rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
-        approved=journal.approved() - used,
+        approved=journal.approved(),
         containers=containers,
         running=running,
         look=look,

@@ -31,8 +31,6 @@ from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.revision import Revision
 
-APPROVAL_TRAILER = ("commitd-approve", "removals")
-
 
 def removals(
     situation: HostState, deploys: Collection[Deploy]
@@ -52,6 +50,7 @@ def removals(
         detail = (
             f"{len(leaving)} of {len(known)} stacks would go down ({', '.join(leaving)}); "
             f"to let them, run: commitd approve {desired.revision.short}"
+            f"{_ignored(desired.revision)}"
         )
         holds += [Hold(name, Reason.CLIFF, detail, needs_person=True) for name in leaving]
         leaving = []
@@ -197,9 +196,14 @@ def _own_files(name: str, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, s
 
 def _approved(situation: HostState) -> bool:
     revision = situation.desired.revision
-    return revision.sha in situation.approved or any(
-        (key.lower(), value.lower()) == APPROVAL_TRAILER for key, value in revision.trailers
-    )
+    return revision.sha in situation.approved or revision.approves_removals
+
+
+def _ignored(revision: Revision) -> str:
+    """Why a trailer that is there does not count."""
+    if not revision.asks_for_removals:
+        return ""
+    return " (its trailer does not count: the message is a list of squashed commits)"
 
 
 def _small(situation: HostState, leaving: Collection[str], total: int) -> bool:
