@@ -256,7 +256,12 @@ def test_a_new_commit_that_nobody_contradicts_is_applied(
 
 SHAS = st.sampled_from([None, "a", "b", "c", ""])
 HEADS = st.builds(
-    Head, st.sampled_from(REMOTES), st.sampled_from(Answer), SHAS, st.none() | st.text(), SHAS
+    Head,
+    remote=st.sampled_from(REMOTES),
+    answer=st.sampled_from(Answer),
+    sha=SHAS,
+    error=st.none() | st.text(),
+    last=SHAS,
 )
 
 
