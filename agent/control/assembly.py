@@ -181,7 +181,7 @@ def _wire(
             repository,
             remotes,
             journal,
-            Verifier(config.signatures, repository, config.state_dir / "gnupg"),
+            Verifier(config.signatures, repository, config.runtime_dir),
         ),
         engine=engine,
         observer=Observer(engine, journal),
@@ -220,6 +220,7 @@ def _prepare(config: Config) -> Path:
             config.runtime_dir,
             kind or "an unknown file system",
         )
+    shutil.rmtree(config.state_dir / "gnupg", ignore_errors=True)  # keys that older versions kept
     return directories.install_askpass(config)
 
 

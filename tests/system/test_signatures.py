@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.process import run
+from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
@@ -101,25 +105,52 @@ def test_with_all_every_commit_on_the_way_must_be_signed_merges_included(
     assert _applied(host) == first
 
 
-def test_a_signature_by_gpg_counts_with_the_hosts_key_ring(fleet: Fleet, tmp_path: Path) -> None:
-    home = Path(
-        tempfile.mkdtemp(prefix="gpg-", dir="/run")
-    )  # its agent's socket needs a short path
-    env = os.environ | {"GNUPGHOME": str(home)}
-    subprocess.run(
-        ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "ada@example.org"],
-        env=env,
-        check=True,
-    )
+class GpgSigner:
+    """A key of GPG, in a home of its own."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        # Its agent's socket needs a short path.
+        self._home = Path(tempfile.mkdtemp(prefix="gpg-", dir="/run"))
+        self._address = f"{name}@example.org"
+        self._program = root / f"gpg-of-{name}"
+        self._program.write_text(f'#!/bin/sh\nGNUPGHOME={self._home} exec gpg "$@"\n')
+        self._program.chmod(0o755)
+        self._gpg("--batch", "--quiet", "--passphrase", "", "--quick-gen-key", self._address)
+        self.keys = self._gpg("--export")
+
+    def _gpg(self, *words: str) -> bytes:
+        return subprocess.run([self._program, *words], check=True, capture_output=True).stdout
+
+    def sign(self, fleet: Fleet) -> None:
+        """From now on commits are signed by it."""
+        fleet.workspace.git("config", "gpg.format", "openpgp")
+        fleet.workspace.git("config", "gpg.program", str(self._program))
+        fleet.workspace.git("config", "user.signingKey", self._address)
+        fleet.workspace.git("config", "commit.gpgSign", "true")
+
+    def end(self) -> None:
+        """Its agent, too."""
+        env = os.environ | {"GNUPGHOME": str(self._home)}
+        subprocess.run(["gpgconf", "--kill", "all"], env=env, check=False)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+@pytest.fixture
+def by_gpg(tmp_path: Path) -> Iterator[tuple[GpgSigner, GpgSigner]]:
+    """Ada and Eve."""
+    both = GpgSigner(tmp_path, "ada"), GpgSigner(tmp_path, "eve")
+    yield both
+    for signer in both:
+        signer.end()
+
+
+def test_a_signature_by_gpg_counts_with_the_hosts_key_ring(
+    fleet: Fleet, tmp_path: Path, by_gpg: tuple[GpgSigner, GpgSigner]
+) -> None:
+    ada, _ = by_gpg
     keyring = tmp_path / "keyring.gpg"
-    exported = subprocess.run(["gpg", "--export"], env=env, check=True, capture_output=True)
-    keyring.write_bytes(exported.stdout)
-    program = tmp_path / "gpg-of-ada"
-    program.write_text(f'#!/bin/sh\nGNUPGHOME={home} exec gpg "$@"\n')
-    program.chmod(0o755)
-    fleet.workspace.git("config", "gpg.program", str(program))
-    fleet.workspace.git("config", "user.signingKey", "ada@example.org")
-    fleet.workspace.git("config", "commit.gpgSign", "true")
+    keyring.write_bytes(ada.keys)
+    ada.sign(fleet)
     first = _commit(fleet, "1")
     host = fleet.host(signatures={"require": "head", "gpg_keyring": str(keyring)})
     result = host.once()
@@ -128,4 +159,87 @@ def test_a_signature_by_gpg_counts_with_the_hosts_key_ring(fleet: Fleet, tmp_pat
     _commit(fleet, "2")
     assert host.once().returncode == 3
     assert _applied(host) == first
-    subprocess.run(["gpgconf", "--kill", "all"], env=env, check=False)
+
+
+@pytest.mark.parametrize("store", ["files", "keyboxd"])
+def test_a_key_that_left_the_configuration_is_trusted_no_more(
+    fleet: Fleet,
+    tmp_path: Path,
+    signers: Signers,
+    by_gpg: tuple[GpgSigner, GpgSigner],
+    store: str,
+) -> None:
+    ada, eve = by_gpg
+    keyring = tmp_path / "keyring.gpg"
+    keyring.write_bytes(ada.keys + eve.keys)
+    host = fleet.host(signatures={"require": "all", "gpg_keyring": str(keyring)})
+    if store == "keyboxd":
+        _use_keyboxd(host, tmp_path)
+    eve.sign(fleet)
+    first = _commit(fleet, "1")
+    result = host.once()
+    assert result.returncode == 0, result.stderr
+
+    keyring.write_bytes(ada.keys)  # Eve left
+    _commit(fleet, "2")
+    result = host.once()
+    assert (result.returncode, _applied(host)) == (3, first)
+    assert "is signed by a key that this host does not know" in result.stderr
+
+    ada.sign(fleet)
+    fleet.workspace.git("commit", "--quiet", "--amend", "--no-edit")
+    second = fleet.workspace.git("rev-parse", "HEAD")
+    fleet.workspace.push(force=True)
+    result = host.once()
+    assert (result.returncode, _applied(host)) == (0, second), result.stderr
+
+    # All of them sign by SSH now.
+    host.config["signatures"] = {"require": "all", "allowed_signers": str(signers.allowed)}
+    host.write_config()
+    _commit(fleet, "3")
+    result = host.once()
+    assert (result.returncode, _applied(host)) == (3, second)
+    assert "is signed by a key that this host does not know" in result.stderr
+
+    assert [*host.state.glob("gnupg*"), *(host.root / "run").glob("gnupg*")] == []
+    wait_until(lambda: _daemons() == [], what="the daemons of GPG to end")
+
+
+def test_a_signer_of_ssh_who_left_the_file_is_trusted_no_more(
+    fleet: Fleet, signers: Signers
+) -> None:
+    signers.sign(fleet, "ada")
+    first = _commit(fleet, "1")
+    host = _host(fleet, signers, "all")
+    with host.running() as agent:
+        agent.says(f"in sync with {first[:7]}")
+        other = (signers.root / "mallory.pub").read_text()
+        signers.allowed.write_text(f"mallory@example.org {other}")
+        second = _commit(fleet, "2")
+        agent.says(f"{second[:7]} “value 2” is signed by a key that this host does not know")
+    assert _applied(host) == first
+
+
+def _use_keyboxd(host: Host, root: Path) -> None:
+    """Have GPG keep keys as it does with `use-keyboxd` in the machine's common.conf."""
+    if not Path("/usr/lib/gnupg/keyboxd").exists():
+        pytest.skip("GPG keeps keys by a daemon from 2.4 on, with Debian's package keyboxd")
+    programs = root / "programs"
+    programs.mkdir()
+    gpg = programs / "gpg"
+    gpg.write_text(
+        f'#!/bin/sh\necho use-keyboxd >"$GNUPGHOME/common.conf"\nexec {shutil.which("gpg")} "$@"\n'
+    )
+    gpg.chmod(0o755)
+    host.path = [str(programs), *host.path]
+
+
+def _daemons() -> list[str]:
+    """Command lines of processes that work in a home of GPG which an agent has made."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if any(b"gnupg-" in word for word in words):
+                found.append(repr(words))
+    return found
