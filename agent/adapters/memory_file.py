@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from agent.domain.errors import TransientError
 
@@ -39,6 +39,14 @@ def holding(content: bytes) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def several(contents: Iterable[bytes]) -> Iterator[dict[int, str]]:
+    """Descriptors of such files, each with its :func:`path`, in order."""
+    with ExitStack() as held:
+        handles = [held.enter_context(holding(content)) for content in contents]
+        yield {handle: path(handle) for handle in handles}
 
 
 def path(handle: int) -> str:

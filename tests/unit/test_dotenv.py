@@ -9,6 +9,23 @@ from hypothesis import strategies as st
 from agent.domain.repository import dotenv
 
 
+def test_keys_without_a_value_pass_on_what_there_is() -> None:
+    text = "A\nB=1\nexport C\n# D\nE='\nF\n'\nG"
+    assert dotenv.passed_on(text) == ["A", "C"]  # Compose reads no last line like that
+    assert dotenv.passed_on("") == []
+
+
+def test_each_value_can_be_set_under_a_second_name() -> None:
+    names: dict[str, str] = {}
+    text = dotenv.with_second_names("A=1\nexport B.c: 'x\n' d=2\nA=3\n", "P", names)
+    assert text == (
+        f"{names['A']}=1\nA=1\n{names['B.c']}= 'x\n'\nexport B.c: 'x\n' {names['d']}=2\nd=2\n"
+        f"{names['A']}=3\nA=3\n"
+    )
+    assert names.keys() == {"A", "B.c", "d"}
+    assert all(name.startswith("P_") for name in names.values())
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

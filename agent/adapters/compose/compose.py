@@ -1,8 +1,6 @@
-"""Docker Compose, run as its own binary on one project at a time.
+"""What the agent asks of Docker Compose, one project at a time.
 
-It gets an environment of Git's values (``interpolation``), explicit files and names, no prompt and
-no network loaders. Never
-``-v``, ``-y``, ``-V`` or ``--remove-orphans``: what it may take for an orphan
+Never ``-v``, ``-y``, ``-V`` or ``--remove-orphans``: what it may take for an orphan
 can be a container that is kept, or that was there first.
 """
 
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,18 +17,18 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import errors, older_model, own_variables
+from agent.adapters.compose import older_model, own_variables
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.compose.own_variables import OwnVariables
+from agent.adapters.compose.program import MODEL_TIMEOUT_S, NO_LOADERS, Program
+from agent.domain.compose import given
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.repository import compose_paths, interpolation
 from agent.domain.repository.compose_paths import Variable
 
-MODEL_TIMEOUT_S = 60.0
-NICE = 10
-"""Many at once must not keep the agent from ending a rogue."""
-MODEL_MEMORY = 4 * 1024**3
-_NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0"}
+Model = Mapping[str, Any]
+"""What ``docker compose config --format json`` prints, see :mod:`agent.domain.compose.given`."""
+
 _NO_HOME = b"the environment lacks HOME"
 """Compose was to expand a ``~``."""
 _UNSET = re.compile(r'The \\?"([A-Za-z_]\w*)\\?" variable is not set', re.ASCII)
@@ -54,7 +51,7 @@ class StillWaitingError(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """``model`` is what ``docker compose config`` prints, with every ``$`` of a value doubled.
+    """``model`` is what the files say, with every ``$`` of a value doubled.
 
     ``unset`` are the variables that its files, env files included, take from nowhere. ``own`` are
     those of the agent's variables without which Compose cannot run the stack.
@@ -69,9 +66,7 @@ class Compose:
     """The program at ``binary``, talking to the engine at ``docker_host``."""
 
     def __init__(self, binary: Path, docker_host: str, timeout_s: float) -> None:
-        self._binary = binary
-        self._docker_host = docker_host
-        self._timeout_s = timeout_s
+        self._program = Program(binary, docker_host, timeout_s)
         self._own = OwnVariables(docker_host)
 
     async def resolve(self, call: Invocation) -> Resolved:
@@ -116,48 +111,50 @@ class Compose:
                 hint="set HOME in an env file (HOME=/root, if the agent runs as root)",
             )
 
-    async def hashes(self, call: Invocation, model: Mapping[str, Any]) -> dict[str, str]:
-        """The config hash that ``up`` labels the containers of each service with.
+    async def passed(self, call: Invocation, model: Model) -> dict[str, str]:
+        """The values that ``model``, which ``call`` resolves to, leaves to be looked up.
 
-        ``model`` is what ``call`` resolves to. Of the files themselves older versions of Compose
-        make other hashes than ``up`` does, because they leave out the values of env files.
+        Raises :class:`PermanentError` for one that nothing sets.
         """
+        names = {**dict.fromkeys(_READ_BY_COMPOSE & call.names, ()), **given.variables(model)}
+        if not names:
+            return {}
+        found = await self._config(call, _labels({name: f"${{{name}}}" for name in names}))
+        if unset := sorted(names.keys() & found.unset):
+            kind, key = names[unset[0]][:2]
+            raise PermanentError(
+                f"{kind}: {key}: nothing sets the variable {unset[0]}",
+                where=call.stack.compose,
+                hint="set it in an env file of the stack; that of an included file does not count",
+            )
+        return _labelled(found.model)
+
+    async def hashes(self, call: Invocation, model: Model) -> dict[str, str]:
+        """The config hash that ``up`` of ``model`` labels the containers of each service with."""
         if not model.get("services"):
             return {}
-        result = await self._stack(
-            call, "config", "--hash", "*",
-            timeout_s=MODEL_TIMEOUT_S, memory=MODEL_MEMORY, reading=True,
-            instead=json.dumps(model).encode(),
-        )  # fmt: skip
+        result = await self._program.give(call, model, "config", "--hash", "*", reading=True)
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
 
     async def _refuse_to_climb(self, call: Invocation) -> None:
         """Refuse names of files that lead elsewhere than seemed, once values are put in."""
-        labels = {str(i): variable.name for i, variable in enumerate(call.stack.variables)}
-        content = {"services": {"names": {"image": "none", "labels": labels}}}
-        resolved = await self._config(call, json.dumps(content).encode())
-        finished = resolved.model["services"]["names"]["labels"]
-        names = [finished[key].replace("$$", "$") for key in labels]
+        asked = {str(i): variable.name for i, variable in enumerate(call.stack.variables)}
+        finished = _labelled((await self._config(call, _labels(asked))).model)
+        names = [finished[key] for key in asked]
         if found := compose_paths.climbing(call.stack.variables, names):
             raise ClimbingError(found)
 
-    async def _config(self, call: Invocation, instead: bytes = b"") -> Resolved:
-        """What the stack's file resolves to, or the text ``instead``."""
-        result = await self._stack(
-            call,
-            "config",
-            "--format",
-            "json",
-            timeout_s=MODEL_TIMEOUT_S,
-            memory=MODEL_MEMORY,
-            reading=True,
-            instead=instead,
-        )
+    async def _config(
+        self, call: Invocation, instead: bytes = b"", values: Sequence[bytes] = ()
+    ) -> Resolved:
+        """What the stack's file resolves to, or the text ``instead`` with more ``values``."""
+        words = ("config", "--format", "json")
+        result = await self._program.read(call, *words, instead=instead, values=values)
         try:
-            model = json.loads(result.out)
+            model = given.printed(result.out)
         except ValueError:
-            raise TransientError(f"{self._binary} printed no model") from None
+            raise TransientError("Docker Compose printed no model") from None
         older_model.as_mappings(model)
         older_model.without_profiles(model)
         await older_model.merge_env_files(model, partial(self._with_values, call))
@@ -166,65 +163,71 @@ class Compose:
         return Resolved(model, frozenset(_UNSET.findall(said)), own)
 
     async def _with_values(
-        self, call: Invocation, paths: Sequence[Path], content: bytes
+        self, call: Invocation, texts: Sequence[bytes], content: bytes
     ) -> dict[str, Any]:
-        """What ``content`` resolves to where the files at ``paths`` give values as well."""
-        call = replace(call, env_files=(*call.env_files, *paths))
-        return dict((await self._config(call, content)).model)
+        """What ``content`` resolves to where ``texts`` give values as well."""
+        return dict((await self._config(call, content, texts)).model)
 
-    async def up(self, call: Invocation) -> None:
+    async def up(self, call: Invocation, model: Model) -> None:
         """Create, recreate and start what differs, from images that are here."""
-        await self._stack(call, "up", "--detach", "--pull", "never", _build(call))
+        await self._program.give(call, model, "up", "--detach", "--pull", "never", _build(call))
 
-    async def create(self, call: Invocation) -> None:
+    async def create(self, call: Invocation, model: Model) -> None:
         """The first half of :meth:`up`: nothing is started yet."""
-        await self._stack(call, "up", "--no-start", "--pull", "never", _build(call))
+        await self._program.give(call, model, "up", "--no-start", "--pull", "never", _build(call))
 
-    async def start(self, call: Invocation, timeout_s: float) -> None:
+    async def start(self, call: Invocation, model: Model, timeout_s: float) -> None:
         """The second half, in which services wait for each other.
 
         Raises :class:`StillWaitingError` after ``timeout_s``; what was started runs on.
         """
         words = ("up", "--detach", "--pull", "never", "--no-build")
         try:
-            await self._stack(call, *words, timeout_s=timeout_s)
+            await self._program.give(call, model, *words, timeout_s=timeout_s)
         except process.OverdueError as err:
             raise StillWaitingError(err.message) from None
 
-    async def recreate(self, call: Invocation, service: str, *, start: bool = True) -> None:
+    async def recreate(
+        self, call: Invocation, model: Model, service: str, *, start: bool = True
+    ) -> None:
         """Replace the containers of one service by equal ones; their volumes go over to them.
 
         Without ``start`` they do not run yet.
         """
-        await self._stack(
-            call, "up", "--detach" if start else "--no-start", "--pull", "never", "--no-build",
-            "--force-recreate", "--no-deps", service,
+        await self._program.give(
+            call, model, "up", "--detach" if start else "--no-start", "--pull", "never",
+            "--no-build", "--force-recreate", "--no-deps", service,
         )  # fmt: skip
 
-    async def read(self, *words: str, cwd: Path, stdin: bytes = b"") -> dict[str, Any]:
+    async def read(
+        self, *words: str, cwd: Path, stdin: bytes = b"", pass_fds: Sequence[int] = ()
+    ) -> dict[str, Any]:
         """What ``config`` says of files that a person keeps, which ``words`` name.
 
         Raises :class:`CommitdError` without Compose's own words: they can quote a secret.
         """
         result = await process.run(
-            [str(self._binary), "--ansi", "never", *words, "--format", "json"],
+            [str(self._program.binary), "--ansi", "never", *words, "--format", "json"],
             # As far as anybody knows, what was there when that person ran Compose.
-            env={**own_variables.of_a_person(), **_NO_LOADERS},
+            env={**own_variables.of_a_person(), **NO_LOADERS},
             timeout_s=MODEL_TIMEOUT_S,
             cwd=cwd,
             stdin=stdin,
+            pass_fds=pass_fds,
         )
         if result.code != 0:
             hint = "docker compose config says why"
             raise PermanentError("Compose cannot read its files", where=str(cwd), hint=hint)
         found: dict[str, Any] = json.loads(result.out)
 
-        async def ask(paths: Sequence[Path], content: bytes) -> dict[str, Any]:
-            more = [word for path in paths for word in ("--env-file", str(path))]
-            start = words[: words.index("config")]
-            return await self.read(
-                *_without_files(start), *more, "--file", "-", "config", cwd=cwd, stdin=content
-            )
+        async def ask(texts: Sequence[bytes], content: bytes) -> dict[str, Any]:
+            start = _without_files(words[: words.index("config")])
+            with memory_file.several(texts) as files:
+                more = [word for path in files.values() for word in ("--env-file", path)]
+                last = ("--file", "-", "config")
+                return await self.read(
+                    *start, *more, *last, cwd=cwd, stdin=content, pass_fds=list(files)
+                )
 
         older_model.as_mappings(found)
         if "--no-interpolate" not in words:
@@ -234,76 +237,22 @@ class Compose:
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
         # From "/", so that no file of anybody's is found; the labels tell Compose all it needs.
-        await self._run(["--project-name", project, "down"], {}, ())
+        await self._program.run(["--project-name", project, "down"], {}, ())
 
-    async def _stack(
-        self,
-        call: Invocation,
-        *words: str,
-        timeout_s: float | None = None,
-        memory: int | None = None,
-        reading: bool = False,
-        instead: bytes = b"",
-    ) -> process.Result:
-        """``instead`` is a Compose file in place of the stack's own."""
-        argv = ["--project-name", call.stack.name, "--file", "-" if instead else str(call.file)]
-        argv += ["--project-directory", str(call.file.parent)]
-        steering = {k: v for k, v in call.secrets.items() if interpolation.steers(k)}
-        other = {k: v for k, v in call.secrets.items() if k not in steering}
-        env_files, handles = [str(path) for path in call.env_files], []
-        with ExitStack() as memory_files:
-            if steering:
-                content = interpolation.env_file(steering)
-                handles = [memory_files.enter_context(memory_file.holding(content))]
-                # First for the files that use these values, and last, because they win.
-                secret = memory_file.path(handles[0])
-                env_files = [secret, *env_files, secret]
-            for path in env_files or ["/dev/null"]:
-                argv += ["--env-file", path]
-            return await self._run(
-                [*argv, *words],
-                {**other, **call.own},
-                call.hidden,
-                timeout_s=timeout_s,
-                memory=memory,
-                reading=reading,
-                # An include of an included file takes some relative names from where Compose runs.
-                cwd=call.file.parent,
-                stdin=instead,
-                pass_fds=handles,
-            )
 
-    async def _run(
-        self,
-        words: Sequence[str],
-        env: Mapping[str, str],
-        secrets: Sequence[str],
-        *,
-        timeout_s: float | None = None,
-        memory: int | None = None,
-        reading: bool = False,
-        cwd: Path = Path("/"),
-        stdin: bytes = b"",
-        pass_fds: Sequence[int] = (),
-    ) -> process.Result:
-        result = await process.run(
-            [
-                str(self._binary), "--host", self._docker_host,
-                "--ansi", "never", "--progress", "quiet", *words,
-            ],
-            env={**env, **_NO_LOADERS},
-            timeout_s=timeout_s or self._timeout_s,
-            max_memory=memory,
-            nice=NICE,
-            cwd=cwd,
-            stdin=stdin,
-            pass_fds=pass_fds,
-        )  # fmt: skip
-        if result.code != 0:
-            raise await anyio.to_thread.run_sync(
-                partial(errors.meaning, result, secrets, reading=reading)
-            )
-        return result
+_READ_BY_COMPOSE = frozenset({"DOCKER_DEFAULT_PLATFORM"})
+"""Variables that Compose reads from a stack's values as settings of its own."""
+
+
+def _labels(texts: Mapping[str, str]) -> bytes:
+    """A Compose file by which Compose puts values into ``texts``; see :func:`_labelled`."""
+    return json.dumps({"services": {"asked": {"image": "none", "labels": dict(texts)}}}).encode()
+
+
+def _labelled(model: Model) -> dict[str, str]:
+    """The texts of :func:`_labels` in what it resolves to."""
+    found = model["services"]["asked"]["labels"]
+    return {key: str(value).replace("$$", "$") for key, value in found.items()}
 
 
 def _without_files(words: Sequence[str]) -> list[str]:

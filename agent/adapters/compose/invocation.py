@@ -1,4 +1,8 @@
-"""The files, variables and project name with which Compose is run for one stack."""
+"""The files, variables and project name with which Compose is run for one stack.
+
+There are two trees. What decides is read below ``root``, where no container can write; what is
+mounted comes from the ``checkout``, which is the same commit and can have been changed since.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,18 @@ from agent.domain.errors import PermanentError, TransientError
 from agent.domain.repository import dotenv, secret_files
 from agent.domain.repository.desired import Stack
 
+_ROOT = Path()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
     """``stack`` with its files below ``root``, an absolute path, and the variables of its secrets.
 
-    ``hidden`` must not show in any message: what is given, and the values of all ``secrets``.
-    ``salt`` is the host's own, for digests. ``own`` are the agent's variables that Compose cannot
-    do without for this stack.
+    ``checkout`` is what its containers mount from, ``root`` itself unless it is given. ``hidden``
+    must not show in any message: what is given, and the values of all ``secrets``. ``salt`` is the
+    host's own, for digests. ``own`` are the agent's variables that Compose cannot do without for
+    this stack, ``passed`` those that configs and secrets are made of; ``names`` are all that its
+    files of values set.
     """
 
     stack: Stack
@@ -30,10 +38,15 @@ class Invocation:
     hidden: tuple[str, ...] = ()
     salt: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
+    passed: Mapping[str, str] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    checkout: Path = _ROOT
 
     def __post_init__(self) -> None:
         hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
         object.__setattr__(self, "hidden", tuple(hidden))
+        if self.checkout is _ROOT:
+            object.__setattr__(self, "checkout", self.root)
 
     @classmethod
     def of(
@@ -44,6 +57,7 @@ class Invocation:
         *,
         elsewhere: Mapping[str, Path] | None = None,
         salt: str = "",
+        checkout: Path = _ROOT,
     ) -> Self:
         """The same, from the files themselves. Blocks.
 
@@ -76,6 +90,10 @@ class Invocation:
             secrets=dotenv.secret_environment(values),
             hidden=secret_files.hidden(plaintext),
             salt=salt,
+            names=frozenset(
+                key for each in values for key in (*each.plain_keys, *(each.secret or ()))
+            ),
+            checkout=checkout,
         )
 
     def __repr__(self) -> str:
@@ -85,6 +103,11 @@ class Invocation:
     def file(self) -> Path:
         """The stack's own Compose file."""
         return self.root / self.stack.compose
+
+    @property
+    def directory(self) -> Path:
+        """What Compose calls the project's directory, in the checkout."""
+        return (self.checkout / self.stack.compose).parent
 
     def defined(self, names: Iterable[str]) -> str:
         """``file:line`` where a value or the stack's own file first has one of ``names``. Blocks.

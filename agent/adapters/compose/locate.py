@@ -16,7 +16,8 @@ from pathlib import Path
 import anyio.to_thread
 
 from agent.adapters import process
-from agent.adapters.compose.compose import MODEL_TIMEOUT_S, Compose
+from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.program import MODEL_TIMEOUT_S
 from agent.domain.errors import CommitdError, ConfigError
 
 log = logging.getLogger("commitd.compose")

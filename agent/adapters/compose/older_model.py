@@ -2,13 +2,14 @@
 
 It names the files of ``env_file:`` instead of putting their values into ``environment:``, prints
 the services of profiles that are not active, and leaves pairs as the list that a file has. ``up``
-of these versions does as later ones do, so that is what the agent has to know. Compose itself reads
-the env files here as well: their grammar is its own.
+of these versions does as later ones do, so that is what the agent has to know and to give. Compose
+itself reads the env files here as well: their grammar is its own.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import anyio.to_thread
 
 from agent.domain.repository import dotenv
 
-Ask = Callable[[Sequence[Path], bytes], Awaitable[dict[str, Any]]]
-"""The model of a Compose file, with more files of values that win over the stack's own."""
+Ask = Callable[[Sequence[bytes], bytes], Awaitable[dict[str, Any]]]
+"""The model of a Compose file, with more texts of values that win over the stack's own."""
 
 
 def as_mappings(model: dict[str, Any]) -> None:
@@ -41,26 +42,36 @@ async def merge_env_files(model: dict[str, Any], ask: Ask) -> None:
     """Replace each ``env_file:`` in ``model`` by its values. Raises what ``ask`` raises."""
     for service in (model.get("services") or {}).values():
         entries = service.pop("env_file", None) or []
-        paths = [Path(entry["path"]) for entry in entries]
+        paths = [Path(entry["path"].replace("$$", "$")) for entry in entries]
         given = service.get("environment") or {}
         if found := await _values(paths, ask):
             service["environment"] = {**found, **given}
 
 
 async def _values(paths: Sequence[Path], ask: Ask) -> dict[str, str]:
-    """What the files together set, ``$`` doubled as in any model."""
-    names, there = await anyio.to_thread.run_sync(_keys, paths)
-    if not names:
+    """What the files together set, ``$`` doubled as in any model.
+
+    Each value has a second name beside its own, which is in no other file and can be asked for.
+    """
+    mark = f"COMMITD_{secrets.token_hex(8)}"
+    texts = await anyio.to_thread.run_sync(_texts, paths)
+    if not texts:
         return {}
-    labels = {str(i): f"${{{name}}}" for i, name in enumerate(names)}
-    content = {"services": {"values": {"image": "none", "labels": labels}}}
-    answer = (await ask(there, json.dumps(content).encode()))["services"]["values"]["labels"]
-    return {name: str(answer[str(i)]) for i, name in enumerate(names)}
+    names: dict[str, str] = {}
+    named = [dotenv.with_second_names(text, mark, names) for text in texts]
+    # A name alone passes on what the stack's own values say, if they do.
+    passed = [key for text in texts for key in dotenv.passed_on(text) if key.isidentifier()]
+    labels = {key: f"${{{key}-{mark}}}" for key in passed}
+    labels |= {key: f"${{{name}}}" for key, name in names.items()}
+    if not labels:
+        return {}
+    asked = {str(i): label for i, label in enumerate(labels.values())}
+    content = {"services": {"values": {"image": "none", "labels": asked}}}
+    answer = await ask([text.encode() for text in named], json.dumps(content).encode())
+    found = [str(answer["services"]["values"]["labels"][key]) for key in asked]
+    return {key: value for key, value in zip(labels, found, strict=True) if value != mark}
 
 
-def _keys(paths: Sequence[Path]) -> tuple[list[str], list[Path]]:
-    """The variables that the files set, and those files that are there. Blocks."""
-    there = [path for path in paths if path.is_file()]
-    texts = (path.read_text(errors="replace") for path in there)
-    found = dict.fromkeys(key for text in texts for key, _ in dotenv.keys(text))
-    return [name for name in found if name.isascii() and name.isidentifier()], there
+def _texts(paths: Sequence[Path]) -> list[str]:
+    """Those of the files that are there. Blocks."""
+    return [path.read_text(errors="replace") for path in paths if path.is_file()]

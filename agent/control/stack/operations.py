@@ -68,9 +68,9 @@ class Stacks(Stepping):
     async def _make(self, ready: Ready) -> None:
         if ready.waits:
             # Only the waiting may be cut short: a container that was half recreated is gone.
-            await self._step(self._compose.create(ready.invocation))
+            await self._step(self._compose.create(ready.invocation, ready.model))
         else:
-            await self._step(self._compose.up(ready.invocation))
+            await self._step(self._compose.up(ready.invocation, ready.model))
 
     async def recreate(self, ready: Ready, services: Iterable[str]) -> list[Container]:
         """Replace the containers of these services by equal ones; those there are then.
@@ -78,15 +78,17 @@ class Stacks(Stepping):
         Like all others they are not started yet if services wait for each other.
         """
         for service in services:
-            again = self._compose.recreate(ready.invocation, service, start=not ready.waits)
-            await self._step(again)
+            await self._step(self._recreated(ready, service, start=not ready.waits))
         return await self._named_right(ready.stack.name, ready.services)
+
+    async def _recreated(self, ready: Ready, service: str, *, start: bool = True) -> None:
+        await self._compose.recreate(ready.invocation, ready.model, service, start=start)
 
     async def mend(self, ready: Ready) -> bool:
         """Replace the containers that no start brings back; whether there are any."""
         stuck = await unsound.unstartable(self._engine, ready.stack.name, ready.services)
         for service in stuck:
-            await self._step(self._compose.recreate(ready.invocation, service, start=False))
+            await self._step(self._recreated(ready, service, start=False))
         return bool(stuck)
 
     async def start(self, ready: Ready, limit_s: float) -> None:
@@ -96,7 +98,7 @@ class Stacks(Stepping):
         others wait for is not healthy, which it still may become.
         """
         try:
-            await self._step(self._compose.start(ready.invocation, limit_s))
+            await self._step(self._compose.start(ready.invocation, ready.model, limit_s))
         except CommitdError as err:
             raise await port_owner.explained(self._engine, err) from None
 
@@ -145,7 +147,7 @@ class Stacks(Stepping):
         """Have a service notice that its mounted files have changed."""
         reload = Reload.of(how)
         if reload is Reload.RECREATE:
-            await self._step(self._compose.recreate(ready.invocation, service))
+            await self._step(self._recreated(ready, service))
         for container in containers:
             if container.service != service or container.one_off or not container.alive:
                 continue

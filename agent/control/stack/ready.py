@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
-from agent.domain.compose import policy, redact
+from agent.domain.compose import given, policy, redact
 from agent.domain.compose.policy import Effect
 from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.errors import PermanentError
@@ -33,7 +33,7 @@ log = logging.getLogger("commitd.stacks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A stack that was read and may be brought up; ``model`` is what Compose resolved it to.
+    """A stack that was read and may be brought up; ``model`` is what was judged and will be.
 
     ``mounted`` is what each service sees of the repository.
     """
@@ -46,7 +46,7 @@ class Ready:
 
     @classmethod
     def of(cls, call: Invocation, model: Mapping[str, Any]) -> Self:
-        """The stack that Compose resolves to ``model``; nothing is judged. Blocks."""
+        """The stack with this ``model``, mounts in the checkout; nothing is judged. Blocks."""
         services = expected.services(model, call.value, call.salt)
         return cls(
             invocation=call,
@@ -85,26 +85,35 @@ class Ready:
 
     def side(self) -> Side:
         """The same, to be compared."""
-        shown = relative(self.model, str(self.invocation.root))
+        call = self.invocation
+        shown = relative(relative(self.model, str(call.checkout)), str(call.root))
         return Side(
             services=self.services,
             model=shown,
             mounted=self.mounted,
             stack=self.stack,
-            hidden=self.invocation.hidden,
+            hidden=call.hidden,
         )
 
 
 def mounts(call: Invocation, services: Mapping[str, Expected]) -> dict[str, Mounted]:
-    """What the services see of the repository, also by links inside it. Blocks."""
+    """What the services see of the repository, also by links inside it. Blocks.
+
+    Where links lead is what the repository says, not what a container made of the checkout.
+    """
     return {name: _mounted(call, name, service) for name, service in services.items()}
 
 
 def _mounted(call: Invocation, name: str, service: Expected) -> Mounted:
-    root = f"{call.root}/"
+    root, checkout = f"{call.root}/", f"{call.checkout}/"
+    read = {
+        root + f"{m}/".removeprefix(checkout)
+        for m in service.mounts
+        if f"{m}/".startswith(checkout)
+    }
     paths = frozenset(
         f"{place}/".removeprefix(root).rstrip("/").replace(PLAINTEXT_PREFIX, "")
-        for path in service.mounts
+        for path in (each.rstrip("/") for each in read)
         for place in (path, os.path.realpath(path))
         if f"{place}/".startswith(root)
     )
@@ -120,8 +129,9 @@ async def accept(compose: Compose, call: Invocation) -> Ready:
     Raises :class:`CommitdError`, also for what policy refuses.
     """
     resolved = await compose.resolve(call)
-    stack, model, call = call.stack, resolved.model, replace(call, own=resolved.own)
-    found = policy.judge(stack, model, str(call.root))
+    stack, root, checkout = call.stack, str(call.root), str(call.checkout)
+    model = given.placed(resolved.model, root, checkout)
+    found = policy.judge(stack, model, checkout, built=root)
     said = {each: redact.text(policy.summary(found, each), call.hidden) for each in Effect}
     if refused := said[Effect.REFUSED]:
         raise PermanentError(refused)
@@ -129,6 +139,7 @@ async def accept(compose: Compose, call: Invocation) -> Ready:
         log.warning("%s: allowed: %s", stack.name, warned)
     if noted := said[Effect.NOTED]:
         log.info("%s: allowed: %s", stack.name, noted)
+    call = replace(call, own=resolved.own, passed=await compose.passed(call, model))
     return await anyio.to_thread.run_sync(Ready.of, call, model)
 
 

@@ -55,12 +55,14 @@ class Violation:
         return f"{self.where}: {self.message}" if self.where else self.message
 
 
-def judge(stack: Stack, model: Model, root: str) -> list[Violation]:
+def judge(stack: Stack, model: Model, root: str, *, built: str | None = None) -> list[Violation]:
     """All that ``model`` asks and ``stack`` may not, or should not.
 
-    ``root`` is the absolute path of the repository in the model.
+    ``root`` is the absolute path of the repository in the model, ``built`` that of what images are
+    built from, if it is another.
     """
-    return [violation for rule in _RULES for violation in rule(stack, model, root)]
+    places = {**dict.fromkeys(_RULES, root), _builds: built or root}
+    return [each for rule in _RULES for each in rule(stack, model, places[rule])]
 
 
 def summary(violations: Iterable[Violation], effect: Effect) -> str:

@@ -49,12 +49,37 @@ def without(text: str, unwanted: Callable[[str], object]) -> str:
     return text
 
 
+def with_second_names(text: str, prefix: str, names: dict[str, str]) -> str:
+    """The text in which each value is set under another name as well, right before its own.
+
+    ``names`` are those of all texts, by key, to which new ones are added; they begin with
+    ``prefix``. Of a key that is set twice the last counts, as it does for Compose.
+    """
+    for entry in reversed([entry for entry in entries(text) if entry.key]):
+        name = names.setdefault(entry.key, f"{prefix}_{len(names)}")
+        value = text[text.index(entry.key, entry.start) + len(entry.key) : entry.end].lstrip(_BLANK)
+        text = f"{text[: entry.start]}{name}={value[1:]}\n{text[entry.start :]}"
+    return text
+
+
+def passed_on(text: str) -> list[str]:
+    """The keys without a value: what Compose takes from the values that it has already."""
+    found: list[str] = []
+    _scan(text, found)
+    return found
+
+
 def entries(text: str) -> list[Assignment]:
     """What Compose would set from this text.
 
     It goes on right behind a closing quote, so one line can hold several. A key without a value
     only passes on what the environment holds; it sets nothing.
     """
+    return _scan(text, [])
+
+
+def _scan(text: str, alone: list[str]) -> list[Assignment]:
+    """As :func:`entries`; keys without a value are added to ``alone``."""
     found: list[Assignment] = []
     line, counted = 1, 0
     at = 1 if text.startswith("\ufeff") else 0
@@ -78,6 +103,8 @@ def entries(text: str) -> list[Assignment]:
             counted = at
             end = _value_end(text, stop.end())
             found.append(Assignment(text[at : stop.start()].rstrip(), line, start, end))
+        elif key := text[at : stop.start()].strip():
+            alone.append(key)
         at = stop.end() if stop[0] == "\n" else end
     return found
 

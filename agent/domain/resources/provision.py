@@ -292,9 +292,9 @@ def _different_volume(project: str, each: DeclaredResources, volume: Raw) -> lis
 
 
 def _undoubled(value: Any) -> Any:
-    """As Compose has it before it doubles every ``$`` of what it prints."""
+    """As Compose has it before it doubles every ``$`` of the values that it prints."""
     if isinstance(value, str):
         return value.replace("$$", "$")
     if isinstance(value, Mapping):
-        return {_undoubled(key): _undoubled(each) for key, each in value.items()}
+        return {key: _undoubled(each) for key, each in value.items()}
     return [_undoubled(each) for each in value] if isinstance(value, list) else value
