@@ -163,6 +163,35 @@ def test_what_two_stacks_declare_is_said_of_the_second(
     assert all("is declared by a as well (stacks/a/" in finding.message for _, finding in found)
 
 
+def _keeps(stack: str, **volumes: Mapping[str, Any] | None) -> Here:
+    """A stack whose only service uses these volumes, named as Compose names them."""
+    found = {key: {"name": f"{stack}_{key}", **(own or {})} for key, own in volumes.items()}
+    mounts = [{"type": "volume", "source": key, "target": f"/{key}"} for key in volumes]
+    return replace(here(stack), model={"services": {"app": {"volumes": mounts}}, "volumes": found})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        (_keeps("a", b_data=None), _keeps("a_b", data=None), "a_b_data"),
+        (_keeps("a", data=None), _keeps("b", data={"name": "a_data"}), "a_data"),
+        (_keeps("a", data={"name": "x"}), _keeps("b", data={"name": "x"}), "x"),
+        (_keeps("a", data=None), _keeps("b", mine={"name": "a_data", "external": True}), None),
+        (_keeps("a", data=None), _keeps("b", data=None), None),
+        (_keeps("a", b_data=None), _keeps("a-b", data=None), None),
+    ],
+)
+def test_two_stacks_that_would_write_into_one_volume_are_an_error(
+    one: Here, other: Here, shared: str | None
+) -> None:
+    found = [finding for _, finding in networks.declared_twice([one, other])]
+    assert [finding.level for finding in found] == ([Level.ERROR] if shared else [])
+    for finding in found:
+        assert f"the volume {shared} is declared by a as well (stacks/a/" in finding.message
+        assert "both would write to the same data" in finding.message
+        assert "external: true" in (finding.hint or "")
+
+
 def test_names_that_compose_makes_are_taken_as_well() -> None:
     first = here("a", scale=2)
     for other, clash in ((here("b", container_name="a-app-2"), True), (here("a-app"), False)):

@@ -1,7 +1,8 @@
 """Networks and volumes of one host that stacks cannot have side by side.
 
 Of address pools that two networks claim the engine makes only the first; a network or a volume that
-several stacks declare as their own is made as one of them declares it.
+several stacks declare as their own is made as one of them declares it. Two stacks can do so without
+knowing: the volume ``b_data`` of the stack ``a`` and ``data`` of ``a_b`` are both ``a_b_data``.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def _holds(outer: Pool, inner: Pool) -> bool:
 
 
 def declared_twice(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
-    """Each with the stack that is second: Compose makes it for the first, as that declares it."""
+    """Each with the stack that is second: Compose makes it for the first, as that declares it.
+
+    A volume so shared is one set of files that two programs take for their own.
+    """
     first: dict[tuple[ResourceKind, str], tuple[Here, DeclaredResources]] = {}
     for here in stacks:
         for each in provision.declared(here.model):
@@ -110,5 +114,9 @@ def _shared(
         )
     if each.kind is ResourceKind.NETWORK and each.key != original.key:
         message += f", which calls it {original.key}"
+        return Finding(level=Level.ERROR, rule="shared", where=where, message=message, hint=hint)
+    if each.kind is ResourceKind.VOLUME:
+        message += ": both would write to the same data"
+        hint = f"give one of them another name; if they are meant to share it, {hint}"
         return Finding(level=Level.ERROR, rule="shared", where=where, message=message, hint=hint)
     return Finding(level=Level.WARNING, rule="shared", where=where, message=message, hint=hint)
