@@ -47,6 +47,7 @@ from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
 from agent.control.undeclared.quarantine import Quarantine
 from agent.control.upgrade import complete_records
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 
@@ -155,7 +156,9 @@ def _wire(
         partial(key_file.read_key, settings) if settings else no_key,
         repository.contents,
     )
-    stacks, attempts = Stacks(program, engine, journal, secrets, pulse), Attempts(journal)
+    agent = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))
+    stacks = Stacks(program, engine, journal, secrets, pulse, agent=agent)
+    attempts = Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
     protection = Protection(engine, journal)
     applier = Applier(

@@ -158,7 +158,7 @@ FAULTS: Mapping[str, tuple[Mapping[str, str | bytes], set[tuple[str, str]]]] = {
             ("privileges", "stacks/web/compose.yaml:4"),
             ("privileges", "stacks/web/compose.yaml:5"),
             ("privileges", "stacks/web/compose.yaml:7"),
-            ("data-in-tree", "stacks/web/compose.yaml:9"),
+            ("writable-checkout", "stacks/web/compose.yaml:9"),
             ("data-in-tree", "stacks/web/compose.yaml:10"),
             ("policy", "stacks/web/compose.yaml:12"),
         },

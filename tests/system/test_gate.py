@@ -264,9 +264,8 @@ def test_slow_restarts_for_changed_files_take_nothing_off_the_time_of_a_release(
 ) -> None:
     """The service ignores SIGTERM, so that its restart alone takes longer than its time."""
     deaf = "    command: [sh, -c, \"trap '' TERM; while :; do sleep 1; done\"]\n"
-    more = (
-        f"{deaf}    stop_signal: SIGTERM\n    stop_grace_period: 6s\n    volumes: [./file:/file]\n"
-    )
+    more = f"{deaf}    stop_signal: SIGTERM\n    stop_grace_period: 6s\n"
+    more += "    volumes: [./file:/file:ro]\n"
     stack = "x-commitd: {health_timeout: 2s}\n" + fleet.compose(more=more)
     host = fleet.synced(
         {**_files({"web": stack}), "stacks/web/file": "one"}, converge={"steady": "1s"}

@@ -140,7 +140,7 @@ def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothin
 def test_a_signal_is_delivered_without_a_restart_and_once(fleet: Fleet) -> None:
     more = (
         "    command: [sh, -c, \"trap 'echo got HUP' HUP; while :; do sleep 0.1; done\"]\n"
-        "    volumes: [./conf:/conf]\n"
+        "    volumes: [./conf:/conf:ro]\n"
     )
     settings = "x-commitd: {on_change: {app: signal:HUP}}\n"
     host = _start(fleet, {STACK: settings + fleet.compose(more=more), "stacks/web/conf/x": "one"})
@@ -184,7 +184,7 @@ def test_a_service_whose_config_is_another_file_now_gets_that_file(fleet: Fleet)
 def test_a_service_is_restarted_where_a_signal_would_show_it_nothing_new(fleet: Fleet) -> None:
     """Git puts a new file, and a new directory, in the place of the old one."""
     settings = "x-commitd: {on_change: {file: signal:HUP, whole: signal:HUP, emptied: restart}}\n"
-    mounts = {"file": "./a.conf:/x", "whole": "./whole:/d", "emptied": "./emptied:/d"}
+    mounts = {"file": "./a.conf:/x:ro", "whole": "./whole:/d:ro", "emptied": "./emptied:/d:ro"}
     services = "".join(
         f"  {name}:\n    image: {fleet.idle}\n    volumes: ['{mount}']\n"
         for name, mount in mounts.items()
@@ -217,7 +217,7 @@ def test_a_service_is_restarted_where_a_signal_would_show_it_nothing_new(fleet: 
 
 def test_files_that_are_back_before_anything_was_deployed_are_mounted_again(fleet: Fleet) -> None:
     """Git made their directory anew; the old one, which is empty, would stay mounted for ever."""
-    more = "    volumes: ['./conf:/d']\n"
+    more = "    volumes: ['./conf:/d:ro']\n"
     files: dict[str, str | bytes | None] = {
         STACK: fleet.compose(more=more),
         "stacks/web/conf/x": "one",

@@ -33,6 +33,7 @@ from agent.control.source.remote_status import Remotes, last_answers, recall
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import (
     CancelledError,
     CommitdError,
@@ -148,7 +149,10 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     actions = AsyncJournal(journal)
     secrets = SecretKeeper(store, actions, None, no_key, _no_contents)
     repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
-    stacks, attempts = Stacks(compose, engine, actions, secrets, lambda: None), Attempts(actions)
+    stacks, attempts = (
+        Stacks(compose, engine, actions, secrets, lambda: None, agent=AgentPlaces()),
+        Attempts(actions),
+    )
     remover = Remover(compose, engine, actions, lambda: None, str(tmp_path))
     tools = starting.StartTools(
         stacks=stacks,

@@ -8,7 +8,10 @@ from agent.domain import documents
 from agent.domain.adopt import convert as conversion
 from agent.domain.adopt.convert import Converted
 from agent.domain.adopt.running_project import Origin, ProjectValues
+from agent.domain.compose import policy
 from agent.domain.errors import PermanentError
+from agent.domain.repository import layout
+from tests.unit.builders import revision, tree
 
 COMPOSE = "stacks/web/compose.yaml"
 MAIN = "stacks/web/web.secret.env"
@@ -71,6 +74,25 @@ def test_data_stays_where_it_is() -> None:
         "/e:/e",
         {"type": "bind", "source": "/srv/web/f", "target": "/f"},
     ]
+
+
+def test_no_container_of_an_adopted_project_can_write_to_files_of_git() -> None:
+    volumes = "    volumes: ['./:/work', '..:/up', './conf/a:/a', '${D:-./d}:/d']\n"
+    found = convert(f"services:\n  app:\n    image: x\n{volumes}", binds={"/d": "/srv/web/d"})
+    contents = {**found.files, "host/media/stacks.yaml": b"- web\n"}
+    entries = tree(contents)
+    (stack,) = layout.read(entries, contents, revision(), "media").stacks
+    assert [mount.path for mount in stack.mounts] == [
+        "/srv/web",
+        "/srv",
+        "/srv/web/conf/a",
+        "/srv/web/d",
+    ]
+    mounts = [
+        {"type": "bind", "source": mount.path, "target": mount.target} for mount in stack.mounts
+    ]
+    judged = policy.judge(stack, {"services": {"app": {"volumes": mounts}}}, "/repo")
+    assert policy.WRITABLE not in {each.rule for each in judged}
 
 
 def test_a_secret_in_the_file_moves_out() -> None:

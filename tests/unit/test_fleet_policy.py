@@ -21,6 +21,7 @@ HOST = "host/media/commitd.yaml"
         (b"build: refuse\npins: warn", "refuse", "warn"),
         (b"pins: require", None, "require"),
         (b"pins:", None, None),
+        (b"writable_checkout:", None, None),
     ],
 )
 def test_what_a_file_does_not_say_stays_open(
@@ -36,6 +37,18 @@ def test_what_a_file_does_not_say_stays_open(
         (b"pins: off", 1, "pins: cannot be 'off'", "write require or warn"),
         (b"pins: [warn]", 1, "pins: cannot be '[warn]'", "write require or warn"),
         (b"pin: warn", 1, "unknown key 'pin'", "did you mean 'pins'?"),
+        (
+            b"writable_checkout: yes",
+            1,
+            "writable_checkout: cannot be 'yes'",
+            "write allow or refuse",
+        ),
+        (
+            b"writeable_checkout: allow",
+            1,
+            "unknown key 'writeable_checkout'",
+            "did you mean 'writable_checkout'?",
+        ),
     ],
 )
 def test_a_wrong_word_is_an_error_with_its_line(
@@ -65,6 +78,14 @@ def test_the_host_has_the_last_word(
     assert state.list_faults == ()
     said = {(stack.policy.builds, stack.policy.requires_pins) for stack in state.stacks}
     assert said == {(build == "allow", pins == "require")}
+
+
+def test_each_word_of_the_policy_that_hosts_judge_makes_another_digest() -> None:
+    said = ("", "build: allow", "writable_checkout: allow", "writable_checkout: refuse")
+    digests = {read({**GOOD, PATH: text}).stacks[0].digest for text in said}
+    assert len(digests) == len(said)
+    # What hosts have deployed under a policy of before has the digest that it had.
+    assert Policy(build="allow", pins=Pins.WARN, recipients="warn").in_digest == ["allow", "warn"]
 
 
 def test_rules_add_up() -> None:

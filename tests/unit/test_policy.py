@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from agent.domain.compose import policy
+from agent.domain.compose.host_mounts import AgentPlaces
+from agent.domain.compose.policy import Effect, Violation
 from agent.domain.outcome import Pins
-from agent.domain.repository.compose_paths import PathKind, Variable, climbing
+from agent.domain.repository.compose_paths import NamedMount, PathKind, Variable, climbing
+from agent.domain.repository.desired import Stack
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.image_refs_yaml import ImageMention
 from tests.unit.builders import stack
@@ -148,3 +151,190 @@ def test_images_that_are_not_pinned_are_refused_or_only_told_of_and_say_what_to_
         found = policy.judge(site, {"services": services}, ROOT)
         assert {each.effect for each in found} == {effect}
         assert policy.summary(found, effect) == said
+
+
+# --- mounts of the checkout ---
+
+TRACKED = sorted(
+    [
+        "README.md",
+        "common/conf/a",
+        "common/conf/b",
+        "stacks/web/a$b.conf",
+        "stacks/web/compose.yaml",
+        "stacks/web/config/app.yaml",
+        "stacks/web/cache/.gitkeep",
+        "stacks/web/key.secret.pem",
+        "stacks/web/link",
+        "stacks/web/nginx.conf",
+        "stacks/web/web.env",
+    ]
+)
+
+
+def _site(**more: Any) -> Stack:
+    return replace(stack("web"), tracked=TRACKED, **more)
+
+
+def _mounted(source: str, target: str = "/x", **more: Any) -> dict[str, Any]:
+    mount = {"type": "bind", "source": source, "target": target, **more}
+    return {"services": {"app": {"volumes": [mount]}}}
+
+
+def _refusals(model: dict[str, Any], site: Stack | None = None) -> list[Violation]:
+    found = policy.judge(site or _site(), model, ROOT)
+    return [each for each in found if each.rule == policy.WRITABLE]
+
+
+_WEB = f"{ROOT}/stacks/web"
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "hint"),
+    [
+        (f"{_WEB}/nginx.conf", "stacks/web/nginx.conf, which is a file of Git", "with :ro; data"),
+        (
+            f"{_WEB}/config",
+            "stacks/web/config, where Git has app.yaml",
+            "one by one into it with :ro",
+        ),
+        (f"{ROOT}/common/conf/", "common/conf, where Git has a and 1 more", "or data that it"),
+        (_WEB, "stacks/web, where Git has compose.yaml and 7 more", "mount it with :ro; or"),
+        (ROOT, "the whole repository, where Git has stacks/web/compose.yaml and 10 more", ":ro"),
+        (f"{_WEB}/../..", "the whole repository, where", ":ro"),
+        (f"{_WEB}/cache", "stacks/web/cache, where Git has .gitkeep", "git rm stacks/web/cache/.g"),
+        (f"{_WEB}/a$$b.conf", "stacks/web/a$b.conf, which is a file of Git", ":ro"),
+        (f"{_WEB}/link", "stacks/web/link, which is a file of Git", ":ro"),
+        (f"{_WEB}/link/data", "stacks/web/link/data, which is behind the link stacks/web/l", ":ro"),
+        (
+            f"{_WEB}/.decrypted.key.secret.pem",
+            "stacks/web/.decrypted.key.secret.pem, which is the plaintext of stacks/web/key.sec",
+            ":ro",
+        ),
+        ("/var/lib/commitd/repo/stacks/web/web.env", "stacks/web/web.env, which is a file", ":ro"),
+        ("/var/lib/commitd/export/common", "common, where Git has conf/a and 1 more", ":ro"),
+        (f"{_WEB}/data", None, None),
+        (f"{_WEB}/config2", None, None),
+        (f"{_WEB}/conf", None, None),
+        ("/srv/data", None, None),
+        ("/var/lib/commitd/repository", None, None),
+    ],
+)
+def test_a_container_that_can_write_to_files_of_git_is_refused_and_told_which_and_what_to_do(
+    source: str, said: str | None, hint: str | None
+) -> None:
+    found = _refusals(_mounted(source))
+    assert _refusals(_mounted(source, read_only=True)) == []
+    if said is None or hint is None:
+        assert found == []
+        return
+    (each,) = found
+    assert each.effect is Effect.REFUSED
+    assert each.message.startswith(f"app: /x: the container can write to {said}")
+    assert hint in (each.hint or "")
+    assert (each.hint or "").endswith("writable_checkout: allow in commitd.yaml permits it")
+
+
+@pytest.mark.parametrize(
+    ("source", "whose"),
+    [
+        ("/etc/commitd", "the agent's configuration and keys"),
+        ("/etc/commitd/age.key", "the agent's configuration and keys"),
+        ("/var/lib/commitd", "the agent's journal, clone and secrets"),
+        ("/var/lib/commitd/journal.db", "the agent's journal, clone and secrets"),
+        ("/var/lib/commitd/git/config", "Git's directory"),
+        ("/run/commitd/commitd.sock", "the agent's socket and secrets"),
+        (f"{ROOT}/.git", "Git's directory"),
+        ("/etc", "with the agent's configuration and keys (/etc/commitd) in it"),
+        ("/var/lib", "with the agent's journal, clone and secrets (/var/lib/commitd) in it"),
+        (
+            "/",
+            (
+                "with the agent's journal, clone and secrets (/var/lib/commitd), the agent's "
+                "configuration and keys (/etc/commitd), the agent's socket and secrets "
+                "(/run/commitd) in it"
+            ),
+        ),
+        ("/etc/commitd2", None),
+        ("/srv", None),
+        (f"{ROOT}/stacks/web/data", None),
+    ],
+)
+@pytest.mark.parametrize("read_only", [True, False])
+def test_mounts_of_what_is_the_agents_own_are_named(
+    source: str, whose: str | None, read_only: bool
+) -> None:
+    site = _site(policy=Policy(writable_checkout="allow", pins=Pins.WARN))
+    found = policy.judge(site, _mounted(source, read_only=read_only), ROOT)
+    noted = [each.message for each in found if each.rule == "privileges"]
+    assert noted == ([f"app: mounts {source}, {whose}"] if whose else [])
+
+
+def test_the_agents_directories_are_those_of_the_host_that_runs_the_stack() -> None:
+    agent = AgentPlaces(state="/data/commitd", runtime="/tmp/run")
+    for source, noted, refused in (
+        ("/data/commitd/git", True, False),
+        ("/data", True, False),
+        ("/data/commitd/repo/stacks/web", False, True),
+        ("/var/lib/commitd", False, False),
+    ):
+        found = policy.judge(_site(), _mounted(source), "/elsewhere", agent=agent)
+        rules = {each.rule for each in found}
+        assert ("privileges" in rules, policy.WRITABLE in rules) == (noted, refused), source
+
+
+def test_hooks_and_volumes_that_are_mounts_are_judged_as_well() -> None:
+    device = {"driver": "local", "driver_opts": {"type": "none", "o": "bind", "device": _WEB}}
+    volume = {"type": "volume", "source": "v", "target": "/x"}
+    nfs = {"driver_opts": {"type": "nfs", "o": "addr=10.0.0.1", "device": f":{_WEB}"}}
+    for own, mount, refused in (
+        (device, volume, True),
+        (device, {**volume, "read_only": True}, False),
+        (device, {**volume, "volume": {"subpath": "data"}}, False),
+        (device, {**volume, "volume": {"subpath": "config"}}, True),
+        ({"driver_opts": {**device["driver_opts"], "o": "bind,ro"}}, volume, False),  # type: ignore[dict-item]
+        ({"driver_opts": device["driver_opts"]}, volume, True),
+        ({**device, "driver": "other"}, volume, False),
+        (nfs, volume, False),
+        ({}, volume, False),
+    ):
+        model = {"services": {"app": {"volumes": [mount]}}, "volumes": {"v": own}}
+        assert bool(_refusals(model)) is refused, (own, mount)
+    hook = {"pre_start": [{"volumes": [{"type": "bind", "source": _WEB, "target": "/x"}]}]}
+    (found,) = _refusals({"services": {"app": hook}})
+    assert found.message.startswith("app: pre_start[0]: /x: the container can write to stacks/web")
+
+
+def test_a_refused_mount_is_named_by_its_line_also_where_a_variable_decides_on_it() -> None:
+    named = (
+        NamedMount(service="app", path="stacks/web/conf", target="/conf/", where="c.yaml:4"),
+        NamedMount(service="app", path=None, target="/x", where="c.yaml:5"),
+        NamedMount(service="", path="stacks/web", target="", where="c.yaml:9"),
+    )
+    site = _site(mounts=named)
+    for model, line in (
+        (_mounted(f"{_WEB}/config"), "c.yaml:5"),
+        (_mounted(_WEB, "/y"), "c.yaml:9"),
+        (_mounted(f"{_WEB}/config", "/conf"), "c.yaml:4"),
+        (_mounted(f"{_WEB}/config", "/z"), None),
+    ):
+        (found,) = _refusals(model, site)
+        assert found.where == line
+
+
+def test_the_policy_allows_it_and_that_is_told() -> None:
+    allowed = _site(policy=Policy(writable_checkout="allow"))
+    (found,) = _refusals(_mounted(_WEB), allowed)
+    assert (found.effect, found.hint) == (Effect.NOTED, None)
+    refused = _site(policy=Policy(build="allow", writable_checkout="refuse"))
+    assert [each.effect for each in _refusals(_mounted(_WEB), refused)] == [Effect.REFUSED]
+
+
+def test_what_ran_already_is_repaired_and_restored_although_its_mount_is_refused_now() -> None:
+    model = {**_mounted(_WEB), "configs": {"c": {"file": "/etc/shadow"}}}
+    model["services"]["app"]["image"] = IMAGE
+    found = policy.of_release(policy.judge(_site(), model, ROOT))
+    assert [(each.rule, each.effect) for each in found] == [
+        ("policy", Effect.REFUSED),
+        (policy.WRITABLE, Effect.WARNED),
+    ]

@@ -20,6 +20,7 @@ from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import rehearse
 from agent.control.release.preview import Preview
 from agent.control.stack.provision import Provisioner
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.repository import layout
@@ -81,7 +82,8 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
         desired = _desired(await repository.resolve("HEAD"))
         deploys = [Deploy(stack, Reason.NEW) for stack in desired.stacks]
         looks = Provisioner(Engine("unix:///nowhere"), tuple)
-        preview = Preview(repository, "media", journal, compose, provisioner=looks)
+        agent = AgentPlaces()
+        preview = Preview(repository, "media", journal, compose, provisioner=looks, agent=agent)
         found = await preview.look(deploys, desired.revision.sha, ())
         return found["web"].unknown
 

@@ -216,6 +216,36 @@ def test_what_a_stack_may_not_name_is_refused_with_its_line(
     assert hint in (fault.hint or "")
 
 
+def test_mounts_from_the_host_are_known_with_their_lines() -> None:
+    compose = """services:
+  app:
+    image: x
+    volumes:
+      - ./conf:/conf/:ro
+      - {type: bind, source: ../.., target: /all}
+      - ${DATA:-./a:b}:/data
+      - /etc/x:/x
+      - ~/y:/y
+      - data:/v
+    pre_start:
+      - volumes: ['./hook:/h']
+volumes:
+  data:
+    driver: local
+    driver_opts: {o: bind, device: ../../common}
+"""
+    found = follow({MAIN: compose}).mounts
+    assert [(m.service, m.path, m.target, m.where.rpartition(":")[2]) for m in found] == [
+        ("", "common", "", "16"),
+        ("app", "stacks/web/conf", "/conf/", "5"),
+        ("app", "", "/all", "6"),
+        ("app", None, "/data", "7"),
+        ("app", "/etc/x", "/x", "8"),
+        ("app", None, "/y", "9"),
+        ("app", "stacks/web/hook", "/h", "12"),
+    ]
+
+
 def test_only_the_stack_with_the_fault_is_held() -> None:
     other = {LIST: "[web, db]", "stacks/db/compose.yaml": service("restart: always")}
     state = read({**other, MAIN: service("build: .")})

@@ -65,7 +65,7 @@ def test_a_host_knows_that_every_file_is_mounted() -> None:
 
 
 def test_one_that_may_write_to_it_is_found() -> None:
-    for read_only, rules in ((False, ["data-in-tree"]), (True, [])):
+    for read_only, rules in ((False, ["writable-checkout"]), (True, [])):
         files, stack = declared("x")
         model = resolved("/srv/repo", read_only=read_only)
         judged = stacks.judge(stack, model, "/srv/repo", Places(files, stack))

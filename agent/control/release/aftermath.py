@@ -113,7 +113,7 @@ class Aftermath:
         async def work() -> tuple[Service, ...]:
             nonlocal restored
             restored = await self.restorer.restore(before, run.stack, error)
-            ready = await self.stacks.prepare(restored)
+            ready = await self.stacks.prepare(restored, ran=True)
             await self.puller.fetch(ready.images, lambda: None)
             failed = run.ready
             older = {each: failed.files(each) for each in failed.services} if failed else {}

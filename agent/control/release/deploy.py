@@ -177,7 +177,7 @@ class Deployer:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""
         async with run.batch.limiter:
             outcome, run.ready = await self._t.attempts.tries(
-                run.stack.name, lambda: self._t.stacks.prepare(run.stack)
+                run.stack.name, lambda: self._t.stacks.prepare(run.stack, ran=not run.other)
             )
         if run.ready is None:
             return outcome

@@ -18,6 +18,7 @@ from agent.adapters.tasks import task_group
 from agent.control.source.pinned_releases import stack_at
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.ready import Ready, accept
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
@@ -46,7 +47,9 @@ class Preview:
         compose: Compose,
         *,
         provisioner: Provisioner,
+        agent: AgentPlaces,
     ) -> None:
+        self._agent = agent
         self._provisioner = provisioner
         self._repository = repository
         self._host = host
@@ -99,7 +102,8 @@ class Preview:
             )
             return StackEffects(tuple(untouched), refused=refused)
         other = effects.definitions(before, after) if before else ()
-        return StackEffects(effects.changed(before, after), other, unknown)
+        asks = effects.asked(before, after)
+        return StackEffects(effects.changed(before, after), other, unknown, asks=asks)
 
     def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
         """That a secret is another than the one whose plaintext is here, or was deployed."""
@@ -116,16 +120,16 @@ class Preview:
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
         async with self._laid_out(old, release.revision, root) as call:
             model = (await self._compose.resolve(call)).model
-            return await anyio.to_thread.run_sync(lambda: Ready.of(call, model).side())
+            return await anyio.to_thread.run_sync(lambda: Ready.of(call, model).side(self._agent))
 
     async def _after(self, stack: Stack, sha: str, root: Path) -> tuple[Side, str | None]:
         """The stack that is to be, and why it would be refused although its files are right."""
         async with self._laid_out(stack, sha, root) as call:
-            ready = await accept(self._compose, call)
+            ready = await accept(self._compose, call, agent=self._agent)
             refused = None
             with suppress(CommitdError):  # the files are right all the same
                 refused = await self._provisioner.foresee(ready)
-            return await anyio.to_thread.run_sync(ready.side), refused
+            return await anyio.to_thread.run_sync(ready.side, self._agent), refused
 
     @asynccontextmanager
     async def _laid_out(self, stack: Stack, sha: str, at: Path) -> AsyncIterator[Invocation]:

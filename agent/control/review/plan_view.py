@@ -29,6 +29,7 @@ from agent.control.release.preview import Preview
 from agent.control.source import pinned_releases, remote_status
 from agent.control.stack.notes import left_behind
 from agent.control.stack.provision import Provisioner
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError
@@ -225,7 +226,10 @@ async def _preview(
     repository = Repository.of(config)
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
     provisioner = Provisioner(engine, tuple)
-    preview = Preview(repository, config.host, journal, program, provisioner=provisioner)
+    agent = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))
+    preview = Preview(
+        repository, config.host, journal, program, provisioner=provisioner, agent=agent
+    )
     return await preview.look(plan.deploys, sha, back)
 
 
@@ -258,7 +262,7 @@ async def _completed(
     for name, why in differences.items():
         if why is None:
             untouched = (ServiceEffect(name=each.name) for each in effects[name].services)
-            effects[name] = StackEffects(tuple(untouched))
+            effects[name] = StackEffects(tuple(untouched), asks=effects[name].asks)
     return replace(view, effects=effects, differences=differences)
 
 

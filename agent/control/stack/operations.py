@@ -14,6 +14,7 @@ from agent.control.stack import notes, port_owner, unsound
 from agent.control.stack.readjust import readjust
 from agent.control.stack.ready import Ready, accept
 from agent.control.stack.stepping import Stepping
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.container import Container, CutOff
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.outcome import Reload
@@ -25,7 +26,10 @@ log = logging.getLogger("commitd.stacks")
 
 
 class Stacks(Stepping):
-    """One try at a time, without retry; ``pulse`` is told whenever a step begins or ends."""
+    """One try at a time, without retry; ``pulse`` is told whenever a step begins or ends.
+
+    ``agent`` are the directories of the agent on this host.
+    """
 
     def __init__(
         self,
@@ -34,18 +38,24 @@ class Stacks(Stepping):
         journal: AsyncJournal,
         secrets: SecretKeeper,
         pulse: Callable[[], None],
+        *,
+        agent: AgentPlaces,
     ) -> None:
         super().__init__(pulse)
+        self._agent = agent
         self._compose = compose
         self._engine = engine
         self._journal = journal
         self._secrets = secrets
 
-    async def prepare(self, stack: Stack) -> Ready:
-        """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`."""
+    async def prepare(self, stack: Stack, *, ran: bool) -> Ready:
+        """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`.
+
+        ``ran`` says that this release of it ran before.
+        """
         await notes.tell(stack, self._journal, self._engine)
         invocation = await self._secrets.invocation(stack)
-        return await self._step(accept(self._compose, invocation))
+        return await self._step(accept(self._compose, invocation, agent=self._agent, ran=ran))
 
     async def make(self, ready: Ready) -> list[Container]:
         """Create and recreate what differs, from images that are here; the containers then.

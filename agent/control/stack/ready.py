@@ -13,6 +13,7 @@ import anyio.to_thread
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.compose import given, policy, redact
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.compose.policy import Effect
 from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.errors import PermanentError
@@ -83,15 +84,19 @@ class Ready:
         """What a service needs whose mounted files alone have changed, by what the stack wants."""
         return self.mounted[service].reload(self.stack.settings.reload(service), older)
 
-    def side(self) -> Side:
-        """The same, to be compared."""
+    def side(self, agent: AgentPlaces | None = None) -> Side:
+        """The same, to be compared; ``agent`` as for :func:`policy.judge`."""
         call = self.invocation
-        shown = relative(relative(self.model, str(call.checkout)), str(call.root))
+        root, checkout = str(call.root), str(call.checkout)
+        shown = relative(relative(self.model, checkout), root)
+        found = policy.judge(self.stack, self.model, checkout, built=root, agent=agent)
+        noted = (each.message for each in found if each.effect is Effect.NOTED)
         return Side(
             services=self.services,
             model=shown,
             mounted=self.mounted,
             stack=self.stack,
+            asks=tuple(said.replace(f"{checkout}/", "./") for said in noted),
             hidden=call.hidden,
         )
 
@@ -123,15 +128,20 @@ def _mounted(call: Invocation, name: str, service: Expected) -> Mounted:
     return Mounted(paths, (*below, *written), written)
 
 
-async def accept(compose: Compose, call: Invocation) -> Ready:
+async def accept(
+    compose: Compose, call: Invocation, *, agent: AgentPlaces | None = None, ran: bool = False
+) -> Ready:
     """The stack as the host lets it run. Touches nothing.
 
-    Raises :class:`CommitdError`, also for what policy refuses.
+    ``ran`` says that it is a release that ran here before. Raises :class:`CommitdError`, also for
+    what policy refuses.
     """
     resolved = await compose.resolve(call)
     stack, root, checkout = call.stack, str(call.root), str(call.checkout)
     model = given.placed(resolved.model, root, checkout)
-    found = policy.judge(stack, model, checkout, built=root)
+    found = policy.judge(stack, model, checkout, built=root, agent=agent)
+    if ran:
+        found = policy.of_release(found)
     said = {each: redact.text(policy.summary(found, each), call.hidden) for each in Effect}
     if refused := said[Effect.REFUSED]:
         raise PermanentError(refused)

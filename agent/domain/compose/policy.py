@@ -11,11 +11,13 @@ never get here (``references``, ``refused_keys``); here variables have their val
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from agent.domain.compose import host_mounts
+from agent.domain.compose.host_mounts import AgentPlaces, HostMount
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import hooks, image_reference
@@ -23,6 +25,10 @@ from agent.domain.repository.compose_paths import NO_CONTEXT
 from agent.domain.repository.desired import Stack
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
+_PLACEHOLDERS = frozenset({".gitkeep", ".keep", ".gitignore"})
+"""What people commit so that Git has an otherwise empty directory."""
+WRITABLE = "writable-checkout"
+"""The rule of the same name."""
 _HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
 Model = Mapping[str, Any]
@@ -55,14 +61,37 @@ class Violation:
         return f"{self.where}: {self.message}" if self.where else self.message
 
 
-def judge(stack: Stack, model: Model, root: str, *, built: str | None = None) -> list[Violation]:
+def judge(
+    stack: Stack,
+    model: Model,
+    root: str,
+    *,
+    built: str | None = None,
+    agent: AgentPlaces | None = None,
+) -> list[Violation]:
     """All that ``model`` asks and ``stack`` may not, or should not.
 
     ``root`` is the absolute path of the repository in the model, ``built`` that of what images are
-    built from, if it is another.
+    built from, if it is another. ``agent`` are the directories of the agent on the host that is to
+    run it, None: where they usually are.
     """
     places = {**dict.fromkeys(_RULES, root), _builds: built or root}
-    return [each for rule in _RULES for each in rule(stack, model, places[rule])]
+    found = [each for rule in _RULES for each in rule(stack, model, places[rule])]
+    return [*found, *_mounts(stack, model, root, agent or AgentPlaces())]
+
+
+def of_release(violations: Iterable[Violation]) -> list[Violation]:
+    """The same of a release that ran: it is repaired and restored although its mounts are refused.
+
+    Its containers can write there already, and what an older version of the agent accepted must
+    not keep what runs from going on.
+    """
+    return [
+        replace(each, effect=Effect.WARNED)
+        if each.rule == WRITABLE and each.effect is Effect.REFUSED
+        else each
+        for each in violations
+    ]
 
 
 def summary(violations: Iterable[Violation], effect: Effect) -> str:
@@ -176,6 +205,68 @@ def pins(stack: Stack, model: Model, _: str = "") -> Iterator[Violation]:
             hint=hint,
             where=mention.where if mention else None,
         )
+
+
+def _mounts(stack: Stack, model: Model, root: str, agent: AgentPlaces) -> Iterator[Violation]:
+    """What is judged in Git stays as it was judged, and who reaches the agent's own is known."""
+    for mount in host_mounts.of(model):
+        at = host_mounts.place(mount.source, root, agent)
+        if at is not None and not mount.read_only:
+            files = host_mounts.covered(stack.tracked, at)
+            if files:
+                yield _writable(stack, mount, at, files)
+        whose = host_mounts.agents(mount.source, agent) if at is None else None
+        if at is not None and ".git" in at.split("/"):
+            whose = "Git's directory"
+        if whose:
+            yield Violation(
+                effect=Effect.NOTED,
+                rule="privileges",
+                path=mount.path,
+                message=f"{mount.name}: mounts {mount.source}, {whose}",
+                where=_where(stack, mount, mount.source if at is None else at),
+            )
+
+
+def _writable(stack: Stack, mount: HostMount, at: str, files: Sequence[str]) -> Violation:
+    """A container that can write to ``files`` of Git, which it reaches by what is at ``at``."""
+    first = stack.compose if stack.compose in files else files[0]
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    instead = "data that it writes belongs into a volume, or a directory without files of Git"
+    hint = f"mount it with :ro; {instead}"
+    if first == at:
+        what = f"{at}, which is a file of Git"
+    elif len(files) == 1 and at.startswith(f"{first}/"):
+        what = f"{at}, which is behind the link {first} of Git"
+    elif len(files) == 1 and not first.startswith(f"{at}/") and at:
+        what = f"{at}, which is the plaintext of {first}"
+    else:
+        what = f"{at or 'the whole repository'}, where Git has {_below(first, at)}{more}"
+        hint = f"mount it with :ro; or {instead}, and the files of Git one by one into it with :ro"
+        if all(path.rpartition("/")[2] in _PLACEHOLDERS for path in files):
+            hint = f"git rm {' '.join(files)}: Docker makes the directory"
+    allowed = stack.policy.writable
+    return Violation(
+        effect=Effect.NOTED if allowed else Effect.REFUSED,
+        rule=WRITABLE,
+        path=mount.path,
+        message=f"{mount.name}: {mount.target}: the container can write to {what}",
+        hint=None if allowed else f"{hint}; writable_checkout: allow in commitd.yaml permits it",
+        where=_where(stack, mount, at),
+    )
+
+
+def _below(path: str, directory: str) -> str:
+    return path.removeprefix(f"{directory}/") if directory else path
+
+
+def _where(stack: Stack, mount: HostMount, path: str) -> str | None:
+    """``file:line`` of a mount of ``path``, as far as the files say it without Compose."""
+    target = posixpath.normpath(mount.target)
+    named = [m for m in stack.mounts if m.service == mount.service and m.target]
+    found = [m.where for m in named if posixpath.normpath(m.target) == target]
+    found += [m.where for m in stack.mounts if m.path == path]
+    return next(iter(found), None)
 
 
 _RULES: tuple[Callable[[Stack, Model, str], Iterable[Violation]], ...] = (

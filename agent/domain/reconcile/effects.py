@@ -76,13 +76,15 @@ class StackEffects:
     """All that is known of one deploy; ``unknown`` says why that is not all, or None.
 
     ``other`` are the networks, volumes, configs and secrets that differ (``networks.edge``).
-    ``refused`` is why it would not be done at all.
+    ``refused`` is why it would not be done at all. ``asks`` are what of the host it reaches that it
+    did not reach before.
     """
 
     services: tuple[ServiceEffect, ...] = ()
     other: tuple[str, ...] = ()
     unknown: str | None = None
     refused: str | None = None
+    asks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For programs, the same in ``plan --json`` and ``diff --json``."""
@@ -90,7 +92,12 @@ class StackEffects:
         for service in services:
             if service["image"]:
                 service["image"] = dict(zip(("from", "to"), service["image"], strict=True))
-        return {"services": services, "other": list(self.other), "unknown": self.unknown}
+        return {
+            "services": services,
+            "other": list(self.other),
+            "unknown": self.unknown,
+            "asks": list(self.asks),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +106,15 @@ class Side:
 
     ``model`` is what Compose resolves it to, with paths from the repository's root (``./``). It is
     empty where it cannot be had any more: of ``services`` then only images and scale are known.
-    The values in ``hidden`` must not show.
+    ``asks`` are what it reaches beyond the walls of its containers. The values in ``hidden`` must
+    not show.
     """
 
     services: Mapping[str, Expected]
     model: Model = field(default_factory=dict)
     mounted: Mapping[str, Mounted] = field(default_factory=dict)
     stack: Stack | None = None
+    asks: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
 
     @classmethod
@@ -255,6 +264,13 @@ def definitions(before: Side, after: Side) -> tuple[str, ...]:
         for old, new in [(before.model.get(kind) or {}, after.model.get(kind) or {})]
         for name in _moved(old, new)
     )
+
+
+def asked(before: Side | None, after: Side) -> tuple[str, ...]:
+    """What the stack reaches now that it did not reach before; None: it is new here."""
+    known = before.asks if before else ()
+    hidden = (*(before.hidden if before else ()), *after.hidden)
+    return tuple(redact.text(each, hidden) for each in after.asks if each not in known)
 
 
 def drifted(deploy: Deploy, release: Release) -> tuple[ServiceEffect, ...]:

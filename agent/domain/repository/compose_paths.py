@@ -33,7 +33,8 @@ class PathKind(StrEnum):
 class PathMention:
     """One name of a file, and the path in the document where it stands.
 
-    ``raw`` is an env file that Compose takes line by line, without a grammar of its own.
+    ``raw`` is an env file that Compose takes line by line, without a grammar of its own; ``target``
+    is where a mount is in the container, as it is written.
     """
 
     kind: PathKind
@@ -41,6 +42,21 @@ class PathMention:
     at: Path
     required: bool = True
     raw: bool = False
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedMount:
+    """A mount from the host as a file has it, at ``where`` (``file:line``).
+
+    ``service`` is "" for a volume of the file, which has no ``target``. ``path`` is absolute on the
+    host, or from the top of the repository, which is ""; None: a variable decides on it.
+    """
+
+    service: str
+    path: str | None
+    target: str
+    where: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +143,20 @@ def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[PathMention]:
     yield from _names(PathKind.LABEL_FILE, service.get("label_file"), (*at, "label_file"))
     mounts = service.get("volumes")
     for i, mount in enumerate(mounts if isinstance(mounts, list) else []):
-        source = mount
+        source, target = mount, ""
         if isinstance(mount, dict):
             source = mount.get("source") if mount.get("type") == "bind" else None
+            target = str(mount.get("target") or "")
         elif isinstance(mount, str):
             source = mount_source(mount)
+            target = mount[len(source) + 1 :].partition(":")[0] if source else ""
         if isinstance(source, str) and source:
             yield PathMention(
-                kind=PathKind.BIND, name=source, at=(*at, "volumes", i), required=False
+                kind=PathKind.BIND,
+                name=source,
+                at=(*at, "volumes", i),
+                required=False,
+                target=target,
             )
     yield from _build(service.get("build"), (*at, "build"))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.domain.finding import Fault
 from agent.domain.repository.allow_rules import AllowRule
-from agent.domain.repository.compose_paths import Variable
+from agent.domain.repository.compose_paths import NamedMount, Variable
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.image_refs_yaml import ImageMention
 from agent.domain.repository.stack_settings import Settings
@@ -35,6 +35,9 @@ class Stack:
     ``env_files`` the secret files that ``env_file:`` names, and whether with ``format: raw``.
     ``modes`` are those of inputs that are no plain files (100755, 120000), by path. ``called`` is
     what its file calls it, where that is something else; ``notes`` say what in it has no effect.
+    ``mounts`` are those from the host as its files name them; ``own_volumes`` are what follows the
+    stack's name in those of volumes that are called after it, ``named_volumes`` are the
+    names of others as they are written out. ``tracked`` are all paths of the commit, sorted.
     """
 
     name: str
@@ -53,6 +56,10 @@ class Stack:
     modes: Mapping[str, str] = field(default_factory=dict)
     called: str | None = None
     notes: tuple[Fault, ...] = ()
+    mounts: tuple[NamedMount, ...] = ()
+    own_volumes: tuple[str, ...] = ()
+    named_volumes: tuple[str, ...] = ()
+    tracked: Sequence[str] = field(default=(), repr=False, compare=False)
 
     @property
     def versions(self) -> Inputs:

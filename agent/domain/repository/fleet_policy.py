@@ -11,10 +11,12 @@ from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.outcome import Pins
 from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 
+_WRITABLE = "writable_checkout"
 _WORDS = {
     "build": ("allow", "refuse"),
     "pins": tuple(Pins),
     "recipients": ("require", "warn"),
+    _WRITABLE: ("allow", "refuse"),
 }
 _KEYS = ("allow", *_WORDS)
 _IN_DIGEST = ("build", "pins")
@@ -31,14 +33,16 @@ class Policy:
     """One file, or all that apply together; None where nothing is said.
 
     ``build`` is allow or refuse: may a stack's ``build:`` be carried out? It and ``pins`` are
-    judged in ``policy``. ``recipients`` is require or warn: what of a host that can read a secret
-    it does not need? A host deploys all the same; checks judge it.
+    judged in ``policy``, as is ``writable_checkout``, allow or refuse: may containers write to
+    files of Git? ``recipients`` is require or warn: what of a host that can read a secret it does
+    not need? A host deploys all the same; checks judge it.
     """
 
     allow: tuple[AllowRule, ...] = ()
     build: str | None = None
     pins: Pins | None = None
     recipients: str | None = None
+    writable_checkout: str | None = None
 
     def under(self, host: Policy) -> Policy:
         """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
@@ -56,9 +60,16 @@ class Policy:
         return self.pins is not Pins.WARN
 
     @property
+    def writable(self) -> bool:
+        """Whether containers may write to what Git tracks."""
+        return self.writable_checkout == "allow"
+
+    @property
     def in_digest(self) -> list[str]:
         """What is part of every stack's digest."""
-        return [word for key in _IN_DIGEST if (word := getattr(self, key))]
+        said = [word for key in _IN_DIGEST if (word := getattr(self, key))]
+        # With its key: "allow" alone is what build: says, and always was.
+        return said + [f"{_WRITABLE}: {self.writable_checkout}"] * bool(self.writable_checkout)
 
 
 def path_for(host: str) -> str:

@@ -56,7 +56,7 @@ def wanted(tree: Tree, host: str) -> dict[str, str]:
 
     Which YAML files a Compose file includes or extends is not known before it is read.
     """
-    decisive = {_list_path(host), fleet_policy.FLEET_PATH, fleet_policy.path_for(host)}
+    decisive = {list_path(host), fleet_policy.FLEET_PATH, fleet_policy.path_for(host)}
     needed: dict[str, str] = {}
     maybe: list[tuple[int, str]] = []
     for path, entry in tree.items():
@@ -172,13 +172,14 @@ def _policy(files: Snapshot, host: str) -> tuple[fleet_policy.Policy, list[Fault
     return (fleet_policy.Policy(policy.allow) if faults else policy), faults
 
 
-def _list_path(host: str) -> str:
+def list_path(host: str) -> str:
+    """The list of what ``host`` runs."""
     return f"host/{host}/stacks.yaml"
 
 
 def _read_list(files: Snapshot, host: str) -> tuple[dict[str, str], list[Fault]]:
     """Names to ``file:line``, and the entries that are no names."""
-    path = _list_path(host)
+    path = list_path(host)
     tree = files.tree
     if path not in tree:
         if host not in (known := hosts(tree)):
@@ -268,6 +269,10 @@ def _stack(
         modes={path: tree[path].mode for path in paths if tree[path].mode != snapshot.PLAIN},
         called=ignored.other_name(name, document),
         notes=tuple(ignored.notes(files, name, document, read.compose)),
+        mounts=read.mounts,
+        own_volumes=read.own_volumes,
+        named_volumes=read.named_volumes,
+        tracked=files.paths,
     )
     stack, wrong = secret_files.with_secrets(stack, files, read.secrets, host)
     return stack, [*faults, *wrong]

@@ -14,7 +14,7 @@ from agent.domain.documents import Document
 from agent.domain.errors import did_you_mean
 from agent.domain.finding import Fault
 from agent.domain.repository import compose_paths, secret_files
-from agent.domain.repository.compose_paths import PathKind, PathMention, Variable
+from agent.domain.repository.compose_paths import NamedMount, PathKind, PathMention, Variable
 from agent.domain.repository.referenced import Refused
 from agent.domain.repository.tree import PLAINTEXT_PREFIX, Snapshot
 
@@ -32,7 +32,8 @@ Place = tuple[Document, PathMention, str]
 class NamedFiles:
     """What is named, as far as it was noted.
 
-    ``named`` are paths of files and directories, before links are followed.
+    ``named`` are paths of files and directories, before links are followed; ``mounts`` are those
+    from the host, wherever they lead.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -44,12 +45,15 @@ class NamedFiles:
         self.variables: list[Variable] = []
         self.faults: list[Fault] = []
         self.refused: list[Refused] = []
+        self.mounts: list[NamedMount] = []
         self._snapshot = snapshot
 
     def note(self, document: Document, mention: PathMention, base: str) -> str | None:
         """Where ``mention`` leads, remembered as read; None if nowhere, or where is unknown."""
         kind, place = mention.kind, (document, mention, base)
         known, variable = compose_paths.literal(mention.name)
+        if kind is PathKind.BIND:
+            self._mount(place, None if variable or known.startswith("~") else known)
         context_elsewhere = kind is PathKind.BUILD and mention.name.startswith(
             compose_paths.NO_CONTEXT
         )
@@ -74,6 +78,18 @@ class NamedFiles:
             self.refuse(place, message, hint, outside=True)
             return None
         return self._read(place, "" if path == "." else path, variable=variable)
+
+    def _mount(self, by: Place, name: str | None) -> None:
+        document, mention, base = by
+        path = posixpath.normpath(posixpath.join(base, name)) if name is not None else None
+        self.mounts.append(
+            NamedMount(
+                service=str(mention.at[1]) if mention.at[0] == "services" else "",
+                path="" if path == "." else path,
+                target=mention.target,
+                where=f"{document.name}:{document.line(mention.at)}",
+            )
+        )
 
     def _read(self, place: Place, path: str, *, variable: bool) -> str | None:
         """``path``, which ``place`` names, or begins to name with a variable; None if unusable."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from agent.domain.finding import Fault
 from agent.domain.repository import image_refs_yaml
-from agent.domain.repository.compose_paths import PathMention, Variable
+from agent.domain.repository.compose_paths import NamedMount, PathMention, Variable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,8 @@ class References:
     has finished them. ``secrets`` are the secret files whose plaintext is named,
     ``secret_env_files`` those that ``env_file:`` names, and whether in the raw format. ``raw`` are
     the files of that format as they are named, secret or not. ``refused`` are the mentions behind
-    the faults, unless these are ``named_files.ENOUGH``.
+    the faults, unless these are ``named_files.ENOUGH``. ``mounts`` are those from the
+    host, wherever they lead; ``own_volumes`` and ``named_volumes`` as in :mod:`own_volumes`.
     """
 
     paths: frozenset[str]
@@ -47,3 +48,6 @@ class References:
     secret_env_files: frozenset[tuple[str, bool]] = frozenset()
     raw: frozenset[str] = frozenset()
     refused: tuple[Refused, ...] = ()
+    mounts: tuple[NamedMount, ...] = ()
+    own_volumes: tuple[str, ...] = ()
+    named_volumes: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from agent.domain.repository import (
     compose_paths,
     hooks,
     image_refs_yaml,
+    own_volumes,
     refused_keys,
 )
 from agent.domain.repository.compose_paths import Include, PathKind, PathMention
@@ -59,11 +60,17 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
         secret_env_files=frozenset(names.secret_env_files),
         raw=frozenset(names.raw),
         refused=tuple(names.refused),
+        mounts=tuple(dict.fromkeys(names.mounts)),
+        own_volumes=tuple(walk.own_volumes),
+        named_volumes=tuple(walk.named_volumes),
     )
 
 
 class _Walk:
-    """Through the Compose files of one stack; ``files`` are those, in the order of reading."""
+    """Through the Compose files of one stack; ``files`` are those, in the order of reading.
+
+    Volumes are told apart as in :mod:`own_volumes`.
+    """
 
     def __init__(self, snapshot: Snapshot, directory: str, *, build: bool) -> None:
         self.names = NamedFiles(snapshot)
@@ -76,6 +83,8 @@ class _Walk:
         self._hooks: dict[str, image_refs_yaml.ImageMention] = {}
         self._links: dict[str, str] = {}
         self._top: dict[str, str] = {}
+        self.own_volumes: dict[str, None] = {}
+        self.named_volumes: dict[str, None] = {}
 
     def main(self, compose: str) -> None:
         """Follow the stack's own Compose file."""
@@ -114,6 +123,8 @@ class _Walk:
                 if {"image", "extends"} & service.keys():  # or an older file says it
                     self._top[str(name)] = f"{document.name}#{name}"
                 self._service(document, name, service, base, chain)
+        self.own_volumes.update(dict.fromkeys(own_volumes.suffixes(data)))
+        self.named_volumes.update(dict.fromkeys(own_volumes.names(data)))
         self.names.faults += refused_keys.of_project(document)
         for entry in compose_paths.includes(data):
             self._include(document, entry, base, compose_base, chain)

@@ -61,25 +61,28 @@ def small(tree: Tree) -> dict[str, str]:
 
 
 class Snapshot:
-    """``contents`` maps paths of ``tree`` to bytes; not every path needs to be there."""
+    """``contents`` maps paths of ``tree`` to bytes; not every path needs to be there.
+
+    ``paths`` are all of the tree, sorted.
+    """
 
     def __init__(self, tree: Tree, contents: Mapping[str, bytes]) -> None:
         self.tree = tree
         self._contents = contents
-        self._paths = sorted(tree)
-        self._links = [path for path in self._paths if tree[path].mode == SYMLINK]
+        self.paths = sorted(tree)
+        self._links = [path for path in self.paths if tree[path].mode == SYMLINK]
         self._documents: dict[str, Document | PermanentError] = {}
 
     def below(self, directory: str) -> list[str]:
         """Every path below ``directory``, in order; all of them for ``""``."""
-        return _range(self._paths, directory)
+        return _range(self.paths, directory)
 
     def holds(self, directory: str) -> bool:
         """Whether there is such a directory. Git knows no empty ones."""
         if not directory:
-            return bool(self._paths)
-        at = bisect_left(self._paths, f"{directory}/")
-        return at < len(self._paths) and self._paths[at].startswith(f"{directory}/")
+            return bool(self.paths)
+        at = bisect_left(self.paths, f"{directory}/")
+        return at < len(self.paths) and self.paths[at].startswith(f"{directory}/")
 
     def regular(self, path: str) -> bool:
         """Whether there is a file, and not a link to one."""

@@ -134,7 +134,8 @@ def _deploy(deploy: Deploy, sides: Sides, message: str) -> StackChange:
         found = StackEffects(unknown=unknown)
     else:
         services = tuple(effect for effect in effects.changed(before, after) if effect)
-        found = StackEffects(services, effects.definitions(before, after) if before else ())
+        other = effects.definitions(before, after) if before else ()
+        found = StackEffects(services, other, asks=effects.asked(before, after))
     inputs = tuple(c.name for c in deploy.causes if c.kind is CauseKind.FILE and c.name)
     return StackChange(
         name=deploy.stack.name,

@@ -107,7 +107,8 @@ def _summary(stack: StackChange) -> str:
         return _headline(stack).partition(": ")[2]
     if stack.effects.unknown:
         return f"{stack.message}; its services are not known: {stack.effects.unknown}"
-    parts = [effect_report.summary(effect) for effect in stack.effects.services]
+    parts = [f"reaches the host: {each}" for each in stack.effects.asks]
+    parts += [effect_report.summary(effect) for effect in stack.effects.services]
     if not parts:
         return f"{stack.message}, no container is touched"
     more = f" and {len(parts) - MOST} more" if len(parts) > MOST else ""

@@ -17,6 +17,7 @@ def details(effects: StackEffects) -> list[str]:
     lines = [f"not known: {effects.unknown}"] if effects.unknown else []
     if effects.other:
         lines.append(f"other: {some(effects.other)}")
+    lines += [f"! reaches the host: {each}" for each in effects.asks]
     for effect in effects.services:
         lines.append(_headline(effect))
         lines += [f"  {what}: {said}" for what, said in _differences(effect)]

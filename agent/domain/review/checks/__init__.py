@@ -13,6 +13,7 @@ RULES = {
     "host-key": "each host that has secrets to read has a public key of its own",
     "paths": "Compose files name only files of the repository",
     "policy": "nothing of the repository runs on the host",
+    "writable-checkout": "containers can write to no file of Git",
     "privileges": "what reaches beyond a container's walls is known",
     "pins": "every image is pinned by tag and digest",
     "override": "no file is kept beside the Compose file that Compose does not read",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agent.domain import documents
-from agent.domain.compose import policy
+from agent.domain.compose import host_mounts, policy
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.compose.policy import Effect, Violation
 from agent.domain.finding import Finding, Level
 from agent.domain.release import expected, health_check
@@ -18,13 +18,15 @@ from agent.domain.review.checks.places import Places
 
 Model = Mapping[str, Any]
 
-_NO_DATA = "mount files of the repository with :ro; keep data in a volume, or at an absolute path"
+_NO_DATA = (
+    "keep data in a volume, or at an absolute path: it stays behind when the stack is renamed"
+)
 
 
 def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
     """All of it; ``root`` is the absolute path that stands for the repository in ``model``."""
     yield from judged(policy.judge(stack, model, root), places, root)
-    yield from _data(model, root, places)
+    yield from _data(stack, model, root, places)
     yield from _reloads(stack, model, places)
     yield from health_timeout(stack, model, places)
 
@@ -60,38 +62,24 @@ def judged(violations: Iterable[Violation], places: Places, root: str = "") -> I
         yield Finding(
             level=level,
             rule=each.rule,
-            where=places.of(*each.path),
+            where=each.where or places.of(*each.path),
             message=message,
             hint=each.hint,
         )
 
 
-def _data(model: Model, root: str, places: Places) -> Iterator[Finding]:
-    for name, path, container in _containers(model):
-        for mount in container.get("volumes") or []:
-            source = str(mount.get("source") or "")
-            within = f"{source}/".startswith(f"{root}/")
-            inside = posixpath.relpath(source, root) if within else None
-            if mount.get("type") == "bind" and inside and not mount.get("read_only"):
-                what = "the whole" if inside == "." else "inside the"
-                message = f"{name}: can write to {inside}, {what} checkout"
-                where = mount_place(path, str(mount.get("target")), places)
-                yield Finding(
-                    level=Level.WARNING,
-                    rule="data-in-tree",
-                    where=where,
-                    message=message,
-                    hint=_NO_DATA,
-                )
-
-
-def _containers(model: Model) -> Iterator[tuple[str, tuple[str | int, ...], Model]]:
-    """Services and their hooks: the name, the path below ``services``, and the definition."""
-    services: Mapping[str, Model] = model.get("services") or {}
-    for name, service in sorted(services.items()):
-        yield name, (name,), service
-    for hook in hooks.containers(services):
-        yield hook.name, (hook.service, hook.key, hook.index), hook.spec
+def _data(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
+    """Data that containers keep in the checkout, beside the files of Git."""
+    for mount in host_mounts.of(model):
+        at = host_mounts.place(mount.source, root, AgentPlaces())
+        if at and not mount.read_only and not host_mounts.covered(stack.tracked, at):
+            yield Finding(
+                level=Level.WARNING,
+                rule="data-in-tree",
+                where=mount_place(mount.path[1:-2], mount.target, places),
+                message=f"{mount.name}: can write to {at}, inside the checkout",
+                hint=_NO_DATA,
+            )
 
 
 def mount_place(path: tuple[str | int, ...], target: str, places: Places) -> str:
