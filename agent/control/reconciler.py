@@ -17,6 +17,7 @@ from agent.adapters.guard import Guard, brief
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import iso
 from agent.adapters.tasks import task_group
+from agent.control.reconcile import left_data
 from agent.control.reconcile.listing import Observer
 from agent.control.reconcile.observe import situation
 from agent.control.release.converge import Converger
@@ -31,7 +32,7 @@ from agent.control.undeclared.quarantine import Quarantine
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
-from agent.domain.reconcile import host_state, plan, removal
+from agent.domain.reconcile import host_state, plan, renamed
 from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.reconcile.host_state import HostState
@@ -194,6 +195,7 @@ class Reconciler:
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
         listed = await self._p.observer.containers()
         found = await self._p.journal.run(situation, self._p.config, desired, listed, exemptions)
+        found = await left_data.look(self._p.engine, self._p.repository.root, found)
         stopped = frozenset(self._p.protection.stopped)
         return replace(found, doubt=doubt, locked=locked, stopped=stopped)
 
@@ -242,7 +244,7 @@ class Reconciler:
         then = [each for each in todo.removals if not each.first]
         ready = [each for each in then if each.after is None or each.after in up]
         waiting = [each for each in then if each not in ready]
-        refused += [removal.stays(r.project, r.after or "", desired.revision) for r in waiting]
+        refused += [renamed.stays(r.project, r.after or "", desired.revision) for r in waiting]
         if ready:
             outcomes += await self._p.converger.remove(ready, desired.revision)
         return outcomes, refused

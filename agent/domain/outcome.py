@@ -91,6 +91,7 @@ class Reason(Coded):
     AFTER = "dependency-not-up", "it comes after a stack that is not up"
     ROLLED_BACK = "release-unhealthy", "its new release was not healthy"
     RENAMED = "new-name-not-up", "its new name is not up yet"
+    DATA = "data-under-old-name", "its data is under its old name"
     SUSPENDED = "suspended", "a person suspended it"
     RESUMED = "resumed", "a person resumed it"
     UNDONE = "brought-back", "brought back by commitd undo"

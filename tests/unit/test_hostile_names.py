@@ -36,7 +36,7 @@ def report(where: str) -> Report:
 
 def comparison(path: str) -> Comparison:
     service = ServiceEffect(name="web", action="recreate", volumes=Delta((path,)))
-    effects = StackEffects((service,))
+    effects = StackEffects(services=(service,))
     stack = StackChange(
         name="web",
         action="deploy",

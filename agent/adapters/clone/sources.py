@@ -20,6 +20,8 @@ from agent.domain.revision import Revision
 
 ON_DISK = Revision(sha="", author="", committed_at="", subject="the working tree")
 _CHUNK = 1024 * 1024
+_MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
+"""What the branch that hosts follow may be called here."""
 _NOBODY = Path("/nonexistent")
 """Nothing here talks to a remote that asks for a password."""
 
@@ -85,18 +87,44 @@ async def at(root: Path, rev: str) -> Source:
     """The commit that ``rev`` names in the clone in ``root``. Raises :class:`CommitdError`."""
     if not await anyio.to_thread.run_sync((root / ".git").exists):
         raise ConfigError("this is no clone of a Git repository", where=str(root))
-    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
-    result = await Git(root, _NOBODY).run(*words)
-    if result.code != 0:
+    sha = await _commit(Git(root, _NOBODY), rev)
+    if sha is None:
         raise ConfigError(
             f"there is no commit {rev!r} in this clone",
             hint="fetch it first; in CI check out the whole history (fetch-depth: 0)",
         )
-    sha = result.out.decode().strip()
     repository = Repository(root, "", _NOBODY)
     tree = await repository.tree(sha)
     contents = await repository.contents(small(tree))
     return Source(tree, contents, await repository.revision(sha))
+
+
+async def commit_before(root: Path) -> str | None:
+    """The commit after which the files in ``root`` come, as a pull request has it.
+
+    That is where this branch left the main one; on the main one itself the commit under the edits,
+    or the one before it. None: there is none here. Raises :class:`CommitdError`.
+    """
+    if not await anyio.to_thread.run_sync((root / ".git").exists):
+        return None
+    git = Git(root, _NOBODY)
+    head = await _commit(git, "HEAD")
+    if head is None:
+        return None
+    for name in _MAIN:
+        if (main := await _commit(git, name)) is None:
+            continue
+        base = (await git.run("merge-base", head, main)).out.decode().strip()
+        if base and base != head:
+            return base
+    changed = await git.run("status", "--porcelain=v1", "--untracked-files=all")
+    return head if changed.out else await _commit(git, "HEAD~1")
+
+
+async def _commit(git: Git, name: str) -> str | None:
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    result = await git.run(*words)
+    return result.out.decode().strip() if result.code == 0 else None
 
 
 def _clone_above(root: Path) -> Path | None:

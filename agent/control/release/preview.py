@@ -81,7 +81,7 @@ class Preview:
         stack, release = deploy.stack, self._releases.get(deploy.stack.name)
         if deploy.reason is Reason.DRIFTED and release:
             cut = "its last deploy was interrupted" if release.dirty else None
-            return StackEffects(effects.drifted(deploy, release), unknown=cut)
+            return StackEffects(services=effects.drifted(deploy, release), unknown=cut)
         before, unknown = None, self._undecrypted(stack, release)
         async with anyio.TemporaryDirectory(prefix="commitd-plan-") as scratch:
             root = Path(scratch, "repo")
@@ -100,10 +100,11 @@ class Preview:
             untouched = (
                 (ServiceEffect(name=each.name) for each in release.services) if release else ()
             )
-            return StackEffects(tuple(untouched), refused=refused)
+            return StackEffects(services=tuple(untouched), refused=refused)
         other = effects.definitions(before, after) if before else ()
         asks = effects.asked(before, after)
-        return StackEffects(effects.changed(before, after), other, unknown, asks=asks)
+        services = effects.changed(before, after)
+        return StackEffects(services=services, other=other, unknown=unknown, asks=asks)
 
     def _undecrypted(self, stack: Stack, release: Release | None) -> str | None:
         """That a secret is another than the one whose plaintext is here, or was deployed."""

@@ -14,7 +14,7 @@ from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sources import Source
 from agent.adapters.compose import locate, workdir
 from agent.adapters.compose.compose import Compose
-from agent.control.review import offline_resolve, partial
+from agent.control.review import offline_resolve, partial, renames
 from agent.control.review.offline_resolve import Place
 from agent.control.review.partial import PartialModel
 from agent.domain import lfs
@@ -75,7 +75,8 @@ async def check(start: Path) -> Report:
     program, problems = await program_here()
     looks = await _looks(source, found, program) if program else None
     secrets = await anyio.to_thread.run_sync(audit.judge, _files(found))
-    known = [*found.findings, *problems, *secrets]
+    renamed = await renames.findings(clone.root, source, found)
+    known = [*found.findings, *problems, *secrets, *renamed]
     per_stack = await anyio.to_thread.run_sync(_judge, found, looks, _pointers(source), known)
     findings = merge.arranged([*known, *per_stack])
     names = {stack.name for _, stack in _all(found)}

@@ -22,7 +22,7 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal, open_journal
-from agent.control.reconcile import observe
+from agent.control.reconcile import left_data, observe
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import open_secrets, rehearse
 from agent.control.release.preview import Preview
@@ -167,6 +167,8 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
             now=time.time(),
             stacks_dir=stacks,
         )
+    async with Engine(docker_host) as engine:
+        situation = await left_data.look(engine, config.state_dir / "repo", situation)
     plan = planning.plan(situation)
     unseen = StackEffects(unknown=NOT_COMMITTED)
     view = PlanView(
@@ -191,7 +193,9 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
     desired, _ = await repository.declared(sha, config.host)
     desired = await pinned_releases.with_rollbacks(desired, AsyncJournal(journal), repository)
-    return planning.plan(_situation(config, journal, desired)), sha
+    async with Engine(directories.docker_host(config)) as engine:
+        situation = _situation(config, journal, desired)
+        return planning.plan(await left_data.look(engine, repository.root, situation)), sha
 
 
 def newer(config: Config, sha: str | None) -> list[str]:
@@ -262,7 +266,7 @@ async def _completed(
     for name, why in differences.items():
         if why is None:
             untouched = (ServiceEffect(name=each.name) for each in effects[name].services)
-            effects[name] = StackEffects(tuple(untouched), asks=effects[name].asks)
+            effects[name] = StackEffects(services=tuple(untouched), asks=effects[name].asks)
     return replace(view, effects=effects, differences=differences)
 
 

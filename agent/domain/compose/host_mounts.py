@@ -4,8 +4,8 @@
                             └──agents──▶ directories of the agent itself
 
 A bind names its source itself; a volume of the driver ``local`` with ``o: bind`` is one as well.
-Paths are compared as text, without the ``$`` that a model doubles. What is tracked is the whole tree of the commit: a link among it counts
-as one file, and so does all that is behind it.
+Paths are compared as text, without the ``$`` that a model doubles. What is tracked is the whole
+tree of the commit: a link among it counts as one file, and so does all that is behind it.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class ServiceEffect:
         return self != ServiceEffect(name=self.name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StackEffects:
     """All that is known of one deploy; ``unknown`` says why that is not all, or None.
 

@@ -18,6 +18,20 @@ LONGEST_WAIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftData:
+    """Data on this host that a stack made under its ``old`` name, and would not find any more.
+
+    ``paths`` are from the top of the checkout, ``volumes`` are names. The volumes in ``shared`` are
+    those that the new name uses as well.
+    """
+
+    old: str
+    paths: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostState:
     """All that a plan depends on, read once.
 
@@ -27,7 +41,7 @@ class HostState:
     removal was held as a cliff the last time. ``stopped`` are the IDs of containers that somebody
     was seen to stop. ``started`` are the stacks that failed for good, but only after all of their
     containers were there. ``now`` is in seconds since the epoch, ``stacks_dir`` the absolute path
-    of the checkout's ``stacks``.
+    of the checkout's ``stacks``. ``left`` is the data of new stacks that had another name before.
     """
 
     desired: DesiredState
@@ -46,6 +60,7 @@ class HostState:
     exemptions: Exemptions = field(default_factory=Exemptions)
     stopped: frozenset[str] = frozenset()
     started: frozenset[str] = frozenset()
+    left: Mapping[str, LeftData] = field(default_factory=dict)
 
 
 def protected(situation: HostState) -> ProtectionSet:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from agent.domain.container import Container
 from agent.domain.outcome import Cause, CauseKind, Reason
-from agent.domain.reconcile import ownership, removal
+from agent.domain.reconcile import ownership, removal, renamed
 from agent.domain.reconcile.actions import Deploy, Evict, Exempted, Hold, Plan, ProtectionSet
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.reconcile.host_state import HostState, protected, waits
@@ -50,7 +50,10 @@ def plan(situation: HostState) -> Plan:
             continue
         match _deploy(stack, situation, by_project.get(stack.name, [])):
             case Deploy() as deploy:
-                deploys.append(deploy)
+                if data := renamed.hold(stack.name, situation):
+                    holds.append(data)
+                else:
+                    deploys.append(deploy)
             case Hold() as hold:
                 holds.append(hold)
             case None:

@@ -7,7 +7,7 @@ each of these, and each that was tried, never healthy, is not declared, and does
   ├─ suspended ─────────────────────────────────▶ nothing
   ├─ what is declared is in doubt ──────────────▶ hold
   ├─ taking it down failed a moment ago ────────▶ hold until its next try
-  ├─ seems renamed, the new name is not deployed ▶ hold
+  ├─ seems renamed, the new name is not deployed ▶ hold (``renamed``)
   ▼
 RemoveStack; a renamed one goes ``after`` its new name is up, or ``first`` if that was approved
 """
@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 
 from agent.domain.container import WORKING_DIR, Container
 from agent.domain.outcome import Cause, CauseKind, Reason
+from agent.domain.reconcile import renamed
 from agent.domain.reconcile.actions import Deploy, Hold, RemoveStack
 from agent.domain.reconcile.host_state import (
     HostState,
@@ -27,7 +28,6 @@ from agent.domain.reconcile.host_state import (
     never_healthy,
     waits,
 )
-from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.revision import Revision
 
@@ -42,7 +42,8 @@ def removals(
     desired = situation.desired
     known = applied(situation) | labelled(situation)
     leaving = sorted(known - desired.names)
-    renamed = _renamed(leaving, situation)
+    new_names = renamed.names(leaving, situation)
+    waiting = renamed.waiting(situation)
     approved = _approved(situation)
     todo: list[RemoveStack] = []
     holds: list[Hold] = []
@@ -56,7 +57,8 @@ def removals(
         leaving = []
     # A new stack that cannot be read may be the new name of any of them.
     unread = next((n for n in sorted(desired.broken) if n not in situation.releases), None)
-    successors = {} if approved else {name: renamed.get(name, unread) for name in leaving}
+    successors = {} if approved else {name: new_names.get(name, unread) for name in leaving}
+    successors |= waiting
     deployed = {deploy.stack.name for deploy in deploys}
     for name in sorted({*leaving, *(never_healthy(situation) - desired.names)}):
         attempt, successor = situation.attempts.get(name), successors.get(name)
@@ -66,10 +68,13 @@ def removals(
             holds.append(Hold(name, Reason.LIST_IN_DOUBT, doubt))
         elif attempt and not attempt.digest and waits(attempt, situation.now):
             holds.append(Hold(name, Reason.BACKOFF, attempt.error))
+        elif name in waiting:
+            holds.append(renamed.keeps_data(name, waiting[name]))
         elif successor and successor not in deployed:
-            holds.append(stays(name, successor, desired.revision))
+            holds.append(renamed.stays(name, successor, desired.revision))
         else:
-            todo.append(_removal(name, successor, desired, first=approved and name in renamed))
+            first = approved and name in new_names
+            todo.append(_removal(name, successor, desired, first=first))
     return todo, holds
 
 
@@ -125,47 +130,6 @@ def _removal(
     )
 
 
-def stays(name: str, successor: str, revision: Revision) -> Hold:
-    """A stack that seems to have a new name runs on under the old one until the new one is up."""
-    return Hold(
-        name,
-        Reason.RENAMED,
-        f"it seems to be {successor} now, and stays until that is up; if {successor} cannot start "
-        f"while {name} runs, let it go first: commitd approve {revision.short}",
-        needs_person=True,
-    )
-
-
-def _renamed(leaving: Iterable[str], situation: HostState) -> dict[str, str]:
-    """Leaving stacks to the new ones that they seem to have become, each new one once.
-
-    By most of their files; else, for the file itself may have changed too, by their services.
-    Being wrong only makes one wait for the other.
-    """
-    releases = situation.releases
-    new = {stack.name: stack for stack in situation.desired.stacks if stack.name not in releases}
-    old = {name: releases[name] for name in leaving if name in releases}
-    found: dict[str, str] = {}
-    for alike in (_same_files, _same_services):
-        for name, release in old.items():
-            match = next((n for n, stack in new.items() if alike(release, stack)), None)
-            if match is not None and name not in found:
-                found[name] = match
-                del new[match]
-    return found
-
-
-def _same_files(release: Release, stack: Stack) -> bool:
-    before = _own_files(release.stack, release.inputs)
-    same = before & _own_files(stack.name, stack.versions)
-    return bool(before) and len(same) * 2 >= len(before)
-
-
-def _same_services(release: Release, stack: Stack) -> bool:
-    services = frozenset(service.name for service in release.services)
-    return bool(services) and not stack.more and services == stack.services
-
-
 def _only_renamed(leaving: Iterable[str], situation: HostState) -> int:
     """How many of them go on under a new name of this very commit, their Compose file unchanged.
 
@@ -176,22 +140,16 @@ def _only_renamed(leaving: Iterable[str], situation: HostState) -> int:
     for stack in desired.stacks:
         release = releases.get(stack.name)
         if release is None or release.revision == desired.revision.sha:
-            files = _own_files(stack.name, stack.versions)
+            files = renamed.own_files(stack.name, stack.versions)
             new += [each for each in files if each[0] == stack.compose.rpartition("/")[2]]
     count = 0
     for name in leaving:
-        files = _own_files(name, releases[name].inputs) if name in releases else set()
+        files = renamed.own_files(name, releases[name].inputs) if name in releases else set()
         match = next((each for each in new if each in files), None)
         if match:
             new.remove(match)
             count += 1
     return count
-
-
-def _own_files(name: str, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Files below the stack's own directory: path from there, and Git object."""
-    prefix = f"stacks/{name}/"
-    return {(path.removeprefix(prefix), oid) for path, oid in inputs if path.startswith(prefix)}
 
 
 def _approved(situation: HostState) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.domain.outcome import CauseKind, Reason
-from agent.domain.reconcile import effects
+from agent.domain.reconcile import effects, renamed
 from agent.domain.reconcile.actions import Deploy, Hold, Plan
 from agent.domain.reconcile.effects import Side, StackEffects
 from agent.domain.reconcile.host_state import HostState
@@ -67,10 +67,25 @@ def _situation(before: DesiredState | None, after: DesiredState) -> HostState:
     )
 
 
+def left_data(before: DesiredState | None, after: DesiredState) -> dict[str, str]:
+    """New stacks that had another name before, and what of their data a host may keep under that.
+
+    Whether there is any the host knows: there the new one waits for a person then.
+    """
+    old = {stack.name: stack for stack in (before.stacks if before else ())}
+    found: dict[str, str] = {}
+    for name, new in renamed.pairs(_situation(before, after)).items():
+        data = renamed.possible(old[name], new)
+        if data and renamed.sure(_release(old[name]), new):
+            found[new.name] = renamed.said(new.name, data)
+    return found
+
+
 def _release(stack: Stack) -> Release:
     # None of its services has a container, so that none is missing.
+    images = {name: mention.text for name, mention in stack.images.items()}
     services = tuple(
-        Service(name=name, image="", scale=0, config_hash="", one_shot=False)
+        Service(name=name, image=images.get(name, ""), scale=0, config_hash="", one_shot=False)
         for name in sorted(stack.services)
     )
     return Release(
@@ -108,6 +123,15 @@ def of_host(
             )
         )
     stacks += [_hold(hold) for hold in todo.holds]
+    stacks += [
+        StackChange(
+            name=name,
+            action="hold",
+            reason=Reason.DATA,
+            message=Reason.DATA.message(f"{said}; the host waits for it"),
+        )
+        for name, said in left_data(before, after).items()
+    ]
     note = "a new host" if before is None else None
     if before and before.allow != after.allow:
         note = "what may run beside its stacks changes"
@@ -135,7 +159,7 @@ def _deploy(deploy: Deploy, sides: Sides, message: str) -> StackChange:
     else:
         services = tuple(effect for effect in effects.changed(before, after) if effect)
         other = effects.definitions(before, after) if before else ()
-        found = StackEffects(services, other, asks=effects.asked(before, after))
+        found = StackEffects(services=services, other=other, asks=effects.asked(before, after))
     inputs = tuple(c.name for c in deploy.causes if c.kind is CauseKind.FILE and c.name)
     return StackChange(
         name=deploy.stack.name,

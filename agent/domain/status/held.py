@@ -16,7 +16,7 @@ NOW = "trying again now"
 APPROVED = "approved; it is done in the next cycle"
 
 _FAILURES = {Reason.FAILED, Reason.BACKOFF}
-_APPROVABLE = {Reason.CLIFF, Reason.RENAMED}
+_APPROVABLE = {Reason.CLIFF, Reason.RENAMED, Reason.DATA}
 _OF_CONTAINERS = {Reason.NOT_ENROLLED, Reason.REPORT_ONLY, Reason.VOLUMES, Reason.EVICTION}
 
 

@@ -28,6 +28,7 @@ RULES = {
     "ports": "no port of a host is published twice",
     "container-name": "no container name is taken twice on a host",
     "shared": "each network and volume of a host is declared by one stack",
+    "renamed": "no stack gets another name without its data",
     "external": "somebody makes each external network and volume",
     "after": "the order of stacks can be kept",
     "health-timeout": "no stack has less time than its health checks may take",

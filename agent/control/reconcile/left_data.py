@@ -1,0 +1,83 @@
+"""Looking for data that a renamed stack has under its old name, on this host and now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.engine import resources
+from agent.adapters.engine.engine import Engine
+from agent.domain.reconcile import renamed
+from agent.domain.reconcile.host_state import HostState, LeftData
+from agent.domain.repository.desired import Stack
+from agent.domain.repository.tree import PLAINTEXT_PREFIX
+
+
+async def look(engine: Engine, checkout: Path, situation: HostState) -> HostState:
+    """``situation`` with what there is. Raises :class:`CommitdError` when that is not known.
+
+    Nothing is asked while no stack seems to have a new name.
+    """
+    found: dict[str, LeftData] = {}
+    for old, new in renamed.pairs(situation).items():
+        data = LeftData(old=old, shared=await _shared(engine, old, new))
+        if renamed.sure(situation.releases[old], new):
+            paths = await anyio.to_thread.run_sync(_paths, checkout, old, new)
+            data = replace(data, paths=paths, volumes=await _volumes(engine, old, new))
+        if data.paths or data.volumes or data.shared:
+            found[new.name] = data
+    return replace(situation, left=found)
+
+
+async def _volumes(engine: Engine, old: str, new: Stack) -> tuple[str, ...]:
+    """Those of the old name that the new one would have anew, because it has none yet."""
+    pairs = {f"{old}{suffix}": f"{new.name}{suffix}" for suffix in new.own_volumes}
+    listed = await resources.volumes(engine, [*pairs, *pairs.values()])
+    there = {volume["Name"] for volume in listed}
+    return tuple(sorted(o for o, n in pairs.items() if o in there and n not in there))
+
+
+async def _shared(engine: Engine, old: str, new: Stack) -> tuple[str, ...]:
+    """Those that Compose has made for the old name and that the new one names, while both run."""
+    if not new.named_volumes or not any(c.alive for c in await engine.containers(old)):
+        return ()
+    return tuple(sorted(set(await engine.volumes(old)) & set(new.named_volumes)))
+
+
+def _paths(checkout: Path, old: str, new: Stack) -> tuple[str, ...]:
+    """What Git does not know in the old directory and the new stack may mount from its own."""
+    tracked = {path for path in new.tracked if path.startswith(f"stacks/{old}/")}
+    found = _untracked(checkout, f"stacks/{old}", tracked)
+    own = [(path, path.removeprefix(f"stacks/{old}/")) for path in found]
+    target = checkout / "stacks" / new.name
+    return tuple(p for p, rest in own if renamed.belongs(new, rest) and not _holds(target / rest))
+
+
+def _untracked(checkout: Path, directory: str, tracked: Collection[str]) -> Iterator[str]:
+    """The topmost of what is not ``tracked`` below ``directory``, but plaintext and nothing."""
+    try:
+        entries = sorted(os.scandir(checkout / directory), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        path = f"{directory}/{entry.name}"
+        if path in tracked or entry.name.startswith(PLAINTEXT_PREFIX):
+            continue
+        if any(each.startswith(f"{path}/") for each in tracked):
+            yield from _untracked(checkout, path, tracked)
+        elif _holds(checkout / path):
+            yield path
+
+
+def _holds(path: Path) -> bool:
+    """Whether it is there and, if it is a directory, not empty all the way down."""
+    if path.is_symlink() or not path.is_dir():
+        return path.is_symlink() or path.exists()
+    return any(
+        files or any(Path(base, name).is_symlink() for name in directories)
+        for base, directories, files in os.walk(path)
+    )
