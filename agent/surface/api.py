@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -21,6 +23,7 @@ from aiohttp import web
 from agent.control.status import status as overview
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
+from agent.surface.connections import Connections
 
 log = logging.getLogger("commitd.api")
 
@@ -34,11 +37,16 @@ _BACKLOG = 16
 async def serving(config: Config) -> AsyncIterator[None]:
     """Answer while the block runs. What goes wrong here is logged, and stops no deploy."""
     path = config.runtime_dir / SOCKET
-    runner = web.AppRunner(_application(config), access_log=None, shutdown_timeout=1)
+    connections = Connections(str(path))
+    application = _application(config, connections)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+    listening: asyncio.AbstractServer | None = None
     try:
         await runner.setup()
         listener = await anyio.to_thread.run_sync(_bind, path)
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        accept = partial(connections.accept, cast("web.Server", runner.server))
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_unix_server(accept, sock=listener, backlog=_BACKLOG)
     except OSError as err:
         log.warning("there is no API on %s: %s", path, err)
     except Exception:
@@ -48,7 +56,10 @@ async def serving(config: Config) -> AsyncIterator[None]:
     finally:
         with anyio.CancelScope(shield=True):
             try:
+                if listening:
+                    listening.close()
                 await runner.cleanup()
+                connections.close()
                 await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
             except Exception:
                 log.exception("the API on %s did not end as it should", path)
@@ -71,7 +82,7 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-def _application(config: Config) -> web.Application:
+def _application(config: Config, connections: Connections) -> web.Application:
     limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
     def look() -> web.Response:
@@ -83,6 +94,6 @@ def _application(config: Config) -> web.Application:
         except CommitdError as err:
             return web.json_response({"error": str(err)}, status=503)
 
-    application = web.Application()
+    application = web.Application(middlewares=[connections.answering])
     application.router.add_get("/v1/status", status)
     return application

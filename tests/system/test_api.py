@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import resource
+import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import schemas
+from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
+    from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
 
@@ -41,3 +46,38 @@ def test_the_socket_tells_root_what_status_says_and_nothing_else(fleet: Fleet) -
         agent.says("there is no API on")
         fleet.commit("more", {"stacks/one/compose.yaml": fleet.compose(fleet.web)})
         agent.says("more by Ada")
+
+
+def test_a_thousand_connections_that_say_nothing_keep_the_agent_from_nothing(fleet: Fleet) -> None:
+    host = fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+    path = Path(host.config["runtime_dir"], "commitd.sock")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with host.running() as agent, ExitStack() as idle:
+        agent.says("in sync with")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        idle.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+        for _ in range(1000):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(str(path))
+            idle.callback(client.close)
+        fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
+        wait_until(lambda: "rogue" not in fleet.running(), what="the rogue to be ended")
+        fleet.commit("two", {"stacks/one/compose.yaml": fleet.compose(fleet.web)})
+        agent.says("two by Ada")
+        wait_until(
+            lambda: host.json("status")["stacks"][0]["services"][0]["image"] == fleet.web,
+            what="the new commit to be deployed",
+        )
+        wait_until(lambda: _answers(host), what="the API to have room again")
+    assert agent.log.count("connections are open") == 1
+    assert "Too many open files" not in agent.log
+
+
+def _answers(host: Host) -> bool:
+    try:
+        return host.ask()[0] == 200
+    except (OSError, IndexError):
+        return False

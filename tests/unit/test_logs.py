@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from agent.surface.cli.logs import Damper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,3 +61,37 @@ def test_anywhere_else_there_is_the_time_and_no_priority(tmp_path: Path, journal
     lines = _log(tmp_path / "log", journal)
     assert lines[1].endswith("INFO    done")
     assert not [line for line in lines if line.startswith("<")]
+
+
+def _record(text: str, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("commitd", level, "", 0, "%s: it fails", (text,), None)
+
+
+def test_a_warning_that_repeats_itself_is_damped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    damper = Damper(often=2, span_s=60)
+    assert [damper.filter(_record("web")) for _ in range(5)] == [True, True, False, False, False]
+    assert damper.filter(_record("db"))
+    now = 60.0
+    again = _record("web")
+    assert damper.filter(again)
+    assert again.getMessage() == "web: it fails (and 3 times more before)"
+    now = 120.0
+    again = _record("web")
+    assert damper.filter(again)
+    assert again.getMessage() == "web: it fails"
+
+
+def test_what_was_done_is_never_left_out() -> None:
+    damper = Damper(often=1)
+    assert all(damper.filter(_record("web", logging.INFO)) for _ in range(3))
+
+
+def test_the_damper_remembers_only_so_much() -> None:
+    damper = Damper(often=1)
+    for number in range(3 * Damper._MOST):
+        assert damper.filter(_record(str(number)))
+    assert len(damper._said) <= Damper._MOST

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from types import TracebackType
 
 import click
@@ -27,6 +28,37 @@ class _Plain(logging.Formatter):
         return one_line(super().formatMessage(record))
 
 
+class Damper(logging.Filter):
+    """Lets a warning or an error pass that was not said ``often`` within ``span_s`` (seconds).
+
+    How many were left out is said with the next one after that. What was done is never left out.
+    """
+
+    _MOST = 1000
+    """Different lines that are remembered."""
+
+    def __init__(self, often: int = 10, span_s: float = 60.0) -> None:
+        super().__init__()
+        self._often = often
+        self._span_s = span_s
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is to be said; of one that was left out before, with how often."""
+        if record.levelno < logging.WARNING:
+            return True
+        now, text = time.monotonic(), record.getMessage()
+        since, count = self._said.get((record.name, text), (now, 0))
+        if now - since >= self._span_s:
+            if left_out := max(0, count - self._often):
+                record.msg, record.args = "%s (and %d times more before)", (text, left_out)
+            since, count = now, 0
+        if len(self._said) >= self._MOST:
+            self._said.clear()
+        self._said[record.name, text] = since, count + 1
+        return count < self._often
+
+
 class _WithPriority(_Plain):
     def format(self, record: logging.LogRecord) -> str:
         return _prefixed(super().format(record), record.levelno)
@@ -35,6 +67,7 @@ class _WithPriority(_Plain):
 def set_up(*, verbose: bool = False) -> None:
     """From now on what is logged goes to standard error."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Damper())
     if _to_journal():
         handler.setFormatter(_WithPriority("%(message)s"))
         sys.excepthook = _unexpected

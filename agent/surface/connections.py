@@ -1,0 +1,134 @@
+"""How many may ask the API at once, and for how long one may keep the agent waiting.
+
+Every connection takes a descriptor of the agent, which its deploys and evictions need too. So only
+some are taken, and none is kept that says nothing::
+
+    accepted ─▶ asks within IDLE_S ─▶ is answered within ANSWER_S ─┐
+        ▲            │ no: closed          │ no: closed            │
+        └────────────┼─────────────────────┼── asks again ◀────────┘
+    one too many ─▶ closed; logged once until half of them are free
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from aiohttp import web
+
+log = logging.getLogger("commitd.api")
+
+MOST = 32
+IDLE_S = 5.0
+"""Until a request is there as a whole: the first one, or another, or until an answer is read."""
+ANSWER_S = 60.0
+"""As long as the engine may take to list its containers, with others asking as well."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Connections:
+    """Makes the connections of ``server``, as ``asyncio`` asks for them, and ends them in time.
+
+    ``where`` is what they lead to, for the log.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._open: dict[web.RequestHandler, _Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._refuses = False
+
+    def accept(self, server: web.Server) -> asyncio.BaseProtocol:
+        """A new connection of ``server``, or one that is closed at once."""
+        if len(self._open) >= MOST:
+            if not self._refuses:
+                log.warning("%s: %d connections are open; more are closed", self._where, MOST)
+            self._refuses = True
+            return _Refused()
+        handler = server()
+        self._open[handler] = _Connection(handler, self._ended)
+        if self._timer is None:
+            self._wait()
+        return self._open[handler]
+
+    @web.middleware
+    async def answering(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Around each answer: while it is made, its connection is not idle."""
+        connection = self._open.get(request.protocol)
+        if connection is None:
+            return await handler(request)
+        connection.may_take(ANSWER_S)
+        try:
+            return await handler(request)
+        finally:
+            connection.may_take(IDLE_S)
+
+    def close(self) -> None:
+        """No connection is looked after any more."""
+        if self._timer:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(IDLE_S / 5, self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        for connection in list(self._open.values()):
+            connection.end_if_overdue()
+        self._timer = None
+        if self._open:
+            self._wait()
+
+    def _ended(self, handler: web.RequestHandler) -> None:
+        self._open.pop(handler, None)
+        self._refuses = self._refuses and len(self._open) > MOST // 2
+
+
+class _Connection(asyncio.Protocol):
+    """One that ``handler`` answers; ``ended`` hears when it is closed, by whomever."""
+
+    def __init__(
+        self, handler: web.RequestHandler, ended: Callable[[web.RequestHandler], None]
+    ) -> None:
+        self._handler = handler
+        self._ended = ended
+        self._transport: asyncio.Transport | None = None
+        self.may_take(IDLE_S)
+
+    def may_take(self, seconds: float) -> None:
+        """From now on, until something else happens."""
+        self._until = asyncio.get_running_loop().time() + seconds
+
+    def end_if_overdue(self) -> None:
+        """Close it with all that was not read, if its time is over."""
+        if self._transport and self._until <= asyncio.get_running_loop().time():
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._handler.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._handler.data_received(data)
+
+    def eof_received(self) -> None:
+        self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(self._handler)
+        self._handler.connection_lost(exc)
+
+
+class _Refused(asyncio.Protocol):
+    """One too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
