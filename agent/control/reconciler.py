@@ -287,13 +287,15 @@ class Reconciler:
         new = await self._p.journal.keep_holds(holds, found_later=later)
         for hold in new:
             detail = "" if hold.reason in _LOGGED else f": {hold.detail}"
-            log.warning("held: %s: %s%s", hold.subject, hold.reason.text, detail)
-            async with self._p.journal.recording(
-                Action.HOLD, hold.subject, hold.reason, revision=revision
-            ) as entry:
-                entry.outcome = Outcome(
-                    subject=hold.subject, status=Status.HELD, error=hold.detail, attempts=0
-                )
+            try:
+                async with self._p.journal.recording(
+                    Action.HOLD, hold.subject, hold.reason, revision=revision
+                ) as entry:
+                    entry.outcome = Outcome(
+                        subject=hold.subject, status=Status.HELD, error=hold.detail, attempts=0
+                    )
+            finally:
+                log.warning("held: %s: %s%s", hold.subject, hold.reason.text, detail)
 
 
 def _exempt(todo: Plan) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from agent.adapters.retrying import retrying
-from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.domain.backoff import Backoff
 from agent.domain.errors import (
     CancelledError,
@@ -38,9 +38,12 @@ class Attempts:
         self._journal = journal
 
     async def tries(
-        self, subject: str, work: Callable[[], Awaitable[_Result]]
+        self, entry: Recording, subject: str, work: Callable[[], Awaitable[_Result]]
     ) -> tuple[Outcome, _Result | None]:
-        """Do ``work``, with a few tries; how it ended, and its result if it succeeded."""
+        """Do ``work``, with a few tries; how it ended, and its result if it succeeded.
+
+        Why it failed is logged with the end of ``entry``.
+        """
         tries = 0
         result: _Result | None = None
         error: CommitdError | None = None
@@ -52,13 +55,13 @@ class Attempts:
                     result = await work()
         except (HeldError, CancelledError) as err:
             error = err
-            log.info("%s: %s", subject, err)
+            entry.log_after(log.info, "%s: %s", subject, err)
         except CommitdError as err:
             error = err
-            log.error("%s: %s", subject, err)  # noqa: TRY400  the message is for operators
-        except Exception as err:
+            entry.log_after(log.error, "%s: %s", subject, err)
+        except Exception as err:  # noqa: BLE001  it is logged
             error = TransientError(f"unexpected {type(err).__name__}")
-            log.exception("%s: unexpected", subject)
+            entry.log_after(log.error, "%s: unexpected", subject, exc_info=err)
         outcome = Outcome(
             subject=subject,
             status=Status.of(error),

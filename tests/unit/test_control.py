@@ -44,7 +44,7 @@ from agent.domain.errors import (
     SupersededError,
     TransientError,
 )
-from agent.domain.outcome import Reason, Status
+from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, RemoveStack
 from agent.domain.source.decide import Answer
 from tests.unit import builders
@@ -286,7 +286,13 @@ def test_what_is_held_or_cancelled_did_not_fail(
         if error:
             raise error
 
-    outcome, _ = anyio.run(Attempts(AsyncJournal(journal)).tries, "web", work)
+    async def main() -> Outcome:
+        actions = AsyncJournal(journal)
+        async with actions.recording(Action.DEPLOY, "web", Reason.NEW) as entry:
+            outcome, _ = await Attempts(actions).tries(entry, "web", work)
+        return outcome
+
+    outcome = anyio.run(main)
     assert (outcome.status, outcome.error) == (status, str(error) if error else None)
     retried = 3 if isinstance(error, TransientError) else 1
     assert outcome.attempts == retried

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal, JournalEntry
-from agent.domain.errors import PermanentError, TransientError
+from agent.control.retry import Attempts
+from agent.domain.errors import HeldError, PermanentError, TransientError
 from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Outcome, Reason, Status
 
 Begin = Callable[[AsyncJournal], AbstractAsyncContextManager[Recording]]
@@ -193,6 +195,66 @@ def test_what_was_done_before_the_end_is_written_is_done_although_all_is_cancell
 
     anyio.run(main)
     assert _only(journal).status == "succeeded"
+
+
+class _Listener(logging.Handler):
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._heard.append(record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (HeldError("it is suspended"), ["written: held", "web: it is suspended"]),
+        (PermanentError("no such image"), ["written: failed", "web: no such image"]),
+        (KeyError("a secret"), ["written: failed", "web: unexpected"]),
+    ],
+)
+def test_what_the_log_says_of_an_end_is_in_the_journal_by_then(
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    expected: list[str],
+) -> None:
+    told: list[str] = []
+    finish = Journal._finish
+
+    def noted(journal: Journal, number: int, outcome: Outcome, duration_s: float) -> None:
+        finish(journal, number, outcome, duration_s)
+        told.append(f"written: {outcome.status}")
+
+    async def work() -> None:
+        raise error
+
+    async def body(entry: Recording) -> None:
+        attempts = Attempts(AsyncJournal(journal))
+        entry.outcome, _ = await attempts.tries(entry, "web", work)
+
+    monkeypatch.setattr(Journal, "_finish", noted)
+    listener, log = _Listener(told), logging.getLogger("commitd.converge")
+    log.addHandler(listener)
+    try:
+        with caplog.at_level(logging.INFO, log.name):
+            _record(journal, _plain, body)
+    finally:
+        log.removeHandler(listener)
+    assert told == expected
+
+
+def test_what_is_to_be_said_of_an_end_is_said_although_it_cannot_be_written(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(entry: Recording) -> None:
+        entry.log_after(logging.getLogger("commitd").error, "web: %s", "no such image")
+        journal._db.execute("PRAGMA query_only = 1")
+
+    _record(journal, _plain, body)
+    assert [record.getMessage() for record in caplog.records[1:]] == ["web: no such image"]
 
 
 @both

@@ -8,7 +8,8 @@ An action is begun before anything is done, and finished however its body ends::
     error: nothing is done
 
 When the end cannot be written, nothing is undone: the error is logged, and the agent closes the
-action as cancelled at its next start.
+action as cancelled at its next start. What is logged of an end comes after it is written
+(:meth:`Recording.log_after`): who reads it in the log finds it in the journal.
 """
 
 from __future__ import annotations
@@ -39,7 +40,17 @@ class Recording:
     def __init__(self, journal: AsyncJournal, number: int) -> None:
         self._journal = journal
         self._number = number
+        self._messages: list[Callable[[], None]] = []
         self.outcome: Outcome | None = None
+
+    def log_after(self, log: Callable[..., None], *message: object, **more: object) -> None:
+        """Have ``log(*message, **more)`` called once the end of the action is written."""
+        self._messages.append(partial(log, *message, **more))
+
+    def log_messages(self) -> None:
+        """Log what was to come after its end."""
+        for message in self._messages:
+            message()
 
     async def add_causes(self, causes: Iterable[Cause]) -> None:
         """Write down more of why it is done. Raises :class:`CommitdError`."""
@@ -120,6 +131,8 @@ class AsyncJournal:
                     await self.run(Journal._finish, number, outcome, duration_s)  # noqa: SLF001
             except CommitdError as err:
                 log.error("%s: %s, but %s", subject, outcome.status.value, err)  # noqa: TRY400
+            finally:
+                entry.log_messages()
 
     approved = _coroutine(Journal.approved)
     attempts = _coroutine(Journal.attempts)

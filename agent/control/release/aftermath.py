@@ -130,7 +130,7 @@ class Aftermath:
         ) as entry:
             # Why was logged just before.
             log.warning("%s: rolling back to %s", name, before.revision[:7])
-            outcome, services = await self.attempts.tries(name, work)
+            outcome, services = await self.attempts.tries(entry, name, work)
             entry.outcome = outcome
         if services is not None and restored is not None:
             release = _release(restored, before.revision, services)

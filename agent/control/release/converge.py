@@ -156,7 +156,7 @@ class Converger:
         ) as entry:
             log.info("%s: removing it: %s", project, removal.reason.text)
             outcome, _ = await self._attempts.tries(
-                project, lambda: self._remover.take_down(project, revision)
+                entry, project, lambda: self._remover.take_down(project, revision)
             )
             entry.outcome = outcome
         if outcome.status is Status.SUCCEEDED:

@@ -163,7 +163,7 @@ class Deployer:
             run = Deployment(deploy=deploy, entry=entry, before=before, batch=batch)
             outcome = await self._prepare(run) or await _wait_for_others(run, ends)
             if outcome is None:
-                outcome, services = await self._t.attempts.tries(name, lambda: self._up(run))
+                outcome, services = await self._t.attempts.tries(entry, name, lambda: self._up(run))
             entry.outcome = outcome
         if services is not None:
             await self._aftermath.keep(run, services)
@@ -177,7 +177,9 @@ class Deployer:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""
         async with run.batch.limiter:
             outcome, run.ready = await self._t.attempts.tries(
-                run.stack.name, lambda: self._t.stacks.prepare(run.stack, ran=not run.other)
+                run.entry,
+                run.stack.name,
+                lambda: self._t.stacks.prepare(run.stack, ran=not run.other),
             )
         if run.ready is None:
             return outcome
@@ -194,10 +196,10 @@ class Deployer:
             if run.before and run.changed:
                 await self._pull_older(name, run.before, cancel_reason)
         except CancelledError as err:
-            log.info("%s: %s", name, err)
+            run.entry.log_after(log.info, "%s: %s", name, err)
             return Outcome(subject=name, status=Status.CANCELLED, error=str(err))
         except CommitdError as err:
-            log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
+            run.entry.log_after(log.error, "%s: %s", name, err)
             return Outcome(
                 subject=name,
                 status=Status.FAILED,

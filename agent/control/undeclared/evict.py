@@ -146,6 +146,7 @@ class Evictor:
             self._ending,  # many, because each may take its time to stop
         ):
             await self._end(container, raw, record)
+        log.warning("%s (%s) is %s: %s", record.name, record.image, record.action, record.message)
         return None
 
     def _record(self, container: Container, reason: Reason) -> Evicted:
@@ -172,7 +173,6 @@ class Evictor:
         await self._engine.stop(container.id, int(timeout_s))
         if record.remove_at is not None and container.name != kept_name(record):
             await self._engine.rename(container.id, kept_name(record))
-        log.warning("%s (%s) is %s: %s", record.name, record.image, record.action, record.message)
 
     async def _report(
         self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold
