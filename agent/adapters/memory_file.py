@@ -21,10 +21,10 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_
 
 @contextmanager
 def holding(content: bytes) -> Iterator[int]:
-    """A descriptor of a read-only file with ``content``, mode 0600; hand it on with ``pass_fds``.
+    """A descriptor of a read-only file with ``content``, mode 0600, at its first byte.
 
-    Children that open :func:`path` of it read at their own pace. Raises :class:`TransientError`
-    when the kernel has no memory for it.
+    It is for the standard input of a child, or for ``pass_fds``: children that open :func:`path` of
+    it read at their own pace. Raises :class:`TransientError` when the kernel has no memory for it.
     """
     try:
         handle = _create()
@@ -35,6 +35,7 @@ def holding(content: bytes) -> Iterator[int]:
         view = memoryview(content)
         while view:
             view = view[os.write(handle, view) :]
+        os.lseek(handle, 0, os.SEEK_SET)
         fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _SEALS)
         yield handle
     finally:

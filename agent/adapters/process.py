@@ -1,4 +1,8 @@
-"""Child processes: bounded in time and output, with nothing inherited, ended as a group."""
+"""Child processes: bounded in time and output, with nothing inherited, ended as a group.
+
+What a child reads from standard input is a file in memory: it reads as much of it as it likes, and
+nobody has to feed a pipe, or to bear that one which has ended does not read to the end.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from agent.adapters.memory_file import holding
 from agent.adapters.tasks import task_group
 from agent.domain.errors import TransientError
 
@@ -59,15 +64,16 @@ async def run(
     """
     name = os.path.basename(argv[0])  # noqa: PTH119  a word for messages
     try:
-        process = await anyio.open_process(
-            argv,
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=pass_fds,
-            umask=umask,
-        )
+        with holding(stdin) if stdin else nullcontext(subprocess.DEVNULL) as given:
+            process = await anyio.open_process(
+                argv,
+                env=dict(env),
+                cwd=cwd,
+                stdin=given,
+                start_new_session=True,
+                pass_fds=pass_fds,
+                umask=umask,
+            )
     except OSError as err:
         raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
     for kind, limit in ((resource.RLIMIT_AS, max_memory), (resource.RLIMIT_FSIZE, max_file)):
@@ -85,8 +91,6 @@ async def run(
                     group.start_soon(_drain, process.stdout, out, max_output)
                 if process.stderr:
                     group.start_soon(_drain, process.stderr, err_out, max_output)
-                if stdin:
-                    await _feed(process, stdin)
                 await process.wait()
             finished = True
         if scope.cancelled_caught:
@@ -97,14 +101,6 @@ async def run(
     if max(len(out), len(err_out)) > max_output:
         raise TransientError(f"{name} printed more than {max_output:,} bytes")
     return Result(process.returncode or 0, bytes(out), bytes(err_out))
-
-
-async def _feed(process: Process, data: bytes) -> None:
-    if process.stdin is None:
-        return
-    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
-        await process.stdin.send(data)
-    await process.stdin.aclose()
 
 
 async def _drain(stream: ByteReceiveStream, into: bytearray, limit: int) -> None:
