@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import timedelta
 
 import pytest
@@ -107,17 +108,19 @@ def test_fifty_megabytes_are_refused_unread() -> None:
     ],
     ids=lambda content: content[:6],
 )
-@pytest.mark.timeout(5)
 def test_a_hostile_file_is_refused_quickly(content: str) -> None:
+    began = time.process_time()
     assert WHERE.fullmatch(refused(content).where or "")
+    assert time.process_time() - began < 5
 
 
-@pytest.mark.timeout(5)
 def test_many_merged_anchors_do_not_take_quadratic_time() -> None:
     count = 15_000
     anchors = "".join(f"- &a{i} {{k{i}: }}\n" for i in range(count))
     merged = f"- <<: [{','.join(f'*a{i}' for i in range(count))}]\n"
+    began = time.process_time()
     data = documents.load((anchors + merged).encode(), "f.yaml").data
+    assert time.process_time() - began < 5
     assert len(data[-1]) == count
 
 

@@ -79,9 +79,9 @@ def test_any_text_has_keys_or_none(text: str) -> None:
 
 @pytest.mark.parametrize("unit", ["A=\n", "A='\n'", "\n", "#\n", "'", "A", "A=' "])
 def test_a_large_file_takes_no_time(unit: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     dotenv.keys(unit * (400_000 // len(unit)))
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < 4
 
 
 @pytest.mark.parametrize(
