@@ -130,6 +130,7 @@ class Host:
         """The daemon, ended when the block ends."""
         log = self.root / "agent.log"
         with log.open("ab") as out:
+            begin = out.tell()  # what another one said before it says nothing of this one
             process = agent.start(
                 self.box,
                 ("run", "--verbose"),
@@ -137,7 +138,7 @@ class Host:
                 stdout=out,
                 stderr=out,
             )
-        running = RunningAgent(process, log)
+        running = RunningAgent(process, log, begin)
         try:
             yield running
         finally:
@@ -145,16 +146,19 @@ class Host:
 
 
 class RunningAgent:
-    """A daemon and its log."""
+    """A daemon and its log, which begins at this byte of the file."""
 
-    def __init__(self, process: agent.Process, log: Path) -> None:
+    def __init__(self, process: agent.Process, log: Path, begin: int) -> None:
         self.process = process
         self._log = log
+        self._begin = begin
 
     @property
     def log(self) -> str:
         """Everything it has said."""
-        return self._log.read_text()
+        with self._log.open("rb") as log:
+            log.seek(self._begin)
+            return log.read().decode(errors="replace")
 
     def says(self, text: str, *, timeout_s: float = 60) -> None:
         """Wait until the log holds `text`; fails with the log if the agent ends first."""

@@ -60,8 +60,11 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, "PATH": _DEBIAN_PATH, **extra}
 
 
-def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 20) -> None:
-    """Poll `condition` until it holds; raises SandboxError naming `what` after `seconds`."""
+def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+    """Poll `condition` until it holds; raises SandboxError naming `what` after `seconds`.
+
+    That many cost nothing where it holds, and a busy machine may need them.
+    """
     deadline = (asked := time.monotonic()) + seconds
     while not condition():
         if (answered := time.monotonic()) > deadline:

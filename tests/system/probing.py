@@ -73,15 +73,23 @@ def links(server: GitServer) -> set[int]:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail when the block takes longer."""
+    """Fail when the block takes longer, which is far more than it needs: nothing else ends it."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < seconds
 
 
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part of the agent's patience: what is tested is that it ends, not when."""
-    monkeypatch.setattr(base, "ASK_S", 4.0)
-    for module in (ssh, http):
-        monkeypatch.setattr(module, "CONNECT_S", 3.0)
+@contextmanager
+def hurried(
+    *, ask_s: float = base.ASK_S, connect_s: float = base.CONNECT_S, close_s: float = base.CLOSE_S
+) -> Iterator[None]:
+    """Less of the agent's patience in the block: what is tested is that it ends, not when.
+
+    Only for those who are to lose it: an answer may take its time on a busy machine.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "ASK_S", ask_s)
+        for module in (ssh, http):
+            patch.setattr(module, "CONNECT_S", connect_s)
+            patch.setattr(module, "CLOSE_S", close_s)
+        yield

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
@@ -210,20 +210,22 @@ def test_a_registry_that_comes_back_is_tried_again_in_the_same_cycle(fleet: Flee
         "first",
         {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose(image)},
     )
-    host = fleet.host()
-    fleet.box.registry.stop()
-    results: list[subprocess.CompletedProcess[str]] = []
-    work = threading.Thread(target=lambda: results.append(host.commitd("once", "--verbose")))
-    work.start()
-    log = host.state / "journal.db"
-    wait_until(log.exists, what="the agent to begin")
-    wait_until(
-        lambda: "one" in {entry["subject"] for entry in host.json("history")},
-        what="the deploy to begin",
-    )
-    fleet.box.registry.start()
-    work.join()
-    assert results[0].returncode == 0, results[0].stderr
+    pulls: list[Request] = []
+
+    def come_back(_: int, request: Request) -> None:
+        """The first answer is that the registry is away; before the second question it is there."""
+        if request.kind == "POST /images/create":
+            pulls.append(request)
+            if len(pulls) == 1:
+                fleet.box.registry.start()
+
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "late-proxy.sock") as proxy:
+        host = fleet.host(docker={"socket": proxy.host})
+        fleet.box.registry.stop()
+        proxy.on_effect(come_back, after=True)
+        result = host.once()
+    assert result.returncode == 0, result.stderr
+    assert len(pulls) == 2
     assert set(fleet.running()) == {"one-app-1"}
 
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,6 +22,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal
 from agent.control.retry import BACKOFF
+from agent.control.secrets import failures
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
 from agent.domain.repository.desired import DesiredState, EnvFile
@@ -316,8 +318,10 @@ def test_a_file_that_spoils_its_batch_blocks_only_its_stack(fleet: Fleet) -> Non
 
 
 def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed(
-    fleet: Fleet, tmp_path: Path
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(failures, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     stranger = fleet.box.new_age_key()
     path = "stacks/web/db.secret.env"
     foreign = fleet.box.encrypt("PASSWORD=x\n", [stranger.recipient])
@@ -350,7 +354,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
         assert "but is not encrypted" in first["web"][1]
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad"]
-        await anyio.sleep(BACKOFF.first_s)
+        clock[0] += BACKOFF.first_s
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert await keeper.refresh(declaring("bad"), frozenset()) == first
         assert asked == ["bad", "bad"]

@@ -82,8 +82,13 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
                 run([fleet.box.compose, *words[1:]], env={"DOCKER_HOST": fleet.box.engine.host})
             else:
                 fleet.box.engine.run(*words)
-        wait_until(lambda: _hashes(fleet) == right, what="all of them to be put right", seconds=90)
-    restarts = {e["subject"]: e["cause"] for e in host.json("history") if e["action"] == "restart"}
+
+        def repaired() -> bool:
+            paused = "paused-app-1" in fleet.running() and _paused(fleet, "paused-app-1")
+            return _hashes(fleet) == right and not paused and _restarts(host).keys() == deeds.keys()
+
+        wait_until(repaired, what="all of them to be put right", seconds=90)
+    restarts = _restarts(host)
     causes = {name: {cause["kind"] for cause in found} for name, found in restarts.items()}
     assert causes.keys() == deeds.keys()
     assert "container-name" in causes["renamed"]
@@ -92,6 +97,15 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
     assert "containers" in causes["scaled"]
     assert "config-hash" in causes["recreated"]
     assert fleet.box.engine.run("volume", "ls", "--quiet") == volumes
+
+
+def _paused(fleet: Fleet, container: str) -> bool:
+    return bool(fleet.box.engine.inspect(container)["State"]["Paused"])
+
+
+def _restarts(host: Host) -> dict[str, list[dict[str, Any]]]:
+    """Of each stack that was put right, why it was the first time."""
+    return {e["subject"]: e["cause"] for e in host.json("history") if e["action"] == "restart"}
 
 
 def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet: Fleet) -> None:

@@ -149,7 +149,7 @@ def test_an_engine_that_hangs_during_an_eviction_is_waited_for(
                 target=_rogue, args=(fleet, f"rogue-{step}", "--restart", "always")
             )
             rogue.start()
-            assert frozen.wait(30)
+            assert frozen.wait(60)
             wait_until(
                 lambda: any(request.kind.startswith("GET ") for request in proxy.waiting),
                 what="the agent to ask for more while the engine hangs",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.sandbox.process import wait_until
+from tests.system.releases import NEVER_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,17 +43,17 @@ def test_each_way_of_not_being_well_is_named_with_the_last_words(fleet: Fleet) -
     stacks = {
         "sick": fleet.compose(more=_check("'false'")),
         "loop": fleet.compose(more="    command: [sh, -c, 'echo so long; exit 4']\n")
-        + "    restart: always\n",
+        + f"    restart: always\n    {NEVER_WELL}\n",
         "ends": fleet.compose(
             more=f"    command: [sh, -c, '{says} exit 3']\n    environment: {{S: '${{S}}'}}\n"
         ),
-        "late": "x-commitd: {health_timeout: 1s}\n"
+        "late": "x-commitd: {health_timeout: 5s}\n"
         + fleet.compose(more=_check("'false'", retries=3, more=", timeout: 200ms")),
         "well": fleet.compose(),
     }
     secret = fleet.box.encrypt("S=zq8xhidden\n")
     fleet.commit("first", {**_files(stacks), "stacks/ends/s.secret.env": secret})
-    host = fleet.host()
+    host = fleet.host(converge={"steady": "600ms"})
     result = host.once()
     assert result.returncode == 1
     errors = _errors(host)
@@ -250,7 +251,7 @@ def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet, awaited: 
             what="the bad release to be waited for",
         )
         sha = fleet.commit("good", {STACK: fleet.compose(more="    hostname: good\n")})
-        agent.says(f"in sync with {sha[:7]}", timeout_s=40)
+        agent.says(f"in sync with {sha[:7]}")
     assert fleet.box.engine.inspect("web-app-1")["Config"]["Hostname"] == "good"
     assert [e["status"] for e in host.json("history", "web") if e["action"] == "deploy"] == [
         "succeeded",
@@ -264,12 +265,10 @@ def test_slow_restarts_for_changed_files_take_nothing_off_the_time_of_a_release(
 ) -> None:
     """The service ignores SIGTERM, so that its restart alone takes longer than its time."""
     deaf = "    command: [sh, -c, \"trap '' TERM; while :; do sleep 1; done\"]\n"
-    more = f"{deaf}    stop_signal: SIGTERM\n    stop_grace_period: 6s\n"
+    more = f"{deaf}    stop_signal: SIGTERM\n    stop_grace_period: 3s\n"
     more += "    volumes: [./file:/file:ro]\n"
-    stack = "x-commitd: {health_timeout: 2s}\n" + fleet.compose(more=more)
-    host = fleet.synced(
-        {**_files({"web": stack}), "stacks/web/file": "one"}, converge={"steady": "1s"}
-    )
+    stack = "x-commitd: {health_timeout: 1s}\n" + fleet.compose(more=more)
+    host = fleet.synced({**_files({"web": stack}), "stacks/web/file": "one"})
     before = fleet.running()
     fleet.commit("second", {"stacks/web/file": "two"})
     result = host.once()
@@ -324,7 +323,7 @@ def test_sigterm_ends_the_wait_for_health(fleet: Fleet) -> None:
         before = fleet.running()
         agent.send(signal.SIGTERM)
         try:
-            assert agent.process.wait(timeout=10) == 0
+            assert agent.process.wait(timeout=40) == 0  # sooner than what is cut short
         finally:
             agent.process.kill()
         assert "Traceback" not in agent.log

@@ -6,6 +6,8 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.sandbox.process import wait_until
+
 if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
@@ -35,14 +37,14 @@ def test_a_new_repository_is_deployed_as_it_is(fleet: Fleet) -> None:
     environment = fleet.environment(name)
     assert environment["TZ"] == "Etc/UTC"
     assert environment["WHOAMI_NAME"] == "hello from media"
-    answer = subprocess.run(
-        ["busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/up"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=20,
-    )
-    assert answer.stdout == "hello\n"
+
+    def answer() -> str:
+        """What it serves, once it listens: it runs a little before that."""
+        words = ["busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/up"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout
+
+    wait_until(lambda: answer() == "hello\n", what="the service to answer")
     assert host.once().returncode == 0
     assert [entry["action"] for entry in host.json("history", "hello")] == ["deploy"]
 
@@ -53,7 +55,7 @@ def test_a_secret_added_to_it_reaches_the_container(fleet: Fleet) -> None:
     host.commitd("init", str(path), "--age", fleet.box.age.recipient, check=True)
     secret = path / "stacks/hello/app.secret.env"
     secret.write_text("TOKEN=correct horse\n")
-    subprocess.run([fleet.box.sops, "encrypt", "-i", secret], cwd=path, check=True, timeout=20)
+    subprocess.run([fleet.box.sops, "encrypt", "-i", secret], cwd=path, check=True, timeout=60)
     compose = "services:\n  web:\n    image: {}\n    environment: {{TOKEN: '${{TOKEN}}'}}\n"
     fleet.commit("a secret", {EXAMPLE: compose.format(fleet.idle)})
     assert host.once().returncode == 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 _LIST = "host/media/stacks.yaml"
-_STUBBORN = ("--stop-signal", "SIGTERM", "--stop-timeout", "60")  # the first process ignores it
+_STUBBORN = ("--stop-signal", "SIGTERM", "--stop-timeout", "600")  # the first process ignores it
 
 
 def _host(fleet: Fleet, **undeclared: Any) -> Host:
@@ -123,7 +123,7 @@ def _once_killed_at(host: Host, proxy: EngineProxy, kind: str) -> None:
 
 
 def test_undo_waits_for_an_eviction_that_goes_on_and_then_it_runs_as_it_was(fleet: Fleet) -> None:
-    host = _host(fleet, stop_timeout="60s")
+    host = _host(fleet, stop_timeout="10m")
     with host.running() as agent:
         agent.says("in sync with")
         rogue = _start(fleet, "rogue", *_STUBBORN, "--restart", "always")
@@ -252,7 +252,7 @@ def test_what_would_lose_its_volumes_is_left_and_that_is_said_once(fleet: Fleet)
 
 
 def test_many_that_take_their_time_to_end_do_not_delay_the_next(fleet: Fleet) -> None:
-    host = _host(fleet, stop_timeout="60s")
+    host = _host(fleet, stop_timeout="10m")
     stubborn = {f"stubborn-{i}" for i in range(8)}
     with host.running() as agent:
         agent.says("in sync with")
@@ -262,7 +262,7 @@ def test_many_that_take_their_time_to_end_do_not_delay_the_next(fleet: Fleet) ->
             lambda: _running(host, "evict", *stubborn), what="all to be told to end", seconds=60
         )
         _start(fleet, "obedient")
-        wait_until(lambda: "obedient" not in fleet.running(), what="it to be ended", seconds=30)
+        wait_until(lambda: "obedient" not in fleet.running(), what="it to be ended")
         assert set(fleet.running()) == stubborn
         fleet.box.engine.run("kill", *stubborn)
 

@@ -168,7 +168,7 @@ def test_a_container_that_is_left_in_a_dead_namespace_is_brought_back_by_the_eve
     host.write_config()
     with host.running() as agent:
         agent.says("in sync with")
-        wait_until(lambda: _together(fleet), what="all to share vpn's namespaces", seconds=30)
+        wait_until(lambda: _together(fleet), what="all to share vpn's namespaces")
         before = _began(fleet)
         os.kill(fleet.box.engine.inspect("vpn")["State"]["Pid"], signal.SIGKILL)
         wait_until(lambda: _together(fleet), what="all to follow vpn", seconds=60)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests.sandbox.process import wait_until
+from tests.system.releases import NEVER_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,7 +244,7 @@ def _web(fleet: Fleet, canaries: Canaries, *lines: str) -> dict[str, str | bytes
 
 def _said_aloud(search: Search) -> None:
     """A release is not well, prints its secret, and the one before comes back."""
-    search.fleet.commit("bad", _web(search.fleet, search.canaries, LOUD))
+    search.fleet.commit("bad", _web(search.fleet, search.canaries, LOUD, NEVER_WELL))
     result = search.run("once", "--verbose")
     assert result.returncode == 1
     assert "the password is [redacted]" in result.stderr

@@ -11,6 +11,7 @@ from tests.sandbox import EngineError
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
 from tests.system.killing import at, nth, once_until
+from tests.system.releases import NEVER_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ class _Story:
 
     def _commit_bad(self) -> None:
         fleet = self._fleet
-        bad = self._compose(fleet.web2, "    command: [sh, -c, exit 3]\n")
+        bad = self._compose(fleet.web2, f"    command: [sh, -c, exit 3]\n    {NEVER_WELL}\n")
         fleet.commit(
             f"bad {self._round}",
             {

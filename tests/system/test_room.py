@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.system.releases import NEVER_WELL
+
 if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
@@ -16,7 +18,7 @@ def _file(fleet: Fleet, *names: str, bad: bool = False) -> str:
     """Services with a port, a name and an address, all called otherwise in each release."""
     one, two, three, stays = names
     image = f"image: '{fleet.idle}'"
-    command = ", command: ['false']" if bad else ""
+    command = f", command: ['false'], {NEVER_WELL}" if bad else ""
     address = "networks: {back: {ipv4_address: 10.77.0.5}}"
     return (
         f"services:\n  {one}: {{{image}, ports: ['18080:80']{command}}}\n"

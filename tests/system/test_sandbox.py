@@ -44,7 +44,7 @@ def workspace(box: Sandbox) -> Workspace:
 
 
 def _clone(
-    server: GitServer, config: dict[str, str], target: Path, seconds: float = 20
+    server: GitServer, config: dict[str, str], target: Path, seconds: float = 60
 ) -> subprocess.CompletedProcess[bytes]:
     """Clone as an agent with this entry of its configuration would."""
     settings: list[str] = []
@@ -137,7 +137,7 @@ def test_however_a_world_ends_nothing_of_it_stays(signal_number: int) -> None:
         assert _processes_of(data)
         assert _cgroups_of(data)
         outer.send_signal(signal_number)
-        outer.wait(20)
+        outer.wait(60)
     wait_until(lambda: not data.exists(), what=f"{data} to be removed")
     assert _processes_of(data) == []
     assert _cgroups_of(data) == []
@@ -231,7 +231,7 @@ def test_a_forked_agent_takes_signals_and_is_waited_for(box: Sandbox) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             first.process.wait(timeout=0)
         first.process.kill()
-        assert first.process.wait(timeout=20) == -signal.SIGKILL
+        assert first.process.wait(timeout=60) == -signal.SIGKILL
         assert first.process.poll() == -signal.SIGKILL
     with Host(box).running() as second:
         second.says("waiting for the engine")

@@ -24,6 +24,7 @@ from agent.control.secrets.decrypt import SecretKeeper
 from agent.domain.errors import CommitdError
 from agent.domain.repository.desired import EnvFile
 from tests.sandbox import linux
+from tests.system.releases import NEVER_WELL
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -457,7 +458,7 @@ def test_no_part_of_a_secret_file_shows_in_what_compose_or_a_container_says_of_i
     fleet: Fleet,
 ) -> None:
     says = "    command: [sh, -c, 'cat /key; exit 3']\n"
-    says += "    volumes: [./.decrypted.t.secret.yaml:/key:ro]\n"
+    says += f"    volumes: [./.decrypted.t.secret.yaml:/key:ro]\n    {NEVER_WELL}\n"
     named = "    env_file: deep/.decrypted.v.secret.env\n"
     files: dict[str, str | bytes] = {
         "stacks/says/t.secret.yaml": fleet.box.encrypt("a: {b: [canary-of-yaml]}\n", kind="yaml"),

@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from tests.sandbox.process import wait_until
+from tests.system.releases import NEVER_WELL
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
@@ -75,9 +76,8 @@ def test_log_service_manager_status_and_api_say_the_same_of_a_host(fleet: Fleet)
 
 def test_what_goes_on_and_what_was_just_ordered_is_told_while_a_cycle_lasts(fleet: Fleet) -> None:
     crash = fleet.box.images.build("crash", "1.0", command="exit 3")
-    files: dict[str, str | bytes | None] = {
-        LIST: "- bad\n", "stacks/bad/compose.yaml": fleet.compose(crash)
-    }  # fmt: skip
+    bad = fleet.compose(crash, more=f"    {NEVER_WELL}\n")
+    files: dict[str, str | bytes | None] = {LIST: "- bad\n", "stacks/bad/compose.yaml": bad}
     fleet.commit("first", files)
     host = fleet.host(remotes=[fleet.box.gitea])
     assert host.once().returncode == 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox.process import wait_until
+from tests.system.releases import NEVER_WELL
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host
@@ -218,7 +219,8 @@ def test_what_a_failed_release_left_behind_goes_with_the_next_one_that_is_well(
     fleet: Fleet,
 ) -> None:
     host = fleet.synced(_files(fleet, "one"))
-    bad = fleet.compose() + f"  extra: {{image: '{fleet.idle}', command: ['false']}}\n"
+    extra = f"{{image: '{fleet.idle}', command: ['false'], {NEVER_WELL}}}"
+    bad = f"{fleet.compose()}  extra: {extra}\n"
     fleet.commit("bad", {"stacks/one/compose.yaml": f"x-commitd: {{rollback: false}}\n{bad}"})
     assert host.once().returncode == 1
 
