@@ -29,13 +29,14 @@ def start(
     stdin: IO[bytes] | None = None,
     stdout: IO[bytes] | None = None,
     stderr: IO[bytes] | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> Process:
-    """Start `commitd words…`; what is not given is /dev/null."""
+    """Start `commitd words…`; what is not given is /dev/null. `constants` are for forked ones."""
     with Path(os.devnull).open("r+b") as null:
         given, out, err = (file or null for file in (stdin, stdout, stderr))
         if box.forkserver is not None:
             stdio = (given.fileno(), out.fileno(), err.fileno())
-            return box.forkserver.start(words, env=env, cwd=cwd, stdio=stdio)
+            return box.forkserver.start(words, env=env, cwd=cwd, stdio=stdio, constants=constants)
         command = [sys.executable, "-m", "agent", *words]
         return subprocess.Popen(command, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err)
 
@@ -48,13 +49,16 @@ def run(
     cwd: Path = ROOT,
     stdin: str = "",
     timeout_s: float = 110,
+    constants: Mapping[str, float] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `commitd words…` to its end; raises TimeoutExpired, having killed it, after that long."""
     with contextlib.ExitStack() as stack:
         given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         given.write(stdin.encode())
         given.seek(0)
-        process = start(box, words, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err)
+        process = start(
+            box, words, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err, constants=constants
+        )
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:

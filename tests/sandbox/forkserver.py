@@ -96,9 +96,14 @@ class ForkServer:
         env: Mapping[str, str],
         stdio: tuple[int, int, int],
         cwd: Path = ROOT,
+        constants: Mapping[str, float] | None = None,
     ) -> Forked:
-        """Start `commitd words…` with this environment and these descriptors as 0, 1 and 2."""
-        request = json.dumps({"words": words, "env": dict(env), "cwd": str(cwd)}).encode()
+        """Start `commitd words…` with this environment and these descriptors as 0, 1 and 2.
+
+        `constants` of its modules, by their full names, are others than in the source.
+        """
+        asked = {"words": words, "env": dict(env), "cwd": str(cwd), "constants": constants or {}}
+        request = json.dumps(asked).encode()
         link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             socket.send_fds(self._control, [request], [theirs.fileno(), *stdio])
@@ -151,6 +156,9 @@ def _attend(request: dict[str, Any], link: socket.socket, stdio: list[int]) -> N
     os.chdir(request["cwd"])
     time.tzset()
     sys.argv[1:] = request["words"]
+    for name, value in request["constants"].items():
+        module, _, constant = name.rpartition(".")
+        setattr(sys.modules[module], constant, value)
     if _WORK.intersection(request["words"]):
         event_loop.watch()
 

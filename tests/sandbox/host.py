@@ -62,6 +62,8 @@ class Host:
             **settings,
         }
         self.path = [str(box.compose.parent), *_SYSTEM_PATH]
+        self.constants: dict[str, float] = {}
+        """Of the agent, by their full names: for what would be waited for in full."""
         self.write_config()
 
     def write_config(self) -> None:
@@ -88,14 +90,16 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run one verb to its end."""
         env = self.environment | environment
-        result = agent.run(self.box, words, env=env, stdin=stdin, timeout_s=timeout_s)
+        result = agent.run(
+            self.box, words, env=env, stdin=stdin, timeout_s=timeout_s, constants=self.constants
+        )
         if check:
             result.check_returncode()
         return result
 
     def start(self, *words: str) -> agent.Process:
         """Start one verb whose words nobody reads."""
-        return agent.start(self.box, words, env=self.environment)
+        return agent.start(self.box, words, env=self.environment, constants=self.constants)
 
     def once(self) -> subprocess.CompletedProcess[str]:
         """One cycle."""
@@ -137,6 +141,7 @@ class Host:
                 env=self.environment | environment,
                 stdout=out,
                 stderr=out,
+                constants=self.constants,
             )
         running = RunningAgent(process, log, begin)
         try:

@@ -212,6 +212,10 @@ def test_a_branch_that_no_remote_has_is_named_and_nothing_is_removed(
 
 # --- down, in every way ---
 
+SILENT = {"blackhole", "drip"}
+IMPATIENT = {"agent.adapters.probes.base.ASK_S": 6.0}
+"""With a remote that says nothing; how patient the agent is: test_probes."""
+
 
 @pytest.mark.parametrize(
     ("mode", "amount"), [("cut", 0), ("blackhole", 0), ("drip", 1), ("cut_after", 40)]
@@ -222,6 +226,8 @@ def test_a_first_remote_that_is_sick_hands_over_to_the_second(
     newer = _commit(fleet, "2")
     fleet.workspace.push()
     fleet.box.gitea.proxy.mode(mode, amount)
+    if mode in SILENT:
+        host.constants = IMPATIENT
     result = host.once()
     assert result.returncode == 0, result.stderr
     assert _applied(host) == newer
@@ -294,6 +300,7 @@ def test_a_pack_that_is_cut_anywhere_leaves_everything_as_it_was(fleet: Fleet) -
 
 def test_failover_and_return_skip_nothing_and_repeat_nothing(fleet: Fleet, host: Host) -> None:
     expected = [_applied(host)]
+    host.constants = IMPATIENT
     with host.running() as agent:
         agent.says("in sync with")
         modes: list[Any] = ["pass", "cut", "pass", "blackhole", "pass"]
