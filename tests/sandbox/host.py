@@ -146,6 +146,9 @@ class Host:
         running = RunningAgent(process, log, begin)
         try:
             yield running
+        except BaseException:
+            print(f"the agent has said:\n{running.log[-20_000:]}")
+            raise
         finally:
             running.end()
 

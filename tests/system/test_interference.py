@@ -147,7 +147,8 @@ def test_what_is_stopped_while_compose_waits_for_it_is_put_back_unless_its_stack
         fleet.box.engine.run("stop", "--time", "0", "web-db-1")
         agent.says("it was suspended meanwhile")
         assert fleet.running() == {}
-        assert host.json("history", "web")[0]["status"] == "held"
+        [deploy] = [e for e in host.json("history", "web") if e["action"] == "deploy"]
+        assert deploy["status"] == "held"  # and the hold of its stack is another entry
         host.commitd("resume", "web", check=True)
         wait_until(lambda: "web-db-1" in fleet.running(), what="the database to start again")
         fleet.box.engine.run("exec", "web-db-1", "touch", "/ok")

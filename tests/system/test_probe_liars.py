@@ -241,7 +241,7 @@ def chunk(data: bytes) -> bytes:
         (_half_close, "the connection broke"),
         (_flood(CHUNKED, chunk(b"0" * 8192)), "malformed"),
         (_flood(CHUNKED + chunk(SERVICE + FIRST), chunk(ENDLESS)), "longer than 1,048,576 bytes"),
-        (_flood(CHUNKED, chunk(b"0"), 0.3), LATE),
+        (_flood(CHUNKED, chunk(b"0"), 0.6), LATE),
         (_flood(OK, b"X-Y: z\r\n"), "does not speak HTTP"),
         (_flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), LATE),
         (_flood(b"HTTP/1.1 200 OK\r\nX: ", b"y", 0.3), LATE),

@@ -14,6 +14,7 @@ from agent.domain.release.health import (
     Known,
     Trouble,
     judge,
+    made_by_compose,
 )
 from tests.unit.builders import container
 
@@ -144,6 +145,18 @@ def test_what_somebody_else_did_to_a_container_is_not_blamed_on_its_release(
     found = judge({"app": service}, [seen], STEADY_S, known)
     assert [each.trouble for each in found] == ([trouble] if trouble else [])
     assert all(each.outside and not each.final and each.service == "app" for each in found)
+
+
+def test_what_somebody_put_in_a_place_that_compose_was_about_to_fill_is_not_of_its_making() -> None:
+    """It bears the labels, so that Compose takes it for its own; its image tells."""
+    services = {"app": replace(SERVICE, scale=2), "built": replace(SERVICE, image="")}
+    views = [sight(), sight(number=2, image="registry:5000/web:2"), sight("built", image="any")]
+    containers = [view.container for view in views]
+    assert made_by_compose(services, containers, containers) == containers
+    made = made_by_compose(services, containers, containers[:1])
+    assert [each.name for each in made] == ["web-app-1", "web-built-1"]
+    [finding] = judge(services, views, STEADY_S, Known(made={each.id for each in made}))
+    assert (finding.trouble, finding.subject) == (Trouble.REPLACED, "web-app-2")
 
 
 def test_of_two_containers_of_a_service_the_bad_one_is_named() -> None:

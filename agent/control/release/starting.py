@@ -47,7 +47,7 @@ from agent.domain.errors import (
 )
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Reload, Status
 from agent.domain.reconcile.plan import moved
-from agent.domain.release import reload
+from agent.domain.release import health, reload
 from agent.domain.release.health import HealthFinding, Trouble
 from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
@@ -196,7 +196,7 @@ class Starting(Steps):
         """Replace the containers that no start brings back; whether there are any."""
         async with self._batch.limiter:
             mended = await self._t.stacks.mend(self._ready)
-        self.made = await self._t.stacks.containers(self._name)
+        self._note(await self._t.stacks.containers(self._name))
         return mended
 
     async def put_back(self, findings: Sequence[HealthFinding]) -> None:
@@ -217,7 +217,7 @@ class Starting(Steps):
             async with recording, self._batch.limiter:
                 self.began_at = time.time()
                 again = replaced & self._ready.services.keys()
-                self.made = await self._t.stacks.put_back(self._ready, again)
+                self._note(await self._t.stacks.put_back(self._ready, again))
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
             log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
@@ -264,8 +264,12 @@ class Starting(Steps):
                 for service in step.healthy:  # as Compose does it where depends_on asks for it
                     await self._healthy(ready, service)
                 await self._reload_for(step, mine)
-        self.made = await self._t.stacks.containers(self._name) if steps else after
+        self._note(await self._t.stacks.containers(self._name) if steps else after)
         return bool(steps)
+
+    def _note(self, there: Iterable[Container]) -> None:
+        """These are its containers by now, but for what somebody put among them."""
+        self.made = health.made_by_compose(self._ready.services, there, self.made)
 
     async def _reload_for(self, step: reload.Step, containers: Sequence[Container]) -> None:
         log.info("%s: %s: %s: %s", self._name, step.service, step.reason.text, step.how)

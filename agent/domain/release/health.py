@@ -279,6 +279,25 @@ _WAITING = {
 }
 
 
+def made_by_compose(
+    expected: Mapping[str, Expected], containers: Iterable[Container], before: Iterable[Container]
+) -> list[Container]:
+    """Without those of other images than their services, unless they were among those ``before``.
+
+    Compose takes for its own what bears its labels, whoever put that in the place of a container
+    meanwhile.
+    """
+    known = {container.id for container in before}
+    return [
+        each
+        for each in containers
+        if each.id in known
+        or (service := expected.get(each.service or "")) is None
+        or not service.image
+        or _same_image(each.image, service.image)
+    ]
+
+
 def _same_image(shown: str, wanted: str) -> bool:
     """By digest where there is one: the engine may leave out the tag."""
     digest = wanted.partition("@")[2]
