@@ -100,7 +100,7 @@ async def assemble(
             if closed := await journal.run(Journal.close_open_actions):
                 log.warning("marked %d interrupted actions as cancelled", closed)
             askpass = await anyio.to_thread.run_sync(_prepare, config)
-            repository = Repository(config.state_dir / "repo", config.branch, askpass)
+            repository = Repository(config.state_dir, config.branch, askpass)
             await repository.prepare()
             await complete_records(journal, repository)
             async with (

@@ -46,6 +46,7 @@ class Host:
         self.config_path = self.root / "config.yaml"
         self.state = self.root / "state"
         self.repo = self.state / "repo"
+        self.git_dir = self.state / "git"
         servers = (box.gitea, box.github) if remotes is None else remotes
         self.config: dict[str, Any] = {
             "host": name,

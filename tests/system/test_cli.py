@@ -149,7 +149,7 @@ def test_plan_says_what_would_be_done_and_does_nothing(fleet: Fleet) -> None:
     good = fleet.workspace.git("rev-parse", "HEAD")
     sha = fleet.commit("more", {LIST: "- one\n- three\n", **changed, **_files(fleet, "three")})
     before = fleet.running()
-    clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+    clone, there = host.git_dir, "+refs/heads/main:refs/commitd/remotes/gitea"
     fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
     plan = host.json("plan", "--rev", sha[:10])
     assert plan["revision"] == sha
@@ -216,7 +216,7 @@ def test_plan_tells_mounted_files_from_settings_and_says_what_a_secret_hides(fle
     def planned(changed: dict[str, str | bytes | None]) -> tuple[dict[str, str], str | None]:
         """What a commit with these changes would do, without its being applied."""
         sha = fleet.commit("more", changed)
-        clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+        clone, there = host.git_dir, "+refs/heads/main:refs/commitd/remotes/gitea"
         fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
         [deploy] = host.json("plan", "--rev", sha)["deploys"]
         return {s["name"]: s["action"] for s in deploy["services"]}, deploy["unknown"]

@@ -24,7 +24,7 @@ def _one_stack(fleet: Fleet, image: str | None = None) -> dict[str, str | bytes 
 
 def _git(host: Host, *words: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(host.repo), *words], capture_output=True, text=True, check=True
+        ["git", f"--git-dir={host.git_dir}", *words], capture_output=True, text=True, check=True
     ).stdout
 
 

@@ -351,27 +351,27 @@ def test_sync_looks_now(fleet: Fleet, host: Host) -> None:
 
 
 def _truncate_packs(host: Host) -> None:
-    for pack in (host.repo / ".git/objects").rglob("*"):
+    for pack in (host.git_dir / "objects").rglob("*"):
         if pack.is_file():
             pack.chmod(0o644)
             pack.write_bytes(pack.read_bytes()[: pack.stat().st_size // 2])
 
 
 def _empty_ref(host: Host) -> None:
-    (host.repo / ".git/refs/commitd/applied").write_text("")
+    (host.git_dir / "refs/commitd/applied").write_text("")
 
 
 def _no_head(host: Host) -> None:
-    (host.repo / ".git/HEAD").write_text("")
+    (host.git_dir / "HEAD").write_text("")
 
 
 def _locks(host: Host) -> None:
-    (host.repo / ".git/index.lock").write_text("")
+    (host.git_dir / "index.lock").write_text("")
     (host.state / "incoming.git").mkdir()
 
 
 def _gone(host: Host) -> None:
-    shutil.rmtree(host.repo / ".git")
+    shutil.rmtree(host.git_dir)
 
 
 @pytest.mark.parametrize("harm", [_truncate_packs, _empty_ref, _no_head, _locks, _gone])
@@ -398,7 +398,7 @@ def test_a_reset_that_was_cut_short_is_finished_by_the_next_cycle(fleet: Fleet, 
     fleet.workspace.write({"stacks/one/new.conf": "new"})
     newer = _commit(fleet, "2")
     fleet.workspace.push()
-    git = ["git", "-C", str(host.repo)]
+    git = ["git", f"--git-dir={host.git_dir}"]
     run([*git, "fetch", "-q", str(fleet.box.gitea.path), "main"])
     run([*git, "update-ref", "refs/commitd/pending", newer])
     (host.repo / "stacks/one/new.conf").write_text("new")
@@ -451,7 +451,7 @@ def test_a_clone_that_is_lost_does_not_forget_which_way_is_forward(
     fleet.workspace.push()
     host.once()
     before = fleet.running()
-    shutil.rmtree(host.repo / ".git")
+    shutil.rmtree(host.git_dir)
     fleet.workspace.git("reset", "--quiet", "--hard", older)
     fleet.workspace.push(force=True)
     result = host.once()

@@ -148,7 +148,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     store = PlaintextStore(tmp_path, tmp_path / "run")
     actions = AsyncJournal(journal)
     secrets = SecretKeeper(store, actions, None, no_key, _no_contents)
-    repository = Repository(tmp_path / "repo", "main", tmp_path / "askpass")
+    repository = Repository(tmp_path, "main", tmp_path / "askpass")
     stacks, attempts = (
         Stacks(compose, engine, actions, secrets, lambda: None, agent=AgentPlaces()),
         Attempts(actions),

@@ -72,11 +72,12 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
     root = tmp_path / "repo"
     write(root, FILES)
     who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    where = (f"--git-dir={tmp_path / 'git'}", f"--work-tree={root}")
     for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "x")):
-        subprocess.run(["git", *words], cwd=root, check=True)
+        subprocess.run(["git", *where, *words], cwd=root, check=True)
     (root / layout.plaintext_path(SEALED)).write_bytes(PLAINTEXT)
     askpass = tmp_path / "askpass"
-    repository = Repository(root, "main", askpass)
+    repository = Repository(tmp_path, "main", askpass)
 
     async def run() -> str | None:
         desired = _desired(await repository.resolve("HEAD"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import Git, broken
-from agent.adapters.git.repository import Repository
 from agent.domain import lfs
 from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.repository.tree import GITLINK, PLAIN, SYMLINK, Tree, TreeEntry, small
@@ -93,10 +93,10 @@ async def at(root: Path, rev: str) -> Source:
             f"there is no commit {rev!r} in this clone",
             hint="fetch it first; in CI check out the whole history (fetch-depth: 0)",
         )
-    repository = Repository(root, "", _NOBODY)
-    tree = await repository.tree(sha)
-    contents = await repository.contents(small(tree))
-    return Source(tree, contents, await repository.revision(sha))
+    commits = Commits(Git(root, _NOBODY))
+    tree = await commits.tree(sha)
+    contents = await commits.contents(small(tree))
+    return Source(tree, contents, await commits.revision(sha))
 
 
 async def commit_before(root: Path) -> str | None:

@@ -1,8 +1,8 @@
 """Git as a program: a closed configuration, credentials by file, errors without advice.
 
 Git runs with no hooks, filters, submodules, fsmonitor or foreign config, nothing that a repository
-or a user's dot files could bring along. Credentials reach it by files that it or ssh opens, never
-by URL, argument or ``.git/config``.
+or a user's dot files could bring along, and talks by no protocol but the one that a call names.
+Credentials reach it by files that it or ssh opens, never by URL, argument or configuration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ _CLOSED = (
     "core.protectNTFS=true",
     "core.autocrlf=false",
     "safe.bareRepository=explicit",
-    "protocol.allow=never",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=no",
     "transfer.fsckObjects=true",
@@ -45,11 +44,19 @@ _CLOSED = (
 
 
 class Git:
-    """Runs Git on the clone whose work tree is ``root``."""
+    """Runs Git on the work tree ``root``, whose history is in ``git_dir`` (``root``'s ``.git``).
 
-    def __init__(self, root: Path, askpass: Path) -> None:
+    ``index`` is the file in ``git_dir`` that says what Git has put in the work tree, unless it is
+    the usual one.
+    """
+
+    def __init__(
+        self, root: Path, askpass: Path, *, git_dir: Path | None = None, index: str | None = None
+    ) -> None:
         self.root = root
+        self.dir = git_dir or root / ".git"
         self._askpass = askpass
+        self._index = str(self.dir / index) if index else ""
 
     async def check(
         self,
@@ -74,7 +81,11 @@ class Git:
         max_file: int | None = None,
     ) -> process.Result:
         """Run one command; ``env`` adds to Git's environment, an empty value takes out."""
-        here = {"GIT_DIR": str(self.root / ".git"), "GIT_WORK_TREE": str(self.root)}
+        here = {
+            "GIT_DIR": str(self.dir),
+            "GIT_WORK_TREE": str(self.root),
+            "GIT_INDEX_FILE": self._index,
+        }
         return await process.run(
             command(*args),
             env={k: v for k, v in {**environment(), **here, **(env or {})}.items() if v},
@@ -87,7 +98,8 @@ class Git:
         )
 
     def remote_env(self, remote: Remote) -> dict[str, str]:
-        """How Git proves to ``remote`` who it is: files that ssh or the askpass program read."""
+        """By which protocol Git asks ``remote``, and with which files it proves who it is."""
+        by = {"GIT_ALLOW_PROTOCOL": remote.scheme}
         if remote.scheme == "ssh":
             options = {
                 "IdentitiesOnly": "yes",
@@ -103,14 +115,14 @@ class Git:
             words = ["ssh", "-F", "/dev/null", "-i", str(remote.ssh_key)]
             for key, value in options.items():
                 words += ["-o", f"{key}={value}"]
-            return {"GIT_SSH_COMMAND": shlex.join(words), "GIT_SSH_VARIANT": "ssh"}
+            return by | {"GIT_SSH_COMMAND": shlex.join(words), "GIT_SSH_VARIANT": "ssh"}
         if remote.token_file:
-            return {
+            return by | {
                 "GIT_ASKPASS": str(self._askpass),
                 "COMMITD_USERNAME": remote.username or "git",
                 "COMMITD_TOKEN_FILE": str(remote.token_file),
             }
-        return {}
+        return by
 
 
 def command(*args: str) -> list[str]:
@@ -129,13 +141,15 @@ def environment() -> dict[str, str]:
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
+        # Stands above protocol.allow and protocol.NAME.allow of every file; replaced by who fetches.
+        "GIT_ALLOW_PROTOCOL": "none",
         "GIT_LFS_SKIP_SMUDGE": "1",
     }
 
 
 def remote_options(remote: Remote) -> list[str]:
     """Arguments in front of a command that talks to ``remote``."""
-    options = ["-c", f"protocol.{remote.scheme}.allow=always"]
+    options: list[str] = []
     if remote.scheme == "file":
         options += ["-c", "safe.directory=*"]
     if remote.ca_file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.adapters.git.git import Git
+from agent.adapters.git.git_dir import OVERLAY_INDEX
 
 _NOBODY = {
     f"GIT_{who}_{what}": value
@@ -19,7 +20,7 @@ async def commit(git: Git, sha: str, overlays: Mapping[str, str]) -> str:
 
     Nothing but the checkout refers to it. Raises :class:`TransientError`.
     """
-    aside = {"GIT_INDEX_FILE": str(git.root / ".git" / "overlay.index")}
+    aside = {"GIT_INDEX_FILE": str(git.dir / OVERLAY_INDEX)}
     await git.check("read-tree", sha, env=aside)
     for stack, older in sorted(overlays.items()):
         place = f"stacks/{stack}"

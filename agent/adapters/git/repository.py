@@ -1,4 +1,9 @@
-"""The checkout: one clone, fetched from any remote, moved only by whole commits."""
+"""One clone, fetched from any remote, and what is checked out of it, moved only by whole commits.
+
+    state_dir/git      Git's own directory, see git_dir.py
+    state_dir/repo     the checkout: containers mount from it, and may write where they do
+    state_dir/export   the same commit once more, for the agent alone, see export_tree.py
+"""
 
 from __future__ import annotations
 
@@ -11,23 +16,18 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from agent.adapters.git import overlay, work_tree
+from agent.adapters import process
+from agent.adapters.git import git_dir, overlay, work_tree
+from agent.adapters.git.commits import Commits
+from agent.adapters.git.export_tree import Export
 from agent.adapters.git.git import Git, broken, fetch_error, remote_options
 from agent.adapters.git.work_tree import Signature
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Config, Remote
 from agent.domain.errors import PermanentError, UnreachableError
 from agent.domain.finding import Fault
-from agent.domain.repository import checkout_safety, layout
-from agent.domain.repository.desired import DesiredState
-from agent.domain.repository.tree import (
-    MAX_LINK,
-    PLAINTEXT_PREFIX,
-    SYMLINK,
-    Snapshot,
-    TreeEntry,
-)
-from agent.domain.revision import Revision, lists_commits
+from agent.domain.repository import checkout_safety
+from agent.domain.repository.tree import MAX_LINK, SYMLINK, TreeEntry
 
 log = logging.getLogger("commitd.repository")
 
@@ -38,76 +38,108 @@ PENDING = "refs/commitd/pending"
 """The commit that a reset has begun to check out."""
 
 FETCH_TIMEOUT_S = 300.0
+MOVE_S = 600.0
+"""For the look at every object of a history that comes out of a checkout; once for each host."""
 MAX_PACK = 1024**3
 """Bytes of one file that a fetch may write: an endless pack ends here."""
-MAX_CONTENTS = 64 * 1024 * 1024
-"""Bytes of all files read from one commit."""
-
-_AS_COMMITTED = "* -text -ident !eol !filter !working-tree-encoding\n"
-"""What is judged is what a commit holds, so that must be what lands on disk and Compose reads."""
-
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 
 
-class Repository:
-    """The clone in ``root``, with ``.git`` inside it, fetching ``branch``."""
+class Repository(Commits):
+    """The clone in ``state_dir``, fetching ``branch``.
 
-    def __init__(self, root: Path, branch: str, askpass: Path) -> None:
-        self.root = root
+    ``root`` is the checkout, ``export`` the same files where nobody but the agent can write.
+    """
+
+    def __init__(self, state_dir: Path, branch: str, askpass: Path) -> None:
+        self.root, self.export = state_dir / "repo", state_dir / "export"
         self._branch = branch
-        self.git = Git(root, askpass)
+        self._dir = state_dir / "git"
+        super().__init__(Git(self.root, askpass, git_dir=self._dir))
+        self._exported = Export(
+            Git(self.export, askpass, git_dir=self._dir, index=git_dir.EXPORT_INDEX)
+        )
 
     @classmethod
     def of(cls, config: Config) -> Repository:
         """The agent's own clone."""
-        return cls(config.state_dir / "repo", config.branch, config.state_dir / "askpass")
+        return cls(config.state_dir, config.branch, config.state_dir / "askpass")
 
     async def prepare(self) -> None:
         """Make the clone if there is none or it is broken; clear what a killed Git left behind.
 
-        The work tree is never touched here: containers mount from it. A clone that is broken is
-        put aside and begun anew; the next fetch fills it.
+        The checkout is only touched to finish what was cut short: containers mount from it. A clone
+        that is broken is put aside and begun anew; the next fetch fills it.
         """
         there = await anyio.to_thread.run_sync(self._clear)
+        there = there or await self._take_over_old()
         if there and not await self._whole():
             await anyio.to_thread.run_sync(self._put_aside)
             there = False
         if not there:
-            await self.git.check(
-                "init", "--quiet", "--template=", "--initial-branch=commitd", "--", str(self.root)
-            )
-        await anyio.to_thread.run_sync(self._write_info)
-        pending, applied = await self._commit(PENDING), await self.applied()
+            await self.git.check("init", "--quiet", "--template=", "--initial-branch=commitd")
+        await anyio.to_thread.run_sync(git_dir.write_anew, self._dir)
+        await anyio.to_thread.run_sync(git_dir.remove, self.root / ".git")
+        if not await anyio.to_thread.run_sync((self._dir / git_dir.INDEX).exists):
+            await self._index_head()
+        pending, applied = await self.commit(PENDING), await self.applied()
         # A reset was cut short: back to what was whole, unless that would cost data.
         if pending and applied and pending != applied and not await self.look(applied):
-            await self.git.check("reset", "--hard", "--quiet", applied, "--")
+            await self._move(applied)
+        if there and (checked_out := await self.checked_out()):
+            await self._exported.verify(checked_out)
 
     def _clear(self) -> bool:
         """Drop what a killed Git left behind; whether there is a clone."""
-        self._drop_locks()
-        for pack in (self.root / ".git" / "objects").glob("**/tmp_*"):
-            pack.unlink(missing_ok=True)
         self._drop_scratch()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return (self.root / ".git" / "HEAD").exists()
+        if not (self._dir / "HEAD").exists():
+            return False
+        git_dir.write_anew(self._dir)
+        self._drop_locks()
+        for pack in (self._dir / "objects").glob("**/tmp_*"):
+            pack.unlink(missing_ok=True)
+        return True
+
+    async def _take_over_old(self) -> bool:
+        """Bring in the history of an agent that kept it in the checkout; whether there is any."""
+        old, new = self.root / ".git", self._dir.with_name("git.new")
+        if not await anyio.to_thread.run_sync((old / "HEAD").exists):
+            return False
+        await anyio.to_thread.run_sync(git_dir.copy_old, old, new)
+        await anyio.to_thread.run_sync(git_dir.write_anew, new)
+        # Every hash: what lay in the checkout may hold anything under the name of a commit.
+        words = ("fsck", "--full", "--no-dangling", "--no-progress")
+        try:
+            looked = await self.git.run(*words, env={"GIT_DIR": str(new)}, timeout_s=MOVE_S)
+        except process.OverdueError:
+            looked = None
+        if looked is None or looked.code != 0:
+            log.warning("the history in %s is broken; it is fetched anew", old)
+            await anyio.to_thread.run_sync(git_dir.remove, new)
+            return False
+        await anyio.to_thread.run_sync(git_dir.remove, self._dir)
+        await anyio.to_thread.run_sync(new.rename, self._dir)
+        log.info("the clone was moved from %s to %s", old, self._dir)
+        return True
+
+    async def _index_head(self) -> None:
+        """Without an index it is what ``HEAD`` says that Git has put in the checkout."""
+        if head := await self.checked_out():
+            await self.git.check("read-tree", head)
+            await self.git.run("update-index", "-q", "--refresh")
 
     def _put_aside(self) -> None:
-        aside = self.root / ".git-broken"
-        shutil.rmtree(aside, ignore_errors=True)
-        (self.root / ".git").rename(aside)
+        aside = self._dir.with_name("git-broken")
+        git_dir.remove(aside)
+        self._dir.rename(aside)
         log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
-
-    def _write_info(self) -> None:
-        exclude = self.root / ".git" / "info" / "exclude"
-        exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text(f"{PLAINTEXT_PREFIX}*\n/.git-broken/\n")
-        exclude.with_name("attributes").write_text(_AS_COMMITTED)
 
     def _drop_locks(self) -> None:
         """The agent holds the host's lock and runs one Git at a time: no live Git owns these."""
-        git_dir = self.root / ".git"
-        for name in ("index", "overlay.index", "HEAD", APPLIED, PENDING):
-            (git_dir / f"{name}.lock").unlink(missing_ok=True)
+        indexes = (git_dir.INDEX, git_dir.EXPORT_INDEX, git_dir.OVERLAY_INDEX)
+        for name in (*indexes, "HEAD", "packed-refs", APPLIED, PENDING):
+            (self._dir / f"{name}.lock").unlink(missing_ok=True)
 
     async def _whole(self) -> bool:
         """Whether everything that the clone's references need is there and readable.
@@ -124,11 +156,7 @@ class Repository:
 
     async def applied(self) -> str | None:
         """The commit that is checked out, or None in a new clone."""
-        return await self._commit(APPLIED)
-
-    async def _commit(self, ref: str) -> str | None:
-        result = await self.git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-        return result.out.decode().strip() if result.code == 0 else None
+        return await self.commit(APPLIED)
 
     async def fetch(
         self, remote: Remote, expected: str, *, timeout_s: float = FETCH_TIMEOUT_S
@@ -140,6 +168,7 @@ class Repository:
         :class:`PermanentError` when the remote answered that there is no such branch.
         """
         await anyio.to_thread.run_sync(self._drop_scratch)
+        await anyio.to_thread.run_sync(git_dir.write_anew, self._dir)
         try:
             return await self._fetch_by_scratch(remote, expected, timeout_s)
         finally:
@@ -165,10 +194,10 @@ class Repository:
             raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))
         ref = f"refs/commitd/remotes/{remote.name}"
         await self.git.check(
-            "-c", "protocol.file.allow=always",
             "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--no-auto-maintenance",
             "--", str(scratch), f"refs/heads/incoming:{ref}",
+            env={"GIT_ALLOW_PROTOCOL": "file"},
         )  # fmt: skip
         sha = (await self.git.check("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
         if sha != expected and not await self.knows(expected):
@@ -184,107 +213,23 @@ class Repository:
     def _borrow_objects(self) -> None:
         alternates = self._scratch / "objects" / "info" / "alternates"
         alternates.parent.mkdir(exist_ok=True)
-        alternates.write_text(f"{self.root / '.git' / 'objects'}\n")
+        alternates.write_text(f"{self._dir / 'objects'}\n")
 
     def _drop_scratch(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
-
-    async def descends(self, newer: str, older: str) -> bool:
-        """Whether ``older`` is an ancestor of ``newer``; both are known here."""
-        result = await self.git.run("merge-base", "--is-ancestor", older, newer)
-        if result.code not in {0, 1}:
-            raise broken("cannot compare commits", result)
-        return result.code == 0
-
-    async def count(self, behind: str, ahead: str) -> int:
-        """How many commits ``ahead`` has that ``behind`` has not."""
-        return int(await self.git.check("rev-list", "--count", f"{behind}..{ahead}", "--"))
-
-    async def signers(
-        self, commits: list[str], options: list[str], env: dict[str, str]
-    ) -> list[tuple[str, str, str, str]]:
-        """For each of ``commits`` (as for git log): SHA, Git's verdict, signer, subject."""
-        result = await self.git.run(
-            *options, "log", "-z", "--format=%H%x00%G?%x00%GS%x00%s", *commits, "--", env=env
-        )
-        if result.code != 0:
-            raise broken("cannot read signatures", result)
-        words = result.out.decode(errors="replace").split("\0")
-        return list(zip(words[0::4], words[1::4], words[2::4], words[3::4], strict=False))
-
-    async def knows(self, sha: str) -> bool:
-        """Whether the commit is in the clone."""
-        return (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0
 
     async def resolve(self, rev: str) -> str:
         """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown."""
         if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
             raise PermanentError(f"{rev!r} is not a revision")
         names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
-        for name in names if await anyio.to_thread.run_sync(self.root.exists) else ():
-            if sha := await self._commit(name):
+        for name in names if await anyio.to_thread.run_sync(self._dir.exists) else ():
+            if sha := await self.commit(name):
                 return sha
         raise PermanentError(
             f"no commit {rev!r} is known here",
             hint="commitd sync fetches what is new, or commitd once where no agent runs",
         )
-
-    async def revision(self, sha: str) -> Revision:
-        """Author, date, subject and trailers of a commit."""
-        form = "%an <%ae>%x00%cI%x00%s%x00%(trailers:only,unfold)%x00%b"
-        out = await self.git.check("log", "-1", f"--format={form}", sha, "--")
-        author, when, subject, trailers, body = out.decode(errors="replace").split("\0", 4)
-        pairs = tuple(
-            (key.strip(), value.strip())
-            for key, sep, value in (line.partition(":") for line in trailers.splitlines())
-            if sep
-        )
-        return Revision(
-            sha=sha,
-            author=author,
-            committed_at=when,
-            subject=subject,
-            trailers=pairs,
-            squashed=lists_commits(body),
-        )
-
-    async def tree(self, sha: str) -> dict[str, TreeEntry]:
-        """Every path of a commit."""
-        out = await self.git.check("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
-        entries: dict[str, TreeEntry] = {}
-        for record in out.decode(errors="replace").split("\0"):
-            if record:
-                meta, path = record.split("\t", 1)
-                mode, _, oid, size = meta.split()
-                entries[path] = TreeEntry(path, mode, oid, 0 if size == "-" else int(size))
-        return entries
-
-    async def contents(self, objects: Mapping[str, str]) -> dict[str, bytes]:
-        """The bytes of Git objects; both mappings are by path."""
-        if not objects:
-            return {}
-        out = await self.git.check(
-            "cat-file", "--batch",
-            stdin="".join(f"{oid}\n" for oid in objects.values()).encode(),
-            max_output=MAX_CONTENTS,
-        )  # fmt: skip
-        found: dict[str, bytes] = {}
-        at = 0
-        for path in objects:
-            header_end = out.index(b"\n", at)
-            size = int(out[at:header_end].split()[2])
-            found[path] = out[header_end + 1 : header_end + 1 + size]
-            at = header_end + size + 2
-        return found
-
-    async def declared(self, sha: str, host: str) -> tuple[DesiredState, Snapshot]:
-        """What the commit declares for ``host``, and the files that say so.
-
-        Raises :class:`PermanentError` as :func:`layout.read` does.
-        """
-        tree = await self.tree(sha)
-        files = Snapshot(tree, await self.contents(layout.wanted(tree, host)))
-        return layout.survey(files, await self.revision(sha), host).desired, files
 
     async def look(self, sha: str, *, checked_out: str | None = None) -> list[Fault]:
         """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now.
@@ -302,7 +247,7 @@ class Repository:
         if faults:
             return faults
         current: dict[str, TreeEntry] = {}
-        known_here = (await self._commit(PENDING), await self.applied(), await self._commit("HEAD"))
+        known_here = (await self.commit(PENDING), await self.applied(), await self.commit("HEAD"))
         for known in (*known_here, checked_out):
             if known:
                 current |= await self.tree(known)
@@ -319,7 +264,7 @@ class Repository:
 
     async def checked_out(self) -> str | None:
         """The commit whose files are in place: the applied one, or it with overlays."""
-        return await self._commit("HEAD")
+        return await self.commit("HEAD")
 
     async def reset(self, sha: str, overlays: Mapping[str, str] | None = None) -> None:
         """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first.
@@ -331,9 +276,15 @@ class Repository:
         await anyio.to_thread.run_sync(self._drop_locks)
         target = await self.overlaid(sha, overlays or {})
         await self.git.check("update-ref", PENDING, target)
-        await self.git.check("reset", "--hard", "--quiet", target, "--")
+        await self._move(target)
         await self.git.check("update-ref", APPLIED, sha)
         await self.git.check("update-ref", "-d", PENDING)
+
+    async def _move(self, target: str) -> None:
+        """Checkout and export; ``HEAD`` says so only when both have arrived."""
+        await self.git.check("read-tree", "--reset", "-u", target)
+        await self._exported.follow(target)
+        await self.git.check("update-ref", "HEAD", target)
 
     async def local_edits(self) -> list[str]:
         """Tracked paths whose content on disk is not that of the applied commit."""

@@ -16,7 +16,7 @@ from agent.domain.source.decide import Answer
 from agent.domain.source.git_protocol import RefAnswer
 
 _HEADS = "refs/heads/"
-_NO_NETWORK = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
+_NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
 """The repository's own configuration can name a program to fetch missing objects with."""
 
 
@@ -60,7 +60,7 @@ async def _git_dir(path: Path) -> Path:
 
 async def _run(directory: Path, *args: str) -> process.Result:
     try:
-        environment = git.environment() | _NO_NETWORK
+        environment = git.environment() | _NO_FETCH
         command = git.command(f"--git-dir={directory}", *args)
         return await process.run(command, env=environment, timeout_s=ASK_S)
     except TransientError as err:

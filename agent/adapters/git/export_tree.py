@@ -1,0 +1,59 @@
+"""The export: what is checked out, once more, where only the agent can write.
+
+Containers mount from the checkout and may write where they do, so that nothing which decides what
+runs is read there. The export is never mounted. It has an index of its own, by which Git knows
+without reading them which files are in step: a move to another commit writes what differs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio.to_thread
+
+from agent.adapters.git import git_dir
+from agent.adapters.git.git import Git
+
+
+class Export:
+    """The work tree of ``git``, which has an index of its own."""
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._place = git.root
+
+    async def follow(self, commit: str) -> None:
+        """Make it hold exactly the files of ``commit``. Raises :class:`TransientError`."""
+        if not await anyio.to_thread.run_sync(_closed, self._place):
+            await self._begin()
+        await self._git.check("read-tree", "--reset", "-u", commit)
+
+    async def verify(self, commit: str) -> None:
+        """The same, when ``HEAD`` is ``commit`` and nobody looked after the export meanwhile."""
+        if await anyio.to_thread.run_sync(_closed, self._place):
+            other = await self._git.run(
+                "status", "--porcelain=v1", "-z", "--no-renames",
+                "--untracked-files=all", "--ignored=matching",
+            )  # fmt: skip
+            if other.code == 0 and not other.out:
+                return
+        await self._begin()
+        await self.follow(commit)
+
+    async def _begin(self) -> None:
+        await anyio.to_thread.run_sync(self._empty)
+
+    def _empty(self) -> None:
+        (self._git.dir / git_dir.EXPORT_INDEX).unlink(missing_ok=True)
+        git_dir.remove(self._place)
+        self._place.mkdir(mode=0o700)
+
+
+def _closed(place: Path) -> bool:
+    """Whether it is a directory of our own that is open to nobody else."""
+    try:
+        info = place.lstat()
+    except FileNotFoundError:
+        return False
+    return info.st_mode & 0o170777 == 0o040700 and info.st_uid == os.getuid()

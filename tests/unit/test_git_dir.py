@@ -1,0 +1,252 @@
+"""Git's own directory is not where containers mount from, and nothing that lies there is believed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.upstream import Upstream, do, git
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES: dict[str, str | bytes | None] = {
+    "stacks/web/compose.yaml": "services: {}\n",
+    "stacks/web/a.conf": "one\n",
+}
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    return Upstream(tmp_path)
+
+
+def plant(directory: Path, program: Path) -> None:
+    """All that has Git run a program, as a container would write it."""
+    program.write_text(f"#!/bin/sh\ntouch {program}.ran\ncat\n")
+    program.chmod(0o755)
+    hooks = directory / "hooks"
+    hooks.mkdir(parents=True)
+    for name in ("reference-transaction", "post-checkout", "post-index-change", "pre-auto-gc"):
+        shutil.copy(program, hooks / name)
+    state = program.parent / "state"
+    (directory / "config").write_text(
+        "[core]\n\trepositoryformatversion = 1\n\tbare = false\n"
+        f"\tfsmonitor = {program}\n\thooksPath = {hooks}\n\tsshCommand = {program}\n"
+        "[extensions]\n\tworktreeConfig = true\n"
+        '[protocol "ext"]\n\tallow = always\n[protocol]\n\tallow = always\n'
+        f'[url "ext::{program} "]\n\tinsteadOf = {state}/\n\tinsteadOf = file://\n'
+        f'[remote "{state}/incoming.git"]\n\tuploadpack = {program}\n'
+        f'[filter "x"]\n\tsmudge = {program}\n\tclean = {program}\n'
+        f'[diff "x"]\n\ttextconv = {program}\n\tcommand = {program}\n'
+    )
+    (directory / "config.worktree").write_text((directory / "config").read_text())
+    (directory / "info").mkdir(exist_ok=True)
+    (directory / "info/attributes").write_text("* filter=x diff=x\n")
+
+
+@pytest.mark.parametrize("where", ["repo/.git", "git"])
+def test_no_configuration_that_somebody_left_runs_a_program(
+    upstream: Upstream, tmp_path: Path, where: str
+) -> None:
+    repository = upstream.agent()
+    upstream.followed(FILES, repository)
+    program = tmp_path / "program"
+    plant(upstream.state / where, program)
+    upstream.followed({"stacks/web/a.conf": "two\n"}, repository)
+    assert not (tmp_path / "program.ran").exists()
+    plant_again = upstream.state / where
+    shutil.rmtree(plant_again / "hooks")
+    plant(plant_again, program)
+    repository = upstream.agent()
+    upstream.followed({"stacks/web/a.conf": "three\n"}, repository)
+    assert do(repository.local_edits) == []
+    assert not (tmp_path / "program.ran").exists()
+    assert (upstream.repo / "stacks/web/a.conf").read_text() == "three\n"
+    assert not (upstream.repo / ".git").exists()
+
+
+def test_git_is_asked_by_hand_with_its_directory_alone(upstream: Upstream) -> None:
+    repository = upstream.agent()
+    upstream.followed(FILES, repository)
+    (upstream.repo / "stacks/web/a.conf").write_text("edited\n")
+    said = git(upstream.path, f"--git-dir={upstream.state / 'git'}", "status", "--short")
+    assert said == " M stacks/web/a.conf"
+
+
+# --- a host that an older agent has worked on ---
+
+
+def as_before(upstream: Upstream) -> None:
+    """The state as an older agent leaves it: Git's directory in the checkout, and no export."""
+    (upstream.state / "git").rename(upstream.repo / ".git")
+    (upstream.repo / ".git/export.index").unlink()
+    (upstream.repo / ".git/info/exclude").write_text(".decrypted.*\n/.git-broken/\n")
+    git(upstream.repo, "config", "--unset", "core.worktree")
+    git(upstream.repo, "reset", "--quiet", "--hard")
+    shutil.rmtree(upstream.export)
+
+
+def placed(upstream: Upstream) -> dict[str, tuple[int, int]]:
+    paths = [path for path in upstream.repo.rglob("*") if ".git" not in path.parts]
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+@pytest.fixture
+def older(upstream: Upstream) -> tuple[Upstream, str]:
+    """With the commit that was applied."""
+    repository = upstream.agent()
+    applied = upstream.followed(FILES, repository)
+    as_before(upstream)
+    (upstream.repo / "stacks/web/data").mkdir()
+    (upstream.repo / "stacks/web/data/precious").write_text("x")
+    return upstream, applied
+
+
+def test_the_clone_of_an_older_agent_moves_out_of_the_checkout_and_nothing_else_changes(
+    older: tuple[Upstream, str], tmp_path: Path
+) -> None:
+    upstream, applied = older
+    shutil.rmtree(upstream.repo / ".git/hooks", ignore_errors=True)
+    plant(upstream.repo / ".git", tmp_path / "program")
+    (upstream.repo / ".git/commondir").write_text("/nowhere\n")
+    (upstream.repo / ".git/shallow").write_text(f"{applied}\n")
+    os.mkfifo(upstream.repo / ".git/refs/commitd/fifo")
+    (upstream.repo / ".git/objects/info").mkdir(exist_ok=True)
+    (upstream.repo / ".git/objects/info/alternates").write_text("/nowhere\n")
+    before = placed(upstream)
+    repository = upstream.agent()
+    assert (do(repository.applied), do(repository.checked_out)) == (applied, applied)
+    assert do(repository.local_edits) == []
+    assert placed(upstream) == before
+    assert not (upstream.repo / ".git").exists()
+    assert sorted(path.name for path in (upstream.state / "git").iterdir()) == [
+        *("HEAD", "config", "export.index", "index", "info", "objects", "packed-refs", "refs"),
+    ]
+    newer = upstream.followed({"stacks/web/a.conf": "two\n"}, repository)
+    assert do(repository.applied) == newer
+    assert upstream.files(upstream.repo)["stacks/web/data/precious"] == b"x"
+    assert not (tmp_path / "program.ran").exists()
+
+
+def _half_copied(upstream: Upstream) -> None:
+    half = upstream.state / "git.new"
+    (half / "objects").mkdir(parents=True)
+    (half / "HEAD").write_text("ref: refs/heads/nowhere\n")
+
+
+def _not_removed_yet(upstream: Upstream) -> None:
+    old, aside = upstream.repo / ".git", upstream.state / "old"
+    shutil.copytree(old, aside)
+    upstream.agent()
+    shutil.rmtree(upstream.export)
+    aside.rename(old)
+
+
+@pytest.mark.parametrize("cut", [_half_copied, _not_removed_yet])
+def test_an_agent_that_is_killed_amid_the_move_begins_it_again(
+    older: tuple[Upstream, str], cut: object
+) -> None:
+    upstream, applied = older
+    before = placed(upstream)
+    cut(upstream)  # type: ignore[operator]
+    repository = upstream.agent()
+    assert do(repository.applied) == applied
+    assert do(repository.local_edits) == []
+    assert placed(upstream) == before
+    assert not (upstream.repo / ".git").exists()
+    assert not (upstream.state / "git.new").exists()
+    assert upstream.files(upstream.export) == {k: v.encode() for k, v in FILES.items()}  # type: ignore[union-attr]
+
+
+def test_a_history_that_was_forged_in_the_checkout_is_fetched_anew(
+    older: tuple[Upstream, str],
+) -> None:
+    """Git itself does not notice what lies under the name of another object."""
+    upstream, applied = older
+    objects = upstream.repo / ".git/objects"
+    names = [
+        git(upstream.repo, "rev-parse", f"{applied}:{path}")
+        for path in ("stacks/web/a.conf", "stacks/web/compose.yaml")
+    ]
+    loose = [objects / name[:2] / name[2:] for name in names]
+    loose[0].chmod(0o644)
+    loose[0].write_bytes(loose[1].read_bytes())
+    repository = upstream.agent()
+    assert do(repository.applied) is None
+    assert not (upstream.repo / ".git").exists()
+    assert do(repository.fetch, upstream.remote, applied) == applied
+
+
+# --- the export ---
+
+
+def test_the_export_is_the_checkout_once_more_for_root_alone(upstream: Upstream) -> None:
+    repository = upstream.agent()
+    upstream.followed({**FILES, "run.sh": "x"}, repository)
+    assert repository.export == upstream.export
+    assert upstream.files(upstream.export) == upstream.files(upstream.repo)
+    assert upstream.export.stat().st_mode & 0o777 == 0o700
+    assert not (upstream.export / ".git").exists()
+    upstream.followed({"run.sh": None, "stacks/web/a.conf": "two\n"}, repository)
+    assert upstream.files(upstream.export) == upstream.files(upstream.repo)
+    (upstream.repo / "stacks/web/a.conf").write_text("edited in a container\n")
+    assert (upstream.export / "stacks/web/a.conf").read_text() == "two\n"
+
+
+def test_an_overlay_is_in_the_export_too(upstream: Upstream) -> None:
+    repository = upstream.agent()
+    good = upstream.followed({**FILES, "stacks/b/f": "1"}, repository)
+    bad = upstream.fetched({"stacks/web/a.conf": "bad\n", "stacks/b/f": "2"}, repository)
+    do(repository.reset, bad, {"web": good})
+    for root in (upstream.repo, upstream.export):
+        files = upstream.files(root)
+        assert (files["stacks/web/a.conf"], files["stacks/b/f"]) == (b"one\n", b"2")
+    repository = upstream.agent()
+    assert upstream.files(upstream.export)["stacks/web/a.conf"] == b"one\n"
+
+
+def _edited(export: Path) -> None:
+    (export / "stacks/web/a.conf").write_text("edited\n")
+
+
+def _more(export: Path) -> None:
+    (export / ".gitignore").write_text("*\n")
+    (export / "stacks/web/.env").write_text("A=1\n")
+
+
+def _open(export: Path) -> None:
+    export.chmod(0o755)
+
+
+def _elsewhere(export: Path) -> None:
+    export.rename(export.with_name("elsewhere"))
+    export.symlink_to("elsewhere")
+
+
+def _gone(export: Path) -> None:
+    shutil.rmtree(export)
+
+
+@pytest.mark.parametrize("harm", [_edited, _more, _open, _elsewhere, _gone])
+def test_an_export_that_is_not_as_it_was_left_is_made_anew_at_the_next_start(
+    upstream: Upstream, harm: object
+) -> None:
+    repository = upstream.agent()
+    upstream.followed(FILES, repository)
+    harm(upstream.export)  # type: ignore[operator]
+    upstream.agent()
+    assert upstream.files(upstream.export) == {k: v.encode() for k, v in FILES.items()}  # type: ignore[union-attr]
+    assert upstream.export.lstat().st_mode & 0o170777 == 0o040700
+
+
+def test_an_export_that_is_as_it_was_left_is_left_alone(upstream: Upstream) -> None:
+    repository = upstream.agent()
+    upstream.followed(FILES, repository)
+    before = (upstream.export / "stacks/web/a.conf").stat()
+    upstream.agent()
+    upstream.followed({"README.md": "words"}, repository)
+    assert (upstream.export / "stacks/web/a.conf").stat() == before
