@@ -138,7 +138,7 @@ def test_a_stack_that_has_nothing_to_run_is_in_sync_and_keeps_its_volumes(fleet:
         "off", {"stacks/one/compose.yaml": off, "stacks/two/compose.yaml": "services: {}\n"}
     )
     # Before it is done, it shows as what it is.
-    clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+    clone, there = host.git_dir, "+refs/heads/main:refs/commitd/remotes/gitea"
     fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
     plan = host.json("plan", "--rev", sha)
     assert {

@@ -77,7 +77,7 @@ def test_what_cannot_be_changed_is_refused_and_what_can_be_is_changed_whole(flee
         ),
     }
     sha = fleet.commit("second", changed)
-    clone, there = host.repo / ".git", "+refs/heads/main:refs/commitd/remotes/gitea"
+    clone, there = host.git_dir, "+refs/heads/main:refs/commitd/remotes/gitea"
     fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
     planned = {d["stack"]: d for d in host.json("plan", "--rev", sha)["deploys"]}
     for stack in ("second", "data", "labels"):

@@ -481,3 +481,23 @@ def test_a_full_disk_leaves_the_last_good_commit_in_force(fleet: Fleet) -> None:
         assert _applied(host) == newer
     finally:
         run(["umount", "--lazy", host.state])
+
+
+def test_a_host_of_an_older_agent_is_taken_over_as_it_is(fleet: Fleet, host: Host) -> None:
+    """Git's directory was in the checkout, and there was no export."""
+    before, first = fleet.running(), _applied(host)
+    git = ["git", f"--git-dir={host.repo}/.git", f"--work-tree={host.repo}"]
+    host.git_dir.rename(host.repo / ".git")
+    (host.repo / ".git/export.index").unlink()
+    shutil.rmtree(host.state / "export")
+    run([*git, "reset", "-q", "--hard", "refs/commitd/applied"])
+    (host.repo / "stacks/one/data.bin").write_text("precious")
+    result = host.once()
+    assert result.returncode == 0, result.stderr
+    assert (fleet.running(), _applied(host)) == (before, first)
+    assert not (host.repo / ".git").exists()
+    newer = _commit(fleet, "2")
+    fleet.workspace.push()
+    assert host.once().returncode == 0
+    assert _applied(host) == newer
+    assert (host.repo / "stacks/one/data.bin").read_text() == "precious"

@@ -8,6 +8,7 @@ without reading them which files are in step: a move to another commit writes wh
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import anyio.to_thread
@@ -56,4 +57,5 @@ def _closed(place: Path) -> bool:
         info = place.lstat()
     except FileNotFoundError:
         return False
-    return info.st_mode & 0o170777 == 0o040700 and info.st_uid == os.getuid()
+    ours = info.st_uid == os.getuid() and not info.st_mode & 0o077
+    return ours and stat.S_ISDIR(info.st_mode)

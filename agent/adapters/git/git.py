@@ -141,7 +141,7 @@ def environment() -> dict[str, str]:
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
-        # Stands above protocol.allow and protocol.NAME.allow of every file; replaced by who fetches.
+        # Stands above every protocol.allow and protocol.NAME.allow; who fetches names another.
         "GIT_ALLOW_PROTOCOL": "none",
         "GIT_LFS_SKIP_SMUDGE": "1",
     }

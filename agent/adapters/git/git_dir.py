@@ -22,6 +22,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from agent.adapters.git.work_tree import opened
 from agent.domain.repository.tree import PLAINTEXT_PREFIX
 
 _CONFIG = """\
@@ -47,6 +48,8 @@ _OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]{40,64}\.(p
 _REF = re.compile(r"refs/(heads|commitd)/[0-9A-Za-z][0-9A-Za-z._/-]*")
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 _CHUNK = 1024 * 1024
+_MAX_REFS = 1024 * 1024
+"""Bytes of a file of refs."""
 
 
 def write_anew(git_dir: Path) -> None:
@@ -104,8 +107,8 @@ def copy_old(old: Path, new: Path) -> None:
                 place.parent.mkdir(exist_ok=True)
                 _copy(name, fd, place)
             elif _REF.fullmatch(path):
-                refs[path] = _content(name, fd).decode(errors="replace").strip()
-    head = _text(old, "HEAD").strip()
+                refs[path] = _content(name, fd)
+    head = _text(old, "HEAD")
     on = head.removeprefix("ref: ")
     if not (_SHA.fullmatch(head) or (on != head and _REF.fullmatch(on))):
         head = "ref: refs/heads/commitd"
@@ -120,34 +123,18 @@ def _text(directory: Path, name: str) -> str:
     except OSError:
         return ""
     try:
-        return _content(name, fd).decode(errors="replace")
+        return _content(name, fd)
     finally:
         os.close(fd)
 
 
-def _content(name: str, directory: int) -> bytes:
-    """Of a regular file; nothing of anything else, which is never waited for."""
-    fd = _opened(name, directory)
-    if fd is None:
-        return b""
-    with os.fdopen(fd, "rb") as file:
-        return file.read()
+def _content(name: str, directory: int) -> str:
+    """Of a regular file; nothing of anything else."""
+    with suppress(OSError), opened(name, directory) as file:
+        return file.read(_MAX_REFS).decode(errors="replace").strip()
+    return ""
 
 
 def _copy(name: str, directory: int, to: Path) -> None:
-    fd = _opened(name, directory)
-    if fd is None:
-        return
-    with os.fdopen(fd, "rb") as source, to.open("xb") as target:
+    with opened(name, directory) as source, to.open("xb") as target:
         shutil.copyfileobj(source, target, _CHUNK)
-
-
-def _opened(name: str, directory: int) -> int | None:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    except OSError:
-        return None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    return None

@@ -29,5 +29,10 @@ async def commit(git: Git, sha: str, overlays: Mapping[str, str]) -> str:
         )
         await git.check("read-tree", f"--prefix={place}/", f"{older}:{place}", env=aside)
     tree = (await git.check("write-tree", env=aside)).decode().strip()
-    words = ["commit-tree", tree, "-p", sha, "-m", "commitd: some stacks as they were"]
-    return (await git.check(*words, env=_NOBODY)).decode().strip()
+    return await commit_tree(git, tree, "commitd: some stacks as they were", "-p", sha)
+
+
+async def commit_tree(git: Git, tree: str, message: str, *more: str) -> str:
+    """A commit of ours of the files in ``tree``. Raises :class:`TransientError`."""
+    said = await git.check("commit-tree", tree, *more, "-m", message, env=_NOBODY)
+    return said.decode().strip()

@@ -1,8 +1,10 @@
 """One clone, fetched from any remote, and what is checked out of it, moved only by whole commits.
 
-    state_dir/git      Git's own directory, see git_dir.py
-    state_dir/repo     the checkout: containers mount from it, and may write where they do
-    state_dir/export   the same commit once more, for the agent alone, see export_tree.py
+In ``state_dir``:
+
+    git      Git's own directory, see git_dir.py
+    repo     the checkout: containers mount from it, and may write where they do
+    export   the same commit once more, for the agent alone, see export_tree.py
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -18,16 +21,17 @@ import anyio.to_thread
 
 from agent.adapters import process
 from agent.adapters.git import git_dir, overlay, work_tree
+from agent.adapters.git.checkout import Checkout
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.export_tree import Export
 from agent.adapters.git.git import Git, broken, fetch_error, remote_options
 from agent.adapters.git.work_tree import Signature
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Config, Remote
-from agent.domain.errors import PermanentError, UnreachableError
+from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.finding import Fault
 from agent.domain.repository import checkout_safety
-from agent.domain.repository.tree import MAX_LINK, SYMLINK, TreeEntry
+from agent.domain.repository.tree import MAX_LINK, SYMLINK
 
 log = logging.getLogger("commitd.repository")
 
@@ -54,8 +58,10 @@ class Repository(Commits):
     def __init__(self, state_dir: Path, branch: str, askpass: Path) -> None:
         self.root, self.export = state_dir / "repo", state_dir / "export"
         self._branch = branch
-        self._dir = state_dir / "git"
+        self._dir, self._broken = state_dir / "git", state_dir / "git-broken"
         super().__init__(Git(self.root, askpass, git_dir=self._dir))
+        self._checkout = Checkout(self)
+        self._unsettled = True
         self._exported = Export(
             Git(self.export, askpass, git_dir=self._dir, index=git_dir.EXPORT_INDEX)
         )
@@ -78,16 +84,17 @@ class Repository(Commits):
             there = False
         if not there:
             await self.git.check("init", "--quiet", "--template=", "--initial-branch=commitd")
+            await self._keep_index()
         await anyio.to_thread.run_sync(git_dir.write_anew, self._dir)
         await anyio.to_thread.run_sync(git_dir.remove, self.root / ".git")
         if not await anyio.to_thread.run_sync((self._dir / git_dir.INDEX).exists):
-            await self._index_head()
-        pending, applied = await self.commit(PENDING), await self.applied()
-        # A reset was cut short: back to what was whole, unless that would cost data.
-        if pending and applied and pending != applied and not await self.look(applied):
-            await self._move(applied)
-        if there and (checked_out := await self.checked_out()):
-            await self._exported.verify(checked_out)
+            await self._checkout.index_head()
+        try:
+            await self.settle()
+        except CommitdError as err:  # it is tried again in each cycle
+            log.warning("a move of the checkout was cut short and cannot be undone: %s", err)
+        if there and (head := await self.commit("HEAD")):
+            await self._exported.verify(head)
 
     def _clear(self) -> bool:
         """Drop what a killed Git left behind; whether there is a clone."""
@@ -123,17 +130,19 @@ class Repository(Commits):
         log.info("the clone was moved from %s to %s", old, self._dir)
         return True
 
-    async def _index_head(self) -> None:
-        """Without an index it is what ``HEAD`` says that Git has put in the checkout."""
-        if head := await self.checked_out():
-            await self.git.check("read-tree", head)
-            await self.git.run("update-index", "-q", "--refresh")
-
     def _put_aside(self) -> None:
-        aside = self._dir.with_name("git-broken")
-        git_dir.remove(aside)
-        self._dir.rename(aside)
-        log.warning("the clone is broken; it is put aside as %s and fetched anew", aside)
+        git_dir.remove(self._broken)
+        self._dir.rename(self._broken)
+        log.warning("the clone is broken; it is put aside as %s and fetched anew", self._broken)
+
+    async def _keep_index(self) -> None:
+        """Of a clone that is put aside, what it says that Git has put in the checkout."""
+        old, index = self._broken / git_dir.INDEX, self._dir / git_dir.INDEX
+        if not await anyio.to_thread.run_sync(old.exists):
+            return
+        await anyio.to_thread.run_sync(shutil.move, old, index)
+        if (await self.git.run("ls-files")).code != 0:
+            await anyio.to_thread.run_sync(git_dir.remove, index)
 
     def _drop_locks(self) -> None:
         """The agent holds the host's lock and runs one Git at a time: no live Git owns these."""
@@ -231,68 +240,85 @@ class Repository(Commits):
             hint="commitd sync fetches what is new, or commitd once where no agent runs",
         )
 
-    async def look(self, sha: str, *, checked_out: str | None = None) -> list[Fault]:
+    async def look(self, sha: str) -> list[Fault]:
         """Rule 3: what forbids putting ``sha`` over the checkout as it is on disk now.
 
-        What Git put there itself is not in the way: the applied commit's files, those of a reset
-        that was cut short, and those of ``checked_out``, which a clone that is new does not know.
+        What Git put there itself is not in the way, and nothing else: see checkout.py.
         """
+        return await self.faults(sha) or await self.collisions(sha)
+
+    async def collisions(self, sha: str) -> list[Fault]:
+        """What on this host is in the way of ``sha``, which is safe to check out by itself."""
+        return await self._checkout.collisions(await self.tree(sha))
+
+    async def faults(self, sha: str) -> list[Fault]:
+        """What in the commit itself forbids a checkout."""
         new = await self.tree(sha)
         links = await self.contents(
             {p: e.oid for p, e in new.items() if e.mode == SYMLINK and e.size <= MAX_LINK}
         )
-        faults = checkout_safety.faults(
+        return checkout_safety.faults(
             new, {p: c.decode(errors="replace") for p, c in links.items()}
         )
-        if faults:
-            return faults
-        current: dict[str, TreeEntry] = {}
-        known_here = (await self.commit(PENDING), await self.applied(), await self.commit("HEAD"))
-        for known in (*known_here, checked_out):
-            if known:
-                current |= await self.tree(known)
-        on_disk = await anyio.to_thread.run_sync(work_tree.present, self.root, new)
-        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
-        holding = await anyio.to_thread.run_sync(
-            work_tree.with_untracked, self.root, suspects, current
-        )
-        return checkout_safety.collisions(new, current, on_disk, holding)
 
     async def overlaid(self, sha: str, overlays: Mapping[str, str]) -> str:
         """The commit ``sha``, but with some stacks as they were: their names to older commits."""
         return await overlay.commit(self.git, sha, overlays) if overlays else sha
 
     async def checked_out(self) -> str | None:
-        """The commit whose files are in place: the applied one, or it with overlays."""
-        return await self.commit("HEAD")
+        """The commit whose files are in place: the applied one, or it with overlays.
+
+        None while a move is not done; :meth:`settle` ends that.
+        """
+        return None if await self.commit(PENDING) else await self.commit("HEAD")
 
     async def reset(self, sha: str, overlays: Mapping[str, str] | None = None) -> None:
-        """Make the tracked files those of ``sha``; untracked data stays. Call ``look`` first.
+        """Make the tracked files those of ``sha``; all other data stays. Call ``look`` first.
 
-        The stacks in ``overlays`` are as in :meth:`overlaid`.
+        The stacks in ``overlays`` are as in :meth:`overlaid`. Raises :class:`HeldError`, and leaves
+        all as it was, if data is in the way that came after the look; :class:`TransientError`.
         """
         if not _SHA.fullmatch(sha):
             raise PermanentError(f"{sha!r} is not a commit")
         await anyio.to_thread.run_sync(self._drop_locks)
         target = await self.overlaid(sha, overlays or {})
+        before = await self.commit("HEAD")
+        self._unsettled = True
         await self.git.check("update-ref", PENDING, target)
-        await self._move(target)
+        try:
+            await self._move(target)
+        except CommitdError:
+            with suppress(CommitdError):
+                await self._back_to(before)
+            raise
         await self.git.check("update-ref", APPLIED, sha)
+        await self._done()
+
+    async def settle(self) -> None:
+        """After a move that was cut short: back to a whole commit. Raises as :meth:`reset` does."""
+        if not self._unsettled:
+            return
+        if pending := await self.commit(PENDING):
+            await self._checkout.finish(pending)
+            await self._back_to(await self.commit("HEAD"))
+        self._unsettled = False
+
+    async def _back_to(self, commit: str | None) -> None:
+        if commit:
+            await self._move(commit)
+        await self._done()
+
+    async def _done(self) -> None:
         await self.git.check("update-ref", "-d", PENDING)
+        self._unsettled = False
 
     async def _move(self, target: str) -> None:
-        """Checkout and export; ``HEAD`` says so only when both have arrived."""
-        await self.git.check("read-tree", "--reset", "-u", target)
+        await self._checkout.move(target)
         await self._exported.follow(target)
-        await self.git.check("update-ref", "HEAD", target)
 
     async def local_edits(self) -> list[str]:
         """Tracked paths whose content on disk is not that of the applied commit."""
-        out = await self.git.check(
-            "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames",
-            "--ignore-submodules=all",
-        )  # fmt: skip
-        return sorted(record[3:] for record in out.decode(errors="replace").split("\0") if record)
+        return await self._checkout.edits()
 
     async def signature(self, paths: Iterable[str]) -> Signature:
         """What a local edit of ``paths`` would change, without starting Git."""

@@ -26,7 +26,8 @@ from agent.control.source.pinned_releases import active_overlays, applicable
 from agent.control.source.remote_status import Remotes
 from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
-from agent.domain.errors import CommitdError, PermanentError, UnreachableError
+from agent.domain.errors import CommitdError, HeldError, PermanentError, UnreachableError
+from agent.domain.finding import Fault
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
 from agent.domain.reconcile.actions import Hold
 from agent.domain.repository.desired import DesiredState
@@ -84,6 +85,7 @@ class Follower:
 
     async def follow(self) -> Followed:
         """Move to the commit to follow, if there is a new one. Raises :class:`CommitdError`."""
+        await self._repository.settle()
         heads = shown = self._remotes.heads()
         approved = await self._journal.approved()
         question = (tuple((h.remote, h.answer, h.sha) for h in heads), approved)
@@ -190,9 +192,10 @@ class Follower:
         if declared := await self._journal.get("declared"):
             known: str = declared["revision"]["sha"]
             if await self._repository.knows(known):
-                if faults := await self._repository.look(known, checked_out=known):
+                overlays = await self._overlays(known, await self._read(known))
+                if faults := await self._in_the_way(known, overlays):
                     raise PermanentError(str(faults[0]))
-                await self._repository.reset(known)
+                await self._repository.reset(known, overlays)
                 return known
             raise PermanentError(
                 f"the applied commit {known[:7]} is missing locally and on all remotes",
@@ -233,15 +236,17 @@ class Follower:
         if unsigned := await self._verifier.refusal(applied, sha):
             hold = Hold(host, Reason.SIGNATURE, unsigned, needs_person=True)
             return replace(self._current, holds=(hold,), doubt=None)
-        if faults := await repository.look(sha):
-            found = [Hold(fault.where, Reason.TREE, f"{sha[:7]}: {fault}") for fault in faults]
-            return replace(self._current, holds=tuple(found), doubt=None)
+        if faults := await repository.faults(sha):
+            return replace(self._current, holds=_unsafe(sha, faults), doubt=None)
         try:
             desired = await self._read(sha)
         except PermanentError as err:
             # Without a readable list it is unknown what is declared: the last good commit stays.
             hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")
             return replace(self._current, holds=(hold,), doubt=hold.detail)
+        overlays = await self._overlays(sha, desired)
+        if faults := await self._in_the_way(sha, overlays):
+            return replace(self._current, holds=_unsafe(sha, faults), doubt=None)
         cause = Cause(
             kind=CauseKind.COMMIT,
             name=f"{remote}/{self._config.branch}",
@@ -249,12 +254,16 @@ class Follower:
             after=sha,
             commit=sha,
         )
-        async with self._journal.recording(
-            Action.ACCEPT, host, Reason.NEW_HEAD, causes=[cause], revision=sha
-        ):
-            # Before: cut short, it is asked for again rather than used twice.
-            await self._journal.end_approvals(sha)
-            await self._check_out(sha, desired)
+        try:
+            async with self._journal.recording(
+                Action.ACCEPT, host, Reason.NEW_HEAD, causes=[cause], revision=sha
+            ):
+                # Before: cut short, it is asked for again rather than used twice.
+                await self._journal.end_approvals(sha)
+                await repository.reset(sha, overlays)
+        except HeldError as err:
+            hold = Hold(err.where or host, Reason.TREE, f"{sha[:7]}: {err}")
+            return replace(self._current, holds=(hold,), doubt=None)
         log.info(
             "%s: accepted %s by %s from %s",
             revision.short,
@@ -289,11 +298,13 @@ class Follower:
         """
         if self._current.desired is None:
             return []
-        repository, sha = self._repository, self._current.desired.revision.sha
+        repository, desired = self._repository, self._current.desired
+        sha = desired.revision.sha
         if self._signature and await repository.signature(self._signature) == self._signature:
             return []
         if edits := await repository.local_edits():
-            if faults := await repository.look(sha):
+            overlays = await self._overlays(sha, desired)
+            if faults := await self._in_the_way(sha, overlays):
                 return [Hold(fault.where, Reason.TREE, str(fault)) for fault in faults]
             async with self._journal.recording(
                 Action.ACCEPT,
@@ -311,13 +322,17 @@ class Follower:
                 ],
                 revision=sha,
             ):
-                await self._check_out(sha, self._current.desired)
+                await repository.reset(sha, overlays)
             log.warning("local edits were discarded: %s", ", ".join(edits))
         self._signature = await repository.signature(await repository.tree("HEAD"))
         return []
 
-    async def _check_out(self, sha: str, desired: DesiredState) -> None:
-        """The commit's files, but older ones of stacks which that commit made fail.
+    async def _in_the_way(self, sha: str, overlays: Mapping[str, str]) -> list[Fault]:
+        """Data on this host where the commit's files belong, or those of older releases."""
+        return await self._repository.collisions(await self._repository.overlaid(sha, overlays))
+
+    async def _overlays(self, sha: str, desired: DesiredState) -> dict[str, str]:
+        """Stacks which that commit made fail, with the older commits whose files they keep.
 
         Trouble with those is theirs alone.
         """
@@ -325,7 +340,11 @@ class Follower:
         there, lost = await applicable(self._repository, sha, older)
         for fault in lost.values():
             log.warning("%s", fault)
-        await self._repository.reset(sha, there)
+        return there
+
+
+def _unsafe(sha: str, faults: Iterable[Fault]) -> tuple[Hold, ...]:
+    return tuple(Hold(fault.where, Reason.TREE, f"{sha[:7]}: {fault}") for fault in faults)
 
 
 def _doubt(absent: list[tuple[str, str]], heads: Iterable[Head]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from agent.domain.finding import Fault
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
@@ -10,6 +10,8 @@ from agent.domain.repository.tree import GITLINK, REGULAR, SYMLINK, Tree
 
 MAX_FILES = 50_000
 MAX_TOTAL_BYTES = 512 * 1024 * 1024
+IN_THE_WAY = "an untracked file is in the way"
+MOVE = "move the data on the host, or choose another name in the commit"
 
 
 def faults(tree: Tree, links: Mapping[str, str]) -> list[Fault]:
@@ -71,25 +73,26 @@ def parents(paths: Iterable[str]) -> frozenset[str]:
 
 
 def collisions(
-    new: Tree, current: Tree, on_disk: Mapping[str, bool], untracked_below: frozenset[str]
+    new: Tree,
+    current: Collection[str],
+    on_disk: Mapping[str, bool],
+    untracked_below: frozenset[str],
 ) -> list[Fault]:
-    """Untracked data that a reset from ``current`` to ``new`` would overwrite or delete.
+    """Untracked data that a move from ``current`` to ``new`` would overwrite or delete.
 
-    ``on_disk`` maps each path of ``new`` (and their parents) to whether it is a directory on
-    disk, absent ones left out; ``untracked_below`` are the directories that hold untracked files.
+    ``current`` are the paths that Git has put there. ``on_disk`` maps each path of ``new`` (and
+    their parents) to whether it is a directory on disk, absent ones left out; ``untracked_below``
+    are the directories that hold untracked data.
     """
     found: list[Fault] = []
     for path in sorted(new):
         if on_disk.get(path) is True and path in untracked_below:
-            found.append(Fault("a directory with untracked data is in the way", path, _MOVE))
+            found.append(Fault("a directory with untracked data is in the way", path, MOVE))
         elif on_disk.get(path) is False and path not in current:
-            found.append(Fault("an untracked file is in the way", path, _MOVE))
+            found.append(Fault(IN_THE_WAY, path, MOVE))
         found += [
-            Fault("an untracked file is in the way", parent, _MOVE)
+            Fault(IN_THE_WAY, parent, MOVE)
             for parent in sorted(parents([path]))
             if on_disk.get(parent) is False and parent not in current
         ]
     return list(dict.fromkeys(found))
-
-
-_MOVE = "move the data on the host, or choose another name in the commit"

@@ -1,0 +1,144 @@
+"""Moving the checkout to another commit, over whatever containers have written between its files.
+
+What Git has put there is what its index says; everything else is somebody's data.
+
+    look ──▶ faults: a hold names them, nothing has been touched
+      │
+    move:  files of the new commit that lie there already, byte for byte ──▶ into the index
+           edited files of the old one ──▶ unlinked, with their content; a directory never
+           git checkout OLD ▶ NEW ──▶ Git refuses by itself to go over what is not in its index,
+      │                               so that data which came after the look stays, too
+      ▼    git checkout-index ──▶ puts back what is missing, over nothing
+
+``HEAD`` stands on the tree of the index before Git compares the two commits: after a move that was
+cut short it may have been left behind. Ignored files count as data: ``read-tree -m -u`` would take
+them for nothing worth, and what ``.gitignore`` names is just what containers write.
+"""
+
+from __future__ import annotations
+
+import anyio.to_thread
+
+from agent.adapters import process
+from agent.adapters.git import overlay, work_tree
+from agent.adapters.git.commits import Commits
+from agent.adapters.git.git import broken
+from agent.domain.errors import CommitdError, HeldError
+from agent.domain.finding import Fault
+from agent.domain.repository import checkout_safety
+from agent.domain.repository.tree import Tree, TreeEntry, small
+
+_HEAD = "HEAD"
+_MAX_LISTING = 64 * 1024 * 1024
+
+
+class Checkout:
+    """The work tree of ``commits``' clone."""
+
+    def __init__(self, commits: Commits) -> None:
+        self._commits = commits
+        self._git = commits.git
+        self._root = commits.git.root
+
+    async def collisions(self, new: Tree) -> list[Fault]:
+        """Data on the host that the files of ``new`` would take the place of, as it is now."""
+        current = await self._indexed()
+        on_disk = await anyio.to_thread.run_sync(work_tree.present, self._root, new)
+        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
+        holding = await anyio.to_thread.run_sync(
+            work_tree.with_untracked, self._root, suspects, current
+        )
+        same = await anyio.to_thread.run_sync(work_tree.same, self._root, _added(new, current))
+        ours = current | {entry.path for entry in same}
+        return checkout_safety.collisions(new, ours, on_disk, holding)
+
+    async def move(self, commit: str) -> None:
+        """Make the tracked files those of ``commit``.
+
+        Raises :class:`HeldError`, with all as it was, when data is in the way that came after the
+        look, and :class:`TransientError`.
+        """
+        new, current = await self._commits.tree(commit), await self._indexed()
+        await self._refresh()
+        await self._take_in(_added(new, current))
+        await self._drop_edits()
+        on_disk = await anyio.to_thread.run_sync(work_tree.present, self._root, new)
+        suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
+        await anyio.to_thread.run_sync(work_tree.unlink_plaintext, self._root, suspects)
+        await self._stand_on_index()
+        moved = await self._git.run(
+            "checkout", "--quiet", "--detach", "--no-overwrite-ignore", "--no-recurse-submodules",
+            commit, "--",
+        )  # fmt: skip
+        await self._git.run("checkout-index", "--all", "-u", "--quiet")
+        if moved.code != 0:
+            faults = await self.collisions(new)
+            raise _held(faults) if faults else _refused(moved)
+
+    async def finish(self, commit: str) -> None:
+        """After a move to ``commit`` that was cut short: no file of it stays half written."""
+        new, current = await self._commits.tree(commit), await self._indexed()
+        shorter = await anyio.to_thread.run_sync(
+            work_tree.shorter, self._root, _added(new, current)
+        )
+        contents = await self._commits.contents(small({e.path: e for e in shorter}))
+        begun = await anyio.to_thread.run_sync(work_tree.begun, self._root, contents)
+        await anyio.to_thread.run_sync(work_tree.unlink, self._root, begun)
+
+    async def edits(self) -> list[str]:
+        """Tracked paths whose content on disk is not what Git has put there."""
+        out = await self._git.check(
+            "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames",
+            "--ignore-submodules=all",
+        )  # fmt: skip
+        return sorted(record[3:] for record in out.decode(errors="replace").split("\0") if record)
+
+    async def index_head(self) -> None:
+        """Where the index is lost: all that ``HEAD`` says has been put there."""
+        if head := await self._commits.commit(_HEAD):
+            await self._git.check("read-tree", head)
+            await self._refresh()
+
+    async def _indexed(self) -> frozenset[str]:
+        """The paths that Git has put there."""
+        out = await self._git.check("ls-files", "-z", "--cached", max_output=_MAX_LISTING)
+        return frozenset(out.decode(errors="replace").split("\0")) - {""}
+
+    async def _refresh(self) -> None:
+        await self._git.run("update-index", "-q", "--refresh")
+
+    async def _take_in(self, entries: list[TreeEntry]) -> None:
+        same = await anyio.to_thread.run_sync(work_tree.same, self._root, entries)
+        if same:
+            lines = "".join(f"{e.mode} {e.oid}\t{e.path}\0" for e in same)
+            await self._git.check("update-index", "-z", "--index-info", stdin=lines.encode())
+            await self._refresh()
+
+    async def _drop_edits(self) -> None:
+        out = await self._git.check("diff-files", "--name-only", "-z", "--ignore-submodules")
+        edited = [path for path in out.decode(errors="replace").split("\0") if path]
+        await anyio.to_thread.run_sync(work_tree.unlink, self._root, edited)
+
+    async def _stand_on_index(self) -> None:
+        tree = (await self._git.check("write-tree")).decode().strip()
+        head = await self._git.run("rev-parse", "--verify", "--quiet", f"{_HEAD}^{{tree}}")
+        if head.out.decode().strip() != tree:
+            left = await overlay.commit_tree(self._git, tree, "commitd: what is checked out")
+            await self._git.check("update-ref", _HEAD, left)
+
+
+def _added(new: Tree, current: frozenset[str]) -> list[TreeEntry]:
+    return [entry for path, entry in new.items() if path not in current]
+
+
+def _held(faults: list[Fault]) -> HeldError:
+    return HeldError(faults[0].message, where=faults[0].where, hint=faults[0].hint)
+
+
+def _refused(result: process.Result) -> CommitdError:
+    """What Git did not want to go over: it names each path on a line that begins with a tab."""
+    said = result.err.decode(errors="replace")
+    paths = [line.strip() for line in said.splitlines() if line.startswith("\t")]
+    if not paths or "untracked" not in said:
+        return broken("the commit cannot be checked out", result)
+    return HeldError(checkout_safety.IN_THE_WAY, where=", ".join(paths), hint=checkout_safety.MOVE)
