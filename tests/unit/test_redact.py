@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import base64
+import html
 import json
 import time
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.domain.compose import redact
@@ -39,7 +43,84 @@ def test_a_secret_quoted_by_a_tool_does_not_survive(secrets: list[str]) -> None:
 @given(st.text())
 def test_text_without_secrets_is_left_alone(raw: str) -> None:
     if not redact._DOTENV_COMPLAINT.search(raw):
-        assert redact.text(raw, ["", "abc"]) == raw
+        assert redact.text(raw, ["", "no such secret"]) == raw
+
+
+def _wrapped(secret: str) -> str:
+    """As `base64` of coreutils prints it, put into one line."""
+    text = base64.b64encode(secret.encode()).decode()
+    return " / ".join(text[i : i + 6] for i in range(0, len(text), 6))
+
+
+def _octets(secret: str, before: str, between: str = "") -> str:
+    return between.join(f"{before}{octet:02x}" for octet in secret.encode())
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "base64": lambda s: base64.b64encode(s.encode()).decode(),
+    "base64, for URLs": lambda s: base64.urlsafe_b64encode(s.encode()).decode().rstrip("="),
+    "base64, behind another byte": lambda s: base64.b64encode(b":" + s.encode()).decode(),
+    "base64, between others": lambda s: base64.b64encode(b"me:" + s.encode() + b"@").decode(),
+    "base64, wrapped": _wrapped,
+    "base64, in a URL": lambda s: quote(base64.b64encode(s.encode()).decode(), safe=""),
+    "percent": lambda s: quote(s, safe=""),
+    "percent, each": lambda s: _octets(s, "%"),
+    "percent, twice": lambda s: quote(quote(s, safe=""), safe=""),
+    "hex": lambda s: s.encode().hex(),
+    "hex, in upper case": lambda s: s.encode().hex().upper(),
+    "hex, behind another digit": lambda s: "a" + s.encode().hex(),
+    "hex, with colons": lambda s: s.encode().hex(":"),
+    "hex, as in Go": lambda s: _octets(s, "0x", ", "),
+    "hex, as in xxd": lambda s: s.encode().hex(" ", 2),
+    "escaped bytes": lambda s: _octets(s, "\\x"),
+    "octal": lambda s: "".join(f"\\{octet:03o}" for octet in s.encode()),
+    "JSON": json.dumps,
+    "JSON in JSON": lambda s: json.dumps(json.dumps(s)),
+    "JSON, each": lambda s: "".join(
+        f"\\u{int.from_bytes(unit, 'big'):04x}"
+        for unit in map(bytes, zip(*[iter(s.encode("utf-16-be"))] * 2, strict=True))
+    ),
+    "HTML": html.escape,
+    "HTML, each": lambda s: "".join(f"&#{ord(c)};" for c in s),
+    "a shell": lambda s: "".join(f"\\{c}" if c.isascii() and not c.isalnum() else c for c in s),
+}
+# Nothing that the spellings themselves use: it could not be told from what stands around.
+PRINTED = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=4)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@settings(max_examples=30)
+@given(
+    PRINTED,
+    st.sampled_from(["", "it said ", "key=", '{"a": "']),
+    st.sampled_from(["", '"}', " ok"]),
+)
+@example("hunter2!", "", "")
+@example("päss wörd\U0001f511", "", "")
+def test_no_spelling_of_a_secret_survives(
+    spelling: str, secret: str, before: str, after: str
+) -> None:
+    written = SPELLINGS[spelling](secret)
+    clean = redact.text(f"{before}{written}{after}", [secret])
+    assert written not in clean
+    rest = clean.removeprefix(before).removesuffix(after).replace(redact.MASK, "")
+    # The digits at both ends that hold a bit of it, and what only surrounds it, may be left.
+    assert len(rest) <= len("me:@") * 2 + written.count("0x") + 4, clean
+
+
+@pytest.mark.parametrize("secret", ["a", "1", "ab", "no", "abc", "-1"])
+def test_a_short_secret_is_masked_where_it_stands_alone(secret: str) -> None:
+    assert redact.text(f"x={secret}, y", [secret]) == f"x={redact.MASK}, y"
+    assert redact.text(secret, [secret]) == redact.MASK
+    assert secret not in redact.text(json.dumps({"value": secret}), [secret]).split('"')
+    inside = f"q{secret}q" if secret.isalnum() else f"9{secret}9"
+    assert redact.text(inside, [secret]) == inside
+
+
+@pytest.mark.parametrize("secret", ["ab", "abc"])
+def test_a_short_secret_is_masked_in_base64_and_hex(secret: str) -> None:
+    for text in (base64.b64encode(secret.encode()).decode(), secret.encode().hex()):
+        assert text not in redact.text(f"x={text}", [secret])
 
 
 @pytest.mark.parametrize(
@@ -55,7 +136,7 @@ def test_text_without_secrets_is_left_alone(raw: str) -> None:
             "bad key:\n[redacted]\n[redacted]",
         ),
         ("the word swordfish", ["correct swordfish battery"], "the word [redacted]"),
-        ("a b c", ["a", "b", "c"], "a b c"),
+        ("a b cab", ["a", "b", "c"], "[redacted] [redacted] cab"),
         ('unterminated quoted value "hunt', [], "unterminated quoted value [redacted]"),
         ('unexpected character "@" in variable name "h@x"', [], "unexpected character [redacted]"),
         ("invalid dotenv input line: x", [], "invalid dotenv [redacted]"),
