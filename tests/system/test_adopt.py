@@ -51,7 +51,7 @@ def _forget(host: Host) -> None:
 
 
 def test_without_its_journal_the_agent_restarts_nothing(fleet: Fleet) -> None:
-    more = "    volumes: [./conf:/conf, data:/data]\nvolumes: {data: {}}\n"
+    more = "    volumes: [./conf:/conf:ro, data:/data]\nvolumes: {data: {}}\n"
     files: dict[str, str | bytes | None] = {
         _LIST: "- web\n",
         "stacks/web/compose.yaml": fleet.compose(more=more),
