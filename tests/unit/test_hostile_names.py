@@ -13,7 +13,7 @@ from agent.domain.finding import Finding, Level
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.effects import Delta, ServiceEffect, StackEffects
 from agent.domain.review.host_diff import HostChange, StackChange
-from agent.surface.cli import check_report, diff_report, main
+from agent.surface.cli import check_report, common, diff_report, main, terminal
 
 NAME = "stacks/a b\n::error::x\x1b[2J\u2028%,:ö#1"
 
@@ -94,3 +94,24 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert said.startswith("commitd: stacks/a b ::error::x\\x1b[2J ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["::add-mask::x", "  ::stop-commands::x", "a ##[add-mask]x"])
+def test_no_name_is_a_command_to_the_ci_that_prints_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GitHub and Gitea take these for commands: where a line begins, or anywhere in one."""
+    found, changes = report(name), comparison(name)
+    texts = [check_report.FORMATS[form](found) for form in ("text", "json", "sarif")]
+    texts += [write(changes) for write in diff_report.FORMATS.values()]
+    terminal.say(f"{name}: deploy")
+    terminal.print_table(["stack", "why"], [[name, name]])
+    main._say(PermanentError("it cannot be read", where=name))
+    common.print_json({"path": name})
+    caught = capsys.readouterr()
+    for line in "\n".join([*texts, caught.out, caught.err]).split("\n"):
+        assert not line.lstrip().startswith("::")
+        assert "##[" not in line
+    (_, summary) = check_report.as_github(found).split("\n")
+    assert not summary.startswith("::")
+    assert json.loads(check_report.as_json(found))["findings"][0]["file"] == name

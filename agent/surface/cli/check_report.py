@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from agent.control.review.check import Report
 from agent.domain.finding import Finding
 from agent.domain.review.checks import RULES
 from agent.domain.review.checks.merge import place
-from agent.surface.cli.terminal import one_line
+from agent.surface.cli.terminal import json_text, one_line
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -48,7 +47,7 @@ def as_json(report: Report) -> str:
             }
         )
     data = {"errors": report.errors, "warnings": report.warnings, "findings": findings}
-    return json.dumps(data, indent=2)
+    return json_text(data)
 
 
 def as_github(report: Report) -> str:
@@ -68,7 +67,7 @@ def as_sarif(report: Report) -> str:
     driver = {"name": "commitd", "rules": rules}
     results = [_result(finding) for finding in report.findings]
     run = {"tool": {"driver": driver}, "results": results}
-    return json.dumps({"$schema": _SARIF, "version": "2.1.0", "runs": [run]}, indent=2)
+    return json_text({"$schema": _SARIF, "version": "2.1.0", "runs": [run]})
 
 
 FORMATS: Mapping[str, Callable[[Report], str]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import signal
@@ -18,7 +17,7 @@ from agent.adapters.host import config_file, lock
 from agent.domain.config import Config, duration, is_host_name
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action
-from agent.surface.cli.terminal import clock, state
+from agent.surface.cli.terminal import clock, json_text, state
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -122,7 +121,7 @@ def load_for_work(ctx: click.Context) -> Config:
 
 def print_json(data: Any) -> None:
     """Indented for people, complete for programs."""
-    click.echo(json.dumps(data, indent=2))
+    click.echo(json_text(data))
 
 
 def sync(stack: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from agent.domain.review.host_diff import StackChange
 from agent.surface.cli import effect_report
 from agent.surface.cli.check_report import count
 from agent.surface.cli.effect_report import MOST, some
-from agent.surface.cli.terminal import one_line
+from agent.surface.cli.terminal import json_text, one_line
 
 MAX_MARKDOWN = 60_000
 """Characters; a comment may have 65,536."""
@@ -76,7 +75,7 @@ def as_json(found: Comparison) -> str:
         for shown, stack in zip(host["stacks"], change.stacks, strict=True):
             shown.update(stack.effects.as_json())
             del shown["effects"]
-    return json.dumps(data, indent=2)
+    return json_text(data)
 
 
 FORMATS: Mapping[str, Callable[[Comparison], str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -63,6 +64,9 @@ class _Clock:
 
 
 _CLOCK = _Clock()
+_COMMAND = re.compile(r"^(\s*)::")
+_OLD_COMMAND = "##["
+"""What GitHub and Gitea take for commands in a log: where a line begins, and anywhere in one."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
@@ -134,8 +138,14 @@ def plain(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same on one line, so that no one can write a line of his own."""
-    return plain(text).replace("\n", " ")
+    """The same on one line, so that no one can write a line of his own, or a command to a CI."""
+    line = plain(text).replace("\n", " ").replace(_OLD_COMMAND, "##\\x5b")
+    return _COMMAND.sub(r"\1\\x3a:", line)
+
+
+def json_text(data: object) -> str:
+    """The same data for programs, and no command to a CI either."""
+    return json.dumps(data, indent=2).replace(_OLD_COMMAND, "##\\u005b")
 
 
 def progress(text: str) -> None:
