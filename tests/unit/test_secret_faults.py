@@ -36,6 +36,40 @@ def test_what_sops_wrote_for_the_name_is_no_fault(content: str, path: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("content", "path", "line", "kind"),
+    [
+        (f"{DOTENV}sops_hc_vault__list_0__map_vault_address=http://x\n", ENV, 4, "hc_vault"),
+        (f"{DOTENV}sops_key_groups__list_0__map_kms__list_0__map_arn=x\n", ENV, 4, "kms"),
+        ("a: ENC[x]\nsops:\n  mac: m\n  gcp_kms: [{resource_id: x}]\n", YAML, 4, "gcp_kms"),
+        ("a: ENC[x]\nsops:\n  mac: m\n  key_groups: [{age: [],\n    azure_kv: [{vault_url: x}]}]\n",
+         YAML, 5, "azure_kv"),
+        ("a: ENC[x]\nb: &b {hc_vault: [{vault_address: x}]}\nsops: {<<: *b, mac: m}\n", YAML, 2,
+         "hc_vault"),
+        ("a: ENC[x]\nsops: {mac: m}\n---\nsops:\n  hckms: [{key_id: x}]\n", YAML, 5, "hckms"),
+        ('{"data": "ENC[x]", "sops": {"mac": "m",\n"kms": [{"arn": "x"}]}}', KEY, 2, "kms"),
+        # Go does not mind the case of a key in JSON.
+        ('{"a": "ENC[x]", "sops": {"mac": "m"}, "SOPS": {"HC_Vault": [{"vault_address": "x"}]}}',
+         JSON, 1, "hc_vault"),
+        (f"{INI}hc_vault__list_0__map_vault_address = http://x\n", "x.secret.ini", 5, "hc_vault"),
+        (f"{INI}hc_vault__list_0__map_vault_address : http://x\n", "x.secret.ini", 5, "hc_vault"),
+    ],
+)  # fmt: skip
+def test_a_file_with_keys_of_a_service_is_refused_before_sops_would_ask_that_service(
+    content: str, path: str, line: int, kind: str
+) -> None:
+    fault = _fault(content, path)
+    assert fault is not None
+    assert fault.startswith(f"{path}:{line}: it is for keys of {kind} as well")
+    assert (
+        f"leave {kind} out of the rule for it in .sops.yaml, then sops updatekeys {path}" in fault
+    )
+
+
+def test_a_key_of_a_person_for_gnupg_asks_nobody_and_is_no_fault() -> None:
+    assert _fault(f"{DOTENV}sops_pgp__list_0__map_fp=85D7\n", ENV) is None
+
+
+@pytest.mark.parametrize(
     ("content", "path", "found", "named"),
     [
         (BINARY, ENV, "binary", "dotenv"),

@@ -39,6 +39,8 @@ def examine(content: bytes, path: str) -> tuple[SopsFile | None, PermanentError 
 
 def _fault(file: SopsFile | None, content: bytes, path: str) -> PermanentError | None:
     kind = sops_type(path)
+    if file is not None and file.services:
+        return _asks(file, content, path)
     if file is not None and file.unprotected:
         return _unprotected(path, file.unprotected)
     if file is not None and kind == "dotenv" and _ENDED_BY_CR.search(content):
@@ -62,6 +64,16 @@ def _fault(file: SopsFile | None, content: bytes, path: str) -> PermanentError |
         )
     hint = f"sops encrypt -i {path}; {_PUSHED}"
     return PermanentError("the file is called secret but is not encrypted", where=path, hint=hint)
+
+
+def _asks(file: SopsFile, content: bytes, path: str) -> PermanentError:
+    """SOPS tries all keys of a file, also where the one of age is right."""
+    kinds = ", ".join(file.services)
+    return PermanentError(
+        f"it is for keys of {kinds} as well: SOPS would ask whatever address the file names",
+        where=f"{path}:{metadata.line_of(content, file.services[0])}",
+        hint=f"leave {kinds} out of the rule for it in .sops.yaml, then sops updatekeys {path}",
+    )
 
 
 def in_the_clear(file: SopsFile, path: str) -> list[PermanentError]:

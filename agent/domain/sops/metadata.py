@@ -24,8 +24,9 @@ ENCRYPTED = "ENC["
 """How each value begins that SOPS has encrypted."""
 _PREFIX = "sops_"
 _RECIPIENT = re.compile(r"(?:(key_groups__list_\d+__map_)?)age__list_\d+__map_recipient")
-_OTHERS = ("pgp", "kms", "gcp_kms", "azure_kv", "hc_vault", "hckms")
-_OTHER = re.compile(rf"(?:key_groups__list_\d+__map_)?({'|'.join(_OTHERS)})__list_\d+__map_.*")
+_SERVICES = ("kms", "gcp_kms", "azure_kv", "hc_vault", "hckms")
+_OTHERS = ("pgp", *_SERVICES)
+_OTHER = re.compile(rf"(?:^|__map_)({'|'.join(_OTHERS)})__", re.IGNORECASE)
 _GROUP = re.compile(r"key_groups__list_(\d+)__map_")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
 _NULL = "tag:yaml.org,2002:null"
@@ -53,6 +54,11 @@ class SopsFile:
     others: tuple[str, ...] = ()
     exposed: tuple[Named, ...] = ()
     unprotected: Scope | None = None
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Those of ``others`` for which SOPS asks a service, at an address that the file names."""
+        return tuple(kind for kind in self.others if kind in _SERVICES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,21 +184,37 @@ def _flat(
         return None
     recipients = tuple(value for key, value in own.items() if _RECIPIENT.fullmatch(key))
     groups = {found[1] for key in own if (found := _GROUP.match(key))}
-    others = {found[1] for key in own if (found := _OTHER.fullmatch(key))}
+    others = {found[1].lower() for key in own if (found := _OTHER.search(key))}
     return _judged(own, recipients, values, groups=len(groups), others=others, comments=comments)
 
 
 def _yaml(content: bytes, path: str) -> SopsFile | None:
     """SOPS puts its metadata into each document."""
     own = None
+    others: set[str] = set()
     values: list[_Value] = []
     for root in documents.compose_all(content, path):
         for key, node in root.value if isinstance(root, yaml.MappingNode) else ():
+            if str(key.value).casefold() == "sops":
+                others |= _other_keys(node)
             if key.value == "sops":
                 own = own or _data(node)
             else:
                 values += _nodes(node, (str(key.value),))
-    return _nested(own, values, _COMMENT.findall(_text(content, path)))
+    return _nested(own, values, others, _COMMENT.findall(_text(content, path)))
+
+
+def _other_keys(node: yaml.Node) -> set[str]:
+    """The kinds of keys besides age's, wherever they are, and in whatever case Go takes for it."""
+    found: set[str] = set()
+    if isinstance(node, yaml.MappingNode):
+        for key, inner in node.value:
+            name = str(key.value).casefold()
+            found |= {name} if name in _OTHERS and _data(inner) else _other_keys(inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            found |= _other_keys(inner)
+    return found
 
 
 def _nodes(node: yaml.Node, names: tuple[str, ...]) -> Iterator[_Value]:
@@ -216,7 +238,9 @@ def _data(node: yaml.Node) -> Any:
     return None if node.tag == _NULL else node.value
 
 
-def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str]) -> SopsFile | None:
+def _nested(
+    own: Any, values: Sequence[_Value], others: set[str], comments: Sequence[str]
+) -> SopsFile | None:
     """Of a file whose metadata is a mapping ``sops`` at its top."""
     if not isinstance(own, dict) or not own.get("mac"):
         return None
@@ -229,9 +253,6 @@ def _nested(own: Any, values: Sequence[_Value], comments: Sequence[str]) -> Sops
         for entry in place["age"]
         if isinstance(entry, dict) and entry.get("recipient")
     )
-    others = {
-        kind for each in places if isinstance(each, dict) for kind in _OTHERS if each.get(kind)
-    }
     return _judged(own, recipients, values, groups=len(places), others=others, comments=comments)
 
 
