@@ -14,8 +14,7 @@ from agent.domain.container import HOOK
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.reconcile import removal
 from agent.domain.release import expected
-from agent.domain.repository import image_refs_yaml, references
-from agent.domain.repository.hooks import own_images
+from agent.domain.repository import artefacts, image_refs_yaml, references
 from agent.domain.repository.tree import Snapshot
 from tests.unit.builders import container, stack, tree
 
@@ -84,7 +83,7 @@ def test_what_a_hook_asks_beyond_its_service_is_listed() -> None:
 
 
 def test_the_image_of_a_hook_is_pinned_and_pulled() -> None:
-    assert own_images(SERVICES) == {"web: pre_start[1]": {"image": "hook:1"}}
+    assert artefacts.beside("web", SERVICES["web"]) == ("hook:1",)
     mention = {"web: pre_start[1]": image_refs_yaml.ImageMention("hook:1", f"{MAIN}:6")}
     web = replace(stack("web"), images=mention)
     found = policy.judge(web, {"services": SERVICES}, "/repo")

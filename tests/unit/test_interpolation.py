@@ -86,3 +86,12 @@ def test_a_model_is_the_same_as_long_as_only_the_home_directory_was_put_in(
     own: dict[str, Any], moved: list[interpolation.Path]
 ) -> None:
     assert list(interpolation.moved(MODEL, own, "/root")) == moved
+
+
+@pytest.mark.parametrize("kind", ["configs", "secrets"])
+def test_a_secret_from_the_environment_is_none_of_the_agents_variables(kind: str) -> None:
+    """The model is the same with and without them: what counts is the environment of ``up``."""
+    model = {**MODEL, kind: {"mine": {"environment": "TOKEN"}, "theirs": {"environment": "PATH"}}}
+    own = {"PATH": "/bin", "HOME": "/root"}
+    assert list(interpolation.used(model, model, own)) == [(kind, "theirs", "environment")]
+    assert list(interpolation.used(MODEL, _changed(source="/root/other"), own)) != []

@@ -48,7 +48,7 @@ def test_what_variables_led_to_is_judged_too(model: dict[str, Any], said: list[s
     ("build", "refused"),
     [
         ({"context": f"{ROOT}/stacks/web"}, False),
-        ({"context": ROOT, "additional_contexts": {"b": "docker-image://alpine"}}, False),
+        ({"context": ROOT, "additional_contexts": {"b": f"docker-image://{IMAGE}"}}, False),
         ({"context": "https://github.com/a/b.git"}, True),
         ({"context": "/srv"}, True),
         ({"context": ROOT, "additional_contexts": {"b": "/etc"}}, True),
@@ -60,6 +60,53 @@ def test_where_building_is_allowed_it_is_from_the_repository(
     model = {"services": {"a": {"build": build}}}
     allowed = replace(stack("web"), policy=Policy(build="allow"))
     assert bool(policy.judge(allowed, model, ROOT)) is refused
+
+
+@pytest.mark.parametrize(
+    ("option", "refused"),
+    [
+        ("seccomp:unconfined", False),
+        ("seccomp=profile.json", False),
+        ("seccomp:../../common/profile.json", False),
+        (f"seccomp:{ROOT}/common/profile.json", False),
+        ("no-new-privileges:true", False),
+        ("seccomp:/etc/shadow", True),
+        ("seccomp=/etc/shadow", True),
+        ("seccomp:../../../age.key", True),
+        ("seccomp:~/x", True),
+    ],
+)
+def test_a_seccomp_profile_is_a_file_of_the_repository(option: str, refused: bool) -> None:
+    """Whatever variables it was put together of: Compose reads it with the rights of the agent."""
+    for service in ({"security_opt": [option]}, {"pre_start": [{"security_opt": [option]}]}):
+        found = policy.judge(stack("web"), {"services": {"a": service}}, ROOT)
+        assert bool(found) is refused
+        assert all("security_opt: " in each.message for each in found)
+
+
+def test_what_is_mounted_or_built_from_is_pinned_like_what_runs() -> None:
+    volume = {"type": "image", "source": "data:1", "target": "/data"}
+    services: dict[str, dict[str, Any]] = {
+        "web": {"image": IMAGE, "volumes": [volume, {**volume, "source": IMAGE}]},
+        "job": {"image": IMAGE, "pre_start": [{"image": IMAGE, "volumes": [volume]}]},
+        "own": {
+            "image": "mine:1",
+            "build": {
+                "context": ROOT,
+                "additional_contexts": {"base": "docker-image://base:1", "b": "service:web"},
+            },
+        },
+    }
+    model = {"services": services}
+    site = replace(stack("site"), policy=Policy(build="allow"))
+    assert [each.message.partition(" is not")[0] for each in policy.pins(site, model)] == [
+        "job: pre_start[0]: image volume /data: data:1",
+        "own: build: additional_contexts: base: base:1",
+        "web: image volume /data: data:1",
+    ]
+    where = {"web: image volume /data": ImageMention("data:1", "c.yaml:9")}
+    said = policy.summary(policy.pins(replace(site, images=where), model), policy.Effect.REFUSED)
+    assert "c.yaml:9: web: image volume /data: data:1 is not pinned" in said
 
 
 def _noted(services: dict[str, dict[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ from agent.domain.finding import Fault
 from agent.domain.repository import layout, references
 from agent.domain.repository.desired import DesiredState
 from agent.domain.repository.referenced import References
-from agent.domain.repository.references import MAX_FILES, MAX_LEVELS
+from agent.domain.repository.references import MAX_FILES, MAX_LEVELS, MAX_WAYS
 from agent.domain.repository.tree import Snapshot
 from tests.unit.builders import revision, tree
 
@@ -132,13 +132,19 @@ CONF = {"common/conf/a", "common/conf/deep/b"}
         (service("volumes: ['${DATA:-../../common/conf}:/a', '$DATA:/b']"), set()),
         (service("volumes: ['../../common/conf/${A:-x}/b:/a']"), CONF),
         (service("env_file: ../../common/$$x.env"), {"common/$x.env"}),
-        ("include: ['../../common/conf/${A}.yaml']\nservices: {}", CONF),
+        (service("security_opt: ['seccomp:../../common/conf/a', 'no-new-privileges:true']"),
+         {"common/conf/a"}),
+        (service("security_opt: ['seccomp=../../common/conf/${WHICH}', seccomp:unconfined]"), CONF),
+        # Compose reads these from the stack's own directory, wherever they stand.
+        (service("extends: {file: ../../common/profiled.yaml, service: p}"),
+         {"common/profiled.yaml"}),
         (service("env_file: !reset null"), set()),
         (service("provider: !reset null"), set()),
     ],
 )  # fmt: skip
 def test_what_a_stack_reads_outside_its_directory_is_known(compose: str, named: set[str]) -> None:
     files = {**COMMON, "common/own.yaml": service("env_file: own.env"), "common/$x.env": ""}
+    files["common/profiled.yaml"] = "services: {p: {security_opt: ['seccomp:conf/a']}}"
     found = follow({**files, MAIN: compose})
     assert found.faults == ()
     assert found.paths == named
@@ -203,6 +209,15 @@ PLAIN = "\n" + service("ports: []")
             if "$" not in name
         ],
         ("include:\n- 'https://${HOST}/x'", 2, "is not in this repository", "commit"),
+        (service("security_opt: ['seccomp:/etc/x']"), 4, "is a path of the host", "commit the"),
+        (service("security_opt: ['seccomp:absent']"), 4, "there is no 'absent'", "commit it"),
+        ("models: {m: {model: ai/m}}\nservices: {}", 1, "models: Compose would run a program", ""),
+        # What these say could only be judged once Compose has read them.
+        ("include:\n- 'conf/${A}.yaml'", 2, "'conf/${A}.yaml' has a variable", "write the name"),
+        (service("extends: {file: '$X', service: a}"), 4, "extends: '$X' has a variable", ""),
+        ("include:\n- {path: in.yaml,\n   env_file: '${X:-own.env}'}", 3, "has a variable", ""),
+        ("include:\n- {path: in.yaml,\n   project_directory: './${X}'}", 3,
+         "only Compose could say which directory it is", ""),
     ],
 )  # fmt: skip
 def test_what_a_stack_may_not_name_is_refused_with_its_line(
@@ -308,6 +323,46 @@ def test_a_deep_include_may_not_use_what_compose_looks_for_in_the_wrong_place() 
     (fault,) = follow(files).faults
     assert fault.where == "common/a/two.yaml:1"
     assert "in the wrong directory" in fault.message
+
+
+def test_a_name_is_finished_with_the_env_files_of_the_includes_on_the_way_to_it() -> None:
+    compose = """include:
+- sub/one.yaml
+- {path: sub/one.yaml, env_file: own.env}
+- {path: bare/one.yaml, env_file: /dev/null}
+""" + service("env_file: '${MAIN}'")
+    files = {
+        MAIN: compose, "stacks/web/own.env": "", "stacks/web/sub/.env": "",
+        "stacks/web/sub/one.yaml": "include: [deep/two.yaml]\n" + service("label_file: '$ONE'"),
+        "stacks/web/sub/deep/two.yaml": service("extends: {file: ../base.yaml, service: b}"),
+        "stacks/web/sub/deep/.env": "",
+        "stacks/web/sub/base.yaml": "services: {b: {env_file: '${BASE}'}}",
+        "stacks/web/bare/one.yaml": service("security_opt: ['seccomp:${BARE}']"),
+        "stacks/web/bare/.env": "",
+    }  # fmt: skip
+    found = follow(files)
+    assert found.faults == ()
+    sub, own, deep = (f"stacks/web/{name}" for name in ("sub/.env", "own.env", "sub/deep/.env"))
+    assert {(each.name, each.base, each.scope) for each in found.variables} == {
+        ("${MAIN}", "stacks/web", ()),
+        ("$ONE", "stacks/web/sub", ((sub,),)),
+        ("$ONE", "stacks/web/sub", ((own,),)),
+        ("${BASE}", "stacks/web/sub", ((sub,), (deep,))),
+        ("${BASE}", "stacks/web/sub", ((own,), (deep,))),
+        ("${BARE}", "stacks/web", ()),
+    }
+
+
+def test_a_doubling_of_values_by_includes_ends_quickly() -> None:
+    """Each file includes the next one with two sets of values: 2^30 sets for the last one."""
+    files: dict[str, str] = {MAIN: "include: [0.yaml]", "stacks/web/30.yaml": PLAIN}
+    files |= dict.fromkeys(["stacks/web/a.env", "stacks/web/b.env"], "")
+    for i in range(30):
+        twice = "".join(f"- {{path: {i + 1}.yaml, env_file: {e}.env}}\n" for e in "ab")
+        files[f"stacks/web/{i}.yaml"] = f"include:\n{twice}"
+    started = time.process_time()
+    assert f"more than {MAX_WAYS} ways" in follow(files).faults[0].message
+    assert time.process_time() - started < 5
 
 
 def test_links_are_followed_and_count_themselves() -> None:

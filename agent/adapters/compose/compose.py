@@ -17,7 +17,7 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import older_model, own_variables
+from agent.adapters.compose import finished_names, older_model, own_variables
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.compose.own_variables import OwnVariables
 from agent.adapters.compose.program import MODEL_TIMEOUT_S, NO_LOADERS, Program
@@ -76,16 +76,14 @@ class Compose:
         the stack needs variables of the agent's own (``~``, ``build:``) that it uses for something
         else.
         """
-        if call.stack.variables:
-            await self._refuse_to_climb(call)
-        clean = await self._config(call)
+        clean = await self._judged(call)
         own, why = self._own.needed(
             clean.model, build=call.stack.policy.builds, tilde=bool(clean.own)
         )
         if own:
-            found = await self._config(replace(call, own=own))
+            found = await self._judged(replace(call, own=own))
             home = own.get("HOME", "")
-            if next(interpolation.moved(clean.model, found.model, home), None):
+            if next(interpolation.used(clean.model, found.model, own), None):
                 raise PermanentError(
                     f"{why} needs the agent's own {', '.join(sorted(own))}, and the stack uses a "
                     "variable of that name",
@@ -101,7 +99,7 @@ class Compose:
     async def _keep_mounts(self, call: Invocation, model: Mapping[str, Any]) -> None:
         """Refuse a mount that an empty ``${HOME}`` would move: the agent's own was used once."""
         home = own_variables.home()
-        found = await self._config(replace(call, own={"HOME": home}))
+        found = await self._judged(replace(call, own={"HOME": home}))
         moved = interpolation.moved(model, found.model, home)
         if sources := [at for at in moved if at[-1] in {"source", "device"}]:
             raise PermanentError(
@@ -137,20 +135,28 @@ class Compose:
         pairs = (line.split() for line in result.out.decode(errors="replace").splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == len(("name", "hash"))}
 
-    async def _refuse_to_climb(self, call: Invocation) -> None:
-        """Refuse names of files that lead elsewhere than seemed, once values are put in."""
-        asked = {str(i): variable.name for i, variable in enumerate(call.stack.variables)}
-        finished = _labelled((await self._config(call, _labels(asked))).model)
-        names = [finished[key] for key in asked]
-        if found := compose_paths.climbing(call.stack.variables, names):
-            raise ClimbingError(found)
+    async def _judged(self, call: Invocation) -> Resolved:
+        """What the stack's file resolves to, unless values lead names of files elsewhere."""
+        if variables := call.stack.variables:
+            with finished_names.asking(variables, call.root) as (question, handles):
+                answer = await self._config(call, question, pass_fds=handles)
+            names = finished_names.answered(answer.model, variables)
+            if found := compose_paths.climbing(variables, names):
+                raise ClimbingError(found)
+        return await self._config(call)
 
     async def _config(
-        self, call: Invocation, instead: bytes = b"", values: Sequence[bytes] = ()
+        self,
+        call: Invocation,
+        instead: bytes = b"",
+        values: Sequence[bytes] = (),
+        pass_fds: Sequence[int] = (),
     ) -> Resolved:
         """What the stack's file resolves to, or the text ``instead`` with more ``values``."""
         words = ("config", "--format", "json")
-        result = await self._program.read(call, *words, instead=instead, values=values)
+        result = await self._program.read(
+            call, *words, instead=instead, values=values, pass_fds=pass_fds
+        )
         try:
             model = given.printed(result.out)
         except ValueError:

@@ -114,7 +114,8 @@ class Invocation:
 
         Without a line where none of these files does.
         """
-        wanted = re.compile(rf"(?:\$\{{?|^\s*(?:export\s+)?)(?:{'|'.join(names)})(?!\w)", re.ASCII)
+        before = r"(?:\$\{?|\benvironment:\s*[\"']?|^\s*(?:export\s+)?)"
+        wanted = re.compile(rf"{before}(?:{'|'.join(names)})(?!\w)", re.ASCII)
         for path in (*self.env_files, self.file):
             lines = path.read_text(errors="replace").split("\n")
             if found := next((i for i, line in enumerate(lines, 1) if wanted.search(line)), 0):

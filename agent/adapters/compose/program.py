@@ -39,11 +39,17 @@ class Program:
         self._timeout_s = timeout_s
 
     async def read(
-        self, call: Invocation, *words: str, instead: bytes = b"", values: Sequence[bytes] = ()
+        self,
+        call: Invocation,
+        *words: str,
+        instead: bytes = b"",
+        values: Sequence[bytes] = (),
+        pass_fds: Sequence[int] = (),
     ) -> process.Result:
         """Run it on the stack's files, or on the text ``instead`` with the stack's values.
 
-        ``values`` are texts of env files that win over those of the stack.
+        ``values`` are texts of env files that win over those of the stack; ``pass_fds`` are files
+        that the text names.
         """
         argv = ["--project-name", call.stack.name, "--file", "-" if instead else str(call.file)]
         argv += ["--project-directory", str(call.file.parent)]
@@ -65,7 +71,7 @@ class Program:
                 # An include of an included file takes some relative names from where Compose runs.
                 cwd=call.file.parent,
                 stdin=instead,
-                pass_fds=list(files),
+                pass_fds=[*files, *pass_fds],
             )
 
     async def give(

@@ -13,8 +13,8 @@ from agent.adapters.clone.registry import Registries
 from agent.adapters.engine.docker_config import DockerConfig
 from agent.adapters.tasks import task_group
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, did_you_mean
+from agent.domain.repository import compose_paths, image_refs_yaml, references
 from agent.domain.repository import image_reference as images
-from agent.domain.repository import image_refs_yaml, references
 from agent.domain.repository.image_reference import Reference
 from agent.domain.repository.image_refs_yaml import ImageMention
 from agent.domain.repository.layout import COMPOSE_NAMES
@@ -92,10 +92,10 @@ def _followed(snapshot: Snapshot, path: str, into: PinSurvey) -> tuple[str, ...]
     if not read.compose:
         message, hint = "the link leads out of the repository", "commit the file itself"
         into.problems.append(PermanentError(message, where=path, hint=hint))
-    unfollowed = [(each.where, each.name) for each in read.variables if each.kind in COMPOSE]
+    unfollowed: list[tuple[str, str]] = []
     for each in read.refused:
         fault = each.fault if each.mention.kind in COMPOSE else None
-        if fault and each.outside:
+        if fault and (each.outside or compose_paths.literal(each.mention.name)[1]):
             unfollowed.append((fault.where, each.mention.name))
         elif fault and fault.rule == "paths":  # what cannot be read is said of the file itself
             into.problems.append(PermanentError(fault.message, where=fault.where, hint=fault.hint))

@@ -171,7 +171,7 @@ def _one(
     look = looks[host, stack.name] if looks else PartialModel(root="", model=None)
     yield from look.findings
     if look.model is None:
-        yield from stacks.judged(policy.pins(stack, stacks.written(places)), places)
+        yield from stacks.judged(policy.unpinned(stack, stacks.written(places)), places)
         return
     if host != NOWHERE:  # a host may set what is missing
         yield from values.unset(look.unset, places)

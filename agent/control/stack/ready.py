@@ -22,6 +22,7 @@ from agent.domain.release import expected, reload
 from agent.domain.release.health import Expected
 from agent.domain.release.release import Service
 from agent.domain.release.reload import Mounted
+from agent.domain.repository import artefacts
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.image_reference import pinned
 from agent.domain.repository.layout import PLAINTEXT_PREFIX
@@ -65,8 +66,9 @@ class Ready:
     @property
     def images(self) -> frozenset[str]:
         """What must be on the engine before; images that Compose builds are not."""
-        running = [each for each in self.services.values() if each.scale]
-        found = {image for each in running for image in (each.image, *each.hooks) if image}
+        running = {name for name, each in self.services.items() if each.scale}
+        named = artefacts.of_model(self.model)
+        found = {each.reference for each in named if each.service in running}
         return (
             frozenset(found) if not self.stack.policy.builds else frozenset(filter(pinned, found))
         )

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from agent.domain.compose import host_mounts
+from agent.domain.compose import build_files, host_mounts
 from agent.domain.compose.host_mounts import AgentPlaces, HostMount
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
-from agent.domain.repository import hooks, image_reference
-from agent.domain.repository.compose_paths import NO_CONTEXT
+from agent.domain.repository import artefacts, compose_paths, hooks, image_reference, refused_keys
+from agent.domain.repository.artefacts import Artefact, Kind
 from agent.domain.repository.desired import Stack
 
 _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
@@ -102,8 +102,10 @@ def summary(violations: Iterable[Violation], effect: Effect) -> str:
     return f"{said} ({'; '.join(hints)})" if hints else said
 
 
-def _providers(_: Stack, model: Model, __: str) -> Iterator[Violation]:
-    """Compose runs a provider as a program of the repository on the host."""
+def _programs(_: Stack, model: Model, __: str) -> Iterator[Violation]:
+    """Compose runs a provider, and the plugin for models, as a program on the host."""
+    if model.get("models"):
+        yield _refused(("models",), refused_keys.MODELS)
     for name, service in _services(model):
         if service.get("provider"):
             said = f"{name}: provider: would run a program of the repository on the host"
@@ -118,10 +120,13 @@ def _builds(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
             said = f"{name}: build: is not allowed; push an image and name it by its digest"
             yield _refused(path, said)
         elif service.get("build"):
-            for context in _contexts(service["build"]):
-                if not _inside(context, root):
-                    said = f"{name}: build: {context!r} is not in the repository; "
-                    yield _refused(path, f"{said}commit what it is built from")
+            for key, place in build_files.read(service["build"]):
+                if not _inside(place, root):
+                    said = f"{name}: build: {place!r} is not in the repository; "
+                    yield _refused((*path, key), f"{said}commit what it is built from")
+            for key in build_files.local_caches(service["build"]):
+                said = f"{name}: build: {key}: type=local is a directory of the host; "
+                yield _refused((*path, key), f"{said}keep the cache in a registry")
 
 
 def _files(_: Stack, model: Model, root: str) -> Iterator[Violation]:
@@ -135,6 +140,24 @@ def _files(_: Stack, model: Model, root: str) -> Iterator[Violation]:
                     "or mount it from the host as a volume"
                 )
                 yield _refused((kind, name, "file"), said)
+
+
+def _profiles(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
+    """Compose reads a seccomp profile with the rights of the agent, from the stack's directory."""
+    directory = posixpath.join(root, posixpath.dirname(stack.compose))
+    for name, service in _services(model):
+        found: list[tuple[str, Path, Mapping[str, Any]]] = [(name, ("services", name), service)]
+        found += [
+            (hook.name, ("services", name, hook.key, hook.index), hook.spec)
+            for hook in hooks.of_service(name, service, hooks.KEY)
+        ]
+        for said, at, container in found:
+            for i, option in enumerate(container.get("security_opt") or []):
+                file = (compose_paths.seccomp_profile(str(option)) or "").replace("$$", "$")
+                place = posixpath.join(directory, file)
+                if file and (file.startswith("~") or not _inside(place, root)):
+                    message = f"{said}: security_opt: {file!r} is not in the repository; "
+                    yield _refused((*at, "security_opt", i), f"{message}commit the profile")
 
 
 def _privileges(_: Stack, model: Model, __: str) -> Iterator[Violation]:
@@ -179,29 +202,31 @@ def _asks(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def pins(stack: Stack, model: Model, _: str = "") -> Iterator[Violation]:
     """Images are named by tag and digest; those that Compose builds are exempt."""
-    services = dict(_services(model))
-    pulled = {n: s for n, s in services.items() if not (stack.policy.builds and s.get("build"))}
-    found: list[tuple[str, Path, Mapping[str, Any]]] = [(n, (n,), s) for n, s in pulled.items()]
-    found += [
-        (hook.name, (hook.service, hook.key, hook.index), hook.spec)
-        for hook in hooks.containers(services)
-        if hook.spec.get("image") != services[hook.service].get("image")
-    ]
-    for name, path, container in sorted(found, key=lambda each: each[0]):
-        image = str(container.get("image") or "")
-        if not image or image_reference.pinned(image):
+    found = artefacts.of_model(model)
+    built = {name for name, service in _services(model) if service.get("build")}
+    if stack.policy.builds:
+        found = [a for a in found if a.kind is not Kind.IMAGE or a.service not in built]
+    else:  # the build itself is refused
+        found = [a for a in found if a.kind is not Kind.CONTEXT]
+    yield from unpinned(stack, found)
+
+
+def unpinned(stack: Stack, named: Iterable[Artefact]) -> Iterator[Violation]:
+    """Those that are not named by tag and digest."""
+    for each in sorted(named, key=lambda each: each.name):
+        if image_reference.pinned(each.reference):
             continue
-        mention = stack.images.get(name)
+        mention = stack.images.get(each.name)
         try:
-            image_reference.question(mention.text if mention else image)
+            image_reference.question(mention.text if mention else each.reference)
             hint: str | None = f"commitd pin {stack.name}"
         except PermanentError as err:
             hint = err.hint
         yield Violation(
             effect=Effect.REFUSED if stack.policy.requires_pins else Effect.WARNED,
             rule="pins",
-            path=("services", *path, "image"),
-            message=f"{name}: {image} is not pinned by tag and digest",
+            path=each.path,
+            message=f"{each.name}: {each.reference} is not pinned by tag and digest",
             hint=hint,
             where=mention.where if mention else None,
         )
@@ -270,9 +295,10 @@ def _where(stack: Stack, mount: HostMount, path: str) -> str | None:
 
 
 _RULES: tuple[Callable[[Stack, Model, str], Iterable[Violation]], ...] = (
-    _providers,
+    _programs,
     _builds,
     _files,
+    _profiles,
     pins,
     _privileges,
 )
@@ -284,13 +310,6 @@ def _services(model: Model) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _refused(path: Path, said: str) -> Violation:
     return Violation(effect=Effect.REFUSED, rule="policy", path=path, message=said)
-
-
-def _contexts(build: Mapping[str, Any]) -> list[str]:
-    more = build.get("additional_contexts") or {}
-    named = [str(build.get("context", "."))]
-    named += [str(c) for c in more.values() if not str(c).startswith(NO_CONTEXT)]
-    return named
 
 
 def _inside(path: str, root: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.domain.compose import inline_configs
 from agent.domain.release.health import Expected, Need
-from agent.domain.repository import hooks
+from agent.domain.repository import artefacts, hooks
 from agent.domain.resources import exclusive
 
 _HEALTHY = "service_healthy"
@@ -34,7 +34,7 @@ def services(
             _service(raw, files, inline_configs.digest(raw, model, value, salt)),
             needs=needed[name],
             joins=frozenset(":".join(words) for words in _joined(raw)),
-            hooks=tuple(sorted({each["image"] for each in hooks.own_images({name: raw}).values()})),
+            hooks=artefacts.beside(name, raw),
             has_hooks=any(raw.get(key) for key in hooks.KEYS),
         )
         for name, raw in raws.items()

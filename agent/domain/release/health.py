@@ -43,7 +43,7 @@ class Expected:
     only once another service is healthy, or that or a hook has finished. ``inline`` stands for
     the configs and secrets that Compose writes into it; empty: none. ``needs`` are the services of
     its stack that it depends on; it ``joins`` namespaces of these (``service:NAME`` or
-    ``container:NAME``). ``hooks`` are the images of its hooks, as far as they are not its own;
+    ``container:NAME``). ``hooks`` are the images of its hooks and volumes that are not its own;
     it ``has_hooks`` also when those run its own image, or commands in its container.
     It ``wants`` things of the host that no other container can have meanwhile.
     """

@@ -17,8 +17,8 @@ class Service:
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
     repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
     ``joins`` when it runs in namespaces of another container. ``hooks`` are the images of its
-    hooks, as far as they are not its own. ``settings`` are those that can be changed while it runs;
-    None: not known.
+    hooks and of its image volumes, as far as they are not its own. ``settings`` are those that can
+    be changed while it runs; None: not known.
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.domain.documents import Path
 
-NO_CONTEXT = ("docker-image://", "oci-layout://", "service:", "target:")
+NO_CONTEXT = ("docker-image://", "service:", "target:")
 """How what is built from begins that is no directory and no repository."""
 
 
@@ -27,6 +27,7 @@ class PathKind(StrEnum):
     SECRET = "secrets"  # noqa: S105  a key of Compose
     BIND = "volumes"
     BUILD = "build"
+    PROFILE = "security_opt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +60,16 @@ class NamedMount:
     where: str
 
 
+Scope = tuple[tuple[str, ...], ...]
+"""The env files with which the includes on the way to a file finish its variables, outermost first.
+
+What is set further out wins: the stack's own values over all of these.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """A name that only Compose can finish, at ``where`` (``file:line``).
+    """A name that only Compose can finish, at ``where`` (``file:line``), with values of ``scope``.
 
     It is relative to ``base``; what is below ``within`` counts as read. Both are directories of the
     repository. ``at`` is the path in the document.
@@ -73,6 +81,7 @@ class Variable:
     within: str
     where: str
     at: Path = ()
+    scope: Scope = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,7 @@ def extends(service: dict[Any, Any], at: Path) -> tuple[PathMention | None, str]
 
 
 def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[PathMention]:
-    """Its env files, label files, mounts, and the directories it is built from."""
+    """Its env and label files, mounts, seccomp profiles, and the directories it is built from."""
     yield from _env_files(service.get("env_file"), (*at, "env_file"))
     yield from _names(PathKind.LABEL_FILE, service.get("label_file"), (*at, "label_file"))
     mounts = service.get("volumes")
@@ -158,6 +167,10 @@ def of_service(service: Mapping[Any, Any], at: Path) -> Iterator[PathMention]:
                 required=False,
                 target=target,
             )
+    options = service.get("security_opt")
+    for i, option in enumerate(options if isinstance(options, list) else []):
+        if isinstance(option, str) and (profile := seccomp_profile(option)):
+            yield PathMention(kind=PathKind.PROFILE, name=profile, at=(*at, "security_opt", i))
     yield from _build(service.get("build"), (*at, "build"))
 
 
@@ -193,6 +206,14 @@ def mount_source(text: str) -> str | None:
         elif char == ":" and not level:
             return text[:i] if text[0] in "./~$" else None
     return None
+
+
+def seccomp_profile(option: str) -> str | None:
+    """The file that Compose reads for one entry of ``security_opt:``; None: it reads none."""
+    key, sign, name = option.partition("=")
+    if not sign:
+        key, _, name = option.partition(":")
+    return name if key == "seccomp" and name not in {"", "unconfined", "builtin"} else None
 
 
 def literal(name: str) -> tuple[str, bool]:

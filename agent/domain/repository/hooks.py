@@ -48,12 +48,3 @@ def of_service(name: str, service: Mapping[Any, Any], *keys: str) -> Iterator[Ho
 def containers(services: Mapping[str, Mapping[str, Any]]) -> list[Hook]:
     """Those of a model that are containers of their own; by service."""
     return [h for name, raw in sorted(services.items()) for h in of_service(name, raw, KEY)]
-
-
-def own_images(services: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """By the names of hooks, as if they were services: images that are not their service's."""
-    return {
-        hook.name: {"image": str(image)}
-        for hook in containers(services)
-        if (image := hook.spec.get("image")) and image != services[hook.service].get("image")
-    }

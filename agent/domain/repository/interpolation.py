@@ -61,6 +61,21 @@ def env_file(values: Mapping[str, str]) -> bytes:
     return "".join(lines).encode()
 
 
+def used(
+    clean: Mapping[str, Any], own: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterator[Path]:
+    """Where a stack takes one of ``names``, variables of the agent's, for a value.
+
+    ``clean`` was resolved without them and ``own`` with them. A secret or config that is taken from
+    the environment looks the same in both.
+    """
+    for kind in ("configs", "secrets"):
+        for key, value in (own.get(kind) or {}).items():
+            if (value or {}).get("environment") in names:
+                yield (kind, key, "environment")
+    yield from moved(clean, own, names.get("HOME", ""))
+
+
 def moved(clean: Any, own: Any, home: str, at: Path = ()) -> Iterator[Path]:
     """Where ``own``, a model resolved with variables of the agent's, differs from ``clean``.
 

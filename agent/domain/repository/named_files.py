@@ -2,7 +2,9 @@
 
 A name ends in one of three ways: it is a path of the tree, which counts as read; it holds a
 variable, so that only Compose can finish it (``variables``, judged by ``compose_paths.climbing``);
-or it is refused, with a fault that says why.
+or it is refused, with a fault that says why. What decides on the meaning of other names is refused
+with a variable in it: a file that is included or extended has to be judged before Compose reads it,
+and the values that an include finishes its files with must be known to judge those.
 """
 
 from __future__ import annotations
@@ -14,14 +16,22 @@ from agent.domain.documents import Document
 from agent.domain.errors import did_you_mean
 from agent.domain.finding import Fault
 from agent.domain.repository import compose_paths, secret_files
-from agent.domain.repository.compose_paths import NamedMount, PathKind, PathMention, Variable
+from agent.domain.repository.compose_paths import (
+    NamedMount,
+    PathKind,
+    PathMention,
+    Scope,
+    Variable,
+)
 from agent.domain.repository.referenced import Refused
 from agent.domain.repository.tree import PLAINTEXT_PREFIX, Snapshot
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+@[\w.-]+:|github\.com/|.*\.git$|.*#")
 COMPOSE = frozenset({PathKind.INCLUDE, PathKind.EXTENDS})
 """How Compose files name each other."""
-_FILES_ONLY = frozenset({*COMPOSE, PathKind.INCLUDE_ENV, PathKind.ENV_FILE, PathKind.LABEL_FILE})
+_LITERAL = frozenset({*COMPOSE, PathKind.INCLUDE_ENV, PathKind.DIRECTORY})
+_FINISHED = frozenset({PathKind.ENV_FILE, PathKind.LABEL_FILE, PathKind.PROFILE})
+_FILES_ONLY = frozenset({*COMPOSE, PathKind.INCLUDE_ENV, *_FINISHED})
 _SHOWN = 80
 ENOUGH = 50
 """Faults that are looked for; one is enough to hold a stack."""
@@ -48,8 +58,13 @@ class NamedFiles:
         self.mounts: list[NamedMount] = []
         self._snapshot = snapshot
 
-    def note(self, document: Document, mention: PathMention, base: str) -> str | None:
-        """Where ``mention`` leads, remembered as read; None if nowhere, or where is unknown."""
+    def note(
+        self, document: Document, mention: PathMention, base: str, scope: Scope = ()
+    ) -> str | None:
+        """Where ``mention`` leads, remembered as read; None if nowhere, or where is unknown.
+
+        ``scope`` is what Compose finishes the document's variables with.
+        """
         kind, place = mention.kind, (document, mention, base)
         known, variable = compose_paths.literal(mention.name)
         if kind is PathKind.BIND:
@@ -62,6 +77,11 @@ class NamedFiles:
         if fault := _outside(kind, mention.name, known):
             self.refuse(place, *fault, outside=True)
         if fault or known.startswith(("/", "~")):
+            return None
+        if variable and kind in _LITERAL:
+            said = f"{_shown(mention.name)} has a variable, so that only Compose could say which "
+            what = "directory" if kind is PathKind.DIRECTORY else "file"
+            self.refuse(place, f"{said}{what} it is", "write the name out")
             return None
         if variable:
             # What follows is known to Compose alone. All that it can be there, short of a value
@@ -77,7 +97,7 @@ class NamedFiles:
             message = f"{_shown(mention.name)} leaves the repository"
             self.refuse(place, message, hint, outside=True)
             return None
-        return self._read(place, "" if path == "." else path, variable=variable)
+        return self._read(place, "" if path == "." else path, scope if variable else None)
 
     def _mount(self, by: Place, name: str | None) -> None:
         document, mention, base = by
@@ -91,13 +111,16 @@ class NamedFiles:
             )
         )
 
-    def _read(self, place: Place, path: str, *, variable: bool) -> str | None:
-        """``path``, which ``place`` names, or begins to name with a variable; None if unusable."""
+    def _read(self, place: Place, path: str, scope: Scope | None) -> str | None:
+        """``path``, which ``place`` names; None if unusable.
+
+        With ``scope`` it is only the beginning of the name, before a variable.
+        """
         document, mention, base = place
         if mention.kind is not PathKind.DIRECTORY:
             self.named.add(path)
-        if variable:
-            if mention.kind in {*_FILES_ONLY, PathKind.DIRECTORY}:
+        if scope is not None:
+            if mention.kind in _FINISHED:
                 where = f"{document.name}:{document.line(mention.at)}"
                 found = Variable(
                     kind=mention.kind,
@@ -106,6 +129,7 @@ class NamedFiles:
                     within=path,
                     where=where,
                     at=mention.at,
+                    scope=scope,
                 )
                 self.variables.append(found)
             return None

@@ -9,12 +9,20 @@ from agent.domain.documents import Document, Path
 from agent.domain.finding import Fault
 from agent.domain.repository import hooks
 
+MODELS = (
+    "models: Compose would run a program of the host to fetch them, with the stack's variables as "
+    "its environment"
+)
+_INSTEAD = "run what serves the model as a service, with image:"
+
 
 def of_project(document: Document) -> Iterator[Fault]:
     """Those of the whole file."""
     if document.data.get("jobs"):
         said = "jobs: would be ignored: the agent starts services, and Compose starts no jobs"
         yield _fault(document, ("jobs",), said, "write a service instead")
+    if document.data.get("models"):
+        yield _fault(document, ("models",), MODELS, _INSTEAD)
 
 
 def of_service(

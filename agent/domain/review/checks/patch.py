@@ -35,6 +35,9 @@ _IMAGE = f"commitd.invalid/unknown:1@sha256:{'0' * 64}"
 """Of a service whose image is unknown."""
 _VALUE = "10000"
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_UNREAD = frozenset(
+    {PathKind.BIND, PathKind.BUILD, PathKind.CONFIG, PathKind.SECRET, PathKind.PROFILE}
+)
 _EMPTY = frozenset({PathKind.ENV_FILE, PathKind.LABEL_FILE, PathKind.INCLUDE_ENV})
 
 
@@ -157,7 +160,7 @@ def _environment(stack: Stack, files: Snapshot) -> Patch:
 def _not_followed(patch: Patch | None, files: Snapshot, refused: Refused) -> Patch | None:
     """With an empty file in the place of one that must not be read."""
     document, kind, at = refused.document, refused.mention.kind, refused.mention.at
-    if patch is None or kind in {PathKind.BIND, PathKind.BUILD, PathKind.CONFIG, PathKind.SECRET}:
+    if patch is None or kind in _UNREAD:
         return patch  # Compose does not look into these
     before = _text(patch, files, document).encode()
     try:

@@ -11,7 +11,8 @@ from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.compose.policy import Effect, Violation
 from agent.domain.finding import Finding, Level
 from agent.domain.release import expected, health_check
-from agent.domain.repository import hooks, ignored
+from agent.domain.repository import artefacts, ignored
+from agent.domain.repository.artefacts import Artefact
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.stack_settings import KEY
 from agent.domain.review.checks.places import Places
@@ -40,18 +41,12 @@ def without_effect(stack: Stack) -> Iterator[Finding]:
         )
 
 
-def written(places: Places) -> Model:
-    """What can be said of the model without Compose: the images that are written out."""
-    services: dict[str, dict[str, Any]] = {}
+def written(places: Places) -> list[Artefact]:
+    """What is known without Compose of the images that services name: those written out."""
+    found: dict[str, Artefact] = {}
     for name, service, _ in places.services():
-        before = [_image(hook.spec) for hook in hooks.of_service(name, service, hooks.KEY)]
-        services[name] = {**services.get(name, {}), **_image(service), hooks.KEY: before}
-    return {"services": services}
-
-
-def _image(container: Mapping[Any, Any]) -> dict[str, str]:
-    image = container.get("image")
-    return {"image": image} if isinstance(image, str) and "$" not in image else {}
+        found |= {each.name: each for each in artefacts.of_service(name, service)}
+    return [each for each in found.values() if "$" not in each.reference]
 
 
 def judged(violations: Iterable[Violation], places: Places, root: str = "") -> Iterator[Finding]:
