@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,10 @@ class Result:
     code: int
     out: bytes
     err: bytes
+
+
+Run = Callable[..., Awaitable[Result]]
+"""What :func:`run` is, and what runs programs in another way."""
 
 
 async def run(

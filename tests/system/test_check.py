@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from agent.adapters.compose import confinement
 from agent.control.review import check
+from agent.domain.finding import Level
 from agent.domain.review.checks import RULES
+from agent.surface.cli import check_report
 from tests.example import GOOD, IMAGE
 from tests.sandbox.process import SandboxError
 from tests.system.clones import Clone
@@ -683,3 +687,41 @@ def test_findings_show_beside_a_pull_request(box: Sandbox) -> None:
 def test_a_directory_that_is_no_repository_of_stacks_is_a_usage_error(box: Sandbox) -> None:
     clone = Clone(box, {"README.md": "x"})
     clone.check(code=2, says="there is no directory stacks/")
+
+
+@pytest.mark.parametrize("confined", [True, False])
+@pytest.mark.parametrize("form", ["text", "github", "json", "sarif"])
+def test_no_file_of_the_machine_gets_into_the_log_of_a_pull_request(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, confined: bool
+) -> None:
+    """By the ``.env`` of an included file, which names the values of what that includes."""
+    outside = tmp_path / "token"
+    outside.write_text("TOKEN=hunter2\n")
+    if not confined:
+        monkeypatch.setattr(confinement, "possible", lambda: False)
+    files = {
+        "stacks/web/compose.yaml": "include: [sub/c.yaml]\n" + str(GOOD["stacks/web/compose.yaml"]),
+        "stacks/web/sub/c.yaml": "include: [{path: d.yaml, env_file: '${WHERE:-safe.env}'}]\n"
+        "services: {part: {image: 'x', env_file: '${WHERE:-safe.env}'}}\n",
+        "stacks/web/sub/d.yaml": "services: {leak: {image: 'leak-${TOKEN}:1'}}\n",
+        "stacks/web/sub/safe.env": "TOKEN=none\n",
+        "stacks/web/sub/.env": f"WHERE={outside}\n",
+    }
+    clone = Clone(box, {**GOOD, **files})
+    monkeypatch.setenv("PATH", os.pathsep.join(clone.programs))
+    report = anyio.run(check.check, clone.path)
+    assert "hunter2" not in check_report.FORMATS[form](report)
+    found = {(f.rule, f.where) for f in report.findings}
+    assert {("paths", "stacks/web/sub/c.yaml:1"), ("paths", "stacks/web/sub/c.yaml:2")} <= found
+    assert (("no-sandbox", ".") in found) is not confined
+
+
+def test_where_the_kernel_cannot_hold_compose_back_that_is_said_once(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confinement, "possible", lambda: False)
+    clone = Clone(box, GOOD)
+    monkeypatch.setenv("PATH", os.pathsep.join(clone.programs))
+    (finding,) = anyio.run(check.check, clone.path).findings
+    assert finding.level is Level.WARNING
+    assert "Compose can read all files of this machine" in finding.message

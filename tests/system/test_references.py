@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from agent.adapters.compose import finished_names
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.control.stack.ready import accept
-from agent.domain.errors import PermanentError
+from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.outcome import Pins
 from agent.domain.repository import references
 from agent.domain.repository.fleet_policy import Policy
@@ -157,13 +160,13 @@ def _write(root: Path, path: str, content: str) -> None:
         file.write_text(content)
 
 
-def _config(compose: Path, root: Path) -> tuple[int, str]:
+def _config(compose: Path, root: Path, values: str = os.devnull) -> tuple[int, str]:
     """As the agent runs it; what it says does not matter, only whether that changes."""
     main = root / MAIN
     result = subprocess.run(
         [
             str(compose), "--project-name", "web", "--file", str(main),
-            "--project-directory", str(main.parent), "--env-file", "/dev/null",
+            "--project-directory", str(main.parent), "--env-file", values,
             "config", "--format", "json",
         ],
         capture_output=True, text=True, check=False, cwd=main.parent, timeout=60,
@@ -204,7 +207,7 @@ def _mounted(compose: Path, root: Path, files: dict[str, str]) -> set[str]:
     }
 
 
-def _tree(files: dict[str, str]) -> Tree:
+def _tree(files: Mapping[str, str]) -> Tree:
     entries: dict[str, TreeEntry] = {}
     for path, content in files.items():
         mode = SYMLINK if content.startswith("→") else min(REGULAR)
@@ -260,9 +263,9 @@ def test_a_variable_does_not_lead_out_of_the_repository(
 def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
     box: Sandbox, value: str, refused: bool, tmp_path: Path
 ) -> None:
-    compose = "include: ['parts/${WHICH}.yaml']\nservices: {web: {image: web, env_file: '$WHICH'}}"
-    files = {MAIN: compose, "stacks/web/parts/a.yaml": "services: {part: {image: a}}",
-             "stacks/web/a": "A=1", "values.env": f"WHICH={value}"}  # fmt: skip
+    compose = "services: {web: {image: web,\n  label_file: 'parts/$WHICH', env_file: '$WHICH'}}"
+    files = {MAIN: compose, "stacks/web/parts/a": "a=1", "stacks/web/a": "A=1",
+             "values.env": f"WHICH={value}"}  # fmt: skip
     for path, content in files.items():
         _write(tmp_path, path, content)
     contents = {path: content.encode() for path, content in files.items()}
@@ -271,15 +274,125 @@ def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
     call = replace(call, stack=replace(call.stack, variables=variables))
     program = Compose(box.compose, "unix:///nowhere", 60)
     if not refused:
-        assert anyio.run(accept, program, call).services.keys() == {"web", "part"}
+        assert anyio.run(accept, program, call).services.keys() == {"web"}
         return
     with pytest.raises(PermanentError) as caught:
         anyio.run(accept, program, call)
     said = str(caught.value)
     assert f"{MAIN}:2: env_file: '$WHICH' leads out of stacks/web" in said
-    climbs = f"{MAIN}:1: include: 'parts/${{WHICH}}.yaml' leads out of stacks/web/parts" in said
+    climbs = f"{MAIN}:2: label_file: 'parts/$WHICH' leads out of stacks/web/parts" in said
     assert climbs is value.startswith("..")
     assert value not in said
+
+
+def _follows(root: Path, files: Mapping[str, str]) -> Invocation:
+    """The files on the disk, and a stack with the names in them that only Compose can finish."""
+    for path, content in files.items():
+        _write(root, path, content)
+    contents = {path: content.encode() for path, content in files.items()}
+    found = references.follow(Snapshot(_tree(files), contents), MAIN)
+    assert found.faults == ()
+    env_files = [root / "values.env"] if "values.env" in files else []
+    call = _stack(root, *env_files)
+    return replace(call, stack=replace(call.stack, variables=found.variables))
+
+
+@pytest.mark.parametrize("how", ["beside it", "named", "two levels", "extended"])
+@pytest.mark.parametrize("key", ["env_file", "label_file"])
+def test_a_name_in_an_included_file_is_finished_with_the_values_that_count_there(
+    box: Sandbox, tmp_path: Path, key: str, how: str
+) -> None:
+    """A file of the host would be read by an ``.env`` that only the included file has."""
+    outside = tmp_path / "outside"
+    outside.write_text("TOKEN=hunter2\n")
+    root = tmp_path / "repo"
+    part = f"services: {{part: {{image: part,\n  {key}: '${{WHERE:-safe.env}}'}}}}"
+    leads = f"WHERE={outside}\n"
+    files = {MAIN: "include: [sub/c.yaml]", "stacks/web/sub/c.yaml": part,
+             "stacks/web/sub/safe.env": "A=1\n", "stacks/web/sub/.env": leads}  # fmt: skip
+    line = "stacks/web/sub/c.yaml:2"
+    if how == "named":
+        files |= {MAIN: "include: [{path: sub/c.yaml, env_file: [fine.env, bad.env]}]",
+                  "stacks/web/fine.env": "WHERE=safe.env\n", "stacks/web/bad.env": leads,
+                  "stacks/web/sub/.env": "WHERE=safe.env\n"}  # fmt: skip
+    elif how == "two levels":
+        files |= {MAIN: "include: [middle/m.yaml]",
+                  "stacks/web/middle/m.yaml": "include: [../sub/c.yaml]",
+                  "stacks/web/middle/.env": f"BASE={outside}\n",
+                  "stacks/web/sub/.env": "WHERE=${BASE}\n"}  # fmt: skip
+    elif how == "extended":
+        extending = "services: {part: {extends: {file: ../b.yaml, service: part}}}"
+        files |= {"stacks/web/sub/c.yaml": extending, "stacks/web/b.yaml": part,
+                  "stacks/web/safe.env": "A=1\n"}  # fmt: skip
+        line = "stacks/web/b.yaml:2"
+    program = Compose(box.compose, "unix:///nowhere", 60)
+    with pytest.raises(PermanentError) as caught:
+        anyio.run(accept, program, _follows(root, files))
+    assert f"{line}: {key}: '${{WHERE:-safe.env}}' leads out of stacks/web" in str(caught.value)
+    assert str(outside) not in str(caught.value)
+    # The stack's own values win over all of them.
+    fine = _follows(root, {**files, "values.env": "WHERE=safe.env\n"})
+    assert anyio.run(accept, program, fine).services.keys() == {"part"}
+
+
+def test_names_are_finished_as_compose_itself_does_it(box: Sandbox, tmp_path: Path) -> None:
+    """Each file shows in a label what its name is finished to, through includes of includes."""
+    names = ("ALL", "OUTER", "INNER", "NAMED", "LAST", "NONE", "LATER")
+    text = "-".join(f"${{{name}:-}}" for name in names)
+
+    def part(name: str) -> str:
+        file = f"{{path: '{text}', required: false}}"
+        return f"services: {{{name}: {{image: x, env_file: [{file}], labels: {{said: '{text}'}}}}}}"
+
+    files = {
+        MAIN: f"include: [a/a.yaml, {{path: d.yaml, env_file: [x.env, y.env]}}]\n{part('main')}",
+        "stacks/web/a/a.yaml": f"include: [b/b.yaml]\n{part('a')}",
+        "stacks/web/a/b/b.yaml": part("b"),
+        "stacks/web/d.yaml": part("d"),
+        "stacks/web/a/.env": "ALL=a\nOUTER=a\nLATER=$ALL.$INNER\n",
+        "stacks/web/a/b/.env": "ALL=b\nOUTER=b\nINNER='b $ c'\nLAST=${OUTER}.${ALL}\n",
+        "stacks/web/x.env": "NAMED=x\nLAST=x\n", "stacks/web/y.env": "LAST=y.$NAMED.$ALL\n",
+        "values.env": "ALL=1\n",
+    }  # fmt: skip
+    call = _follows(tmp_path, files)
+    code, printed = _config(box.compose, tmp_path, str(tmp_path / "values.env"))
+    assert code == 0, printed
+    model = json.loads(printed[: printed.rindex("}") + 1])["services"]
+    variables = call.stack.variables
+    with finished_names.asking(variables, tmp_path) as (question, handles):
+        program = Compose(box.compose, "unix:///nowhere", 60)
+        answer = anyio.run(program._config, call, question, (), handles)
+    finished = finished_names.answered(answer.model, variables)
+    assert len(finished) == len(model) == 4
+    said = {service["labels"]["said"].replace("$$", "$") for service in model.values()}
+    assert set(finished) == said
+    assert len(said) == 4
+
+
+def test_compose_that_is_to_see_the_repository_alone_reads_nothing_else(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    """Whatever was overlooked: here, that ``env_file`` names a file of the host."""
+    outside = tmp_path / "outside"
+    outside.write_text("TOKEN=hunter2\n")
+    root = tmp_path / "repo"
+    _write(root, MAIN, f"services: {{web: {{image: web, env_file: '{outside}'}}}}")
+    call = _stack(root)
+
+    async def resolved(*, confined: bool) -> str:
+        program = Compose(box.compose, "unix:///nowhere", 60)
+        if not confined:
+            return str((await program.resolve(call)).model)
+        async with program.seeing(root) as alone:
+            return str((await alone.resolve(call)).model)
+
+    assert "hunter2" in anyio.run(partial(resolved, confined=False))
+    with pytest.raises(CommitdError, match="permission denied") as caught:
+        anyio.run(partial(resolved, confined=True))
+    assert "hunter2" not in str(caught.value)
+    _write(root, MAIN, "services: {web: {image: web, env_file: 'own.env'}}")
+    _write(root, "stacks/web/own.env", "TOKEN=mine\n")
+    assert "mine" in anyio.run(partial(resolved, confined=True))
 
 
 def test_where_building_is_allowed_a_change_of_what_it_is_built_from_is_deployed(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import finished_names, older_model, own_variables
+from agent.adapters.compose import confinement, finished_names, older_model, own_variables
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.compose.own_variables import OwnVariables
 from agent.adapters.compose.program import MODEL_TIMEOUT_S, NO_LOADERS, Program
@@ -65,9 +66,24 @@ class Resolved:
 class Compose:
     """The program at ``binary``, talking to the engine at ``docker_host``."""
 
-    def __init__(self, binary: Path, docker_host: str, timeout_s: float) -> None:
-        self._program = Program(binary, docker_host, timeout_s)
+    def __init__(
+        self, binary: Path, docker_host: str, timeout_s: float, start: process.Run = process.run
+    ) -> None:
+        self._program = Program(binary, docker_host, timeout_s, start)
+        self._another = partial(Compose, binary, docker_host, timeout_s)
         self._own = OwnVariables(docker_host)
+
+    @asynccontextmanager
+    async def seeing(self, *readable: Path) -> AsyncIterator[Compose]:
+        """The same, able to read only what is at or below these paths, where the kernel can do it.
+
+        See :mod:`agent.adapters.compose.confinement`.
+        """
+        if not await anyio.to_thread.run_sync(confinement.possible):
+            yield self
+            return
+        async with confinement.confined(self._program.binary, readable) as run:
+            yield await anyio.to_thread.run_sync(self._another, run)  # it looks at the disk
 
     async def resolve(self, call: Invocation) -> Resolved:
         """What ``call`` means once its files are read and combined; needs no engine.

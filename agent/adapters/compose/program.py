@@ -30,13 +30,16 @@ NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI_
 class Program:
     """The program at ``binary``, talking to the engine at ``docker_host``.
 
-    What it is told to do may take ``timeout_s``.
+    What it is told to do may take ``timeout_s``. ``start`` is what runs it.
     """
 
-    def __init__(self, binary: Path, docker_host: str, timeout_s: float) -> None:
+    def __init__(
+        self, binary: Path, docker_host: str, timeout_s: float, start: process.Run = process.run
+    ) -> None:
         self.binary = binary
         self._docker_host = docker_host
         self._timeout_s = timeout_s
+        self._start = start
 
     async def read(
         self,
@@ -117,7 +120,7 @@ class Program:
         pass_fds: Sequence[int] = (),
     ) -> process.Result:
         """Run it with these words; raises what it means that it failed, without ``secrets``."""
-        result = await process.run(
+        result = await self._start(
             [
                 str(self.binary), "--host", self._docker_host,
                 "--ansi", "never", "--progress", "quiet", *words,

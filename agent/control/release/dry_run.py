@@ -38,11 +38,11 @@ async def rehearse(
     secrets, by path.
     """
     found: dict[str, str | None] = {}
-    async with workdir.laid_out(tree, contents, opened) as root:
+    async with workdir.laid_out(tree, contents, opened) as root, compose.seeing(root) as confined:
         for stack in stacks:
             try:
                 invocation = await anyio.to_thread.run_sync(Invocation.of, stack, root, opened)
-                ready = await accept(compose, invocation)
+                ready = await accept(confined, invocation)
                 mounts = {path for each in ready.services.values() for path in each.mounts}
                 if any(path.startswith(f"{root}/") for path in mounts):
                     found[stack.name] = MOUNTS

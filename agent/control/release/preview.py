@@ -119,22 +119,26 @@ class Preview:
     async def _before(self, release: Release, root: Path) -> Side:
         """The release that is there."""
         old = await stack_at(self._repository, self._host, release.stack, release.revision)
-        async with self._laid_out(old, release.revision, root) as call:
-            model = (await self._compose.resolve(call)).model
+        async with self._laid_out(old, release.revision, root) as (compose, call):
+            model = (await compose.resolve(call)).model
             return await anyio.to_thread.run_sync(lambda: Ready.of(call, model).side(self._agent))
 
     async def _after(self, stack: Stack, sha: str, root: Path) -> tuple[Side, str | None]:
         """The stack that is to be, and why it would be refused although its files are right."""
-        async with self._laid_out(stack, sha, root) as call:
-            ready = await accept(self._compose, call, agent=self._agent)
+        async with self._laid_out(stack, sha, root) as (compose, call):
+            ready = await accept(compose, call, agent=self._agent)
             refused = None
             with suppress(CommitdError):  # the files are right all the same
                 refused = await self._provisioner.foresee(ready)
             return await anyio.to_thread.run_sync(ready.side, self._agent), refused
 
     @asynccontextmanager
-    async def _laid_out(self, stack: Stack, sha: str, at: Path) -> AsyncIterator[Invocation]:
-        """How Compose is called for the stack's files at ``at``. Raises :class:`CommitdError`.
+    async def _laid_out(
+        self, stack: Stack, sha: str, at: Path
+    ) -> AsyncIterator[tuple[Compose, Invocation]]:
+        """Compose, and how it is called for the stack's files at ``at``; it sees no others.
+
+        Raises :class:`CommitdError`.
 
         Compose files that name plaintext find links, so that no second copy is ever left behind.
         """
@@ -143,8 +147,11 @@ class Preview:
         contents = await self._repository.contents(small(tree))
         links = {path: self._repository.root / plaintext_path(path) for path in tree}
         links = await anyio.to_thread.run_sync(_files, links)
-        async with workdir.laid_out(tree, contents, links, at=at) as root:
-            yield await anyio.to_thread.run_sync(self._invocation, stack, root, links)
+        async with (
+            workdir.laid_out(tree, contents, links, at=at) as root,
+            self._compose.seeing(root, *links.values()) as compose,
+        ):
+            yield compose, await anyio.to_thread.run_sync(self._invocation, stack, root, links)
 
     def _invocation(self, stack: Stack, root: Path, links: Mapping[str, Path]) -> Invocation:
         plaintext = dict.fromkeys((file.path for file in stack.environment if file.secret), b"")

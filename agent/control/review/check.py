@@ -12,7 +12,7 @@ import anyio.to_thread
 from agent.adapters.clone import sources
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sources import Source
-from agent.adapters.compose import locate, workdir
+from agent.adapters.compose import confinement, locate, workdir
 from agent.adapters.compose.compose import Compose
 from agent.control.review import offline_resolve, partial, renames
 from agent.control.review.offline_resolve import Place
@@ -100,22 +100,31 @@ def _all(found: RepositoryScan) -> list[tuple[str, Stack]]:
 
 
 async def program_here() -> tuple[Compose | None, list[Finding]]:
-    """Compose, or the warning that it is not here."""
+    """Compose, or the warning that it is not here; or that it sees more than the repository."""
     try:
-        return await locate.find(_NO_ENGINE, TIMEOUT_S), []
+        program = await locate.find(_NO_ENGINE, TIMEOUT_S)
+        if await anyio.to_thread.run_sync(confinement.possible):
+            return program, []
+        said = f"Compose can read all files of this machine: {confinement.WHY_NOT}"
+        return program, [_of_the_machine("no-sandbox", said, confinement.HINT)]
     except ConfigError as err:
         said = f"{err.message}: the stacks are not resolved, only their files are judged"
-        return None, [
-            Finding(level=Level.WARNING, rule="no-compose", where=".", message=said, hint=err.hint)
-        ]
+        return None, [_of_the_machine("no-compose", said, err.hint)]
+
+
+def _of_the_machine(rule: str, said: str, hint: str | None) -> Finding:
+    return Finding(level=Level.WARNING, rule=rule, where=".", message=said, hint=hint)
 
 
 async def _looks(
     source: Source, found: RepositoryScan, program: Compose
 ) -> dict[Place, PartialModel]:
     """A look at all stacks of all hosts; their files are gone again by then."""
-    async with workdir.laid_out(source.tree, source.contents) as root:
-        models = await offline_resolve.resolve(found, root, program, found.placed, parallel())
+    async with (
+        workdir.laid_out(source.tree, source.contents) as root,
+        program.seeing(root) as confined,
+    ):
+        models = await offline_resolve.resolve(found, root, confined, found.placed, parallel())
     good = {
         place: PartialModel(root=str(models.root), model=answer.model, unset=answer.unset)
         for place, answer in models.found.items()

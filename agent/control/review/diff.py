@@ -71,13 +71,14 @@ async def compare(start: Path, base: str, head: str) -> Comparison:
         before = await _resolved(before, plans, program)
         after = await _resolved(after, plans, program)
     found = await anyio.to_thread.run_sync(_hosts, before, after, plans)
+    said = [_refused(after.scan), *(warning.message for warning in warnings)]
     changed = {host.name for host in found}
     return Comparison(
         base=before.source.revision.sha,
         head=after.source.revision.sha,
         hosts=tuple(found),
         unchanged=tuple(host for host in plans if host not in changed),
-        warning=_refused(after.scan) or (warnings[0].message if warnings else None),
+        warning="; ".join(filter(None, said)) or None,
     )
 
 
@@ -102,8 +103,11 @@ async def _resolved(commit: _Commit, plans: Mapping[str, Plan], program: Compose
     wanted = {(host, d.stack.name) for host, todo in plans.items() for d in todo.deploys}
     places = [each for each in commit.scan.placed if (each[0], each[1].name) in wanted]
     scan = commit.scan
-    async with workdir.laid_out(commit.source.tree, commit.source.contents) as root:
-        models = await offline_resolve.resolve(scan, root, program, places, check.parallel())
+    async with (
+        workdir.laid_out(commit.source.tree, commit.source.contents) as root,
+        program.seeing(root) as confined,
+    ):
+        models = await offline_resolve.resolve(scan, root, confined, places, check.parallel())
         sides = await anyio.to_thread.run_sync(_sides, scan, models, places)
     return _Commit(commit.source, scan, sides)
 

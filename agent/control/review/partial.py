@@ -72,7 +72,7 @@ async def _look(scan: RepositoryScan, compose: Compose, stack: Stack) -> Partial
     for _ in range(ROUNDS):
         if current is None:
             break
-        async with workdir.laid_out(*current.over(files)) as root:
+        async with workdir.laid_out(*current.over(files)) as root, compose.seeing(root) as confined:
             call = Invocation(
                 stack=current.stack,
                 root=root,
@@ -80,7 +80,7 @@ async def _look(scan: RepositoryScan, compose: Compose, stack: Stack) -> Partial
                 secrets=current.secrets,
             )
             try:
-                return _seen(root.as_posix(), await compose.resolve(call), current, findings)
+                return _seen(root.as_posix(), await confined.resolve(call), current, findings)
             except ClimbingError as err:
                 findings += [_elsewhere(message) for _, message in err.found]
                 gone = [variable.where for variable, _ in err.found]

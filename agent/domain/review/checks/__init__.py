@@ -35,5 +35,6 @@ RULES = {
     "unused": "every stack runs somewhere",
     "data-in-tree": "containers write nothing into the checkout",
     "no-compose": "Docker Compose is there to resolve the stacks",
+    "no-sandbox": "Compose sees nothing of the machine but the repository",
 }
 """Each rule, and what holds where it finds nothing."""
