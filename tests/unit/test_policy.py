@@ -69,6 +69,7 @@ def test_where_building_is_allowed_it_is_from_the_repository(
         ("seccomp=profile.json", False),
         ("seccomp:../../common/profile.json", False),
         (f"seccomp:{ROOT}/common/profile.json", False),
+        (f"seccomp:/run/commitd/seccomp/{DIGEST.removeprefix('sha256:')}.json", False),
         ("no-new-privileges:true", False),
         ("seccomp:/etc/shadow", True),
         ("seccomp=/etc/shadow", True),

@@ -11,6 +11,7 @@ never get here (``references``, ``refused_keys``); here variables have their val
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -29,6 +30,8 @@ _PLACEHOLDERS = frozenset({".gitkeep", ".keep", ".gitignore"})
 """What people commit so that Git has an otherwise empty directory."""
 WRITABLE = "writable-checkout"
 """The rule of the same name."""
+_OWN_PROFILE = re.compile(r"/.*/seccomp/[0-9a-f]{64}\.json")
+"""A copy of one of the repository's, which the agent has made and called by its content."""
 _HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
 Model = Mapping[str, Any]
@@ -155,7 +158,8 @@ def _profiles(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
             for i, option in enumerate(container.get("security_opt") or []):
                 file = (compose_paths.seccomp_profile(str(option)) or "").replace("$$", "$")
                 place = posixpath.join(directory, file)
-                if file and (file.startswith("~") or not _inside(place, root)):
+                outside = file.startswith("~") or not _inside(place, root)
+                if file and outside and not _OWN_PROFILE.fullmatch(file):
                     message = f"{said}: security_opt: {file!r} is not in the repository; "
                     yield _refused((*at, "security_opt", i), f"{message}commit the profile")
 
