@@ -22,6 +22,7 @@ from agent.adapters.git.signatures import Verifier
 from agent.adapters.host import directories, key_file, lock
 from agent.adapters.secrets import sops
 from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import to_the_end
@@ -94,7 +95,7 @@ async def assemble(
         await _check_git()
         docker_host = directories.docker_host(config)
         program = await locate.find(docker_host, config.converge.timeout)
-        file = await anyio.to_thread.run_sync(Journal, config.state_dir / "journal.db")
+        file = await anyio.to_thread.run_sync(_open_journal, config)
         journal = AsyncJournal(file)
         try:
             if closed := await journal.run(Journal.close_open_actions):
@@ -213,8 +214,15 @@ def _wire(
     )
 
 
+def _open_journal(config: Config) -> Journal:
+    clones = (config.state_dir / "git", config.state_dir / "repo" / ".git")
+    return damage.open_journal_of_agent(
+        config.state_dir / "journal.db", worked_before=any(clone.exists() for clone in clones)
+    )
+
+
 def _prepare(config: Config) -> Path:
-    """What is there before the first Git: the program that it asks for a token."""
+    """What is there before the first Git: the program that it asks for a token, and no keys."""
     volatile = config.secrets is not None and config.secrets.store == "runtime"
     if volatile and (kind := directories.file_system(config.runtime_dir)) not in _IN_MEMORY:
         log.warning(

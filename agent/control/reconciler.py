@@ -103,7 +103,7 @@ class Reconciler:
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.
         await self._write_holds(holds, desired, final=False)
         await self._p.journal.put("exempt", _exempt(todo))
-        doubt = host_state.doubt_about(situation) is not None
+        doubt = (host_state.doubt_about(situation) or situation.begun_anew) is not None
         outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
         now, more = await self._shrink(situation, outcomes)
         refused += more

@@ -32,6 +32,7 @@ from agent.adapters.engine import lease
 from agent.adapters.engine.helper_container import remove_helper
 from agent.adapters.guard import Guard, brief
 from agent.adapters.host import systemd
+from agent.adapters.state.database import DamagedError
 from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
 from agent.control.reconciler import Parts, Reconciler
@@ -104,6 +105,7 @@ class Daemon:
         self._reload = reload
         self._reload_wanted = False
         self._stopping = False
+        self._damage: DamagedError | None = None
         self._poller: Poller | None = None
         self._has_worked = False
         self._guard = Guard("working", log, pause=self._sleep)
@@ -157,6 +159,7 @@ class Daemon:
     async def _work(self, parts: Parts) -> None:
         """Watch, poll and cycle, until told to stop or to reload."""
         self._before = None
+        self._damage = None
         self._has_worked = True
         systemd.notify("READY=1", "STATUS=asking the remotes")
         reconciler = Reconciler(parts)
@@ -180,6 +183,8 @@ class Daemon:
         finally:
             self._poller = None
             await poller.aclose()
+        if self._damage:
+            raise self._damage  # opened again, it is set aside
 
     async def _await_engine(self, parts: Parts) -> str | None:
         """Docker may start after the agent; an agent in a crash loop would help nobody.
@@ -219,7 +224,7 @@ class Daemon:
         while not parts.remotes.all_asked() and not (self._stopping or self._reload_wanted):
             await self._sleep(SLACK_S)
         guard = Guard("the loop", log, pause=self._sleep)
-        while not (self._stopping or self._reload_wanted):
+        while not (self._stopping or self._reload_wanted or self._damage):
             await guard.run(turn)
 
     async def _cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
@@ -235,6 +240,9 @@ class Daemon:
     async def _one_cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
         try:
             found = await reconciler.cycle()
+        except DamagedError as err:
+            self._damage = err
+            return verdict.failed(str(err))
         except CommitdError as err:
             error = str(err)
         except Exception as err:  # noqa: BLE001  it is logged, and tried again

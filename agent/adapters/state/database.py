@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,14 +100,18 @@ def iso(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class DamagedError(ConfigError):
+    """What is in the file is no journal, or not whole."""
+
+
 class Database:
     """The file at ``path``, for one process that writes and any number that read.
 
     With ``read_only`` nothing is created and nothing locked: for commands that look while the
     agent works. Without ``upgrade`` the journal of an older version is refused: the agent of that
-    version may still work with it. Raises :class:`ConfigError` then, and when the file is not there
-    or not a journal, and
-    :class:`TransientError`, here and later, when the machine does not let it be read or written.
+    version may still work with it. Raises :class:`ConfigError` then, and when the file is not
+    there. Here and later it raises :class:`DamagedError` for what is no journal or not whole, and
+    :class:`TransientError` when the machine does not let it be read or written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, upgrade: bool = True) -> None:
@@ -140,16 +144,12 @@ class Database:
             ) from None
         except PermissionError:
             raise DeniedError("this user may not read the journal", where=str(path)) from None
-        except (OSError, sqlite3.Error, ValueError, KeyError) as err:  # the last two: odd old rows
-            # SQLITE_ERROR is about what is in it (no such table): waiting does not mend that.
-            passing = isinstance(err, sqlite3.OperationalError)
-            if passing and getattr(err, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
-                raise TransientError(
-                    f"the journal cannot be opened: {err}", where=str(path)
-                ) from None
-            message = f"the journal cannot be read: {err}"
-            hint = "without it nothing is removed; move it aside to begin a new one"
-            raise ConfigError(message, where=str(path), hint=hint) from None
+        except OSError as err:
+            raise _passing(err.strerror, path) from None
+        except (sqlite3.Error, ValueError, KeyError) as err:  # the last two: odd old rows
+            if isinstance(err, sqlite3.OperationalError) and not _is_damage(err):
+                raise _passing(err, path) from None
+            raise self.damaged(err) from None
 
     def _use_wal(self) -> None:
         """Two that open a new file at once may meet here, where SQLite does not wait by itself."""
@@ -213,7 +213,7 @@ class Database:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with _translated("written"), self._transaction() as db:
+        with self._translated("written"), self._transaction() as db:
             yield db
 
     def _do(self, statement: str, values: tuple[object, ...] = ()) -> int:
@@ -222,7 +222,7 @@ class Database:
             return db.execute(statement, values).rowcount
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        with _translated("read"), self._lock:
+        with self._translated("read"), self._lock:
             return self._db.execute(query, values).fetchall()
 
     def _state(self) -> tuple[int, int]:
@@ -242,11 +242,46 @@ class Database:
             return
         self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
+    def damaged(self, what: object) -> DamagedError:
+        """The error that says so."""
+        message = f"the journal cannot be read: {str(what)[:100]}"
+        hint = "systemctl restart commitd: the agent sets it aside and begins a new one"
+        return DamagedError(message, where=str(self._path), hint=hint)
 
-@contextmanager
-def _translated(done: str) -> Iterator[None]:
-    """A disk that is full or a file that is locked is no fault of whoever writes."""
-    try:
-        yield
-    except sqlite3.DatabaseError as err:
-        raise TransientError(f"the journal cannot be {done}: {err}") from None
+    def check_pages(self) -> None:
+        """Read the whole file. Raises :class:`DamagedError` when something in it is not right."""
+        found = [row[0] for row in self._rows("PRAGMA integrity_check(1)")]
+        if found != ["ok"]:
+            raise self.damaged(found[0] if found else "nothing is said of it")
+        for table in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            for _ in self._each(f"SELECT * FROM {table['name']}"):  # noqa: S608  its own names
+                pass
+
+    def _each(self, query: str) -> Generator[sqlite3.Row, None, None]:
+        """Rows one by one, of a table that may be long."""
+        with self._translated("read"), self._lock:
+            yield from self._db.execute(query)
+
+    @contextmanager
+    def _translated(self, done: str) -> Iterator[None]:
+        """A disk that is full or a file that is locked is no fault of whoever writes."""
+        try:
+            yield
+        except sqlite3.DatabaseError as err:
+            if _is_damage(err):
+                raise self.damaged(err) from None
+            raise TransientError(f"the journal cannot be {done}: {err}") from None
+
+
+_DAMAGE = {None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+"""SQLITE_ERROR is about what is in it (no such table): waiting does not mend that. Without any code
+Python itself could not read a text."""
+
+
+def _is_damage(err: sqlite3.Error) -> bool:
+    code: int | None = getattr(err, "sqlite_errorcode", None)
+    return (code if code is None else code & 0xFF) in _DAMAGE
+
+
+def _passing(what: object, path: Path) -> TransientError:
+    return TransientError(f"the journal cannot be opened: {what}", where=str(path))

@@ -12,7 +12,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from agent.adapters.state.evictions import Evicted, Evictions
 from agent.adapters.state.overrides import OperatorOverrides
 from agent.adapters.state.releases import Releases
 from agent.domain.config import Config
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -284,6 +284,25 @@ class Journal(Releases, Evictions, OperatorOverrides):
     def helpers(self) -> list[str]:
         """Helpers that were not seen to end."""
         return [row["id"] for row in self._rows("SELECT id FROM helpers")]
+
+    def verify(self) -> None:
+        """Read all that the agent depends on. Raises :class:`DamagedError` for what is not whole.
+
+        A bit that has changed within a row shows where that row makes no sense any more.
+        """
+        self.check_pages()
+        try:
+            self.releases(), self.attempts(), self.rollbacks(), self.suspensions(0.0)
+            self.holds(), self.evicted(), self.granted(0.0)
+            for row in self._rows("SELECT value FROM meta"):
+                json.loads(row["value"])
+            if declared := self.get("declared"):
+                str(declared["revision"]["sha"])
+            with closing(self._each("SELECT * FROM actions")) as rows:
+                for row in rows:
+                    _entry(row), Status(row["status"] or Status.SUCCEEDED)
+        except (ValueError, LookupError, TypeError, AttributeError) as err:
+            raise self.damaged(err) from None
 
     def prune(self, before: str | None = None) -> int:
         """Forget what was long over at ``before`` (ISO 8601; now, if not given); how much it was.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from agent.adapters.state import damage
 from agent.adapters.state.journal import Journal
 from agent.domain.config import Config
 from agent.domain.container import Container
@@ -46,4 +47,5 @@ def situation(
         teardown_limit=config.teardown_limit,
         report_only=config.undeclared.mode == "report",
         exemptions=exempted,
+        begun_anew=damage.begun_anew(journal),
     )

@@ -40,8 +40,10 @@ class HostState:
     to the reason and the detail (a secret that does not decrypt). ``cliff`` are the stacks whose
     removal was held as a cliff the last time. ``stopped`` are the IDs of containers that somebody
     was seen to stop. ``started`` are the stacks that failed for good, but only after all of their
-    containers were there. ``now`` is in seconds since the epoch, ``stacks_dir`` the absolute path
-    of the checkout's ``stacks``. ``left`` is the data of new stacks that had another name before.
+    containers were there. ``begun_anew`` says what became of a journal that could not be read: what
+    the new one does not know is unknown, and nothing is removed. ``now`` is in seconds since the
+    epoch, ``stacks_dir`` the absolute path of the checkout's ``stacks``. ``left`` is the data of
+    new stacks that had another name before.
     """
 
     desired: DesiredState
@@ -61,6 +63,7 @@ class HostState:
     stopped: frozenset[str] = frozenset()
     started: frozenset[str] = frozenset()
     left: Mapping[str, LeftData] = field(default_factory=dict)
+    begun_anew: str | None = None
 
 
 def protected(situation: HostState) -> ProtectionSet:

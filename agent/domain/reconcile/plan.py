@@ -31,6 +31,9 @@ def plan(situation: HostState) -> Plan:
         Hold(fault.where, Reason.LIST_IN_DOUBT, str(fault))
         for fault in situation.desired.list_faults
     ]
+    if situation.begun_anew:
+        lost = situation.begun_anew
+        holds.append(Hold(situation.desired.host, Reason.JOURNAL, lost, needs_person=True))
     suspensions = situation.exemptions.suspensions
     holds += [suspended(each, situation.desired.host) for each in suspensions]
     if situation.exemptions.host:

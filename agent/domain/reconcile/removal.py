@@ -6,6 +6,7 @@ applied, or labelled as of this checkout, and not declared
 each of these, and each that was tried, never healthy, is not declared, and does not run
   ├─ suspended ─────────────────────────────────▶ nothing
   ├─ what is declared is in doubt ──────────────▶ hold
+  ├─ the journal was lost, nobody has enrolled ──▶ hold
   ├─ taking it down failed a moment ago ────────▶ hold until its next try
   ├─ seems renamed, the new name is not deployed ▶ hold (``renamed``)
   ▼
@@ -66,6 +67,8 @@ def removals(
             continue
         if doubt := doubt_about(situation):
             holds.append(Hold(name, Reason.LIST_IN_DOUBT, doubt))
+        elif situation.begun_anew:
+            holds.append(Hold(name, Reason.JOURNAL, situation.begun_anew, needs_person=True))
         elif attempt and not attempt.digest and waits(attempt, situation.now):
             holds.append(Hold(name, Reason.BACKOFF, attempt.error))
         elif name in waiting:

@@ -83,7 +83,7 @@ def _now(hold: Held, facts: Facts) -> Held | None:
     if hold.reason == Reason.BRANCH:
         back = {remote["name"] for remote in facts.remotes if not remote["error"]}
         return None if name in back else hold
-    if hold.reason == Reason.NOT_ENROLLED and facts.enrolled:
+    if hold.reason in {Reason.NOT_ENROLLED, Reason.JOURNAL} and facts.enrolled:
         return None
     if hold.reason in _OF_CONTAINERS and facts.containers is not None:
         return hold if any(c.name == name and c.alive for c in facts.containers) else None

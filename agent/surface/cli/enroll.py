@@ -45,7 +45,7 @@ def command(ctx: click.Context, yes: bool) -> None:
     if enrolment.since:
         return
     if planned := anyio.run(partial(enrolment.plan, unseen=yes), backend="asyncio"):
-        _show(config.undeclared, *planned)
+        _show(config.undeclared, config.host, *planned)
     elif not yes:
         click.echo("No container is here now, so that none would go.")
     if not yes:
@@ -73,15 +73,17 @@ def _say_key(config: Config, key: HostKey) -> None:
         click.echo(f"Commit the public half of the age key as {place} (age-keygen -y prints it).")
 
 
-def _show(undeclared: UndeclaredRules, plan: Plan, sha: str) -> None:
+def _show(undeclared: UndeclaredRules, host: str, plan: Plan, sha: str) -> None:
     """What would go."""
     waiting = [hold for hold in plan.holds if hold.reason is Reason.NOT_ENROLLED]
     click.echo(f"By {sha[:7]}, once this host is enrolled:")
     for hold in waiting:
         click.echo(f"  {_FATES[undeclared.mode]} {hold.subject}: Git does not declare it")
-    for removal in plan.removals:
-        click.echo(f"  take down {removal.project}: {removal.reason.text}")
-    if not waiting and not plan.removals:
+    leaving = [removal.project for removal in plan.removals]
+    leaving += [h.subject for h in plan.holds if h.reason is Reason.JOURNAL and h.subject != host]
+    for stack in leaving:
+        click.echo(f"  take down {stack}: {Reason.LEFT.text}")
+    if not waiting and not leaving:
         click.echo("  nothing that runs now would go")
 
 
