@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.adapters.compose.invocation import Invocation
+from agent.control.stack.ready import Ready
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.container import Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import effects
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.reconcile.effects import Delta, ServiceEffect, Side
+from agent.domain.reconcile.effects import Delta, ServiceEffect, Side, StackEffects
 from agent.domain.release import drift
 from agent.domain.release.health import Expected, Need
 from agent.domain.release.release import Service
 from agent.domain.release.reload import Mounted
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.stack_settings import Settings
+from agent.surface.cli import effect_report
 from tests.unit.builders import container, release, service, stack
 
 PATH = "stacks/web/conf/site.conf"
@@ -41,6 +46,34 @@ def _side(
         mounted={"web": mounted},
         stack=declared,
     )
+
+
+def _ready(**service: Any) -> Side:
+    call = Invocation(stack=stack("web"), root=Path("/export"), checkout=Path("/repo"))
+    model = {"services": {"web": {"image": "x", **service}}}
+    return Ready.of(call, model).side(AgentPlaces(state="/state"))
+
+
+def test_what_a_change_newly_reaches_of_the_host_is_told_and_nothing_that_it_reached_before() -> (
+    None
+):
+    before = _ready(privileged=True)
+    mounts = [
+        {"type": "bind", "source": "/repo/.git", "target": "/g", "read_only": True},
+        {"type": "bind", "source": "/state/hunter2", "target": "/s"},
+    ]
+    after = replace(_ready(privileged=True, pid="host", volumes=mounts), hidden=("hunter2",))
+    found = effects.asked(before, after)
+    assert found == (
+        "web: pid: host",
+        "web: mounts ./.git, Git's directory",
+        "web: mounts /state/[redacted], the agent's journal, clone and secrets",
+    )
+    assert effects.asked(None, before) == ("web: privileged",)
+    assert effects.asked(after, before) == ()
+    told = StackEffects(asks=found)
+    assert effect_report.details(told)[0] == "! reaches the host: web: pid: host"
+    assert told.as_json()["asks"] == list(found)
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,42 @@ def test_mounts_of_what_is_the_agents_own_are_named(
     assert noted == ([f"app: mounts {source}, {whose}"] if whose else [])
 
 
+def _binds(**services: list[tuple[str, str]]) -> dict[str, Any]:
+    """Services with mounts of a source (``:ro`` at its end) at a target."""
+    found: dict[str, Any] = {}
+    for name, mounts in services.items():
+        found[name] = {"image": IMAGE, "volumes": [_bind(*mount) for mount in mounts]}
+    return {"services": found}
+
+
+def _bind(source: str, target: str) -> dict[str, Any]:
+    path = source.removesuffix(":ro")
+    return {"type": "bind", "source": path, "target": target, "read_only": path != source}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (_binds(a=[("/srv/d", "/d"), ("/srv/d/c", "/c")]), "a: mounts /srv/d/c, which a can"),
+        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d/c:ro", "/c")]), "b: mounts /srv/d/c, which a"),
+        (_binds(a=[("/srv/d", "/d"), ("/srv/d/c", "/d/c")]), None),
+        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d/c", "/d/c")]), "b: mounts /srv/d/c, which a"),
+        (_binds(a=[("/srv/d:ro", "/d"), ("/srv/d/c", "/c")]), None),
+        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d", "/c"), ("/srv/d2", "/e")]), None),
+        (_binds(a=[("/", "/host")], b=[("/srv/d", "/c")]), None),
+    ],
+)
+def test_a_mount_that_another_container_can_turn_into_a_link_is_named(
+    model: dict[str, Any], said: str | None
+) -> None:
+    noted = [
+        each.message
+        for each in policy.judge(_site(), model, ROOT)
+        if each.effect is Effect.NOTED and "by a link" in each.message
+    ]
+    assert [message.startswith(said or "") for message in noted] == ([True] if said else [])
+
+
 def test_the_agents_directories_are_those_of_the_host_that_runs_the_stack() -> None:
     agent = AgentPlaces(state="/data/commitd", runtime="/tmp/run")
     for source, noted, refused in (

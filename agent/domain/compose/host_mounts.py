@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posixpath
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +136,20 @@ def covered(tracked: Sequence[str], at: str) -> Sequence[str]:
             return (path,)
     # "0" comes right after "/".
     return tracked[bisect_left(tracked, f"{at}/") : bisect_left(tracked, f"{at}0")]
+
+
+def replaceable(mount: HostMount, mounts: Iterable[HostMount]) -> HostMount | None:
+    """Which of ``mounts`` lets a container decide what ``mount`` is, by a link that Docker follows.
+
+    Not one of the same container that has it inside: there it is a mount point, which stays. Who
+    has the whole host needs no link.
+    """
+    for outer in mounts:
+        inside = mount.path[:-1] == outer.path[:-1] and within(mount.target, outer.target)
+        below = mount.source != outer.source and within(mount.source, outer.source)
+        if below and not (outer.read_only or inside or outer.source == "/"):
+            return outer
+    return None
 
 
 def agents(source: str, agent: AgentPlaces) -> str | None:

@@ -238,7 +238,8 @@ def unpinned(stack: Stack, named: Iterable[Artefact]) -> Iterator[Violation]:
 
 def _mounts(stack: Stack, model: Model, root: str, agent: AgentPlaces) -> Iterator[Violation]:
     """What is judged in Git stays as it was judged, and who reaches the agent's own is known."""
-    for mount in host_mounts.of(model):
+    mounts = list(host_mounts.of(model))
+    for mount in mounts:
         at = host_mounts.place(mount.source, root, agent)
         if at is not None and not mount.read_only:
             files = host_mounts.covered(stack.tracked, at)
@@ -247,12 +248,19 @@ def _mounts(stack: Stack, model: Model, root: str, agent: AgentPlaces) -> Iterat
         whose = host_mounts.agents(mount.source, agent) if at is None else None
         if at is not None and ".git" in at.split("/"):
             whose = "Git's directory"
-        if whose:
+        outer = host_mounts.replaceable(mount, mounts)
+        said = [f"mounts {mount.source}, {whose}"] if whose else []
+        if outer:
+            said.append(
+                f"mounts {mount.source}, which {outer.name} can replace by a link to any path of "
+                f"the host: it can write to {outer.source}"
+            )
+        for text in said:
             yield Violation(
                 effect=Effect.NOTED,
                 rule="privileges",
                 path=mount.path,
-                message=f"{mount.name}: mounts {mount.source}, {whose}",
+                message=f"{mount.name}: {text}",
                 where=_where(stack, mount, mount.source if at is None else at),
             )
 
