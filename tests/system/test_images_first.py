@@ -72,6 +72,25 @@ def test_no_container_of_a_stack_is_touched_before_all_its_images_are_here(
     assert stacks == {"one": "failed", "two": "synced"}
 
 
+def test_an_image_that_is_mounted_is_pinned_and_here_before_a_container_is_touched(
+    fleet: Fleet, host: Host
+) -> None:
+    before = fleet.running()
+
+    def mounting(image: str) -> str:
+        mount = f"{{type: image, source: '{image}', target: /data}}"
+        return fleet.compose(more=f"    hostname: new\n    volumes: [{mount}]\n")
+
+    unpinned = "127.0.0.1:5000/nowhere:1"
+    fleet.commit("mounts", _files(mounting(unpinned), mounting(NOWHERE)))
+    result = host.once()
+    assert result.returncode == 1
+    said = f"app: image volume /data: {unpinned} is not pinned by tag and digest"
+    assert f"stacks/one/compose.yaml:6: {said}" in result.stdout
+    assert f"{NOWHERE} cannot be pulled" in result.stdout
+    assert fleet.running() == before
+
+
 def test_a_slow_registry_holds_up_its_own_stacks_alone(fleet: Fleet, host: Host) -> None:
     """Others go on, what drifts is put right, and a newer commit does not wait; no pull is lost."""
     big = fleet.box.images.build("slow", "1", files={"/blob": os.urandom(300_000)})

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.adapters.compose import confinement
 from agent.adapters.state.journal import Journal
+from agent.control.review import plan_view
 from agent.control.review.plan_view import PlanView
 from agent.domain.outcome import Action, Outcome, Reason, Status
-from agent.domain.reconcile.actions import Hold, Plan
+from agent.domain.reconcile.actions import Deploy, Hold, Plan
 from agent.domain.status.why import Explanation
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
+from tests.unit.builders import SHA, stack
 
 HOSTILE = "fine\n✓ media: in sync\x1b]0;owned\x07\x1b[2J\r\x9b1A\u202ecba"
 
@@ -288,6 +291,17 @@ def test_a_plan_that_is_held_is_not_called_nothing_to_do(
         "Nothing to do at 1a2b3c4 but what is held:\n"
         f"! waits for you: a, b: {Reason.CLIFF.text}: 2 of 3 would go\n"
     )
+
+
+def test_a_plan_says_where_the_kernel_does_not_hold_compose_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    todo = Plan(deploys=(Deploy(stack("web"), Reason.NEW),))
+    view = PlanView(revision=SHA, plan=todo, releases={})
+    for possible in (True, False):
+        monkeypatch.setattr(confinement, "possible", lambda answer=possible: answer)
+        assert (plan_view.warning(view) is None) is possible
+    assert plan_view.warning(PlanView(revision=SHA, plan=Plan(), releases={})) is None
 
 
 def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> None:

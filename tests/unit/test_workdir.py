@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 FORGED = ("../x.secret.env", "stacks/../../y.secret.env", ".git/z.secret.env", "sub.secret.env")
 
 
+def test_compose_finds_no_configuration_of_docker_in_the_repository(tmp_path: Path) -> None:
+    """A user without a home, and who sees the repository alone, has one where Compose runs."""
+    paths = ("stacks/web/.docker/config.json", "stacks/web/docker/config.json")
+    tree = {path: TreeEntry(path, PLAIN, "0" * 40, 1) for path in paths}
+
+    async def there() -> list[bool]:
+        async with workdir.laid_out(tree, dict.fromkeys(tree, b"{}"), at=tmp_path / "x") as root:
+            return await anyio.to_thread.run_sync(lambda: [(root / p).exists() for p in paths])
+
+    assert anyio.run(there) == [False, True]
+
+
 def test_nothing_of_a_forged_commit_is_written_out_of_the_directory(tmp_path: Path) -> None:
     """Neither its files nor the placeholders that stand beside secrets."""
     modes = {path: GITLINK if path.startswith("sub") else PLAIN for path in FORGED}

@@ -7,10 +7,10 @@ there then, and not into a log.
     event loop ──▶ a thread of its own: Landlock, no sockets ──▶ Compose …
                    (with an event loop of its own)               inherits both
 
-Landlock is part of the kernel (Linux 5.13; on by default in Debian 12 and 13 and on the runners of
-GitHub), asks for no privileges, and a container may use it (Docker 23 and later). The kernel
-restricts a thread and the processes that it starts, so that a run costs nothing more. What is not
-opened can still be seen to be there (``stat``).
+Landlock is part of the kernel (Linux 5.13; on by default in Debian 12 and 13), asks for no
+privileges, and containers of Docker may use it. The kernel restricts a thread and the processes
+that it starts, so that a run costs nothing more. What is not opened can still be seen to be there
+(``stat``).
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 """What a Compose needs that is not one file."""
 
 _WARM_S = 10.0
-WHY_NOT = "this kernel, or the container around this, has no Landlock"
-HINT = "Linux 5.13 or newer has it, Docker 23 or newer lets a container use it"
+_prepared = threading.Event()
+UNCONFINED = (
+    "Compose can read all files of this machine: this kernel, or the container around this, has no "
+    "Landlock"
+)
+HINT = "Linux 5.13 or newer has it, and Docker 20.10.24 or newer lets a container use it"
 
 
 def possible() -> bool:
@@ -65,9 +69,7 @@ async def confined(program: Path, readable: Iterable[Path]) -> AsyncIterator[pro
 
     It has no network either. Only where that is :func:`possible`.
     """
-    # Once before, so that Python has all its modules: the thread will not be able to read any.
-    with suppress(TransientError):
-        await process.run(["cat"], env={"PATH": os.defpath}, timeout_s=_WARM_S, stdin=b"\n")
+    await _prepare()
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(target=_work, args=(started, program, tuple(readable)), daemon=True)
     thread.start()
@@ -82,6 +84,14 @@ async def confined(program: Path, readable: Iterable[Path]) -> AsyncIterator[pro
     finally:
         loop.call_soon_threadsafe(enough.set)
         await to_the_end(thread.join)
+
+
+async def _prepare() -> None:
+    """Run something once, so that Python has all its modules: the thread could not read any."""
+    if not _prepared.is_set():
+        with suppress(TransientError):
+            await process.run(["cat"], env={"PATH": os.defpath}, timeout_s=_WARM_S, stdin=b"\n")
+        _prepared.set()
 
 
 def _work(

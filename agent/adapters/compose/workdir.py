@@ -20,8 +20,9 @@ from agent.domain.repository.layout import SECRET_SUFFIX, plaintext_path
 from agent.domain.repository.tree import GITLINK, SYMLINK, Tree
 
 _MEMORY = "/dev/shm"  # noqa: S108  what it is for
-_NEVER = {"", ".", "..", ".git"}
-"""Steps of a path that only a forged commit has."""
+_NEVER = {"", ".", "..", ".git", ".docker"}
+"""Steps of a path that only a forged commit has, and what Compose would take for the configuration
+of Docker's command line: it runs in the stack's directory, and may know no home."""
 
 
 @asynccontextmanager
@@ -61,7 +62,7 @@ def _lay_out(
 ) -> None:
     try:
         root.mkdir(mode=0o700, exist_ok=True)
-        sound = {p: e for p, e in tree.items() if e.mode != GITLINK and not _forged(p)}
+        sound = {p: e for p, e in tree.items() if e.mode != GITLINK and not _unwanted(p)}
         for path, entry in sound.items():
             _put(root, path, entry.mode, contents.get(path, b""))
         beside = _placeholders(sound, contents) if plaintext is None else plaintext
@@ -77,7 +78,7 @@ def _lay_out(
         raise PermanentError(message, where=str(err.filename or root), hint=hint) from None
 
 
-def _forged(path: str) -> bool:
+def _unwanted(path: str) -> bool:
     return not _NEVER.isdisjoint(path.split("/"))
 
 

@@ -103,13 +103,12 @@ async def program_here() -> tuple[Compose | None, list[Finding]]:
     """Compose, or the warning that it is not here; or that it sees more than the repository."""
     try:
         program = await locate.find(_NO_ENGINE, TIMEOUT_S)
-        if await anyio.to_thread.run_sync(confinement.possible):
-            return program, []
-        said = f"Compose can read all files of this machine: {confinement.WHY_NOT}"
-        return program, [_of_the_machine("no-sandbox", said, confinement.HINT)]
     except ConfigError as err:
         said = f"{err.message}: the stacks are not resolved, only their files are judged"
         return None, [_of_the_machine("no-compose", said, err.hint)]
+    if await anyio.to_thread.run_sync(confinement.possible):
+        return program, []
+    return program, [_of_the_machine("no-sandbox", confinement.UNCONFINED, confinement.HINT)]
 
 
 def _of_the_machine(rule: str, said: str, hint: str | None) -> Finding:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.clone.clone import Clone
-from agent.adapters.compose import locate
+from agent.adapters.compose import confinement, locate
 from agent.adapters.engine import containers
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
@@ -126,6 +126,12 @@ class PlanView:
         left = self.left.get(deploy.stack.name)
         said = f"it would be refused: {refused}" if refused else None
         return [*map(str, deploy.stack.notes), *filter(None, (left, said))]
+
+
+def warning(view: PlanView) -> str | None:
+    """What to know of how a plan was made: that Compose was not held back."""
+    unconfined = view.plan.deploys and not confinement.possible()
+    return f"{confinement.UNCONFINED} ({confinement.HINT})" if unconfined else None
 
 
 async def of_commit(config: Config, rev: str | None, reading: Callable[[int], None]) -> PlanView:

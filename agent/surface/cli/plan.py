@@ -64,6 +64,8 @@ def command(
         config = common.load(ctx)
         view = anyio.run(plan_view.of_commit, config, rev, _reading, backend="asyncio")
         newer = plan_view.newer(config, view.revision)
+    if warning := plan_view.warning(view):
+        click.echo(terminal.one_line(f"commitd: warning: {warning}"), err=True)
     if as_json:
         common.print_json(view.as_json())
     else:
