@@ -296,3 +296,26 @@ def test_what_is_held_or_cancelled_did_not_fail(
     assert (outcome.status, outcome.error) == (status, str(error) if error else None)
     retried = 3 if isinstance(error, TransientError) else 1
     assert outcome.attempts == retried
+
+
+OWN, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        (f"Error response from daemon: No such container: {OWN}", True),
+        (f"Error response from daemon: No such container: {OTHER}", False),
+        ("Error response from daemon: No such container: vpn", False),
+        ("Error response from daemon: container is marked for removal and cannot be started", True),
+        (f"cannot join network of a container that is marked for removal: {OTHER}", False),
+        (f"Error response from daemon: removal of container {OWN} is already in progress", True),
+        (f'Conflict. The container name "/web-app-1" is already in use by container "{OWN}"', True),
+        (f'Conflict. The container name "/web" is already in use by container "{OTHER}"', False),
+        (f"driver failed programming external connectivity on {OWN}: address in use", False),
+    ],
+)
+def test_what_compose_misses_of_the_stacks_own_was_removed_from_outside(
+    said: str, lost: bool
+) -> None:
+    assert starting.lost(said, {OWN}) is lost

@@ -23,6 +23,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -96,11 +97,24 @@ class Before:
     touching: Callable[[Collection[Container]], None] = lambda _: None
 
 
-_GONE = re.compile(r"No such container|marked for removal|is already in progress")
-"""What Compose was about to work on is not there; somebody has removed it if it was there."""
+_GONE = re.compile(
+    r"No such container|marked for removal|is already in progress|is already in use by container"
+)
+"""What Compose was about to work on is not there, or still on its way out; somebody has removed it
+if it was there."""
+_NOT_STARTED = "is marked for removal and cannot be started"
+"""Without an ID: Compose starts no containers but those of the stack."""
 _ID = re.compile(r"[0-9a-f]{64}")
 Healthy = Callable[[Ready, str], Awaitable[object]]
 """Waits until one service of a release is healthy."""
+
+
+def lost(said: str, own: AbstractSet[str]) -> bool:
+    """Whether Compose misses a container of the stack's ``own``, not one that its files name."""
+    ids = _ID.findall(said)
+    if not ids:
+        return _NOT_STARTED in said
+    return bool(_GONE.search(said)) and not own.isdisjoint(ids)
 
 
 class Starting(Steps):
@@ -173,15 +187,11 @@ class Starting(Steps):
         except (UnreachableError, StillWaitingError):
             raise
         except TransientError as err:
-            if self._activity.undone or self._lost(err.message):
+            own = self._there | self._activity.made
+            if self._activity.undone or lost(err.message, own):
                 message = f"undone from outside while it was started: {err.message}"
                 raise InterferenceError(message, where=err.where, hint=err.hint) from None
             raise StartError(err.message, where=err.where, hint=err.hint) from None
-
-    def _lost(self, said: str) -> bool:
-        """Whether Compose misses a container of the stack's own, not one that its files name."""
-        own = self._there | self._activity.made
-        return bool(_GONE.search(said)) and not own.isdisjoint(_ID.findall(said))
 
     async def started(self) -> bool:
         """React, once for the files that changed, and always for namespaces that have ended."""
