@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.adapters.state.journal import Journal
 from tests.sandbox import SandboxError
-from tests.sandbox.process import wait_until
+from tests.sandbox.process import descendants, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,3 +154,33 @@ def test_what_is_stopped_while_compose_waits_for_it_is_put_back_unless_its_stack
         wait_until(lambda: "web-db-1" in fleet.running(), what="the database to start again")
         fleet.box.engine.run("exec", "web-db-1", "touch", "/ok")
         agent.says("in sync with")
+
+
+def test_what_waits_for_a_sick_service_is_not_started_once_its_stack_is_suspended(
+    fleet: Fleet,
+) -> None:
+    """Compose has given up, and would be asked again as soon as the service is healthy."""
+    sick = WAITS.replace("1000", "1")
+    services = {"db": sick, "app": "    depends_on: {db: {condition: service_healthy}}\n"}
+    fleet.commit("first", {**LIST, STACK: _file(fleet, services)})
+    host = fleet.host(converge={"steady": "60s"})  # so long nothing that may pass is final
+
+    def given_up() -> bool:
+        if "web-db-1" not in fleet.running():
+            return False
+        state = fleet.box.engine.inspect("web-db-1")["State"]["Health"]["Status"]
+        children = descendants(agent.process.pid)
+        return state == "unhealthy" and not any(_is_compose(child) for child in children)
+
+    with host.running() as agent:
+        wait_until(given_up, what="Compose to give up")
+        host.commitd("suspend", "web", check=True)
+        fleet.box.engine.run("exec", "web-db-1", "touch", "/ok")
+        agent.says("web: it was suspended meanwhile")
+        assert fleet.running().keys() == {"web-db-1"}
+
+
+def _is_compose(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().startswith("docker-compose")
+    return False

@@ -35,6 +35,7 @@ from agent.control.health.starter import Pauses, Starter
 from agent.domain.container import Container
 from agent.domain.errors import (
     CommitdError,
+    HeldError,
     InterferenceError,
     PermanentError,
     SupersededError,
@@ -184,6 +185,8 @@ class _Vigil:
         error = self._start.error
         if error is None:
             return
+        if isinstance(error, HeldError):
+            raise error
         if isinstance(error, HookError):
             raise await sightings.hook_failed(self._engine, self._a.project, error, self._a.secrets)
         if not isinstance(error, PermanentError | StillWaitingError):

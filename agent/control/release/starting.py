@@ -175,7 +175,8 @@ class Starting(Steps):
         self._untouched = frozenset(container.id for container in before if container.alive)
 
     async def start(self, limit_s: float) -> None:
-        """Start what waits for others."""
+        """Start what waits for others, unless a person has taken the stack over meanwhile."""
+        await self._t.attempts.refuse_suspended(self._name)
         with self._failing():
             await self._t.stacks.start(self._ready, limit_s)
 
