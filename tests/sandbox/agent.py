@@ -48,7 +48,7 @@ def run(
     env: Mapping[str, str],
     cwd: Path = ROOT,
     stdin: str = "",
-    timeout_s: float = 110,
+    timeout_s: float = 240,
     constants: Mapping[str, float] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `commitd words…` to its end; raises TimeoutExpired, having killed it, after that long."""

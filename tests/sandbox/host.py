@@ -86,7 +86,7 @@ class Host:
         *words: str,
         stdin: str = "",
         check: bool = False,
-        timeout_s: float = 110,
+        timeout_s: float = 240,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run one verb to its end."""

@@ -44,7 +44,7 @@ def once_until(
     proxy.on_effect(hook, after=after)
     agent = host.start("once")
     started.set()
-    agent.wait(timeout=110)
+    agent.wait(timeout=240)
     proxy.on_effect(None)
     assert killed.is_set() == bool(fatal), effects
     return effects
