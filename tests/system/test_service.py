@@ -27,7 +27,7 @@ _GOES_ON = re.compile(r"\(\d+ s\)")
 """In a status line: something is being done for so long."""
 _UNIT_FILE = f"/etc/systemd/system/{_UNIT}"
 _DROP_IN = f"{_UNIT_FILE}.d/test.conf"
-_EXPOSURE = 25  # of 100, as `systemd-analyze security` counts it
+_EXPOSURE = 22  # of 100, as `systemd-analyze security` counts it
 _STATE = "/var/lib/commitd"
 _AGENT = """\
 #!/bin/sh
@@ -418,6 +418,10 @@ def test_reload_of_a_wrong_configuration_leaves_the_old_one_in_force(
     [
         ({"remotes": []}, "/etc/commitd/config.yaml:2: no remote is configured"),
         ({"state_dir": "/srv/commitd"}, "/srv/commitd: the directory cannot be used"),
+        (
+            {"signatures": {"require": "head", "allowed_signers": "/root/.ssh/signers"}},
+            "No such file or directory (the service sees no home directories: move it to /etc/com",
+        ),
     ],
 )
 def test_a_wrong_configuration_ends_the_service_until_it_is_corrected(
@@ -444,6 +448,8 @@ def test_a_wrong_configuration_ends_the_service_until_it_is_corrected(
 
 def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     service.machine.write("/root/.docker/config.json", "{}", mode=0o600)
+    for path in ("/root/.ssh/signers", "/home/ada/notes"):
+        service.machine.write(path, "private", mode=0o600)
     service.systemctl("start", _UNIT)
     service.reports("in sync")
     (pid,) = service.show("MainPID")
@@ -453,9 +459,17 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
     for place in (_STATE, "/run/commitd", "/tmp", "/var/tmp"):
         assert service.inside(f"touch {place}/x && rm {place}/x && echo yes") == "yes"
-    for place in ("/etc/commitd", "/opt/commitd/bin", "/root", "/usr/bin", "/var/lib"):
+    closed = ("/etc", "/etc/commitd", "/opt/commitd/bin", "/home", "/root", "/root/.docker",
+              "/run/user", "/usr/bin", "/var/lib")  # fmt: skip
+    for place in closed:
         assert service.inside(f"touch {place}/x 2>/dev/null || echo no") == "no"
-    assert service.inside("cat /root/.docker/config.json") == "{}"
+    assert service.inside("cat /root/.docker/config.json; ls -A /root /home").split() == [
+        "{}/home:", "/root:", ".docker",
+    ]  # fmt: skip
+    assert service.inside("test -e /proc/meminfo || ls /proc/self/ns/mnt") == "/proc/self/ns/mnt"
+    for place in ("/tmp", "/var/tmp"):
+        script = f"cp /bin/true {place}/x; {place}/x 2>/dev/null || echo no; rm {place}/x"
+        assert service.inside(script) == "no"
     modes = f"stat -c %a {_STATE} /run/commitd {_STATE}/journal.db"
     assert service.inside(modes).split() == ["700", "700", "600"]
     assert set(one_stack.running()) == {"one-app-1"}

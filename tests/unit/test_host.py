@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.host import directories
+from agent.adapters.host import directories, key_file
 from agent.domain import config
 from agent.domain.errors import ConfigError
 
@@ -47,3 +47,23 @@ def test_a_directory_that_others_use_is_not_taken_from_them(tmp_path: Path, name
 def test_a_directory_in_memory_is_told_from_others() -> None:
     assert directories.file_system(Path("/dev/shm")) == "tmpfs"
     assert directories.file_system(Path("/proc/self")) == "proc"
+
+
+@pytest.mark.parametrize(
+    ("path", "service", "told"),
+    [
+        ("/root/.ssh/id", True, True),
+        ("/home/ada/token", True, True),
+        ("/root/.ssh/id", False, False),
+        ("/etc/commitd/deploy_key", True, False),
+        ("/rooted/key", True, False),
+    ],
+)
+def test_a_file_that_only_the_service_does_not_see_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch, path: str, service: bool, told: bool
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    if service:
+        monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    said = key_file.out_of_sight(Path(path)) or ""
+    assert ("BindReadOnlyPaths=" in said) is told

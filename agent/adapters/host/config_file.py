@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from agent.adapters.host.key_file import read_key, refuse_open
+from agent.adapters.host.key_file import out_of_sight, read_key, refuse_open
 from agent.domain import config as configuration
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError, DeniedError
@@ -59,6 +59,6 @@ def _check_readable(path: Path, what: str) -> None:
         with path.open("rb"):
             pass
     except OSError as err:
-        raise ConfigError(
-            f"{what}: the file cannot be read: {err.strerror}", where=str(path)
-        ) from None
+        message = f"{what}: the file cannot be read: {err.strerror}"
+        hint = out_of_sight(path) if isinstance(err, FileNotFoundError) else None
+        raise ConfigError(message, where=str(path), hint=hint) from None

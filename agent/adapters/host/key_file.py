@@ -13,6 +13,7 @@ from agent.domain.sops import bech32
 _CREDENTIAL = "credential:"
 _KEY_MARK = b"AGE-SECRET-KEY-"
 _WRONG_KEY = "put the right file there; or move it away, and commitd enroll makes a key"
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _LONGEST_KEY = 32 * 1024
 """Bytes; a key takes 75, and SOPS gets all of them in memory."""
 
@@ -28,6 +29,7 @@ def read_key(secrets: Secrets) -> bytes:
     except FileNotFoundError:
         hint = None if is_credential(secrets) else "commitd enroll makes a key"
         hint = "mend the link, or take it away" if path.is_symlink() else hint
+        hint = out_of_sight(path) or hint
         message = "secrets.age_key: there is no such file"
         raise ConfigError(message, where=str(path), hint=hint) from None
     except OSError as err:
@@ -82,6 +84,16 @@ def _key_path(secrets: Secrets) -> Path:
         hint = "add LoadCredential= to the unit, or name a file"
         raise ConfigError(message, where="secrets.age_key", hint=hint)
     return Path(directory, secrets.age_key.removeprefix(_CREDENTIAL))
+
+
+def out_of_sight(path: Path) -> str | None:
+    """What to do about a file that is not there, if the service sees none where it is to be."""
+    if "NOTIFY_SOCKET" in os.environ and any(path.is_relative_to(home) for home in _HOMES):
+        return (
+            "the service sees no home directories: move it to /etc/commitd, or name it in a"
+            " drop-in's BindReadOnlyPaths="
+        )
+    return None
 
 
 def refuse_open(path: Path, st_mode: int) -> None:
