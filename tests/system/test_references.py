@@ -263,7 +263,7 @@ def test_a_variable_does_not_lead_out_of_the_repository(
 def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
     box: Sandbox, value: str, refused: bool, tmp_path: Path
 ) -> None:
-    compose = "services: {web: {image: web,\n  label_file: 'parts/$WHICH', env_file: '$WHICH'}}"
+    compose = "services: {web: {image: web, env_file: [\n  '$WHICH', 'parts/$WHICH']}}"
     files = {MAIN: compose, "stacks/web/parts/a": "a=1", "stacks/web/a": "A=1",
              "values.env": f"WHICH={value}"}  # fmt: skip
     for path, content in files.items():
@@ -280,7 +280,7 @@ def test_a_variable_in_the_name_of_a_file_leads_only_to_what_counts_as_read(
         anyio.run(accept, program, call)
     said = str(caught.value)
     assert f"{MAIN}:2: env_file: '$WHICH' leads out of stacks/web" in said
-    climbs = f"{MAIN}:2: label_file: 'parts/$WHICH' leads out of stacks/web/parts" in said
+    climbs = f"{MAIN}:2: env_file: 'parts/$WHICH' leads out of stacks/web/parts" in said
     assert climbs is value.startswith("..")
     assert value not in said
 
@@ -303,6 +303,8 @@ def test_a_name_in_an_included_file_is_finished_with_the_values_that_count_there
     box: Sandbox, tmp_path: Path, key: str, how: str
 ) -> None:
     """A file of the host would be read by an ``.env`` that only the included file has."""
+    if key == "label_file" and box.compose_version < (2, 32):
+        pytest.skip("Compose knows label_file from 2.32 on: make engines")
     outside = tmp_path / "outside"
     outside.write_text("TOKEN=hunter2\n")
     root = tmp_path / "repo"
@@ -386,8 +388,9 @@ def test_compose_that_is_to_see_the_repository_alone_reads_nothing_else(
         async with program.seeing(root) as alone:
             return str((await alone.resolve(call)).model)
 
-    assert "hunter2" in anyio.run(partial(resolved, confined=False))
-    with pytest.raises(CommitdError, match="permission denied") as caught:
+    if box.compose_version >= (2, 28):  # before, the agent reads env files, and not this one
+        assert "hunter2" in anyio.run(partial(resolved, confined=False))
+    with pytest.raises(CommitdError, match=r"permission denied|leads out of") as caught:
         anyio.run(partial(resolved, confined=True))
     assert "hunter2" not in str(caught.value)
     _write(root, MAIN, "services: {web: {image: web, env_file: 'own.env'}}")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
+import pytest
 
 from agent.adapters.compose import older_model
+from agent.domain.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,3 +88,17 @@ def _config(root: Path, env_files: Sequence[str], content: dict[str, Any]) -> di
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_the_agent_reads_no_file_that_compose_may_be_held_back_from(tmp_path: Path) -> None:
+    """These versions name env files and leave it to the agent to read them."""
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "outside").write_text("TOKEN=hunter2\n")
+
+    async def ask(*_: object) -> dict[str, Any]:
+        raise AssertionError
+
+    for name in ("outside", "repo/../outside"):
+        model = {"services": {"web": {"env_file": [{"path": str(tmp_path / name)}]}}}
+        with pytest.raises(PermanentError, match="web: env_file: it leads out of the repository"):
+            anyio.run(older_model.merge_env_files, model, ask, tmp_path / "repo")

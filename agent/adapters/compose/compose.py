@@ -179,7 +179,7 @@ class Compose:
             raise TransientError("Docker Compose printed no model") from None
         older_model.as_mappings(model)
         older_model.without_profiles(model)
-        await older_model.merge_env_files(model, partial(self._with_values, call))
+        await older_model.merge_env_files(model, partial(self._with_values, call), call.root)
         said = result.err.decode(errors="replace")
         own = {"HOME": own_variables.home()} if _NO_HOME in result.err else {}
         return Resolved(model, frozenset(_UNSET.findall(said)), own)

@@ -9,6 +9,8 @@ itself reads the env files here as well: their grammar is its own.
 from __future__ import annotations
 
 import json
+import os
+import posixpath
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import Any
 
 import anyio.to_thread
 
+from agent.domain.errors import PermanentError
 from agent.domain.repository import dotenv
 
+_EMPTY = Path(os.devnull)
 Ask = Callable[[Sequence[bytes], bytes], Awaitable[dict[str, Any]]]
 """The model of a Compose file, with more texts of values that win over the stack's own."""
 
@@ -38,11 +42,18 @@ def without_profiles(model: dict[str, Any]) -> None:
         del services[name]
 
 
-async def merge_env_files(model: dict[str, Any], ask: Ask) -> None:
-    """Replace each ``env_file:`` in ``model`` by its values. Raises what ``ask`` raises."""
-    for service in (model.get("services") or {}).values():
+async def merge_env_files(model: dict[str, Any], ask: Ask, root: Path = Path("/")) -> None:
+    """Replace each ``env_file:`` in ``model`` by its values.
+
+    Raises what ``ask`` raises, and :class:`PermanentError` for a file that is not below ``root``:
+    Compose may be held back from that, and the agent must not read it in its place.
+    """
+    for name, service in (model.get("services") or {}).items():
         entries = service.pop("env_file", None) or []
-        paths = [Path(entry["path"].replace("$$", "$")) for entry in entries]
+        names = [entry["path"].replace("$$", "$") for entry in entries]
+        paths = [Path(posixpath.normpath(each)) for each in names]
+        if not all(path.is_relative_to(root) or path == _EMPTY for path in paths):
+            raise PermanentError(f"{name}: env_file: it leads out of the repository")
         given = service.get("environment") or {}
         if found := await _values(paths, ask):
             service["environment"] = {**found, **given}
