@@ -149,9 +149,8 @@ def _wire(
     stopping: Callable[[], bool],
 ) -> Parts:
     settings = config.secrets
-    volatile = settings is not None and settings.store == "runtime"
     secrets = SecretKeeper(
-        PlaintextStore(repository.root, config.runtime_dir / "secrets", volatile=volatile),
+        PlaintextStore.of(config, repository.root, repository.export),
         journal,
         sops.decryptor(settings.sops, engine) if settings else None,
         partial(key_file.read_key, settings) if settings else no_key,

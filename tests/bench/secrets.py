@@ -118,7 +118,7 @@ class Quarantine:
             (root / f"repo/stacks/s{n}").mkdir(parents=True)
         self._sealed: list[bytes] = []
         self._quarantine = SecretKeeper(
-            PlaintextStore(root / "repo", root / "run"),
+            PlaintextStore(root / "repo", root / "run", state=root),
             AsyncJournal(Journal(root / "journal.db")),
             way,
             box.age.private.read_bytes,

@@ -36,6 +36,7 @@ _PACKAGES = (
     "openssh-client",
     "openssh-server",
     "openssl",
+    "strace",
     "systemd-container",
 )
 _FIRST_DEBIAN_WITH_A_CLIENT_PACKAGE = 13  # up to 12, docker.io holds the client too

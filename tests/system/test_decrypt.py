@@ -67,16 +67,26 @@ def test_a_secret_reaches_its_container_verbatim_and_no_one_else(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(host.state.stat().st_mode) == 0o700
     listed = subprocess.run(
-        ["git", "-C", str(host.repo), "status", "--porcelain"], capture_output=True, check=True
+        [
+            "git",
+            f"--git-dir={host.state / 'git'}",
+            f"--work-tree={host.repo}",
+            "status",
+            "--porcelain",
+        ],
+        capture_output=True,
+        check=True,
     )
     assert b"decrypted" not in listed.stdout
     assert CANARY not in result.stdout + result.stderr
     holding = [
         file
         for file in host.root.rglob("*")
-        if file.is_file() and file != path and CANARY.encode() in file.read_bytes()
+        if file.is_file() and not file.is_symlink() and CANARY.encode() in file.read_bytes()
     ]
-    assert holding == []
+    own = host.state / "plaintext" / path.relative_to(host.repo)
+    assert {*holding} == {path, own}
+    assert (stat.S_IMODE(own.stat().st_mode), own.stat().st_nlink) == (0o600, 1)
     names = [c["Names"][0] for c in fleet.box.engine.containers()]
     assert not [name for name in names if "sops" in name]
 
@@ -92,6 +102,9 @@ def test_only_what_changed_or_is_missing_is_decrypted(fleet: Fleet, sops: dict[s
     assert "stacks/one" not in result.stderr
     assert fleet.environment("two-app-1")["PASSWORD"] == "third"
     (host.repo / "stacks/one/.decrypted.db.secret.env").unlink()
+    assert "decrypted" not in host.once().stderr
+    assert _plaintext(host) == f"PASSWORD={CANARY}\n"
+    (host.state / "plaintext/stacks/one/.decrypted.db.secret.env").unlink()
     result = host.once()
     assert "decrypted stacks/one/db.secret.env" in result.stderr
     assert _plaintext(host) == f"PASSWORD={CANARY}\n"
@@ -341,7 +354,7 @@ def test_a_secret_that_failed_is_tried_again_later_or_when_it_or_the_key_changed
         return builders.desired(replace(builders.stack("web"), environment=(file,)))
 
     keeper = SecretKeeper(
-        PlaintextStore(tmp_path, tmp_path / "run"),
+        PlaintextStore(tmp_path, tmp_path / "run", state=tmp_path),
         AsyncJournal(Journal(tmp_path / "journal.db")),
         BinarySops(fleet.box.sops, fleet.box.sops_sha256),
         read_key,
@@ -383,7 +396,7 @@ def test_plaintext_that_cannot_be_deleted_spoils_no_cycle(
         place.symlink_to(tmp_path)
     else:
         (place / ".decrypted.db.secret.env").mkdir(parents=True)
-    store = PlaintextStore(tmp_path, tmp_path / "run")
+    store = PlaintextStore(tmp_path, tmp_path / "run", state=tmp_path)
     keeper = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
     with caplog.at_level(logging.WARNING):
         assert anyio.run(keeper.refresh, builders.desired(), frozenset()) == {}

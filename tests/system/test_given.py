@@ -62,7 +62,6 @@ services:
     healthcheck: {test: "true", interval: 1m30s, retries: 3, start_period: 5s}
     stop_grace_period: 90s
     shm_size: 16m
-    user: "1000:1000"
     configs: [{source: file, target: /etc/file}, content]
     secrets: [plain, variable, {source: shown, uid: "33", mode: 0440}]
     depends_on:
@@ -105,6 +104,8 @@ FILES = {
         "services: {base: {image: IDLE, network_mode: none, volumes: ['./x:/y']}}\n"
     ),
 }  # fmt: skip
+JOINED = {"joined"}
+"""Its hash is that of the model with the ID of the container that it joins."""
 SECRETS = {"TOKEN": "s$e c'r\"et", "DOCKER_CONTENT_TRUST": "0", "SAME": "another"}
 
 
@@ -114,6 +115,7 @@ class Both:
     def __init__(self, fleet: Fleet, root: Path, files: Mapping[str, str]) -> None:
         self.fleet = fleet
         self.checkout = root / "repo"
+        self.hashes: dict[str, str] = {}
         fleet.box.engine.pull(fleet.idle)
         for path, content in files.items():
             place = self.checkout / path
@@ -139,7 +141,7 @@ class Both:
             "--project-directory",
             directory,
         ]
-        env = {**SECRETS, "DOCKER_HOST": self.fleet.box.engine.host}
+        env = {**SECRETS, "DOCKER_HOST": self.fleet.box.engine.host, "PWD": str(directory)}
         subprocess.run(
             [self.fleet.box.compose, *argv, "--env-file", directory / ".env", *words],
             env=env, cwd=directory, check=True, stdin=subprocess.DEVNULL, timeout=120,
@@ -154,10 +156,7 @@ class Both:
             do = compose.up if start else compose.create
             await do(ready.invocation, ready.model)
             hashes = await compose.hashes(ready.invocation, ready.model)
-            for service, found in hashes.items():
-                if service == "joined":  # with the ID of the container that it joins
-                    continue
-                assert found == self.labels(service)[CONFIG_HASH], service
+            self.hashes = {name: each for name, each in hashes.items() if name not in JOINED}
             return ready
 
         return anyio.run(create)
@@ -191,6 +190,10 @@ def test_nothing_is_recreated_that_was_made_from_the_files(both: Both) -> None:
     before = both.made()
     both.given()
     assert both.made() == before
+    if both.fleet.compose_is_older_than(2, 28):
+        return  # what it prints differs from its label where a variable is named without a value
+    for name, found in both.hashes.items():
+        assert found == both.labels(name)[CONFIG_HASH], name
 
 
 def test_the_containers_are_those_that_the_files_would_have_made(both: Both) -> None:
@@ -207,7 +210,7 @@ def test_the_containers_are_those_that_the_files_would_have_made(both: Both) -> 
             for key in then:
                 assert {k: v for k, v in now[key].items() if v != then[key].get(k)} == {}, name
     (app,) = first["app"]
-    environment = dict(pair.split("=", 1) for pair in app["Config"]["Env"])
+    environment = dict(pair.partition("=")[::2] for pair in app["Config"]["Env"])
     assert environment["spring.url"] == "$A"
     assert environment["PASSED"] == "on"
     assert environment["DIR"] == str(both.checkout / "stacks/web")

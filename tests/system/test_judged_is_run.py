@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
@@ -25,6 +32,18 @@ def _stack(fleet: Fleet, **files: str) -> dict[str, str | bytes | None]:
     }
 
 
+def _sources(fleet: Fleet, container: str) -> set[str]:
+    return {mount["Source"] for mount in fleet.box.engine.inspect(container)["Mounts"]}
+
+
+def test_an_env_file_that_nobody_committed_says_nothing(fleet: Fleet) -> None:
+    host = fleet.synced(_stack(fleet))
+    (host.repo / "stacks/web/part/.env").write_text("DATA=/etc\n")
+    fleet.box.engine.api("DELETE", "/containers/web-part-1?force=1")
+    assert host.once().returncode == 0
+    assert _sources(fleet, "web-part-1") == {str(host.repo / "stacks/web/part/data")}
+
+
 def _meddle(host: Host, word: str, script: str) -> None:
     """Run the shell `script` right before each run of Compose with `word` as its command."""
     directory = host.root / f"meddling-{word}"
@@ -38,7 +57,7 @@ def _meddle(host: Host, word: str, script: str) -> None:
     host.path.insert(0, str(directory))
 
 
-@pytest.mark.parametrize("word", ["up"])
+@pytest.mark.parametrize("word", ["config", "up"])
 def test_a_file_that_is_rewritten_between_the_look_and_the_start_changes_nothing(
     fleet: Fleet, word: str
 ) -> None:
@@ -55,7 +74,7 @@ def test_a_file_that_is_rewritten_between_the_look_and_the_start_changes_nothing
     assert {service["name"] for service in services} == {"app", "part"}
 
 
-@pytest.mark.parametrize("word", ["up"])
+@pytest.mark.parametrize("word", ["config", "up"])
 def test_nobody_waits_for_a_fifo_in_the_place_of_a_file(fleet: Fleet, word: str) -> None:
     more = "    env_file: app.env\n    secrets: [s]\n"
     secret = "secrets: {s: {environment: TOKEN}}\n"
@@ -69,3 +88,80 @@ def test_nobody_waits_for_a_fifo_in_the_place_of_a_file(fleet: Fleet, word: str)
     result = host.commitd("once", timeout_s=50)
     assert result.returncode == 0, result.stdout + result.stderr
     assert fleet.environment("web-app-1")["A"] == "2"
+
+
+_OPENED = re.compile(
+    r'(\d+) +open(?:at2?)?\((?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)", (\S+)'
+)
+_STARTED = re.compile(r'(\d+) +execve\("([^"]*)"')
+_FORKED = re.compile(r"(\d+) +(?:clone3?|v?fork)\(.* = (\d+)")
+
+
+class Traced:
+    """What each program below `commitd once` opened for reading, by its name."""
+
+    def __init__(self, host: Host) -> None:
+        log = host.root / "strace"
+        words = ["strace", "-f", "--seccomp-bpf", "-y", "-s", "4096", "-o", str(log)]
+        words += ["-e", "trace=open,openat,openat2,execve,clone,clone3,fork,vfork"]
+        done = subprocess.run(
+            [*words, "-e", "status=successful", sys.executable, "-m", "agent", "once"],
+            env=host.environment, cwd=Path(__file__).parents[2], check=False, timeout=100,
+            stdin=subprocess.DEVNULL, capture_output=True,
+        )  # fmt: skip
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        self.opened = list(self._read(log.read_text(errors="replace").splitlines()))
+
+    def _read(self, lines: list[str]) -> Iterator[tuple[str, str]]:
+        # What a process does can stand before the line that says whose child it is.
+        parents = {child: parent for parent, child in self._found(_FORKED, lines)}
+        programs: dict[str, str] = {}
+        for line in lines:
+            if started := _STARTED.match(line):
+                programs[started[1]] = Path(started[2]).name
+            elif found := _OPENED.match(line):
+                process, here, name, flags = found.groups()
+                while process not in programs and process in parents:
+                    process = parents[process]
+                if not re.search("O_DIRECTORY|O_WRONLY|O_RDWR|O_PATH", flags):
+                    place = os.path.normpath(Path(here or "/", name))
+                    yield programs.get(process, ""), place
+
+    @staticmethod
+    def _found(pattern: re.Pattern[str], lines: list[str]) -> Iterator[tuple[str, ...]]:
+        return (found.groups() for line in lines if (found := pattern.match(line)))
+
+    def below(self, root: Path, *programs: str) -> set[str]:
+        """Paths relative to `root`."""
+        return {
+            os.path.relpath(place, root)
+            for program, place in self.opened
+            if program in programs and f"{place}/".startswith(f"{root}/")
+        }
+
+
+def test_neither_compose_nor_git_reads_in_the_checkout_what_decides(fleet: Fleet) -> None:
+    more = (
+        "    env_file: [app.env, .decrypted.app.secret.env]\n"
+        "    security_opt: ['seccomp:profile.json']\n"
+        "    configs: [file]\n    volumes: ['./data:/data:ro']\n"
+    )
+    config = "configs: {file: {file: one}}\n"
+    files: dict[str, Any] = {
+        **_stack(fleet),
+        MAIN: f"include: [part/part.yaml]\n{fleet.compose(more=more)}{config}",
+        "stacks/web/app.env": "A=1\n",
+        "stacks/web/app.secret.env": fleet.box.encrypt("B=2\n"),
+        "stacks/web/profile.json": '{"defaultAction": "SCMP_ACT_ALLOW"}',
+        "stacks/web/one": "1\n",
+        "stacks/web/data/x": "x\n",
+        "global/all.env": "C=3\n",
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    traced = Traced(host)
+    assert fleet.environment("web-app-1").items() >= {"A": "1", "B": "2"}.items()
+    names = {program for program, _ in traced.opened}
+    assert {"docker-compose", "git"} <= names
+    assert traced.below(host.repo, "docker-compose") == set()
+    assert {path for path in traced.below(host.repo, "git") if ".git" in path} == set()

@@ -268,10 +268,11 @@ def test_plaintext_on_a_tmpfs_is_gone_after_a_reboot_and_comes_back_with_the_age
     assert fleet.environment("web-app-1")["V"] == "canary-env"
     assert _inside(fleet, "web-app-1", "cat", "/key") == "canary-key"
     assert f"{host.root / 'run'} is on " in result.stderr  # a disk, in this sandbox
-    runtime = host.root / "run/secrets"
+    runtime = host.root / "run"
     assert _holding(host, b"canary") == {
-        runtime / "stacks/web/.decrypted.v.secret.env",
-        runtime / "stacks/web/.decrypted.t.secret.key",
+        runtime / kind / f"stacks/web/.decrypted.{name}"
+        for kind in ("plaintext", "secrets")
+        for name in ("v.secret.env", "t.secret.key")
     }
     fleet.box.engine.stop()
     for path in _holding(host, b"canary"):
@@ -421,7 +422,7 @@ def test_a_full_disk_keeps_the_old_plaintext_and_holds_only_its_stack(
     async def contents(wanted: Mapping[str, str]) -> dict[str, bytes]:
         return {path: objects[oid] for path, oid in wanted.items()}
 
-    store = PlaintextStore(root, tmp_path / "run")
+    store = PlaintextStore(root, tmp_path / "run", state=tmp_path)
     sops = BinarySops(box.sops, box.sops_sha256)
     journal = AsyncJournal(Journal(tmp_path / "journal.db"))
     keeper = SecretKeeper(store, journal, sops, box.age.private.read_bytes, contents)

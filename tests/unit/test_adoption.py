@@ -215,7 +215,7 @@ def test_a_secret_file_that_was_written_after_the_start_is_noticed(
     place.write_text("one")
     mount = Expected(image=PINNED, scale=1, one_shot=False, mounts=(str(plaintext),))
     declared = replace(stack("s"), inputs=((secret, "oid"),))
-    call = Invocation(stack=declared, root=root)
+    call = Invocation(stack=declared, root=tmp_path / "export", checkout=root)
     ready = Ready(invocation=call, services={"web": mount}, mounted=mounts(call, {"web": mount}))
     before = adopt.changed_at(ready)["web"]
     while place.stat().st_ctime <= before:  # a clock of the file system ticks now and then

@@ -145,7 +145,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
     """One whose engine and Compose are not there."""
     engine = Engine("unix:///nowhere")
     compose = Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0)
-    store = PlaintextStore(tmp_path, tmp_path / "run")
+    store = PlaintextStore(tmp_path, tmp_path / "run", state=tmp_path)
     actions = AsyncJournal(journal)
     secrets = SecretKeeper(store, actions, None, no_key, _no_contents)
     repository = Repository(tmp_path, "main", tmp_path / "askpass")

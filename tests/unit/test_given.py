@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from agent.domain.compose import given
 
@@ -141,9 +142,56 @@ def test_variables_are_looked_up_where_they_are_used() -> None:
 )
 def test_seccomp_profiles_are_named_by_what_is_in_them(option: str, name: str | None) -> None:
     model = _model(security_opt=["label:x", option])
-    found = list(given.seccomp(model))
-    assert found == ([(("services", "app", "security_opt", 1), name)] if name else [])
+    model["services"]["app"]["pre_start"] = [{"security_opt": [option]}]
+    assert given.seccomp(model) == ([name] if name else [])
     named = given.with_seccomp(model, {name: "/run/$/12.json"} if name else {})
     expected = "seccomp=/run/$$/12.json" if name else option
-    assert named == _model(security_opt=["label:x", expected])
+    hook = {"security_opt": [expected]}
+    assert named == _model(security_opt=["label:x", expected], pre_start=[hook])
+    assert model == _model(security_opt=["label:x", option], pre_start=[{"security_opt": [option]}])
     assert given.with_seccomp({}, {}) == {}
+
+
+def test_all_that_is_mounted_of_the_host_is_known() -> None:
+    model = {
+        "services": {
+            "a": {
+                "volumes": [
+                    {"type": "bind", "source": "/a$$b"},
+                    {"type": "volume", "source": "v"},
+                    {"type": "tmpfs"},
+                ],
+                "pre_start": [{"volumes": [{"type": "bind", "source": "/hook"}]}],
+            }
+        },
+        "configs": {"c": {"file": "/c"}, "d": {"content": "x"}},
+        "volumes": {
+            "v": {"driver_opts": {"o": "ro,bind", "device": "/v"}},
+            "w": {"driver_opts": {"type": "nfs", "device": ":/w"}},
+            "x": None,
+        },
+    }
+    assert dict(given.sources(model)) == {
+        "a": "/a$b",
+        "a: pre_start[0]": "/hook",
+        "configs: c": "/c",
+        "volumes: v": "/v",
+    }
+    assert list(given.sources({})) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\U0001f600",
+        "\U0010ffff x",
+        "\\ud83d\\ude00",
+        "\\\U0001f600",
+        "\x7f",
+        "\x01\r\t",
+        "\u00e9\u2028\ufeff",
+    ],
+)
+def test_compose_reads_as_yaml_what_is_written_as_json(value: str) -> None:
+    written = given.text(_model(labels={"a": value}))
+    assert yaml.safe_load(written)["services"]["app"]["labels"] == {"a": value}

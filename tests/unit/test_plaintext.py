@@ -22,7 +22,9 @@ NAME = "stacks/web/.decrypted.db.secret.env"
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> PlaintextStore:
     (tmp_path / "repo/stacks/web").mkdir(parents=True)
     volatile = request.param == "runtime"
-    return PlaintextStore(tmp_path / "repo", tmp_path / "run", volatile=volatile)
+    return PlaintextStore(
+        tmp_path / "repo", tmp_path / "run", state=tmp_path / "state", volatile=volatile
+    )
 
 
 def _files(tmp_path: Path) -> dict[str, bytes]:
@@ -154,15 +156,16 @@ def test_another_store_takes_over_and_leaves_no_second_plaintext(
 ) -> None:
     (tmp_path / "repo/stacks/web").mkdir(parents=True)
     first, second = (
-        PlaintextStore(tmp_path / "repo", tmp_path / "run", volatile=each)
+        PlaintextStore(tmp_path / "repo", tmp_path / "run", state=tmp_path / "state", volatile=each)
         for each in (volatile, not volatile)
     )
     first.write(NAME, b"A=1\n")
     assert not second.present(NAME)
     second.write(NAME, b"A=1\n")
     assert second.present(NAME)
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert files == [tmp_path / ("repo" if volatile else "run") / NAME]
+    files = {path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()}
+    own = tmp_path / ("state" if volatile else "run") / "plaintext" / NAME
+    assert files == {own, tmp_path / ("repo" if volatile else "run/secrets") / NAME}
     second.delete(NAME)
     assert _files(tmp_path) == {}
     assert not (tmp_path / "repo" / NAME).is_symlink()
@@ -170,9 +173,87 @@ def test_another_store_takes_over_and_leaves_no_second_plaintext(
 
 def test_in_a_runtime_directory_that_was_emptied_it_is_missing(tmp_path: Path) -> None:
     (tmp_path / "repo/stacks/web").mkdir(parents=True)
-    store = PlaintextStore(tmp_path / "repo", tmp_path / "run", volatile=True)
+    store = PlaintextStore(
+        tmp_path / "repo", tmp_path / "run", state=tmp_path / "state", volatile=True
+    )
     store.write(NAME, b"A=1\n")
-    (tmp_path / "run" / NAME).unlink()
+    (tmp_path / "run" / "plaintext" / NAME).unlink()
     assert not store.present(NAME)
     with pytest.raises(FileNotFoundError):
         store.read(NAME)
+
+
+def test_what_a_container_did_to_the_copy_is_undone_and_never_read(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    store.write(NAME, b"A=1\n")
+    beside = tmp_path / "repo" / NAME
+    copy = beside.resolve()
+    elsewhere = tmp_path / "repo/stacks/web/tracked"
+
+    def removed() -> None:
+        copy.unlink()
+
+    def rewritten() -> None:
+        with copy.open("r+b") as file:
+            file.write(b"A=2\n")
+
+    def fifo() -> None:
+        copy.unlink()
+        os.mkfifo(copy)
+
+    def linked() -> None:
+        elsewhere.write_bytes(b"A=1\n")
+        copy.unlink()
+        copy.hardlink_to(elsewhere)
+
+    def led_away() -> None:
+        copy.unlink()
+        copy.symlink_to(elsewhere)
+
+    def directory() -> None:
+        beside.unlink()
+        beside.mkdir()
+
+    def socket() -> None:
+        copy.unlink()
+        os.mknod(copy, stat.S_IFSOCK)
+
+    for deed in (removed, rewritten, fifo, linked, led_away, directory, socket):
+        deed()
+        assert store.read(NAME) == b"A=1\n"
+        assert store.present(NAME, (33, 34)), deed
+        assert beside.resolve() == copy
+        info = copy.lstat()
+        assert (info.st_mode, info.st_nlink) == (stat.S_IFREG | 0o600, 1)
+        assert copy.read_bytes() == b"A=1\n"
+    assert elsewhere.stat().st_uid == os.geteuid()
+
+
+def test_a_copy_that_is_right_stays_the_file_that_is_mounted(
+    store: PlaintextStore, tmp_path: Path
+) -> None:
+    """The first start of an agent with a private store decrypts anew, and no more."""
+    store.write(NAME, b"A=1\n")
+    copy = (tmp_path / "repo" / NAME).resolve()
+    inode = copy.stat().st_ino
+    store.place(NAME).unlink()
+    assert not store.present(NAME)
+    store.write(NAME, b"A=1\n")
+    assert store.present(NAME)
+    assert copy.stat().st_ino == inode
+
+
+def test_compose_finds_the_agents_own_file_in_the_export(tmp_path: Path) -> None:
+    for tree in ("repo", "export"):
+        (tmp_path / tree / "stacks/web").mkdir(parents=True)
+    repo, export = tmp_path / "repo", tmp_path / "export"
+    store = PlaintextStore(repo, tmp_path / "run", state=tmp_path, export=export)
+    store.write(NAME, b"A=1\n")
+    (repo / NAME).write_bytes(b"A=2\n")
+    assert (export / NAME).read_bytes() == b"A=1\n"
+    (export / NAME).unlink()
+    assert store.present(NAME)
+    assert (export / NAME).resolve() == store.place(NAME)
+    store.delete(NAME)
+    assert list((export / "stacks/web").iterdir()) == []

@@ -15,6 +15,7 @@ import pytest
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
+from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.journal import Journal
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import rehearse
@@ -75,7 +76,8 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
     where = (f"--git-dir={tmp_path / 'git'}", f"--work-tree={root}")
     for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "x")):
         subprocess.run(["git", *where, *words], cwd=root, check=True)
-    (root / layout.plaintext_path(SEALED)).write_bytes(PLAINTEXT)
+    store = PlaintextStore(root, tmp_path / "run", state=tmp_path)
+    store.write(layout.plaintext_path(SEALED), PLAINTEXT)
     askpass = tmp_path / "askpass"
     repository = Repository(tmp_path, "main", askpass)
 
@@ -83,8 +85,15 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
         desired = _desired(await repository.resolve("HEAD"))
         deploys = [Deploy(stack, Reason.NEW) for stack in desired.stacks]
         looks = Provisioner(Engine("unix:///nowhere"), tuple)
-        agent = AgentPlaces()
-        preview = Preview(repository, "media", journal, compose, provisioner=looks, agent=agent)
+        preview = Preview(
+            repository,
+            "media",
+            journal,
+            compose,
+            provisioner=looks,
+            agent=AgentPlaces(),
+            store=store,
+        )
         found = await preview.look(deploys, desired.revision.sha, ())
         return found["web"].unknown
 

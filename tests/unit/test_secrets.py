@@ -35,7 +35,7 @@ async def _nothing(_: Mapping[str, str]) -> dict[str, bytes]:
 
 def _secrets(root: Path, paths: Iterable[str]) -> tuple[SecretKeeper, Journal]:
     """One whose plaintext of ``paths`` is in place."""
-    store, journal = PlaintextStore(root, root / "run"), Journal(root / "journal.db")
+    store, journal = PlaintextStore(root, root / "run", state=root), Journal(root / "journal.db")
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         store.write(plaintext_path(path), b"A=1\n")
@@ -111,7 +111,9 @@ def test_a_copy_of_an_older_env_file_that_a_power_cut_left_empty_is_made_anew(
         return {path: b"A=older\n"}
 
     journal = AsyncJournal(Journal(tmp_path / "journal.db"))
-    secrets = SecretKeeper(PlaintextStore(root, tmp_path / "run"), journal, None, no_key, contents)
+    secrets = SecretKeeper(
+        PlaintextStore(root, tmp_path / "run", state=tmp_path), journal, None, no_key, contents
+    )
     copy = tmp_path / "older" / "oid.env"
     copy.parent.mkdir()
     copy.touch()
@@ -123,7 +125,7 @@ def test_a_copy_of_an_older_env_file_that_a_power_cut_left_empty_is_made_anew(
 def test_plaintext_that_is_gone_for_a_moment_holds_no_stack_for_good(tmp_path: Path) -> None:
     """The next look decrypts it again."""
     secrets, _ = _secrets(tmp_path, [WEB])
-    (tmp_path / plaintext_path(WEB)).unlink()
+    (tmp_path / "plaintext" / plaintext_path(WEB)).unlink()
     file = EnvFile(WEB, f"oid of {WEB}", secret=True)
     web = replace(builders.stack("web"), environment=(file,))
     with pytest.raises(TransientError, match="cannot be read"):
@@ -149,7 +151,7 @@ def test_a_secret_that_another_stack_names_keeps_the_owner_that_its_own_stack_gi
     other = [replace(builders.stack(name), sealed=sealed) for name in ("app", "zoo")]
     journal = Journal(tmp_path / "journal.db")
     journal.keep_plaintext({KEY: "oid"})
-    store = _Asked(tmp_path, tmp_path / "run")
+    store = _Asked(tmp_path, tmp_path / "run", state=tmp_path)
     secrets = SecretKeeper(store, AsyncJournal(journal), None, no_key, _nothing)
     desired = builders.desired(other[0], web, other[1])
     assert anyio.run(secrets.refresh, desired, frozenset()) == {}

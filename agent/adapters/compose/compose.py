@@ -18,7 +18,13 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import confinement, finished_names, older_model, own_variables
+from agent.adapters.compose import (
+    confinement,
+    finished_names,
+    older_model,
+    own_variables,
+    seccomp,
+)
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.compose.own_variables import OwnVariables
 from agent.adapters.compose.program import MODEL_TIMEOUT_S, NO_LOADERS, Program
@@ -55,12 +61,14 @@ class Resolved:
     """``model`` is what the files say, with every ``$`` of a value doubled.
 
     ``unset`` are the variables that its files, env files included, take from nowhere. ``own`` are
-    those of the agent's variables without which Compose cannot run the stack.
+    those of the agent's variables without which Compose cannot run the stack. ``private`` are files
+    that the model names and that are still to be made.
     """
 
     model: Mapping[str, Any]
     unset: frozenset[str]
     own: Mapping[str, str] = field(default_factory=dict)
+    private: Mapping[Path, bytes] = field(default_factory=dict)
 
 
 class Compose:
@@ -92,6 +100,18 @@ class Compose:
         the stack needs variables of the agent's own (``~``, ``build:``) that it uses for something
         else.
         """
+        found = await self._resolved(call)
+        if not (names := given.seccomp(found.model)):
+            return found
+        contents = await anyio.to_thread.run_sync(
+            seccomp.read, call.root, call.file.parent, names, call.stack.compose
+        )
+        places = {name: seccomp.called(call.profiles, text) for name, text in contents.items()}
+        model = given.with_seccomp(found.model, {name: str(path) for name, path in places.items()})
+        private = {places[name]: text for name, text in contents.items()}
+        return replace(found, model=model, private=private)
+
+    async def _resolved(self, call: Invocation) -> Resolved:
         clean = await self._judged(call)
         own, why = self._own.needed(
             clean.model, build=call.stack.policy.builds, tilde=bool(clean.own)

@@ -28,7 +28,8 @@ class Invocation:
     must not show in any message: what is given, and the values of all ``secrets``. ``salt`` is the
     host's own, for digests. ``own`` are the agent's variables that Compose cannot do without for
     this stack, ``passed`` those that configs and secrets are made of; ``names`` are all that its
-    files of values set.
+    files of values set. ``private`` are files of the agent's own that Compose reads, below
+    ``profiles``.
     """
 
     stack: Stack
@@ -40,6 +41,8 @@ class Invocation:
     own: Mapping[str, str] = field(default_factory=dict)
     passed: Mapping[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
+    profiles: Path = Path("/run/commitd/seccomp")
+    private: Mapping[Path, bytes] = field(default_factory=dict)
     checkout: Path = _ROOT
 
     def __post_init__(self) -> None:
@@ -57,7 +60,6 @@ class Invocation:
         *,
         elsewhere: Mapping[str, Path] | None = None,
         salt: str = "",
-        checkout: Path = _ROOT,
     ) -> Self:
         """The same, from the files themselves. Blocks.
 
@@ -93,7 +95,6 @@ class Invocation:
             names=frozenset(
                 key for each in values for key in (*each.plain_keys, *(each.secret or ()))
             ),
-            checkout=checkout,
         )
 
     def __repr__(self) -> str:

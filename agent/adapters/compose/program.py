@@ -15,9 +15,10 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import errors
+from agent.adapters.compose import errors, seccomp
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.compose import given
+from agent.domain.errors import CommitdError
 from agent.domain.repository import interpolation
 
 MODEL_TIMEOUT_S = 60.0
@@ -64,18 +65,21 @@ class Program:
             # First for the files that use these values, and last, because they win.
             for path in [*secret, *map(str, call.env_files), *more, *secret] or ["/dev/null"]:
                 argv += ["--env-file", path]
-            return await self.run(
-                [*argv, *words],
-                {**env, **call.own},
-                call.hidden,
-                timeout_s=MODEL_TIMEOUT_S,
-                memory=MODEL_MEMORY,
-                reading=True,
-                # An include of an included file takes some relative names from where Compose runs.
-                cwd=call.file.parent,
-                stdin=instead,
-                pass_fds=[*files, *pass_fds],
-            )
+            try:
+                return await self.run(
+                    [*argv, *words],
+                    {**env, **call.own},
+                    call.hidden,
+                    timeout_s=MODEL_TIMEOUT_S,
+                    memory=MODEL_MEMORY,
+                    reading=True,
+                    # An include of an included file takes some relative names from where it runs.
+                    cwd=call.file.parent,
+                    stdin=instead,
+                    pass_fds=[*files, *pass_fds],
+                )
+            except CommitdError as err:
+                raise _in_checkout(err, call) from None
 
     async def give(
         self,
@@ -91,6 +95,8 @@ class Program:
         """
         argv = ["--project-name", call.stack.name, "--file", "-"]
         argv += ["--project-directory", str(call.directory)]
+        if not reading:
+            await anyio.to_thread.run_sync(seccomp.provide, call.private)
         env, steering = _parted(call.passed)
         with memory_file.several(steering) as files:
             for path in files.values() or ["/dev/null"]:
@@ -138,6 +144,13 @@ class Program:
                 partial(errors.meaning, result, secrets, reading=reading)
             )
         return result
+
+
+def _in_checkout(err: CommitdError, call: Invocation) -> CommitdError:
+    """The error, about files where people look for them."""
+    export, checkout = f"{call.root}/", f"{call.checkout}/"
+    message, where = (text and text.replace(export, checkout) for text in (err.message, err.where))
+    return type(err)(message or "", where=where, hint=err.hint)
 
 
 def _parted(values: Mapping[str, str]) -> tuple[dict[str, str], list[bytes]]:

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from agent.adapters.git import git_dir
 from agent.adapters.git.git import Git
+from agent.domain.repository.tree import PLAINTEXT_PREFIX
 
 
 class Export:
@@ -36,6 +37,8 @@ class Export:
             other = await self._git.run(
                 "status", "--porcelain=v1", "-z", "--no-renames",
                 "--untracked-files=all", "--ignored=matching",
+                # The links to plaintext are the agent's own.
+                "--", ".", f":(exclude,glob)**/{PLAINTEXT_PREFIX}*",
             )  # fmt: skip
             if other.code == 0 and not other.out:
                 return

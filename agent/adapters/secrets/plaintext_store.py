@@ -1,19 +1,31 @@
-"""Decrypted files beside their ciphertext: 0600, whole or not at all, never through a symlink.
+"""Decrypted files: one that the agent reads, and beside the ciphertext a copy for who mounts it.
 
-With a ``runtime`` directory (on a tmpfs) the plaintext is there, and beside the ciphertext stands a
-symlink to it. Only that very link is ours; whatever else is in its place is replaced, not followed.
+                     ┌▶ PRIVATE/stacks/web/.decrypted.x.secret.env    0600, read by the agent alone
+    SOPS ─plaintext──┤        ▲ a link of the export, for ``env_file:``
+                     └▶ CHECKOUT/stacks/web/.decrypted.x.secret.env   for mounts, and for people
+
+A container that mounts the copy can change it, or put anything in its place. So it is never read
+to be used: it is compared, and put right. All files are 0600, there whole or not at all, and never
+written through a symlink. With ``volatile`` both are on a tmpfs, and in the checkout stands a
+symlink to the copy: only that very link is ours, whatever else is in its place is replaced.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
+from agent.adapters import shared_tree
+from agent.domain.config import Config
 from agent.domain.errors import PermanentError
+
+log = logging.getLogger("commitd.secrets")
 
 Owner = tuple[int, int]
 """Numeric user and group."""
@@ -21,47 +33,73 @@ Owner = tuple[int, int]
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 """A directory on the way that is missing, a file or a symlink: nothing of ours is behind it."""
 _MODE = 0o600
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = ".new"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PlaintextStore:
-    """Files below ``root``, the checkout, named by paths relative to it. All methods block.
+    """Files that are named by their paths in the repository. All methods block.
 
-    ``runtime`` is where they are when they are ``volatile``, and where they may be left from when
-    they were. An owner that is None is the agent's own user.
+    ``checkout`` has the copies, ``export`` what Compose reads, ``checkout`` itself unless it is
+    given. Below ``state`` and ``runtime`` are the agent's own files: ``volatile`` ones in
+    ``runtime`` alone. An owner that is None is the agent's own user.
     """
 
-    def __init__(self, root: Path, runtime: Path, *, volatile: bool = False) -> None:
-        self.root = root
-        self._runtime = runtime
+    def __init__(
+        self,
+        checkout: Path,
+        runtime: Path,
+        *,
+        state: Path,
+        export: Path | None = None,
+        volatile: bool = False,
+    ) -> None:
+        self.checkout = checkout
+        self.export = export or checkout
+        self.older = state / "older"
+        """For older versions of env files, of stacks that were rolled back."""
+        self.profiles = runtime / "seccomp"
+        """For what Compose reads when it makes a container."""
+        self._privates = (state / "plaintext", runtime / "plaintext")
+        self._private = self._privates[volatile]
+        self._mounted = runtime / "secrets"
         self._volatile = volatile
+        self._seen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
-    @property
-    def _base(self) -> Path:
-        return self._runtime if self._volatile else self.root
+    @classmethod
+    def of(cls, config: Config, checkout: Path, export: Path) -> Self:
+        """That of a host."""
+        volatile = config.secrets is not None and config.secrets.store == "runtime"
+        state, runtime = config.state_dir, config.runtime_dir
+        return cls(checkout, runtime, state=state, export=export, volatile=volatile)
+
+    def place(self, path: str) -> Path:
+        """Where the agent's own file is."""
+        return self._private / path
+
+    def link(self, path: str) -> str | None:
+        """Where the agent's own link at ``path`` in the checkout leads; None: there is none."""
+        return str(self._mounted / path) if self._volatile else None
 
     def present(self, path: str, owner: Owner | None = None) -> bool:
-        """Whether the file is there; its mode and its owner are put right."""
+        """Whether the file is there; its copy, and whom that belongs to, are put right."""
         try:
-            with ExitStack() as stack:
-                directory, name = _enter(self._base, path, stack)
-                handle = os.open(name, _READ, dir_fd=directory)
-                stack.callback(os.close, handle)
-                if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    return False
-                _give(handle, owner)
-                return not self._volatile or self._linked(path, stack)
-        except OSError:
+            with ExitStack() as held:
+                handle = self._open(path, held)
+                self._show(path, handle, owner)
+        except (OSError, PermanentError):
             return False
+        return True
 
     def read(self, path: str) -> bytes:
         """The bytes; raises OSError."""
-        with ExitStack() as stack:
-            directory, name = _enter(self._base, path, stack)
-            with os.fdopen(os.open(name, _READ, dir_fd=directory), "rb") as file:
-                return file.read()
+        with ExitStack() as held:
+            handle = self._open(path, held)
+            return shared_tree.read(handle, os.fstat(handle).st_size)
+
+    def _open(self, path: str, held: ExitStack) -> int:
+        directory, name = shared_tree.enter(self._private, path, held)
+        return shared_tree.open_regular(name, directory, held)
 
     def write(self, path: str, content: bytes, owner: Owner | None = None) -> None:
         """Put ``content`` there, durably: temporary file, fsync, rename, fsync of the directory.
@@ -69,44 +107,104 @@ class PlaintextStore:
         Raises :class:`PermanentError` when a directory on the way is a symlink or missing, OSError
         when the disk refuses; the old file then stays as it was.
         """
-
-        def create(name: str, directory: int) -> None:
-            with os.fdopen(os.open(name, _CREATE, _MODE, dir_fd=directory), "wb") as file:
-                _give(file.fileno(), owner)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-
-        def link(name: str, directory: int) -> None:
-            os.symlink(self._runtime / path, name, dir_fd=directory)
-
-        with ExitStack() as stack:
+        with ExitStack() as held:
+            self._enter(self.checkout, path, held)
+            directory, name = shared_tree.enter(self._private, path, held, make=True)
+            new = f"{name}{_NEW}"
+            _replace(directory, new, _file(content, None))
             try:
-                beside = _enter(self.root, path, stack)
-            except OSError as err:
-                raise PermanentError(
-                    f"the plaintext cannot be written: {err.strerror}", where=path
-                ) from None
+                # The copy before: if what follows fails, it is made that of the old file again.
+                self._show(path, shared_tree.open_regular(new, directory, held), owner)
+                os.rename(new, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(new, dir_fd=directory)
+                raise
+            os.fsync(directory)
+        for other in self._others:
+            _delete(other, path)
+
+    def _show(self, path: str, source: int, owner: Owner | None) -> None:
+        """Have the copy and the links be as they are to be. Raises as :meth:`write` does."""
+        with ExitStack() as held:
+            beside = self._enter(self.checkout, path, held)
+            place = beside
             if self._volatile:
-                _replace(*_enter(self._runtime, path, stack, make=True), create)
-                if not self._linked(path, stack):
-                    _replace(*beside, link)
-            else:
-                _replace(*beside, create)
-                _delete(self._runtime, path)
+                place = shared_tree.enter(self._mounted, path, held, make=True)
+            if not self._right(path, place, source, owner):
+                content = shared_tree.read(source, os.fstat(source).st_size)
+                if _signature(source) == self._seen.get(path, ((), ()))[0]:
+                    log.warning("%s was changed by something else: writing it again", path)
+                _replace(*place, _file(content, owner))
+                self._right(path, place, source, owner)
+            if self._volatile:
+                _link(*beside, self._mounted / path)
+            if self.export != self.checkout:
+                _link(*self._enter(self.export, path, held), self._private / path)
+
+    def _enter(self, tree: Path, path: str, held: ExitStack) -> tuple[int, str]:
+        try:
+            return shared_tree.enter(tree, path, held)
+        except OSError as err:
+            raise PermanentError(
+                f"the plaintext cannot be written: {err.strerror}", where=path
+            ) from None
+
+    def _right(self, path: str, place: tuple[int, str], source: int, owner: Owner | None) -> bool:
+        """Whether the copy is what it is to be; mode and owner are put right in place."""
+        with ExitStack() as held:
+            try:
+                copy = shared_tree.open_regular(place[1], place[0], held)
+            except OSError:
+                return False
+            size, info = os.fstat(source).st_size, os.fstat(copy)
+            # Another name of the file can be in a place that is not ours to give away.
+            if info.st_nlink != 1 or info.st_size != size:
+                return False
+            if (_signature(source), _signature(copy)) != self._seen.get(path) and (
+                shared_tree.read(source, size) != shared_tree.read(copy, size)
+            ):
+                return False
+            _give(copy, owner)
+            self._seen[path] = (_signature(source), _signature(copy))
+            return True
 
     def delete(self, path: str) -> None:
         """Remove the file if it is there. Raises OSError when it stays."""
-        _delete(self._runtime, path)
-        _delete(self.root, path)
+        self._seen.pop(path, None)
+        for base in (*self._privates, self._mounted, self.export, self.checkout):
+            _delete(base, path)
 
-    def _linked(self, path: str, stack: ExitStack) -> bool:
-        """Whether beside the ciphertext there is our link."""
-        directory, name = _enter(self.root, path, stack)
-        try:
-            return os.readlink(name, dir_fd=directory) == str(self._runtime / path)
-        except OSError:
-            return False
+    @property
+    def _others(self) -> list[Path]:
+        """Where a file may be left from when the configuration was another."""
+        others = [base for base in self._privates if base != self._private]
+        return others if self._volatile else [*others, self._mounted]
+
+
+def _signature(handle: int) -> tuple[int, ...]:
+    """What changes with the content of a file, and cannot be set back."""
+    info = os.fstat(handle)
+    return (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _file(content: bytes, owner: Owner | None) -> Callable[[str, int], None]:
+    def create(name: str, directory: int) -> None:
+        with os.fdopen(os.open(name, _CREATE, _MODE, dir_fd=directory), "wb") as file:
+            _give(file.fileno(), owner)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return create
+
+
+def _link(directory: int, name: str, target: Path) -> None:
+    """Have ``name`` be a symlink to ``target``."""
+    with suppress(OSError):
+        if os.readlink(name, dir_fd=directory) == str(target):
+            return
+    _replace(directory, name, lambda new, there: os.symlink(target, new, dir_fd=there))
 
 
 def _give(handle: int, owner: Owner | None) -> None:
@@ -141,14 +239,14 @@ def _replace(directory: int, name: str, create: Callable[[str, int], None]) -> N
 
 
 def _delete(base: Path, path: str) -> None:
-    with ExitStack() as stack:
+    with ExitStack() as held:
         try:
-            directory, name = _enter(base, path, stack)
+            directory, name = shared_tree.enter(base, path, held)
         except OSError as err:
             if err.errno not in _GONE:
                 raise
             return
-        for each in (_temporary(name), name):
+        for each in (_temporary(name), _temporary(f"{name}{_NEW}"), f"{name}{_NEW}", name):
             try:
                 os.unlink(each, dir_fd=directory)
             except FileNotFoundError:
@@ -160,22 +258,3 @@ def _delete(base: Path, path: str) -> None:
 
 def _temporary(name: str) -> str:
     return f"{name}.tmp"
-
-
-def _enter(base: Path, path: str, stack: ExitStack, *, make: bool = False) -> tuple[int, str]:
-    """Open the directory of ``path`` step by step; its descriptor and the file's name.
-
-    Only with ``make`` missing ones are made, closed to others.
-    """
-    *steps, name = path.split("/")
-    if make:
-        base.mkdir(mode=0o700, exist_ok=True)
-    here = os.open(base, _DIRECTORY)
-    stack.callback(os.close, here)
-    for step in steps:
-        if make:
-            with suppress(FileExistsError):
-                os.mkdir(step, 0o700, dir_fd=here)
-        here = os.open(step, _DIRECTORY, dir_fd=here)
-        stack.callback(os.close, here)
-    return here, name

@@ -98,7 +98,7 @@ def _times(ready: Ready, service: str) -> Iterator[float]:
     """Of the files, their plaintext, and the directories between them and what is mounted."""
     given = ready.services[service].mounts
     mounts = {Path(place) for path in given for place in (path, os.path.realpath(path))}
-    root = ready.invocation.root
+    root = ready.invocation.checkout
     for path, _ in ready.files(service):
         for file in (root / path, root / plaintext_path(path)):
             for place in (file, *file.parents):

@@ -13,6 +13,7 @@ from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.git.repository import Repository
+from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.journal import SALT, Journal
 from agent.adapters.tasks import task_group
 from agent.control.source.pinned_releases import stack_at
@@ -48,8 +49,10 @@ class Preview:
         *,
         provisioner: Provisioner,
         agent: AgentPlaces,
+        store: PlaintextStore,
     ) -> None:
         self._agent = agent
+        self._store = store
         self._provisioner = provisioner
         self._repository = repository
         self._host = host
@@ -145,7 +148,7 @@ class Preview:
         whole = await self._repository.tree(sha)
         tree = {path: whole[path] for path, _ in stack.inputs}
         contents = await self._repository.contents(small(tree))
-        links = {path: self._repository.root / plaintext_path(path) for path in tree}
+        links = {path: self._store.place(plaintext_path(path)) for path in tree}
         links = await anyio.to_thread.run_sync(_files, links)
         async with (
             workdir.laid_out(tree, contents, links, at=at) as root,

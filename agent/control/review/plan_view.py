@@ -20,6 +20,7 @@ from agent.adapters.engine import containers
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
+from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal, open_journal
 from agent.control.reconcile import left_data, observe
@@ -237,8 +238,15 @@ async def _preview(
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
     provisioner = Provisioner(engine, tuple)
     agent = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))
+    store = PlaintextStore.of(config, repository.root, repository.export)
     preview = Preview(
-        repository, config.host, journal, program, provisioner=provisioner, agent=agent
+        repository,
+        config.host,
+        journal,
+        program,
+        provisioner=provisioner,
+        agent=agent,
+        store=store,
     )
     return await preview.look(plan.deploys, sha, back)
 

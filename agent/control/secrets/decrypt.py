@@ -13,6 +13,9 @@ that is killed between the two decrypts it again, and deletes it if nobody needs
 A stack that was rolled back may share env files with others, which have the newer version in place.
 ``invocation`` gives it its own: plain ones as copies beside the checkout, secret ones decrypted in
 memory.
+
+What a container can write is never read to be used: env files are those of the export, plaintext
+is that of the private store.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -69,14 +72,13 @@ class SecretKeeper:
         read_key: Callable[[], bytes],
         contents: Callable[[Mapping[str, str]], Awaitable[dict[str, bytes]]],
     ) -> None:
-        self._root = store.root
         self._store = store
         self._journal = journal
         self._decryptor = decryptor
         self._read_key = read_key
         self._contents = contents
         self._failures = Failures()
-        self._copies = store.root.with_name("older")
+        self._copies = store.older
 
     async def refresh(self, desired: DesiredState, kept: frozenset[str]) -> Locked:
         """Bring the plaintext in line with ``desired``; which stacks must wait, and why.
@@ -217,6 +219,10 @@ class SecretKeeper:
             return str(err)
         return None
 
+    def link(self, path: str) -> str | None:
+        """Where the agent's own link at ``path`` in the checkout leads; None: there is none."""
+        return self._store.link(path)
+
     async def invocation(self, stack: Stack) -> Invocation:
         """All that Compose must be told to run ``stack``. Raises :class:`CommitdError`.
 
@@ -250,7 +256,7 @@ class SecretKeeper:
     def _outdated(self, file: EnvFile) -> bool:
         """Whether what is in place is not the version that is asked for."""
         try:
-            content = (self._root / file.path).read_bytes()
+            content = (self._store.export / file.path).read_bytes()
         except OSError:
             return True
         return blob_id(content) != file.oid
@@ -268,7 +274,8 @@ class SecretKeeper:
                     copies[path] = self._copy(file, contents[path])
         except OSError as err:  # no fault of what is declared
             raise TransientError(f"cannot be read: {err.strerror}", where=path) from None
-        call = Invocation.of(stack, self._root, opened, elsewhere=copies, salt=salt)
+        call = Invocation.of(stack, self._store.export, opened, elsewhere=copies, salt=salt)
+        call = replace(call, checkout=self._store.checkout, profiles=self._store.profiles)
         for path, raw in sorted(stack.env_files):
             plaintext_faults.refuse_in_env_file(path, opened.get(path, b""), raw=raw)
             if said := plaintext_faults.changed(path, opened.get(path, b""), raw=raw):

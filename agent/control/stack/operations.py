@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+import anyio.to_thread
+
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.containers import binds_of
 from agent.adapters.engine.engine import AbsentError, Engine
@@ -76,6 +78,7 @@ class Stacks(Stepping):
         return await self._named_right(ready.stack.name, ready.services)
 
     async def _make(self, ready: Ready) -> None:
+        await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
         if ready.waits:
             # Only the waiting may be cut short: a container that was half recreated is gone.
             await self._step(self._compose.create(ready.invocation, ready.model))
@@ -92,6 +95,7 @@ class Stacks(Stepping):
         return await self._named_right(ready.stack.name, ready.services)
 
     async def _recreated(self, ready: Ready, service: str, *, start: bool = True) -> None:
+        await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
         await self._compose.recreate(ready.invocation, ready.model, service, start=start)
 
     async def mend(self, ready: Ready) -> bool:

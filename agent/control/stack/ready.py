@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import anyio.to_thread
 
+from agent.adapters import shared_tree
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.compose import given, policy, redact
@@ -86,6 +87,25 @@ class Ready:
         """What a service needs whose mounted files alone have changed, by what the stack wants."""
         return self.mounted[service].reload(self.stack.settings.reload(service), older)
 
+    def refuse_foreign_links(self, ours: Callable[[str], str | None]) -> None:
+        """Refuse to mount what a link leads to that Git did not put there. Blocks.
+
+        ``ours`` is where a link of the agent's own at a path of the checkout leads. Raises
+        :class:`PermanentError`.
+        """
+        call, checkout = self.invocation, f"{self.invocation.checkout}/"
+        for name, source in given.sources(self.model):
+            if call.root == call.checkout or not source.startswith(checkout):
+                continue
+            path = source.removeprefix(checkout)
+            if link := shared_tree.foreign_link(call.checkout, call.root, path, ours):
+                raise PermanentError(
+                    f"{name}: {link} is a link in the checkout that no commit has, and what it "
+                    "leads to would be mounted",
+                    where=self.stack.compose,
+                    hint="remove the link; to mount a directory of the host, name its path",
+                )
+
     def side(self, agent: AgentPlaces | None = None) -> Side:
         """The same, to be compared; ``agent`` as for :func:`policy.judge`."""
         call = self.invocation
@@ -151,7 +171,8 @@ async def accept(
         log.warning("%s: allowed: %s", stack.name, warned)
     if noted := said[Effect.NOTED]:
         log.info("%s: allowed: %s", stack.name, noted)
-    call = replace(call, own=resolved.own, passed=await compose.passed(call, model))
+    passed = await compose.passed(call, model)
+    call = replace(call, own=resolved.own, passed=passed, private=resolved.private)
     return await anyio.to_thread.run_sync(Ready.of, call, model)
 
 

@@ -10,19 +10,23 @@ here without need is every word of a service.
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.domain.documents import Path
+from agent.domain.repository import compose_paths, hooks
 
 Model = Mapping[str, Any]
 
 _OFF = {"image": "none", "profiles": ["commitd-is-never-on"]}
 """A service that is not run: Compose wants those to be declared that others may come after."""
+_NO_YAML = re.compile(r"\\\\|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\x7f")
+"""A character in two parts, and one that YAML does not take for text."""
 _INLINE = ("configs", "secrets")
-_SECCOMP = "seccomp"
-_NO_FILES = ("unconfined", "builtin")
+_OPTIONS, _SECCOMP = "security_opt", "seccomp"
 
 
 def placed(model: Model, root: str, checkout: str) -> dict[str, Any]:
@@ -77,7 +81,15 @@ def text(model: Model) -> bytes:
     services: Mapping[str, Any] = model.get("services") or {}
     named = {name for service in services.values() for name in _comes_after(service)}
     off = dict.fromkeys(sorted(named - services.keys()), _OFF)
-    return json.dumps({**model, "services": {**off, **services}}).encode()
+    written = json.dumps({**model, "services": {**off, **services}})
+    return _NO_YAML.sub(_as_yaml, written).encode()
+
+
+def _as_yaml(found: re.Match[str]) -> str:
+    """What YAML, as which Compose reads it, has another way of writing for than JSON."""
+    if not found[1]:
+        return r"\u007f" if found[0] == "\x7f" else found[0]
+    return f"\\U{0x10000 + ((int(found[1], 16) & 0x3FF) << 10) + (int(found[2], 16) & 0x3FF):08x}"
 
 
 def _comes_after(service: Mapping[str, Any]) -> Iterator[str]:
@@ -109,31 +121,49 @@ def variables(model: Model) -> dict[str, Path]:
     return found
 
 
-def seccomp(model: Model) -> Iterator[tuple[Path, str]]:
-    """Where services name files with seccomp profiles, and those names."""
-    for service, raw in sorted((model.get("services") or {}).items()):
-        for i, option in enumerate(raw.get("security_opt") or ()):
-            if name := _profile(str(option)):
-                yield ("services", service, "security_opt", i), name.replace("$$", "$")
+def seccomp(model: Model) -> list[str]:
+    """The files with seccomp profiles that its containers name, each once."""
+    found = (
+        compose_paths.seccomp_profile(str(o))
+        for _, raw in _containers(model)
+        for o in raw.get(_OPTIONS) or ()
+    )
+    return list(dict.fromkeys(name.replace("$$", "$") for name in found if name))
 
 
 def with_seccomp(model: Model, names: Mapping[str, str]) -> dict[str, Any]:
     """``model`` with other names of these files; ``names`` has all of them."""
-
-    def other(option: str) -> str:
-        if not (name := _profile(option)):
-            return option
-        return f"{_SECCOMP}={names[name.replace('$$', '$')]}".replace("$", "$$")
-
-    services = dict(model.get("services") or {})
-    for service, raw in services.items():
-        if options := raw.get("security_opt"):
-            services[service] = {**raw, "security_opt": [other(str(each)) for each in options]}
-    return {**model, "services": services} if services else dict(model)
+    found = copy.deepcopy(dict(model))
+    for _, raw in _containers(found):
+        for i, option in enumerate(raw.get(_OPTIONS) or ()):
+            if name := compose_paths.seccomp_profile(str(option)):
+                other = names[name.replace("$$", "$")].replace("$", "$$")
+                raw[_OPTIONS][i] = f"{_SECCOMP}={other}"
+    return found
 
 
-def _profile(option: str) -> str:
-    """The file that an option of ``security_opt`` names, or nothing. As Compose takes it apart."""
-    separator = "=" if "=" in option else ":"
-    kind, _, name = option.partition(separator)
-    return name if kind == _SECCOMP and name not in _NO_FILES else ""
+def sources(model: Model) -> Iterator[tuple[str, str]]:
+    """What of the host is mounted, with who mounts it: paths as the engine gets them."""
+    found = [
+        (name, mount.get("source"))
+        for name, raw in _containers(model)
+        for mount in raw.get("volumes") or ()
+        if mount.get("type") == "bind"
+    ]
+    for kind in _INLINE:
+        for name, value in sorted((model.get(kind) or {}).items()):
+            found.append((f"{kind}: {name}", (value or {}).get("file")))
+    for name, value in sorted((model.get("volumes") or {}).items()):
+        options = (value or {}).get("driver_opts") or {}
+        if "bind" in str(options.get("o")).split(","):
+            found.append((f"volumes: {name}", options.get("device")))
+    return ((name, str(source).replace("$$", "$")) for name, source in found if source)
+
+
+def _containers(model: Model) -> Iterator[tuple[str, Any]]:
+    """Services, and hooks that are containers of their own, by their names."""
+    services: Mapping[str, Any] = model.get("services") or {}
+    for name, raw in sorted(services.items()):
+        yield name, raw
+        for hook in hooks.of_service(name, raw, hooks.KEY):
+            yield hook.name, hook.spec
