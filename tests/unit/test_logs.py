@@ -95,3 +95,44 @@ def test_the_damper_remembers_only_so_much() -> None:
     for number in range(3 * Damper._MOST):
         assert damper.filter(_record(str(number)))
     assert len(damper._said) <= Damper._MOST
+
+
+_BLOCKED = """
+import logging, os, sys
+from agent.surface.cli import logs
+logs.set_up()
+log = logging.getLogger("commitd")
+for number in range(5000):
+    log.info("%d %s", number, "x" * 100)
+print("done", flush=True)
+sys.stdin.read()
+logging.getLogger().handlers[0].flush()
+log.info("the end")
+"""
+
+
+def test_a_journal_that_nobody_reads_holds_nothing_up_and_the_gap_is_said() -> None:
+    ours, theirs = os.pipe()
+    status = os.fstat(theirs)
+    stream = f"{status.st_dev}:{status.st_ino}"
+    with subprocess.Popen(
+        [sys.executable, "-c", _BLOCKED],
+        env={**os.environ, "JOURNAL_STREAM": stream},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    ) as agent:
+        os.close(theirs)
+        assert agent.stdout
+        assert agent.stdin
+        assert agent.stdout.readline() == b"done\n"
+        with open(ours, encoding="utf-8") as log:  # noqa: PTH123
+            lines = [log.readline() for _ in range(500)]  # from now on somebody reads
+            agent.stdin.close()
+            lines += log.readlines()
+        assert agent.wait(60) == 0
+    assert lines[0].startswith("<6>0 x")
+    assert lines[-1] == "<6>the end\n"
+    [gap] = [line for line in lines if " messages were lost here" in line]
+    assert gap.startswith("<4>")
+    assert len(lines) - 2 + int(gap[3:].split()[0]) == 5000

@@ -2,14 +2,21 @@
 
 The journal takes ``<N>`` at the beginning of a line for the priority of that line (sd-daemon(3)),
 so that ``journalctl -p warning`` finds warnings and errors, with all their lines.
+
+Nobody waits for the journal: while it is stopped or its disk hangs, whoever writes to it would hang
+too, evictions and deploys with him. A thread writes; what it cannot keep up with is counted and
+that number is said later. All that was done is in the agent's own journal.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
 import sys
+import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 import click
@@ -19,6 +26,10 @@ from agent.surface.cli.terminal import one_line
 _PRIORITIES = {
     logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7,
 }  # fmt: skip
+_MOST_WAITING = 1000
+"""Messages."""
+_LAST_S = 2.0
+"""For those that wait when the agent ends, at most twice."""
 
 
 class _Plain(logging.Formatter):
@@ -64,22 +75,67 @@ class _WithPriority(_Plain):
         return _prefixed(super().format(record), record.levelno)
 
 
+class _Unhindered(logging.Handler):
+    """Hands over to a thread, which alone waits for whoever reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: queue.Queue[str | threading.Event] = queue.Queue(_MOST_WAITING)
+        self._lost = 0
+        self._descriptor = sys.stderr.fileno()
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never waits. Logging lets one thread at a time come here."""
+        try:
+            if self._lost:
+                text = f"{self._lost} messages were lost here: the log could not be written"
+                self._waiting.put_nowait(_prefixed(text, logging.WARNING))
+                self._lost = 0
+            self._waiting.put_nowait(self.format(record))
+        except queue.Full:
+            self._lost += 1
+
+    def flush(self) -> None:
+        """Have all written that was logged, if that is possible in a moment."""
+        written = threading.Event()
+        with suppress(queue.Full):
+            self._waiting.put(written, timeout=_LAST_S)
+            written.wait(_LAST_S)
+
+    def _write(self) -> None:
+        while True:
+            text = self._waiting.get()
+            if isinstance(text, threading.Event):
+                text.set()
+                continue
+            # Not by sys.stderr, whose lock the end of the interpreter needs.
+            left = f"{text}\n".encode(errors="backslashreplace")
+            with suppress(OSError):  # nobody can be told
+                while left:
+                    left = left[os.write(self._descriptor, left) :]
+
+
 def set_up(*, verbose: bool = False) -> None:
     """From now on what is logged goes to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Damper())
+    handler: logging.Handler
     if _to_journal():
+        handler = _Unhindered()
         handler.setFormatter(_WithPriority("%(message)s"))
         sys.excepthook = _unexpected
     else:
+        handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Plain("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.addFilter(Damper())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("asyncssh", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def say(text: str) -> None:
-    """An error with which a verb ends, on standard error too."""
+    """An error with which a verb ends, on standard error too, behind what was logged."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
     click.echo(_prefixed(text, logging.ERROR) if _to_journal() else text, err=True)
 
 
