@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from agent.domain.errors import TransientError
 MAX_OUTPUT = 16 * 1024 * 1024
 GRACE_S = 10.0
 """Between SIGTERM and SIGKILL."""
+_PRLIMIT = shutil.which("prlimit", path=os.defpath)
+_NOT_STARTED = b"prlimit: failed to execute "
 
 
 class OverdueError(TransientError):
@@ -70,7 +73,7 @@ async def run(
     try:
         with holding(stdin) if stdin else nullcontext(subprocess.DEVNULL) as given:
             process = await anyio.open_process(
-                argv,
+                _limited(argv, max_memory, max_file),
                 env=dict(env),
                 cwd=cwd,
                 stdin=given,
@@ -81,7 +84,7 @@ async def run(
     except OSError as err:
         raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
     for kind, limit in ((resource.RLIMIT_AS, max_memory), (resource.RLIMIT_FSIZE, max_file)):
-        if limit is not None:
+        if limit is not None and not _PRLIMIT:
             with suppress(ProcessLookupError):
                 resource.prlimit(process.pid, kind, (limit, limit))
     with suppress(ProcessLookupError, PermissionError):  # the agent itself may stand before all
@@ -104,7 +107,19 @@ async def run(
             await _end(process, finished=finished)
     if max(len(out), len(err_out)) > max_output:
         raise TransientError(f"{name} printed more than {max_output:,} bytes")
+    if err_out.startswith(_NOT_STARTED):
+        said = err_out.decode(errors="replace").strip().rpartition(": ")[2]
+        raise TransientError(f"{name} cannot be started: {said}", where=argv[0])
     return Result(process.returncode or 0, bytes(out), bytes(err_out))
+
+
+def _limited(argv: Sequence[str], memory: int | None, file: int | None) -> list[str]:
+    """The same with limits in force before it starts: what it starts has them from its parent.
+
+    Where a machine lacks the program that does it, they come a moment late.
+    """
+    limits = [f"--{n}={limit}" for n, limit in (("as", memory), ("fsize", file)) if limit]
+    return [_PRLIMIT, *limits, "--", *argv] if limits and _PRLIMIT else [*argv]
 
 
 async def _drain(stream: ByteReceiveStream, into: bytearray, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Children get their standard input whole, and need not read it."""
+"""Children get their standard input whole, and have their limits from the first moment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from agent.adapters import process
 from agent.adapters.process import Result
+from agent.domain.errors import TransientError
 
 LARGE = bytes(range(256)) * 4096  # more than any pipe holds
 
@@ -47,3 +48,25 @@ def test_a_child_that_ends_without_reading_its_input_leaves_nothing_behind(
             assert _run(script, LARGE).code == 3
         gc.collect()
     assert caplog.text == ""
+
+
+def _limited(argv: list[str], **limits: int) -> Result:
+    async def main() -> Result:
+        path = {"PATH": "/usr/bin:/bin"}
+        return await process.run(argv, env=path, timeout_s=60, **limits)  # type: ignore[arg-type]
+
+    return anyio.run(main)
+
+
+def test_limits_are_in_force_from_the_first_moment() -> None:
+    """What a program has started before it is limited would go without limits."""
+    script = "ulimit -f; ulimit -v; sh -c 'ulimit -f; ulimit -v'"
+    result = _limited(["sh", "-c", script], max_file=2**20, max_memory=2**30)
+    assert result.out.split() == [b"2048", b"1048576"] * 2
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_file": 2**20}])
+def test_a_program_that_is_not_there_is_named(limits: dict[str, int]) -> None:
+    with pytest.raises(TransientError) as caught:
+        _limited(["/nobody/is/here"], **limits)
+    assert str(caught.value) == "/nobody/is/here: here cannot be started: No such file or directory"
