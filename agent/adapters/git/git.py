@@ -17,6 +17,7 @@ from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, TransientError, UnreachableError
 
 LOCAL_TIMEOUT_S = 120.0
+_TRANSPORTS = {"ssh", "https", "http", "file"}
 _UMASK = 0o022
 """Containers that do not run as root mount what is checked out; the state directory is closed."""
 
@@ -99,7 +100,8 @@ class Git:
 
     def remote_env(self, remote: Remote) -> dict[str, str]:
         """By which protocol Git asks ``remote``, and with which files it proves who it is."""
-        by = {"GIT_ALLOW_PROTOCOL": remote.scheme}
+        known = remote.scheme in _TRANSPORTS  # ext:: would be a command
+        by = {"GIT_ALLOW_PROTOCOL": remote.scheme if known else "none"}
         if remote.scheme == "ssh":
             options = {
                 "IdentitiesOnly": "yes",
