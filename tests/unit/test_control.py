@@ -46,11 +46,12 @@ from agent.domain.errors import (
 )
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, RemoveStack
+from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.source.decide import Answer
 from tests.unit import builders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -101,6 +102,14 @@ def test_only_a_file_that_compose_cannot_read_waits_for_a_change() -> None:
     result = Result(1, b"", b"validating compose.yaml: services.app is not allowed")
     assert isinstance(meaning(result, (), reading=True), PermanentError)
     assert isinstance(meaning(result, (), reading=False), TransientError)
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_what_compose_quotes_of_a_secret_is_masked(reading: bool) -> None:
+    said = b'validating compose.yaml: services.app.ports: invalid value "correct-horse"'
+    error = meaning(Result(1, b"", said), ("correct-horse",), reading=reading)
+    assert "correct-horse" not in str(error)
+    assert "[redacted]" in str(error)
 
 
 # --- the journal's file ---
@@ -268,6 +277,13 @@ def test_a_remote_is_suspected_by_its_own_pace() -> None:
 # --- how an action ended, by its error ---
 
 
+async def _tried(journal: Journal, subject: str, work: Callable[[], Awaitable[None]]) -> Outcome:
+    actions = AsyncJournal(journal)
+    async with actions.recording(Action.DEPLOY, subject, Reason.NEW) as entry:
+        outcome, _ = await Attempts(actions).tries(entry, subject, work)
+    return outcome
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -286,13 +302,7 @@ def test_what_is_held_or_cancelled_did_not_fail(
         if error:
             raise error
 
-    async def main() -> Outcome:
-        actions = AsyncJournal(journal)
-        async with actions.recording(Action.DEPLOY, "web", Reason.NEW) as entry:
-            outcome, _ = await Attempts(actions).tries(entry, "web", work)
-        return outcome
-
-    outcome = anyio.run(main)
+    outcome = anyio.run(_tried, journal, "web", work)
     assert (outcome.status, outcome.error) == (status, str(error) if error else None)
     retried = 3 if isinstance(error, TransientError) else 1
     assert outcome.attempts == retried
@@ -319,3 +329,21 @@ def test_what_compose_misses_of_the_stacks_own_was_removed_from_outside(
     said: str, lost: bool
 ) -> None:
     assert starting.lost(said, {OWN}) is lost
+
+
+@pytest.mark.parametrize("subject", ["web", None])
+def test_what_a_person_suspended_since_it_was_planned_is_not_done(
+    journal: Journal, subject: str | None
+) -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append("web")
+
+    journal.suspend(Suspension(subject, None, "", "2026-01-02T03:04:05Z"))
+    outcome = anyio.run(_tried, journal, "web", work)
+    assert (outcome.status, outcome.error) == (Status.HELD, "it was suspended meanwhile")
+    assert done == []
+    if subject:
+        anyio.run(_tried, journal, "db", work)
+        assert done == ["web"]

@@ -1,15 +1,19 @@
-"""Directories of the agent's own are closed to others, and those of others are left alone."""
+"""What of the machine is the agent's own is closed to others, and held by one agent alone."""
 
 from __future__ import annotations
 
 import stat
+import uuid
 from pathlib import Path
 
+import anyio
 import pytest
 
-from agent.adapters.host import directories, key_file
+from agent.adapters.engine.lease import only_agent_of
+from agent.adapters.host import directories, key_file, lock
 from agent.domain import config
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, HeldError
+from agent.surface import api
 
 
 def _config(tmp_path: Path) -> config.Config:
@@ -67,3 +71,37 @@ def test_a_file_that_only_the_service_does_not_see_is_told_as_that(
         monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     said = key_file.out_of_sight(Path(path)) or ""
     assert ("BindReadOnlyPaths=" in said) is told
+
+
+def test_one_agent_works_with_a_state_directory(tmp_path: Path) -> None:
+    own = _config(tmp_path)
+    directories.prepare_directories(own)
+    with lock.only_agent(own):
+        with (
+            pytest.raises(HeldError, match="another agent works on this host"),
+            lock.only_agent(own),
+        ):
+            pytest.fail("two agents")
+        assert lock.running_agent(own) is not None
+    with lock.only_agent(own):
+        pass
+
+
+def test_one_agent_works_on_an_engine_whatever_their_directories() -> None:
+    engine = uuid.uuid4().hex
+
+    async def main() -> None:
+        async with only_agent_of(engine):
+            with pytest.raises(HeldError, match="another agent works on this engine"):
+                async with only_agent_of(engine):
+                    pytest.fail("two agents")
+        async with only_agent_of(engine):
+            pass
+
+    anyio.run(main)
+
+
+def test_the_apis_socket_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / api.SOCKET
+    with api._bind(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600

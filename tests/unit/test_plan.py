@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -355,6 +356,14 @@ def test_a_doubt_is_published_with_what_is_protected() -> None:
     fault = protected(situation(list_faults=["'X' is no name"])).doubt
     assert fault == "host/media/stacks.yaml:1: 'X' is no name"
     assert protected(situation()).doubt is None
+
+
+@pytest.mark.parametrize("doubt", [{"doubt": "why"}, {"list_faults": ["'X' is no name"]}])
+def test_in_doubt_no_stack_goes_down(doubt: Mapping[str, Any]) -> None:
+    assert [each.project for each in plan(situation(stacks("b"), releases("ab"))).removals] == ["a"]
+    todo = plan(situation(stacks("b"), releases("ab"), **doubt))
+    assert todo.removals == ()
+    assert reasons(todo)["a"] is Reason.LIST_IN_DOUBT
 
 
 def test_what_moved_between_two_commits_is_named_in_order() -> None:

@@ -110,6 +110,31 @@ def test_what_is_mounted_or_built_from_is_pinned_like_what_runs() -> None:
     assert "c.yaml:9: web: image volume /data: data:1 is not pinned" in said
 
 
+@pytest.mark.parametrize(
+    ("image", "pinned"),
+    [
+        (IMAGE, True),
+        ("nginx", False),
+        ("nginx:1.27", False),
+        (f"nginx@{DIGEST}", False),
+        (f"nginx:1.27@{DIGEST[:-1]}", False),
+    ],
+)
+def test_an_image_without_a_digest_is_refused_unless_the_policy_only_warns(
+    image: str, pinned: bool
+) -> None:
+    hooks = {"pre_start": [{"image": image, "command": ["x"]}]}
+    for service, names in (({"image": image}, ["a"]), ({"image": IMAGE, **hooks}, ["a"])):
+        model = {"services": {"a": service}}
+        for pins, effect in (
+            (Pins.REQUIRE, policy.Effect.REFUSED),
+            (Pins.WARN, policy.Effect.WARNED),
+        ):
+            declared = replace(stack("web"), policy=Policy(pins=pins))
+            found = [each for each in policy.judge(declared, model, ROOT) if each.rule == "pins"]
+            assert [each.effect for each in found] == ([] if pinned else [effect] * len(names))
+
+
 def _noted(services: dict[str, dict[str, Any]]) -> list[str]:
     found = policy.judge(stack("web"), {"services": services}, ROOT)
     return [each.message for each in found if each.effect is policy.Effect.NOTED]

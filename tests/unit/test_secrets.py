@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,10 +10,11 @@ import anyio
 import pytest
 
 from agent.adapters.secrets.plaintext_store import PlaintextStore
+from agent.adapters.secrets.sops import BinarySops, EncryptedFile
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.secrets.decrypt import SecretKeeper, no_key
-from agent.domain.errors import TransientError
+from agent.domain.errors import ConfigError, PermanentError, TransientError
 from agent.domain.outcome import Reason
 from agent.domain.repository.desired import EnvFile
 from agent.domain.repository.layout import plaintext_path
@@ -156,3 +158,42 @@ def test_a_secret_that_another_stack_names_keeps_the_owner_that_its_own_stack_gi
     desired = builders.desired(other[0], web, other[1])
     assert anyio.run(secrets.refresh, desired, frozenset()) == {}
     assert _Asked.owners == [(1000, 1001)]
+
+
+def _program(tmp_path: Path, script: str) -> BinarySops:
+    """In the place of SOPS: one that misbehaves; pinned."""
+    program = tmp_path / "sops"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return BinarySops(program, hashlib.sha256(program.read_bytes()).hexdigest())
+
+
+def test_what_sops_says_as_it_fails_is_no_plaintext(tmp_path: Path) -> None:
+    program = _program(tmp_path, "echo A=half; exit 51")
+    [opened] = anyio.run(program.decrypt, [EncryptedFile(WEB, b"A=ENC[]")], b"AGE-SECRET-KEY-1")
+    assert isinstance(opened, PermanentError)
+    assert "the checksum does not match" in str(opened)
+
+
+def test_a_sops_that_hangs_on_one_file_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.adapters.secrets.sops.TIMEOUT_S", 0.3)
+    monkeypatch.setattr("agent.adapters.process.GRACE_S", 0.2)
+    program = _program(
+        tmp_path, "trap '' TERM; read -r x; [ \"$x\" = good ] || sleep 1000; echo $x"
+    )
+    files = [EncryptedFile(WEB, b"bad\n"), EncryptedFile(KEY, b"good\n")]
+    hung, opened = anyio.run(program.decrypt, files, b"AGE-SECRET-KEY-1")
+    assert isinstance(hung, TransientError)
+    assert str(hung).startswith(WEB)
+    assert "did not end within" in str(hung)
+    assert opened == b"good\n"
+
+
+def test_a_sops_that_is_not_the_pinned_one_gets_no_key(tmp_path: Path) -> None:
+    canary = tmp_path / "ran"
+    pinned = replace(_program(tmp_path, f"touch {canary}"), sha256="0" * 64)
+    with pytest.raises(ConfigError, match="the sops binary is not the pinned one"):
+        anyio.run(pinned.decrypt, [EncryptedFile(WEB, b"A=ENC[]")], b"AGE-SECRET-KEY-1")
+    assert not canary.exists()
