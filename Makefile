@@ -14,8 +14,8 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage engines templates check format bench lock \
-        install clean
+.PHONY: help demo test unit system shell pythons coverage mutants engines templates check format bench \
+        lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
@@ -25,6 +25,7 @@ help:
 	@echo "make shell    a shell with a private engine, a small fleet repository and a host (root)"
 	@echo "make pythons  the unit tests on each Python that this machine has, 3.11 to 3.14"
 	@echo "make coverage what unit tests and some system tests run of the agent (root)"
+	@echo "make mutants  break each safety rule in a copy: its test has to notice (root); K=name chooses"
 	@echo "make engines  the system tests with other engines and Compose versions (root, Go, an hour);"
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
@@ -98,6 +99,10 @@ coverage: $(READY)
 	  T='$(or $(T),$(COVERED:%=tests/system/test_%.py))' || failed=1; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report && $(BIN)/coverage html --quiet; \
 	echo "line by line: .sandbox/coverage/html/index.html"; test -z "$$failed"
+
+# Never in this checkout: each rule is broken in a copy. See tests/mutants/mutants.toml.
+mutants: $(READY)
+	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.mutants $(K)
 
 # Engine, store and Compose of each run; one that is chosen by hand takes the place of all.
 EDITIONS := 28/overlay2/5.6.0 28/containerd/5.6.0 own/overlay2/2.24.7 own/overlay2/5.6.0
