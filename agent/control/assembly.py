@@ -33,12 +33,14 @@ from agent.control.release import deploy, starting
 from agent.control.release.adoption import Adopter
 from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
+from agent.control.release.making import Making
 from agent.control.release.pull import Puller, pulling
 from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.control.source.follower import Follower
 from agent.control.source.remote_status import Remotes, recall
+from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
@@ -114,6 +116,8 @@ async def assemble(
                 look = await journal.run(last, config.runtime_dir)
                 looks = Looks(journal, config.runtime_dir, look)
                 judge = Judge(config, journal, remotes, engine, looks)
+                ledger = Ledger(engine, journal)
+                await ledger.read()
                 parts = _wire(
                     config,
                     journal,
@@ -123,6 +127,7 @@ async def assemble(
                     program=program,
                     remotes=remotes,
                     judge=judge,
+                    ledger=ledger,
                     pulse=pulse,
                     stopping=stopping,
                 )
@@ -145,6 +150,7 @@ def _wire(
     program: compose.Compose,
     remotes: Remotes,
     judge: Judge,
+    ledger: Ledger,
     pulse: Callable[[], None],
     stopping: Callable[[], bool],
 ) -> Parts:
@@ -161,9 +167,11 @@ def _wire(
     attempts = Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
     protection = Protection(engine, journal)
+    evictor = Evictor(engine, journal, config.undeclared, protection, ledger)
     applier = Applier(
         starting.StartTools(
             stacks=stacks,
+            making=Making(ledger, remover, evictor.make_way),
             remover=remover,
             provisioner=Provisioner(engine, lambda: protection.protected.services),
             journal=journal,
@@ -174,7 +182,6 @@ def _wire(
         remotes.shown,
     )
     restorer = Restorer(repository, journal, secrets, config.host)
-    evictor = Evictor(engine, journal, config.undeclared, protection)
     return Parts(
         config=config,
         repository=repository,
@@ -187,6 +194,7 @@ def _wire(
             Verifier(config.signatures, repository, config.runtime_dir),
         ),
         engine=engine,
+        ledger=ledger,
         observer=Observer(engine, journal),
         journal=journal,
         secrets=secrets,

@@ -25,6 +25,7 @@ from agent.control.release.rollback import Restorer
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.source.follower import Followed, Follower
 from agent.control.source.remote_status import Remotes
+from agent.control.stack.ledger import Ledger
 from agent.control.status.judge import Judge
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
@@ -56,6 +57,7 @@ class Parts:
     remotes: Remotes
     follower: Follower
     engine: Engine
+    ledger: Ledger
     observer: Observer
     journal: AsyncJournal
     secrets: SecretKeeper
@@ -197,7 +199,9 @@ class Reconciler:
         found = await self._p.journal.run(situation, self._p.config, desired, listed, exemptions)
         found = await left_data.look(self._p.engine, self._p.repository.root, found)
         stopped = frozenset(self._p.protection.stopped)
-        return replace(found, doubt=doubt, locked=locked, stopped=stopped)
+        found = replace(found, doubt=doubt, locked=locked, stopped=stopped)
+        await self._p.ledger.learn(found)
+        return found
 
     async def _unlock(
         self, desired: DesiredState, exemptions: Exemptions

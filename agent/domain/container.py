@@ -88,6 +88,11 @@ class Container:
         return HOOK in self.labels
 
     @property
+    def counted(self) -> bool:
+        """Whether Compose takes it for one of its service's, running or not."""
+        return self.labels.get(ONEOFF) == "False" and CONFIG_HASH in self.labels
+
+    @property
     def kept(self) -> bool:
         """Evicted, and kept for a while."""
         return self.name.startswith(KEPT_PREFIX)

@@ -24,12 +24,14 @@ from agent.control.release import deploy, starting
 from agent.control.release.adoption import Adopter
 from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
+from agent.control.release.making import Making
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
 from agent.control.secrets.decrypt import SecretKeeper, no_key
 from agent.control.source.poller import FIRST_SUSPECT_S, LONGEST_SUSPECT_S, SUSPECT_S, suspect_s
 from agent.control.source.remote_status import Remotes, last_answers, recall
+from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
@@ -53,6 +55,8 @@ from tests.unit import builders
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
+
+    from agent.domain.container import Container
 
 
 @pytest.fixture
@@ -150,6 +154,10 @@ async def _no_contents(_: Mapping[str, str]) -> dict[str, bytes]:
     return {}
 
 
+async def _nobody_stays(_: Container) -> None:
+    return None
+
+
 def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: bool) -> Converger:
     """One whose engine and Compose are not there."""
     engine = Engine("unix:///nowhere")
@@ -163,8 +171,10 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         Attempts(actions),
     )
     remover = Remover(compose, engine, actions, lambda: None, str(tmp_path))
+    making = Making(Ledger(engine, actions), remover, _nobody_stays)
     tools = starting.StartTools(
         stacks=stacks,
+        making=making,
         remover=remover,
         provisioner=Provisioner(engine, tuple),
         journal=actions,

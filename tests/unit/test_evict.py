@@ -13,6 +13,7 @@ from agent.adapters.engine.containers import redacted
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
+from agent.control.stack.ledger import Ledger
 from agent.control.undeclared.evict import Evictor, _irreversible
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import UndeclaredRules
@@ -51,7 +52,8 @@ def test_a_throwaway_container_is_not_ended_with_its_anonymous_volumes(
 def test_a_storm_of_undeclared_containers_is_not_ended_altogether(journal: Journal) -> None:
     engine, actions = Engine("unix:///nowhere"), AsyncJournal(journal)
     rules = UndeclaredRules(per_minute=2)
-    evictor = Evictor(engine, actions, rules, Protection(engine, actions))
+    protection = Protection(engine, actions)
+    evictor = Evictor(engine, actions, rules, protection, Ledger(engine, actions))
     assert [evictor._many(one_more=True) for _ in range(4)] == [False, False, True, True]
 
 

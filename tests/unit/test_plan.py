@@ -625,7 +625,8 @@ def test_what_is_published_shields_all_that_the_plan_spares(basis: HostState) ->
     for found in basis.containers:
         owner = ownership.classify(found, protection, basis.exemptions)
         undeclared = isinstance(owner, ownership.Undeclared) and found.alive
-        refused = refusal(found, protection, report_only=basis.report_only)
+        reason = owner.reason if isinstance(owner, ownership.Undeclared) else Reason.NO_PROJECT
+        refused = refusal(found, protection, reason, report_only=basis.report_only)
         assert (found.id in evicted) is (undeclared and refused is None)
 
 

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.domain.container import KEPT_PREFIX, ONEOFF, PROJECT, SERVICE, WORKING_DIR
+from agent.domain.container import KEPT_PREFIX, NUMBER, ONEOFF, PROJECT, SERVICE, WORKING_DIR
+from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from tests.unit.builders import STACKS_DIR
 from tests.unit.worlds import ANONYMOUS, Agent, Commit, World, restore_kept, stack
@@ -121,7 +122,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.host.containers)
     @rule(
         number=st.integers(0, 30),
-        act=st.sampled_from(["stop", "pause", "remove", "rename", "scale", "start", "start"]),
+        act=st.sampled_from(
+            ["stop", "pause", "remove", "rename", "scale", "forge", "start", "start"]
+        ),
     )
     def someone_handles_a_container(self, number: int, act: str) -> None:
         host = self.world.host
@@ -143,6 +146,9 @@ class Machine(RuleBasedStateMachine):
             case "scale" if found.service:
                 name = f"{found.project}-{found.service}-{self.started}"
                 self.starts(host.create(name, found.labels))
+            case "forge" if found.service:
+                # Compose prefers it to the one whose labels it has.
+                self.starts(host.create(f"forged-{self.started}", {**found.labels, NUMBER: "0"}))
             case _:
                 pass
 
@@ -231,10 +237,12 @@ class Machine(RuleBasedStateMachine):
         """Left alone, a new agent brings the host where one that was never killed would."""
         fresh = copy.deepcopy(self.world)
         fresh.journal = type(fresh.journal)()
+        kept = self.world.journal.kept
+        rivals = {i for i, (each, _) in kept.items() if each.reason is Reason.UNKNOWN_CONTAINER}
         fresh.host.containers = {
-            c.id: replace(c, state="running")
+            c.id: replace(c, state="running", restart="always")  # as if none was ever evicted
             for c in fresh.host.containers.values()
-            if c.alive or c.id in self.world.journal.kept
+            if c.id not in rivals and (c.alive or (c.id in kept and not c.one_off))
         }
         assert settles(self.world, self.dice) == settles(fresh, self.dice)
 
@@ -262,6 +270,10 @@ def settles(world: World, dice: random.Random) -> set[tuple[str | None, str | No
     declared = {(n, s) for n, d in commit.stacks.items() for s in stack(n, d).services}
     assert found == declared
     ours = [c for c in world.host.containers.values() if c.alive and c.project in commit.stacks]
+    spared = world.host.fragile | {c.id for c in ours if commit.allow and c.name.startswith("ci-")}
+    made = [c for c in ours if c.id not in spared and not c.one_off]
+    assert all(c.id in world.ours for c in made), "labels were believed"
+    assert len({(c.project, c.service) for c in made}) == len(made), "one is there twice"
     assert all(c.restart == "always" and not c.name.startswith(KEPT_PREFIX) for c in ours)
     return found
 

@@ -8,7 +8,7 @@ is judged a second time, by rules of this file, at the moment when it is decided
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,10 +28,11 @@ from agent.domain.container import (
 from agent.domain.finding import Fault
 from agent.domain.outcome import CauseKind, EvictionAction, Reason
 from agent.domain.reconcile import host_state, ownership, plan
-from agent.domain.reconcile.actions import Deploy, Evict, Plan, ProtectionSet, RemoveStack
+from agent.domain.reconcile.actions import Deploy, Plan, ProtectionSet, RemoveStack
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.reconcile.host_state import HostState
-from agent.domain.release import drift
+from agent.domain.release import drift, identity
+from agent.domain.release.identity import Known
 from agent.domain.release.release import Attempt, Release, Service
 from agent.domain.repository.allow_rules import AllowRule, Pattern
 from agent.domain.repository.desired import DesiredState, Stack
@@ -147,6 +148,7 @@ class Journal:
     """What is still known after the agent was killed."""
 
     releases: dict[str, Release] = field(default_factory=dict)
+    made: dict[str, Known] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     approved: set[str] = field(default_factory=set)
     kept: dict[str, tuple[Evicted, str]] = field(default_factory=dict)
@@ -154,6 +156,11 @@ class Journal:
     granted: dict[str, float] = field(default_factory=dict)
     cliff: frozenset[str] = frozenset()
     enrolled: bool = False
+
+    def known_releases(self) -> dict[str, Release]:
+        """With their containers, unless Compose works on them or was cut short."""
+        own = {name: known.own for name, known in self.made.items() if known.before is None}
+        return {name: replace(each, own=own.get(name)) for name, each in self.releases.items()}
 
     def exemptions(self, now: float) -> Exemptions:
         """What people take out of the agent's hands at this moment."""
@@ -177,20 +184,35 @@ class World:
     trouble: bool = False
     failing: set[str] = field(default_factory=set)
     """Stacks whose images cannot be pulled now."""
+    ours: set[str] = field(default_factory=set)
+    """Every container that the agent has had made, or has taken over; it is not told of this."""
 
-    def up(self, item: Stack, directory: str = STACKS_DIR) -> Iterator[str]:
-        """What Compose does for one stack, a step each; the started containers come out."""
+    def up(
+        self, item: Stack, directory: str = STACKS_DIR, anew: Collection[str] = ()
+    ) -> Iterator[str]:
+        """What Compose does for one stack, a step each; the started containers come out.
+
+        It believes labels, and keeps the one with the lowest number. Services in ``anew`` it
+        recreates in any case.
+        """
         for service in sorted(item.services):
             labels = {
                 PROJECT: item.name,
                 SERVICE: service,
                 CONFIG_HASH: f"{item.digest}/{service}",
                 NUMBER: "1",
+                ONEOFF: "False",
                 WORKING_DIR: f"{directory}/{item.name}",
             }
             name = f"{item.name}-{service}-1"
             mine = [c for c in self.host.of(item.name) if c.service == service and not c.one_off]
+            mine = sorted((c for c in mine if c.counted), key=lambda c: int(c.labels[NUMBER]))
             good = [c for c in mine if c.labels.get(CONFIG_HASH) == labels[CONFIG_HASH]]
+            if service in anew:
+                good = []
+            if mine:
+                labels[NUMBER] = (good or mine)[0].labels[NUMBER]
+                name = f"{item.name}-{service}-{labels[NUMBER]}"
             keep = good[0].id if good else None
             if keep is None and mine:
                 old = mine[0]
@@ -229,7 +251,7 @@ class World:
         return HostState(
             desired=commit.desired(),
             containers=tuple(self.host.containers.values()),
-            releases=dict(journal.releases),
+            releases=journal.known_releases(),
             now=self.now,
             stacks_dir=STACKS_DIR,
             enrolled=journal.enrolled,
@@ -287,8 +309,14 @@ class Agent:
             return
         unseen = replace(container, network=None)
         owner = ownership.classify(unseen, self.protection, Exemptions())
-        if isinstance(owner, ownership.Undeclared):
+        if isinstance(owner, ownership.Undeclared) or self._unknown(container):
             self._busy[found] = self._evict(found)
+
+    def _unknown(self, container: Container) -> bool:
+        known = self._w.journal.made.get(container.project or "")
+        if known is None or known.before is not None:
+            return False
+        return any(pair not in known.own for pair, _ in identity.claims([container]))
 
     # --- one cycle ---
 
@@ -306,6 +334,7 @@ class Agent:
         commit = self._followed
         if commit is None:
             return
+        self._learn()
         situation = replace(w.situation(commit, doubt), exemptions=exempted)
         self.protection = host_state.protected(situation)
         self._forgotten = _forgotten(situation)
@@ -317,7 +346,7 @@ class Agent:
         self._judge_removals(situation, todo)
         unsure = host_state.doubt_about(situation) is not None
         up: set[str] = set()
-        work = [self._evict_once(action) for action in todo.evictions]
+        work = [self._evict_once(action.container.id) for action in todo.evictions]
         work += [self._deploy(action, commit, up, doubt=unsure) for action in todo.deploys]
         while work:
             chosen = self._dice.choice(work)
@@ -329,8 +358,9 @@ class Agent:
             if action.after is None or action.after in up:
                 yield from self._remove(action)
         if up or todo.removals or todo.deploys:
-            releases = dict(journal.releases)
-            self.protection = host_state.protected(replace(situation, releases=releases))
+            releases, now = journal.known_releases(), tuple(w.host.containers.values())
+            again = replace(situation, releases=releases, containers=now)
+            self.protection = host_state.protected(again)
             yield
         if not exempted.host:
             yield from self._tend(situation.containers)
@@ -343,14 +373,13 @@ class Agent:
         yield
         if w.journal.exemptions(w.now).suspension(item.name):
             return
+        stays = False
         if item.name not in w.failing:
             for container in w.host.of(item.name):
                 if container.state == "paused" and not container.one_off:
                     w.host.change(container.id, state="running")
                     yield
-            for started in w.up(item):
-                self.hears(started)
-                yield
+            stays = yield from self._make(item, doubt=doubt)
             release = w.journal.releases.get(item.name)
             left = {s.name for s in release.services} - item.services if release else set()
             for container in w.host.of(item.name):
@@ -374,12 +403,14 @@ class Agent:
             ),
             at="t",
         )
+        known = w.journal.made.get(item.name)
+        own = known.own if known else None
         wrong = [
             c
-            for c in drift.compare(made, w.host.of(item.name))
+            for c in drift.compare(replace(made, own=own), w.host.of(item.name))
             if c.kind is not CauseKind.CONTAINER_NAME
         ]
-        failed = bool(wrong) or item.name in w.failing
+        failed = bool(wrong) or item.name in w.failing or stays
         if not failed:
             w.journal.releases[item.name] = made
             w.journal.attempts.pop(item.name, None)
@@ -409,27 +440,91 @@ class Agent:
         yield
         w.journal.releases.pop(project, None)
         w.journal.attempts.pop(project, None)
+        w.journal.made.pop(project, None)
         yield
+
+    def _learn(self) -> None:
+        """The containers of releases of which what was noted around Compose was cut short."""
+        w, made = self._w, self._w.journal.made
+        for name, release in w.journal.known_releases().items():
+            mine = [c for c in w.host.of(name) if not c.kept]
+            if release.own is None and not drift.compare(release, mine):
+                made[name] = Known(identity.own_now(None, mine))
+                w.ours |= {found for _, found in made[name].own}
+
+    def _make(self, item: Stack, *, doubt: bool) -> Generator[None, None, bool]:
+        """Compose between two notes of what there is. True: a rival stays, nothing is done."""
+        w, made = self._w, self._w.journal.made
+        while rivals := self._rivals(item):
+            for rival in rivals:
+                yield from self._evict_once(rival.id, rival=True)
+                now = w.host.containers.get(rival.id)
+                if now is None:
+                    continue
+                unsure = doubt and rival.id not in self._rivals_before()
+                if now.alive or rival.id in self._busy or unsure:
+                    return True
+                if rival.id in w.journal.exemptions(w.now).granted:
+                    return True
+                assert rival.id not in w.ours, "it was deployed"
+                w.host.remove(rival.id)
+                yield
+        evicted = self._rivals_before()
+        there = w.host.of(item.name)
+        others = [c for c in there if c.id not in evicted]
+        own = identity.own_now(made.get(item.name), others)
+        anew = {c.service or "" for c in identity.substitutes(own, others)}
+        made[item.name] = Known(own, frozenset(c.id for c in there))
+        w.ours |= {found for _, found in own}
+        yield
+        for started in w.up(item, anew=anew & item.services):
+            new = {c.id for c in w.host.of(item.name) if c.counted}
+            w.ours |= new - (made[item.name].before or set())
+            self.hears(started)
+            yield
+        there = w.host.of(item.name)
+        pairs = identity.own_now(made[item.name], there)
+        pairs &= {pair for pair, _ in identity.claims(there) if pair[0] in item.services}
+        made[item.name] = Known(pairs)
+        w.ours |= {found for _, found in pairs}
+        yield
+        return False
+
+    def _rivals(self, item: Stack) -> list[Container]:
+        there, evicted = self._w.host.of(item.name), self._rivals_before()
+        others = [c for c in there if c.id not in evicted]
+        own = identity.own_now(self._w.journal.made.get(item.name), others)
+        found = [c for _, c in identity.claims(there) if c.id in evicted]
+        found += identity.rivals(own, others)
+        return [c for c in found if c.counted and c.service in item.services]
+
+    def _rivals_before(self) -> set[str]:
+        kept = self._w.journal.kept.values()
+        return {record.id for record, _ in kept if record.reason is Reason.UNKNOWN_CONTAINER}
 
     # --- one container ---
 
-    def _evict_once(self, action: Evict) -> Iterator[None]:
-        found = action.container.id
+    def _evict_once(self, found: str, *, rival: bool = False) -> Iterator[None]:
         if found not in self._busy:
             self._busy[found] = iter(())
-            yield from self._evict(found)
+            yield from self._evict(found, rival=rival)
             self._busy.pop(found, None)
 
-    def _evict(self, found: str) -> Iterator[None]:
+    def _evict(self, found: str, *, rival: bool = False) -> Iterator[None]:
         w, journal = self._w, self._w.journal
         yield
         container = w.host.containers.get(found)
         if container is None or not container.alive or self.protection is None:
             return
-        owner = ownership.classify(container, self.protection, journal.exemptions(w.now))
+        own = journal.made.get(container.project or "")
+        known = own.own if own and own.before is None else None
+        rivals = identity.rivals(known, w.host.of(container.project)) if container.project else []
+        ids = {found} if rival else {c.id for c in rivals}
+        protection = replace(self.protection, rivals=frozenset(ids))
+        owner = ownership.classify(container, protection, journal.exemptions(w.now))
         if not isinstance(owner, ownership.Undeclared):
             return
-        refused = plan.refusal(container, self.protection, report_only=False)
+        refused = plan.refusal(container, protection, owner.reason, report_only=False)
         if refused or _irreversible(container, w.host.raw(found)):
             return
         self._judge_eviction(container)
@@ -467,7 +562,8 @@ class Agent:
                 journal.kept.pop(found, None)
                 continue
             owner = ownership.classify(container, self.protection, journal.exemptions(w.now))
-            if isinstance(owner, ownership.Declared):
+            rival = record.reason is Reason.UNKNOWN_CONTAINER
+            if isinstance(owner, ownership.Declared) and not rival:
                 yield from restore_kept(w, record, restart)
             elif isinstance(owner, ownership.Exempt) or container.alive or self.protection.doubt:
                 continue
@@ -487,7 +583,9 @@ class Agent:
         w, journal = self._w, self._w.journal
         commit = self._followed
         assert commit is not None, "nothing is known yet"
-        assert journal.enrolled, "nobody agreed"
+        assert container.id not in w.ours or not self._in_place(container), "it was deployed"
+        rival = self._is_rival(container)
+        assert journal.enrolled or rival, "nobody agreed"
         assert self._sure, "it is in doubt what is declared"
         assert container.id not in [c for c, until in journal.granted.items() if until > w.now]
         for name, suspension in journal.suspensions.items():
@@ -497,6 +595,8 @@ class Agent:
         assert container.id not in w.host.fragile, "its volumes would go"
         project = container.project
         if not project:
+            return
+        if rival:
             return
         assert project not in commit.broken, "it is declared, if not readable"
         if project in commit.stacks:
@@ -510,6 +610,17 @@ class Agent:
             assert project not in journal.releases, "it was applied and has not left yet"
             assert project not in self._forgotten, "it goes as a whole, or waits as a whole"
 
+    def _in_place(self, container: Container) -> bool:
+        """Whether the stack and the service it says it is of are declared."""
+        digest = (self._followed or Commit("")).stacks.get(container.project or "")
+        return digest is not None and container.service in SERVICES[digest[:2]]
+
+    def _is_rival(self, container: Container) -> bool:
+        """Whether the agent did not make it, and it is in nobody's place, or was evicted before."""
+        mine = [c for c in self._w.host.of(container.project or "") if c.id in self._w.ours]
+        beside = any(c.service == container.service for c in mine)
+        return container.id not in self._w.ours and (beside or container.kept)
+
     def _judge_removals(self, situation: HostState, todo: Plan) -> None:
         """How many go at once, from what the host was a moment ago."""
         revision = situation.desired.revision
@@ -520,6 +631,7 @@ class Agent:
         gone = {r.project for r in todo.removals if r.after is None}
         there |= gone
         assert len({r.after for r in todo.removals if r.after}) == len(todo.removals) - len(gone)
+        gone &= {*situation.releases, *running}  # what never was up takes nothing down
         assert not gone or (gone < there and len(gone) <= max(1, len(there) / 2)), "a cliff"
 
     def _judge_removal(self, action: RemoveStack) -> None:

@@ -84,7 +84,11 @@ DELETE FROM approvals WHERE at <=
 DELETE FROM meta WHERE key = 'rewrites'
 """
 """Those that were for moves before the newest one; until then they counted for ever."""
-_MIGRATIONS = (_SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT, _APPROVALS)
+_MADE = "CREATE TABLE made (stack TEXT PRIMARY KEY, own TEXT NOT NULL, before TEXT) STRICT;"
+_MIGRATIONS = (
+    _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
+    _APPROVALS, _MADE,
+)  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""

@@ -5,6 +5,7 @@
       away      the files in the checkout are now those of another input
       modes     0: recorded by a version that did not know the modes of files
     started     the input that all containers of a stack were made or reloaded for, healthy or not
+    made        its containers, by service; while Compose works, the IDs that were there before
     attempts    failures in a row
     rollbacks   stacks that are back at an older release, and of which input
 
@@ -24,6 +25,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from agent.adapters.state.database import Database
+from agent.domain.release.identity import Known
 from agent.domain.release.release import Attempt, Release, Service
 
 
@@ -48,13 +50,13 @@ class Releases(Database):
         state = self._state()
         known = self._known
         if known is None or known[0] != state:
-            rows = self._rows("SELECT * FROM releases")
+            rows = self._rows(_SELECT)
             known = self._known = state, {row["stack"]: _release(row) for row in rows}
         return dict(known[1])
 
     def without_modes(self) -> list[Release]:
         """Those that were recorded before the modes of files were."""
-        return [_release(row) for row in self._rows("SELECT * FROM releases WHERE NOT modes")]
+        return [_release(row) for row in self._rows(f"{_SELECT} WHERE NOT modes")]
 
     def keep_modes(self, release: Release) -> None:
         """The inputs and files of ``release`` have their modes now."""
@@ -103,10 +105,24 @@ class Releases(Database):
         rows = self._rows("SELECT digest FROM started WHERE stack = ?", (stack,))
         return rows[0]["digest"] if rows else None
 
+    def made(self) -> dict[str, Known]:
+        """What is known of the containers of each stack."""
+        rows = self._rows("SELECT * FROM made")
+        return {row["stack"]: known for row in rows if (known := _known(row))}
+
+    def keep_made(self, stack: str, known: Known) -> None:
+        """Remember whose containers its containers are."""
+        own: dict[str, list[str]] = {}
+        for service, container_id in sorted(known.own):
+            own.setdefault(service, []).append(container_id)
+        before = None if known.before is None else json.dumps(sorted(known.before))
+        values = (stack, json.dumps(own), before)
+        self._do("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", values)
+
     def forget_release(self, stack: str) -> None:
         """The stack is gone."""
         with self._write() as db:
-            for table in ("releases", "attempts", "rollbacks", "started"):
+            for table in ("releases", "attempts", "rollbacks", "started", "made"):
                 db.execute(f"DELETE FROM {table} WHERE stack = ?", (stack,))  # noqa: S608  ours
 
     def attempts(self) -> dict[str, Attempt]:
@@ -152,7 +168,20 @@ def _mark_dirty(db: sqlite3.Connection, stack: str) -> None:
     db.execute("DELETE FROM started WHERE stack = ?", (stack,))
 
 
+_SELECT = "SELECT releases.*, own, before FROM releases LEFT JOIN made USING (stack)"
+
+
+def _known(row: sqlite3.Row) -> Known | None:
+    if row["own"] is None:
+        return None
+    services = json.loads(row["own"]).items()
+    own = frozenset((service, each) for service, ids in services for each in ids)
+    before = row["before"]
+    return Known(own, None if before is None else frozenset(json.loads(before)))
+
+
 def _release(row: sqlite3.Row) -> Release:
+    known = _known(row)
     return Release(
         stack=row["stack"],
         digest=row["digest"],
@@ -162,6 +191,7 @@ def _release(row: sqlite3.Row) -> Release:
         at=row["at"],
         after=tuple(json.loads(row["after"])),
         dirty=bool(row["dirty"]),
+        own=known.own if known and known.before is None else None,
     )
 
 

@@ -79,7 +79,9 @@ class Applier:
         await self._tools.journal.keep_started(name, digest)
         async with self._gate.listening(name) as activity:
             standing = Standing(await self._tools.stacks.containers(name))
-            return observed(ready, await self._until_healthy(there, batch, activity, standing))
+            containers = await self._until_healthy(there, batch, activity, standing)
+            await self._tools.making.ledger.adopt(name, containers)
+            return observed(ready, containers)
 
     async def _healthy(self, batch: Batch, activity: Activity, ready: Ready, service: str) -> None:
         standing = Standing(await self._tools.stacks.containers(ready.stack.name))

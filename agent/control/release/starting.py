@@ -33,6 +33,7 @@ from agent.adapters.compose.compose import StillWaitingError
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Steps
+from agent.control.release.making import Making
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
@@ -75,6 +76,7 @@ class StartTools:
     """What a release is started with. Once ``stopping``, nothing is started any more."""
 
     stacks: Stacks
+    making: Making
     remover: Remover
     provisioner: Provisioner
     journal: AsyncJournal
@@ -105,6 +107,7 @@ if it was there."""
 _NOT_STARTED = "is marked for removal and cannot be started"
 """Without an ID: Compose starts no containers but those of the stack."""
 _ID = re.compile(r"[0-9a-f]{64}")
+_OF_OTHERS = {Trouble.REPLACED, Trouble.SURPLUS}
 Healthy = Callable[[Ready, str], Awaitable[object]]
 """Waits until one service of a release is healthy."""
 
@@ -158,7 +161,10 @@ class Starting(Steps):
         async with self._batch.limiter:
             if self._t.stopping():
                 raise CancelledError(STOPPING)
-            async with provisioner.claimed(ready, changed=self._before.changed) as claim:
+            async with (
+                provisioner.claimed(ready, changed=self._before.changed) as claim,
+                self._compose() as anew,
+            ):
                 before = await stacks.containers(self._name)
                 self._before.touching(before)
                 self._there = frozenset(container.id for container in before)
@@ -167,18 +173,25 @@ class Starting(Steps):
                 self.began_at = time.time()
                 with self._failing():
                     await self._t.remover.make_room(ready, left, revision, doubt=self._doubt)
-                    self.made = await stacks.make(ready)
+                    make = stacks.put_back(ready, anew) if anew else stacks.make(ready)
+                    self.made = await make
             with self._failing():
                 if behind := await provisioner.left_behind(ready, claim, before, self.made):
                     log.info("%s: recreating %s for its networks", self._name, ", ".join(behind))
-                    self.made = await stacks.recreate(ready, behind)
+                    async with self._compose():
+                        self.made = await stacks.recreate(ready, behind)
         self._untouched = frozenset(container.id for container in before if container.alive)
 
     async def start(self, limit_s: float) -> None:
         """Start what waits for others, unless a person has taken the stack over meanwhile."""
         await self._t.attempts.refuse_suspended(self._name)
         with self._failing():
+            # It makes nothing, so that nothing has to be written down.
+            await self._t.making.clear(self._ready, self._batch.revision, doubt=self._doubt)
             await self._t.stacks.start(self._ready, limit_s)
+
+    def _compose(self) -> AbstractAsyncContextManager[list[str]]:
+        return self._t.making.compose(self._ready, self._batch.revision, doubt=self._doubt)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -205,7 +218,7 @@ class Starting(Steps):
 
     async def mend(self) -> bool:
         """Replace the containers that no start brings back; whether there are any."""
-        async with self._batch.limiter:
+        async with self._batch.limiter, self._compose():
             mended = await self._t.stacks.mend(self._ready)
         self._note(await self._t.stacks.containers(self._name))
         return mended
@@ -216,7 +229,7 @@ class Starting(Steps):
             raise CancelledError(STOPPING)
         await self._t.attempts.refuse_suspended(self._name)
         services = sorted({finding.service for finding in findings})
-        replaced = {f.service for f in findings if f.trouble is Trouble.REPLACED}
+        replaced = {f.service for f in findings if f.trouble in _OF_OTHERS}
         for finding in findings:
             log.warning("%s: %s during the health gate, restoring it", self._name, finding)
 
@@ -225,9 +238,9 @@ class Starting(Steps):
         ]
         recording = self._recording(Reason.INTERFERENCE, ", ".join(services), causes)
         try:
-            async with recording, self._batch.limiter:
+            async with recording, self._batch.limiter, self._compose() as anew:
                 self.began_at = time.time()
-                again = replaced & self._ready.services.keys()
+                again = {*replaced, *anew} & self._ready.services.keys()
                 self._note(await self._t.stacks.put_back(self._ready, again))
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
             log.warning("%s: it cannot be restored yet: %s", self._name, err)
@@ -286,8 +299,10 @@ class Starting(Steps):
         log.info("%s: %s: %s: %s", self._name, step.service, step.reason.text, step.how)
 
         detail, causes = f"{step.how} {step.service}", self._causes(step)
-        place = self._batch.limiter if step.how == Reload.RECREATE else nullcontext()
-        async with self._recording(step.reason, detail, causes) as entry, place:
+        recreates = step.how == Reload.RECREATE
+        place = self._batch.limiter if recreates else nullcontext()
+        compose = self._compose() if recreates else nullcontext()
+        async with self._recording(step.reason, detail, causes) as entry, place, compose:
             await self._t.stacks.reload_services(self._ready, step.service, containers, step.how)
             if step.how == Reload.NONE:
                 entry.outcome = Outcome(subject=self._name, status=Status.SKIPPED)

@@ -108,6 +108,15 @@ class Remover(Stepping):
             await self._engine.stop(container.id, STOP_S)
             await self._engine.remove(container.id)
 
+    async def drop_rival(self, container: Container, revision: Revision) -> None:
+        """Remove a container that does not run and that Compose would keep for one of the stack's.
+
+        Raises :class:`CommitdError`.
+        """
+        detail = f"Compose would take it for one of {container.service}, also while it is kept"
+        await self._step(self._drop(container, revision, Reason.UNKNOWN_CONTAINER, detail))
+        log.info("%s: removed %s: %s", container.project, container.name, detail)
+
     async def clear_hooks(self, project: str) -> None:
         """Remove the containers of hooks that do not run: Compose leaves one that has failed.
 

@@ -226,7 +226,7 @@ class Explainer:
                 return await self._exempt_answer(answer, container, owner, exempted)
             because = f"nobody declared {container.name}: {owner.reason.text}"
             report_only = self._config.undeclared.mode == "report"
-            hold = plan.refusal(container, protection, report_only=report_only)
+            hold = plan.refusal(container, protection, owner.reason, report_only=report_only)
             if container.alive and hold:
                 because += f"; it is left running: {hold.message}"
             elif container.alive:

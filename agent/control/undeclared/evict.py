@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
 from agent.control.lru import Lru
+from agent.control.stack.ledger import Ledger
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import UndeclaredRules
 from agent.domain.container import KEPT_PREFIX, Container
@@ -41,9 +43,15 @@ class Evictor:
     """Decides once more on a fresh look, then acts. One container at most once at a time."""
 
     def __init__(
-        self, engine: Engine, journal: AsyncJournal, policy: UndeclaredRules, protection: Protection
+        self,
+        engine: Engine,
+        journal: AsyncJournal,
+        policy: UndeclaredRules,
+        protection: Protection,
+        ledger: Ledger,
     ) -> None:
         self._engine = engine
+        self._ledger = ledger
         self._journal = journal
         self._policy = policy
         self._protection = protection
@@ -66,6 +74,10 @@ class Evictor:
         owner = ownership.classify(container, self._protection.protected, helpers)
         return isinstance(owner, ownership.Undeclared)
 
+    def unknown(self, container: Container) -> bool:
+        """Whether no deploy made it of the stack whose labels it has; as cheap."""
+        return self._ledger.unknown(container)
+
     async def evict(self, container_id: str, *, patient: bool = True) -> Hold | None:
         """Look at the container afresh and end it if nobody declared it.
 
@@ -73,15 +85,44 @@ class Evictor:
         Returns why it is left running although nobody declared it, or None. A container that is
         gone already is done. Raises :class:`CommitdError` when the engine fails.
         """
+        return await self._evict(container_id, patient=patient)
+
+    async def make_way(self, container: Container) -> str | None:
+        """End a rival of a stack's own containers, whatever its grace; why it stays, or None.
+
+        Raises :class:`CommitdError` when the engine fails.
+        """
+        exemptions = await self._protection.exemptions()
+        owner = ownership.classify(container, self._with([container]), exemptions)
+        if isinstance(owner, ownership.Exempt):
+            return owner.reason.message(owner.where)
+        hold = await self._evict(container.id, patient=False, rival=True)
+        return hold.message if hold else None
+
+    async def _evict(self, container_id: str, *, patient: bool, rival: bool = False) -> Hold | None:
         if container_id in self._busy:
             return None
         self._busy.add(container_id)
         try:
-            return await self._look_and_end(container_id, patient=patient)
+            return await self._look_and_end(container_id, patient=patient, rival=rival)
         finally:
             self._busy.discard(container_id)
 
-    async def _look_and_end(self, container_id: str, *, patient: bool) -> Hold | None:
+    def _with(self, rivals: Iterable[Container]) -> ProtectionSet:
+        """What is protected, with those that are found to be rivals just now."""
+        ids = frozenset(container.id for container in rivals)
+        return replace(self._protection.protected, rivals=ids)
+
+    async def _protected(self, container: Container, *, rival: bool) -> ProtectionSet:
+        """As it is now for this container: a known ``rival``, or by a fresh look at the others."""
+        if rival:
+            return self._with([container])
+        project = container.project
+        if not project or project not in self._protection.protected.services:
+            return self._protection.protected
+        return self._with(await self._ledger.rivals(project))
+
+    async def _look_and_end(self, container_id: str, *, patient: bool, rival: bool) -> Hold | None:
         while True:
             if self._many():  # without a look: a storm must stay cheap
                 return self._irreversible.get(container_id) or self._too_many(container_id[:12])
@@ -93,10 +134,10 @@ class Evictor:
             if not container.alive:
                 return None
             left_s = 0.0
-            if self._policy.grace > 0:
+            if self._policy.grace > 0 and not rival:
                 left_s = await self._grace_left(container)
             if left_s <= 0:
-                return await self._decide_and_end(container, raw)
+                return await self._decide_and_end(container, raw, rival=rival)
             if not patient:
                 return None
             await anyio.sleep(left_s)
@@ -104,21 +145,25 @@ class Evictor:
     async def _grace_left(self, container: Container) -> float:
         """For how many seconds it is left alone; counted from when it was first seen undeclared."""
         exemptions = await self._protection.exemptions()
-        owner = ownership.classify(container, self._protection.protected, exemptions)
+        protection = await self._protected(container, rival=False)
+        owner = ownership.classify(container, protection, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return 0.0
         now = time.time()
         since = await self._journal.first_seen(container.id, now)
         return plan.grace_left(since, now, self._policy.grace)
 
-    async def _decide_and_end(self, container: Container, raw: Mapping[str, Any]) -> Hold | None:
+    async def _decide_and_end(
+        self, container: Container, raw: Mapping[str, Any], *, rival: bool
+    ) -> Hold | None:
         """By all that counts now. The hold says why it stays although it is nobody's."""
         exemptions = await self._protection.exemptions()
-        protection: ProtectionSet = self._protection.protected
+        protection = await self._protected(container, rival=rival)
         owner = ownership.classify(container, protection, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return None
-        hold = plan.refusal(container, protection, report_only=self._policy.mode == "report")
+        report_only = self._policy.mode == "report"
+        hold = plan.refusal(container, protection, owner.reason, report_only=report_only)
         if hold := hold or _irreversible(container, raw):
             if hold.reason is Reason.VOLUMES:
                 self._irreversible.put(container.id, hold)

@@ -85,7 +85,9 @@ class Quarantine:
         if exemptions.suspension(container.project) or container.id in exemptions.granted:
             return
         owner = ownership.classify(container, protection, exemptions)
-        if isinstance(owner, ownership.Declared):
+        # Its labels alone say that a rival is declared.
+        rival = record.reason is Reason.UNKNOWN_CONTAINER
+        if isinstance(owner, ownership.Declared) and not rival:
             async with self._ending(record, Reason.DECLARED_AGAIN):
                 await restore_kept(self._engine, self._journal, record, container)
         elif container.alive or protection.doubt or record.action is EvictionAction.STOPPED:

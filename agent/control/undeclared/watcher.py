@@ -92,7 +92,7 @@ class Watcher:
         if not self._protection.ready:
             # The first cycle may have listed the containers before this one was there.
             self._wake(f"{event.name}: started before the first look was done")
-        elif not self._evictor.suspects(event.container()):
+        elif not (self._evictor.suspects(event.container()) or self._unknown(event)):
             if event.id in self._observer.owners:
                 self._wake(f"{event.name}: started, and others share its namespaces")
         elif event.id not in self._pending:
@@ -110,3 +110,8 @@ class Watcher:
             self._wake("an eviction failed")
         finally:
             self._pending.discard(event.id)
+            if self._unknown(event):  # one that took another's place is drift
+                self._wake(f"{event.name}: started, and no deploy made it")
+
+    def _unknown(self, event: Event) -> bool:
+        return self._evictor.unknown(event.container())

@@ -283,6 +283,8 @@ def _repair(deploy: Deploy, name: str) -> ServiceEffect:
     causes = {cause.kind: cause for cause in found}
     if CauseKind.CONFIG in causes:
         action, message = "recreate", "its settings are not those of its release"
+    elif cause := causes.get(CauseKind.REPLACED):
+        action, message = "recreate", f"no deploy made {cause.name}"
     elif cause := causes.get(CauseKind.CONTAINERS):
         action = "start" if int(cause.after or 0) < int(cause.before or 0) else "remove"
         message = f"{cause.after} of {cause.before} containers are there"

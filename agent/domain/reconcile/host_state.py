@@ -9,7 +9,7 @@ from agent.domain.container import WORKING_DIR, Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
-from agent.domain.release import drift
+from agent.domain.release import drift, identity
 from agent.domain.release.release import Attempt, Release
 from agent.domain.repository.desired import DesiredState
 
@@ -80,9 +80,11 @@ def protected(situation: HostState) -> ProtectionSet:
     by_project: dict[str | None, list[Container]] = {}
     for container in situation.containers:
         by_project.setdefault(container.project, []).append(container)
+    rivals: set[str] = set()
     for name, release in situation.releases.items():
         stack = desired.get(name)
         mine = by_project.get(name, [])
+        rivals |= {container.id for container in identity.rivals(release.own, mine)}
         if stack is None or stack.more:
             continue
         stands = stack.digest == release.digest and not release.dirty
@@ -94,6 +96,7 @@ def protected(situation: HostState) -> ProtectionSet:
         allow=situation.desired.allow,
         revision=situation.desired.revision.sha,
         enrolled=situation.enrolled,
+        rivals=frozenset(rivals),
     )
 
 

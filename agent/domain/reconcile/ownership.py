@@ -43,7 +43,7 @@ def classify(container: Container, protected: ProtectionSet, exemptions: Exempti
     reason = _undeclared(container, protected)
     if reason is None:
         return Declared()
-    return _exempt(container, protected, exemptions) or Undeclared(reason)
+    return _exempt(container, protected, exemptions, reason) or Undeclared(reason)
 
 
 def _undeclared(container: Container, protected: ProtectionSet) -> Reason | None:
@@ -56,11 +56,11 @@ def _undeclared(container: Container, protected: ProtectionSet) -> Reason | None
     services = protected.services[project]
     if container.one_off or (services is not None and container.service not in services):
         return Reason.UNKNOWN_SERVICE
-    return None
+    return Reason.UNKNOWN_CONTAINER if container.id in protected.rivals else None
 
 
 def _exempt(
-    container: Container, protected: ProtectionSet, exemptions: Exemptions
+    container: Container, protected: ProtectionSet, exemptions: Exemptions, reason: Reason
 ) -> Exempt | None:
     if exemptions.suspension(container.project):
         return Exempt(Reason.SUSPENDED)
@@ -68,7 +68,9 @@ def _exempt(
         return Exempt(Reason.UNDONE)
     if SWARM_TASK in container.labels:
         return Exempt(Reason.SWARM)
-    if container.project in protected.services and (container.one_off or container.temporary):
+    # The new half of a recreate runs only once the old one is gone, so it is no rival.
+    half = container.temporary and reason is not Reason.UNKNOWN_CONTAINER
+    if container.project in protected.services and (container.one_off or half):
         return Exempt(Reason.ONE_OFF)
     rules = (rule.where for rule in protected.allow if rule.matches(container))
     return next((Exempt(Reason.ALLOWED, where) for where in rules), None)

@@ -186,7 +186,7 @@ def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exem
             case ownership.Exempt(reason, where) if reason is not Reason.HELPER:
                 exempt.append(Exempted(container, reason, where))
             case ownership.Undeclared(reason):
-                hold = refusal(container, protection, report_only=situation.report_only)
+                hold = refusal(container, protection, reason, report_only=situation.report_only)
                 if hold:
                     holds.append(hold)
                 else:
@@ -205,11 +205,14 @@ def grace_left(since: float, now: float, grace_s: float) -> float:
     return since + grace_s - now if 0 <= now - since < grace_s else 0.0
 
 
-def refusal(container: Container, protection: ProtectionSet, *, report_only: bool) -> Hold | None:
-    """Why an undeclared container is left running all the same, or None."""
+def refusal(
+    container: Container, protection: ProtectionSet, reason: Reason, *, report_only: bool
+) -> Hold | None:
+    """Why a container that is undeclared for a ``reason`` is left running all the same, or None."""
     if protection.doubt:
         return Hold(container.name, Reason.LIST_IN_DOUBT, protection.doubt)
-    if not protection.enrolled:
+    # A rival came after the stack that it says it is of: it was not here first.
+    if not protection.enrolled and reason is not Reason.UNKNOWN_CONTAINER:
         return Hold(
             container.name,
             Reason.NOT_ENROLLED,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from agent.domain import adjustable
 from agent.domain.container import CONFIG_HASH, NUMBER, Container
 from agent.domain.outcome import Cause, CauseKind
-from agent.domain.release import health
+from agent.domain.release import health, identity
 from agent.domain.release.release import Release, Service
 
 GONE, RESTARTED = "gone", "restarted"
@@ -21,21 +21,29 @@ def compare(
 
     ``stopped`` are the IDs of containers that somebody has stopped: those did not finish.
     ``containers`` are those of the release's project, running or not. Those of services that the
-    release does not have are no drift: ending them, and keeping them for a while, is eviction.
+    release does not have are no drift: ending them, and keeping them for a while, is eviction. Nor
+    are rivals of its own. What is in the place of one of its own is, however alike they are.
     """
+    containers = list(containers)
+    substitutes = {c.id for c in identity.substitutes(release.own, containers)}
+    rivals = {c.id for c in identity.rivals(release.own, containers)}
     by_service: dict[str, list[Container]] = {}
-    for container in containers:
+    for container in (c for c in containers if c.id not in rivals):
         if container.service and not container.one_off:
             by_service.setdefault(container.service, []).append(container)
     causes: list[Cause] = []
     for service in release.services:
         found = by_service.get(service.name, [])
-        causes += _compare_service(release.stack, service, found, stopped)
+        causes += _compare_service(release.stack, service, found, stopped, substitutes)
     return tuple(causes)
 
 
 def _compare_service(
-    stack: str, service: Service, found: list[Container], stopped: Collection[str]
+    stack: str,
+    service: Service,
+    found: list[Container],
+    stopped: Collection[str],
+    substitutes: Collection[str],
 ) -> list[Cause]:
     def cause(kind: CauseKind, before: str | None, after: str | None, name: str = "") -> Cause:
         return Cause(
@@ -47,10 +55,16 @@ def _compare_service(
             after=after,
         )
 
-    current = [c for c in found if c.labels.get(CONFIG_HASH) == service.config_hash]
+    alike = [c for c in found if c.labels.get(CONFIG_HASH) == service.config_hash]
     causes = [
         cause(CauseKind.CONFIG, service.config_hash[:12], c.labels.get(CONFIG_HASH, "")[:12])
         for c in found
+        if c not in alike
+    ]
+    current = [c for c in alike if c.id not in substitutes]
+    causes += [
+        cause(CauseKind.REPLACED, "deployed", "made by others", c.name)
+        for c in alike
         if c not in current
     ]
     if len(current) != service.scale:

@@ -224,6 +224,9 @@ def judge(
     findings: list[HealthFinding] = []
     for name, service in sorted(expected.items()):
         found = by_service.get(name, [])
+        own = [sight for sight in found if sight.container.id in (known.made or ())]
+        if own and len(own) == service.scale:
+            found = own  # what else says it is of the service came later, and is evicted
         if len(found) != service.scale:
             trouble = Trouble.MISSING if len(found) < service.scale else Trouble.SURPLUS
             detail = f"({len(found)} of {service.scale} containers)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.domain import adjustable
+from agent.domain.release.identity import Own
 from agent.domain.repository.tree import Inputs
 
 
@@ -38,7 +39,8 @@ class Release:
     """What was last applied of one stack, and was well: its inputs and what they led to.
 
     ``after`` are the stacks it needs: they are taken down after it. It is ``dirty`` when its
-    containers were touched since, and nobody saw them healthy again.
+    containers were touched since, and nobody saw them healthy again. ``own`` are its containers;
+    None: not known, or Compose works on it now.
     """
 
     stack: str
@@ -49,6 +51,7 @@ class Release:
     at: str
     after: tuple[str, ...] = ()
     dirty: bool = False
+    own: Own | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from agent.domain.container import Container
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import plan
 from agent.domain.reconcile.exemptions import Exemptions
-from agent.domain.release import drift, health
+from agent.domain.release import drift, health, identity
 from agent.domain.release.health import Health
 from agent.domain.release.release import Release
 from agent.domain.status.facts import Facts, Ongoing
@@ -129,9 +129,11 @@ def _problems(release: Release | None, mine: list[Container]) -> list[str]:
     expected = {service.name: service for service in release.services} if release else {}
     one_shot = {service.name for service in expected.values() if service.one_shot}
     found = [f"{name} has no container" for name in sorted(set(expected) - _services(mine))]
+    rivals = {c.id for c in identity.rivals(release.own if release else None, mine)}
     for c in mine:
         # What was evicted, or left behind by a failed release, does not make this one ill.
-        if c.kept or (expected and c.service not in expected and not c.alive):
+        left = expected and c.service not in expected and not c.alive
+        if c.kept or c.id in rivals or left:
             continue
         condition = health.of(c, one_shot=c.service in one_shot)
         if condition is Health.UNHEALTHY:

@@ -1,0 +1,125 @@
+"""The IDs of the containers that the agent had Compose make: written around each Compose, read when
+a container is judged.
+
+    begin: the IDs that are there ─▶ Compose ─▶ end: those that are own, and what is there beside
+                                                     the ones of before
+
+No clock decides what Compose made: between the two the project is worked on, and nothing of it is
+judged. An agent that is killed in between leaves it so; the next deploy of the stack, which is due
+because its release is dirty, takes what has come since for what that Compose made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.domain.container import Container
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.release import drift, identity
+from agent.domain.release.identity import Known, Own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A project before Compose works on it: all that is there, and what of that is what.
+
+    ``rivals`` must go first; of these ``evicted`` (IDs) were found to be some before, and are kept.
+    ``halves`` may be ones that somebody makes just now.
+    """
+
+    there: tuple[Container, ...]
+    own: Own
+    rivals: tuple[Container, ...]
+    substitutes: tuple[Container, ...]
+    halves: tuple[Container, ...]
+    evicted: frozenset[str]
+
+
+class Ledger:
+    """One writer: the agent. What the journal has is also here, for events, which do not wait."""
+
+    def __init__(self, engine: Engine, journal: AsyncJournal) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._known: dict[str, Known] = {}
+
+    async def read(self) -> None:
+        """Learn what the journal has."""
+        self._known = await self._journal.made()
+
+    def unknown(self, container: Container) -> bool:
+        """Whether it is none of the stack's own whose labels it has, as far as they are known."""
+        known = self._known.get(container.project or "")
+        if known is None or known.before is not None:
+            return False
+        return any(pair not in known.own for pair, _ in identity.claims([container]))
+
+    async def rivals(self, project: str) -> list[Container]:
+        """The containers of the project that took nobody's place, by a fresh look.
+
+        Raises :class:`CommitdError`.
+        """
+        # Before the journal: what is there now and was made by Compose is in the journal by then.
+        containers = await self._engine.containers(project)
+        known = (await self._journal.made()).get(project)
+        own = known.own if known and known.before is None else None
+        return identity.rivals(own, containers)
+
+    async def look(self, project: str) -> Look:
+        """What is there before Compose works on the project. Raises :class:`CommitdError`."""
+        kept = await self._journal.kept()
+        evicted = frozenset(e.id for e in kept if e.reason is Reason.UNKNOWN_CONTAINER)
+        known = (await self._journal.made()).get(project)
+        there = await self._engine.containers(project)
+        others = [c for c in there if c.id not in evicted]
+        own = identity.own_now(known, others)
+        rivals = [c for _, c in identity.claims(there) if c.id in evicted]
+        return Look(
+            there=there,
+            own=own,
+            rivals=(*rivals, *identity.rivals(own, others)),
+            substitutes=tuple(identity.substitutes(own, others)),
+            halves=tuple(identity.halves(own, others)),
+            evicted=evicted,
+        )
+
+    async def begin(self, project: str, look: Look) -> None:
+        """Compose is about to work on the project. Raises :class:`CommitdError`."""
+        await self._keep(project, Known(look.own, frozenset(c.id for c in look.there)))
+
+    async def end(self, project: str, services: Collection[str]) -> None:
+        """Compose has ended: its ``services`` have what was own and what came meanwhile.
+
+        Raises :class:`CommitdError`; the project then stays one that is worked on.
+        """
+        containers = await self._engine.containers(project)
+        own = identity.own_now(self._known[project], containers)
+        there = {pair for pair, _ in identity.claims(containers)}
+        await self._keep(project, Known(frozenset(p for p in own & there if p[0] in services)))
+
+    async def adopt(self, project: str, containers: Iterable[Container]) -> None:
+        """All these are its own from now on, whoever made them."""
+        await self._keep(project, Known(identity.own_now(None, containers)))
+
+    async def learn(self, situation: HostState) -> None:
+        """The containers of releases of which they are not known, as long as they stand.
+
+        An older agent recorded those, or what was written around Compose was cut short. Only while
+        no Compose works.
+        """
+        for name, release in situation.releases.items():
+            known = self._known.get(name)
+            if release.dirty or (known and known.before is None):
+                continue
+            mine = [c for c in situation.containers if c.project == name and not c.kept]
+            if not drift.compare(release, mine, situation.stopped):
+                services = {service.name for service in release.services}
+                await self.adopt(name, [c for c in mine if c.service in services])
+
+    async def _keep(self, project: str, known: Known) -> None:
+        await self._journal.keep_made(project, known)
+        self._known[project] = known

@@ -1,0 +1,322 @@
+"""Whose a container is that says it is of a declared service: labels can be copied, IDs cannot."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state import database
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import Journal
+from agent.control.stack.ledger import Ledger
+from agent.domain.container import HOOK, NUMBER, ONEOFF, REPLACE, SWARM_TASK, Container
+from agent.domain.outcome import CauseKind, Reason
+from agent.domain.reconcile import effects, host_state, ownership, plan
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.reconcile.plan import evictions
+from agent.domain.release import drift, health, identity
+from agent.domain.release.health import ContainerView, Expected
+from agent.domain.release.health import Known as Seen
+from agent.domain.release.identity import Known, Own
+from agent.domain.repository.allow_rules import AllowRule, Pattern
+from tests.unit import builders
+from tests.unit.builders import release, service, situation, stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def container(name: str, of: str = "app", *, state: str = "running", **labels: str) -> Container:
+    """One of the stack web, as Compose labels it."""
+    own = {ONEOFF: "False", NUMBER: "1", **labels}
+    return builders.container(name, "web", of, state=state, labels=own)
+
+
+def own(*containers: Container) -> Own:
+    return frozenset((c.service or "", c.id) for c in containers)
+
+
+DEPLOYED = container("web-app-1")
+FORGED = container("forged", **{NUMBER: "0"})
+RELEASE = replace(release("web", services=[service("app")]), own=own(DEPLOYED))
+KEPT = replace(FORGED, name="commitd-evicted-forged-0123456789ab", state="exited")
+
+
+def names(containers: list[Container]) -> list[str]:
+    return [each.name for each in containers]
+
+
+# --- the decision ---------------------------------------------------------------------------------
+
+SECOND, THIRD = container("web-app-2"), container("web-app-3")
+OTHER = container("web-db-1", "db")
+
+
+HALF = replace(
+    container("x", **{REPLACE: "web-app-1"}), name="0123456789ab_web-app-1", state="created"
+)
+
+
+@pytest.mark.parametrize(
+    ("known", "there", "rivals", "substitutes"),
+    [
+        # Copied labels beside the one that they were copied from, running or not.
+        (own(DEPLOYED), [DEPLOYED, FORGED], ["forged"], []),
+        (own(DEPLOYED), [replace(DEPLOYED, state="exited"), FORGED], ["forged"], []),
+        (own(DEPLOYED), [DEPLOYED, replace(FORGED, state="created")], ["forged"], []),
+        # docker compose up --scale app=3
+        (own(DEPLOYED), [DEPLOYED, SECOND, THIRD], ["web-app-2", "web-app-3"], []),
+        # docker compose up --force-recreate, or docker rm and up: of one, and of one of two.
+        (own(DEPLOYED), [SECOND], [], ["web-app-2"]),
+        (own(DEPLOYED, SECOND), [DEPLOYED, THIRD], [], ["web-app-3"]),
+        (own(DEPLOYED, SECOND), [DEPLOYED, THIRD, FORGED], [], ["web-app-3", "forged"]),
+        # A rename changes no ID; nor does a restart of the engine.
+        (own(DEPLOYED), [replace(DEPLOYED, name="mine")], [], []),
+        (own(DEPLOYED), [replace(DEPLOYED, state="exited", exit_code=255)], [], []),
+        # One that was evicted takes no place, whatever has become of the deployed one.
+        (own(DEPLOYED), [KEPT], ["commitd-evicted-forged-0123456789ab"], []),
+        # One that was evicted before its service was declared may go on as that service.
+        (own(DEPLOYED), [DEPLOYED, replace(KEPT, labels=OTHER.labels)], [], [KEPT.name]),
+        # docker compose up by hand, half way: the new one was made, the old one is still there.
+        (own(DEPLOYED), [DEPLOYED, HALF], [], [HALF.name]),
+        (own(DEPLOYED), [HALF], [], [HALF.name]),
+        (own(DEPLOYED), [DEPLOYED, replace(HALF, state="running")], [HALF.name], []),
+        # Of a service that nothing was made of yet.
+        (own(DEPLOYED), [DEPLOYED, OTHER], [], ["web-db-1"]),
+        # One-offs and hooks are of nobody's place.
+        (own(DEPLOYED), [DEPLOYED, container("run", **{ONEOFF: "True"})], [], []),
+        (own(DEPLOYED), [DEPLOYED, container("hook", **{HOOK: "pre_start"})], [], []),
+        # Nothing is known: an agent of the version before has deployed it, or Compose works on it.
+        (None, [DEPLOYED, FORGED], [], []),
+        (frozenset(), [DEPLOYED], [], ["web-app-1"]),
+    ],
+)
+def test_a_container_that_took_nobodys_place_is_a_rival(
+    known: Own | None, there: list[Container], rivals: list[str], substitutes: list[str]
+) -> None:
+    assert names(identity.rivals(known, there)) == rivals
+    assert names(identity.substitutes(known, there)) == substitutes
+
+
+def test_the_half_of_a_recreate_is_waited_for_only_while_the_other_is_there() -> None:
+    assert identity.halves(own(DEPLOYED), [DEPLOYED, HALF]) == [HALF]
+    assert identity.halves(own(DEPLOYED), [HALF]) == []
+    assert identity.halves(own(DEPLOYED), [DEPLOYED, replace(HALF, state="running")]) == []
+
+
+POOL = [
+    container(f"web-{of}-{number}", of, **{NUMBER: str(number)})
+    for of in ("app", "db")
+    for number in range(4)
+]
+SOME = st.sets(st.integers(0, len(POOL) - 1))
+
+
+def some(numbers: set[int]) -> list[Container]:
+    return [POOL[number] for number in sorted(numbers)]
+
+
+@given(SOME, SOME)
+def test_each_is_own_or_a_rival_or_a_substitute(mine: set[int], there: set[int]) -> None:
+    known, found = own(*some(mine)), some(there)
+    own_ones = {c.id for c in found if (c.service, c.id) in known}
+    rivals = {c.id for c in identity.rivals(known, found)}
+    substitutes = {c.id for c in identity.substitutes(known, found)}
+    assert own_ones | rivals | substitutes == {c.id for c in found}
+    assert len(own_ones) + len(rivals) + len(substitutes) == len(found)
+
+
+@given(SOME, SOME)
+def test_a_rival_is_never_all_that_is_left_of_a_service(mine: set[int], there: set[int]) -> None:
+    known, found = own(*some(mine)), some(there)
+    for rival in identity.rivals(known, found):
+        places = [id_ for service_, id_ in known if service_ == rival.service]
+        assert places
+        assert set(places) <= {c.id for c in found}
+
+
+@given(SOME, SOME, SOME, st.booleans())
+def test_what_compose_makes_is_own_however_the_agent_ends(
+    before: set[int], made: set[int], removed: set[int], known: bool
+) -> None:
+    """Between two looks, whatever it removes; also if only the next agent looks again."""
+    there, later = some(before), some((before | made) - removed)
+    start = Known(identity.own_now(Known(own(*there)) if known else None, there))
+    while_it_works = Known(start.own, frozenset(c.id for c in there))
+    end = identity.own_now(while_it_works, later)
+    new = [c for c in later if c not in there]
+    assert own(*new) <= end
+    assert not {c.id for c in identity.rivals(end, later)} & {c.id for c in new}
+
+
+# --- what follows from it -------------------------------------------------------------------------
+
+
+def _host(*containers: Container, **changes: object) -> host_state.HostState:
+    found = situation([replace(stack("web"), services=frozenset({"app"}))], [RELEASE], containers)
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def test_a_container_with_copied_labels_is_evicted_and_nothing_is_deployed_for_it() -> None:
+    todo = plan.plan(_host(DEPLOYED, FORGED))
+    assert [(e.container.name, e.reason) for e in todo.evictions] == [
+        ("forged", Reason.UNKNOWN_CONTAINER)
+    ]
+    assert todo.deploys == ()
+
+
+def test_the_deployed_one_is_put_right_although_another_has_its_labels() -> None:
+    todo = plan.plan(_host(replace(DEPLOYED, state="exited", exit_code=137), FORGED))
+    assert names([e.container for e in todo.evictions]) == ["forged"]
+    assert [cause.kind for d in todo.deploys for cause in d.causes] == [CauseKind.STATE]
+
+
+def test_what_is_in_the_place_of_the_deployed_one_is_drift_however_alike_it_is() -> None:
+    todo = plan.plan(_host(FORGED))
+    assert todo.evictions == ()
+    (deploy,) = todo.deploys
+    assert [(c.kind, c.before, c.after) for c in deploy.causes] == [
+        (CauseKind.REPLACED, "deployed", "made by others"),
+        (CauseKind.CONTAINERS, "1", "0"),
+    ]
+    (effect,) = effects.drifted(deploy, RELEASE)
+    assert (effect.action, effect.message) == ("recreate", "no deploy made forged")
+
+
+def test_a_release_of_which_the_containers_are_not_known_is_judged_by_labels_alone() -> None:
+    older = replace(RELEASE, own=None)
+    assert drift.compare(older, [replace(FORGED, name="web-app-0")]) == ()
+    found = _host(DEPLOYED, SECOND, releases={"web": older})
+    assert evictions(found) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({"enrolled": False}, None),  # it came after the stack, so it was not here first
+        ({"doubt": "no commit"}, Reason.LIST_IN_DOUBT),
+        ({"report_only": True}, Reason.REPORT_ONLY),
+    ],
+)
+def test_a_rival_is_left_running_for_the_reasons_of_others_but_for_enrolment(
+    changes: dict[str, object], held: Reason | None
+) -> None:
+    found, holds = evictions(_host(DEPLOYED, FORGED, **changes))
+    assert [hold.reason for hold in holds] == ([held] if held else [])
+    assert len(found) == (0 if held else 1)
+
+
+SUSPENDED = Suspension("web", None, "", "t")
+ANY = AllowRule("global/commitd.yaml:2", (Pattern(name="*"),))
+
+
+@pytest.mark.parametrize(
+    ("subject", "exemptions", "allow", "expected"),
+    [
+        (FORGED, Exemptions(), (), ownership.Undeclared(Reason.UNKNOWN_CONTAINER)),
+        (FORGED, Exemptions(granted=frozenset({FORGED.id})), (), Reason.UNDONE),
+        (FORGED, Exemptions(suspensions=(SUSPENDED,)), (), Reason.SUSPENDED),
+        (FORGED, Exemptions(), (ANY,), Reason.ALLOWED),
+        (container("forged", **{SWARM_TASK: "t"}), Exemptions(), (), Reason.SWARM),
+        # The temporary name of a recreate is copied as easily; a real new half is no rival.
+        (
+            replace(FORGED, name="0123456789ab_web-app-1", labels={**FORGED.labels, REPLACE: "x"}),
+            Exemptions(),
+            (),
+            ownership.Undeclared(Reason.UNKNOWN_CONTAINER),
+        ),
+    ],
+)
+def test_what_speaks_for_others_speaks_for_a_rival_but_not_its_labels(
+    subject: Container,
+    exemptions: Exemptions,
+    allow: tuple[AllowRule, ...],
+    expected: ownership.Undeclared | Reason,
+) -> None:
+    protection = replace(host_state.protected(_host(DEPLOYED, subject)), allow=allow)
+    found = ownership.classify(subject, protection, exemptions)
+    if isinstance(expected, Reason):
+        assert isinstance(found, ownership.Exempt)
+        assert found.reason is expected
+    else:
+        assert found == expected
+    assert isinstance(ownership.classify(DEPLOYED, protection, exemptions), ownership.Declared)
+
+
+def test_the_gate_waits_for_those_that_were_made_and_not_for_what_has_their_labels() -> None:
+    expected = {"app": Expected(image="img", scale=1, one_shot=False)}
+    views = [ContainerView(container=DEPLOYED, up_s=60.0), ContainerView(container=FORGED)]
+    assert [f.trouble for f in health.judge(expected, views, 5.0)] != []
+    assert health.judge(expected, views, 5.0, Seen(made={DEPLOYED.id})) == []
+
+
+# --- what is remembered ---------------------------------------------------------------------------
+
+
+def test_a_journal_of_the_version_before_keeps_its_history_and_knows_no_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    with monkeypatch.context() as patch:
+        number = database._MIGRATIONS.index(database._MADE)
+        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:number])
+        Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "INSERT INTO releases VALUES ('web', 'd', 'sha', '[]', '[]', 't', '[]', 0, 1, 0)"
+        )
+        db.execute(
+            "INSERT INTO actions (at, action, subject, reason, cause)"
+            " VALUES ('t', 'deploy', 'web', 'new', '[]')"
+        )
+    db.close()
+    journal = Journal(path)
+    assert journal.releases()["web"].own is None
+    assert journal.made() == {}
+    assert [entry.subject for entry in journal.history()] == ["web"]
+
+
+def test_the_containers_of_a_release_are_known_unless_compose_works_on_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    journal.keep_release(release("web"))
+    known = Known(own(DEPLOYED, SECOND, OTHER))
+    journal.keep_made("web", known)
+    assert journal.releases()["web"].own == known.own
+    worked_on = replace(known, before=frozenset({DEPLOYED.id}))
+    journal.keep_made("web", worked_on)
+    assert Journal(tmp_path / "journal.db").made() == {"web": worked_on}
+    assert journal.releases()["web"].own is None
+    journal.forget_release("web")
+    assert journal.made() == {}
+
+
+def test_the_containers_of_an_older_agents_release_are_learned_while_it_stands(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    older = replace(RELEASE, own=None)
+    journal.keep_release(older)
+    ledger = Ledger(Engine("unix:///nowhere"), AsyncJournal(journal))
+
+    async def main() -> None:
+        await ledger.read()
+        doubled = _host(DEPLOYED, SECOND, releases={"web": older})
+        await ledger.learn(doubled)
+        await ledger.learn(_host(DEPLOYED, releases={"web": replace(older, dirty=True)}))
+        assert journal.made() == {}
+        assert not ledger.unknown(FORGED)
+        await ledger.learn(_host(DEPLOYED, KEPT, releases={"web": older}))
+        assert journal.made() == {"web": Known(own(DEPLOYED))}
+        assert ledger.unknown(FORGED)
+        assert not ledger.unknown(DEPLOYED)
+        await ledger.learn(_host(FORGED, releases={"web": replace(older, own=own(DEPLOYED))}))
+        assert journal.made() == {"web": Known(own(DEPLOYED))}
+
+    anyio.run(main)
