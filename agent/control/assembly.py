@@ -218,6 +218,7 @@ def _wire(
         quarantine=Quarantine(engine, journal, protection, evictor),
         protection=protection,
         judge=judge,
+        words=attempts.words,
     )
 
 

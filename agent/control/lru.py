@@ -30,6 +30,10 @@ class Lru(Generic[_Key, _Value]):
         while len(self._values) > self._most:
             self._values.popitem(last=False)
 
+    def drop(self, key: _Key) -> None:
+        """Forget it."""
+        self._values.pop(key, None)
+
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()

@@ -22,6 +22,7 @@ from agent.control.reconcile.listing import Observer
 from agent.control.reconcile.observe import situation
 from agent.control.release.converge import Converger
 from agent.control.release.rollback import Restorer
+from agent.control.retry import LastWords
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.source.follower import Followed, Follower
 from agent.control.source.remote_status import Remotes
@@ -67,6 +68,7 @@ class Parts:
     quarantine: Quarantine
     protection: Protection
     judge: Judge
+    words: LastWords
 
 
 class Reconciler:

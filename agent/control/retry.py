@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from agent.adapters.retrying import retrying
 from agent.adapters.state.async_journal import AsyncJournal, Recording
+from agent.adapters.state.database import utcnow
+from agent.control.lru import Lru
 from agent.domain.backoff import Backoff
 from agent.domain.errors import (
     CancelledError,
@@ -27,6 +29,10 @@ log = logging.getLogger("commitd.converge")
 
 _Result = TypeVar("_Result")
 
+LastWords = Lru[str, tuple[str, str]]
+"""When (ISO 8601) a container of a stack has failed, and what it said that no log may hold."""
+_REMEMBERED = 100
+
 BACKOFF = Backoff(first_s=5.0, longest_s=300.0, jitter=0.2, quiet_s=600.0)
 """Of what failed at once, several times."""
 
@@ -36,6 +42,7 @@ class Attempts:
 
     def __init__(self, journal: AsyncJournal) -> None:
         self._journal = journal
+        self.words: LastWords = Lru(_REMEMBERED)
 
     async def tries(
         self, entry: Recording, subject: str, work: Callable[[], Awaitable[_Result]]
@@ -62,6 +69,8 @@ class Attempts:
         except Exception as err:  # noqa: BLE001  it is logged
             error = TransientError(f"unexpected {type(err).__name__}")
             entry.log_after(log.error, "%s: unexpected", subject, exc_info=err)
+        if error and error.words:
+            self.words.put(subject, (utcnow(), error.words))
         outcome = Outcome(
             subject=subject,
             status=Status.of(error),

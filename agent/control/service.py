@@ -36,6 +36,7 @@ from agent.adapters.state.database import DamagedError
 from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
 from agent.control.reconciler import Parts, Reconciler
+from agent.control.retry import LastWords
 from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
 from agent.control.undeclared.watcher import Watcher
@@ -55,6 +56,8 @@ SLACK_S = 30.0
 REPAIR_EVERY_S = 5.0
 REPAIR_PAUSE_S = 2.0
 """Between two looks for drift during one cycle: every event of it asks for one."""
+
+Beside = Callable[[Config, LastWords], AbstractAsyncContextManager[None]]
 
 _DONE = "the cycle is done"
 
@@ -96,7 +99,7 @@ class Daemon:
         self,
         config: Config,
         reload: Callable[[], Config],
-        beside: Callable[[Config], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
+        beside: Beside = lambda *_: nullcontext(),
     ) -> None:
         """``beside`` runs beside the work, for as long as the host's lock is held."""
         self._config = config
@@ -146,7 +149,7 @@ class Daemon:
         self._pulse()
         async with (
             assemble(self._config, pulse=self._pulse, stopping=lambda: self._stopping) as parts,
-            self._beside(self._config),
+            self._beside(self._config, parts.words),
         ):
             if engine_id := await self._await_engine(parts):
                 async with lease.only_agent_of(engine_id):

@@ -25,6 +25,9 @@ from collections.abc import Iterable
 class CommitdError(Exception):
     """Root of all errors that the agent raises on purpose."""
 
+    words = ""
+    """What a container has said that was given secrets: for root alone, and in no message."""
+
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message

@@ -1,6 +1,7 @@
 """The agent's API on a Unix socket, for root alone: what the host knows, as JSON; it only tells.
 
-``GET /v1/status`` is the document of ``commitd status --json``.
+``GET /v1/status`` is the document of ``commitd status --json``. ``GET /v1/words/STACK`` is what a
+container of a stack with secrets has said before it failed: it is kept nowhere else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
+from agent.adapters.host.api_socket import SOCKET
+from agent.control.retry import LastWords
 from agent.control.status import status as overview
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
@@ -27,18 +30,17 @@ from agent.surface.connections import Connections
 
 log = logging.getLogger("commitd.api")
 
-SOCKET = "commitd.sock"
 _AT_A_TIME = 2
 """Looks at the engine for those who ask."""
 _BACKLOG = 16
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[None]:
+async def serving(config: Config, words: LastWords) -> AsyncIterator[None]:
     """Answer while the block runs. What goes wrong here is logged, and stops no deploy."""
     path = config.runtime_dir / SOCKET
     connections = Connections(str(path))
-    application = _application(config, connections)
+    application = _application(config, connections, words)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     listening: asyncio.AbstractServer | None = None
     try:
@@ -82,7 +84,7 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-def _application(config: Config, connections: Connections) -> web.Application:
+def _application(config: Config, connections: Connections, words: LastWords) -> web.Application:
     limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
     def look() -> web.Response:
@@ -94,6 +96,13 @@ def _application(config: Config, connections: Connections) -> web.Application:
         except CommitdError as err:
             return web.json_response({"error": str(err)}, status=503)
 
+    async def last_words(request: web.Request) -> web.Response:
+        said = words.get(request.match_info["stack"])
+        if said is None:
+            return web.json_response({"error": "nothing is kept of it"}, status=404)
+        return web.json_response(dict(zip(("at", "text"), said, strict=True)))
+
     application = web.Application(middlewares=[connections.answering])
     application.router.add_get("/v1/status", status)
+    application.router.add_get("/v1/words/{stack}", last_words)
     return application

@@ -7,6 +7,7 @@ import logging
 import stat
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,7 +30,6 @@ from tests.unit import builders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from agent.adapters.secrets.sops import Decryptor, Opened
     from tests.sandbox import Sandbox
@@ -472,7 +472,41 @@ def test_no_part_of_a_secret_file_shows_in_what_compose_or_a_container_says_of_i
     result = host.once()
     assert result.returncode == 1
     said = result.stdout + result.stderr + str(host.json("history")) + str(host.json("status"))
-    assert "its last words" in said
+    assert "its last words may hold a secret" in said
     assert "Invalid template" in said
     assert "the values of V, or refuses them" in said
     assert "canary" not in said
+
+
+def test_what_a_container_says_that_has_secrets_is_told_to_root_alone(fleet: Fleet) -> None:
+    loud = (
+        "    environment: {S: '${S}'}\n    command: [sh, -c, 'echo $$S | rev; echo $$S; exit 3']\n"
+    )
+    sealed = fleet.box.encrypt("S=canary-of-words\n")
+    files: dict[str, str | bytes | None] = {
+        "host/media/stacks.yaml": "- loud\n- plain\n",
+        "stacks/loud/compose.yaml": fleet.compose(more=loud),
+        "stacks/loud/s.secret.env": sealed,
+        "stacks/plain/compose.yaml": fleet.compose(
+            more="    command: [sh, -c, 'echo no disk; exit 3']\n"
+        ),
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("plain-app-1 has ended with 3; its last words: no disk")
+        agent.says("loud-app-1 has ended with 3; its last words may hold a secret")
+        why = host.json("why", "loud")
+        assert why["words"]["text"] == "sdrow-fo-yranac / [redacted]"
+        assert "sdrow-fo-yranac" in host.commitd("why", "loud-app-1").stdout
+        assert host.json("why", "plain")["words"] is None
+        assert (
+            stat.S_IMODE(Path(host.config["runtime_dir"], "commitd.sock").stat().st_mode) == 0o600
+        )
+        told = agent.log + str(host.json("history")) + str(host.json("status"))
+    assert "sdrow" not in told
+    for path in host.root.rglob("*"):
+        if path.is_file():
+            assert b"sdrow" not in path.read_bytes(), path
+    # Nothing of it is left when the agent has ended.
+    assert host.json("why", "loud")["words"] is None

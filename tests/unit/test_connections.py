@@ -12,6 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from agent.adapters.host.api_socket import SOCKET
+from agent.control.lru import Lru
 from agent.control.status import status
 from agent.domain.config import Config, Remote
 from agent.surface import api, connections
@@ -33,8 +35,8 @@ def serve(place: Path, work: Callable[[Path], Awaitable[None]]) -> None:
 
     async def main() -> None:
         with anyio.fail_after(20):
-            async with api.serving(config):
-                await work(place / api.SOCKET)
+            async with api.serving(config, Lru(1)):
+                await work(place / SOCKET)
 
     anyio.run(main)
 
@@ -85,7 +87,7 @@ def test_one_too_many_is_closed_at_once_and_the_others_are_answered(
     with caplog.at_level(logging.WARNING):
         serve(place, work)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{place / api.SOCKET}: {connections.MOST} connections are open; more are closed"
+        f"{place / SOCKET}: {connections.MOST} connections are open; more are closed"
     ]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.control.health.sightings import Quoting
 from agent.domain.container import Container
 from agent.domain.errors import CancelledError, InterferenceError
 from agent.domain.release import health
@@ -20,14 +21,14 @@ class Awaited:
     """A release that is waited for.
 
     ``timeout_s`` is its own word. ``cancel_reason`` says why the wait is to end, or None. ``after``
-    are the stacks that come before it. None of ``secrets`` may be shown.
+    are the stacks that come before it, ``quoting`` what may be shown of its words.
     """
 
     project: str
     services: Mapping[str, Expected]
     timeout_s: float
     cancel_reason: Callable[[], CancelledError | None]
-    secrets: Iterable[str] = ()
+    quoting: Quoting
     after: Collection[str] = ()
 
 

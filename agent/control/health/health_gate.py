@@ -188,7 +188,7 @@ class _Vigil:
         if isinstance(error, HeldError):
             raise error
         if isinstance(error, HookError):
-            raise await sightings.hook_failed(self._engine, self._a.project, error, self._a.secrets)
+            raise await sightings.hook_failed(self._engine, self._a.project, error, self._a.quoting)
         if not isinstance(error, PermanentError | StillWaitingError):
             if not await self._steps.mend():
                 raise error
@@ -246,8 +246,8 @@ class _Vigil:
         message = health.summary(findings)
         if not worst.final:
             message += f" after {self._limit_s:g} s"
-        if worst.container is not None:
-            message += await sightings.last_words(self._engine, worst.container, self._a.secrets)
-            if worst.trouble is Trouble.EXITED and worst.container.exit_code in _KILLED:
-                return TransientError(message)
-        return UnhealthyError(message)
+        if worst.container is None:
+            return UnhealthyError(message)
+        words = await sightings.last_words(self._engine, worst.container, self._a.quoting)
+        killed = worst.trouble is Trouble.EXITED and worst.container.exit_code in _KILLED
+        return self._a.quoting.error(TransientError if killed else UnhealthyError, message, words)

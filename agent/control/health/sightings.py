@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from agent.adapters.compose.errors import HookError
@@ -18,6 +19,30 @@ from agent.domain.release.health import ContainerView
 _LOG_LINES, _LOG_CHARS = 5, 400
 _HOOK_ENDS_S = 5.0
 _LAST_WORDS = "; its last words: "
+_NOT_SHOWN = "; its last words may hold a secret, and are shown by commitd why "
+
+
+@dataclass(frozen=True, slots=True)
+class Quoting:
+    """What may be shown of the words of containers of ``stack``: none of its ``secrets``.
+
+    What a container makes of a secret nobody can foresee. So of a stack that has any
+    (``confidential``) its words are in no message, but beside it, for root alone.
+    """
+
+    stack: str
+    secrets: Iterable[str] = ()
+    confidential: bool = False
+
+    def error(self, kind: type[CommitdError], message: str, words: str) -> CommitdError:
+        """That ``message``, with the last ``words`` of the container that is to blame."""
+        if not words:
+            return kind(message)
+        if not self.confidential:
+            return kind(f"{message}{_LAST_WORDS}{words}")
+        error = kind(f"{message}{_NOT_SHOWN}{self.stack}")
+        error.words = words
+        return error
 
 
 class UnhealthyError(PermanentError):
@@ -59,27 +84,25 @@ def _since(before: int, now: int) -> int:
 
 
 async def hook_failed(
-    engine: Engine, project: str, error: HookError, secrets: Iterable[str]
-) -> UnhealthyError:
+    engine: Engine, project: str, error: HookError, quoting: Quoting
+) -> CommitdError:
     """What Compose says of a hook that failed, with its last words."""
-    if error.words:
-        return UnhealthyError(f"{error.message}{_LAST_WORDS}{error.words[-_LOG_CHARS:]}")
-    words = ""
-    for container in await engine.containers(project):
-        if container.hook and container.state != "created":
-            # The engine tells that it has ended before it has noted that, or the last line.
-            with suppress(CommitdError):
-                await engine.ended(container.id, _HOOK_ENDS_S)
-            words = await last_words(engine, container, secrets)
-    return UnhealthyError(f"{error.message}{words}")
+    words = error.words[-_LOG_CHARS:]
+    if not words:
+        for container in await engine.containers(project):
+            if container.hook and container.state != "created":
+                # The engine tells that it has ended before it has noted that, or the last line.
+                with suppress(CommitdError):
+                    await engine.ended(container.id, _HOOK_ENDS_S)
+                words = await last_words(engine, container, quoting)
+    return quoting.error(UnhealthyError, error.message, words)
 
 
-async def last_words(engine: Engine, container: Container, secrets: Iterable[str]) -> str:
-    """The end of its log, to be put behind a message; empty if there is none."""
+async def last_words(engine: Engine, container: Container, quoting: Quoting) -> str:
+    """The end of its log, without any secret that is known; empty if there is none."""
     try:
         words = await engine.last_words(container.id, _LOG_LINES)
     except CommitdError:
         return ""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    said = redact.text(" / ".join(lines), secrets)[-_LOG_CHARS:]
-    return f"{_LAST_WORDS}{said}" if said else ""
+    return redact.text(" / ".join(lines), quoting.secrets)[-_LOG_CHARS:]

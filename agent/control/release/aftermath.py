@@ -48,6 +48,7 @@ class Aftermath:
         sha = before.revision if before and not run.changed else run.batch.revision.sha
         failures = (await self.journal.attempts()).get(stack.name)  # which the release ends
         await self.journal.keep_release(_release(stack, sha, services))
+        self.attempts.words.drop(stack.name)
         if run.deploy.reason is not Reason.DRIFTED:
             await self._repair_joining()
             return

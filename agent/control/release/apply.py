@@ -14,6 +14,7 @@ from agent.control.health import sightings
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Awaited, Standing, Steps
 from agent.control.health.health_gate import Gate
+from agent.control.health.sightings import Quoting
 from agent.control.release.starting import Batch, Before, Starting, StartTools
 from agent.control.stack.ready import Ready, observed
 from agent.domain.container import Container
@@ -47,7 +48,6 @@ class Applier:
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
         Raises :class:`CommitdError`, of which :class:`StartError` when it did not start at all.
         """
-        hidden = ready.invocation.hidden
         place = self._waiting if ready.waits else nullcontext()
         async with place, self._gate.listening(ready.stack.name) as activity:
             starting = Starting(
@@ -63,7 +63,7 @@ class Applier:
                 await starting.make()
             except HookError as err:
                 engine, name = self._gate.engine, ready.stack.name
-                raise await sightings.hook_failed(engine, name, err, hidden) from None
+                raise await sightings.hook_failed(engine, name, err, _quoting(ready)) from None
             containers = await self._until_healthy(ready, batch, activity, starting)
         remover = self._tools.remover
         await remover.prune_services(ready, before.left, batch.revision, doubt=doubt)
@@ -103,7 +103,7 @@ class Applier:
             services={only: ready.services[only]} if only else ready.services,
             timeout_s=settings.health_timeout,
             cancel_reason=partial(self.cancel_reason, batch),
-            secrets=ready.invocation.hidden,
+            quoting=_quoting(ready),
             after=settings.after,
         )
         return await self._gate.wait(awaited, activity, steps)
@@ -114,3 +114,8 @@ class Applier:
             return CancelledError(STOPPING)
         newer = self.heads() - batch.seen - {batch.revision.sha}
         return SupersededError("superseded by a newer commit") if newer else None
+
+
+def _quoting(ready: Ready) -> Quoting:
+    stack = ready.stack
+    return Quoting(stack.name, ready.invocation.hidden, confidential=bool(stack.secrets))

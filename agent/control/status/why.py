@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.to_thread
+
 from agent.adapters.git.blame import Blame
 from agent.adapters.git.repository import Repository
+from agent.adapters.host import api_socket
 from agent.adapters.state.database import iso
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal, JournalEntry, open_journal
@@ -49,6 +52,10 @@ async def ask(config: Config, word: str) -> tuple[Explanation, bool]:
     journal, repository = open_journal(config), Repository.of(config)
     declared = await _read(config, journal, repository)
     answer = await Explainer(config, journal, repository, declared).explain(word)
+    if answer.stack:
+        at = f"/v1/words/{answer.stack}"
+        words = await anyio.to_thread.run_sync(api_socket.ask, config, at)
+        answer = replace(answer, words=words)
     kept = {each.id for each in journal.kept()}
     return answer, answer.ended is not None and answer.ended.id in kept
 

@@ -66,7 +66,8 @@ class Explanation:
     ``because`` says it in one sentence. ``declared`` is where the list names the stack, ``left``
     where it did before. ``exempt`` is why an undeclared container stays, ``rule`` the place in Git
     that says so, if one does. ``last`` is the newest action, as ``history`` has it; ``touched`` are
-    the commits that made its files what they are, by path.
+    the commits that made its files what they are, by path. ``words`` are what a container of it has
+    said (``text``) that failed, and when (``at``), if it is a stack with secrets: for root alone.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Explanation:
     ended: Ended | None = None
     last: Mapping[str, Any] | None = None
     touched: Mapping[str, Revision] = field(default_factory=dict)
+    words: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The document of ``why --json``."""
@@ -116,6 +118,7 @@ class Explanation:
             "ended": asdict(self.ended) if self.ended else None,
             "last": dict(self.last) if self.last else None,
             "touched": {path: commit_json(commit) for path, commit in self.touched.items()},
+            "words": dict(self.words) if self.words else None,
         }
 
 

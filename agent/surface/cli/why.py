@@ -64,6 +64,10 @@ def show(answer: Explanation, *, kept: bool) -> None:
         last = dict(answer.last)
         notes = {path: f"by {_commit(commit)}" for path, commit in answer.touched.items()}
         history.show(last, notes, told=answer.because)
+    if answer.words:
+        at = terminal.clock(answer.words["at"])
+        terminal.say(f"What its container said before it failed ({at}), which no log holds:")
+        terminal.say(answer.words["text"], 2)
 
 
 def _state(state: Any) -> None:
