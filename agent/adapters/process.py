@@ -64,10 +64,10 @@ async def run(
     """Run ``argv`` with exactly ``env`` and return how it ended, whatever its code.
 
     ``nice`` is how far it steps back behind the agent; ``umask`` -1 is the agent's own.
-    ``max_memory`` limits the address space and ``max_file`` any file it writes, in bytes. On
-    cancellation and on time-out the whole process group gets SIGTERM, and after ``GRACE_S``
-    SIGKILL. Raises :class:`TransientError` when the time is up, the output is longer than
-    ``max_output`` bytes or the program cannot start; no message holds arguments or output.
+    ``max_memory`` limits the memory that it may write to, ``max_file`` any file it writes, in
+    bytes. On cancellation and on time-out the whole process group gets SIGTERM, and after
+    ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when the time is up, the output is longer
+    than ``max_output`` bytes or the program cannot start; no message holds arguments or output.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119  a word for messages
     try:
@@ -83,7 +83,7 @@ async def run(
             )
     except OSError as err:
         raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
-    for kind, limit in ((resource.RLIMIT_AS, max_memory), (resource.RLIMIT_FSIZE, max_file)):
+    for kind, limit in ((resource.RLIMIT_DATA, max_memory), (resource.RLIMIT_FSIZE, max_file)):
         if limit is not None and not _PRLIMIT:
             with suppress(ProcessLookupError):
                 resource.prlimit(process.pid, kind, (limit, limit))
@@ -118,7 +118,7 @@ def _limited(argv: Sequence[str], memory: int | None, file: int | None) -> list[
 
     Where a machine lacks the program that does it, they come a moment late.
     """
-    limits = [f"--{n}={limit}" for n, limit in (("as", memory), ("fsize", file)) if limit]
+    limits = [f"--{n}={limit}" for n, limit in (("data", memory), ("fsize", file)) if limit]
     return [_PRLIMIT, *limits, "--", *argv] if limits and _PRLIMIT else [*argv]
 
 

@@ -22,7 +22,12 @@ from agent.domain.errors import CommitdError
 from agent.domain.repository import interpolation
 
 MODEL_TIMEOUT_S = 60.0
-MODEL_MEMORY = 4 * 1024**3
+MEMORY = 192 * 1024**2
+"""Bytes that one Compose may write to; for a hundred services it takes 95 MiB.
+
+As many as deploy and repair at once, with the agent and a Git beside them, fit into the MemoryMax
+of its service (``tests/unit/test_limits.py``).
+"""
 NICE = 10
 """Many at once must not keep the agent from ending a rogue."""
 NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0"}
@@ -71,7 +76,6 @@ class Program:
                     {**env, **call.own},
                     call.hidden,
                     timeout_s=MODEL_TIMEOUT_S,
-                    memory=MODEL_MEMORY,
                     reading=True,
                     # An include of an included file takes some relative names from where it runs.
                     cwd=call.file.parent,
@@ -106,7 +110,7 @@ class Program:
                 {**env, **call.own},
                 call.hidden,
                 timeout_s=MODEL_TIMEOUT_S if reading else timeout_s,
-                memory=MODEL_MEMORY if reading else None,
+                memory=None if "--build" in words else MEMORY,
                 reading=reading,
                 stdin=given.text(model),
                 pass_fds=list(files),
@@ -119,7 +123,7 @@ class Program:
         secrets: Sequence[str],
         *,
         timeout_s: float | None = None,
-        memory: int | None = None,
+        memory: int | None = MEMORY,
         reading: bool = False,
         cwd: Path = Path("/"),
         stdin: bytes = b"",
