@@ -11,6 +11,7 @@ import pytest
 
 from agent.adapters.engine.lease import only_agent_of
 from agent.adapters.host import directories, key_file, lock
+from agent.adapters.host.api_socket import SOCKET
 from agent.domain import config
 from agent.domain.errors import ConfigError, HeldError
 from agent.surface import api
@@ -102,6 +103,6 @@ def test_one_agent_works_on_an_engine_whatever_their_directories() -> None:
 
 
 def test_the_apis_socket_is_its_owners_alone(tmp_path: Path) -> None:
-    path = tmp_path / api.SOCKET
+    path = tmp_path / SOCKET
     with api._bind(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
