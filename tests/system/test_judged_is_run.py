@@ -85,7 +85,7 @@ def test_nobody_waits_for_a_fifo_in_the_place_of_a_file(fleet: Fleet, word: str)
     script = "; ".join(f"rm -f {place}; mkfifo {place}" for place in places)
     _meddle(host, word, script)
     fleet.commit("second", {"stacks/web/app.env": "A=2\n"})
-    result = host.commitd("once", timeout_s=50)
+    result = host.commitd("once", timeout_s=150)
     assert result.returncode == 0, result.stdout + result.stderr
     assert fleet.environment("web-app-1")["A"] == "2"
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox.process import wait_until
 from tests.system.clones import Clone
 
 if TYPE_CHECKING:
@@ -33,14 +34,21 @@ def _renamed(fleet: Fleet, *, compose: str | None = None) -> dict[str, str | byt
     return {**files, "stacks/new/compose.yaml": compose or _compose(fleet) % "first"}
 
 
-def _seen(fleet: Fleet, place: str) -> str:
-    return fleet.box.engine.run("exec", "new-app-1", "ls", place).strip()
+def _seen(fleet: Fleet, place: str, names: str) -> None:
+    """Wait until the container shows these: it writes its own a moment after it has started."""
+
+    def shown() -> bool:
+        return fleet.box.engine.run("exec", "new-app-1", "ls", place).strip() == names
+
+    wait_until(shown, what=f"{names!r} in {place}")
 
 
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
     """A host with the stacks one and other, which have written data."""
-    return fleet.synced(_files(fleet, "one", "other"))
+    host = fleet.synced(_files(fleet, "one", "other"))
+    wait_until((host.repo / "stacks/one/own/first").exists, what="the data to be written")
+    return host
 
 
 def test_a_renamed_stack_starts_when_its_data_was_moved(fleet: Fleet, host: Host) -> None:
@@ -64,7 +72,7 @@ def test_a_renamed_stack_starts_when_its_data_was_moved(fleet: Fleet, host: Host
     result = host.once()
     assert result.returncode == 0, result.stdout + result.stderr
     assert set(fleet.running()) == {"new-app-1", "other-app-1"}
-    assert _seen(fleet, "/own") == "first"
+    _seen(fleet, "/own", "first")
     assert "one_data" in fleet.box.engine.run("volume", "ls", "--quiet").split()
     assert host.json("status")["holds"] == []
 
@@ -82,7 +90,7 @@ def test_a_volume_that_keeps_its_name_goes_from_the_old_stack_to_the_new_one(
     host.commitd("approve", sha, check=True)
     assert host.once().returncode == 0
     assert set(fleet.running()) == {"new-app-1", "other-app-1"}
-    assert _seen(fleet, "/data") == "first\nsecond"
+    _seen(fleet, "/data", "first\nsecond")
 
 
 def test_who_approves_the_commit_starts_without_the_data_which_stays(
