@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,94 @@ def test_neither_compose_nor_git_reads_in_the_checkout_what_decides(fleet: Fleet
     assert {"docker-compose", "git"} <= names
     assert traced.below(host.repo, "docker-compose") == set()
     assert {path for path in traced.below(host.repo, "git") if ".git" in path} == set()
+
+
+def test_a_link_that_a_container_made_is_not_mounted(fleet: Fleet) -> None:
+    files = {
+        "host/media/stacks.yaml": "- web\n",
+        MAIN: fleet.compose(more="    volumes: ['./data/sub:/sub']\n"),
+    }
+    host = fleet.synced(files)
+    (host.repo / "stacks/web/data/sub").rmdir()
+    (host.repo / "stacks/web/data/sub").symlink_to("/etc")
+    fleet.box.engine.api("DELETE", "/containers/web-app-1?force=1")
+    result = host.once()
+    assert result.returncode == 1
+    assert "app: stacks/web/data/sub is a link in the checkout that no commit has" in result.stderr
+    assert fleet.running() == {}
+    (host.repo / "stacks/web/data/sub").unlink()
+    fleet.commit("again", {"stacks/web/.env": "A=1\n"})
+    assert host.once().returncode == 0
+    assert _sources(fleet, "web-app-1") == {str(host.repo / "stacks/web/data/sub")}
+
+
+def test_another_seccomp_profile_is_another_container(fleet: Fleet) -> None:
+    def profile(number: int) -> str:
+        allowed = '{"names": ["sync"], "action": "SCMP_ACT_ALLOW"}'
+        return (
+            f'{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{",".join([allowed] * number)}]}}'
+        )
+
+    def inside() -> list[str]:
+        raw = fleet.box.engine.inspect("web-app-1")
+        return list(raw["HostConfig"]["SecurityOpt"])
+
+    confined = f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+    other = confined.replace("app", "other")
+    files = {
+        "host/media/stacks.yaml": "- web\n",
+        MAIN: f"services:\n{confined}    security_opt: ['seccomp:./p.json']\n{other}",
+        "stacks/web/p.json": profile(1),
+    }
+    host = fleet.synced(files)
+    first, before = inside(), fleet.running()
+    (host.repo / "stacks/web/p.json").write_text('{"defaultAction": "SCMP_ACT_LOG"}')
+    fleet.box.engine.api("DELETE", "/containers/web-app-1?force=1")
+    assert host.once().returncode == 0
+    assert inside() == first
+    again = fleet.running()
+    assert again["web-other-1"] == before["web-other-1"]
+    fleet.commit("second", {"stacks/web/p.json": profile(2)})
+    assert host.once().returncode == 0
+    assert inside() != first
+    assert fleet.running()["web-app-1"] != again["web-app-1"]
+    assert fleet.running()["web-other-1"] == before["web-other-1"]
+
+
+def test_a_host_of_an_older_agent_goes_on_with_the_same_containers(fleet: Fleet) -> None:
+    """One that gave Compose files, and had no plaintext but that in the checkout."""
+    more = (
+        "    env_file: [.decrypted.app.secret.env]\n"
+        "    volumes: ['./.decrypted.app.secret.env:/secret:ro', './data:/data']\n"
+    )
+    secret = fleet.box.encrypt("B=2\n")
+    files = {**_stack(fleet), "stacks/web/app.secret.env": secret}
+    files[MAIN] = f"include: [part/part.yaml]\n{fleet.compose(more=more)}"
+    host = fleet.synced(files)
+    directory = host.repo / "stacks/web"
+    env = {"DOCKER_HOST": fleet.box.engine.host, "B": "2"}
+    words: list[str | Path] = [
+        "-p",
+        "web",
+        "-f",
+        directory / "compose.yaml",
+        "--project-directory",
+        directory,
+    ]
+    words += ["--env-file", "/dev/null", "up", "--detach", "--pull", "never"]
+    before = fleet.running()
+    subprocess.run([fleet.box.compose, *words], env=env, cwd=directory, check=True, timeout=100)
+    assert fleet.running() == before
+    copy = directory / ".decrypted.app.secret.env"
+    inode = copy.stat().st_ino
+    for name in ("plaintext", "export", "git/export.index"):
+        place = host.state / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    result = host.once()
+    assert result.returncode == 0, result.stderr
+    assert "decrypted stacks/web/app.secret.env" in result.stderr
+    fleet.commit("second", {PART: str(files[PART]) + "    labels: {a: b}\n"})
+    assert host.once().returncode == 0
+    assert fleet.running()["web-app-1"] == before["web-app-1"]
+    assert fleet.running()["web-part-1"] != before["web-part-1"]
+    assert copy.stat().st_ino == inode
