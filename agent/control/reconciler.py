@@ -6,7 +6,6 @@ ask remotes ▶ decide ▶ look, reset ▶ read ▶ decrypt ▶ list ▶ plan �
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -155,13 +154,15 @@ class Reconciler:
             releases=await journal.releases(),
             attempts=await journal.attempts(),
             exemptions=await self._p.protection.exemptions(),
-            now=time.time(),
+            now=journal.now(),
             stopped=frozenset(self._p.protection.stopped),
         )
 
     async def _orders(self) -> Exemptions:
         """What people take out of the agent's hands now; what is over is said once."""
-        for stack in await self._p.journal.end_orders(time.time()):
+        journal = self._p.journal
+        await journal.note_time()
+        for stack in await journal.end_orders(journal.now()):
             log.info("the suspension of %s is over", stack or "this host")
         return await self._p.protection.exemptions()
 

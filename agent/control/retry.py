@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -86,7 +85,7 @@ class Attempts:
 
         Raises :class:`HeldError` then.
         """
-        found = await self._journal.suspensions(time.time())
+        found = await self._journal.suspensions(self._journal.now())
         if Exemptions(suspensions=found).suspension(subject):
             raise HeldError("it was suspended meanwhile")
 
@@ -94,7 +93,7 @@ class Attempts:
         self, before: Attempt | None, subject: str, digest: str, error: str, *, permanent: bool
     ) -> None:
         """Remember a failure, one more than ``before`` if that was of the same kind."""
-        now = time.time()
+        now = self._journal.now()
         again = before if before and before.digest == digest else None
         count = BACKOFF.count(again.count, now - again.next_at) if again else 1
         wait_s = BACKOFF.wait_s(count, random.random())  # noqa: S311  spreads load

@@ -220,7 +220,7 @@ class Daemon:
                 log.log(logging.WARNING if found.exit_code else logging.INFO, "%s", found.line)
                 last_line = found.line
             systemd.notify(f"STATUS={found.line}")
-            now = time.time()
+            now = journal.now()
             due = await journal.next_due(now)
             await self._sleep(min(tick_s, due - now) if due else tick_s)
 

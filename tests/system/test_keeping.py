@@ -384,6 +384,41 @@ def test_a_kept_container_goes_when_its_time_is_over_and_its_volumes_stay(fleet:
     assert {cause.name for cause in gone.cause} == set(volumes)
 
 
+def test_what_is_kept_goes_when_the_machine_ran_for_so_long_and_not_after_a_leap(
+    fleet: Fleet,
+) -> None:
+    """The uptime is moved by a time namespace: no test may set the machine's clock."""
+    host = _host(fleet, keep="24h")
+    _start(fleet, "rogue")
+    assert host.once().returncode == 0
+
+    def a_day_later() -> str:
+        words = ["unshare", "--time", "--fork", "--boottime", str(25 * 3600)]
+        result = subprocess.run(
+            [*words, sys.executable, "-m", "agent", "once"],
+            env=host.environment,
+            cwd=_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    # By the uptime, but not by the clock on the wall.
+    assert "nothing that is kept is removed for a while: the clock was set" in a_day_later()
+    (kept,) = fleet.box.engine.containers()
+    assert kept["Names"][0].startswith("/commitd-evicted-rogue")
+    with contextlib.closing(Journal(host.state / "journal.db", read_only=True)) as journal:
+        course = journal.get("clock")
+    with contextlib.closing(Journal(host.state / "journal.db")) as journal:
+        journal.put("clock", {**course, "leapt": None})  # as if that had been long ago
+    a_day_later()
+    assert fleet.box.engine.containers() == []
+
+
 _VOLUMES = "    volumes: [data:/data, /anonymous]\nvolumes: {data: {}}\n"
 
 

@@ -134,6 +134,18 @@ class AsyncJournal:
             finally:
                 entry.log_messages()
 
+    def now(self) -> float:
+        """As :meth:`Journal.now`; reads only the machine's clocks."""
+        return self._journal.now()
+
+    def shown(self, ran: float) -> float:
+        """As :meth:`Journal.shown`."""
+        return self._journal.shown(ran)
+
+    def unsettled(self) -> str | None:
+        """As :meth:`Journal.unsettled`."""
+        return self._journal.unsettled()
+
     approved = _coroutine(Journal.approved)
     attempts = _coroutine(Journal.attempts)
     end_approvals = _coroutine(Journal.end_approvals)
@@ -162,6 +174,7 @@ class AsyncJournal:
     made = _coroutine(Journal.made)
     mark_dirty = _coroutine(Journal.mark_dirty)
     next_due = _coroutine(Journal.next_due)
+    note_time = _coroutine(Journal.note_time)
     track_inputs = _coroutine(Journal.track_inputs)
     plaintext = _coroutine(Journal.plaintext)
     prune = _coroutine(Journal.prune)

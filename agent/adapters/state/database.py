@@ -85,9 +85,15 @@ DELETE FROM meta WHERE key = 'rewrites'
 """
 """Those that were for moves before the newest one; until then they counted for ever."""
 _MADE = "CREATE TABLE made (stack TEXT PRIMARY KEY, own TEXT NOT NULL, before TEXT) STRICT;"
+_RAN = """
+ALTER TABLE actions ADD COLUMN ran REAL NOT NULL DEFAULT 0;
+ALTER TABLE evicted ADD COLUMN ran REAL NOT NULL DEFAULT 0;
+UPDATE actions SET ran = strftime('%s', 'now');
+UPDATE evicted SET ran = strftime('%s', 'now');
+"""
 _MIGRATIONS = (
     _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
-    _APPROVALS, _MADE,
+    _APPROVALS, _MADE, _RAN,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}

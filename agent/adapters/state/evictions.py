@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from agent.adapters.state.database import Database
+from agent.adapters.state.passing_time import PassingTime
 from agent.domain.outcome import EvictionAction, Reason
 
 
@@ -16,7 +16,7 @@ from agent.domain.outcome import EvictionAction, Reason
 class Evicted:
     """A container that was ended.
 
-    ``remove_at`` is when the kept container goes for good, in seconds since the epoch.
+    ``remove_at`` is when the kept container goes for good, as :meth:`PassingTime.now` counts.
     """
 
     id: str
@@ -48,11 +48,11 @@ _MOST_FIRST_SEEN = 500
 """Undeclared containers whose first sight is remembered; of more only the latest."""
 
 
-class Evictions(Database):
+class Evictions(PassingTime):
     """The part of the journal that is about evicted containers."""
 
     def first_seen(self, container_id: str, now: float) -> float:
-        """When it was first seen undeclared, in seconds since the epoch; ``now`` if never."""
+        """When it was first seen undeclared, as :meth:`now` counts; ``now`` if never."""
         with self._lock:
             known: dict[str, float] = self.get(_FIRST_SEEN) or {}
             if container_id not in known:
@@ -79,14 +79,14 @@ class Evictions(Database):
         """A second eviction of the same container keeps what it was before the first."""
         db.execute(
             "INSERT INTO evicted"
-            " (id, name, image, action, reason, at, remove_at, detail, inspect, over)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET"
+            " (id, name, image, action, reason, at, remove_at, detail, inspect, ran, over)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET"
             " name = iif(over OR action = 'reported', excluded.name, name),"
             " inspect = iif(over OR action = 'reported', excluded.inspect, inspect),"
             " image = excluded.image, action = excluded.action, reason = excluded.reason,"
             " detail = excluded.detail,"
-            " at = excluded.at, remove_at = excluded.remove_at, over = 0",
-            (*astuple(evicted), json.dumps(inspect)),
+            " at = excluded.at, ran = excluded.ran, remove_at = excluded.remove_at, over = 0",
+            (*astuple(evicted), json.dumps(inspect), self.now()),
         )
 
     def evicted(self, limit: int = 200) -> list[Evicted]:

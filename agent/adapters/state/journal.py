@@ -14,10 +14,10 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from agent.adapters.state.database import iso, utcnow
+from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted, Evictions
 from agent.adapters.state.overrides import OperatorOverrides
 from agent.adapters.state.releases import Releases
@@ -27,7 +27,8 @@ from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
 EVICTED_KEPT = timedelta(days=30)
-"""How long the journal remembers finished actions, and containers that are not kept (any more)."""
+"""How long the journal remembers finished actions, and containers that are not kept (any more); of
+the time that the machine has run."""
 
 
 SALT = "salt"
@@ -71,9 +72,8 @@ def _entry(row: sqlite3.Row) -> JournalEntry:
         Cause(**{**cause, "kind": CauseKind(cause["kind"])}) for cause in json.loads(row["cause"])
     )
     codes = {"action": Action(row["action"]), "reason": Reason(row["reason"])}
-    return JournalEntry(
-        **{**dict(row), **codes, "status": row["status"] or "running", "cause": causes}
-    )
+    shown = {key: value for key, value in dict(row).items() if key != "ran"}
+    return JournalEntry(**{**shown, **codes, "status": row["status"] or "running", "cause": causes})
 
 
 class Journal(Releases, Evictions, OperatorOverrides):
@@ -109,9 +109,9 @@ class Journal(Releases, Evictions, OperatorOverrides):
             if ended:
                 self._keep(db, *ended)
             cursor = db.execute(
-                "INSERT INTO actions (at, action, subject, reason, detail, cause, revision)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (utcnow(), action, subject, reason, detail, known, revision),
+                "INSERT INTO actions (at, ran, action, subject, reason, detail, cause, revision)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (utcnow(), self.now(), action, subject, reason, detail, known, revision),
             )
         return int(cursor.lastrowid or 0)
 
@@ -201,7 +201,7 @@ class Journal(Releases, Evictions, OperatorOverrides):
         return rows[0]["at"] if rows else None
 
     def next_due(self, now: float) -> float | None:
-        """When, in epoch seconds, the next wait, suspension or exemption is over by itself."""
+        """When, as :meth:`now` counts, the next wait, suspension or exemption is over by itself."""
         rows = self._rows(
             "SELECT MIN(at) AS at FROM (SELECT next_at AS at FROM attempts WHERE NOT permanent"
             " UNION SELECT until FROM suspensions UNION SELECT until FROM undone) WHERE at > ?",
@@ -304,20 +304,22 @@ class Journal(Releases, Evictions, OperatorOverrides):
         except (ValueError, LookupError, TypeError, AttributeError) as err:
             raise self.damaged(err) from None
 
-    def prune(self, before: str | None = None) -> int:
-        """Forget what was long over at ``before`` (ISO 8601; now, if not given); how much it was.
+    def prune(self) -> int:
+        """Forget what is long over, but not while the clocks are unsettled; how much it was.
 
         Actions that go on and containers that are still kept stay, however old.
         """
-        at = datetime.fromisoformat(before) if before else datetime.now(UTC)
+        if self.unsettled():
+            return 0
+        now = self.now()
         with self._write() as db:
             actions = db.execute(
-                "DELETE FROM actions WHERE status IS NOT NULL AND at < ?",
-                (iso(at - ACTIONS_KEPT),),
+                "DELETE FROM actions WHERE status IS NOT NULL AND ran < ?",
+                (now - ACTIONS_KEPT.total_seconds(),),
             )
             evicted = db.execute(
-                "DELETE FROM evicted WHERE (over OR action = 'reported') AND at < ?",
-                (iso(at - EVICTED_KEPT),),
+                "DELETE FROM evicted WHERE (over OR action = 'reported') AND ran < ?",
+                (now - EVICTED_KEPT.total_seconds(),),
             )
         return actions.rowcount + evicted.rowcount
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from agent.adapters.state.database import Database, utcnow
+from agent.adapters.state.database import utcnow
+from agent.adapters.state.passing_time import PassingTime
 from agent.domain.reconcile.exemptions import Suspension
 
 _HOST = ""
 """Stands for the whole host where a stack's name would be."""
 
 
-class OperatorOverrides(Database):
+class OperatorOverrides(PassingTime):
     """The part of the journal that commands write and the agent obeys.
 
-    Times of an end are in seconds since the epoch; what is over counts no more, and is forgotten
-    by :meth:`end_orders`.
+    Times of an end are as :meth:`now` counts; what is over counts no more, and is forgotten by
+    :meth:`end_orders`. Those that are read are as the wall clock shows them.
     """
 
     def approve(self, sha: str) -> None:
@@ -33,7 +34,10 @@ class OperatorOverrides(Database):
         self._do("DELETE FROM approvals WHERE sha <> ?", (sha,))
 
     def suspend(self, suspension: Suspension) -> None:
-        """Take a stack or the host out of the agent's hands; a second order replaces the first."""
+        """Take a stack or the host out of the agent's hands; a second order replaces the first.
+
+        Here ``until`` is as :meth:`now` counts.
+        """
         self._do(
             "INSERT OR REPLACE INTO suspensions VALUES (?, ?, ?, ?)",
             (suspension.stack or _HOST, suspension.until, suspension.reason, suspension.since),
@@ -52,7 +56,15 @@ class OperatorOverrides(Database):
             " WHERE until IS NULL OR until > ? ORDER BY stack",
             (now,),
         )
-        return tuple(Suspension(row["stack"] or None, *tuple(row)[1:]) for row in rows)
+        return tuple(
+            Suspension(
+                row["stack"] or None,
+                None if row["until"] is None else self.shown(row["until"]),
+                row["reason"],
+                row["since"],
+            )
+            for row in rows
+        )
 
     def exempt(self, container_id: str, until: float) -> None:
         """Leave this container alone until then, although nobody declared it."""
@@ -61,7 +73,7 @@ class OperatorOverrides(Database):
     def granted(self, now: float) -> dict[str, float]:
         """IDs of containers that were brought back, and until when they are left alone."""
         rows = self._rows("SELECT id, until FROM undone WHERE until > ?", (now,))
-        return {row["id"]: row["until"] for row in rows}
+        return {row["id"]: self.shown(row["until"]) for row in rows}
 
     def end_orders(self, now: float) -> list[str | None]:
         """Forget what is over at ``now``; what is suspended no more (None: the host)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 
 from agent.adapters.host import directories, key_file
@@ -59,7 +58,7 @@ class Enrolment:
         Raises :class:`CommitdError` while it is not known for sure what would be removed. With
         nothing applied that is known where no container is, or does not matter: ``unseen``.
         """
-        if paused := [each.stack for each in self._journal.suspensions(time.time())]:
+        if paused := [each.stack for each in self._journal.suspensions(self._journal.now())]:
             subjects = ", ".join(stack or self._config.host for stack in paused)
             raise HeldError(
                 f"{subjects} is suspended, so that what would go cannot be shown",

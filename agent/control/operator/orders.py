@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from agent.adapters.git.repository import Repository
@@ -23,13 +22,13 @@ def suspend(
     config: Config,
     stack: str | None,
     *,
-    until: float | None,
+    for_s: float | None,
     reason: str,
     confirm: Callable[[], None],
 ) -> list[Ongoing]:
     """Take a stack (None: the host) out of the agent's hands; what of that it still finishes.
 
-    ``until`` is in epoch seconds (None: until it is resumed). ``confirm`` is called before
+    It lasts for ``for_s`` seconds (None: until it is resumed). ``confirm`` is called before
     anything is written, and may raise. Raises :class:`ConfigError` for an unknown stack.
     """
     directories.prepare_directories(config)  # also before the agent's first cycle
@@ -37,6 +36,7 @@ def suspend(
     if stack is not None:
         _refuse_unknown(stack, config, journal)
     confirm()
+    until = None if for_s is None else journal.now() + for_s
     journal.suspend(Suspension(stack, until, reason, utcnow()))
     return [each for each in working(journal) if stack in {None, each.subject}]
 
@@ -60,7 +60,7 @@ async def resume(config: Config, stack: str | None) -> None:
     journal = open_journal(config, read_only=False)
     subject = stack or config.host
     if not journal.resume(stack):
-        others = [each.stack or config.host for each in journal.suspensions(time.time())]
+        others = [each.stack or config.host for each in journal.suspensions(journal.now())]
         raise ConfigError(
             f"{subject} is not suspended",
             hint=f"suspended: {', '.join(others)}" if others else "nothing is",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from agent.adapters.state import damage
@@ -17,7 +16,7 @@ from agent.domain.repository.desired import DesiredState
 
 def exemptions(journal: Journal, helpers: Iterable[str]) -> Exemptions:
     """What is taken out of the agent's hands now. Blocks: commands write it at any time."""
-    now = time.time()
+    now = journal.now()
     return Exemptions(frozenset(helpers), frozenset(journal.granted(now)), journal.suspensions(now))
 
 
@@ -35,7 +34,7 @@ def situation(
         desired=desired,
         containers=tuple(containers),
         releases=journal.releases(),
-        now=time.time(),
+        now=journal.now(),
         stacks_dir=str(config.state_dir / "repo" / "stacks"),
         enrolled=journal.get("enrolled") is not None,
         attempts=attempts,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection
 
 from agent.adapters.compose.compose import Compose
@@ -57,7 +56,7 @@ class Remover(Stepping):
         if not gone:
             return
         wants = frozenset().union(*(service.wants for service in ready.services.values()))
-        exempt = await self._journal.granted(time.time())
+        exempt = await self._journal.granted(self._journal.now())
         for container in removal.own(containers, gone, exempt):
             raw = await self._engine.inspect(container.id)
             if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
@@ -79,7 +78,7 @@ class Remover(Stepping):
         gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return
-        exempt = await self._journal.granted(time.time())
+        exempt = await self._journal.granted(self._journal.now())
         for container in removal.own(containers, gone, exempt):
             if not container.alive or (container.service in left and not doubt):
                 await self._step(self._drop(container, revision, Reason.SERVICE_LEFT))
@@ -141,7 +140,7 @@ class Remover(Stepping):
         and with them its networks.
         """
         releases = await self._journal.releases()
-        exempt = await self._journal.granted(time.time())
+        exempt = await self._journal.granted(self._journal.now())
         release, found = releases.get(project), await self._engine.containers(project)
         services = {service.name for service in release.services} if release else set()
         its = removal.of_stack(found, services, self._place(project))

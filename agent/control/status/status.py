@@ -79,7 +79,7 @@ def facts(
         releases=journal.releases(),
         attempts=journal.attempts(),
         holds=tuple(journal.holds()),
-        suspensions=journal.suspensions(now),
+        suspensions=journal.suspensions(journal.now()),
         rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
         approved=journal.approved(),
         containers=containers,
@@ -144,7 +144,7 @@ def _reported(journal: Journal, found: Facts) -> list[dict[str, Any]]:
 def _exempt(journal: Journal, found: Facts) -> list[dict[str, Any]]:
     """As the newest cycle saw them, and those that were brought back since."""
     known = [{**each, "undoable": False} for each in journal.get("exempt") or ()]
-    back = journal.granted(found.now).keys() - {each["id"] for each in known}
+    back = journal.granted(journal.now()).keys() - {each["id"] for each in known}
     return known + [
         _shown(c, EvictionAction.EXEMPT, Reason.UNDONE, iso(datetime.fromtimestamp(c.created, UTC)))
         for c in found.containers or ()

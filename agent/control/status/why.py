@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -265,7 +264,7 @@ class Explainer:
         if paused := exempted.suspension(container.project):
             because += f" {plan.suspended(paused, self._config.host).detail}"
         rule = await self._at(owner.where) if owner.where else None
-        granted = self._journal.granted(time.time()).get(container.id)
+        granted = self._journal.granted(self._journal.now()).get(container.id)
         if granted and SWARM_TASK not in container.labels:
             because += f", until {iso(datetime.fromtimestamp(granted, UTC))}"
         records = [e for e in self._journal.remembered(container.id) if e.id == container.id]
@@ -281,7 +280,7 @@ class Explainer:
             reason=record.reason,
             message=record.message,
             at=record.at,
-            kept_until=record.remove_at,
+            kept_until=None if record.remove_at is None else self._journal.shown(record.remove_at),
         )
         return await self._with_last(replace(answer, ended=ended), record.name)
 

@@ -149,7 +149,7 @@ class Evictor:
         owner = ownership.classify(container, protection, exemptions)
         if not isinstance(owner, ownership.Undeclared):
             return 0.0
-        now = time.time()
+        now = self._journal.now()
         since = await self._journal.first_seen(container.id, now)
         return plan.grace_left(since, now, self._policy.grace)
 
@@ -204,7 +204,7 @@ class Evictor:
             action=EvictionAction.REMOVED if keep else EvictionAction.STOPPED,
             reason=reason,
             at=utcnow(),
-            remove_at=time.time() + self._policy.keep if keep else None,
+            remove_at=self._journal.now() + self._policy.keep if keep else None,
         )
 
     async def _end(self, container: Container, raw: Mapping[str, Any], record: Evicted) -> None:

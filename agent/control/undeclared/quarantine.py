@@ -35,6 +35,7 @@ class Quarantine:
         self._evictor = evictor
         self._next_prune = 0.0
         self._guards: dict[str, Guard] = {}
+        self._waits = False
 
     async def sweep(self, listed: Iterable[Container]) -> None:
         """Look after each kept container, of which ``listed`` tells how it was a moment ago.
@@ -44,6 +45,7 @@ class Quarantine:
         stay.
         """
         now = {container.id: container for container in listed}
+        self._note(self._journal.unsettled())
         records = await self._journal.kept()
         self._guards = {
             record.id: self._guards.get(record.id) or Guard(f"{record.name}, which is kept", log)
@@ -58,9 +60,15 @@ class Quarantine:
                 self._guards[record.id].note(err, "; checked again later")
             else:
                 self._guards[record.id].recovered()
-        if time.monotonic() > self._next_prune:
+        if not self._waits and time.monotonic() > self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_EVERY_S
             await self._journal.prune()
+
+    def _note(self, unsettled: str | None) -> None:
+        """Say once why nothing goes for good now."""
+        if unsettled and not self._waits:
+            log.info("nothing that is kept is removed for a while: %s", unsettled)
+        self._waits = unsettled is not None
 
     def _at_rest(self, record: Evicted, container: Container | None) -> bool:
         """Stopped, put aside, and its time is not over: nothing to look at."""
@@ -72,7 +80,9 @@ class Quarantine:
         )
 
     def _expired(self, record: Evicted) -> bool:
-        return record.remove_at is not None and record.remove_at <= time.time()
+        """And the clocks can be trusted: what is removed for good does not come back."""
+        due = record.remove_at is not None and record.remove_at <= self._journal.now()
+        return due and not self._waits
 
     async def _look_after(self, record: Evicted) -> None:
         raw = await self._engine.inspect(record.id)

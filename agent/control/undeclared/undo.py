@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,7 +48,7 @@ async def _undo(
     engine: Engine, journal: AsyncJournal, word: str, for_s: float, patience_s: float
 ) -> Restored:
     record, container = await _find(engine, journal, word)
-    until = time.time() + for_s
+    until = journal.now() + for_s
     cause = Cause(
         kind=CauseKind.CONTAINER, name=record.id[:12], before=record.action, after="running"
     )
@@ -61,7 +60,7 @@ async def _undo(
         await restore_kept(engine, journal, record, container)
         await engine.start(record.id)
         await journal.evicted_is_over(record.id)
-    return Restored(record.name, until)
+    return Restored(record.name, journal.shown(until))
 
 
 async def _find(engine: Engine, journal: AsyncJournal, word: str) -> tuple[Evicted, Container]:

@@ -45,7 +45,7 @@ def command(
         if whole and not yes and not common.agreed(question):
             raise HeldError("nothing is suspended", hint="--yes answers where nobody can be asked")
 
-    begun = orders.suspend(config, stack, until=until, reason=reason, confirm=confirm)
+    begun = orders.suspend(config, stack, for_s=for_s, reason=reason, confirm=confirm)
     common.wake_agent(config)
     click.echo(f"{stack or config.host} is suspended{common.until(until)}.")
     for each in begun:
