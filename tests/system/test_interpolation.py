@@ -122,6 +122,15 @@ def test_what_needs_the_agents_own_variables_gets_them_if_nothing_else_uses_them
             "    build: {context: ., args: {P: '${PATH-x}'}}\n", "",
             f"{MAIN}:4: build: needs the agent's own",
         ),
+        # The model is the same with and without these.
+        (
+            "    volumes: ['~/data:/data']\n    secrets: [s]\nsecrets: {s: {environment: HOME}}\n",
+            "", f"{MAIN}:6: ~ needs the agent's own HOME",
+        ),
+        (
+            "    build: .\n    secrets: [s]\nsecrets: {s: {environment: DOCKER_HOST}}\n",
+            "", f"{MAIN}:6: build: needs the agent's own",
+        ),
         # Until now it was the agent's own: empty, it would mount /data of the host.
         ("    volumes: ['${HOME}/data:/data']\n", "", f"{MAIN}:4: app: HOME is not set"),
     ],
