@@ -62,29 +62,6 @@ def test_where_building_is_allowed_it_is_from_the_repository(
     assert bool(policy.judge(allowed, model, ROOT)) is refused
 
 
-@pytest.mark.parametrize(
-    ("option", "refused"),
-    [
-        ("seccomp:unconfined", False),
-        ("seccomp=profile.json", False),
-        ("seccomp:../../common/profile.json", False),
-        (f"seccomp:{ROOT}/common/profile.json", False),
-        (f"seccomp:/run/commitd/seccomp/{DIGEST.removeprefix('sha256:')}.json", False),
-        ("no-new-privileges:true", False),
-        ("seccomp:/etc/shadow", True),
-        ("seccomp=/etc/shadow", True),
-        ("seccomp:../../../age.key", True),
-        ("seccomp:~/x", True),
-    ],
-)
-def test_a_seccomp_profile_is_a_file_of_the_repository(option: str, refused: bool) -> None:
-    """Whatever variables it was put together of: Compose reads it with the rights of the agent."""
-    for service in ({"security_opt": [option]}, {"pre_start": [{"security_opt": [option]}]}):
-        found = policy.judge(stack("web"), {"services": {"a": service}}, ROOT)
-        assert bool(found) is refused
-        assert all("security_opt: " in each.message for each in found)
-
-
 def test_what_is_mounted_or_built_from_is_pinned_like_what_runs() -> None:
     volume = {"type": "image", "source": "data:1", "target": "/data"}
     services: dict[str, dict[str, Any]] = {

@@ -11,7 +11,6 @@ never get here (``references``, ``refused_keys``); here variables have their val
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,7 +20,7 @@ from agent.domain.compose import build_files, host_mounts
 from agent.domain.compose.host_mounts import AgentPlaces, HostMount
 from agent.domain.documents import Path
 from agent.domain.errors import PermanentError
-from agent.domain.repository import artefacts, compose_paths, hooks, image_reference, refused_keys
+from agent.domain.repository import artefacts, hooks, image_reference, refused_keys
 from agent.domain.repository.artefacts import Artefact, Kind
 from agent.domain.repository.desired import Stack
 
@@ -30,8 +29,6 @@ _PLACEHOLDERS = frozenset({".gitkeep", ".keep", ".gitignore"})
 """What people commit so that Git has an otherwise empty directory."""
 WRITABLE = "writable-checkout"
 """The rule of the same name."""
-_OWN_PROFILE = re.compile(r"/.*/seccomp/[0-9a-f]{64}\.json")
-"""A copy of one of the repository's, which the agent has made and called by its content."""
 _HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
 Model = Mapping[str, Any]
@@ -143,25 +140,6 @@ def _files(_: Stack, model: Model, root: str) -> Iterator[Violation]:
                     "or mount it from the host as a volume"
                 )
                 yield _refused((kind, name, "file"), said)
-
-
-def _profiles(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
-    """Compose reads a seccomp profile with the rights of the agent, from the stack's directory."""
-    directory = posixpath.join(root, posixpath.dirname(stack.compose))
-    for name, service in _services(model):
-        found: list[tuple[str, Path, Mapping[str, Any]]] = [(name, ("services", name), service)]
-        found += [
-            (hook.name, ("services", name, hook.key, hook.index), hook.spec)
-            for hook in hooks.of_service(name, service, hooks.KEY)
-        ]
-        for said, at, container in found:
-            for i, option in enumerate(container.get("security_opt") or []):
-                file = (compose_paths.seccomp_profile(str(option)) or "").replace("$$", "$")
-                place = posixpath.join(directory, file)
-                outside = file.startswith("~") or not _inside(place, root)
-                if file and outside and not _OWN_PROFILE.fullmatch(file):
-                    message = f"{said}: security_opt: {file!r} is not in the repository; "
-                    yield _refused((*at, "security_opt", i), f"{message}commit the profile")
 
 
 def _privileges(_: Stack, model: Model, __: str) -> Iterator[Violation]:
@@ -310,7 +288,6 @@ _RULES: tuple[Callable[[Stack, Model, str], Iterable[Violation]], ...] = (
     _programs,
     _builds,
     _files,
-    _profiles,
     pins,
     _privileges,
 )
