@@ -48,6 +48,7 @@ from agent.domain.status.verdict import Verdict
 log = logging.getLogger("commitd")
 
 ENGINE_RETRY_S = 2.0
+DAMAGE_PAUSE_S = 1.0
 SAFE_POINT_S = 45.0
 """How long a cycle may go on after SIGTERM before its children are ended."""
 START_S = 300.0
@@ -138,6 +139,11 @@ class Daemon:
         """A new configuration that turns out not to work must not end a running agent."""
         try:
             await self._run_with_one_config()
+        except DamagedError as err:
+            if not self._has_worked:
+                raise
+            self._guard.note(err, "; opening it again")
+            await self._sleep(DAMAGE_PAUSE_S)
         except Exception as err:
             if self._before is None:
                 systemd.notify(f"STATUS={verdict.failed(brief(err)).line}")

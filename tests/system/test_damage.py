@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,3 +76,23 @@ def test_a_journal_that_cannot_be_read_costs_no_container_and_no_secret(
     assert host.once().returncode == 0
     assert fleet.running() == {"one-app-1": before["one-app-1"]}
     assert host.json("status")["holds"] == []
+
+
+def test_an_agent_that_finds_its_journal_damaged_goes_on_with_a_new_one(fleet: Fleet) -> None:
+    host = fleet.synced({_LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()})
+    before = fleet.running()
+    journal = host.state / "journal.db"
+    with host.running() as agent, closing(sqlite3.connect(journal)) as other:
+        agent.says("in sync with")
+        write = "INSERT OR REPLACE INTO meta VALUES ('other', '1')"
+        other.execute(write)
+        other.commit()  # it knows the pages that it will need
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        content = journal.read_bytes()
+        journal.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+        other.execute(write)
+        other.commit()  # whoever has pages in memory reads them anew
+        agent.says("and begun anew: nothing is removed until commitd enroll")
+        agent.says("the journal could not be read")  # the hold, of the next cycle
+    assert fleet.running() == before
+    assert [hold["reason"] for hold in host.json("status")["holds"]] == [Reason.JOURNAL]
