@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -62,7 +62,8 @@ class Lane:
         for item in items:
             if isinstance(item, pytest.Function):
                 item._initrequest()  # what it was given before is gone
-            reports = runtestprotocol(item, nextitem=item, log=False)
+            # As if another module came next: only what is of the session stays.
+            reports = runtestprotocol(item, nextitem=cast("Any", item.session), log=False)
             wrong = [r for r in reports if not r.passed]
             if wrong and bad == "unsound":
                 print(wrong[0].longreprtext, flush=True)
@@ -76,7 +77,7 @@ class Lane:
 def main(ids: list[str]) -> int:
     mutants = [mutant for mutant in table.read() if mutant.id in ids]
     files = sorted({mutant.test.partition("::")[0] for mutant in mutants})
-    words = ["-q", "-p", "no:cacheprovider", "-p", "no:terminal", *files]
+    words = ["-q", "-s", "--no-header", "-p", "no:cacheprovider", *files]
     return int(pytest.main(words, plugins=[Lane(mutants)]))
 
 
