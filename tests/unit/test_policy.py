@@ -419,8 +419,10 @@ def test_the_policy_allows_it_and_that_is_told() -> None:
 def test_what_ran_already_is_repaired_and_restored_although_its_mount_is_refused_now() -> None:
     model = {**_mounted(_WEB), "configs": {"c": {"file": "/etc/shadow"}}}
     model["services"]["app"]["image"] = IMAGE
+    model["services"]["app"]["volumes"].append({"type": "image", "source": "data:1"})
     found = policy.of_release(policy.judge(_site(), model, ROOT))
     assert [(each.rule, each.effect) for each in found] == [
         ("policy", Effect.REFUSED),
+        (policy.PINS, Effect.WARNED),
         (policy.WRITABLE, Effect.WARNED),
     ]

@@ -28,6 +28,7 @@ _SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
 _PLACEHOLDERS = frozenset({".gitkeep", ".keep", ".gitignore"})
 """What people commit so that Git has an otherwise empty directory."""
 WRITABLE = "writable-checkout"
+PINS = "pins"
 """The rule of the same name."""
 _HOST_SPACES = ("network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup")
 
@@ -81,14 +82,14 @@ def judge(
 
 
 def of_release(violations: Iterable[Violation]) -> list[Violation]:
-    """The same of a release that ran: it is repaired and restored although its mounts are refused.
+    """The same of a release that ran: it is repaired and restored although it is refused by now.
 
-    Its containers can write there already, and what an older version of the agent accepted must
-    not keep what runs from going on.
+    Its containers can write to the checkout already, or mount an image that is not pinned, and what
+    an older version of the agent accepted must not keep what runs from going on.
     """
     return [
         replace(each, effect=Effect.WARNED)
-        if each.rule == WRITABLE and each.effect is Effect.REFUSED
+        if each.rule in {WRITABLE, PINS} and each.effect is Effect.REFUSED
         else each
         for each in violations
     ]
@@ -206,7 +207,7 @@ def unpinned(stack: Stack, named: Iterable[Artefact]) -> Iterator[Violation]:
             hint = err.hint
         yield Violation(
             effect=Effect.REFUSED if stack.policy.requires_pins else Effect.WARNED,
-            rule="pins",
+            rule=PINS,
             path=each.path,
             message=f"{each.name}: {each.reference} is not pinned by tag and digest",
             hint=hint,
