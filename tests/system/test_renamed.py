@@ -17,7 +17,8 @@ WRITES = "[sh, -c, 'touch /data/$$HOSTNAME /own/$$HOSTNAME; exec sleep 9999']"
 
 
 def _compose(fleet: Fleet, volume: str = "") -> str:
-    more = f"    command: {WRITES}\n    hostname: %s\n    volumes: [data:/data, ./own:/own]\n"
+    more = f"    command: {WRITES}\n    hostname: %s\n    stop_grace_period: 0s\n"
+    more += "    volumes: [data:/data, ./own:/own, ./site.conf:/site.conf:ro]\n"
     return fleet.compose(more=more) + f"volumes: {{data: {{{volume}}}}}\n"
 
 
@@ -26,6 +27,7 @@ def _files(fleet: Fleet, *names: str) -> dict[str, str | bytes | None]:
     return {
         "host/media/stacks.yaml": "".join(f"- {name}\n" for name in names),
         **{f"stacks/{name}/compose.yaml": _compose(fleet) % "first" for name in names},
+        **{f"stacks/{name}/site.conf": "of Git\n" for name in names},
     }
 
 
@@ -66,6 +68,10 @@ def test_a_renamed_stack_starts_when_its_data_was_moved(fleet: Fleet, host: Host
     assert not [name for name in fleet.box.engine.run("volume", "ls", "--quiet").split()
                 if name.startswith("new")]  # fmt: skip
 
+    fleet.box.engine.run("restart", "one-app-1")  # which a mount of a missing file makes fail
+    assert (host.repo / "stacks/one/site.conf").read_text() == "of Git\n"
+    assert fleet.box.engine.inspect("one-app-1")["State"]["Running"]
+
     (host.repo / "stacks/one/own").rename(host.repo / "stacks/new/own")
     assert host.once().returncode == 3
     fleet.box.engine.run("volume", "create", "new_data")
@@ -75,6 +81,8 @@ def test_a_renamed_stack_starts_when_its_data_was_moved(fleet: Fleet, host: Host
     _seen(fleet, "/own", "first")
     assert "one_data" in fleet.box.engine.run("volume", "ls", "--quiet").split()
     assert host.json("status")["holds"] == []
+    assert host.once().returncode == 0
+    assert not (host.repo / "stacks/one").exists(), "what is gone needs no files"
 
 
 def test_a_volume_that_keeps_its_name_goes_from_the_old_stack_to_the_new_one(

@@ -150,6 +150,7 @@ def _mount(path: str | None) -> NamedMount:
         (["stacks/b"], ["a/data/x", "a/file"], ["stacks/a/data", "stacks/a/file"]),
         (["stacks/b/conf"], ["a/conf/tracked", "a/conf/made/x"], ["stacks/a/conf/made"]),
         (["/srv/data", "common/data"], ["a/data/x"], []),
+        ([None], ["a/compose.yaml", "a/data/x"], ["stacks/a/data"]),
     ],
 )
 def test_untracked_data_is_found_that_the_new_name_mounts_and_does_not_have(
@@ -161,7 +162,7 @@ def test_untracked_data_is_found_that_the_new_name_mounts_and_does_not_have(
         if not path.endswith("/"):
             place.write_text("x")
     stack = replace(new("b"), mounts=tuple(map(_mount, mounts)), tracked=["stacks/a/conf/tracked"])
-    assert list(left_data._paths(tmp_path, "a", stack)) == found
+    assert list(left_data._paths(tmp_path, "a", stack, ["stacks/a/compose.yaml"])) == found
 
 
 def test_links_count_and_are_not_followed(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_links_count_and_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "stacks/a/data/loop").symlink_to(".")
     (tmp_path / "stacks/a/gone").symlink_to("/nonexistent")
     stack = replace(new("b"), mounts=(_mount(None),))
-    found = left_data._paths(tmp_path, "a", stack)
+    found = left_data._paths(tmp_path, "a", stack, ())
     assert found == ("stacks/a/data", "stacks/a/gone")
 
 

@@ -228,10 +228,14 @@ class Repository(Commits):
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     async def resolve(self, rev: str) -> str:
-        """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown."""
+        """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown.
+
+        HEAD is the applied commit, whatever stacks have files of older ones.
+        """
         if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
             raise PermanentError(f"{rev!r} is not a revision")
-        names = (rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
+        applied = re.sub(r"^HEAD\b", APPLIED, rev)
+        names = (applied, rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
         for name in names if await anyio.to_thread.run_sync(self._dir.exists) else ():
             if sha := await self.commit(name):
                 return sha

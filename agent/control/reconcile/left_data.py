@@ -26,7 +26,8 @@ async def look(engine: Engine, checkout: Path, situation: HostState) -> HostStat
     for old, new in renamed.pairs(situation).items():
         data = LeftData(old=old, shared=await _shared(engine, old, new))
         if renamed.sure(situation.releases[old], new):
-            paths = await anyio.to_thread.run_sync(_paths, checkout, old, new)
+            inputs = situation.releases[old].inputs
+            paths = await anyio.to_thread.run_sync(_paths, checkout, old, new, dict(inputs))
             data = replace(data, paths=paths, volumes=await _volumes(engine, old, new))
         if data.paths or data.volumes or data.shared:
             found[new.name] = data
@@ -48,9 +49,13 @@ async def _shared(engine: Engine, old: str, new: Stack) -> tuple[str, ...]:
     return tuple(sorted(set(await engine.volumes(old)) & set(new.named_volumes)))
 
 
-def _paths(checkout: Path, old: str, new: Stack) -> tuple[str, ...]:
-    """What Git does not know in the old directory and the new stack may mount from its own."""
-    tracked = {path for path in new.tracked if path.startswith(f"stacks/{old}/")}
+def _paths(checkout: Path, old: str, new: Stack, inputs: Collection[str]) -> tuple[str, ...]:
+    """What Git does not know in the old directory and the new stack may mount from its own.
+
+    ``inputs`` are the files of the old release.
+    """
+    known = (*new.tracked, *inputs)
+    tracked = {path for path in known if path.startswith(f"stacks/{old}/")}
     found = _untracked(checkout, f"stacks/{old}", tracked)
     own = [(path, path.removeprefix(f"stacks/{old}/")) for path in found]
     target = checkout / "stacks" / new.name

@@ -6,7 +6,8 @@
                         the journal: this input of the stack failed, back to that commit
                           ▼
     each cycle ───────▶ the checkout: the declared commit, with the older files of each stack whose
-                        failed input is still the declared one (its overlay)
+                        failed input is still the declared one (its overlay), and of those that
+                        left and are not gone yet
 
 A rollback ends when the input of its stack changes, or with ``retry``. What is written down first
 is put in the checkout by the next cycle, should the agent be killed in between.
@@ -26,6 +27,7 @@ from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.source.pinned_releases import (
     active_overlays,
     applicable,
+    kept_files,
     stack_at,
     with_rollbacks,
 )
@@ -57,21 +59,23 @@ class Restorer:
         """
         self._desired = desired
         active = await self._journal.run(active_overlays, desired)
+        wanted = await self._journal.run(kept_files, desired)
         rollbacks = await self._journal.rollbacks()
         for name in rollbacks.keys() - active.keys():
             if name in {stack.name for stack in desired.stacks}:
                 await self._journal.end_rollback(name)
-        if self._effective and self._effective[0] == (desired, active):
+        if self._effective and self._effective[0] == (desired, wanted):
             return self._effective[1]
-        lost = await self._check_out(active)
+        gone = await self._check_out(wanted)
+        lost = {name: fault for name, fault in gone.items() if name in active}
         readable = replace(
             desired,
             stacks=tuple(stack for stack in desired.stacks if stack.name not in lost),
             broken={**desired.broken, **lost},
         )
         found = await with_rollbacks(readable, self._journal, self._repository)
-        if not lost:
-            self._effective = (desired, active), found
+        if not gone:
+            self._effective = (desired, wanted), found
         return found
 
     async def restore(self, release: Release, failed: Stack, why: str) -> Stack:
@@ -93,8 +97,8 @@ class Restorer:
             await self._journal.roll_back(name, rollback)
             if self._desired is None:
                 raise PermanentError("nothing is declared")
-            active = await self._journal.run(active_overlays, self._desired)
-            if lost := (await self._check_out(active)).get(name):
+            wanted = await self._journal.run(kept_files, self._desired)
+            if lost := (await self._check_out(wanted)).get(name):
                 raise PermanentError(lost.message)
         return older
 

@@ -22,7 +22,7 @@ from agent.adapters.git.signatures import Verifier
 from agent.adapters.git.work_tree import Signature
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.lru import Lru
-from agent.control.source.pinned_releases import active_overlays, applicable
+from agent.control.source.pinned_releases import applicable, kept_files
 from agent.control.source.remote_status import Remotes
 from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
@@ -332,11 +332,11 @@ class Follower:
         return await self._repository.collisions(await self._repository.overlaid(sha, overlays))
 
     async def _overlays(self, sha: str, desired: DesiredState) -> dict[str, str]:
-        """Stacks which that commit made fail, with the older commits whose files they keep.
+        """Stacks that it made fail or leave, with the older commits whose files they keep.
 
         Trouble with those is theirs alone.
         """
-        older = await self._journal.run(active_overlays, desired)
+        older = await self._journal.run(kept_files, desired)
         there, lost = await applicable(self._repository, sha, older)
         for fault in lost.values():
             log.warning("%s", fault)

@@ -1,4 +1,8 @@
-"""Stacks as they were at older commits, where their newer releases have failed."""
+"""Stacks as they were at older commits: where newer releases have failed, and until they are gone.
+
+The containers of a stack that left mount its files for as long as they run, which may be long where
+a person has to decide. Files that Git has taken away would be missing at their next start.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,13 @@ def active_overlays(journal: Journal, desired: DesiredState) -> dict[str, str]:
         for name, rollback in journal.rollbacks().items()
         if digests.get(name) == rollback.digest
     }
+
+
+def kept_files(journal: Journal, desired: DesiredState) -> dict[str, str]:
+    """The same, and stacks that left with all their files and are not gone yet. Blocks."""
+    there = desired.names | desired.present
+    left = {n: r.revision for n, r in journal.releases().items() if n not in there}
+    return left | active_overlays(journal, desired)
 
 
 async def applicable(

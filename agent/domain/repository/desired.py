@@ -97,6 +97,7 @@ class DesiredState:
     may be removed. ``rolled_back`` are stacks whose release of this commit was not healthy, and
     why: in ``stacks`` they are as they were before. ``allow`` lets containers be that
     no stack declares. ``listed`` is where the host's list has each name, as ``file:line``.
+    ``present`` are the names of all stacks that have files in the commit, whoever runs them.
     """
 
     revision: Revision
@@ -107,6 +108,7 @@ class DesiredState:
     rolled_back: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[AllowRule, ...] = ()
     listed: Mapping[str, str] = field(default_factory=dict)
+    present: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
