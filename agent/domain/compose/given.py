@@ -148,7 +148,7 @@ def sources(model: Model) -> Iterator[tuple[str, str]]:
         (name, mount.get("source"))
         for name, raw in _containers(model)
         for mount in raw.get("volumes") or ()
-        if mount.get("type") == "bind"
+        if isinstance(mount, Mapping) and mount.get("type") == "bind"
     ]
     for kind in _INLINE:
         for name, value in sorted((model.get(kind) or {}).items()):
