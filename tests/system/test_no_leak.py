@@ -105,7 +105,9 @@ class Watcher:
         # Read last: while a program begins or ends it has no arguments, but its own name.
         name = (process / "comm").read_text().strip()
         inside = (process / "ns/pid").stat().st_ino != self._outside
-        if name == self._compose and not inside and names <= {"used", "unused"}:
+        # It begins as the program that limits its memory.
+        its = name == self._compose or (name == "prlimit" and self._compose.encode() in words)
+        if its and not inside and names <= {"used", "unused"}:
             self.compose += 1  # the one child that needs them
         elif not (inside and names == {"used"}):  # a container gets what it was given
             self.found.append((f"{names} in the environment", repr(words[:200])))
