@@ -34,6 +34,10 @@ class OverdueError(TransientError):
     """The time of a child was up."""
 
 
+class TooMuchError(TransientError):
+    """A child printed more than was wanted of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a child ended; a negative code is the signal that ended it."""
@@ -60,6 +64,7 @@ async def run(
     pass_fds: Sequence[int] = (),
     nice: int = 0,
     umask: int = -1,
+    cut: bool = False,
 ) -> Result:
     """Run ``argv`` with exactly ``env`` and return how it ended, whatever its code.
 
@@ -67,7 +72,8 @@ async def run(
     ``max_memory`` limits the memory that it may write to, ``max_file`` any file it writes, in
     bytes. On cancellation and on time-out the whole process group gets SIGTERM, and after
     ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when the time is up, the output is longer
-    than ``max_output`` bytes or the program cannot start; no message holds arguments or output.
+    than ``max_output`` bytes (read to its end all the same, or ``cut`` off there, with the program)
+    or the program cannot start; no message holds arguments or output.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119  a word for messages
     try:
@@ -94,19 +100,20 @@ async def run(
     try:
         with anyio.move_on_after(timeout_s) as scope:
             async with task_group() as group:
+                full = group.cancel_scope.cancel if cut else None
                 if process.stdout:
-                    group.start_soon(_drain, process.stdout, out, max_output)
+                    group.start_soon(_drain, process.stdout, out, max_output, full)
                 if process.stderr:
-                    group.start_soon(_drain, process.stderr, err_out, max_output)
+                    group.start_soon(_drain, process.stderr, err_out, max_output, full)
                 await process.wait()
-            finished = True
+            finished = process.returncode is not None
         if scope.cancelled_caught:
             raise OverdueError(f"{name} did not end within {timeout_s:g} s")
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process, finished=finished)
     if max(len(out), len(err_out)) > max_output:
-        raise TransientError(f"{name} printed more than {max_output:,} bytes")
+        raise TooMuchError(f"{name} printed more than {max_output:,} bytes")
     if err_out.startswith(_NOT_STARTED):
         said = err_out.decode(errors="replace").strip().rpartition(": ")[2]
         raise TransientError(f"{name} cannot be started: {said}", where=argv[0])
@@ -122,11 +129,15 @@ def _limited(argv: Sequence[str], memory: int | None, file: int | None) -> list[
     return [_PRLIMIT, *limits, "--", *argv] if limits and _PRLIMIT else [*argv]
 
 
-async def _drain(stream: ByteReceiveStream, into: bytearray, limit: int) -> None:
-    """Read to the end; beyond ``limit`` read on but keep just one byte more, as a mark."""
+async def _drain(
+    stream: ByteReceiveStream, into: bytearray, limit: int, full: Callable[[], None] | None
+) -> None:
+    """Read to the end; beyond ``limit`` keep just one byte more, as a mark, and say ``full``."""
     with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
         async for chunk in stream:
             into += chunk[: limit + 1 - len(into)]
+            if full and len(into) > limit:
+                full()
 
 
 async def _end(process: Process, *, finished: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import shutil
@@ -25,7 +26,7 @@ from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
-from agent.adapters.tasks import to_the_end
+from agent.adapters.tasks import task_group, to_the_end
 from agent.control.health.health_gate import Gate
 from agent.control.reconcile.listing import Observer
 from agent.control.reconciler import Parts
@@ -38,7 +39,10 @@ from agent.control.release.pull import Puller, pulling
 from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
 from agent.control.secrets.decrypt import SecretKeeper, no_key
+from agent.control.source.beside import Beside
+from agent.control.source.examine import Examined, Examiner
 from agent.control.source.follower import Follower
+from agent.control.source.housekeeping import Housekeeper
 from agent.control.source.remote_status import Remotes, recall
 from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
@@ -84,10 +88,14 @@ async def assemble(
     *,
     pulse: Callable[[], None] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
+    wake: Callable[[str], None] = lambda _: None,
+    patience_s: float = math.inf,
 ) -> AsyncIterator[Parts]:
     """All parts of the agent, with the host's lock held. Raises :class:`CommitdError`.
 
     ``pulse`` hears of every bounded step that begins or ends; no stack is begun once ``stopping``.
+    A cycle waits for ``patience_s`` for news of the remotes to be looked at; ``wake`` hears of what
+    took longer.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
@@ -109,6 +117,7 @@ async def assemble(
             async with (
                 Engine(docker_host, JournalledHelpers(journal)) as engine,
                 pulling(engine, pulse, config.converge.timeout) as puller,
+                task_group() as group,
             ):
                 names = [remote.name for remote in config.remotes]
                 seen = await journal.run(recall, names)
@@ -130,10 +139,13 @@ async def assemble(
                     ledger=ledger,
                     pulse=pulse,
                     stopping=stopping,
+                    beside=Beside(group, patience_s, wake),
+                    housekeeper=Housekeeper(repository, journal, group),
                 )
                 try:
                     yield parts
                 finally:
+                    group.cancel_scope.cancel()
                     with anyio.CancelScope(shield=True):
                         await parts.judge.keep()
         finally:
@@ -153,6 +165,8 @@ def _wire(
     ledger: Ledger,
     pulse: Callable[[], None],
     stopping: Callable[[], bool],
+    beside: Beside[Examined],
+    housekeeper: Housekeeper,
 ) -> Parts:
     settings = config.secrets
     secrets = SecretKeeper(
@@ -182,17 +196,14 @@ def _wire(
         remotes.shown,
     )
     restorer = Restorer(repository, journal, secrets, config.host)
+    verifier = Verifier(config.signatures, repository.incoming.commits, config.runtime_dir)
+    examiner = Examiner(config, repository, verifier)
     return Parts(
         config=config,
         repository=repository,
         remotes=remotes,
-        follower=Follower(
-            config,
-            repository,
-            remotes,
-            journal,
-            Verifier(config.signatures, repository, config.runtime_dir),
-        ),
+        follower=Follower(config, repository, remotes, journal, examiner=examiner, beside=beside),
+        housekeeper=housekeeper,
         engine=engine,
         ledger=ledger,
         observer=Observer(engine, journal),

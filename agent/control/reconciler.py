@@ -24,6 +24,7 @@ from agent.control.release.rollback import Restorer
 from agent.control.retry import LastWords
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.source.follower import Followed, Follower
+from agent.control.source.housekeeping import Housekeeper
 from agent.control.source.remote_status import Remotes
 from agent.control.stack.ledger import Ledger
 from agent.control.status.judge import Judge
@@ -56,6 +57,7 @@ class Parts:
     repository: Repository
     remotes: Remotes
     follower: Follower
+    housekeeper: Housekeeper
     engine: Engine
     ledger: Ledger
     observer: Observer
@@ -117,6 +119,8 @@ class Reconciler:
             if outcomes:  # a release may have been the last that needed a secret
                 await self._p.secrets.tidy(*await self._needing(desired, exemptions))
             await self._p.quarantine.sweep(situation.containers)
+            if not outcomes:
+                self._p.housekeeper.idle()
         found = await self._p.judge.ended(now.containers)
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
 
@@ -230,6 +234,8 @@ class Reconciler:
         """Evict and deploy side by side; take down only after that, but what makes room before."""
         outcomes: list[Outcome] = []
         refused: list[Hold] = []
+        if todo.deploys or todo.removals or todo.evictions:
+            await self._p.housekeeper.stop()
         first = [each for each in todo.removals if each.first]
         outcomes += await self._p.converger.remove(first, desired.revision)
 

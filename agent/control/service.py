@@ -49,6 +49,9 @@ log = logging.getLogger("commitd")
 
 ENGINE_RETRY_S = 2.0
 DAMAGE_PAUSE_S = 1.0
+NEWS_S = 5.0
+"""How long a cycle waits for a new commit to be fetched and looked at, before it goes on with the
+applied one. What takes longer goes on beside the cycles."""
 SAFE_POINT_S = 45.0
 """How long a cycle may go on after SIGTERM before its children are ended."""
 START_S = 300.0
@@ -154,7 +157,13 @@ class Daemon:
     async def _run_with_one_config(self) -> None:
         self._pulse()
         async with (
-            assemble(self._config, pulse=self._pulse, stopping=lambda: self._stopping) as parts,
+            assemble(
+                self._config,
+                pulse=self._pulse,
+                stopping=lambda: self._stopping,
+                wake=self._wake_up,
+                patience_s=NEWS_S,
+            ) as parts,
             self._beside(self._config, parts.words),
         ):
             if engine_id := await self._await_engine(parts):

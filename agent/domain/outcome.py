@@ -122,6 +122,7 @@ class Reason(Coded):
     SIGNATURE = "signature-not-trusted", "its signature is missing or not trusted"
     TREE = "unsafe-checkout", "the commit cannot be checked out safely"
     FETCH = "fetch-failed", "a new commit cannot be fetched"
+    UNJUDGED = "commit-not-judged", "a new commit is still being fetched or looked at"
     NEW_HEAD = "new-commit", "the remote has a new commit"
     LOCAL_EDIT = "local-edits", "tracked files were edited on the host"
     ENGINE_AWAY = "engine-away", "the engine does not answer"

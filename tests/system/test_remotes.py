@@ -289,7 +289,7 @@ def test_a_pack_that_is_cut_anywhere_leaves_everything_as_it_was(fleet: Fleet) -
             break
         assert fleet.running() == before
         assert conf.read_bytes() == tree
-        assert not (host.state / "incoming.git").exists()
+        assert not [*(host.state / "incoming").glob("*.*")]
     fleet.box.github.proxy.mode("pass")
     assert host.once().returncode == 0
     assert _applied(host) == newer
@@ -367,7 +367,7 @@ def _no_head(host: Host) -> None:
 
 def _locks(host: Host) -> None:
     (host.git_dir / "index.lock").write_text("")
-    (host.state / "incoming.git").mkdir()
+    (host.state / "incoming/half.new").mkdir()
 
 
 def _gone(host: Host) -> None:

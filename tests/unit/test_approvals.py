@@ -11,16 +11,16 @@ import anyio
 import pytest
 
 from agent.adapters.git.repository import Repository
-from agent.adapters.git.signatures import Verifier
 from agent.adapters.state import database
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
-from agent.control.source.follower import Follower
+from agent.adapters.tasks import task_group
 from agent.control.source.remote_status import Remotes, recall
 from agent.domain.config import Config, Remote
 from agent.domain.outcome import Reason
 from agent.domain.revision import Revision
 from agent.domain.source.decide import Answer
+from tests.unit.upstream import following
 
 TRAILER = "Commitd-Approve: removals"
 
@@ -78,18 +78,18 @@ class World:
             journal, repository = AsyncJournal(self.journal), self.repository
             await repository.prepare()
             remotes = Remotes(recall(self.journal, ["gitea"]), journal, self.config.runtime_dir)
-            verifier = Verifier(self.config.signatures, repository, self.config.runtime_dir)
-            follower = Follower(self.config, repository, remotes, journal, verifier)
             applied: list[str | None] = []
-            for sha in heads:
-                if approve and sha == heads[-1]:
-                    self.journal.approve(approve)
-                self.git("update-ref", "refs/heads/main", sha)
-                remotes.tell("gitea", Answer.HEAD, sha=sha, error=None, at="now")
-                followed = await follower.follow()
-                if any(hold.reason is not Reason.HISTORY for hold in followed.holds):
-                    raise AssertionError(followed.holds)
-                applied.append(await repository.applied())
+            async with task_group() as group:
+                follower = following(self.config, repository, remotes, journal, group=group)
+                for sha in heads:
+                    if approve and sha == heads[-1]:
+                        self.journal.approve(approve)
+                    self.git("update-ref", "refs/heads/main", sha)
+                    remotes.tell("gitea", Answer.HEAD, sha=sha, error=None, at="now")
+                    followed = await follower.follow()
+                    if any(hold.reason is not Reason.HISTORY for hold in followed.holds):
+                        raise AssertionError(followed.holds)
+                    applied.append(await repository.applied())
             return applied
 
         return anyio.run(run)
@@ -180,8 +180,8 @@ FORGES = {
 def _revision(world: World, sha: str) -> Revision:
     async def run() -> Revision:
         await world.repository.prepare()
-        await world.repository.fetch(world.config.remotes[0], sha)
-        return await world.repository.revision(sha)
+        await world.repository.incoming.fetch(world.config.remotes[0], sha)
+        return await world.repository.incoming.commits.revision(sha)
 
     world.git("update-ref", "refs/heads/main", sha)
     return anyio.run(run)

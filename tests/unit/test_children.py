@@ -19,6 +19,7 @@ from agent.domain.errors import TransientError
 from tests.sandbox.process import wait_until
 from tests.unit.builders import stack
 from tests.unit.git_servers import Origin
+from tests.unit.upstream import fetched
 
 Call = Callable[[Compose, Invocation], Awaitable[object]]
 CALLS: dict[str, Call] = {
@@ -114,7 +115,7 @@ def test_a_git_that_is_killed_alone_costs_no_clone(
 
     async def main() -> None:
         await clone.prepare()
-        await clone.fetch(remote, sha)
+        await fetched(clone, remote, sha)
         await clone.reset(sha)
         (clone.root / "data").write_text("precious")
         kill("fsck")

@@ -12,7 +12,7 @@ import anyio
 import asyncssh
 import pytest
 
-from agent.adapters.git import repository as adapter
+from agent.adapters.git import incoming as adapter
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.probes.connect import probe
@@ -20,6 +20,7 @@ from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError
 from tests.unit import git_servers
 from tests.unit.git_servers import Origin
+from tests.unit.upstream import fetched
 
 A_MIB = 1024 * 1024
 NOBODY = "author Ada <ada@example.org> 1 +0000\ncommitter Ada <ada@example.org> 1 +0000\n\nx\n"
@@ -54,9 +55,10 @@ def run(work: Callable[[], Awaitable[object]]) -> None:
 async def refused(clone: Repository, from_: Remote, sha: str) -> str:
     """Why it did not arrive; and it did not."""
     with pytest.raises(CommitdError) as caught:
-        await clone.fetch(from_, sha)
+        await fetched(clone, from_, sha)
     assert not await clone.knows(sha)
-    assert not list(clone.root.parent.glob("**/incoming*"))
+    assert not await clone.incoming.commits.knows(sha)
+    assert not await clone.incoming.any()
     return str(caught.value)
 
 
@@ -67,7 +69,7 @@ def test_a_sound_commit_arrives_with_its_history(origin: Origin, clone: Reposito
     first, second = origin.head()[0], origin.commit({"a": "two"})
 
     async def main() -> None:
-        assert await clone.fetch(remote(origin.url), second) == second
+        assert await fetched(clone, remote(origin.url), second) == second
         assert await clone.descends(second, first)
         assert set(await clone.tree(second)) == {"a"}
 
@@ -114,7 +116,7 @@ def test_a_pack_may_be_no_larger_than_the_limit(
     async def main() -> None:
         await refused(clone, remote(origin.url), large)
         small = origin.commit({"a": os.urandom(A_MIB // 2)}, parents=())
-        assert await clone.fetch(remote(origin.url), small) == small
+        assert await fetched(clone, remote(origin.url), small) == small
 
     run(main)
 
@@ -158,7 +160,7 @@ def test_no_flipped_bit_of_a_pack_arrives(
         served[0] = pack
 
         async def main() -> None:
-            assert await clone.fetch(remote(web.url, ca_file=web.ca_file), sha) == sha
+            assert await fetched(clone, remote(web.url, ca_file=web.ca_file), sha) == sha
 
         run(main)
 
@@ -189,7 +191,7 @@ def test_no_redirect_leads_git_or_its_token_to_another_server(
             await refused(clone, remote(web.url, **settings), sha)
             assert web.asked
             assert not other.asked
-            assert await clone.fetch(remote(other.url, **settings), sha) == sha
+            assert await fetched(clone, remote(other.url, **settings), sha) == sha
 
         run(main)
 
@@ -231,7 +233,7 @@ def test_git_gives_no_ssh_server_its_key_before_it_knows_the_servers(
                 assert "Host key " in await refused(clone, here, sha)
                 assert (server.tried, known.read_text()) == ([], line)
             known.write_text(server.known())
-            assert await clone.fetch(here, sha) == sha
+            assert await fetched(clone, here, sha) == sha
             assert server.tried == ["git"]
 
     run(main)
@@ -255,7 +257,7 @@ def test_no_name_of_a_remote_runs_a_program(
 
     async def main() -> None:
         with pytest.raises(CommitdError):
-            await clone.fetch(remote(url.replace("CANARY", str(canary))), sha)
+            await fetched(clone, remote(url.replace("CANARY", str(canary))), sha)
         assert not canary.exists()
 
     run(main)
@@ -268,7 +270,7 @@ def test_no_revision_that_a_person_writes_is_taken_for_an_option(
     canary, sha = tmp_path / "written", origin.head()[0]
 
     async def main() -> None:
-        await clone.fetch(remote(origin.url), sha)
+        await fetched(clone, remote(origin.url), sha)
         with pytest.raises(CommitdError):
             await clone.resolve(word.replace("CANARY", str(canary)))
         assert not canary.exists()
@@ -286,7 +288,7 @@ def test_what_lands_on_disk_is_what_was_committed(origin: Origin, clone: Reposit
     sha = origin.commit(committed)
 
     async def main() -> None:
-        await clone.fetch(remote(origin.url), sha)
+        await fetched(clone, remote(origin.url), sha)
         await clone.reset(sha)
         found = {name: (clone.root / name).read_bytes().decode() for name in committed}
         assert found == committed
@@ -302,7 +304,7 @@ def test_a_replacement_of_an_object_counts_for_nothing(origin: Origin, clone: Re
     third = origin.commit({"a": "three"}, parents=[other, grafted])
 
     async def main() -> None:
-        await clone.fetch(remote(origin.url), third)
+        await fetched(clone, remote(origin.url), third)
         git = clone.git
         await git.check("update-ref", f"refs/replace/{other}", grafted)
         assert not await clone.descends(other, applied)
@@ -320,7 +322,7 @@ def test_no_hook_runs_wherever_somebody_has_put_it(
     second = origin.commit({"a": "two"})
 
     async def main() -> None:
-        await clone.fetch(remote(origin.url), second)
+        await fetched(clone, remote(origin.url), second)
         git_dir = Path((await clone.git.check("rev-parse", "--absolute-git-dir")).decode().strip())
         for name in ("reference-transaction", "post-index-change", "post-checkout", "pre-commit"):
             hook = git_dir / "hooks" / name

@@ -9,15 +9,15 @@ import anyio
 import pytest
 
 from agent.adapters.git.repository import Repository
-from agent.adapters.git.signatures import Verifier
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
-from agent.control.source.follower import Follower
+from agent.adapters.tasks import task_group
 from agent.control.source.remote_status import Remotes, recall
 from agent.domain.config import Config, Remote
 from agent.domain.outcome import Reason
 from agent.domain.source.decide import Answer
 from tests.unit.git_servers import Origin
+from tests.unit.upstream import following
 
 FILES: dict[str, str | bytes] = {"host/media/stacks.yaml": "[]\n"}
 
@@ -29,24 +29,25 @@ class Host:
         self.origin = Origin(place / "origin.git")
         self.journal = journal
         remote = Remote(name="gitea", url=self.origin.url)
-        config = Config(
+        self._config = Config(
             host="media", remotes=(remote,), state_dir=place / "state", runtime_dir=place / "run"
         )
-        self.repository = Repository.of(config)
+        self.repository = Repository.of(self._config)
         self._remotes = Remotes(recall(journal, ["gitea"]), AsyncJournal(journal), place / "run")
-        self._follower = Follower(
-            config,
-            self.repository,
-            self._remotes,
-            AsyncJournal(journal),
-            Verifier(config.signatures, self.repository, place / "state/gnupg"),
-        )
 
     async def sees(self, sha: str) -> tuple[str | None, set[Reason]]:
         """Have the remote show ``sha``; the applied commit then, and why it is no other."""
         self.origin.point(sha)
         self._remotes.tell("gitea", Answer.HEAD, sha=sha, error=None, at="now")
-        followed = await self._follower.follow()
+        async with task_group() as group:
+            follower = following(
+                self._config,
+                self.repository,
+                self._remotes,
+                AsyncJournal(self.journal),
+                group=group,
+            )
+            followed = await follower.follow()
         return await self.repository.applied(), {hold.reason for hold in followed.holds}
 
 

@@ -40,7 +40,7 @@ def plant(directory: Path, program: Path) -> None:
         "[extensions]\n\tworktreeConfig = true\n"
         '[protocol "ext"]\n\tallow = always\n[protocol]\n\tallow = always\n'
         f'[url "ext::{program} "]\n\tinsteadOf = {state}/\n\tinsteadOf = file://\n'
-        f'[remote "{state}/incoming.git"]\n\tuploadpack = {program}\n'
+        f'[remote "{state}/incoming/x.git"]\n\tuploadpack = {program}\n'
         f'[filter "x"]\n\tsmudge = {program}\n\tclean = {program}\n'
         f'[diff "x"]\n\ttextconv = {program}\n\tcommand = {program}\n'
     )
@@ -173,7 +173,9 @@ def test_a_history_that_was_forged_in_the_checkout_is_fetched_anew(
     repository = upstream.agent()
     assert do(repository.applied) is None
     assert not (upstream.repo / ".git").exists()
-    assert do(repository.fetch, upstream.remote, applied) == applied
+    do(repository.incoming.fetch, upstream.remote, applied)
+    do(repository.take_over, applied)
+    assert do(repository.knows, applied)
 
 
 # --- the export ---

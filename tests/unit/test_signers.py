@@ -14,6 +14,7 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
 from agent.domain.config import Config, Remote, Signatures
 from tests.unit.git_servers import Origin
+from tests.unit.upstream import fetched
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="Git signs with it")
 
@@ -54,7 +55,7 @@ def refusal(
 
     async def main() -> str | None:
         await repository.prepare()
-        await repository.fetch(remote, sha)
+        await fetched(repository, remote, sha)
         verifier = Verifier(policy, repository, place / "gnupg")
         return await verifier.refusal(applied, sha)
 

@@ -285,7 +285,19 @@ def test_a_clone_that_is_begun_anew_still_knows_what_it_had_put_there(
     put(upstream.repo, {"stacks/web/a.conf": "edited"})
     again = upstream.agent()
     assert do(again.applied) is None
-    do(again.fetch, upstream.remote, applied)
+    do(again.incoming.fetch, upstream.remote, applied)
+    do(again.take_over, applied)
     assert faults(again, applied) == []
     do(again.reset, applied)
     assert (upstream.repo / "stacks/web/a.conf").read_text() == "one\n"
+
+
+def test_data_where_a_tracked_file_was_stays_when_the_next_commit_has_none_there(
+    upstream: Upstream, repository: Repository
+) -> None:
+    (upstream.repo / "stacks/web/a.conf").unlink()
+    put(upstream.repo, {"stacks/web/a.conf/precious": "x"})
+    newer = upstream.followed({"stacks/web/a.conf": None, "README.md": "words"}, repository)
+    assert do(repository.checked_out) == newer
+    assert do(repository.local_edits) == []
+    assert (upstream.repo / "stacks/web/a.conf/precious").read_text() == "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,21 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from agent.adapters.git.repository import Repository
+from agent.adapters.git.signatures import Verifier
+from agent.control.source.beside import Beside
+from agent.control.source.examine import Examiner
+from agent.control.source.follower import Follower
 from agent.domain.config import Remote
 from tests.files import write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from agent.adapters.state.async_journal import AsyncJournal
+    from agent.control.source.remote_status import Remotes
+    from agent.domain.config import Config
 
 
 def git(where: Path, *words: str | Path, stdin: bytes = b"") -> str:
@@ -27,6 +38,29 @@ def git(where: Path, *words: str | Path, stdin: bytes = b"") -> str:
 
 def do(work: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
     return anyio.run(partial(work, *args, **options))
+
+
+async def fetched(repository: Repository, remote: Remote, sha: str) -> str:
+    """``sha``, which is in the agent's clone then, whatever anybody thinks of it."""
+    await repository.incoming.fetch(remote, sha)
+    await repository.take_over(sha)
+    return sha
+
+
+def following(
+    config: Config,
+    repository: Repository,
+    remotes: Remotes,
+    journal: AsyncJournal,
+    *,
+    group: TaskGroup,
+    patience_s: float = math.inf,
+) -> Follower:
+    """As the agent puts it together."""
+    verifier = Verifier(config.signatures, repository.incoming.commits, config.runtime_dir)
+    examiner = Examiner(config, repository, verifier)
+    beside: Beside[Any] = Beside(group, patience_s, lambda _: None)
+    return Follower(config, repository, remotes, journal, examiner=examiner, beside=beside)
 
 
 class Upstream:
@@ -63,7 +97,7 @@ class Upstream:
     def fetched(self, files: Mapping[str, str | bytes | None], repository: Repository) -> str:
         """A commit that the agent has fetched."""
         sha = self.commit(files)
-        assert do(repository.fetch, self.remote, sha) == sha
+        do(fetched, repository, self.remote, sha)
         return sha
 
     def followed(self, files: Mapping[str, str | bytes | None], repository: Repository) -> str:

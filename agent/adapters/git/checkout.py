@@ -61,7 +61,7 @@ class Checkout:
         new, current = await self._commits.tree(commit), await self._indexed()
         await self._refresh()
         await self._take_in(_added(new, current))
-        await self._drop_edits()
+        await self._drop_edits(new)
         on_disk = await anyio.to_thread.run_sync(work_tree.present, self._root, new)
         suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
         await anyio.to_thread.run_sync(work_tree.unlink_plaintext, self._root, suspects)
@@ -114,10 +114,15 @@ class Checkout:
             await self._git.check("update-index", "-z", "--index-info", stdin=lines.encode())
             await self._refresh()
 
-    async def _drop_edits(self) -> None:
+    async def _drop_edits(self, new: Tree) -> None:
         out = await self._git.check("diff-files", "--name-only", "-z", "--ignore-submodules")
         edited = [path for path in out.decode(errors="replace").split("\0") if path]
         await anyio.to_thread.run_sync(work_tree.unlink, self._root, edited)
+        # Whatever is in their place now is not Git's, and nobody wants them back.
+        if gone := [path for path in edited if path not in new]:
+            lines = "".join(f"{path}\0" for path in gone)
+            words = ("update-index", "--force-remove", "-z", "--stdin")
+            await self._git.check(*words, stdin=lines.encode())
 
     async def _stand_on_index(self) -> None:
         tree = (await self._git.check("write-tree")).decode().strip()

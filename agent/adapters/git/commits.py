@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agent.adapters import process
 from agent.adapters.git.git import Git, broken
-from agent.domain.repository import layout
+from agent.domain.errors import PermanentError
+from agent.domain.finding import Fault
+from agent.domain.repository import checkout_safety, layout
 from agent.domain.repository.desired import DesiredState
-from agent.domain.repository.tree import Snapshot, TreeEntry
+from agent.domain.repository.tree import MAX_LINK, SYMLINK, Snapshot, Tree, TreeEntry
 from agent.domain.revision import Revision, lists_commits
 
 MAX_CONTENTS = 64 * 1024 * 1024
 """Bytes of all files read from one commit."""
+TREE_S = 20.0
+"""To list the files of one commit: of the most that are allowed it takes less than a second."""
 
 
 class Commits:
@@ -72,15 +77,38 @@ class Commits:
         )
 
     async def tree(self, sha: str) -> dict[str, TreeEntry]:
-        """Every path of a commit."""
-        out = await self.git.check("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
+        """Every path of a commit.
+
+        Raises :class:`PermanentError` for one that is too large, by what it says of itself: a few
+        directories that hold each other many times over are more paths than can ever be listed.
+        """
+        words = ("ls-tree", "-r", "-z", "-l", "--full-tree", sha, "--")
+        try:
+            result = await self.git.run(*words, timeout_s=TREE_S, cut=True)
+        except process.TooMuchError:
+            raise PermanentError(
+                f"more than {process.MAX_OUTPUT:,} bytes of paths", where="."
+            ) from None
+        except process.OverdueError:
+            raise PermanentError(f"its files cannot be listed in {TREE_S:g} s", where=".") from None
+        if result.code != 0:
+            raise broken("the files cannot be listed", result)
         entries: dict[str, TreeEntry] = {}
-        for record in out.decode(errors="replace").split("\0"):
+        for record in result.out.decode(errors="replace").split("\0"):
             if record:
                 meta, path = record.split("\t", 1)
                 mode, _, oid, size = meta.split()
                 entries[path] = TreeEntry(path, mode, oid, 0 if size == "-" else int(size))
         return entries
+
+    async def faults(self, tree: Tree) -> list[Fault]:
+        """What in a commit itself forbids a checkout."""
+        links = await self.contents(
+            {p: e.oid for p, e in tree.items() if e.mode == SYMLINK and e.size <= MAX_LINK}
+        )
+        return checkout_safety.faults(
+            tree, {p: c.decode(errors="replace") for p, c in links.items()}
+        )
 
     async def contents(self, objects: Mapping[str, str]) -> dict[str, bytes]:
         """The bytes of Git objects; both mappings are by path."""
@@ -100,11 +128,13 @@ class Commits:
             at = header_end + size + 2
         return found
 
-    async def declared(self, sha: str, host: str) -> tuple[DesiredState, Snapshot]:
-        """What the commit declares for ``host``, and the files that say so.
+    async def declared(
+        self, sha: str, host: str, tree: Tree | None = None
+    ) -> tuple[DesiredState, Snapshot]:
+        """What the commit declares for ``host``, and the files that say so; its ``tree`` if known.
 
         Raises :class:`PermanentError` as :func:`layout.read` does.
         """
-        tree = await self.tree(sha)
+        tree = await self.tree(sha) if tree is None else tree
         files = Snapshot(tree, await self.contents(layout.wanted(tree, host)))
         return layout.survey(files, await self.revision(sha), host).desired, files

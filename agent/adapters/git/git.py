@@ -48,16 +48,27 @@ class Git:
     """Runs Git on the work tree ``root``, whose history is in ``git_dir`` (``root``'s ``.git``).
 
     ``index`` is the file in ``git_dir`` that says what Git has put in the work tree, unless it is
-    the usual one.
+    the usual one. Objects are also read in the directory ``objects``.
     """
 
     def __init__(
-        self, root: Path, askpass: Path, *, git_dir: Path | None = None, index: str | None = None
+        self,
+        root: Path,
+        askpass: Path,
+        *,
+        git_dir: Path | None = None,
+        index: str | None = None,
+        objects: Path | None = None,
     ) -> None:
         self.root = root
         self.dir = git_dir or root / ".git"
         self._askpass = askpass
         self._index = str(self.dir / index) if index else ""
+        self._objects = str(objects or "")
+
+    def with_objects(self, more: Path) -> Git:
+        """The same for reading: it also knows the objects in the directory ``more``."""
+        return Git(self.root, self._askpass, git_dir=self.dir, objects=more)
 
     async def check(
         self,
@@ -65,9 +76,12 @@ class Git:
         env: dict[str, str] | None = None,
         stdin: bytes = b"",
         max_output: int = process.MAX_OUTPUT,
+        timeout_s: float = LOCAL_TIMEOUT_S,
     ) -> bytes:
         """Run one command that has to succeed; its output. Raises :class:`TransientError`."""
-        result = await self.run(*args, env=env, stdin=stdin, max_output=max_output)
+        result = await self.run(
+            *args, env=env, stdin=stdin, max_output=max_output, timeout_s=timeout_s
+        )
         if result.code != 0:
             raise broken(f"git {args[0]} failed", result)
         return result.out
@@ -80,12 +94,15 @@ class Git:
         timeout_s: float = LOCAL_TIMEOUT_S,
         max_output: int = process.MAX_OUTPUT,
         max_file: int | None = None,
+        nice: int = 0,
+        cut: bool = False,
     ) -> process.Result:
         """Run one command; ``env`` adds to Git's environment, an empty value takes out."""
         here = {
             "GIT_DIR": str(self.dir),
             "GIT_WORK_TREE": str(self.root),
             "GIT_INDEX_FILE": self._index,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": self._objects,
         }
         return await process.run(
             command(*args),
@@ -95,6 +112,8 @@ class Git:
             timeout_s=timeout_s,
             max_output=max_output,
             max_file=max_file,
+            nice=nice,
+            cut=cut,
             umask=_UMASK,
         )
 

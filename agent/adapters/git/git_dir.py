@@ -45,7 +45,8 @@ _AT_WORK = (".lock", ".new")
 """What Git's own files are called while it writes them."""
 
 _OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]{40,64}\.(pack|idx)")
-_REF = re.compile(r"refs/(heads|commitd)/[0-9A-Za-z][0-9A-Za-z._/-]*")
+_REF = re.compile(r"refs/(heads/commitd|commitd/(applied|pending))")
+"""Those that say what is checked out; older agents had one for each remote as well."""
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 _CHUNK = 1024 * 1024
 _MAX_REFS = 1024 * 1024

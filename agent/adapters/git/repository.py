@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -24,28 +25,27 @@ from agent.adapters.git import git_dir, overlay, work_tree
 from agent.adapters.git.checkout import Checkout
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.export_tree import Export
-from agent.adapters.git.git import Git, broken, fetch_error, remote_options
+from agent.adapters.git.git import Git, broken
+from agent.adapters.git.incoming import FETCH_TIMEOUT_S, Incoming
+from agent.adapters.git.tidying import Tidying
 from agent.adapters.git.work_tree import Signature
-from agent.adapters.tasks import to_the_end
-from agent.domain.config import Config, Remote
-from agent.domain.errors import CommitdError, PermanentError, UnreachableError
+from agent.domain.config import Config
+from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Fault
-from agent.domain.repository import checkout_safety
-from agent.domain.repository.tree import MAX_LINK, SYMLINK
 
 log = logging.getLogger("commitd.repository")
 
 APPLIED = "refs/commitd/applied"
 """The commit whose tree is checked out whole; moved only after a reset succeeded."""
 
+ACCEPTED = "refs/commitd/accepted"
+"""The commit that was judged last and found good."""
+
 PENDING = "refs/commitd/pending"
 """The commit that a reset has begun to check out."""
 
-FETCH_TIMEOUT_S = 300.0
 MOVE_S = 600.0
 """For the look at every object of a history that comes out of a checkout; once for each host."""
-MAX_PACK = 1024**3
-"""Bytes of one file that a fetch may write: an endless pack ends here."""
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -57,11 +57,13 @@ class Repository(Commits):
 
     def __init__(self, state_dir: Path, branch: str, askpass: Path) -> None:
         self.root, self.export = state_dir / "repo", state_dir / "export"
-        self._branch = branch
         self._dir, self._broken = state_dir / "git", state_dir / "git-broken"
         super().__init__(Git(self.root, askpass, git_dir=self._dir))
+        self.incoming = Incoming(self.git, branch)
+        self.tidying = Tidying(self.git)
         self._checkout = Checkout(self)
-        self._unsettled = True
+        self.unsettled = True
+        """Whether a move of the checkout may have been cut short."""
         self._exported = Export(
             Git(self.export, askpass, git_dir=self._dir, index=git_dir.EXPORT_INDEX)
         )
@@ -71,12 +73,20 @@ class Repository(Commits):
         """The agent's own clone."""
         return cls(config.state_dir, config.branch, config.state_dir / "askpass")
 
+    @classmethod
+    def to_read(cls, config: Config) -> Repository:
+        """The same for who changes nothing there, with the commits that are not judged yet."""
+        found = cls.of(config)
+        found.git = found.incoming.commits.git
+        return found
+
     async def prepare(self) -> None:
         """Make the clone if there is none or it is broken; clear what a killed Git left behind.
 
         The checkout is only touched to finish what was cut short: containers mount from it. A clone
         that is broken is put aside and begun anew; the next fetch fills it.
         """
+        await self.incoming.clear()
         there = await anyio.to_thread.run_sync(self._clear)
         there = there or await self._take_over_old()
         if there and not await self._whole():
@@ -98,7 +108,6 @@ class Repository(Commits):
 
     def _clear(self) -> bool:
         """Drop what a killed Git left behind; whether there is a clone."""
-        self._drop_scratch()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (self._dir / "HEAD").exists():
             return False
@@ -167,65 +176,27 @@ class Repository(Commits):
         """The commit that is checked out, or None in a new clone."""
         return await self.commit(APPLIED)
 
-    async def fetch(
-        self, remote: Remote, expected: str, *, timeout_s: float = FETCH_TIMEOUT_S
-    ) -> str:
-        """Fetch the branch with its full history, which a probe saw at ``expected``; its head.
+    async def take_over(self, sha: str) -> None:
+        """Bring a commit that was judged into the clone, with its history.
 
-        The objects arrive and are checked in a scratch clone; only what is whole and sound comes
-        into ours. Raises :class:`UnreachableError` when nothing usable arrived,
-        :class:`PermanentError` when the remote answered that there is no such branch.
+        Raises :class:`TransientError`.
         """
-        await anyio.to_thread.run_sync(self._drop_scratch)
-        await anyio.to_thread.run_sync(git_dir.write_anew, self._dir)
-        try:
-            return await self._fetch_by_scratch(remote, expected, timeout_s)
-        finally:
-            await to_the_end(self._drop_scratch)
+        await self.tidying.stop()
+        if not await self.knows(sha):
+            known = [f"^{name}" for name in await self._refs()]
+            packs = self._dir / "objects" / "pack"
+            await anyio.to_thread.run_sync(partial(packs.mkdir, exist_ok=True))
+            await self.incoming.commits.git.check(
+                "pack-objects", "--revs", "--delta-base-offset", "--quiet", "--threads=1",
+                str(packs / "pack"),
+                stdin="\n".join([sha, *known, ""]).encode(),
+                timeout_s=FETCH_TIMEOUT_S,
+            )  # fmt: skip
+        await self.git.check("update-ref", ACCEPTED, sha)
 
-    async def _fetch_by_scratch(self, remote: Remote, expected: str, timeout_s: float) -> str:
-        scratch = self._scratch
-        aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
-        await self.git.check(
-            "init", "--quiet", "--bare", "--template=", "--", str(scratch), env=aside
-        )
-        await anyio.to_thread.run_sync(self._borrow_objects)
-        result = await self.git.run(
-            *remote_options(remote),
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-            "--no-recurse-submodules", "--no-auto-maintenance",
-            "--", remote.url, f"refs/heads/{self._branch}:refs/heads/incoming",
-            env=self.git.remote_env(remote) | aside,
-            timeout_s=timeout_s,
-            max_file=MAX_PACK,
-        )  # fmt: skip
-        if result.code != 0:
-            raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))
-        ref = f"refs/commitd/remotes/{remote.name}"
-        await self.git.check(
-            "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head",
-            "--no-recurse-submodules", "--no-auto-maintenance",
-            "--", str(scratch), f"refs/heads/incoming:{ref}",
-            env={"GIT_ALLOW_PROTOCOL": "file"},
-        )  # fmt: skip
-        sha = (await self.git.check("rev-parse", "--verify", f"{ref}^{{commit}}")).decode().strip()
-        if sha != expected and not await self.knows(expected):
-            raise UnreachableError(
-                f"{remote.name}: it shows {expected[:7]} and delivers {sha[:7]} without it"
-            )
-        return sha
-
-    @property
-    def _scratch(self) -> Path:
-        return self.root.with_name("incoming.git")
-
-    def _borrow_objects(self) -> None:
-        alternates = self._scratch / "objects" / "info" / "alternates"
-        alternates.parent.mkdir(exist_ok=True)
-        alternates.write_text(f"{self._dir / 'objects'}\n")
-
-    def _drop_scratch(self) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
+    async def _refs(self) -> list[str]:
+        said = await self.git.check("for-each-ref", "--format=%(objectname)")
+        return sorted(set(said.decode().split()))
 
     async def resolve(self, rev: str) -> str:
         """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown.
@@ -235,7 +206,7 @@ class Repository(Commits):
         if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/~^-]*", rev):
             raise PermanentError(f"{rev!r} is not a revision")
         applied = re.sub(r"^HEAD\b", APPLIED, rev)
-        names = (applied, rev, f"refs/commitd/{rev}", f"refs/commitd/remotes/{rev}")
+        names = (applied, rev, f"refs/commitd/{rev}")
         for name in names if await anyio.to_thread.run_sync(self._dir.exists) else ():
             if sha := await self.commit(name):
                 return sha
@@ -249,21 +220,12 @@ class Repository(Commits):
 
         What Git put there itself is not in the way, and nothing else: see checkout.py.
         """
-        return await self.faults(sha) or await self.collisions(sha)
+        tree = await self.tree(sha)
+        return await self.faults(tree) or await self._checkout.collisions(tree)
 
     async def collisions(self, sha: str) -> list[Fault]:
         """What on this host is in the way of ``sha``, which is safe to check out by itself."""
         return await self._checkout.collisions(await self.tree(sha))
-
-    async def faults(self, sha: str) -> list[Fault]:
-        """What in the commit itself forbids a checkout."""
-        new = await self.tree(sha)
-        links = await self.contents(
-            {p: e.oid for p, e in new.items() if e.mode == SYMLINK and e.size <= MAX_LINK}
-        )
-        return checkout_safety.faults(
-            new, {p: c.decode(errors="replace") for p, c in links.items()}
-        )
 
     async def overlaid(self, sha: str, overlays: Mapping[str, str]) -> str:
         """The commit ``sha``, but with some stacks as they were: their names to older commits."""
@@ -284,10 +246,11 @@ class Repository(Commits):
         """
         if not _SHA.fullmatch(sha):
             raise PermanentError(f"{sha!r} is not a commit")
+        await self.tidying.stop()
         await anyio.to_thread.run_sync(self._drop_locks)
         target = await self.overlaid(sha, overlays or {})
         before = await self.commit("HEAD")
-        self._unsettled = True
+        self.unsettled = True
         await self.git.check("update-ref", PENDING, target)
         try:
             await self._move(target)
@@ -300,12 +263,12 @@ class Repository(Commits):
 
     async def settle(self) -> None:
         """After a move that was cut short: back to a whole commit. Raises as :meth:`reset` does."""
-        if not self._unsettled:
+        if not self.unsettled:
             return
         if pending := await self.commit(PENDING):
             await self._checkout.finish(pending)
             await self._back_to(await self.commit("HEAD"))
-        self._unsettled = False
+        self.unsettled = False
 
     async def _back_to(self, commit: str | None) -> None:
         if commit:
@@ -314,7 +277,7 @@ class Repository(Commits):
 
     async def _done(self) -> None:
         await self.git.check("update-ref", "-d", PENDING)
-        self._unsettled = False
+        self.unsettled = False
 
     async def _move(self, target: str) -> None:
         await self._checkout.move(target)

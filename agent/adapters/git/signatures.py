@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 
 from agent.adapters import process
-from agent.adapters.git.repository import Repository
+from agent.adapters.git.commits import Commits
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Signatures
 from agent.domain.errors import ConfigError, TransientError
@@ -52,9 +52,9 @@ _PROGRAMS = {
 class Verifier:
     """Checks commits against ``policy``; GPG's files are below ``place`` while it does."""
 
-    def __init__(self, policy: Signatures, repository: Repository, place: Path) -> None:
+    def __init__(self, policy: Signatures, commits: Commits, place: Path) -> None:
         self._policy = policy
-        self._repository = repository
+        self._commits = commits
         self._place = place
 
     async def refusal(self, applied: str | None, sha: str) -> str | None:
@@ -74,7 +74,7 @@ class Verifier:
         options = [word for pair in settings.items() for word in ("-c", "=".join(pair))]
         async with self._trusting(policy.gpg_keyring) as home:
             env = {"GNUPGHOME": str(home)}
-            lines = await self._repository.signers(commits.split(), options, env)
+            lines = await self._commits.signers(commits.split(), options, env)
         for commit, letter, signer, subject in lines:
             if letter != "G":
                 by = f" ({signer})" if signer else ""

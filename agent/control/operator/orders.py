@@ -9,6 +9,7 @@ from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal, open_journal
+from agent.control.source import remote_status
 from agent.control.status import names
 from agent.control.status.status import list_containers, working
 from agent.domain.config import Config
@@ -86,7 +87,10 @@ def retry(config: Config, stack: str) -> None:
 async def approve(config: Config, rev: str) -> str:
     """Accept a commit that waits for a person; its whole SHA. Raises :class:`CommitdError`."""
     try:
-        sha = await Repository.of(config).resolve(rev)
+        remotes = [remote.name for remote in config.remotes]
+        if rev in remotes:
+            rev = remote_status.named(open_journal(config), remotes, config.runtime_dir, rev)
+        sha = await Repository.to_read(config).resolve(rev)
     except PermissionError:
         raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
     open_journal(config, read_only=False).approve(sha)

@@ -145,7 +145,7 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
     if not plan.deploys:
         return PlanView(revision=sha, plan=plan, releases=journal.releases())
     reading(len(plan.deploys))
-    repository, docker_host = Repository.of(config), directories.docker_host(config)
+    repository, docker_host = Repository.to_read(config), directories.docker_host(config)
     new = _there_before(plan, containers.list_now(docker_host))
     whole = await repository.tree(sha)
     tree = {path: whole[path] for stack in new for path, _ in stack.inputs}
@@ -194,7 +194,10 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
 
     Raises :class:`CommitdError`.
     """
-    repository = Repository.of(config)
+    repository = Repository.to_read(config)
+    if rev:
+        names = [remote.name for remote in config.remotes]
+        rev = remote_status.named(journal, names, config.runtime_dir, rev)
     sha = await repository.resolve(rev) if rev else await repository.applied()
     if sha is None:
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
@@ -234,7 +237,7 @@ async def _preview(
     config: Config, journal: Journal, engine: Engine, plan: Plan, sha: str
 ) -> dict[str, StackEffects]:
     program = await locate.find(directories.docker_host(config), config.converge.timeout)
-    repository = Repository.of(config)
+    repository = Repository.to_read(config)
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
     provisioner = Provisioner(engine, tuple)
     agent = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))

@@ -143,6 +143,13 @@ def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> d
         return recall(journal, names)
 
 
+def named(journal: Journal, names: Sequence[str], runtime_dir: Path, rev: str) -> str:
+    """``rev``, or the commit that the remote of this name showed last."""
+    if rev not in names:
+        return rev
+    return last_answers(journal, names, runtime_dir)[rev].head or rev
+
+
 def _parse(stored: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Seen]:
     found = {name: Seen(name=name) for name in names}
     for name in found.keys() & stored.keys():

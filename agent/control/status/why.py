@@ -48,7 +48,7 @@ async def ask(config: Config, word: str) -> tuple[Explanation, bool]:
     With it, whether a container that was evicted can still be brought back. Raises
     :class:`CommitdError`.
     """
-    journal, repository = open_journal(config), Repository.of(config)
+    journal, repository = open_journal(config), Repository.to_read(config)
     declared = await _read(config, journal, repository)
     answer = await Explainer(config, journal, repository, declared).explain(word)
     if answer.stack:
