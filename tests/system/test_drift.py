@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.sandbox import EngineError
+from tests.sandbox import EngineError, SandboxError
 from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
         right, volumes = _hashes(fleet), fleet.box.engine.run("volume", "ls", "--quiet")
         for words in deeds.values():
             if words[0] == "compose":
-                run([fleet.box.compose, *words[1:]], env={"DOCKER_HOST": fleet.box.engine.host})
+                # On a slow machine the agent puts right what Compose has not quite done.
+                with suppress(SandboxError):
+                    run([fleet.box.compose, *words[1:]], env={"DOCKER_HOST": fleet.box.engine.host})
             else:
                 fleet.box.engine.run(*words)
 
@@ -90,7 +92,7 @@ def test_whatever_is_done_to_them_by_hand_is_put_right_by_the_event(fleet: Fleet
             paused = "paused-app-1" in fleet.running() and _paused(fleet, "paused-app-1")
             return _hashes(fleet) == right and not paused and _restarts(host).keys() == drifted
 
-        wait_until(repaired, what="all of them to be put right", seconds=90)
+        wait_until(repaired, what="all of them to be put right", seconds=180)
     restarts = _restarts(host)
     causes = {name: {cause["kind"] for cause in found} for name, found in restarts.items()}
     assert causes.keys() == drifted
@@ -169,7 +171,7 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
         agent.says("in sync with")
         right, before = shown(), fleet.running()
         act()
-        wait_until(lambda: shown() == right, what="all of them to be put right", seconds=60)
+        wait_until(lambda: shown() == right, what="all of them to be put right", seconds=120)
         wait_until(
             lambda: all(e["status"] == "succeeded" for e in host.json("history")),
             what="the repairs to be done",
@@ -181,7 +183,7 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
     assert anew == {"lost", "nameless", "limited"}
     act()
     with host.running():
-        wait_until(lambda: shown() == right, what="all of them to be put right", seconds=90)
+        wait_until(lambda: shown() == right, what="all of them to be put right", seconds=180)
     found = {
         (cause["service"], cause["kind"], cause["name"])
         for entry in host.json("history")
