@@ -26,7 +26,8 @@ from agent.domain.errors import TransientError
 MAX_OUTPUT = 16 * 1024 * 1024
 GRACE_S = 10.0
 """Between SIGTERM and SIGKILL."""
-_PRLIMIT = shutil.which("prlimit", path=os.defpath)
+LIMITER = shutil.which("prlimit", path=os.defpath)
+"""What starts a program that has limits, where it is there."""
 _NOT_STARTED = b"prlimit: failed to execute "
 
 
@@ -90,7 +91,7 @@ async def run(
     except OSError as err:
         raise TransientError(f"{name} cannot be started: {err.strerror}", where=argv[0]) from None
     for kind, limit in ((resource.RLIMIT_DATA, max_memory), (resource.RLIMIT_FSIZE, max_file)):
-        if limit is not None and not _PRLIMIT:
+        if limit is not None and not LIMITER:
             with suppress(ProcessLookupError):
                 resource.prlimit(process.pid, kind, (limit, limit))
     with suppress(ProcessLookupError, PermissionError):  # the agent itself may stand before all
@@ -126,7 +127,7 @@ def _limited(argv: Sequence[str], memory: int | None, file: int | None) -> list[
     Where a machine lacks the program that does it, they come a moment late.
     """
     limits = [f"--{n}={limit}" for n, limit in (("data", memory), ("fsize", file)) if limit]
-    return [_PRLIMIT, *limits, "--", *argv] if limits and _PRLIMIT else [*argv]
+    return [LIMITER, *limits, "--", *argv] if limits and LIMITER else [*argv]
 
 
 async def _drain(

@@ -43,6 +43,15 @@ def test_what_is_outside_cannot_be_read_by_any_way(tmp_path: Path) -> None:
     assert (ended.code, ended.out) == (0, b"mine")
 
 
+def test_it_can_have_limits(tmp_path: Path) -> None:
+    async def limited() -> process.Result:
+        async with confinement.confined(CAT, [tmp_path]) as run:
+            more = {"max_memory": 1 << 28, "max_file": 1 << 20}
+            return await run([str(CAT)], env={}, timeout_s=20, stdin=b"fine", **more)
+
+    assert anyio.run(limited).out == b"fine"
+
+
 def test_what_it_is_given_can_be_read(tmp_path: Path) -> None:
     async def given() -> process.Result:
         with memory_file.holding(b"in memory") as handle:

@@ -127,7 +127,8 @@ def _restrict(program: Path, readable: Iterable[Path]) -> None:
     try:
         for path in map(os.path.realpath, readable):
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
-        for path in (os.path.realpath(program), *_LIBRARIES):
+        started = [os.path.realpath(each) for each in (program, process.LIMITER) if each]
+        for path in (*started, *_LIBRARIES):
             with suppress(FileNotFoundError):
                 _allow(ruleset, path, _READ_FILE | _READ_DIR | _EXECUTE)
         _allow(ruleset, os.devnull, _READ_FILE | _WRITE_FILE)
