@@ -8,6 +8,7 @@ from agent.adapters.engine.containers import from_inspect
 from agent.domain.container import SERVICE as SERVICE_LABEL
 from agent.domain.release.health import (
     CRASHES,
+    Ages,
     ContainerView,
     Expected,
     HealthFinding,
@@ -191,3 +192,15 @@ def test_what_has_no_health_check_is_not_well_before_it_is_steady(
     expected = {"web": Expected(image="web:1", scale=1, one_shot=False)}
     [finding] = judge(expected, [ContainerView(container=shown, up_s=1.0)], 10.0)
     assert finding.trouble is Trouble.RECENT
+
+
+def test_a_clock_that_is_set_back_amid_a_deploy_makes_nothing_younger() -> None:
+    ages = Ages()
+    started = replace(sight(), up_s=2.0, container=replace(sight().container, started=1000.0))
+    assert ages.of(started, 50.0).up_s == 2.0
+    # The wall clock says that it was started in the future, and then an hour ago.
+    assert ages.of(replace(started, up_s=0.001), 60.0).up_s == 12.0
+    assert ages.of(replace(started, up_s=3600.0), 65.0).up_s == 17.0
+    again = replace(started, up_s=0.5, container=replace(started.container, started=1070.0))
+    assert ages.of(again, 70.0).up_s == 0.5
+    assert ages.of(replace(again, up_s=0.0), 71.0).up_s == 0.0

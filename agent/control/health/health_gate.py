@@ -106,6 +106,7 @@ class _Vigil:
         self._repairs = Pauses(_PUT_BACK_AFTER_S)
         self._needs = {name: tuple(each.needs) for name, each in awaited.services.items()}
         self._hooks = any(each.has_hooks for each in awaited.services.values())
+        self._ages = health.Ages()
         self._limit_s = awaited.timeout_s
         self._began = time.monotonic()
         self._course = Course(self._began, self._needs)
@@ -201,7 +202,8 @@ class _Vigil:
             self._start.again_later()
 
     async def _judged(self) -> tuple[list[ContainerView], list[HealthFinding]]:
-        views = await sightings.look(self._engine, self._a.project, self._before)
+        looked = await sightings.look(self._engine, self._a.project, self._before)
+        views = [self._ages.of(view, time.monotonic()) for view in looked]
         pending = {
             sight.container.id
             for sight in views

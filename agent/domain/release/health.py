@@ -82,6 +82,25 @@ class ContainerView:
         return max(0.0, needed_s - self.up_s)
 
 
+@dataclass
+class Ages:
+    """For how long containers have run, by a clock that nobody sets, since each start was seen.
+
+    Only the first look at a start asks the wall clock: one that is set back amid a deploy would
+    make what was started before seem never to get any older.
+    """
+
+    _first: dict[tuple[str, float | None], tuple[float, float]] = field(default_factory=dict)
+
+    def of(self, view: ContainerView, now: float) -> ContainerView:
+        """The look with the right age; ``now`` in seconds of that clock."""
+        if not view.up_s:
+            return view
+        start = (view.container.id, view.container.started)
+        up_s, seen_at = self._first.setdefault(start, (view.up_s, now))
+        return replace(view, up_s=up_s + now - seen_at)
+
+
 class Health(StrEnum):
     """How one container is."""
 
