@@ -60,7 +60,7 @@ def _limited(argv: list[str], **limits: int) -> Result:
 
 def test_limits_are_in_force_from_the_first_moment() -> None:
     """What a program has started before it is limited would go without limits."""
-    script = "ulimit -f; ulimit -v; sh -c 'ulimit -f; ulimit -v'"
+    script = "ulimit -f; ulimit -d; sh -c 'ulimit -f; ulimit -d'"
     result = _limited(["sh", "-c", script], max_file=2**20, max_memory=2**30)
     assert result.out.split() == [b"2048", b"1048576"] * 2
 
