@@ -250,7 +250,10 @@ def _said_aloud(search: Search) -> None:
     search.fleet.commit("bad", _web(search.fleet, search.canaries, LOUD, NEVER_WELL))
     result = search.run("once", "--verbose")
     assert result.returncode == 1
-    assert "its last words may hold a secret, and are shown by commitd why web" in result.stderr
+    assert (
+        "its last words may hold a secret: while an agent runs, root sees them with commitd why web"
+        in result.stderr
+    )
     assert "the password" not in result.stderr
     newest = search.host.json("history")[0]
     assert (newest["action"], newest["status"]) == ("rollback", "succeeded")

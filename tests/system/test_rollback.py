@@ -79,7 +79,7 @@ def test_a_release_that_is_not_well_goes_back_to_the_last_one_that_was(
     result = host.once()
     assert result.returncode == 1
     assert "has ended with 3" in result.stdout
-    assert "it says" in result.stdout
+    assert "its last words may hold a secret" in result.stdout
     assert "zq8xhidden" not in result.stdout + result.stderr
     assert fleet.environment("web-app-1") == good
     assert fleet.box.engine.run("exec", "web-app-1", "cat", "/conf/a.txt") == "one\n"

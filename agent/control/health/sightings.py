@@ -19,7 +19,9 @@ from agent.domain.release.health import ContainerView
 _LOG_LINES, _LOG_CHARS = 5, 400
 _HOOK_ENDS_S = 5.0
 _LAST_WORDS = "; its last words: "
-_NOT_SHOWN = "; its last words may hold a secret, and are shown by commitd why "
+_NOT_SHOWN = (
+    "; its last words may hold a secret: while an agent runs, root sees them with commitd why "
+)
 
 
 @dataclass(frozen=True, slots=True)
