@@ -133,6 +133,7 @@ def test_a_journal_that_nobody_reads_holds_nothing_up_and_the_gap_is_said() -> N
         assert agent.wait(60) == 0
     assert lines[0].startswith("<6>0 x")
     assert lines[-1] == "<6>the end\n"
-    [gap] = [line for line in lines if " messages were lost here" in line]
-    assert gap.startswith("<4>")
-    assert len(lines) - 2 + int(gap[3:].split()[0]) == 5000
+    gaps = [line for line in lines if " messages were lost here" in line]
+    assert gaps
+    assert all(gap.startswith("<4>") for gap in gaps)
+    assert len(lines) - 1 - len(gaps) + sum(int(gap[3:].split()[0]) for gap in gaps) == 5000

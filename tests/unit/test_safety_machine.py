@@ -240,7 +240,13 @@ class Machine(RuleBasedStateMachine):
         kept = self.world.journal.kept
         rivals = {i for i, (each, _) in kept.items() if each.reason is Reason.UNKNOWN_CONTAINER}
         fresh.host.containers = {
-            c.id: replace(c, state="running", restart="always")  # as if none was ever evicted
+            # As if none was ever evicted.
+            c.id: replace(
+                c,
+                state="running",
+                restart="always",
+                name=kept[c.id][0].name if c.id in kept else c.name,
+            )
             for c in fresh.host.containers.values()
             if c.id not in rivals and (c.alive or (c.id in kept and not c.one_off))
         }
