@@ -99,7 +99,7 @@ def _application(config: Config, connections: Connections, words: LastWords) -> 
     async def last_words(request: web.Request) -> web.Response:
         said = words.get(request.match_info["stack"])
         if said is None:
-            return web.json_response({"error": "nothing is kept of it"}, status=404)
+            return web.json_response({"error": "no output is kept for this stack"}, status=404)
         return web.json_response(dict(zip(("at", "text"), said, strict=True)))
 
     application = web.Application(middlewares=[connections.answering])

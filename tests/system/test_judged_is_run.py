@@ -179,7 +179,7 @@ def test_a_link_that_a_container_made_is_not_mounted(fleet: Fleet) -> None:
     fleet.box.engine.api("DELETE", "/containers/web-app-1?force=1")
     result = host.once()
     assert result.returncode == 1
-    assert "app: stacks/web/data/sub is a link in the checkout that no commit has" in result.stderr
+    assert "app: stacks/web/data/sub is a symlink that is not in Git" in result.stderr
     assert fleet.running() == {}
     (host.repo / "stacks/web/data/sub").unlink()
     fleet.commit("again", {"stacks/web/.env": "A=1\n"})

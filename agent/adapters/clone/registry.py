@@ -249,7 +249,8 @@ def _check(said: _Reply, reference: Reference) -> None:
         raise PermanentError(f"{registry} answers {status}", hint="check the name and the tag")
     if said.headers.get("Content-Type", "").startswith(_TOO_OLD):
         raise PermanentError(
-            f"{registry} has {reference.repository}:{reference.asked_tag} in a form of 2015 only",
+            f"{registry} has {reference.repository}:{reference.asked_tag} only as a schema 1 "
+            "manifest",
             hint="push it again with a newer Docker",
         )
 

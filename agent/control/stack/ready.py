@@ -100,8 +100,7 @@ class Ready:
             path = source.removeprefix(checkout)
             if link := shared_tree.foreign_link(call.checkout, call.root, path, ours):
                 raise PermanentError(
-                    f"{name}: {link} is a link in the checkout that no commit has, and what it "
-                    "leads to would be mounted",
+                    f"{name}: {link} is a symlink that is not in Git; its target would be mounted",
                     where=self.stack.compose,
                     hint="remove the link; to mount a directory of the host, name its path",
                 )

@@ -67,7 +67,7 @@ class Quarantine:
     def _note(self, unsettled: str | None) -> None:
         """Say once why nothing goes for good now."""
         if unsettled and not self._waits:
-            log.info("nothing that is kept is removed for a while: %s", unsettled)
+            log.info("removal of kept containers is paused: %s", unsettled)
         self._waits = unsettled is not None
 
     def _at_rest(self, record: Evicted, container: Container | None) -> bool:

@@ -70,7 +70,7 @@ async def _find(engine: Engine, journal: AsyncJournal, word: str) -> tuple[Evict
         kept = await journal.kept()
         names = {record.name for record in kept}
         raise PermanentError(
-            f"no container {word!r} was ended here",
+            f"no evicted container {word!r} is known",
             hint=did_you_mean(word, names, "commitd status lists them"),
         )
     found = [

@@ -13,6 +13,8 @@ from agent.surface.cli import common
 def command(ctx: click.Context, sha: str) -> None:
     """Accept a commit that waits for a person: what it removes, or the history it rewrites.
 
+    It counts until the host's next move; a commit that is shown again waits again.
+
     Example: commitd approve 1a2b3c4
     """
     import anyio

@@ -26,7 +26,7 @@ def command(
     reason: str,
     yes: bool,
 ) -> None:
-    """Take a stack, or with --host the whole host, out of the agent's hands for a while.
+    """Stop the agent from changing a stack, or with --host the whole host.
 
     Nothing is started, changed or ended then, containers that you start by hand included. A
     suspended host also keeps its commit and its files. It lasts beyond restarts.

@@ -66,7 +66,7 @@ def show(answer: Explanation, *, kept: bool) -> None:
         history.show(last, notes, told=answer.because)
     if answer.words:
         at = terminal.clock(answer.words["at"])
-        terminal.say(f"What its container said before it failed ({at}), which no log holds:")
+        terminal.say(f"Last output of the failed container ({at}; not in any log):")
         terminal.say(answer.words["text"], 2)
 
 
