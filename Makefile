@@ -25,7 +25,7 @@ help:
 	@echo "make shell    a shell with a private engine, a small fleet repository and a host (root)"
 	@echo "make pythons  the unit tests on each Python that this machine has, 3.11 to 3.14"
 	@echo "make coverage what unit tests and some system tests run of the agent (root)"
-	@echo "make mutants  break each safety rule in a copy: its test has to notice (root); K=name chooses"
+	@echo "make mutants  break the rules of mutants.toml in a copy: a test has to notice (root); K=name chooses"
 	@echo "make engines  the system tests with other engines and Compose versions (root, Go, an hour);"
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
