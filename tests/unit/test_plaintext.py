@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +99,31 @@ def test_the_plaintext_belongs_to_whom_it_is_given(store: PlaintextStore, tmp_pa
     assert path.stat().st_ino == inode  # who has mounted it sees that
     assert store.present(NAME)
     assert owner() == (os.geteuid(), os.getegid())
+
+
+@pytest.mark.parametrize("deed", ["present(NAME, OWNER)", "write(NAME, b'A=1', OWNER)"])
+def test_a_mode_that_the_agent_may_not_change_back_costs_the_copy_and_not_the_stack(
+    tmp_path: Path, deed: str
+) -> None:
+    """In its unit the agent has no CAP_FOWNER: the mode of others' files is not its own to set."""
+    (tmp_path / "repo/stacks/web").mkdir(parents=True)
+    owner = (1000, 1001)
+    PlaintextStore(tmp_path / "repo", tmp_path / "run", state=tmp_path).write(NAME, b"A=1", owner)
+    copy = tmp_path / "repo" / NAME
+    copy.chmod(0o640)
+    script = (
+        "from pathlib import Path\n"
+        "from agent.adapters.secrets.plaintext_store import PlaintextStore\n"
+        f"NAME, OWNER, at = {NAME!r}, {owner!r}, Path({str(tmp_path)!r})\n"
+        f"print(PlaintextStore(at / 'repo', at / 'run', state=at).{deed})\n"
+    )
+    without = ("setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner")
+    command = (*without, sys.executable, "-c", script)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip()) in {(0, "True"), (0, "None")}, result.stderr
+    info = copy.stat()
+    assert (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) == (0o600, *owner)
+    assert copy.read_bytes() == b"A=1"
 
 
 def test_a_symlink_is_replaced_and_never_followed(store: PlaintextStore, tmp_path: Path) -> None:

@@ -165,7 +165,10 @@ class PlaintextStore:
                 shared_tree.read(source, size) != shared_tree.read(copy, size)
             ):
                 return False
-            _give(copy, owner)
+            try:
+                _give(copy, owner)
+            except OSError:  # of another owner, whose mode only CAP_FOWNER could change
+                return False
             self._seen[path] = (_signature(source), _signature(copy))
             return True
 
