@@ -36,6 +36,16 @@ def test_a_profile_is_a_file_of_the_repository(root: Path, name: str, content: b
     assert seccomp.read(root, root / "stacks/web", [name], MAIN) == {name: content}
 
 
+def test_a_profile_that_is_too_large_is_refused_and_not_cut(root: Path) -> None:
+    place = root / "stacks/web/own.json"
+    place.write_bytes(b" " * 1024 * 1024)
+    assert len(seccomp.read(root, place.parent, ["own.json"], MAIN)["own.json"]) == 1024 * 1024
+    place.write_bytes(b" " * (1024 * 1024 + 1))
+    with pytest.raises(PermanentError, match="more than the limit of 1048576 bytes") as caught:
+        seccomp.read(root, place.parent, ["own.json"], MAIN)
+    assert caught.value.where == MAIN
+
+
 @pytest.mark.parametrize(
     "name",
     ["/etc/passwd", "../../../age.key", "~/x", "outside", "fifo", ".", "absent", "own.json/x"],

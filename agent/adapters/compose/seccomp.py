@@ -17,12 +17,14 @@ from agent.adapters import shared_tree
 from agent.domain.errors import PermanentError, TransientError
 
 _LARGEST = 1024 * 1024
+"""Bytes; those that people write have some ten thousand."""
 
 
 def read(root: Path, base: Path, names: Iterable[str], where: str) -> dict[str, bytes]:
     """What the files ``names`` say, relative to ``base``, all below ``root``. Blocks.
 
-    Raises :class:`PermanentError` for one that is not in the repository, said of ``where``.
+    Raises :class:`PermanentError` for one that is not in the repository or too large, said of
+    ``where``.
     """
     found: dict[str, bytes] = {}
     for name in names:
@@ -32,13 +34,21 @@ def read(root: Path, base: Path, names: Iterable[str], where: str) -> dict[str, 
             with ExitStack() as held:
                 directory, last = shared_tree.enter(root, path.as_posix(), held)
                 handle = shared_tree.open_regular(last, directory, held)
-                found[name] = shared_tree.read(handle, _LARGEST)
+                content = shared_tree.read(handle, _LARGEST + 1)
         except (OSError, ValueError):
             raise PermanentError(
                 f"security_opt: the seccomp profile {name!r} is not a file of the repository",
                 where=where,
                 hint="commit it beside the Compose file, and name it by a relative path",
             ) from None
+        if len(content) > _LARGEST:
+            raise PermanentError(
+                f"security_opt: the seccomp profile {name!r} has more than the limit of "
+                f"{_LARGEST} bytes",
+                where=where,
+                hint="make it shorter",
+            )
+        found[name] = content
     return found
 
 
