@@ -587,10 +587,6 @@ BAD_FILES: dict[str, tuple[Callable[[Host, Path], object], str]] = {
         lambda host, at: host.config.update(state_dir=f"{_only(at, '')}/state"),
         "cannot be used",
     ),
-    "a broken journal": (
-        lambda host, _: _only(Path(_directory(host.state), "journal.db"), "nothing"),
-        "move it aside",
-    ),
 }
 
 
@@ -609,6 +605,22 @@ def test_a_file_that_cannot_be_used_is_named(box: Sandbox, tmp_path: Path, case:
     assert remedy in said
     assert CANARY not in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_journal_that_cannot_be_read_is_set_aside_and_holds_nothing_up(fleet: Fleet) -> None:
+    fleet.commit("good", {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()})
+    host = fleet.host(remotes=[fleet.box.gitea], enrolled=False)
+    host.state.mkdir(exist_ok=True)
+    journal = host.state / "journal.db"
+    journal.write_text("nothing")
+    result = host.once()
+    said = _said(result)
+    assert f"{journal}: the journal cannot be read" in said
+    [aside] = host.state.glob("journal.db.unreadable-*Z")
+    assert f"it is set aside as {aside.name} and begun anew" in said
+    assert aside.read_text() == "nothing"
+    assert result.returncode == 3, said  # nothing is removed until a person has enrolled it
+    assert set(fleet.running()) == {"one-app-1"}
 
 
 @contextlib.contextmanager
