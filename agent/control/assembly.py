@@ -111,6 +111,7 @@ async def assemble(
             if closed := await journal.run(Journal.close_open_actions):
                 log.warning("marked %d interrupted actions as cancelled", closed)
             askpass = await anyio.to_thread.run_sync(_prepare, config)
+            places = await anyio.to_thread.run_sync(directories.agent_places, config)
             repository = Repository(config.state_dir, config.branch, askpass)
             await repository.prepare()
             await complete_records(journal, repository)
@@ -134,6 +135,7 @@ async def assemble(
                     engine=engine,
                     puller=puller,
                     program=program,
+                    places=places,
                     remotes=remotes,
                     judge=judge,
                     ledger=ledger,
@@ -160,6 +162,7 @@ def _wire(
     engine: Engine,
     puller: Puller,
     program: compose.Compose,
+    places: AgentPlaces,
     remotes: Remotes,
     judge: Judge,
     ledger: Ledger,
@@ -176,8 +179,7 @@ def _wire(
         partial(key_file.read_key, settings) if settings else no_key,
         repository.contents,
     )
-    agent = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))
-    stacks = Stacks(program, engine, journal, secrets, pulse, agent=agent)
+    stacks = Stacks(program, engine, journal, secrets, pulse, agent=places)
     attempts = Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
     protection = Protection(engine, journal)

@@ -68,6 +68,22 @@ def test_all_else_stays_as_it_was_judged(model: dict[str, Any]) -> None:
     assert given.placed(model, ROOT, CHECKOUT) == model
 
 
+def test_a_secret_that_only_builds_use_is_read_where_no_container_writes() -> None:
+    used = {"a": {"build": {"secrets": [{"source": "npm"}, {"source": "both"}, {"source": "run"}]}}}
+    used["b"] = {"secrets": [{"source": "both"}], "pre_start": [{"secrets": [{"source": "run"}]}]}  # type: ignore[dict-item]
+    model = {
+        "services": used,
+        "secrets": {name: {"file": f"{ROOT}/{name}"} for name in ("npm", "both", "run", "none")},
+    }
+    found = given.placed(model, ROOT, CHECKOUT)["secrets"]
+    assert {name: secret["file"] for name, secret in found.items()} == {
+        "npm": f"{ROOT}/npm",
+        "both": f"{CHECKOUT}/both",
+        "run": f"{CHECKOUT}/run",
+        "none": f"{CHECKOUT}/none",
+    }
+
+
 def test_a_service_called_build_is_no_build() -> None:
     model = {"services": {"build": {"volumes": [{"source": f"{ROOT}/a"}]}}}
     found = given.placed(model, ROOT, CHECKOUT)
@@ -158,7 +174,9 @@ def test_all_that_is_mounted_of_the_host_is_known() -> None:
             "a": {
                 "volumes": [
                     {"type": "bind", "source": "/a$$b"},
-                    {"type": "volume", "source": "v"},
+                    {"type": "volume", "source": "v", "volume": {"subpath": "below"}},
+                    {"type": "volume", "source": "r"},
+                    {"type": "volume", "source": "w"},
                     {"type": "tmpfs"},
                 ],
                 "pre_start": [{"volumes": [{"type": "bind", "source": "/hook"}]}],
@@ -167,16 +185,18 @@ def test_all_that_is_mounted_of_the_host_is_known() -> None:
         "configs": {"c": {"file": "/c"}, "d": {"content": "x"}},
         "volumes": {
             "v": {"driver_opts": {"o": "ro,bind", "device": "/v"}},
+            "r": {"driver_opts": {"o": "rbind", "device": "/r$$"}},
             "w": {"driver_opts": {"type": "nfs", "device": ":/w"}},
             "x": None,
         },
     }
-    assert dict(given.sources(model)) == {
-        "a": "/a$b",
-        "a: pre_start[0]": "/hook",
-        "configs: c": "/c",
-        "volumes: v": "/v",
-    }
+    assert list(given.sources(model)) == [
+        ("a", "/a$b"),
+        ("a", "/v/below"),
+        ("a", "/r$"),
+        ("a: pre_start[0]", "/hook"),
+        ("configs: c", "/c"),
+    ]
     assert list(given.sources({})) == []
 
 

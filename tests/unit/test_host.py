@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,7 @@ from agent.adapters.engine.lease import only_agent_of
 from agent.adapters.host import directories, key_file, lock
 from agent.adapters.host.api_socket import SOCKET
 from agent.domain import config
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import ConfigError, HeldError
 from agent.surface import api
 
@@ -47,6 +49,17 @@ def test_a_directory_that_others_use_is_not_taken_from_them(tmp_path: Path, name
         directories.prepare_directories(_config(tmp_path))
     assert caught.value.where == str(shared)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+
+def test_its_directories_are_known_also_where_links_lead(tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    state, runtime = str(config.state_dir), str(config.runtime_dir)
+    named = AgentPlaces(state=state, runtime=runtime)
+    assert directories.agent_places(config) == named
+    (tmp_path / "disk").mkdir()
+    config.state_dir.symlink_to("disk")
+    real = AgentPlaces(state=f"{tmp_path}/disk", runtime=runtime)
+    assert directories.agent_places(config) == replace(named, real=real)
 
 
 def test_a_directory_in_memory_is_told_from_others() -> None:

@@ -305,6 +305,7 @@ def test_a_container_that_can_write_to_files_of_git_is_refused_and_told_which_an
                 "(/run/commitd) in it"
             ),
         ),
+        ("/var/run", "with the agent's socket and secrets (/run/commitd) in it"),
         ("/etc/commitd2", None),
         ("/srv", None),
         (f"{ROOT}/stacks/web/data", None),
@@ -343,6 +344,8 @@ def _bind(source: str, target: str) -> dict[str, Any]:
         (_binds(a=[("/srv/d:ro", "/d"), ("/srv/d/c", "/c")]), None),
         (_binds(a=[("/srv/d", "/d")], b=[("/srv/d", "/c"), ("/srv/d2", "/e")]), None),
         (_binds(a=[("/", "/host")], b=[("/srv/d", "/c")]), None),
+        (_binds(a=[("/run", "/c")], b=[("/var/run", "/e")]), None),
+        (_binds(a=[("/var/run", "/c")], b=[("/run/d", "/e")]), "b: mounts /run/d, which a can"),
     ],
 )
 def test_a_mount_that_another_container_can_turn_into_a_link_is_named(
@@ -367,6 +370,33 @@ def test_the_agents_directories_are_those_of_the_host_that_runs_the_stack() -> N
         found = policy.judge(_site(), _mounted(source), "/elsewhere", agent=agent)
         rules = {each.rule for each in found}
         assert ("privileges" in rules, policy.WRITABLE in rules) == (noted, refused), source
+
+
+def test_they_are_known_by_their_other_names() -> None:
+    real = AgentPlaces(state="/mnt/d/commitd", config="/mnt/etc")
+    agent = AgentPlaces(state="/data/commitd", runtime="/var/run/commitd", real=real)
+    for source, noted, refused in (
+        ("/mnt/d/commitd/export/stacks/web", False, True),
+        ("/mnt/d/commitd/repo/stacks/web/compose.yaml", False, True),
+        ("/data/commitd/export/stacks/web", False, True),
+        ("/mnt/d/commitd/journal.db", True, False),
+        ("/mnt/d", True, False),
+        ("/mnt/etc/age.key", True, False),
+        ("/data", True, False),
+        ("/run", True, False),
+        ("/var/run", True, False),
+        ("/run/commitd/commitd.sock", True, False),
+        ("/var/running", False, False),
+    ):
+        found = policy.judge(_site(), _mounted(source), "/elsewhere", agent=agent)
+        rules = {each.rule for each in found}
+        assert ("privileges" in rules, policy.WRITABLE in rules) == (noted, refused), source
+
+
+def test_a_file_of_a_secret_is_in_the_checkout_or_where_images_are_built_from() -> None:
+    for file, fine in ((f"{ROOT}/a", True), ("/export/a", True), ("/export2/a", False)):
+        found = policy.judge(_site(), {"secrets": {"s": {"file": file}}}, ROOT, built="/export")
+        assert (not found) is fine
 
 
 def test_hooks_and_volumes_that_are_mounts_are_judged_as_well() -> None:

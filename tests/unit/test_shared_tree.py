@@ -10,7 +10,10 @@ import pytest
 
 from agent.adapters import shared_tree
 from agent.adapters.compose import seccomp
+from agent.adapters.compose.invocation import Invocation
+from agent.control.stack.ready import Ready
 from agent.domain.errors import PermanentError
+from tests.unit.builders import stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +62,23 @@ def test_a_link_that_a_container_made_is_found(
     assert shared_tree.foreign_link(*trees, path) == link
     ours = {link: target}.get
     assert shared_tree.foreign_link(*trees, path, ours) is None
+
+
+def test_a_mount_of_the_checkout_is_known_by_whatever_way_it_is_named(
+    trees: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Also by a volume that is a recursive bind, and where the state directory is a link."""
+    (tmp_path / "state").symlink_to(".")
+    checkout, export = (tmp_path / "state" / each.name for each in trees)
+    (trees[0] / "web/made/x").symlink_to("/etc")
+    call = Invocation(stack=stack("web"), root=export, checkout=checkout)
+    for place in (checkout, trees[0]):
+        for options in ("bind", "rbind,ro"):
+            own = {"driver_opts": {"type": "none", "o": options, "device": f"{place}/web/made/x"}}
+            app = {"image": "x", "volumes": [{"type": "volume", "source": "v", "target": "/x"}]}
+            ready = Ready.of(call, {"services": {"app": app}, "volumes": {"v": own}})
+            with pytest.raises(PermanentError, match="app: web/made/x is "):
+                ready.refuse_foreign_links(lambda _: None)
 
 
 def test_only_regular_files_are_read_and_no_more_than_the_limit(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from agent.adapters.host.lock import running_agent
+from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 
@@ -21,6 +23,14 @@ def docker_host(config: Config) -> str:
             f"DOCKER_HOST is {address!r}", hint="the agent only manages the engine of its own host"
         )
     return address
+
+
+def agent_places(config: Config) -> AgentPlaces:
+    """Which directories are the agent's own, also where links lead to them. Blocks."""
+    named = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))
+    state, etc, runtime = map(os.path.realpath, (named.state, named.config, named.runtime))
+    real = AgentPlaces(state=state, config=etc, runtime=runtime)
+    return named if real == named else replace(named, real=real)
 
 
 def look_now(config: Config) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
+
 from agent.adapters.clone.clone import Clone
 from agent.adapters.compose import confinement, locate
 from agent.adapters.engine import containers
@@ -30,7 +32,6 @@ from agent.control.release.preview import Preview
 from agent.control.source import pinned_releases, remote_status
 from agent.control.stack.notes import left_behind
 from agent.control.stack.provision import Provisioner
-from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError
@@ -240,7 +241,7 @@ async def _preview(
     repository = Repository.to_read(config)
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
     provisioner = Provisioner(engine, tuple)
-    agent = AgentPlaces(state=str(config.state_dir), runtime=str(config.runtime_dir))
+    agent = await anyio.to_thread.run_sync(directories.agent_places, config)
     store = PlaintextStore.of(config, repository.root, repository.export)
     preview = Preview(
         repository,

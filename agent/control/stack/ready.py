@@ -93,9 +93,11 @@ class Ready:
         ``ours`` is where a link of the agent's own at a path of the checkout leads. Raises
         :class:`PermanentError`.
         """
-        call, checkout = self.invocation, f"{self.invocation.checkout}/"
+        call = self.invocation
+        checkouts = [f"{place}/" for place in (call.checkout, os.path.realpath(call.checkout))]
         for name, source in given.sources(self.model):
-            if call.root == call.checkout or not source.startswith(checkout):
+            checkout = next(filter(source.startswith, checkouts), None)
+            if call.root == call.checkout or checkout is None:
                 continue
             path = source.removeprefix(checkout)
             if link := shared_tree.foreign_link(call.checkout, call.root, path, ours):

@@ -13,9 +13,10 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from agent.domain.compose import host_mounts
 from agent.domain.documents import Path
 from agent.domain.repository import compose_paths, hooks
 
@@ -32,8 +33,12 @@ _OPTIONS, _SECCOMP = "security_opt", "seccomp"
 def placed(model: Model, root: str, checkout: str) -> dict[str, Any]:
     """``model`` as if its files had been read in ``checkout`` and not in ``root``.
 
-    All paths move but those that images are built from: that is done with what was judged.
+    All paths move but those that images are built from, also of secrets that only builds use: that
+    is done with what was judged.
     """
+    builds = [service.get("build") or {} for service in (model.get("services") or {}).values()]
+    mounted = _used("secrets", (raw for _, raw in _containers(model)))
+    stay = {("secrets", name) for name in _used("secrets", builds) - mounted}
     old, new = (path.replace("$", "$$") for path in (root, checkout))
 
     def moved(value: Any, at: Path) -> Any:
@@ -41,7 +46,9 @@ def placed(model: Model, root: str, checkout: str) -> dict[str, Any]:
             return new + value[len(old) :] if f"{value}/".startswith(f"{old}/") else value
         if isinstance(value, Mapping):
             return {
-                key: each if _is_build((*at, key)) else moved(each, (*at, key))
+                key: each
+                if _is_build((*at, key)) or (*at, key) in stay
+                else moved(each, (*at, key))
                 for key, each in value.items()
             }
         return [moved(each, (*at, i)) for i, each in enumerate(value)] if _many(value) else value
@@ -108,17 +115,18 @@ def variables(model: Model) -> dict[str, Path]:
     services = (model.get("services") or {}).values()
     found: dict[str, Path] = {}
     for kind in _INLINE:
-        used = {
-            use["source"]
-            for service in services
-            for user in (service, service.get("build") or {})
-            for use in user.get(kind) or ()
-            if isinstance(use, Mapping)
-        }
+        used = _used(kind, [u for s in services for u in (s, s.get("build") or {})])
         for name, value in sorted((model.get(kind) or {}).items()):
             if name in used and (variable := (value or {}).get("environment")):
                 found.setdefault(str(variable), (kind, name, "environment"))
     return found
+
+
+def _used(kind: str, users: Iterable[Model]) -> set[str]:
+    """The configs or secrets that ``users`` name."""
+    return {
+        use["source"] for user in users for use in user.get(kind) or () if isinstance(use, Mapping)
+    }
 
 
 def seccomp(model: Model) -> list[str]:
@@ -143,21 +151,12 @@ def with_seccomp(model: Model, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def sources(model: Model) -> Iterator[tuple[str, str]]:
-    """What of the host is mounted, with who mounts it: paths as the engine gets them."""
-    found = [
-        (name, mount.get("source"))
-        for name, raw in _containers(model)
-        for mount in raw.get("volumes") or ()
-        if isinstance(mount, Mapping) and mount.get("type") == "bind"
-    ]
+    """What of the host is mounted, with who mounts it: absolute paths."""
+    yield from ((mount.name, mount.source) for mount in host_mounts.of(model))
     for kind in _INLINE:
         for name, value in sorted((model.get(kind) or {}).items()):
-            found.append((f"{kind}: {name}", (value or {}).get("file")))
-    for name, value in sorted((model.get("volumes") or {}).items()):
-        options = (value or {}).get("driver_opts") or {}
-        if "bind" in str(options.get("o")).split(","):
-            found.append((f"volumes: {name}", options.get("device")))
-    return ((name, str(source).replace("$$", "$")) for name, source in found if source)
+            if file := (value or {}).get("file"):
+                yield f"{kind}: {name}", str(file).replace("$$", "$")
 
 
 def _containers(model: Model) -> Iterator[tuple[str, Any]]:

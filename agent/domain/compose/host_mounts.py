@@ -4,8 +4,9 @@
                             └──agents──▶ directories of the agent itself
 
 A bind names its source itself; a volume of the driver ``local`` with ``o: bind`` is one as well.
-Paths are compared as text, without the ``$`` that a model doubles. What is tracked is the whole
-tree of the commit: a link among it counts as one file, and so does all that is behind it.
+Paths are compared as text, without the ``$`` that a model doubles; of links on the host only those
+are known that lead to the agent's directories, and ``/var/run``. What is tracked is the whole tree
+of the commit: a link among it counts as one file, and so does all that is behind it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from agent.domain.documents import Path
 from agent.domain.repository import hooks
@@ -24,15 +25,21 @@ Model = Mapping[str, Any]
 
 CHECKOUT, EXPORT, GIT = "repo", "export", "git"
 """Directories in that of the agent's state."""
+_VAR_RUN, _RUN = "/var/run", "/run"
+"""The first has been a link to the second for ten years."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentPlaces:
-    """Directories that are the agent's own on its host, absolute."""
+    """Directories that are the agent's own on its host, absolute.
+
+    ``real`` are the same where links on the host lead, None: they are called so.
+    """
 
     state: str = "/var/lib/commitd"
     config: str = "/etc/commitd"
     runtime: str = "/run/commitd"
+    real: Self | None = None
 
     @property
     def named(self) -> tuple[tuple[str, str], ...]:
@@ -110,14 +117,19 @@ def place(source: str, root: str, agent: AgentPlaces) -> str | None:
     """
     for top in (root, f"{agent.state}/{CHECKOUT}", f"{agent.state}/{EXPORT}"):
         if within(source, top):
-            return source.removeprefix(posixpath.normpath(top)).strip("/")
-    return None
+            return _plain(source).removeprefix(_plain(top)).strip("/")
+    return place(source, root, agent.real) if agent.real else None
 
 
 def within(path: str, directory: str) -> bool:
     """Whether ``path`` is ``directory`` or below it; both are absolute."""
-    top = posixpath.normpath(directory).rstrip("/")
-    return f"{posixpath.normpath(path)}/".startswith(f"{top}/")
+    return f"{_plain(path)}/".startswith(f"{_plain(directory).rstrip('/')}/")
+
+
+def _plain(path: str) -> str:
+    """Without ``..`` and the link that each host has."""
+    plain = posixpath.normpath(path)
+    return _RUN + plain[len(_VAR_RUN) :] if f"{plain}/".startswith(f"{_VAR_RUN}/") else plain
 
 
 def covered(tracked: Sequence[str], at: str) -> Sequence[str]:
@@ -146,7 +158,7 @@ def replaceable(mount: HostMount, mounts: Iterable[HostMount]) -> HostMount | No
     """
     for outer in mounts:
         inside = mount.path[:-1] == outer.path[:-1] and within(mount.target, outer.target)
-        below = mount.source != outer.source and within(mount.source, outer.source)
+        below = within(mount.source, outer.source) and not within(outer.source, mount.source)
         if below and not (outer.read_only or inside or outer.source == "/"):
             return outer
     return None
@@ -157,5 +169,6 @@ def agents(source: str, agent: AgentPlaces) -> str | None:
     for directory, what in agent.named:
         if within(source, directory):
             return what
-    inside = [(d, what) for d, what in agent.named[1:] if within(d, source)]
-    return f"with {', '.join(f'{what} ({d})' for d, what in inside)} in it" if inside else None
+    if inside := [(d, what) for d, what in agent.named[1:] if within(d, source)]:
+        return f"with {', '.join(f'{what} ({d})' for d, what in inside)} in it"
+    return agents(source, agent.real) if agent.real else None

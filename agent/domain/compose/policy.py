@@ -3,15 +3,16 @@
     repository ──layout──▶ Stack, with its policy ┐
     Compose ──config──▶ model ────────────────────┴─judge──▶ Violation … ──▶ deploy, plan, check
 
-Every rule is a function of both; ``_RULES`` has them all. A rule that ``commitd.yaml`` switches has
-a key in ``fleet.Policy`` as well, and nothing else. Files that were refused as they are written
-never get here (``references``, ``refused_keys``); here variables have their values.
+``judge`` asks all rules; ``_RULES`` has those that look at one copy of the repository. A rule that
+``commitd.yaml`` switches has a key in ``fleet.Policy`` as well, and nothing else. Files that were
+refused as they are written never get here (``references``, ``refused_keys``); here variables have
+their values.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -77,7 +78,8 @@ def judge(
     run it, None: where they usually are.
     """
     places = {**dict.fromkeys(_RULES, root), _builds: built or root}
-    found = [each for rule in _RULES for each in rule(stack, model, places[rule])]
+    found = list(_files(model, {root, built or root}))
+    found += [each for rule in _RULES for each in rule(stack, model, places[rule])]
     return [*found, *_mounts(stack, model, root, agent or AgentPlaces())]
 
 
@@ -130,12 +132,12 @@ def _builds(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
                 yield _refused((*path, key), f"{said}keep the cache in a registry")
 
 
-def _files(_: Stack, model: Model, root: str) -> Iterator[Violation]:
+def _files(model: Model, roots: Collection[str]) -> Iterator[Violation]:
     """A config or secret is a file of the repository."""
     for kind in ("configs", "secrets"):
         for name, value in sorted((model.get(kind) or {}).items()):
             file = (value or {}).get("file")
-            if file and not _inside(str(file), root):
+            if file and not any(_inside(str(file), root) for root in roots):
                 said = (
                     f"{kind}: {name}: {str(file)!r} is not in the repository; commit the file, "
                     "or mount it from the host as a volume"
@@ -288,7 +290,6 @@ def _where(stack: Stack, mount: HostMount, path: str) -> str | None:
 _RULES: tuple[Callable[[Stack, Model, str], Iterable[Violation]], ...] = (
     _programs,
     _builds,
-    _files,
     pins,
     _privileges,
 )
