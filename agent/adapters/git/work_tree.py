@@ -5,15 +5,15 @@ Containers write there meanwhile: no link is followed, and nothing but a regular
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.adapters import shared_tree
 from agent.domain.repository import checkout_safety
 from agent.domain.repository.tree import PLAINTEXT_PREFIX, SYMLINK, TreeEntry
 
@@ -21,7 +21,6 @@ Signature = dict[str, tuple[int, int, int, int]]
 """For each tracked path what a local edit would change: mtime (ns), size, inode, mode."""
 
 _CHUNK = 1024 * 1024
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def signature(root: Path, paths: Iterable[str]) -> Signature:
@@ -88,7 +87,8 @@ def begun(root: Path, entries: Mapping[str, bytes]) -> list[str]:
     """Paths where a file is only the beginning of what ``entries`` says that it is to hold."""
     found = []
     for path, content in entries.items():
-        with suppress(OSError), _parent(root, path) as (directory, name):
+        with suppress(OSError), ExitStack() as held:
+            directory, name = shared_tree.enter(root, path, held)
             with opened(name, directory) as file:
                 head = file.read(len(content) + 1)
             if len(head) < len(content) and content.startswith(head):
@@ -99,7 +99,8 @@ def begun(root: Path, entries: Mapping[str, bytes]) -> list[str]:
 def unlink(root: Path, paths: Iterable[str]) -> None:
     """Remove files, links and empty directories; whatever else is there stays."""
     for path in paths:
-        with suppress(OSError), _parent(root, path) as (directory, name):
+        with suppress(OSError), ExitStack() as held:
+            directory, name = shared_tree.enter(root, path, held)
             try:
                 os.unlink(name, dir_fd=directory)
             except IsADirectoryError:
@@ -118,7 +119,8 @@ def _content(root: Path, entry: TreeEntry) -> str | None:
     """The Git object that is at the entry's path now; None if that cannot be the entry's."""
     digest = hashlib.sha1(b"blob %d\0" % entry.size, usedforsecurity=False)
     try:
-        with _parent(root, entry.path) as (directory, name):
+        with ExitStack() as held:
+            directory, name = shared_tree.enter(root, entry.path, held)
             if entry.mode == SYMLINK:
                 digest.update(os.fsencode(os.readlink(name, dir_fd=directory)))
                 return digest.hexdigest()
@@ -138,23 +140,7 @@ def opened(name: str, directory: int) -> Iterator[BinaryIO]:
 
     Anything else raises :class:`OSError` and is not waited for.
     """
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        yield file
-
-
-@contextmanager
-def _parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
-    """The directory that ``path`` is in, opened, and the name in it. Raises :class:`OSError`."""
-    *above, name = path.split("/")
-    directory = os.open(root, _DIRECTORY)
-    try:
-        for part in above:
-            inner = os.open(part, _DIRECTORY, dir_fd=directory)
-            os.close(directory)
-            directory = inner
-        yield directory, name
-    finally:
-        os.close(directory)
+    with ExitStack() as held:
+        handle = shared_tree.open_regular(name, directory, held)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            yield file
