@@ -127,7 +127,7 @@ async def assemble(
                 looks = Looks(journal, config.runtime_dir, look)
                 judge = Judge(config, journal, remotes, engine, looks)
                 ledger = Ledger(engine, journal)
-                await ledger.read()
+                await ledger.read(await repository.applied())
                 parts = _wire(
                     config,
                     journal,

@@ -73,6 +73,12 @@ async def _reap_helpers(parts: Parts) -> None:
         await parts.journal.forget_helper(container_id)
 
 
+async def _finish_killed(parts: Parts) -> None:
+    """What a killed agent left half done on the engine, before anything new is begun."""
+    await _reap_helpers(parts)
+    await parts.ledger.settle()
+
+
 async def once(config: Config) -> Verdict:
     """One whole cycle."""
     async with assemble(config) as parts, lease.only_agent_of(await parts.engine.identity()):
@@ -80,7 +86,7 @@ async def once(config: Config) -> Verdict:
 
 
 async def _one_cycle(parts: Parts) -> Verdict:
-    await _reap_helpers(parts)
+    await _finish_killed(parts)
     config = parts.config
     poller = Poller(config.remotes, config.branch, parts.remotes, lambda _: None)
     await poller.ask_all()
@@ -213,7 +219,7 @@ class Daemon:
         while not (self._stopping or self._reload_wanted):
             try:
                 engine_id = await parts.engine.identity()
-                await _reap_helpers(parts)
+                await _finish_killed(parts)
             except Exception as err:  # noqa: BLE001  it is logged, and tried again
                 guard.note(err)
                 found = await _failed(parts.judge, brief(err))

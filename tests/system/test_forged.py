@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -172,6 +173,44 @@ def test_what_was_deployed_before_its_containers_were_recorded_is_learned_and_no
     with contextlib.closing(Journal(host.state / "journal.db")) as journal:
         assert journal.history() == before
         assert {found for _, found in journal.made()["one"].own} == {*deployed.values()}
+
+
+def test_the_name_of_a_service_that_no_deploy_started_is_no_declaration(
+    fleet: Fleet, host: Host
+) -> None:
+    more = "  debug:\n    image: " + fleet.web + "\n    profiles: [debug]\n"
+    fleet.commit("debug", {_FILE: fleet.compose(more="    restart: always\n" + more)})
+    host.config["remotes"][0]["poll"] = "1s"
+    host.write_config()
+    with host.running() as agent:
+        agent.says("in sync with")
+        deployed = fleet.running()
+        _forge(fleet, "forged", **{"com.docker.compose.service": "debug"})
+        wait_until(lambda: fleet.running() == deployed, what="the forged one to be evicted")
+        wait_until(
+            lambda: ("evict", "forged", "unknown-service") in _done(host), what="it to be said"
+        )
+
+
+def test_replicas_that_were_deployed_after_a_backup_stay_when_it_is_put_back(
+    fleet: Fleet, host: Host
+) -> None:
+    with contextlib.closing(sqlite3.connect(host.state / "journal.db")) as db:
+        db.execute("VACUUM INTO ?", (str(host.state / "backup.db"),))
+    fleet.commit("two", {_FILE: fleet.compose(more="    restart: always\n    scale: 2\n")})
+    host.config["remotes"][0]["poll"] = "1s"
+    host.write_config()
+    assert host.once().returncode == 0
+    deployed = fleet.running()
+    assert len(deployed) == 2
+    for end in ("-wal", "-shm"):
+        (host.state / f"journal.db{end}").unlink(missing_ok=True)
+    (host.state / "backup.db").replace(host.state / "journal.db")
+    for _ in range(2):
+        result = host.once()
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert fleet.running() == deployed
+    assert not [entry for entry in _done(host) if entry[0] == "evict"]
 
 
 def test_a_rival_that_a_person_brings_back_runs_beside_the_deployed_one(

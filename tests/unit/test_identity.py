@@ -14,11 +14,23 @@ from hypothesis import strategies as st
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state import database
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.damage import BEGUN_ANEW
+from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal
 from agent.control.stack.ledger import Ledger
-from agent.domain.container import HOOK, NUMBER, ONEOFF, REPLACE, SWARM_TASK, Container
-from agent.domain.outcome import CauseKind, Reason
+from agent.domain.container import (
+    CONFIG_HASH,
+    HOOK,
+    NUMBER,
+    ONEOFF,
+    REPLACE,
+    SERVICE,
+    SWARM_TASK,
+    Container,
+)
+from agent.domain.outcome import CauseKind, EvictionAction, Reason
 from agent.domain.reconcile import effects, host_state, ownership, plan
+from agent.domain.reconcile.actions import Plan
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.reconcile.plan import evictions
 from agent.domain.release import drift, health, identity
@@ -31,6 +43,9 @@ from tests.unit.builders import release, service, situation, stack
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.domain.release.release import Release
+    from agent.domain.repository.desired import Stack
 
 
 def container(name: str, of: str = "app", *, state: str = "running", **labels: str) -> Container:
@@ -190,6 +205,77 @@ def test_what_is_in_the_place_of_the_deployed_one_is_drift_however_alike_it_is()
     assert (effect.action, effect.message) == ("recreate", "no deploy made forged")
 
 
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("of", ["debug", "zzz"])
+def test_what_says_it_is_of_a_service_that_was_not_started_is_evicted(of: str, more: bool) -> None:
+    """Of an inactive profile, with ``scale: 0``, or of any name beside an ``include:``."""
+    named = frozenset({"app", "debug"})
+    item = replace(stack("web"), services=named, more=more)
+    forged = container("forged", of)
+    todo = plan.plan(situation([item], [RELEASE], [DEPLOYED, forged]))
+    assert [(e.container.name, e.reason) for e in todo.evictions] == [
+        ("forged", Reason.UNKNOWN_SERVICE)
+    ]
+    assert todo.deploys == ()
+
+
+@pytest.mark.parametrize(
+    "legitimate",
+    [
+        container("run", "debug", **{ONEOFF: "True"}),
+        container("hook", "debug", **{HOOK: "pre_start"}),
+        replace(HALF, labels={**HALF.labels, SERVICE: "debug"}, state="running"),
+    ],
+    ids=["one-off", "hook", "half of a recreate"],
+)
+def test_one_offs_hooks_and_halves_of_such_a_service_are_exempt(legitimate: Container) -> None:
+    item = replace(stack("web"), services=frozenset({"app", "debug"}), more=True)
+    assert evictions(situation([item], [RELEASE], [DEPLOYED, legitimate])) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("now", "made", "there"),
+    [
+        (stack("web", "d2"), RELEASE, (DEPLOYED,)),  # about to be deployed
+        (stack("web"), replace(RELEASE, dirty=True), (DEPLOYED,)),  # amid a deploy
+        (stack("web"), RELEASE, ()),  # about to be repaired
+        (stack("web"), replace(RELEASE, own=None), (DEPLOYED,)),  # deployed by an older agent
+        (stack("web"), replace(RELEASE, own=own(DEPLOYED, OTHER)), (DEPLOYED,)),  # it was learned
+    ],
+)
+def test_any_service_may_belong_to_a_stack_that_does_not_stand_as_known(
+    now: Stack, made: Release, there: tuple[Container, ...]
+) -> None:
+    found = situation([replace(now, more=True)], [made], [*there, OTHER])
+    assert evictions(found) == ([], [])
+
+
+UNCOUNTED = replace(
+    FORGED, labels={k: v for k, v in FORGED.labels.items() if k not in {CONFIG_HASH, ONEOFF}}
+)
+
+
+@pytest.mark.parametrize(
+    ("subject", "changes", "held"),
+    [
+        (UNCOUNTED, {"enrolled": False}, "it was here first"),
+        (UNCOUNTED, {}, None),
+        (FORGED, {"enrolled": False, "begun_anew": "it was set aside"}, "begun anew"),
+    ],
+)
+def test_a_rival_that_may_have_been_here_first_is_left_until_a_person_agrees(
+    subject: Container, changes: dict[str, object], held: str | None
+) -> None:
+    """Made by another tool, whose containers no deploy takes over; or nobody knows any more."""
+    found, holds = evictions(_host(DEPLOYED, subject, **changes))
+    assert len(found) == (0 if held else 1)
+    mine = [hold for hold in holds if hold.subject == "forged"]
+    assert [(h.reason, h.needs_person) for h in mine] == (
+        [(Reason.NOT_ENROLLED, True)] if held else []
+    )
+    assert all((held or "") in hold.detail for hold in mine)
+
+
 def test_a_release_of_which_the_containers_are_not_known_is_judged_by_labels_alone() -> None:
     older = replace(RELEASE, own=None)
     assert drift.compare(older, [replace(FORGED, name="web-app-0")]) == ()
@@ -306,7 +392,7 @@ def test_the_containers_of_an_older_agents_release_are_learned_while_it_stands(
     ledger = Ledger(Engine("unix:///nowhere"), AsyncJournal(journal))
 
     async def main() -> None:
-        await ledger.read()
+        await ledger.read(None)
         doubled = _host(DEPLOYED, SECOND, releases={"web": older})
         await ledger.learn(doubled)
         await ledger.learn(_host(DEPLOYED, releases={"web": replace(older, dirty=True)}))
@@ -320,3 +406,102 @@ def test_the_containers_of_an_older_agents_release_are_learned_while_it_stands(
         assert journal.made() == {"web": Known(own(DEPLOYED))}
 
     anyio.run(main)
+
+
+def test_what_a_person_had_started_before_an_update_goes_on(tmp_path: Path) -> None:
+    """A service of an inactive profile, or of an included file: until the next deploy."""
+    journal = Journal(tmp_path / "journal.db")
+    older = replace(RELEASE, own=None)
+    journal.keep_release(older)
+    ledger = Ledger(Engine("unix:///nowhere"), AsyncJournal(journal))
+    named = replace(stack("web"), services=frozenset({"app", "db"}))
+
+    async def main() -> None:
+        await ledger.learn(situation([named], [older], [DEPLOYED, OTHER, container("x", "zzz")]))
+        assert journal.made() == {"web": Known(own(DEPLOYED, OTHER))}
+        journal.forget_made()
+        await ledger.read(None)
+        await ledger.learn(situation([replace(named, more=True)], [older], [DEPLOYED, OTHER]))
+        assert journal.made() == {"web": Known(own(DEPLOYED, OTHER))}
+
+    anyio.run(main)
+    found = situation([named], journal.releases().values(), [DEPLOYED, OTHER])
+    assert plan.plan(found) == Plan()
+
+
+@pytest.mark.parametrize(("applied", "forgotten"), [("new", True), ("old", False), (None, False)])
+def test_a_journal_older_than_the_clone_does_not_say_whose_a_container_is(
+    tmp_path: Path, applied: str | None, forgotten: bool
+) -> None:
+    """Else replicas that were deployed after a backup would be evicted once it is put back."""
+    journal = Journal(tmp_path / "journal.db")
+    journal.put("declared", {"revision": {"sha": "old"}})
+    journal.keep_release(RELEASE)
+    journal.keep_made("web", Known(own(DEPLOYED)))
+    ledger = Ledger(Engine("unix:///nowhere"), AsyncJournal(journal))
+    anyio.run(ledger.read, applied)
+    assert ledger.unknown(SECOND) is not forgotten
+    found = _host(DEPLOYED, SECOND, releases=journal.releases())
+    assert names([e.container for e in evictions(found)[0]]) == ([] if forgotten else ["web-app-2"])
+
+
+class _Listed(Engine):
+    """An engine that shows these, whatever becomes of them."""
+
+    def __init__(self, *there: Container) -> None:
+        super().__init__("unix:///nowhere")
+        self._there = there
+
+    async def containers(self, project: str | None = None) -> tuple[Container, ...]:
+        return tuple(c for c in self._there if c.project == project)
+
+
+@pytest.mark.parametrize(
+    ("released", "dirty", "settled"),
+    [(True, True, True), (False, False, True), (True, False, False)],
+)
+def test_what_comes_after_an_agent_has_started_is_judged_although_a_deploy_was_cut_short(
+    tmp_path: Path, released: bool, dirty: bool, settled: bool
+) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    if released:
+        journal.keep_release(RELEASE)
+    if dirty:
+        journal.mark_dirty("web")
+    cut_short = Known(own(DEPLOYED), frozenset({DEPLOYED.id}))
+    journal.keep_made("web", cut_short)
+    ledger = Ledger(_Listed(DEPLOYED, SECOND, KEPT), AsyncJournal(journal))
+
+    async def main() -> None:
+        await ledger.read(None)
+        await ledger.settle()
+
+    anyio.run(main)
+    after = Known(own(DEPLOYED, SECOND)) if settled else cut_short
+    assert journal.made() == {"web": after}
+    assert ledger.unknown(THIRD) is settled
+    if settled:
+        assert names(identity.rivals(after.own, [DEPLOYED, SECOND, THIRD])) == ["web-app-3"]
+
+
+def test_a_journal_that_was_begun_anew_has_no_rival_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    journal.put(BEGUN_ANEW, {"at": "t", "aside": "a", "why": "w"})
+    journal.keep_made("web", Known(own(DEPLOYED)))
+    record = Evicted(
+        id=KEPT.id,
+        name="forged",
+        image="img",
+        action=EvictionAction.REMOVED,
+        reason=Reason.UNKNOWN_CONTAINER,
+        at="t",
+        remove_at=1e12,
+    )
+    with journal._write() as db:
+        journal._keep(db, record, {"HostConfig": {}})
+    ledger = Ledger(_Listed(DEPLOYED, KEPT), AsyncJournal(journal))
+    look = anyio.run(ledger.look, "web")
+    assert (names(list(look.rivals)), look.evicted) == ([KEPT.name], frozenset())
+    journal.put("enrolled", "t")
+    look = anyio.run(ledger.look, "web")
+    assert (names(list(look.rivals)), look.evicted) == ([KEPT.name], frozenset({KEPT.id}))

@@ -276,6 +276,11 @@ class Agent:
         self._forgotten: frozenset[str] = frozenset()
         self._sure = False
         self.last = Plan()
+        for name, known in world.journal.made.items():
+            if known.before is not None:  # the agent before was killed while Compose worked
+                there = [c for c in world.host.of(name) if not c.kept]
+                world.journal.made[name] = Known(identity.own_now(known, there))
+                world.ours |= {found for _, found in world.journal.made[name].own}
 
     # --- what drives it ---
 

@@ -157,6 +157,7 @@ class AsyncJournal:
     first_seen = _coroutine(Journal.first_seen)
     forget_attempts = _coroutine(Journal.forget_attempts)
     forget_helper = _coroutine(Journal.forget_helper)
+    forget_made = _coroutine(Journal.forget_made)
     forget_plaintext = _coroutine(Journal.forget_plaintext)
     forget_release = _coroutine(Journal.forget_release)
     get = _coroutine(Journal.get)

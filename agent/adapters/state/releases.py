@@ -119,6 +119,10 @@ class Releases(Database):
         values = (stack, json.dumps(own), before)
         self._do("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", values)
 
+    def forget_made(self) -> None:
+        """Whose a container is is not known any more, of any stack."""
+        self._do("DELETE FROM made")
+
     def forget_release(self, stack: str) -> None:
         """The stack is gone."""
         with self._write() as db:

@@ -5,16 +5,18 @@ a container is judged.
                                                      the ones of before
 
 No clock decides what Compose made: between the two the project is worked on, and nothing of it is
-judged. An agent that is killed in between leaves it so; the next deploy of the stack, which is due
-because its release is dirty, takes what has come since for what that Compose made.
+judged. An agent that is killed in between leaves it so; the next one takes what has come by its own
+start for what that Compose made (``settle``), and judges what comes later.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from agent.adapters.engine.engine import Engine
+from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.domain.container import Container
 from agent.domain.outcome import Reason
@@ -22,12 +24,15 @@ from agent.domain.reconcile.host_state import HostState
 from agent.domain.release import drift, identity
 from agent.domain.release.identity import Known, Own
 
+log = logging.getLogger("commitd.stacks")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """A project before Compose works on it: all that is there, and what of that is what.
 
-    ``rivals`` must go first; of these ``evicted`` (IDs) were found to be some before, and are kept.
+    ``rivals`` must go first; of these ``evicted`` (IDs) were found to be some before, and are kept;
+    none by a journal that was begun anew, which does not know what was here first.
     ``halves`` may be ones that somebody makes just now.
     """
 
@@ -47,9 +52,34 @@ class Ledger:
         self._journal = journal
         self._known: dict[str, Known] = {}
 
-    async def read(self) -> None:
-        """Learn what the journal has."""
+    async def read(self, applied: str | None) -> None:
+        """Learn what the journal has, unless it is older than the ``applied`` commit of the clone.
+
+        A backup that was put back does not know what was deployed after it; that is no rival.
+        """
+        declared = await self._journal.get("declared")
+        if applied and declared and declared["revision"]["sha"] != applied:
+            log.warning(
+                "the journal does not know the applied commit %s, as if an older one was put back: "
+                "labels say whose a container is, until its stack is seen in sync or deployed",
+                applied[:7],
+            )
+            await self._journal.forget_made()
         self._known = await self._journal.made()
+
+    async def settle(self) -> None:
+        """Note what a Compose made that was cut short; at start, when none of the agent's runs.
+
+        A clean release was not touched yet, or was healthy since: ``learn`` takes it as it stands.
+        Raises :class:`CommitdError`.
+        """
+        releases = await self._journal.releases()
+        for project, known in list(self._known.items()):
+            release = releases.get(project)
+            if known.before is None or (release and not release.dirty):
+                continue
+            there = [c for c in await self._engine.containers(project) if not c.kept]
+            await self._keep(project, Known(identity.own_now(known, there)))
 
     def unknown(self, container: Container) -> bool:
         """Whether it is none of the stack's own whose labels it has, as far as they are known."""
@@ -73,6 +103,7 @@ class Ledger:
         """What is there before Compose works on the project. Raises :class:`CommitdError`."""
         kept = await self._journal.kept()
         evicted = frozenset(e.id for e in kept if e.reason is Reason.UNKNOWN_CONTAINER)
+        anew = await self._journal.run(damage.begun_anew)
         known = (await self._journal.made()).get(project)
         there = await self._engine.containers(project)
         others = [c for c in there if c.id not in evicted]
@@ -84,7 +115,7 @@ class Ledger:
             rivals=(*rivals, *identity.rivals(own, others)),
             substitutes=tuple(identity.substitutes(own, others)),
             halves=tuple(identity.halves(own, others)),
-            evicted=evicted,
+            evicted=frozenset() if anew else evicted,
         )
 
     async def begin(self, project: str, look: Look) -> None:
@@ -109,16 +140,20 @@ class Ledger:
         """The containers of releases of which they are not known, as long as they stand.
 
         An older agent recorded those, or what was written around Compose was cut short. Only while
-        no Compose works.
+        no Compose works. What of the stack's other services a person had started then goes on.
         """
+        desired = {stack.name: stack for stack in situation.desired.stacks}
         for name, release in situation.releases.items():
             known = self._known.get(name)
             if release.dirty or (known and known.before is None):
                 continue
             mine = [c for c in situation.containers if c.project == name and not c.kept]
             if not drift.compare(release, mine, situation.stopped):
+                stack = desired.get(name)
                 services = {service.name for service in release.services}
-                await self.adopt(name, [c for c in mine if c.service in services])
+                services |= stack.services if stack else set()
+                every = stack is not None and stack.more
+                await self.adopt(name, [c for c in mine if every or c.service in services])
 
     async def _keep(self, project: str, known: Known) -> None:
         await self._journal.keep_made(project, known)

@@ -95,8 +95,8 @@ class ProtectionSet:
     ``services`` maps a project to its services, or to None where any service may belong to it.
     ``allow`` are the rules of ``revision``, the commit that all this follows from. While ``doubt``
     is set, nothing at all may be removed, for the reason it gives; unless ``enrolled``, nothing
-    that was here first. ``rivals`` are the IDs of containers that say they are of one of these
-    services and took nobody's place.
+    that was here first; with a journal that was ``begun_anew`` nobody knows what was. ``rivals``
+    are the IDs of containers that say they are of one of these services and took nobody's place.
     """
 
     services: Mapping[str, frozenset[str] | None]
@@ -104,4 +104,5 @@ class ProtectionSet:
     allow: tuple[AllowRule, ...] = ()
     revision: str | None = None
     enrolled: bool = False
+    begun_anew: bool = False
     rivals: frozenset[str] = frozenset()

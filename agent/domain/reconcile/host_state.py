@@ -71,7 +71,9 @@ def protected(situation: HostState) -> ProtectionSet:
 
     Stacks that leave go down as a whole, or wait as a whole for a person. A service list narrows
     a project only while what was applied is what is declared, and stands; else it is about to be
-    deployed, and any service may be about to belong to it.
+    deployed, and any service may be about to belong to it. Once its containers are known by ID, the
+    list is of their services: of one that no deploy starts (an inactive profile, ``scale: 0``)
+    there is no ID to tell its containers from others with that name.
     """
     desired = {stack.name: stack for stack in situation.desired.stacks}
     services: dict[str, frozenset[str] | None] = dict.fromkeys(
@@ -85,17 +87,21 @@ def protected(situation: HostState) -> ProtectionSet:
         stack = desired.get(name)
         mine = by_project.get(name, [])
         rivals |= {container.id for container in identity.rivals(release.own, mine)}
-        if stack is None or stack.more:
+        if stack is None or (stack.more and release.own is None):
             continue
         stands = stack.digest == release.digest and not release.dirty
         if stands and not drift.compare(release, mine, situation.stopped):
-            services[name] = stack.services | {service.name for service in release.services}
+            known = stack.services
+            if release.own is not None:
+                known = frozenset(service for service, _ in release.own)
+            services[name] = known | {service.name for service in release.services}
     return ProtectionSet(
         services=services,
         doubt=doubt_about(situation),
         allow=situation.desired.allow,
         revision=situation.desired.revision.sha,
         enrolled=situation.enrolled,
+        begun_anew=situation.begun_anew is not None,
         rivals=frozenset(rivals),
     )
 

@@ -211,12 +211,17 @@ def refusal(
     """Why a container that is undeclared for a ``reason`` is left running all the same, or None."""
     if protection.doubt:
         return Hold(container.name, Reason.LIST_IN_DOUBT, protection.doubt)
-    # A rival came after the stack that it says it is of: it was not here first.
-    if not protection.enrolled and reason is not Reason.UNKNOWN_CONTAINER:
+    # All that Compose counts was the stack's own when it was deployed first: a rival of that kind
+    # came later, so it was not here first.
+    later = reason is Reason.UNKNOWN_CONTAINER and container.counted
+    if not protection.enrolled and (protection.begun_anew or not later):
+        first = "it was here first"
+        if later:
+            first = "the journal was begun anew and does not know what was here first"
         return Hold(
             container.name,
             Reason.NOT_ENROLLED,
-            "it was here first; run commitd enroll to see what would go and to agree",
+            f"{first}; run commitd enroll to see what would go and to agree",
             needs_person=True,
         )
     if report_only:
