@@ -25,7 +25,7 @@ from agent.adapters.secrets import sops
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.journal import Journal, worked_before
 from agent.adapters.tasks import task_group, to_the_end
 from agent.control.health.health_gate import Gate
 from agent.control.reconcile.listing import Observer
@@ -236,9 +236,8 @@ def _wire(
 
 
 def _open_journal(config: Config) -> Journal:
-    clones = (config.state_dir / "git", config.state_dir / "repo" / ".git")
     return damage.open_journal_of_agent(
-        config.state_dir / "journal.db", worked_before=any(clone.exists() for clone in clones)
+        config.state_dir / "journal.db", worked_before=worked_before(config)
     )
 
 

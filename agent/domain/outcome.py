@@ -14,6 +14,15 @@ from typing import Self
 
 from agent.domain.errors import CancelledError, CommitdError, HeldError
 
+_CODE = re.compile(r"[a-z]+(-[a-z]+)*")
+
+
+def checked_code(text: str) -> str:
+    """The text, which is a code of this or another version. Raises :class:`ValueError`."""
+    if not _CODE.fullmatch(text):
+        raise ValueError(f"{text!r} is no code")
+    return text
+
 
 class Coded(StrEnum):
     """An enum whose value is a stable code in kebab case; ``text`` says it to people."""
@@ -28,6 +37,18 @@ class Coded(StrEnum):
         member.text = text
         return member
 
+    @classmethod
+    def read(cls, code: str, *, otherwise: Self) -> Self:
+        """The member of a ``code`` that was kept; ``otherwise`` where another version has written.
+
+        Raises :class:`ValueError` for what is no code at all.
+        """
+        try:
+            return cls(code)
+        except ValueError:
+            checked_code(code)
+            return otherwise
+
 
 class Action(Coded):
     """A kind of entry in the journal; its text is what happens while it is not finished."""
@@ -39,6 +60,7 @@ class Action(Coded):
     EVICT = "evict", "evicting"
     HOLD = "hold", "holding"
     ACCEPT = "accept", "checking out a commit for"
+    OTHER = "other", "doing what another version of commitd knows with"
 
 
 class EvictionAction(Coded):
@@ -128,7 +150,7 @@ class Reason(Coded):
     ENGINE_AWAY = "engine-away", "the engine does not answer"
     NOTHING_TO_RUN = "nothing-to-run", "it has nothing to run"
     NO_EFFECT = "no-effect", "something in its files has no effect"
-    OTHER = "other", "written by an older version of commitd"
+    OTHER = "other", "written by another version of commitd"
 
     def message(self, detail: str | None = None) -> str:
         """For people, with the ``detail`` of this one case."""

@@ -6,11 +6,12 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.adapters.state.sentences import to_codes
 from agent.domain.errors import ConfigError, DeniedError, TransientError
@@ -100,6 +101,18 @@ _CONVERSIONS = {5: to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""
 
 
+_Kept = TypeVar("_Kept")
+
+
+def kept_as(kind: type[_Kept], raw: Mapping[str, Any]) -> _Kept:
+    """The ``kind`` (a dataclass) whose fields are kept as ``raw``.
+
+    A key that only another version knows is left out. Raises :class:`TypeError` where one misses.
+    """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{key: value for key, value in raw.items() if key in known})
+
+
 def utcnow() -> str:
     """Now as ISO 8601 in UTC, to the millisecond."""
     return iso(datetime.now(UTC))
@@ -111,7 +124,13 @@ def iso(at: datetime) -> str:
 
 
 class DamagedError(ConfigError):
-    """What is in the file is no journal, or not whole."""
+    """What is in the file is no journal, or not whole.
+
+    ``release`` closes what is still open of it. That removes a log beside it: rename both before,
+    and do it before another journal is opened at that path.
+    """
+
+    release: Callable[[], None] = staticmethod(lambda: None)
 
 
 class Database:
@@ -120,14 +139,25 @@ class Database:
     With ``read_only`` nothing is created and nothing locked: for commands that look while the
     agent works. Without ``upgrade`` the journal of an older version is refused: the agent of that
     version may still work with it. Raises :class:`ConfigError` then, and when the file is not
-    there. Here and later it raises :class:`DamagedError` for what is no journal or not whole, and
+    there. Without ``begin`` a file in which no journal was begun is one that was lost. Here
+    and later it raises :class:`DamagedError` for what is no journal or not whole, and
     :class:`TransientError` when the machine does not let it be read or written.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False, upgrade: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, upgrade: bool = True, begin: bool = True
+    ) -> None:
         self._lock = threading.RLock()
         self._closed = False
         self._path = path
+        self._may_begin = begin
+        try:
+            self._open(path, read_only=read_only, upgrade=upgrade)
+        except DamagedError as err:
+            err.release = self.close
+            raise
+
+    def _open(self, path: Path, *, read_only: bool, upgrade: bool) -> None:
         try:
             if read_only:
                 path.stat()
@@ -190,6 +220,8 @@ class Database:
     def _migrate(self) -> None:
         with self._transaction() as db:  # the version is read in it, or two would do it twice
             done = self._version()
+            if not (done or self._may_begin):
+                raise self.damaged("nothing was ever written in it")
             for number, script in enumerate(_MIGRATIONS[done:], done + 1):
                 for statement in script.split(";"):
                     db.execute(statement)
@@ -198,9 +230,10 @@ class Database:
                 db.execute(f"PRAGMA user_version = {number}")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, if it is open."""
         with self._lock:
-            self._db.close()
+            if hasattr(self, "_db"):
+                self._db.close()
             self._closed = True
 
     def __del__(self) -> None:

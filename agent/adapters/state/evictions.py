@@ -35,7 +35,8 @@ class Evicted:
 
 
 def _evicted(row: sqlite3.Row) -> Evicted:
-    codes = {"action": EvictionAction(row["action"]), "reason": Reason(row["reason"])}
+    action = EvictionAction.read(row["action"], otherwise=EvictionAction.REPORTED)
+    codes = {"action": action, "reason": Reason.read(row["reason"], otherwise=Reason.OTHER)}
     return Evicted(**{**dict(row), **codes})
 
 

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from agent.adapters.state.database import utcnow
+from agent.adapters.state.database import kept_as, utcnow
 from agent.adapters.state.evictions import Evicted, Evictions
 from agent.adapters.state.overrides import OperatorOverrides
 from agent.adapters.state.releases import Releases
 from agent.domain.config import Config
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, checked_code
 from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -69,11 +69,16 @@ class JournalEntry:
 
 def _entry(row: sqlite3.Row) -> JournalEntry:
     causes = tuple(
-        Cause(**{**cause, "kind": CauseKind(cause["kind"])}) for cause in json.loads(row["cause"])
+        kept_as(Cause, cause | {"kind": CauseKind.read(cause["kind"], otherwise=CauseKind.UNKNOWN)})
+        for cause in json.loads(row["cause"])
     )
-    codes = {"action": Action(row["action"]), "reason": Reason(row["reason"])}
+    codes = {
+        "action": Action.read(row["action"], otherwise=Action.OTHER),
+        "reason": Reason.read(row["reason"], otherwise=Reason.OTHER),
+    }
     shown = {key: value for key, value in dict(row).items() if key != "ran"}
-    return JournalEntry(**{**shown, **codes, "status": row["status"] or "running", "cause": causes})
+    status = checked_code(row["status"] or "running")
+    return JournalEntry(**{**shown, **codes, "status": status, "cause": causes})
 
 
 class Journal(Releases, Evictions, OperatorOverrides):
@@ -249,7 +254,7 @@ class Journal(Releases, Evictions, OperatorOverrides):
         return [
             {
                 **dict(row),
-                "reason": Reason(row["reason"]),
+                "reason": Reason.read(row["reason"], otherwise=Reason.OTHER),
                 "needs_person": bool(row["needs_person"]),
             }
             for row in rows
@@ -288,7 +293,8 @@ class Journal(Releases, Evictions, OperatorOverrides):
     def verify(self) -> None:
         """Read all that the agent depends on. Raises :class:`DamagedError` for what is not whole.
 
-        A bit that has changed within a row shows where that row makes no sense any more.
+        A bit that has changed within a row shows where that row makes no sense any more. A code or
+        a key that only another version knows is none.
         """
         self.check_pages()
         try:
@@ -300,7 +306,7 @@ class Journal(Releases, Evictions, OperatorOverrides):
                 str(declared["revision"]["sha"])
             with closing(self._each("SELECT * FROM actions")) as rows:
                 for row in rows:
-                    _entry(row), Status(row["status"] or Status.SUCCEEDED)
+                    _entry(row)
         except (ValueError, LookupError, TypeError, AttributeError) as err:
             raise self.damaged(err) from None
 
@@ -326,7 +332,14 @@ class Journal(Releases, Evictions, OperatorOverrides):
 
 def open_journal(config: Config, *, read_only: bool = True, new: bool = False) -> Journal:
     """The journal of this host for a verb; where there is none, only ``new`` makes one."""
-    path = config.state_dir / "journal.db"
+    path, begin = config.state_dir / "journal.db", True
     with suppress(PermissionError):  # which the journal says better
-        read_only = read_only or not (new or path.exists())
-    return Journal(path, read_only=read_only, upgrade=False)
+        begin = not worked_before(config)
+        read_only = read_only or not ((new and begin) or path.exists())
+    return Journal(path, read_only=read_only, upgrade=False, begin=begin)
+
+
+def worked_before(config: Config) -> bool:
+    """Whether an agent has worked on this host: then a journal that is not there was lost."""
+    clones = (config.state_dir / "git", config.state_dir / "repo" / ".git")
+    return any(clone.exists() for clone in clones)

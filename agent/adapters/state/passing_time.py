@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.adapters.state.database import Database
+from agent.adapters.state.database import Database, kept_as
 from agent.domain.clock import Course, Reading
 
 _COURSE = "clock"
@@ -34,10 +34,11 @@ class PassingTime(Database):
         *,
         read_only: bool = False,
         upgrade: bool = True,
+        begin: bool = True,
         clocks: Callable[[], Reading] = both_clocks,
     ) -> None:
         """As :class:`Database` does."""
-        super().__init__(path, read_only=read_only, upgrade=upgrade)
+        super().__init__(path, read_only=read_only, upgrade=upgrade, begin=begin)
         self._clocks = clocks
         try:
             self._course = self._kept()
@@ -46,6 +47,9 @@ class PassingTime(Database):
         except (TypeError, ValueError) as err:
             self.close()
             raise self.damaged(err) from None
+        except BaseException:
+            self.close()
+            raise
 
     def now(self) -> float:
         """Seconds; as those since the epoch on a machine that is never off or set."""
@@ -68,4 +72,4 @@ class PassingTime(Database):
 
     def _kept(self) -> Course:
         kept = self.get(_COURSE)
-        return Course(**kept) if kept else Course.begin(self._clocks())
+        return kept_as(Course, kept) if kept else Course.begin(self._clocks())

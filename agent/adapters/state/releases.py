@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from agent.adapters.state.database import Database
+from agent.adapters.state.database import Database, kept_as
 from agent.domain.release.identity import Known
 from agent.domain.release.release import Attempt, Release, Service
 
@@ -210,4 +210,4 @@ def _service(raw: dict[str, Any]) -> Service:
         raw["files"] = tuple((path, version) for path, version in raw["files"])
     if raw.get("settings") is not None:
         raw["settings"] = tuple((key, value) for key, value in raw["settings"])
-    return Service(**{**raw, "hooks": tuple(raw.get("hooks", ()))})
+    return kept_as(Service, {**raw, "hooks": tuple(raw.get("hooks", ()))})
