@@ -108,7 +108,10 @@ def test_who_approves_the_commit_starts_without_the_data_which_stays(
     before = fleet.running()
     assert host.once().returncode == 3
     assert fleet.running() == before
-    host.commitd("approve", sha, check=True)
+    assert "goes on waiting" in host.commitd("approve", sha, check=True).stdout
+    assert host.once().returncode == 3
+    assert fleet.running() == before
+    host.commitd("approve", sha, "--without-data", check=True)
     assert host.once().returncode == 0
     assert set(fleet.running()) == {"new-app-1", "other-app-1"}
     assert {"one_data", "new_data"} <= set(fleet.box.engine.run("volume", "ls", "--quiet").split())

@@ -56,7 +56,7 @@ def test_the_new_name_is_not_started_and_the_old_one_stays_until_the_data_is_the
         in said
     )
     assert "or copy it to b_db" in said
-    assert f"without it: commitd approve {SHA[:7]} (a goes first then)" in said
+    assert f"without it: commitd approve {SHA[:7]} --without-data (a goes first then)" in said
     assert "stays until that has its data and is up" in _detail(todo, "a", Reason.RENAMED)
 
 
@@ -69,11 +69,28 @@ def test_a_volume_that_both_names_use_is_not_given_to_both_at_once() -> None:
 
 
 def test_an_approved_commit_is_carried_out_as_it_is() -> None:
-    todo = plan(replace(_left(), approved=frozenset({SHA})))
+    todo = plan(replace(_left(), approved=frozenset({SHA}), without_data=frozenset({SHA})))
     assert afters(todo) == {"a": None}
     assert todo.removals[0].first
     assert [deploy.stack.name for deploy in todo.deploys] == ["b"]
     assert todo.holds == ()
+
+
+def test_who_approves_what_a_commit_removes_lets_no_stack_start_empty() -> None:
+    before = [old(name, {"x": name}) for name in "cde"]
+    now = situation([new("b"), *stacks("z")], [old("a"), *before, release("z")])
+    assert {reasons(plan(_left(now=now)))[name] for name in "cde"} == {Reason.CLIFF}
+    todo = plan(replace(_left(now=now), approved=frozenset({SHA})))
+    assert afters(todo) == dict.fromkeys("cde")
+    assert todo.deploys == ()
+    assert reasons(todo) == {"a": Reason.RENAMED, "b": Reason.DATA}
+
+
+def test_a_volume_of_both_names_needs_no_more_than_the_approval() -> None:
+    shared = _left(LeftData(old="a", shared=("a_db",)))
+    todo = plan(replace(shared, approved=frozenset({SHA})))
+    assert (afters(todo), todo.holds) == ({"a": None}, ())
+    assert todo.removals[0].first
 
 
 def test_who_approves_removals_in_a_commit_says_nothing_about_data() -> None:
@@ -125,7 +142,9 @@ def test_it_is_the_same_stack_by_most_of_its_files_or_all_that_it_runs(
 def test_once_the_commit_is_approved_nobody_is_waited_for() -> None:
     waits = facts(holds=[hold("b", Reason.DATA, person=True)])
     assert [each.needs_person for each in held.current(waits)] == [True]
-    (settled,) = held.current(replace(waits, approved=frozenset({SHA})))
+    approved = replace(waits, approved=frozenset({SHA}))
+    assert [each.needs_person for each in held.current(approved)] == [True]
+    (settled,) = held.current(replace(approved, without_data=frozenset({SHA})))
     assert (settled.needs_person, settled.message) == (False, held.APPROVED)
 
 

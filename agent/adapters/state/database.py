@@ -92,9 +92,10 @@ ALTER TABLE evicted ADD COLUMN ran REAL NOT NULL DEFAULT 0;
 UPDATE actions SET ran = strftime('%s', 'now');
 UPDATE evicted SET ran = strftime('%s', 'now');
 """
+_WITHOUT_DATA = "ALTER TABLE approvals ADD COLUMN without_data INTEGER NOT NULL DEFAULT 0;"
 _MIGRATIONS = (
     _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
-    _APPROVALS, _MADE, _RAN,
+    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}

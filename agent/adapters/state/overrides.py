@@ -17,13 +17,23 @@ class OperatorOverrides(PassingTime):
     :meth:`end_orders`. Those that are read are as the wall clock shows them.
     """
 
-    def approve(self, sha: str) -> None:
-        """A person on the host accepted this commit, with what it removes or rewrites."""
-        self._do("INSERT OR REPLACE INTO approvals VALUES (?, ?)", (sha, utcnow()))
+    def approve(self, sha: str, *, without_data: bool = False) -> None:
+        """A person on the host accepted this commit, with what it removes or rewrites.
+
+        ``without_data``: also that renamed stacks start without what is under their old names. A
+        second order replaces the first.
+        """
+        values = (sha, utcnow(), without_data)
+        self._do("INSERT OR REPLACE INTO approvals VALUES (?, ?, ?)", values)
 
     def approved(self) -> frozenset[str]:
         """Accepted commits."""
         return frozenset(row["sha"] for row in self._rows("SELECT sha FROM approvals"))
+
+    def approved_without_data(self) -> frozenset[str]:
+        """Those of which also that was accepted that stacks start without their data."""
+        rows = self._rows("SELECT sha FROM approvals WHERE without_data")
+        return frozenset(row["sha"] for row in rows)
 
     def end_approvals(self, sha: str) -> None:
         """The host moves to ``sha``: what was approved of any other commit was for moves before.

@@ -84,8 +84,12 @@ def retry(config: Config, stack: str) -> None:
         )
 
 
-async def approve(config: Config, rev: str) -> str:
-    """Accept a commit that waits for a person; its whole SHA. Raises :class:`CommitdError`."""
+async def approve(config: Config, rev: str, *, without_data: bool) -> tuple[str, bool]:
+    """Accept a commit that waits for a person. Raises :class:`CommitdError`.
+
+    Returns its whole SHA, and whether stacks may go on waiting for data under an old name, because
+    it is not accepted that they start ``without_data``.
+    """
     try:
         remotes = [remote.name for remote in config.remotes]
         if rev in remotes:
@@ -93,5 +97,7 @@ async def approve(config: Config, rev: str) -> str:
         sha = await Repository.to_read(config).resolve(rev)
     except PermissionError:
         raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
-    open_journal(config, read_only=False).approve(sha)
-    return sha
+    journal = open_journal(config, read_only=False)
+    journal.approve(sha, without_data=without_data)
+    waits = any(hold["reason"] is Reason.DATA for hold in journal.holds())
+    return sha, waits and not without_data

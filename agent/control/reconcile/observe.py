@@ -40,6 +40,7 @@ def situation(
         attempts=attempts,
         started=frozenset(n for n, digest in failed.items() if journal.started(n) == digest),
         approved=journal.approved(),
+        without_data=journal.approved_without_data(),
         cliff=frozenset(
             hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF
         ),

@@ -82,6 +82,7 @@ def facts(
         suspensions=journal.suspensions(journal.now()),
         rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
         approved=journal.approved(),
+        without_data=journal.approved_without_data(),
         containers=containers,
         running=running,
         look=look,

@@ -43,7 +43,8 @@ class HostState:
     containers were there. ``begun_anew`` says what became of a journal that could not be read: what
     the new one does not know is unknown, and nothing is removed. ``now`` is in seconds since the
     epoch, ``stacks_dir`` the absolute path of the checkout's ``stacks``. ``left`` is the data of
-    new stacks that had another name before.
+    new stacks that had another name before. ``approved`` are commits that a person accepted, those
+    ``without_data`` also with what of them starts without its data.
     """
 
     desired: DesiredState
@@ -56,6 +57,7 @@ class HostState:
     locked: Mapping[str, tuple[Reason, str]] = field(default_factory=dict)
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     approved: frozenset[str] = frozenset()
+    without_data: frozenset[str] = frozenset()
     cliff: frozenset[str] = frozenset()
     teardown_limit: float = 0.5
     report_only: bool = False

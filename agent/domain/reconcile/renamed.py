@@ -63,10 +63,20 @@ def sure(release: Release, stack: Stack) -> bool:
 
 
 def waiting(situation: HostState) -> dict[str, str]:
-    """Old names to new ones that must not be started before a person has seen to the data."""
-    if situation.desired.revision.sha in situation.approved:
+    """Old names to new ones that must not be started before a person has seen to the data.
+
+    Who approves a commit, maybe for what else it removes, has not said that a stack may start
+    empty. For a volume that both names use it is enough: the old one goes, and nothing is left.
+    """
+    sha = situation.desired.revision.sha
+    if sha in situation.without_data:
         return {}
-    return {data.old: new for new, data in situation.left.items()}
+    approved = sha in situation.approved
+    return {
+        data.old: new
+        for new, data in situation.left.items()
+        if not approved or data.paths or data.volumes
+    }
 
 
 def hold(new: str, situation: HostState) -> Hold | None:
@@ -84,7 +94,7 @@ def hold(new: str, situation: HostState) -> Hold | None:
     else:
         detail = (
             f"{said(new, data)}; it starts once that is there, or without it: {approve} "
-            f"({data.old} goes first then)"
+            f"--without-data ({data.old} goes first then)"
         )
     return Hold(new, Reason.DATA, detail, needs_person=True)
 

@@ -46,8 +46,9 @@ class Facts:
     journal keeps them. ``remotes`` are their last answers, each with ``patience``: for how many
     seconds an answer is taken for one of now; the agent's own looks have ``patience`` too.
     ``rollbacks`` are stacks that went back to an older release: to the digest that failed, and
-    why. ``approved`` are commits that a person accepted. ``working`` is what ``running``, an agent
-    that holds the host's lock, is doing.
+    why. ``approved`` are commits that a person accepted, those ``without_data`` also with what
+    starts without its data. ``working`` is what ``running``, an agent that holds the host's lock,
+    is doing.
     """
 
     host: str
@@ -67,6 +68,7 @@ class Facts:
     look: LastLook
     patience: float
     working: tuple[Ongoing, ...] = ()
+    without_data: frozenset[str] = frozenset()
 
     @property
     def applied(self) -> str | None:

@@ -16,7 +16,7 @@ NOW = "trying again now"
 APPROVED = "approved; it is done in the next cycle"
 
 _FAILURES = {Reason.FAILED, Reason.BACKOFF}
-_APPROVABLE = {Reason.CLIFF, Reason.RENAMED, Reason.DATA}
+_APPROVABLE = {Reason.CLIFF, Reason.RENAMED}
 _OF_CONTAINERS = {Reason.NOT_ENROLLED, Reason.REPORT_ONLY, Reason.VOLUMES, Reason.EVICTION}
 
 
@@ -75,8 +75,9 @@ def _now(hold: Held, facts: Facts) -> Held | None:
         if failed is None:
             return _again(hold, facts)
         return hold if failed == digest else None
-    if hold.reason in _APPROVABLE and facts.applied in facts.approved:
-        return _settled(hold, APPROVED)
+    if hold.reason in _APPROVABLE | {Reason.DATA} and facts.applied in facts.approved:
+        agreed = facts.applied in facts.without_data or not _of_data(hold, facts)
+        return _settled(hold, APPROVED) if agreed else hold
     if hold.reason == Reason.HISTORY:
         shown = {remote["head"] for remote in facts.remotes if remote["name"] == name}
         return _settled(hold, APPROVED) if shown & facts.approved else hold
@@ -88,6 +89,13 @@ def _now(hold: Held, facts: Facts) -> Held | None:
     if hold.reason in _OF_CONTAINERS and facts.containers is not None:
         return hold if any(c.name == name and c.alive for c in facts.containers) else None
     return hold
+
+
+def _of_data(hold: Held, facts: Facts) -> bool:
+    """Whether it may wait for data under an old name, or for the stack that does."""
+    return hold.reason is Reason.DATA or (
+        hold.reason is Reason.RENAMED and any(h["reason"] == Reason.DATA for h in facts.holds)
+    )
 
 
 def _again(hold: Held, facts: Facts) -> Held:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from agent.surface.cli import common
@@ -9,8 +11,13 @@ from agent.surface.cli import common
 
 @click.command()
 @click.argument("sha")
+@click.option(
+    "--without-data",
+    is_flag=True,
+    help="Also that renamed stacks start without the data under their old names.",
+)
 @click.pass_context
-def command(ctx: click.Context, sha: str) -> None:
+def command(ctx: click.Context, sha: str, without_data: bool) -> None:
     """Accept a commit that waits for a person: what it removes, or the history it rewrites.
 
     It counts until the host's next move; a commit that is shown again waits again.
@@ -22,6 +29,12 @@ def command(ctx: click.Context, sha: str) -> None:
     from agent.control.operator import orders
 
     config = common.load(ctx)
-    approved = anyio.run(orders.approve, config, sha, backend="asyncio")
+    order = partial(orders.approve, config, sha, without_data=without_data)
+    approved, waits = anyio.run(order, backend="asyncio")
     when = common.wake_agent(config)
     click.echo(f"{approved[:7]} is approved on this host: the agent acts on it {when}.")
+    if waits:
+        click.echo(
+            "A stack that would start without the data under its old name goes on waiting "
+            "(commitd status says where that is; --without-data lets it start)."
+        )

@@ -27,5 +27,5 @@ def left_data(before: RepositoryScan, after: RepositoryScan) -> Iterator[Finding
 
 _HINT = (
     "hosts that have such data wait before they start it: move it, or approve the commit there "
-    "with commitd approve SHA"
+    "with commitd approve SHA --without-data"
 )
