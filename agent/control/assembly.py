@@ -113,7 +113,8 @@ async def assemble(
             askpass = await anyio.to_thread.run_sync(_prepare, config)
             places = await anyio.to_thread.run_sync(directories.agent_places, config)
             repository = Repository(config.state_dir, config.branch, askpass)
-            await repository.prepare()
+            applied = await journal.get("declared")
+            await repository.prepare(str(applied["revision"]["sha"]) if applied else None)
             await complete_records(journal, repository)
             async with (
                 Engine(docker_host, JournalledHelpers(journal)) as engine,
@@ -179,7 +180,15 @@ def _wire(
         partial(key_file.read_key, settings) if settings else no_key,
         repository.contents,
     )
-    stacks = Stacks(program, engine, journal, secrets, pulse, agent=places)
+    stacks = Stacks(
+        program,
+        engine,
+        journal,
+        secrets,
+        pulse,
+        agent=places,
+        unsettled=lambda: repository.unsettled,
+    )
     attempts = Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
     protection = Protection(engine, journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zlib
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.adapters.git import repository as repository_module
+from agent.domain.errors import TransientError
 from tests.unit.upstream import Upstream, do, git
 
 if TYPE_CHECKING:
@@ -116,7 +119,7 @@ def test_the_clone_of_an_older_agent_moves_out_of_the_checkout_and_nothing_else_
     (upstream.repo / ".git/objects/info").mkdir(exist_ok=True)
     (upstream.repo / ".git/objects/info/alternates").write_text("/nowhere\n")
     before = placed(upstream)
-    repository = upstream.agent()
+    repository = upstream.agent(applied)
     assert (do(repository.applied), do(repository.checked_out)) == (applied, applied)
     assert do(repository.local_edits) == []
     assert placed(upstream) == before
@@ -139,7 +142,7 @@ def _half_copied(upstream: Upstream) -> None:
 def _not_removed_yet(upstream: Upstream) -> None:
     old, aside = upstream.repo / ".git", upstream.state / "old"
     shutil.copytree(old, aside)
-    upstream.agent()
+    upstream.agent(git(upstream.repo, "rev-parse", "refs/commitd/applied"))
     shutil.rmtree(upstream.export)
     aside.rename(old)
 
@@ -151,7 +154,7 @@ def test_an_agent_that_is_killed_amid_the_move_begins_it_again(
     upstream, applied = older
     before = placed(upstream)
     cut(upstream)  # type: ignore[operator]
-    repository = upstream.agent()
+    repository = upstream.agent(applied)
     assert do(repository.applied) == applied
     assert do(repository.local_edits) == []
     assert placed(upstream) == before
@@ -170,12 +173,114 @@ def test_a_history_that_was_forged_in_the_checkout_is_fetched_anew(
     forged.parent.mkdir(exist_ok=True)
     forged.unlink(missing_ok=True)
     forged.write_bytes(zlib.compress(b"blob 7\0forged\n"))
-    repository = upstream.agent()
+    repository = upstream.agent(applied)
     assert do(repository.applied) is None
     assert not (upstream.repo / ".git").exists()
+    assert (upstream.state / "git-broken/repo.git/objects").is_dir()
     do(repository.incoming.fetch, upstream.remote, applied)
     do(repository.take_over, applied)
     assert do(repository.knows, applied)
+
+
+def test_refs_that_a_container_could_set_say_nothing_of_what_was_applied(
+    older: tuple[Upstream, str],
+) -> None:
+    upstream, applied = older
+    (upstream.repo / "stacks/web/a.conf").write_text("forged\n")
+    git(upstream.repo, "add", "stacks/web/a.conf")
+    git(upstream.repo, "commit", "--quiet", "--message", "forged")
+    git(upstream.repo, "update-ref", "refs/commitd/applied", "HEAD")
+    repository = upstream.agent(applied)
+    assert (do(repository.applied), do(repository.commit, "HEAD")) == (applied, applied)
+    assert do(repository.local_edits) == ["stacks/web/a.conf"]
+    assert (upstream.export / "stacks/web/a.conf").read_text() == "one\n"
+
+
+@pytest.mark.parametrize("declared", [None, "a" * 40])
+def test_a_history_without_what_the_journal_names_is_put_aside_and_fetched_anew(
+    older: tuple[Upstream, str], declared: str | None
+) -> None:
+    upstream, applied = older
+    before = placed(upstream)
+    repository = upstream.agent(declared)
+    assert do(repository.applied) is None
+    assert placed(upstream) == before
+    aside = upstream.state / "git-broken/repo.git"
+    assert git(aside, "--git-dir=.", "rev-parse", "refs/commitd/applied") == applied
+
+
+def test_a_clone_that_an_agent_of_before_has_begun_anew_is_the_newer_one(
+    upstream: Upstream,
+) -> None:
+    """After a downgrade and a second upgrade."""
+    repository = upstream.agent()
+    upstream.followed(FILES, repository)
+    stale = upstream.state / "stale"
+    shutil.copytree(upstream.state / "git", stale)
+    newer = upstream.followed({"stacks/web/a.conf": "two\n", "new": "x"}, repository)
+    as_before(upstream)
+    stale.rename(upstream.state / "git")
+    before = placed(upstream)
+    repository = upstream.agent(newer)
+    assert (do(repository.applied), do(repository.local_edits)) == (newer, [])
+    assert placed(upstream) == before
+    assert (upstream.export / "stacks/web/a.conf").read_text() == "two\n"
+    assert (upstream.state / "git-broken/objects").is_dir()
+
+
+@pytest.mark.parametrize("overdue", [False, True])
+def test_a_check_of_the_history_that_does_not_end_costs_no_history(
+    older: tuple[Upstream, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overdue: bool
+) -> None:
+    upstream, applied = older
+    doomed = tmp_path / "bin/git"
+    doomed.parent.mkdir()
+    end = "exec sleep 60" if overdue else "kill -9 $$"
+    doomed.write_text(
+        f'#!/bin/sh\nfor w; do [ "$w" != --full ] || {end}; done\nexec {shutil.which("git")} "$@"\n'
+    )
+    doomed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{doomed.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(repository_module, "MOVE_S", 0.5 if overdue else 60.0)
+    with pytest.raises(TransientError, match="the clone cannot be moved"):
+        upstream.agent(applied)
+    assert (upstream.repo / ".git/HEAD").exists()
+    assert not (upstream.state / "git.new").exists()
+    monkeypatch.undo()
+    assert do(upstream.agent(applied).applied) == applied
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_disk_without_room_for_the_clone_is_said_and_nothing_of_it_is_left(
+    older: tuple[Upstream, str], monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    upstream, applied = older
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if known:
+        free = shutil.disk_usage(upstream.state)._replace(free=10)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    else:
+        monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(TransientError, match=r"no room|No space") as caught:
+        upstream.agent(applied)
+    assert caught.value.hint
+    assert not (upstream.state / "git.new").exists()
+    assert (upstream.repo / ".git/HEAD").exists()
+    monkeypatch.undo()
+    assert do(upstream.agent(applied).applied) == applied
+
+
+def test_what_older_agents_left_is_removed(upstream: Upstream) -> None:
+    upstream.agent()
+    for left in ("repo/.git-broken", "incoming.git"):
+        (upstream.state / left).mkdir()
+        (upstream.state / left / "HEAD").write_text("x")
+    upstream.agent()
+    assert not (upstream.repo / ".git-broken").exists()
+    assert not (upstream.state / "incoming.git").exists()
 
 
 # --- the export ---
@@ -249,3 +354,51 @@ def test_an_export_that_is_as_it_was_left_is_left_alone(upstream: Upstream) -> N
     upstream.followed({"README.md": "words"}, repository)
     after = (upstream.export / "stacks/web/a.conf").stat()
     assert (after.st_ino, after.st_mtime_ns) == written
+
+
+def test_a_move_of_the_export_that_is_cut_short_leaves_nothing_of_the_other_commit(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed amid the files, before it has noted them in its index."""
+    repository = upstream.agent()
+    first = upstream.followed(FILES, repository)
+    second = upstream.fetched({"stacks/web/.env": "A=1\n"}, repository)
+    doomed = tmp_path / "bin/git"
+    doomed.parent.mkdir()
+    doomed.write_text(
+        "#!/bin/sh\nfor w; do last=$w; done\n"
+        f'if [ "$last" = {second} ] && [ "$GIT_WORK_TREE" = {upstream.export} ]; then\n'
+        f"  echo A=1 > {upstream.export}/stacks/web/.env; kill -9 $$; fi\n"
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    doomed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{doomed.parent}:{os.environ['PATH']}")
+    with pytest.raises(TransientError):
+        do(repository.reset, second)
+    assert do(repository.applied) == first
+    assert upstream.files(upstream.export) == {k: v.encode() for k, v in FILES.items()}  # type: ignore[union-attr]
+    assert not repository.unsettled
+
+
+def test_files_of_a_move_that_was_cut_short_do_not_hold_the_next_commit(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = upstream.agent()
+    upstream.followed(FILES, repository)
+    second = upstream.fetched({"stacks/web/new": "one\n"}, repository)
+    doomed = tmp_path / "bin/git"
+    doomed.parent.mkdir()
+    doomed.write_text(
+        f"#!/bin/sh\nfor w; do if [ $w = {second} ]; then for v; do if [ $v = --detach ]; then\n"
+        f"  echo one > {upstream.repo}/stacks/web/new; kill -9 $$; fi; done; fi; done\n"
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    doomed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{doomed.parent}:{os.environ['PATH']}")
+    with pytest.raises(TransientError):
+        do(repository.reset, second)
+    monkeypatch.undo()
+    third = upstream.fetched({"stacks/web/new": "two\n"}, repository)
+    assert do(repository.look, third) == []
+    do(repository.reset, third)
+    assert (upstream.repo / "stacks/web/new").read_text() == "two\n"

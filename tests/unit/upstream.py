@@ -79,10 +79,10 @@ class Upstream:
         self.repo = self.state / "repo"
         self.export = self.state / "export"
 
-    def agent(self) -> Repository:
-        """The clone of an agent that starts now."""
+    def agent(self, declared: str | None = None) -> Repository:
+        """The clone of an agent that starts now, whose journal says that this was applied."""
         repository = Repository(self.state, "main", self.state / "askpass")
-        do(repository.prepare)
+        do(repository.prepare, declared)
         return repository
 
     def commit(self, files: Mapping[str, str | bytes | None]) -> str:

@@ -4,7 +4,7 @@ What Git has put there is what its index says; everything else is somebody's dat
 
     look ──▶ faults: a hold names them, nothing has been touched
       │
-    move:  files of the new commit that lie there already, byte for byte ──▶ into the index
+    move:  files that lie there already as the new commit has them, byte for byte ──▶ into the index
            edited files of the old one ──▶ unlinked, with their content; a directory never
            git checkout OLD ▶ NEW ──▶ Git refuses by itself to go over what is not in its index,
       │                               so that data which came after the look stays, too
@@ -60,7 +60,8 @@ class Checkout:
         """
         new, current = await self._commits.tree(commit), await self._indexed()
         await self._refresh()
-        await self._take_in(_added(new, current))
+        edited = [new[path] for path in await self._edited() if path in new]
+        await self._take_in([*_added(new, current), *edited])
         await self._drop_edits(new)
         on_disk = await anyio.to_thread.run_sync(work_tree.present, self._root, new)
         suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
@@ -76,7 +77,10 @@ class Checkout:
             raise _held(faults) if faults else _refused(moved)
 
     async def finish(self, commit: str) -> None:
-        """After a move to ``commit`` that was cut short: no file of it stays half written."""
+        """After a move to ``commit`` that was cut short: no file of it stays half written.
+
+        Those that are whole go into the index, so that the way back takes them along.
+        """
         new, current = await self._commits.tree(commit), await self._indexed()
         shorter = await anyio.to_thread.run_sync(
             work_tree.shorter, self._root, _added(new, current)
@@ -84,6 +88,7 @@ class Checkout:
         contents = await self._commits.contents(small({e.path: e for e in shorter}))
         begun = await anyio.to_thread.run_sync(work_tree.begun, self._root, contents)
         await anyio.to_thread.run_sync(work_tree.unlink, self._root, begun)
+        await self._take_in(_added(new, current))
 
     async def edits(self) -> list[str]:
         """Tracked paths whose content on disk is not what Git has put there."""
@@ -115,14 +120,17 @@ class Checkout:
             await self._refresh()
 
     async def _drop_edits(self, new: Tree) -> None:
-        out = await self._git.check("diff-files", "--name-only", "-z", "--ignore-submodules")
-        edited = [path for path in out.decode(errors="replace").split("\0") if path]
+        edited = await self._edited()
         await anyio.to_thread.run_sync(work_tree.unlink, self._root, edited)
         # Whatever is in their place now is not Git's, and nobody wants them back.
         if gone := [path for path in edited if path not in new]:
             lines = "".join(f"{path}\0" for path in gone)
             words = ("update-index", "--force-remove", "-z", "--stdin")
             await self._git.check(*words, stdin=lines.encode())
+
+    async def _edited(self) -> list[str]:
+        out = await self._git.check("diff-files", "--name-only", "-z", "--ignore-submodules")
+        return [path for path in out.decode(errors="replace").split("\0") if path]
 
     async def _stand_on_index(self) -> None:
         tree = (await self._git.check("write-tree")).decode().strip()

@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio.to_thread
 
 from agent.adapters.git import git_dir
-from agent.adapters.git.git import Git
+from agent.adapters.git.git import Git, on_disk
+from agent.domain.errors import CommitdError
 from agent.domain.repository.tree import PLAINTEXT_PREFIX
 
 
@@ -32,7 +33,11 @@ class Export:
         await self._git.check("read-tree", "--reset", "-u", commit)
 
     async def verify(self, commit: str) -> None:
-        """The same, when ``HEAD`` is ``commit`` and nobody looked after the export meanwhile."""
+        """The same, when ``HEAD`` is ``commit``, whatever the index of the export says.
+
+        For when nobody looked after it meanwhile, or a move of it was cut short: then files of the
+        other commit are there that its index does not know.
+        """
         if await anyio.to_thread.run_sync(_closed, self._place):
             other = await self._git.run(
                 "status", "--porcelain=v1", "-z", "--no-renames",
@@ -43,10 +48,15 @@ class Export:
             if other.code == 0 and not other.out:
                 return
         await self._begin()
-        await self.follow(commit)
+        try:
+            await self.follow(commit)
+        except CommitdError:  # half of it would only take room
+            await self._begin()
+            raise
 
     async def _begin(self) -> None:
-        await anyio.to_thread.run_sync(self._empty)
+        with on_disk(self._place.parent):
+            await anyio.to_thread.run_sync(self._empty)
 
     def _empty(self) -> None:
         (self._git.dir / git_dir.EXPORT_INDEX).unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.adapters import process
@@ -194,6 +196,19 @@ def fetch_error(remote: Remote, branch: str, stderr: str) -> UnreachableError | 
             said = known
             break
     return UnreachableError(f"{remote.name}: {said.removeprefix('fatal: ')[:200]}")
+
+
+@contextmanager
+def on_disk(place: Path) -> Iterator[None]:
+    """Work on files below ``place``. Raises :class:`TransientError` where the disk refuses."""
+    try:
+        yield
+    except OSError as err:
+        raise TransientError(
+            f"the disk refuses: {err.strerror or err}",
+            where=str(err.filename or place),
+            hint=f"see whether {place} has room and can be written to",
+        ) from None
 
 
 def broken(message: str, result: process.Result) -> TransientError:

@@ -6,11 +6,13 @@ written anew, at each start and before each fetch. Everything here blocks.
 
     state_dir/repo/.git   where agents had it before: any container that mounts the checkout could
           │               have written to it
-          │ copied, only what has a name and a kind that belongs there; then every hash is checked
+          │ its objects are copied, nothing else; the refs are made of what the journal says was
+          │ applied; then every hash is checked
           ▼
     state_dir/git.new ──▶ state_dir/git ──▶ repo/.git is deleted
 
-An agent that is killed on that way begins it again: ``repo/.git`` stays until the end.
+An agent that is killed on that way begins it again: ``repo/.git`` stays until the end. One that
+cannot be used is put aside as ``state_dir/git-broken/repo.git``.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from agent.adapters.git.work_tree import opened
+from agent.domain.errors import TransientError
 from agent.domain.repository.tree import PLAINTEXT_PREFIX
 
 _CONFIG = """\
@@ -45,12 +49,7 @@ _AT_WORK = (".lock", ".new")
 """What Git's own files are called while it writes them."""
 
 _OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]{40,64}\.(pack|idx)")
-_REF = re.compile(r"refs/(heads/commitd|commitd/(applied|pending))")
-"""Those that say what is checked out; older agents had one for each remote as well."""
-_SHA = re.compile(r"[0-9a-f]{40,64}")
 _CHUNK = 1024 * 1024
-_MAX_REFS = 1024 * 1024
-"""Bytes of a file of refs."""
 
 
 def write_anew(git_dir: Path) -> None:
@@ -87,55 +86,65 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def copy_old(old: Path, new: Path) -> None:
-    """What of the clone in ``old`` is history to ``new``, which is made anew.
+def is_clone(place: Path) -> bool:
+    """Whether a directory of Git is there; no link to one."""
+    return not place.is_symlink() and (place / "HEAD").is_file()
 
-    Copied, not moved: whoever holds a file of ``old`` open could go on writing to it.
+
+def copy_old(old: Path, new: Path, applied: str, ref: str) -> None:
+    """The objects of the clone in ``old`` to ``new``, with ``HEAD`` and ``ref`` at ``applied``.
+
+    No ref of ``old`` is believed: whoever could write there could have set it. Copied, not moved:
+    whoever holds a file of ``old`` open could go on writing to it. Raises :class:`OSError`, and
+    leaves nothing of ``new``, where it cannot be copied; :class:`TransientError`, having begun
+    nothing, where it cannot fit.
     """
     remove(new)
-    (new / "objects").mkdir(parents=True)
-    (new / "refs").mkdir()
-    refs: dict[str, str] = {}
-    for line in _text(old, "packed-refs").splitlines():
-        sha, _, name = line.partition(" ")
-        refs[name] = sha
-    for base, _, names, fd in os.fwalk(old, follow_symlinks=False):
-        for name in names:
-            path = Path(base, name).relative_to(old).as_posix()
-            inner = path.removeprefix("objects/")
-            if inner != path and _OBJECT.fullmatch(inner):
-                place = new / path
-                place.parent.mkdir(exist_ok=True)
-                _copy(name, fd, place)
-            elif _REF.fullmatch(path):
-                refs[path] = _content(name, fd)
-    head = _text(old, "HEAD")
-    on = head.removeprefix("ref: ")
-    if not (_SHA.fullmatch(head) or (on != head and _REF.fullmatch(on))):
-        head = "ref: refs/heads/commitd"
-    (new / "HEAD").write_text(f"{head}\n")
-    kept = {n: sha for n, sha in refs.items() if _REF.fullmatch(n) and _SHA.fullmatch(sha)}
-    (new / "packed-refs").write_text("".join(f"{sha} {n}\n" for n, sha in sorted(kept.items())))
-
-
-def _text(directory: Path, name: str) -> str:
+    needed = sum(size for _, _, _, size in _objects(old))
+    free = shutil.disk_usage(new.parent).free
+    if needed > free:
+        raise TransientError(
+            f"no room to move the clone: {_mib(needed)} are needed, {_mib(free)} are free",
+            where=str(new.parent),
+            hint="make room there; until then nothing is changed",
+        )
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        (new / "objects").mkdir(parents=True)
+        (new / "refs").mkdir()
+        for inner, name, fd, _ in _objects(old):
+            place = new / "objects" / inner
+            place.parent.mkdir(exist_ok=True)
+            _copy(name, fd, place)
+        (new / "HEAD").write_text(f"{applied}\n")
+        (new / "packed-refs").write_text(f"{applied} {ref}\n")
     except OSError:
-        return ""
-    try:
-        return _content(name, fd)
-    finally:
-        os.close(fd)
+        remove(new)
+        raise
 
 
-def _content(name: str, directory: int) -> str:
-    """Of a regular file; nothing of anything else."""
-    with suppress(OSError), opened(name, directory) as file:
-        return file.read(_MAX_REFS).decode(errors="replace").strip()
-    return ""
+def _objects(old: Path) -> Iterator[tuple[str, str, int, int]]:
+    """Regular files that are called as objects and packs are: path, name, directory, bytes."""
+    for base, _, names, fd in os.fwalk(old / "objects", follow_symlinks=False):
+        for name in names:
+            inner = Path(base, name).relative_to(old / "objects").as_posix()
+            if _OBJECT.fullmatch(inner):
+                info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISREG(info.st_mode):
+                    yield inner, name, fd, info.st_size
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:,.0f} MiB"
 
 
 def _copy(name: str, directory: int, to: Path) -> None:
     with opened(name, directory) as source, to.open("xb") as target:
         shutil.copyfileobj(source, target, _CHUNK)
+
+
+def remove_remains(state_dir: Path) -> None:
+    """What older agents left: a broken clone in the checkout, and the place of their fetches."""
+    broken = state_dir / "repo" / ".git-broken"
+    if is_clone(broken):
+        remove(broken)
+    remove(state_dir / "incoming.git")

@@ -3,8 +3,8 @@
     a remote ──▶ incoming/SHA.new    a scratch clone that borrows our objects; all arrives, and is
                       │              checked, or the whole of it is thrown away
                       ▼
-                 incoming/SHA.git ──▶ judged there ──▶ accepted: its objects are packed into ours
-                      │
+                 incoming/SHA.git ──▶ judged there ──▶ accepted: its objects are packed into ours,
+                      │                                and this is gone
                       ▼
                  gone once no remote shows it any more, and at each start
 
@@ -14,14 +14,14 @@ one path in its environment, and is told of one that comes or goes by a file.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import anyio.to_thread
 
 from agent.adapters.git import git_dir
 from agent.adapters.git.commits import Commits
-from agent.adapters.git.git import Git, fetch_error, remote_options
+from agent.adapters.git.git import Git, fetch_error, on_disk, remote_options
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -44,7 +44,8 @@ class Incoming:
 
     async def clear(self) -> None:
         """Begin with nothing: what an agent has left that ended may be half there."""
-        await anyio.to_thread.run_sync(self._clear)
+        with on_disk(self._place):
+            await anyio.to_thread.run_sync(self._clear)
 
     def _clear(self) -> None:
         git_dir.remove(self._place)
@@ -52,15 +53,24 @@ class Incoming:
         self._list()
 
     async def any(self) -> bool:
-        """Whether a commit is here, or on its way."""
-        return await anyio.to_thread.run_sync(lambda: any(self._place.glob("*.*")))
+        """Whether a commit is here, or on its way, that is not in our clone."""
+        with on_disk(self._place):
+            found = await anyio.to_thread.run_sync(lambda: [*self._place.glob("*.*")])
+        here = Commits(self._git)
+        return any([p.suffix != _WHOLE or not await here.knows(p.stem) for p in found])
 
     async def keep(self, shas: Collection[str]) -> None:
         """Drop all but these commits, which remotes show."""
-        await anyio.to_thread.run_sync(self._keep, frozenset(shas))
+        with on_disk(self._place):
+            await anyio.to_thread.run_sync(self._drop, lambda sha: sha not in shas)
 
-    def _keep(self, shas: frozenset[str]) -> None:
-        over = [path for path in self._place.glob(f"*{_WHOLE}") if path.stem not in shas]
+    async def drop(self, sha: str) -> None:
+        """This one is in our clone now."""
+        with on_disk(self._place):
+            await anyio.to_thread.run_sync(self._drop, lambda other: other == sha)
+
+    def _drop(self, unwanted: Callable[[str], bool]) -> None:
+        over = [path for path in self._place.glob(f"*{_WHOLE}") if unwanted(path.stem)]
         if over:
             self._list(without=over)
             for path in over:
@@ -72,15 +82,16 @@ class Incoming:
         """Fetch the branch with its full history, which a probe saw at ``expected``.
 
         Raises :class:`UnreachableError` when nothing usable arrived, :class:`PermanentError` when
-        the remote answered that there is no such branch.
+        the remote answered that there is no such branch, :class:`TransientError` for the disk.
         """
         scratch = self._place / f"{expected}{_HALF}"
-        await anyio.to_thread.run_sync(git_dir.remove, scratch)
-        await anyio.to_thread.run_sync(git_dir.write_anew, self._git.dir)
-        try:
-            await self._arrive(remote, scratch, expected, timeout_s)
-        finally:
-            await to_the_end(lambda: git_dir.remove(scratch))
+        with on_disk(self._place.parent):
+            await anyio.to_thread.run_sync(git_dir.remove, scratch)
+            await anyio.to_thread.run_sync(git_dir.write_anew, self._git.dir)
+            try:
+                await self._arrive(remote, scratch, expected, timeout_s)
+            finally:
+                await to_the_end(lambda: git_dir.remove(scratch))
 
     async def _arrive(self, remote: Remote, scratch: Path, expected: str, timeout_s: float) -> None:
         aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}

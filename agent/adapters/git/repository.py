@@ -20,17 +20,17 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from agent.adapters import process
 from agent.adapters.git import git_dir, overlay, work_tree
 from agent.adapters.git.checkout import Checkout
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.export_tree import Export
-from agent.adapters.git.git import Git, broken
+from agent.adapters.git.git import Git, broken, on_disk
 from agent.adapters.git.incoming import FETCH_TIMEOUT_S, Incoming
 from agent.adapters.git.tidying import Tidying
 from agent.adapters.git.work_tree import Signature
+from agent.adapters.tasks import to_the_end
 from agent.domain.config import Config
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.finding import Fault
 
 log = logging.getLogger("commitd.repository")
@@ -80,31 +80,39 @@ class Repository(Commits):
         found.git = found.incoming.commits.git
         return found
 
-    async def prepare(self) -> None:
+    async def prepare(self, declared: str | None = None) -> None:
         """Make the clone if there is none or it is broken; clear what a killed Git left behind.
 
+        ``declared`` is the commit that was applied last, by the journal: of a clone that lay in the
+        checkout nothing is believed but what that commit is made of.
+
         The checkout is only touched to finish what was cut short: containers mount from it. A clone
-        that is broken is put aside and begun anew; the next fetch fills it.
+        that is broken is put aside and begun anew; the next fetch fills it. Raises
+        :class:`TransientError`, and leaves what is there, where that cannot be found out.
         """
+        with on_disk(self._dir.parent):
+            await self._prepare(declared)
+
+    async def _prepare(self, declared: str | None) -> None:
         await self.incoming.clear()
         there = await anyio.to_thread.run_sync(self._clear)
-        there = there or await self._take_over_old()
         if there and not await self._whole():
-            await anyio.to_thread.run_sync(self._put_aside)
+            await anyio.to_thread.run_sync(self._put_aside, "it is broken, and fetched anew")
             there = False
+        if not there or (declared and not await self.knows(declared)):
+            there = await self._take_over_old(declared) or there
         if not there:
             await self.git.check("init", "--quiet", "--template=", "--initial-branch=commitd")
             await self._keep_index()
         await anyio.to_thread.run_sync(git_dir.write_anew, self._dir)
         await anyio.to_thread.run_sync(git_dir.remove, self.root / ".git")
+        await anyio.to_thread.run_sync(git_dir.remove_remains, self._dir.parent)
         if not await anyio.to_thread.run_sync((self._dir / git_dir.INDEX).exists):
             await self._checkout.index_head()
         try:
             await self.settle()
         except CommitdError as err:  # it is tried again in each cycle
-            log.warning("a move of the checkout was cut short and cannot be undone: %s", err)
-        if there and (head := await self.commit("HEAD")):
-            await self._exported.verify(head)
+            log.warning("the checkout or its export cannot be put in order: %s", err)
 
     def _clear(self) -> bool:
         """Drop what a killed Git left behind; whether there is a clone."""
@@ -117,32 +125,64 @@ class Repository(Commits):
             pack.unlink(missing_ok=True)
         return True
 
-    async def _take_over_old(self) -> bool:
-        """Bring in the history of an agent that kept it in the checkout; whether there is any."""
+    async def _take_over_old(self, declared: str | None) -> bool:
+        """Bring in the history of an agent that kept it in the checkout; whether there is any.
+
+        An agent of before that ran since then has begun it anew there.
+        """
         old, new = self.root / ".git", self._dir.with_name("git.new")
-        if not await anyio.to_thread.run_sync((old / "HEAD").exists):
+        if not await anyio.to_thread.run_sync(git_dir.is_clone, old):
             return False
-        await anyio.to_thread.run_sync(git_dir.copy_old, old, new)
-        await anyio.to_thread.run_sync(git_dir.write_anew, new)
-        # Every hash: what lay in the checkout may hold anything under the name of a commit.
-        words = ("fsck", "--full", "--no-dangling", "--no-progress")
-        try:
-            looked = await self.git.run(*words, env={"GIT_DIR": str(new)}, timeout_s=MOVE_S)
-        except process.OverdueError:
-            looked = None
-        if looked is None or looked.code != 0:
-            log.warning("the history in %s is broken; it is fetched anew", old)
-            await anyio.to_thread.run_sync(git_dir.remove, new)
+        if not (declared and await self._copied(old, new, declared)):
+            await anyio.to_thread.run_sync(self._put_old_aside, old)
             return False
-        await anyio.to_thread.run_sync(git_dir.remove, self._dir)
+        if await anyio.to_thread.run_sync(self._dir.exists):
+            await anyio.to_thread.run_sync(self._put_aside, f"{declared[:7]} is not in it")
+        await anyio.to_thread.run_sync(git_dir.remove, self._broken / git_dir.INDEX)
         await anyio.to_thread.run_sync(new.rename, self._dir)
         log.info("the clone was moved from %s to %s", old, self._dir)
         return True
 
-    def _put_aside(self) -> None:
+    async def _copied(self, old: Path, new: Path, declared: str) -> bool:
+        """Copy what ``declared`` is made of; whether all of it is there, and is what it is called.
+
+        Every hash: what lay in the checkout may hold anything under the name of a commit.
+        """
+        whole = False
+        try:
+            await anyio.to_thread.run_sync(git_dir.copy_old, old, new, declared, APPLIED)
+            await anyio.to_thread.run_sync(git_dir.write_anew, new)
+            words = ("fsck", "--full", "--no-dangling", "--no-progress")
+            fsck = await self.git.run(*words, env={"GIT_DIR": str(new)}, timeout_s=MOVE_S)
+            if fsck.code < 0:
+                raise broken("Git was killed", fsck)
+            whole = fsck.code == 0
+        except TransientError as err:
+            raise TransientError(
+                f"the clone cannot be moved out of the checkout: {err.message}",
+                where=str(old),
+                hint=err.hint or f"it is tried again; without {old} it is fetched anew",
+            ) from None
+        finally:
+            if not whole:
+                await to_the_end(lambda: git_dir.remove(new))
+        return whole
+
+    def _put_old_aside(self, old: Path) -> None:
+        """Into a directory: nothing that a container could have written is taken for a clone."""
+        aside = self._broken / "repo.git"
+        git_dir.remove(aside)
+        self._broken.mkdir(mode=0o700, exist_ok=True)
+        old.rename(aside)
+        log.warning(
+            "the history in %s is broken, or has not got what the journal says was applied: "
+            "it is put aside as %s and fetched anew", old, aside,
+        )  # fmt: skip
+
+    def _put_aside(self, why: str) -> None:
         git_dir.remove(self._broken)
         self._dir.rename(self._broken)
-        log.warning("the clone is broken; it is put aside as %s and fetched anew", self._broken)
+        log.warning("the clone is put aside as %s: %s", self._broken, why)
 
     async def _keep_index(self) -> None:
         """Of a clone that is put aside, what it says that Git has put in the checkout."""
@@ -154,7 +194,10 @@ class Repository(Commits):
             await anyio.to_thread.run_sync(git_dir.remove, index)
 
     def _drop_locks(self) -> None:
-        """The agent holds the host's lock and runs one Git at a time: no live Git owns these."""
+        """Called while no Git of the agent writes here, and it holds the host's lock: nobody's.
+
+        Fetches and looks go on meanwhile, in directories of their own; tidying was stopped.
+        """
         indexes = (git_dir.INDEX, git_dir.EXPORT_INDEX, git_dir.OVERLAY_INDEX)
         for name in (*indexes, "HEAD", "packed-refs", APPLIED, PENDING):
             (self._dir / f"{name}.lock").unlink(missing_ok=True)
@@ -181,6 +224,10 @@ class Repository(Commits):
 
         Raises :class:`TransientError`.
         """
+        with on_disk(self._dir.parent):
+            await self._take_over(sha)
+
+    async def _take_over(self, sha: str) -> None:
         await self.tidying.stop()
         if not await self.knows(sha):
             known = [f"^{name}" for name in await self._refs()]
@@ -193,6 +240,7 @@ class Repository(Commits):
                 timeout_s=FETCH_TIMEOUT_S,
             )  # fmt: skip
         await self.git.check("update-ref", ACCEPTED, sha)
+        await self.incoming.drop(sha)
 
     async def _refs(self) -> list[str]:
         said = await self.git.check("for-each-ref", "--format=%(objectname)")
@@ -256,6 +304,7 @@ class Repository(Commits):
             await self._move(target)
         except CommitdError:
             with suppress(CommitdError):
+                await self._checkout.finish(target)
                 await self._back_to(before)
             raise
         await self.git.check("update-ref", APPLIED, sha)
@@ -265,14 +314,18 @@ class Repository(Commits):
         """After a move that was cut short: back to a whole commit. Raises as :meth:`reset` does."""
         if not self.unsettled:
             return
+        head = await self.commit("HEAD")
         if pending := await self.commit(PENDING):
             await self._checkout.finish(pending)
-            await self._back_to(await self.commit("HEAD"))
+            await self._back_to(head)
+        elif head:
+            await self._exported.verify(head)
         self.unsettled = False
 
     async def _back_to(self, commit: str | None) -> None:
         if commit:
-            await self._move(commit)
+            await self._checkout.move(commit)
+            await self._exported.verify(commit)
         await self._done()
 
     async def _done(self) -> None:

@@ -98,7 +98,7 @@ class Follower:
 
     async def _move_on(self, shown: list[Head], approved: frozenset[str], question: object) -> bool:
         """Take over what the remotes show now, as far as it may be; whether nothing is missing."""
-        applied = await self._repository.applied() or await self._lost(shown)
+        applied = await self._applied() or await self._lost(shown)
         if applied:
             await self._load(applied)
         examine = partial(self._examiner.examine, shown, applied, approved)
@@ -128,7 +128,7 @@ class Follower:
 
     async def stay(self) -> Followed:
         """What is checked out, whatever the remotes say and whoever edited it."""
-        if applied := await self._repository.applied():
+        if applied := await self._applied():
             await self._load(applied)
         return self._current
 
@@ -145,8 +145,27 @@ class Follower:
                 confirmed = remote or (detail if shown else "no remote answers" if silent else None)
                 return replace(self._current, confirmed=confirmed, holds=(), doubt=None)
 
+    async def _applied(self) -> str | None:
+        """The commit that is checked out, unless the clone is older than what the host had.
+
+        So it is after a restore, and after a while with an agent of before, which keeps its clone
+        elsewhere. The journal is written after each move: what an agent has moved to that was
+        killed in between is newer, or is what was tried last.
+        """
+        applied = await self._repository.applied()
+        declared = await self._journal.get("declared")
+        if not (applied and declared) or declared["revision"]["sha"] == applied:
+            return applied
+        attempted = await self._journal.get("attempted")
+        if attempted and attempted.get("sha") == applied:
+            return applied
+        sha, repository = str(declared["revision"]["sha"]), self._repository
+        if await repository.knows(sha) and await repository.descends(applied, sha):
+            return applied
+        return None
+
     async def _lost(self, shown: list[Head]) -> str | None:
-        """The applied commit of a clone that was rebuilt, which the journal remembers.
+        """The applied commit of a clone that was rebuilt or is older, which the journal remembers.
 
         None on a host that has applied none yet.
         """
@@ -253,6 +272,13 @@ class Follower:
             overlays = await self._overlays(sha, desired)
             if faults := await self._in_the_way(sha, overlays):
                 return [Hold(fault.where, Reason.TREE, str(fault)) for fault in faults]
+            kept = tuple(f"stacks/{name}/" for name in overlays)
+            whole = await repository.checked_out() == sha
+            if whole and all(path.startswith(kept) for path in edits):
+                # A clone that was made anew does not know yet of files that stacks keep.
+                await repository.reset(sha, overlays)
+                log.info("the files of older releases are known again: %s", ", ".join(overlays))
+                return await self._discard_edits()
             async with self._journal.recording(
                 Action.ACCEPT,
                 self._config.host,

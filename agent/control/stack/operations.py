@@ -30,7 +30,8 @@ log = logging.getLogger("commitd.stacks")
 class Stacks(Stepping):
     """One try at a time, without retry; ``pulse`` is told whenever a step begins or ends.
 
-    ``agent`` are the directories of the agent on this host.
+    ``agent`` are the directories of the agent on this host. While ``unsettled`` the files of the
+    stacks may be those of two commits.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Stacks(Stepping):
         pulse: Callable[[], None],
         *,
         agent: AgentPlaces,
+        unsettled: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(pulse)
+        self._unsettled = unsettled
         self._agent = agent
         self._compose = compose
         self._engine = engine
@@ -55,6 +58,11 @@ class Stacks(Stepping):
 
         ``ran`` says that this release of it ran before.
         """
+        if self._unsettled():
+            raise TransientError(
+                "a move of the checkout was cut short, so its files may be of two commits",
+                where=f"stacks/{stack.name}",
+            )
         await notes.tell(stack, self._journal, self._engine)
         invocation = await self._secrets.invocation(stack)
         return await self._step(accept(self._compose, invocation, agent=self._agent, ran=ran))
