@@ -14,6 +14,8 @@ MASK = "[redacted]"
 LONGEST = 16 * 1024
 """Characters from the end that are kept: the last words of a tool say what went wrong."""
 _SHORTEST = 4
+_PUBLIC = re.compile(r"\d{1,3}|true|false|yes|no|on|off", re.ASCII | re.IGNORECASE)
+"""Values that tell nothing, and whose masks would make a message unreadable."""
 _WIDEST = 12
 """As many characters stand for one, where each of four bytes is escaped."""
 _ESCAPED = re.compile(r"\\[nrt]")
@@ -29,7 +31,7 @@ def text(raw: str, secrets: Iterable[str]) -> str:
     Tools quote values, take them apart and change their case, and services make line breaks of the
     ``\n`` in a key that is one line: so all these words count as well, in either case, and in each
     of the :mod:`spellings`. What is shorter than four characters counts where it stands alone: it
-    would mask half of any text else.
+    would mask half of any text else. A number below 1000, ``true``, ``no`` and the like stay.
     """
     clean = _DOTENV_COMPLAINT.sub(lambda match: f"{match[1]} {MASK}", raw)
     pieces = _pieces(secrets)
@@ -51,6 +53,8 @@ def _pieces(secrets: Iterable[str]) -> set[str]:
     """What must not show of ``secrets``: they themselves, and what they are made of."""
     found: set[str] = set()
     for secret in secrets:
+        if _PUBLIC.fullmatch(secret.strip()):
+            continue
         for value in {secret, _ESCAPED.sub("\n", secret)}:
             parts = (value, *value.splitlines(), *re.split(r"[\s'\"]+", value))
             for whole in parts:
