@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from agent.adapters.compose import workdir
-from agent.domain.repository.tree import GITLINK, PLAIN, TreeEntry
+from agent.domain.repository.tree import GITLINK, PLAIN, SYMLINK, TreeEntry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,14 +19,22 @@ FORGED = ("../x.secret.env", "stacks/../../y.secret.env", ".git/z.secret.env", "
 
 def test_compose_finds_no_configuration_of_docker_in_the_repository(tmp_path: Path) -> None:
     """A user without a home, and who sees the repository alone, has one where Compose runs."""
-    paths = ("stacks/web/.docker/config.json", "stacks/web/docker/config.json")
-    tree = {path: TreeEntry(path, PLAIN, "0" * 40, 1) for path in paths}
+    web = "stacks/web"
+    here = (f"{web}/docker/config.json", f"{web}/.docker/app.env", f"{web}/sub/.docker/a/b")
+    gone = [f"{web}/.docker/{name}" for name in ("config.json", "cli-plugins/x", "contexts/meta/x")]
+    paths = [*here, *gone, "stacks/linked/.docker"]
+    modes = {paths[-1]: SYMLINK}
+    tree = {path: TreeEntry(path, modes.get(path, PLAIN), "0" * 40, 1) for path in paths}
+    contents = {path: b"docker" if path in modes else b"{}" for path in paths}
 
-    async def there() -> list[bool]:
-        async with workdir.laid_out(tree, dict.fromkeys(tree, b"{}"), at=tmp_path / "x") as root:
-            return await anyio.to_thread.run_sync(lambda: [(root / p).exists() for p in paths])
+    def found(root: Path) -> list[str]:
+        return [path for path in paths if os.path.lexists(root / path)]
 
-    assert anyio.run(there) == [False, True]
+    async def there() -> list[str]:
+        async with workdir.laid_out(tree, contents, at=tmp_path / "x") as root:
+            return await anyio.to_thread.run_sync(found, root)
+
+    assert anyio.run(there) == list(here)
 
 
 def test_nothing_of_a_forged_commit_is_written_out_of_the_directory(tmp_path: Path) -> None:

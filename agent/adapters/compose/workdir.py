@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import anyio.to_thread
@@ -20,9 +21,11 @@ from agent.domain.repository.layout import SECRET_SUFFIX, plaintext_path
 from agent.domain.repository.tree import GITLINK, SYMLINK, Tree
 
 _MEMORY = "/dev/shm"  # noqa: S108  what it is for
-_NEVER = {"", ".", "..", ".git", ".docker"}
-"""Steps of a path that only a forged commit has, and what Compose would take for the configuration
-of Docker's command line: it runs in the stack's directory, and may know no home."""
+_NEVER = {"", ".", "..", ".git"}
+"""Steps of a path that only a forged commit has."""
+_DOCKER, _CONFIGURATION = ".docker", {"config.json", "cli-plugins", "contexts"}
+"""What Compose would take for the configuration of Docker's command line, and what it reads of that:
+it runs in the stack's directory, and may know no home."""
 
 
 @asynccontextmanager
@@ -62,7 +65,7 @@ def _lay_out(
 ) -> None:
     try:
         root.mkdir(mode=0o700, exist_ok=True)
-        sound = {p: e for p, e in tree.items() if e.mode != GITLINK and not _unwanted(p)}
+        sound = {p: e for p, e in tree.items() if e.mode != GITLINK and not _unwanted(p, e.mode)}
         for path, entry in sound.items():
             _put(root, path, entry.mode, contents.get(path, b""))
         beside = _placeholders(sound, contents) if plaintext is None else plaintext
@@ -78,8 +81,12 @@ def _lay_out(
         raise PermanentError(message, where=str(err.filename or root), hint=hint) from None
 
 
-def _unwanted(path: str) -> bool:
-    return not _NEVER.isdisjoint(path.split("/"))
+def _unwanted(path: str, mode: str) -> bool:
+    steps = path.split("/")
+    configures = any(
+        step == _DOCKER and below in _CONFIGURATION for step, below in pairwise(steps)
+    ) or (steps[-1] == _DOCKER and mode == SYMLINK)
+    return configures or not _NEVER.isdisjoint(steps)
 
 
 def _placeholders(tree: Tree, contents: Mapping[str, bytes]) -> dict[str, bytes]:
