@@ -716,6 +716,29 @@ def test_no_file_of_the_machine_gets_into_the_log_of_a_pull_request(
     assert (("no-sandbox", ".") in found) is not confined
 
 
+def test_where_compose_is_a_script_that_is_said_and_no_finding_is_lost(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    files = {
+        **GOOD,
+        "host/nas/host.env": "A=1\n",
+        "stacks/idle/compose.yaml": "services: {a: {}}\n",
+    }
+    clone = Clone(box, files)
+    before = clone.findings()
+    assert {"compose", "variable"} <= {each["rule"] for each in before}
+    script = tmp_path / "docker-compose"
+    script.write_text(f'#!/bin/sh\nexec {box.compose} "$@"\n')
+    script.chmod(0o755)
+    clone.programs.insert(0, str(tmp_path))
+    clone.programs.remove(str(box.compose.parent))
+    new = [each for each in clone.findings() if each not in before]
+    assert [(each["rule"], str(script) in each["message"]) for each in new] == [
+        ("no-sandbox", True)
+    ]
+    assert len(clone.findings()) == len(before) + 1
+
+
 def test_where_the_kernel_cannot_hold_compose_back_that_is_said_once(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

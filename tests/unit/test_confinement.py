@@ -13,13 +13,14 @@ import anyio
 import pytest
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import confinement
+from agent.adapters.compose import confinement, locate
 from agent.adapters.tasks import task_group
 
 pytestmark = pytest.mark.skipif(
     not confinement.possible(), reason="this kernel, or this container, has no Landlock"
 )
 CAT = Path(shutil.which("cat") or "/bin/cat")
+GIT = Path(shutil.which("git") or "/usr/bin/git")
 PYTHON = Path(os.path.realpath(sys.executable))
 
 
@@ -41,6 +42,30 @@ def test_what_is_outside_cannot_be_read_by_any_way(tmp_path: Path) -> None:
         assert (ended.code, ended.out) == (1, b""), way
     ended = anyio.run(partial(_ended, CAT, str(inside / "own"), readable=inside))
     assert (ended.code, ended.out) == (0, b"mine")
+
+
+def test_a_script_that_starts_the_program_is_found_out_before_it_fails(tmp_path: Path) -> None:
+    script = tmp_path / "docker-compose"
+    script.write_text(f'#!/bin/sh\nexec {GIT} "$@"\n')
+    script.chmod(0o755)
+    assert anyio.run(confinement.hindrance, GIT) is None
+    said, hint = anyio.run(confinement.hindrance, script) or ("", "")
+    assert said.endswith(f"{script} starts other programs, as a script does")
+    assert "cli-plugins/docker-compose" in hint
+
+
+def test_a_script_counts_after_the_program_that_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, real = tmp_path / "docker-compose", tmp_path / "cli-plugins" / "docker-compose"
+    script.write_text("#!/bin/sh\necho 2.40.3\n")
+    script.chmod(0o755)
+    real.parent.mkdir()
+    shutil.copy2(CAT, real)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    found = [path for path in anyio.run(locate.versions) if path.is_relative_to(tmp_path)]
+    assert found == [real, script]
 
 
 def test_it_can_have_limits(tmp_path: Path) -> None:

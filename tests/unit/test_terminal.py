@@ -13,10 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from click.testing import CliRunner, Result
 
 from agent.adapters.compose import confinement
+from agent.adapters.host.config_file import load_config
 from agent.adapters.state.journal import Journal
 from agent.control.review import plan_view
 from agent.control.review.plan_view import PlanView
@@ -294,14 +296,21 @@ def test_a_plan_that_is_held_is_not_called_nothing_to_do(
 
 
 def test_a_plan_says_where_the_kernel_does_not_hold_compose_back(
-    monkeypatch: pytest.MonkeyPatch,
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "docker-compose").write_text("#!/bin/sh\necho 99.0.0\n")
+    (tmp_path / "docker-compose").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    host = load_config(config)
     todo = Plan(deploys=(Deploy(stack("web"), Reason.NEW),))
-    view = PlanView(revision=SHA, plan=todo, releases={})
-    for possible in (True, False):
+    for possible, said in ((True, f"{tmp_path}/docker-compose starts other"), (False, "Landlock")):
+        if possible and not confinement.possible():
+            continue
         monkeypatch.setattr(confinement, "possible", lambda answer=possible: answer)
-        assert (plan_view.warning(view) is None) is possible
-    assert plan_view.warning(PlanView(revision=SHA, plan=Plan(), releases={})) is None
+        view = PlanView(revision=SHA, plan=todo, releases={})
+        assert said in (anyio.run(plan_view.warning, host, view) or "")
+    nothing = PlanView(revision=SHA, plan=Plan(), releases={})
+    assert anyio.run(plan_view.warning, host, nothing) is None
 
 
 def test_an_error_that_was_told_just_above_is_not_told_again(config: Path) -> None:

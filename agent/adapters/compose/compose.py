@@ -80,14 +80,18 @@ class Compose:
         self._program = Program(binary, docker_host, timeout_s, start)
         self._another = partial(Compose, binary, docker_host, timeout_s)
         self._own = OwnVariables(docker_host)
+        self._tried: list[tuple[str, str] | None] = []
+
+    async def hindrance(self) -> tuple[str, str] | None:
+        """Why :meth:`seeing` does not hold this Compose back, and what to do; None: it does."""
+        if not self._tried:
+            self._tried.append(await confinement.hindrance(self._program.binary))
+        return self._tried[0]
 
     @asynccontextmanager
     async def seeing(self, *readable: Path) -> AsyncIterator[Compose]:
-        """The same, able to read only what is at or below these paths, where the kernel can do it.
-
-        See :mod:`agent.adapters.compose.confinement`.
-        """
-        if not await anyio.to_thread.run_sync(confinement.possible):
+        """The same, able to read only what is at or below these paths; see :meth:`hindrance`."""
+        if await self.hindrance():
             yield self
             return
         async with confinement.confined(self._program.binary, readable) as run:

@@ -10,7 +10,8 @@ there then, and not into a log.
 Landlock is part of the kernel (Linux 5.13; on by default in Debian 12 and 13), asks for no
 privileges, and containers of Docker may use it. The kernel restricts a thread and the processes
 that it starts, so that a run costs nothing more. What is not opened can still be seen to be there
-(``stat``).
+(``stat``). A script in the place of Compose starts programs that are not opened: :func:`hindrance`
+tries that once, and Compose runs without all this there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import anyio.to_thread
 
 from agent.adapters import process
 from agent.adapters.tasks import to_the_end
@@ -50,12 +53,17 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 """What a Compose needs that is not one file."""
 
 _WARM_S = 10.0
+_TRY_S = 60.0
 _prepared = threading.Event()
-UNCONFINED = (
-    "Compose can read all files of this machine: this kernel, or the container around this, has no "
-    "Landlock"
+_UNCONFINED = "Compose can read all files of this machine:"
+NO_LANDLOCK = (
+    f"{_UNCONFINED} this kernel, or the container around this, has no Landlock",
+    "Linux 5.13 or newer has it, and Docker 20.10.24 or newer lets a container use it",
 )
-HINT = "Linux 5.13 or newer has it, and Docker 20.10.24 or newer lets a container use it"
+_HINT = (
+    "put Compose itself in its place, which is where Docker's plugin is, for example "
+    "/usr/libexec/docker/cli-plugins/docker-compose"
+)
 
 
 def possible() -> bool:
@@ -63,11 +71,30 @@ def possible() -> bool:
     return _version() > 0
 
 
+async def hindrance(program: Path) -> tuple[str, str] | None:
+    """Why ``program`` cannot be :func:`confined` here, and what to do; None: it can be.
+
+    It is asked for its version.
+    """
+    if not await anyio.to_thread.run_sync(possible):
+        return NO_LANDLOCK
+    try:
+        async with confined(program, ()) as run:
+            tried = await run([str(program), "version"], env={}, timeout_s=_TRY_S)
+    except process.OverdueError:
+        return None  # it did start
+    except TransientError:
+        tried = None
+    if tried and tried.code == 0:
+        return None
+    return f"{_UNCONFINED} {program} starts other programs, as a script does", _HINT
+
+
 @asynccontextmanager
 async def confined(program: Path, readable: Iterable[Path]) -> AsyncIterator[process.Run]:
     """What runs ``program`` so that it can read no file but those at or below ``readable``.
 
-    It has no network either. Only where that is :func:`possible`.
+    It has no network either. Only where there is no :func:`hindrance`.
     """
     await _prepare()
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -42,7 +43,11 @@ async def versions() -> dict[Path, str]:
 
 
 def _binaries() -> list[Path]:
-    """Every Compose on this machine, each once: the command, then plugins in Docker's order."""
+    """Every Compose on this machine, each once: the command, then plugins in Docker's order.
+
+    Scripts come last: what such a one starts is often among the others, and it alone can be
+    confined.
+    """
     places = [Path(command).parent] if (command := shutil.which(_NAME)) else []
     if config := os.environ.get("DOCKER_CONFIG"):
         places.append(Path(config, _PLUGINS))
@@ -52,7 +57,13 @@ def _binaries() -> list[Path]:
     for place in places:
         if (path := place / _NAME).is_file() and os.access(path, os.X_OK):
             found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+    return sorted(found.values(), key=_is_script)
+
+
+def _is_script(program: Path) -> bool:
+    with suppress(OSError), program.open("rb") as file:
+        return file.read(2) == b"#!"
+    return False
 
 
 def newest(versions: Mapping[Path, str]) -> Path | None:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from agent.adapters.clone import sources
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sources import Source
-from agent.adapters.compose import confinement, locate, workdir
+from agent.adapters.compose import locate, workdir
 from agent.adapters.compose.compose import Compose
 from agent.control.review import offline_resolve, partial, renames
 from agent.control.review.offline_resolve import Place
@@ -106,9 +106,8 @@ async def program_here() -> tuple[Compose | None, list[Finding]]:
     except ConfigError as err:
         said = f"{err.message}: the stacks are not resolved, only their files are judged"
         return None, [_of_the_machine("no-compose", said, err.hint)]
-    if await anyio.to_thread.run_sync(confinement.possible):
-        return program, []
-    return program, [_of_the_machine("no-sandbox", confinement.UNCONFINED, confinement.HINT)]
+    hindrance = await program.hindrance()
+    return program, [_of_the_machine("no-sandbox", *hindrance)] if hindrance else []
 
 
 def _of_the_machine(rule: str, said: str, hint: str | None) -> Finding:

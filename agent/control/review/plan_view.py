@@ -17,7 +17,7 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters.clone.clone import Clone
-from agent.adapters.compose import confinement, locate
+from agent.adapters.compose import locate
 from agent.adapters.engine import containers
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
@@ -34,7 +34,7 @@ from agent.control.stack.notes import left_behind
 from agent.control.stack.provision import Provisioner
 from agent.domain.config import Config
 from agent.domain.container import Container
-from agent.domain.errors import PermanentError
+from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import plan as planning
 from agent.domain.reconcile.actions import Deploy, Plan
@@ -130,10 +130,16 @@ class PlanView:
         return [*map(str, deploy.stack.notes), *filter(None, (left, said))]
 
 
-def warning(view: PlanView) -> str | None:
+async def warning(config: Config, view: PlanView) -> str | None:
     """What to know of how a plan was made: that Compose was not held back."""
-    unconfined = view.plan.deploys and not confinement.possible()
-    return f"{confinement.UNCONFINED} ({confinement.HINT})" if unconfined else None
+    if not view.plan.deploys:
+        return None
+    try:
+        program = await locate.find(directories.docker_host(config), config.converge.timeout)
+    except ConfigError:
+        return None  # it was not needed
+    hindrance = await program.hindrance()
+    return f"{hindrance[0]} ({hindrance[1]})" if hindrance else None
 
 
 async def of_commit(config: Config, rev: str | None, reading: Callable[[int], None]) -> PlanView:

@@ -53,18 +53,18 @@ def command(
         raise click.UsageError("--host goes with --dir")
     newer: list[str] = []
     if directory:
-        here = common.for_host(ctx, name)
+        config = common.for_host(ctx, name)
         try:
-            view = anyio.run(plan_view.of_directory, here, directory, backend="asyncio")
+            view = anyio.run(plan_view.of_directory, config, directory, backend="asyncio")
         except PermanentError as err:
-            if name is None and err.where == f"host/{here.host}":
+            if name is None and err.where == f"host/{config.host}":
                 err.hint = f"{err.hint}; --host names another"
             raise
     else:
         config = common.load(ctx)
         view = anyio.run(plan_view.of_commit, config, rev, _reading, backend="asyncio")
         newer = plan_view.newer(config, view.revision)
-    if warning := plan_view.warning(view):
+    if warning := anyio.run(plan_view.warning, config, view, backend="asyncio"):
         click.echo(terminal.one_line(f"commitd: warning: {warning}"), err=True)
     if as_json:
         common.print_json(view.as_json())
