@@ -24,8 +24,8 @@ _MEMORY = "/dev/shm"  # noqa: S108  what it is for
 _NEVER = {"", ".", "..", ".git"}
 """Steps of a path that only a forged commit has."""
 _DOCKER, _CONFIGURATION = ".docker", {"config.json", "cli-plugins", "contexts"}
-"""What Compose would take for the configuration of Docker's command line, and what it reads of that:
-it runs in the stack's directory, and may know no home."""
+"""What Compose would take for the configuration of Docker's command line, and what of that it
+reads: it runs in the stack's directory, and may know no home."""
 
 
 @asynccontextmanager
