@@ -35,11 +35,11 @@ def test_a_mount_of_files_of_git_for_writing_is_refused_and_what_runs_goes_on(
     assert f"{STACK}:6: app: /" in result.stdout
     assert "the container can write to " in result.stdout
     assert "mount it with :ro" in result.stdout
-    assert "writable_checkout: allow in commitd.yaml permits it" in result.stdout
+    assert "writable_checkout: {allow: [web]} in commitd.yaml permits it" in result.stdout
     assert fleet.running() == before
     (web,) = host.json("status")["stacks"]
     assert (web["sync"], web["health"]) == ("failed", "healthy")
-    fleet.commit("allowed", {POLICY: "writable_checkout: allow\n"})
+    fleet.commit("allowed", {POLICY: "writable_checkout: {allow: [web]}\n"})
     assert host.once().returncode == 0
     assert fleet.environment("web-app-1")["V"] == "2"
 

@@ -188,7 +188,7 @@ def test_two_stacks_that_would_write_into_one_volume_are_an_error(
     assert [finding.level for finding in found] == ([Level.ERROR] if shared else [])
     for finding in found:
         assert f"the volume {shared} is declared by a as well (stacks/a/" in finding.message
-        assert "both would write to the same data" in finding.message
+        assert "both would use the same data" in finding.message
         assert "external: true" in (finding.hint or "")
 
 
@@ -286,6 +286,23 @@ def test_an_image_is_pinned_by_what_can_pin_it(written: str, resolved: str, hint
     model = {"services": {"a": {"image": resolved}}}
     (finding,) = stacks.judge(stack, model, "/repo", Places(taken.files, stack))
     assert hint in str(finding.hint)
+
+
+def test_data_of_the_host_that_services_share_is_no_finding() -> None:
+    """A library that one service fills and another shows; and what reads the whole host."""
+    path, content = "stacks/web/compose.yaml", "services: {a: {image: x}}\n"
+    taken = repository_scan.take(tree({path: content}), {path: content.encode()}, revision())
+    (stack,) = taken.unused
+    for top, found in (("/srv/media", 0), ("/repo/stacks/web/data", 1)):
+        whole = {"type": "bind", "source": top, "target": "/data"}
+        part = {"type": "bind", "source": f"{top}/tv", "target": "/tv", "read_only": True}
+        model = {"services": {"a": {"volumes": [whole]}, "b": {"volumes": [part]}}}
+        said = stacks.judge(stack, model, "/repo", Places(taken.files, stack))
+        assert len([each for each in said if each.rule == "privileges"]) == found
+    root = {"type": "bind", "source": "/", "target": "/rootfs", "read_only": True}
+    model = {"services": {"a": {"volumes": [root]}}}
+    (finding,) = stacks.judge(stack, model, "/repo", Places(taken.files, stack))
+    assert finding.message == "a: mounts /, where it can read the agent's keys and secrets"
 
 
 def test_each_of_many_variables_is_found_where_it_is_used() -> None:

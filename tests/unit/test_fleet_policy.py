@@ -43,6 +43,15 @@ def test_what_a_file_does_not_say_stays_open(
             "writable_checkout: cannot be 'yes'",
             "write allow or refuse",
         ),
+        *(
+            (
+                f"writable_checkout: {wrong}".encode(),
+                1,
+                "writable_checkout: expected stacks",
+                "write writable_checkout: {allow: [STACK]}",
+            )
+            for wrong in ("{}", "{allow: ha}", "{refuse: [ha]}", "{allow: [1]}", "{allow: , x: 1}")
+        ),
         (
             b"writeable_checkout: allow",
             1,
@@ -86,6 +95,26 @@ def test_each_word_of_the_policy_that_hosts_judge_makes_another_digest() -> None
     assert len(digests) == len(said)
     # What hosts have deployed under a policy of before has the digest that it had.
     assert Policy(build="allow", pins=Pins.WARN, recipients="warn").in_digest == ["allow", "warn"]
+
+
+def test_containers_of_single_stacks_may_write_to_the_checkout() -> None:
+    for fleet, host, allowed in (
+        ("{allow: [web]}", None, True),
+        ("{allow: [ha]}", None, False),
+        ("{allow: [ha]}", "{allow: [web, zigbee]}", True),
+        ("{allow: [web]}", "{allow: []}", False),
+        ("allow", "{allow: [ha]}", False),
+        ("{allow: [web]}", "refuse", False),
+    ):
+        files = {PATH: f"writable_checkout: {fleet}"}
+        files |= {HOST: f"writable_checkout: {host}"} if host else {}
+        found = {each.name: each.policy.writable for each in read({**GOOD, **files}).stacks}
+        assert found["web"] is allowed, (fleet, host)
+    before, after = read(GOOD), read({**GOOD, PATH: "writable_checkout: {allow: [web]}"})
+    changed = {
+        a.name for a, b in zip(after.stacks, before.stacks, strict=True) if a.digest != b.digest
+    }
+    assert changed == {"web"}
 
 
 def test_rules_add_up() -> None:

@@ -225,3 +225,13 @@ def test_a_key_is_hidden_in_any_style(
 ) -> None:
     content = yaml_edit.hide(text.encode(), "a.yaml", path)
     assert (content and yaml.safe_load(content)) == after
+
+
+def test_a_seccomp_profile_that_must_not_be_followed_is_named_no_more() -> None:
+    """The layout has said it of its line; Compose needs a file, and would say it of none."""
+    options = "security_opt: ['seccomp:/etc/p.json', 'no-new-privileges', 'seccomp=./gone.json']"
+    files, places = stack({MAIN: f"services:\n  web:\n    image: x\n    {options}\n"})
+    current = patch.begin(files, places)
+    assert current is not None
+    found = yaml.safe_load(current.texts(files)(MAIN))["services"]["web"]["security_opt"]
+    assert found == ["seccomp:unconfined", "no-new-privileges", "seccomp:unconfined"]

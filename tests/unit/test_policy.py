@@ -242,14 +242,22 @@ _WEB = f"{ROOT}/stacks/web"
 @pytest.mark.parametrize(
     ("source", "said", "hint"),
     [
-        (f"{_WEB}/nginx.conf", "stacks/web/nginx.conf, which is a file of Git", "with :ro; data"),
+        (
+            f"{_WEB}/nginx.conf",
+            "stacks/web/nginx.conf, which is a file of Git",
+            "with :ro, or keep",
+        ),
         (
             f"{_WEB}/config",
             "stacks/web/config, where Git has app.yaml",
-            "one by one into it with :ro",
+            "and mount each tracked file with :ro",
         ),
-        (f"{ROOT}/common/conf/", "common/conf, where Git has a and 1 more", "or data that it"),
-        (_WEB, "stacks/web, where Git has compose.yaml and 7 more", "mount it with :ro; or"),
+        (
+            f"{ROOT}/common/conf/",
+            "common/conf, where Git has a and 1 more",
+            "keep its data in a volume",
+        ),
+        (_WEB, "stacks/web, where Git has compose.yaml and 7 more", "mount it with :ro, or"),
         (ROOT, "the whole repository, where Git has stacks/web/compose.yaml and 10 more", ":ro"),
         (f"{_WEB}/../..", "the whole repository, where", ":ro"),
         (f"{_WEB}/cache", "stacks/web/cache, where Git has .gitkeep", "git rm stacks/web/cache/.g"),
@@ -282,7 +290,8 @@ def test_a_container_that_can_write_to_files_of_git_is_refused_and_told_which_an
     assert each.effect is Effect.REFUSED
     assert each.message.startswith(f"app: /x: the container can write to {said}")
     assert hint in (each.hint or "")
-    assert (each.hint or "").endswith("writable_checkout: allow in commitd.yaml permits it")
+    permitted = "; writable_checkout: {allow: [web]} in commitd.yaml permits it"
+    assert (each.hint or "").endswith(permitted)
 
 
 @pytest.mark.parametrize(
@@ -295,14 +304,13 @@ def test_a_container_that_can_write_to_files_of_git_is_refused_and_told_which_an
         ("/var/lib/commitd/git/config", "Git's directory"),
         ("/run/commitd/commitd.sock", "the agent's socket and secrets"),
         (f"{ROOT}/.git", "Git's directory"),
-        ("/etc", "with the agent's configuration and keys (/etc/commitd) in it"),
-        ("/var/lib", "with the agent's journal, clone and secrets (/var/lib/commitd) in it"),
+        ("/etc", "which contains the agent's configuration (/etc/commitd)"),
+        ("/var/lib", "which contains the agent's state (/var/lib/commitd)"),
         (
             "/",
             (
-                "with the agent's journal, clone and secrets (/var/lib/commitd), the agent's "
-                "configuration and keys (/etc/commitd), the agent's socket and secrets "
-                "(/run/commitd) in it"
+                "which contains the agent's state (/var/lib/commitd), configuration (/etc/commitd) "
+                "and socket (/run/commitd)"
             ),
         ),
         ("/var/run", "with the agent's socket and secrets (/run/commitd) in it"),
@@ -318,6 +326,8 @@ def test_mounts_of_what_is_the_agents_own_are_named(
     site = _site(policy=Policy(writable_checkout="allow", pins=Pins.WARN))
     found = policy.judge(site, _mounted(source, read_only=read_only), ROOT)
     noted = [each.message for each in found if each.rule == "privileges"]
+    if source == "/" and read_only:
+        whose = "where it can read the agent's keys and secrets"
     assert noted == ([f"app: mounts {source}, {whose}"] if whose else [])
 
 
@@ -337,10 +347,13 @@ def _bind(source: str, target: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (_binds(a=[("/srv/d", "/d"), ("/srv/d/c", "/c")]), "a: mounts /srv/d/c, which a can"),
-        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d/c:ro", "/c")]), "b: mounts /srv/d/c, which a"),
+        (
+            _binds(a=[("/srv/d", "/d"), ("/srv/d/c", "/c")]),
+            "a: mounts /srv/d/c below /srv/d, where a can write: a could replace /srv/d/c by",
+        ),
+        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d/c:ro", "/c")]), "b: mounts /srv/d/c below"),
         (_binds(a=[("/srv/d", "/d"), ("/srv/d/c", "/d/c")]), None),
-        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d/c", "/d/c")]), "b: mounts /srv/d/c, which a"),
+        (_binds(a=[("/srv/d", "/d")], b=[("/srv/d/c", "/d/c")]), "b: mounts /srv/d/c below"),
         (_binds(a=[("/srv/d:ro", "/d"), ("/srv/d/c", "/c")]), None),
         (_binds(a=[("/srv/d", "/d")], b=[("/srv/d", "/c"), ("/srv/d2", "/e")]), None),
         (_binds(a=[("/", "/host")], b=[("/srv/d", "/c")]), None),
@@ -352,11 +365,25 @@ def test_a_mount_that_another_container_can_turn_into_a_link_is_named(
     model: dict[str, Any], said: str | None
 ) -> None:
     noted = [
-        each.message
-        for each in policy.judge(_site(), model, ROOT)
-        if each.effect is Effect.NOTED and "by a link" in each.message
+        each.message for each in policy.judge(_site(), model, ROOT) if each.effect is Effect.ASKED
     ]
     assert [message.startswith(said or "") for message in noted] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("top", "effect"),
+    [
+        (f"{ROOT}/stacks/web/data", Effect.NOTED),
+        ("/var/lib/commitd/repo/stacks/web/data", Effect.NOTED),
+        ("/var/lib/commitd/plaintext", Effect.NOTED),
+        ("/srv/media", Effect.ASKED),
+    ],
+)
+def test_data_of_the_host_that_services_share_is_no_warning(top: str, effect: Effect) -> None:
+    """A library that one service fills and another shows: only diff and plan name it."""
+    model = _binds(sonarr=[(top, "/data")], jellyfin=[(f"{top}/tv:ro", "/tv")])
+    found = policy.judge(_site(), model, ROOT)
+    assert [each.effect for each in found if "by a link" in each.message] == [effect]
 
 
 def test_the_agents_directories_are_those_of_the_host_that_runs_the_stack() -> None:

@@ -211,13 +211,13 @@ PLAIN = "\n" + service("ports: []")
         ("include:\n- 'https://${HOST}/x'", 2, "is not in this repository", "commit"),
         (service("security_opt: ['seccomp:/etc/x']"), 4, "is a path of the host", "commit the"),
         (service("security_opt: ['seccomp:absent']"), 4, "there is no 'absent'", "commit it"),
-        ("models: {m: {model: ai/m}}\nservices: {}", 1, "models: Compose would run a program", ""),
+        ("models: {m: {model: ai/m}}\nservices: {}", 1, "models: is not allowed: Compose", ""),
         # What these say could only be judged once Compose has read them.
-        ("include:\n- 'conf/${A}.yaml'", 2, "'conf/${A}.yaml' has a variable", "write the name"),
-        (service("extends: {file: '$X', service: a}"), 4, "extends: '$X' has a variable", ""),
-        ("include:\n- {path: in.yaml,\n   env_file: '${X:-own.env}'}", 3, "has a variable", ""),
+        ("include:\n- 'conf/${A}.yaml'", 2, "'conf/${A}.yaml' must not", "write the name"),
+        (service("extends: {file: '$X', service: a}"), 4, "extends: '$X' must not contain", ""),
+        ("include:\n- {path: in.yaml,\n   env_file: '${X:-own.env}'}", 3, "must not contain", ""),
         ("include:\n- {path: in.yaml,\n   project_directory: './${X}'}", 3,
-         "only Compose could say which directory it is", ""),
+         "the directory has to be known before Compose reads it", ""),
     ],
 )  # fmt: skip
 def test_what_a_stack_may_not_name_is_refused_with_its_line(

@@ -59,7 +59,9 @@ def test_a_file_with_keys_of_a_service_is_refused_before_sops_would_ask_that_ser
 ) -> None:
     fault = _fault(content, path)
     assert fault is not None
-    assert fault.startswith(f"{path}:{line}: it is for keys of {kind} as well")
+    assert fault.startswith(
+        f"{path}:{line}: it is also encrypted for {kind}, which SOPS would contact"
+    )
     assert (
         f"leave {kind} out of the rule for it in .sops.yaml, then sops updatekeys {path}" in fault
     )

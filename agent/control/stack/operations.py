@@ -52,6 +52,7 @@ class Stacks(Stepping):
         self._engine = engine
         self._journal = journal
         self._secrets = secrets
+        self._told: dict[str, str] = {}
 
     async def prepare(self, stack: Stack, *, ran: bool) -> Ready:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`.
@@ -65,7 +66,9 @@ class Stacks(Stepping):
             )
         await notes.tell(stack, self._journal, self._engine)
         invocation = await self._secrets.invocation(stack)
-        return await self._step(accept(self._compose, invocation, agent=self._agent, ran=ran))
+        return await self._step(
+            accept(self._compose, invocation, agent=self._agent, ran=ran, told=self._told)
+        )
 
     async def make(self, ready: Ready) -> list[Container]:
         """Create and recreate what differs, from images that are here; the containers then.

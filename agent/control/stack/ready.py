@@ -113,7 +113,7 @@ class Ready:
         root, checkout = str(call.root), str(call.checkout)
         shown = relative(relative(self.model, checkout), root)
         found = policy.judge(self.stack, self.model, checkout, built=root, agent=agent)
-        noted = (each.message for each in found if each.effect is Effect.NOTED)
+        noted = (e.message for e in found if e.effect in {Effect.NOTED, Effect.ASKED})
         return Side(
             services=self.services,
             model=shown,
@@ -152,12 +152,18 @@ def _mounted(call: Invocation, name: str, service: Expected) -> Mounted:
 
 
 async def accept(
-    compose: Compose, call: Invocation, *, agent: AgentPlaces | None = None, ran: bool = False
+    compose: Compose,
+    call: Invocation,
+    *,
+    agent: AgentPlaces | None = None,
+    ran: bool = False,
+    told: dict[str, str] | None = None,
 ) -> Ready:
     """The stack as the host lets it run. Touches nothing.
 
-    ``ran`` says that it is a release that ran here before. Raises :class:`CommitdError`, also for
-    what policy refuses.
+    ``ran`` says that it is a release that ran here before. ``told`` is what the log was told before
+    of what stacks are allowed, by their names; it is told again where that changes. Raises
+    :class:`CommitdError`, also for what policy refuses.
     """
     resolved = await compose.resolve(call)
     stack, root, checkout = call.stack, str(call.root), str(call.checkout)
@@ -170,8 +176,10 @@ async def accept(
         raise PermanentError(refused)
     if warned := said[Effect.WARNED]:
         log.warning("%s: allowed: %s", stack.name, warned)
-    if noted := said[Effect.NOTED]:
+    noted, told = said[Effect.NOTED], {} if told is None else told
+    if noted and noted != told.get(stack.name):
         log.info("%s: allowed: %s", stack.name, noted)
+    told[stack.name] = noted
     passed = await compose.passed(call, model)
     call = replace(call, own=resolved.own, passed=passed, private=resolved.private)
     return await anyio.to_thread.run_sync(Ready.of, call, model)

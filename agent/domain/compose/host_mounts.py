@@ -42,13 +42,13 @@ class AgentPlaces:
     real: Self | None = None
 
     @property
-    def named(self) -> tuple[tuple[str, str], ...]:
-        """Each with what is in it; Git's, which is in that of the state, comes first."""
+    def named(self) -> tuple[tuple[str, str, str], ...]:
+        """Each with what is in it, and its name; Git's, which is in that of the state, is first."""
         return (
-            (f"{self.state}/{GIT}", "Git's directory"),
-            (self.state, "the agent's journal, clone and secrets"),
-            (self.config, "the agent's configuration and keys"),
-            (self.runtime, "the agent's socket and secrets"),
+            (f"{self.state}/{GIT}", "Git's directory", ""),
+            (self.state, "the agent's journal, clone and secrets", "state"),
+            (self.config, "the agent's configuration and keys", "configuration"),
+            (self.runtime, "the agent's socket and secrets", "socket"),
         )
 
 
@@ -166,9 +166,11 @@ def replaceable(mount: HostMount, mounts: Iterable[HostMount]) -> HostMount | No
 
 def agents(source: str, agent: AgentPlaces) -> str | None:
     """What of the agent's own somebody reaches who has ``source``; None: nothing."""
-    for directory, what in agent.named:
+    for directory, what, _ in agent.named:
         if within(source, directory):
             return what
-    if inside := [(d, what) for d, what in agent.named[1:] if within(d, source)]:
-        return f"with {', '.join(f'{what} ({d})' for d, what in inside)} in it"
+    inside = [f"{name} ({d})" for d, _, name in agent.named[1:] if within(d, source)]
+    if inside:
+        listed = " and ".join(filter(None, (", ".join(inside[:-1]), inside[-1])))
+        return f"which contains the agent's {listed}"
     return agents(source, agent.real) if agent.real else None

@@ -38,11 +38,15 @@ Model = Mapping[str, Any]
 
 
 class Effect(StrEnum):
-    """What a violation means for its stack: not deployed, or deployed and told of."""
+    """What a violation means for its stack: not deployed, or deployed and told of.
+
+    What is only asked is named once, before the merge: by ``diff`` and ``plan`` where it is new.
+    """
 
     REFUSED = "refused"
     WARNED = "warned"
     NOTED = "noted"
+    ASKED = "asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,7 @@ def _builds(stack: Stack, model: Model, root: str) -> Iterator[Violation]:
             for key, place in build_files.read(service["build"]):
                 if not _inside(place, root):
                     said = f"{name}: build: {place!r} is not in the repository; "
-                    yield _refused((*path, key), f"{said}commit what it is built from")
+                    yield _refused((*path, key), f"{said}commit the sources, or push the image")
             for key in build_files.local_caches(service["build"]):
                 said = f"{name}: build: {key}: type=local is a directory of the host; "
                 yield _refused((*path, key), f"{said}keep the cache in a registry")
@@ -229,16 +233,25 @@ def _mounts(stack: Stack, model: Model, root: str, agent: AgentPlaces) -> Iterat
         whose = host_mounts.agents(mount.source, agent) if at is None else None
         if at is not None and ".git" in at.split("/"):
             whose = "Git's directory"
+        if mount.source == "/" and mount.read_only:
+            whose = "where it can read the agent's keys and secrets"
         outer = host_mounts.replaceable(mount, mounts)
-        said = [f"mounts {mount.source}, {whose}"] if whose else []
+        said = [(Effect.NOTED, f"mounts {mount.source}, {whose}")] if whose else []
         if outer:
+            # Data of the host's own is often shared like that.
+            ours = at is not None or host_mounts.within(mount.source, agent.state)
             said.append(
-                f"mounts {mount.source}, which {outer.name} can replace by a link to any path of "
-                f"the host: it can write to {outer.source}"
+                (
+                    Effect.NOTED if ours else Effect.ASKED,
+                    (
+                        f"mounts {mount.source} below {outer.source}, where {outer.name} can write:"
+                        f" {outer.name} could replace {mount.source} by a link to any host path"
+                    ),
+                )
             )
-        for text in said:
+        for effect, text in said:
             yield Violation(
-                effect=Effect.NOTED,
+                effect=effect,
                 rule="privileges",
                 path=mount.path,
                 message=f"{mount.name}: {text}",
@@ -250,8 +263,8 @@ def _writable(stack: Stack, mount: HostMount, at: str, files: Sequence[str]) -> 
     """A container that can write to ``files`` of Git, which it reaches by what is at ``at``."""
     first = stack.compose if stack.compose in files else files[0]
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    instead = "data that it writes belongs into a volume, or a directory without files of Git"
-    hint = f"mount it with :ro; {instead}"
+    instead = "or keep its data in a volume or an untracked directory"
+    hint = f"mount it with :ro, {instead}"
     if first == at:
         what = f"{at}, which is a file of Git"
     elif len(files) == 1 and at.startswith(f"{first}/"):
@@ -260,16 +273,16 @@ def _writable(stack: Stack, mount: HostMount, at: str, files: Sequence[str]) -> 
         what = f"{at}, which is the plaintext of {first}"
     else:
         what = f"{at or 'the whole repository'}, where Git has {_below(first, at)}{more}"
-        hint = f"mount it with :ro; or {instead}, and the files of Git one by one into it with :ro"
+        hint = f"mount it with :ro, {instead}, and mount each tracked file with :ro"
         if all(path.rpartition("/")[2] in _PLACEHOLDERS for path in files):
-            hint = f"git rm {' '.join(files)}: Docker makes the directory"
-    allowed = stack.policy.writable
+            hint = f"git rm {' '.join(files)}: Docker makes the directory, for root"
+    allowed, permit = stack.policy.writable, f"writable_checkout: {{allow: [{stack.name}]}}"
     return Violation(
         effect=Effect.NOTED if allowed else Effect.REFUSED,
         rule=WRITABLE,
         path=mount.path,
         message=f"{mount.name}: {mount.target}: the container can write to {what}",
-        hint=None if allowed else f"{hint}; writable_checkout: allow in commitd.yaml permits it",
+        hint=None if allowed else f"{hint}; {permit} in commitd.yaml permits it",
         where=_where(stack, mount, at),
     )
 

@@ -70,7 +70,7 @@ def _asks(file: SopsFile, content: bytes, path: str) -> PermanentError:
     """SOPS tries all keys of a file, also where the one of age is right."""
     kinds = ", ".join(file.services)
     return PermanentError(
-        f"it is for keys of {kinds} as well: SOPS would ask whatever address the file names",
+        f"it is also encrypted for {kinds}, which SOPS would contact; keep only age recipients",
         where=f"{path}:{metadata.line_of(content, file.services[0])}",
         hint=f"leave {kinds} out of the rule for it in .sops.yaml, then sops updatekeys {path}",
     )

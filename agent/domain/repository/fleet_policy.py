@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.domain import documents
@@ -33,21 +33,30 @@ class Policy:
     """One file, or all that apply together; None where nothing is said.
 
     ``build`` is allow or refuse: may a stack's ``build:`` be carried out? It and ``pins`` are
-    judged in ``policy``, as is ``writable_checkout``, allow or refuse: may containers write to
-    files of Git? ``recipients`` is require or warn: what of a host that can read a secret it does
-    not need? A host deploys all the same; checks judge it.
+    judged in ``policy``, as is ``writable_checkout``, allow, refuse, or the stacks that it is
+    allowed for: may containers write to files of Git? ``recipients`` is require or warn: what of a
+    host that can read a secret it does not need? A host deploys all the same; checks judge it.
     """
 
     allow: tuple[AllowRule, ...] = ()
     build: str | None = None
     pins: Pins | None = None
     recipients: str | None = None
-    writable_checkout: str | None = None
+    writable_checkout: str | frozenset[str] | None = None
 
     def under(self, host: Policy) -> Policy:
         """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
-        words = {key: getattr(host, key) or getattr(self, key) for key in _WORDS}
+        own = {key: getattr(host, key) for key in _WORDS}
+        words = {k: getattr(self, k) if said is None else said for k, said in own.items()}
         return Policy((*self.allow, *host.allow), **words)
+
+    def of(self, stack: str) -> Policy:
+        """What counts for ``stack``, without a list of stacks."""
+        if isinstance(self.writable_checkout, frozenset):
+            return replace(
+                self, writable_checkout="allow" if stack in self.writable_checkout else None
+            )
+        return self
 
     @property
     def builds(self) -> bool:
@@ -120,10 +129,12 @@ def survey(content: bytes, path: str) -> tuple[Policy, list[PermanentError]]:
 
 def _word(
     document: documents.Document, data: dict[str, object], key: str, words: tuple[str, ...]
-) -> str | None:
+) -> str | frozenset[str] | None:
     value = data.get(key)
     if value is None:
         return None
+    if key == _WRITABLE and isinstance(value, dict):
+        return _stacks(document, value)
     if not isinstance(value, str) or value not in words:
         raise document.error(
             (key,),
@@ -131,6 +142,16 @@ def _word(
             f"write {words[0]} or {words[1]}",
         )
     return words[words.index(value)]
+
+
+def _stacks(document: documents.Document, value: dict[object, object]) -> frozenset[str]:
+    """Those that ``writable_checkout`` is allowed for."""
+    names = value.get("allow")
+    if len(value) == 1 and isinstance(names, list) and all(isinstance(n, str) for n in names):
+        return frozenset(names)
+    raise document.error(
+        (_WRITABLE,), f"{_WRITABLE}: expected stacks", f"write {_WRITABLE}: {{allow: [STACK]}}"
+    )
 
 
 def _rule(document: documents.Document, rule: object, at: documents.Path) -> AllowRule:

@@ -231,7 +231,7 @@ def _stack(
 
     With faults it is what could be read of it.
     """
-    directory, tree = f"stacks/{name}", files.tree
+    directory, tree, policy = f"stacks/{name}", files.tree, policy.of(name)
     if not files.holds(directory):
         return None, [_no_directory(name, where, tree)]
     own = env_files.of(files, directory)

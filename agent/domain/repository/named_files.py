@@ -79,9 +79,9 @@ class NamedFiles:
         if fault or known.startswith(("/", "~")):
             return None
         if variable and kind in _LITERAL:
-            said = f"{_shown(mention.name)} has a variable, so that only Compose could say which "
             what = "directory" if kind is PathKind.DIRECTORY else "file"
-            self.refuse(place, f"{said}{what} it is", "write the name out")
+            said = f"{_shown(mention.name)} must not contain a variable: the {what} has to be known"
+            self.refuse(place, f"{said} before Compose reads it", "write the name out")
             return None
         if variable:
             # What follows is known to Compose alone. All that it can be there, short of a value
@@ -189,6 +189,8 @@ def _outside(kind: PathKind, name: str, known: str) -> tuple[str, str] | None:
     """
     if kind in {*COMPOSE, PathKind.BUILD} and _REMOTE.match(name):
         hint = "commit the file and name it by its path"
+        if kind is PathKind.BUILD:
+            hint = "commit the sources, or push the image"
         return f"{_shown(name)} is not in this repository", hint
     allowed = kind is PathKind.BIND or (kind is PathKind.ENV_FILE and known == "/dev/null")
     if known.startswith(("/", "~")) and not allowed:

@@ -10,8 +10,8 @@ from agent.domain.finding import Fault
 from agent.domain.repository import hooks
 
 MODELS = (
-    "models: Compose would run a program of the host to fetch them, with the stack's variables as "
-    "its environment"
+    "models: is not allowed: Compose would run `docker model` on the host with the stack's "
+    "variables"
 )
 _INSTEAD = "run what serves the model as a service, with image:"
 

@@ -116,7 +116,9 @@ def _shared(
         message += f", which calls it {original.key}"
         return Finding(level=Level.ERROR, rule="shared", where=where, message=message, hint=hint)
     if each.kind is ResourceKind.VOLUME:
-        message += ": both would write to the same data"
-        hint = f"give one of them another name; if they are meant to share it, {hint}"
+        message += ": both would use the same data"
+        hint = (
+            f"give one of them another name; if they are meant to share it, or only read it, {hint}"
+        )
         return Finding(level=Level.ERROR, rule="shared", where=where, message=message, hint=hint)
     return Finding(level=Level.WARNING, rule="shared", where=where, message=message, hint=hint)

@@ -35,10 +35,13 @@ _IMAGE = f"commitd.invalid/unknown:1@sha256:{'0' * 64}"
 """Of a service whose image is unknown."""
 _VALUE = "10000"
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_UNREAD = frozenset(
-    {PathKind.BIND, PathKind.BUILD, PathKind.CONFIG, PathKind.SECRET, PathKind.PROFILE}
-)
-_EMPTY = frozenset({PathKind.ENV_FILE, PathKind.LABEL_FILE, PathKind.INCLUDE_ENV})
+_UNREAD = frozenset({PathKind.BIND, PathKind.BUILD, PathKind.CONFIG, PathKind.SECRET})
+_INSTEAD = {
+    **dict.fromkeys((PathKind.ENV_FILE, PathKind.LABEL_FILE, PathKind.INCLUDE_ENV), "/dev/null"),
+    PathKind.DIRECTORY: ".",
+    PathKind.PROFILE: "seccomp:unconfined",
+}
+"""What is always there to be named, or names no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +167,8 @@ def _not_followed(patch: Patch | None, files: Snapshot, refused: Refused) -> Pat
         return patch  # Compose does not look into these
     before = _text(patch, files, document).encode()
     try:
-        if kind in _EMPTY:
-            after = yaml_edit.rewrite(before, document, {at: "/dev/null"})
-        elif kind is PathKind.DIRECTORY:
-            after = yaml_edit.rewrite(before, document, {at: "."})
+        if kind in _INSTEAD:
+            after = yaml_edit.rewrite(before, document, {at: _INSTEAD[kind]})
         elif kind is PathKind.EXTENDS and at[-1] != "file":  # a service of the same file
             after = yaml_edit.hide(before, document, (*at, "extends")) or before
             patch = replace(patch, bare=patch.bare | {str(at[-1])})

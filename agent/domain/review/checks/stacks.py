@@ -52,6 +52,8 @@ def written(places: Places) -> list[Artefact]:
 def judged(violations: Iterable[Violation], places: Places, root: str = "") -> Iterator[Finding]:
     """What policy says, in the words and at the places of the files; ``root`` as above."""
     for each in violations:
+        if each.effect is Effect.ASKED:
+            continue
         level = Level.ERROR if each.effect is Effect.REFUSED else Level.WARNING
         message = each.message.replace(f"{root}/", "") if root else each.message
         yield Finding(
