@@ -44,6 +44,21 @@ def test_a_mount_of_files_of_git_for_writing_is_refused_and_what_runs_goes_on(
     assert fleet.environment("web-app-1")["V"] == "2"
 
 
+def test_what_a_stack_is_allowed_is_logged_when_it_changes_and_not_at_each_deploy(
+    fleet: Fleet,
+) -> None:
+    first = {STACK: _compose(fleet, "/etc:/x:ro"), **LIST}
+    fleet.commit("first", first)
+    with fleet.host().running() as agent:
+        agent.says("app: mounts /etc, ")
+        agent.says("in sync with")
+        second = fleet.commit("second", {STACK: _compose(fleet, "/etc:/x:ro", 2)})
+        agent.says(f"in sync with {second[:7]}")
+        fleet.commit("third", {STACK: _compose(fleet, "/:/x:ro", 3)})
+        agent.says("app: mounts /, ")
+        assert agent.log.count("web: allowed: ") == 2
+
+
 def _as_deployed_by_an_older_agent(host: Host) -> None:
     """Under no policy: the release has the digest that is declared now."""
     with contextlib.closing(sqlite3.connect(host.state / "journal.db")) as db, db:

@@ -24,8 +24,8 @@ def _tells(value: str) -> bool:
     return not number and word not in {"true", "false", "yes", "no", "on", "off"}
 
 
-SECRET = st.text(LETTERS, min_size=4, max_size=12).filter(_tells)
-SECRETS = st.lists(SECRET, min_size=1, max_size=4)
+VALUES = st.text(LETTERS, min_size=4, max_size=12).filter(_tells)
+SECRETS = st.lists(VALUES, min_size=1, max_size=4)
 NARROW = st.lists(st.text("xy\"' \n", min_size=4, max_size=8), min_size=1, max_size=4)
 
 
