@@ -313,7 +313,7 @@ def test_a_container_that_can_write_to_files_of_git_is_refused_and_told_which_an
                 "and socket (/run/commitd)"
             ),
         ),
-        ("/var/run", "with the agent's socket and secrets (/run/commitd) in it"),
+        ("/var/run", "which contains the agent's socket (/run/commitd)"),
         ("/etc/commitd2", None),
         ("/srv", None),
         (f"{ROOT}/stacks/web/data", None),
@@ -358,7 +358,7 @@ def _bind(source: str, target: str) -> dict[str, Any]:
         (_binds(a=[("/srv/d", "/d")], b=[("/srv/d", "/c"), ("/srv/d2", "/e")]), None),
         (_binds(a=[("/", "/host")], b=[("/srv/d", "/c")]), None),
         (_binds(a=[("/run", "/c")], b=[("/var/run", "/e")]), None),
-        (_binds(a=[("/var/run", "/c")], b=[("/run/d", "/e")]), "b: mounts /run/d, which a can"),
+        (_binds(a=[("/var/run", "/c")], b=[("/run/d", "/e")]), "b: mounts /run/d below "),
     ],
 )
 def test_a_mount_that_another_container_can_turn_into_a_link_is_named(

@@ -239,10 +239,9 @@ def _mounts(stack: Stack, model: Model, root: str, agent: AgentPlaces) -> Iterat
         said = [(Effect.NOTED, f"mounts {mount.source}, {whose}")] if whose else []
         if outer:
             # Data of the host's own is often shared like that.
-            ours = at is not None or host_mounts.within(mount.source, agent.state)
             said.append(
                 (
-                    Effect.NOTED if ours else Effect.ASKED,
+                    Effect.NOTED if whose or at is not None else Effect.ASKED,
                     (
                         f"mounts {mount.source} below {outer.source}, where {outer.name} can write:"
                         f" {outer.name} could replace {mount.source} by a link to any host path"
