@@ -123,7 +123,10 @@ def cgroup_hierarchies() -> list[Path]:
 def remove_cgroups(name: str) -> None:
     """Remove the cgroups with this path from all hierarchies, and everything below them."""
     deadline = time.monotonic() + 10
-    for parent in [*_CGROUPS.glob(name), *_CGROUPS.glob(f"*/{name}")]:
+    parents = [*_CGROUPS.glob(name), *_CGROUPS.glob(f"*/{name}")]
+    for parent in parents:
+        _thaw(parent)
+    for parent in parents:
         for directory, _, _ in os.walk(parent, topdown=False):
             _remove_cgroup(Path(directory), deadline)
 
@@ -158,6 +161,13 @@ def _sweep(base: Path) -> None:
 def _remove(data: Path) -> None:
     remove_cgroups(data.name)
     shutil.rmtree(data)
+
+
+def _thaw(parent: Path) -> None:
+    """Paused containers below ``parent`` do not end before that, killed or not."""
+    for file, running in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+        for place in parent.rglob(file):
+            place.write_text(running)
 
 
 def _remove_cgroup(directory: Path, deadline: float) -> None:

@@ -212,7 +212,11 @@ class _Story:
         files: dict[str, str | bytes | None] = {
             "host/media/stacks.yaml": f"- one\n- {new}\n",
             "stacks/one/compose.yaml": one + _VOLUMES,
-            f"stacks/{new}/compose.yaml": self._fleet.compose(more=_VOLUME) + _VOLUMES,
+            # Another service each time: else it would be the stack before under a new name.
+            f"stacks/{new}/compose.yaml": self._fleet.compose(more=_VOLUME).replace(
+                "  app:", f"  app{self._round}:"
+            )
+            + _VOLUMES,
         }
         if self._round:
             files[f"stacks/s{self._round - 1}"] = None
