@@ -171,6 +171,21 @@ def test_what_compose_makes_is_own_however_the_agent_ends(
     assert not {c.id for c in identity.rivals(end, later)} & {c.id for c in new}
 
 
+@given(SOME, SOME, SOME)
+def test_what_took_a_place_before_compose_is_no_rival_after_it(
+    mine: set[int], there: set[int], made: set[int]
+) -> None:
+    """Also where Compose worked on another service and left it as it was."""
+    known, found = own(*some(mine)), some(there)
+    later = some(there | (made - mine))
+    end = identity.own_after(Known(known, frozenset(c.id for c in found)), later)
+    substitutes = {c.id for c in identity.substitutes(known, found)}
+    of = {service_ for service_, _ in known}
+    assert not substitutes & {c.id for c in identity.rivals(end, later) if c.service in of}
+    alone = identity.own_after(Known(known, frozenset()), later)
+    assert alone == own(*later), "what is gone for good is forgotten"
+
+
 # --- what follows from it -------------------------------------------------------------------------
 
 

@@ -488,8 +488,8 @@ class Agent:
             self.hears(started)
             yield
         there = w.host.of(item.name)
-        pairs = identity.own_now(made[item.name], there)
-        pairs &= {pair for pair, _ in identity.claims(there) if pair[0] in item.services}
+        pairs = identity.own_after(made[item.name], there)
+        pairs = frozenset(pair for pair in pairs if pair[0] in item.services)
         made[item.name] = Known(pairs)
         w.ours |= {found for _, found in pairs}
         yield

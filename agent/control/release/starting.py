@@ -186,7 +186,8 @@ class Starting(Steps):
         """Start what waits for others, unless a person has taken the stack over meanwhile."""
         await self._t.attempts.refuse_suspended(self._name)
         with self._failing():
-            # It makes nothing, so that nothing has to be written down.
+            # What it makes in the place of what somebody removed just now is drift, and made anew.
+            # To count that as its own would count all that comes as long as Compose waits.
             await self._t.making.clear(self._ready, self._batch.revision, doubt=self._doubt)
             await self._t.stacks.start(self._ready, limit_s)
 

@@ -128,9 +128,8 @@ class Ledger:
         Raises :class:`CommitdError`; the project then stays one that is worked on.
         """
         containers = await self._engine.containers(project)
-        own = identity.own_now(self._known[project], containers)
-        there = {pair for pair, _ in identity.claims(containers)}
-        await self._keep(project, Known(frozenset(p for p in own & there if p[0] in services)))
+        own = identity.own_after(self._known[project], containers)
+        await self._keep(project, Known(frozenset(p for p in own if p[0] in services)))
 
     async def adopt(self, project: str, containers: Iterable[Container]) -> None:
         """All these are its own from now on, whoever made them."""

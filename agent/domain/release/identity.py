@@ -56,6 +56,19 @@ def own_now(known: Known | None, containers: Iterable[Container]) -> Own:
     return known.own | {pair for pair, _ in said if pair[1] not in known.before}
 
 
+def own_after(known: Known, containers: Iterable[Container]) -> Own:
+    """Those of a project's ``containers`` that are its own once Compose has ended.
+
+    One that is missing is still known while there is something else in its place that Compose has
+    not made: else that would look like a rival, and a declared service would lose it.
+    """
+    containers = list(containers)
+    own, said = own_now(known, containers), claims(containers)
+    there = {pair for pair, _ in said}
+    taken = {pair[0] for pair, c in said if pair not in own and c.counted and not c.kept}
+    return frozenset(pair for pair in own if pair in there or pair[0] in taken)
+
+
 def rivals(own: Own | None, containers: Iterable[Container]) -> list[Container]:
     """Those of a project's ``containers`` that took nobody's place; None: nothing is known.
 
