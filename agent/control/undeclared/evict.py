@@ -100,13 +100,20 @@ class Evictor:
         return hold.message if hold else None
 
     async def _evict(self, container_id: str, *, patient: bool, rival: bool = False) -> Hold | None:
-        if container_id in self._busy:
-            return None
-        self._busy.add(container_id)
-        try:
-            return await self._look_and_end(container_id, patient=patient, rival=rival)
-        finally:
-            self._busy.discard(container_id)
+        """Who waits for a grace to end is not busy with it: as a rival it may have to go before."""
+        while True:
+            if container_id in self._busy:
+                return None
+            self._busy.add(container_id)
+            try:
+                found = await self._look_and_end(container_id, rival=rival)
+            finally:
+                self._busy.discard(container_id)
+            if not isinstance(found, float):
+                return found
+            if not patient:
+                return None
+            await anyio.sleep(found)
 
     def _with(self, rivals: Iterable[Container]) -> ProtectionSet:
         """What is protected, with those that are found to be rivals just now."""
@@ -122,25 +129,22 @@ class Evictor:
             return self._protection.protected
         return self._with(await self._ledger.rivals(project))
 
-    async def _look_and_end(self, container_id: str, *, patient: bool, rival: bool) -> Hold | None:
-        while True:
-            if self._many():  # without a look: a storm must stay cheap
-                return self._irreversible.get(container_id) or self._too_many(container_id[:12])
-            async with self._looking:
-                raw = await self._engine.inspect(container_id)
-            if raw is None:
-                return None
-            container = from_inspect(raw)
-            if not container.alive:
-                return None
-            left_s = 0.0
-            if self._policy.grace > 0 and not rival:
-                left_s = await self._grace_left(container)
-            if left_s <= 0:
-                return await self._decide_and_end(container, raw, rival=rival)
-            if not patient:
-                return None
-            await anyio.sleep(left_s)
+    async def _look_and_end(self, container_id: str, *, rival: bool) -> Hold | float | None:
+        """Why it stays; or for how many seconds its grace lasts yet; or None."""
+        if self._many():  # without a look: a storm must stay cheap
+            return self._irreversible.get(container_id) or self._too_many(container_id[:12])
+        async with self._looking:
+            raw = await self._engine.inspect(container_id)
+        if raw is None:
+            return None
+        container = from_inspect(raw)
+        if not container.alive:
+            return None
+        if self._policy.grace > 0 and not rival:
+            left_s = await self._grace_left(container)
+            if left_s > 0:
+                return float(left_s)
+        return await self._decide_and_end(container, raw, rival=rival)
 
     async def _grace_left(self, container: Container) -> float:
         """For how many seconds it is left alone; counted from when it was first seen undeclared."""
