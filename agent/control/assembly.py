@@ -196,7 +196,7 @@ def _wire(
     applier = Applier(
         starting.StartTools(
             stacks=stacks,
-            making=Making(ledger, remover, evictor.make_way),
+            making=Making(ledger, remover, engine, evictor.make_way),
             remover=remover,
             provisioner=Provisioner(engine, lambda: protection.protected.services),
             journal=journal,

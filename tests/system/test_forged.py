@@ -10,9 +10,11 @@ import pytest
 
 from agent.adapters.state.journal import Journal
 from tests.sandbox import SandboxError
+from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
+    from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
@@ -98,7 +100,8 @@ def test_compose_never_meets_a_container_with_copied_labels_whatever_its_state(
 
 
 def test_a_rival_that_is_not_stopped_keeps_compose_from_its_stack(fleet: Fleet, host: Host) -> None:
-    """It would lose its anonymous volumes; so it and the deployed one stay, and that is said."""
+    """It would lose its anonymous volumes; so it stays, and waits for a person. The deployed one is
+    put right without Compose."""
     deployed = fleet.running()
     labels = fleet.box.engine.inspect("one-app-1")["Config"]["Labels"]
     words = [f"--label={key}={value}" for key, value in {**labels, _NUMBER: "0"}.items()]
@@ -107,9 +110,10 @@ def test_a_rival_that_is_not_stopped_keeps_compose_from_its_stack(fleet: Fleet, 
     )
     fleet.box.engine.run("pause", "one-app-1")
     result = host.once()
-    assert result.returncode == 1
-    assert "held says it is of app, no deploy made it, and it stays" in result.stdout
+    assert result.returncode == 3
+    assert "held says it is of app, no deploy made it, and it stays" in result.stderr
     assert fleet.box.engine.inspect("held")["State"]["Running"]
+    assert not fleet.box.engine.inspect("one-app-1")["State"]["Paused"]
     assert fleet.box.engine.inspect("one-app-1")["Id"] == deployed["one-app-1"]
     fleet.box.engine.run("rm", "--force", "held")
     wait_until(lambda: host.once().returncode == 0, what="the repair", seconds=60)
@@ -235,3 +239,80 @@ def test_after_the_engine_restarted_the_deployed_one_is_still_known(
     before = _done(host)
     assert host.once().returncode == 0
     assert (fleet.running(), _done(host)) == (deployed, before)
+
+
+def test_a_rival_goes_before_a_repair_however_long_its_grace_lasts(
+    fleet: Fleet, host: Host
+) -> None:
+    deployed = fleet.running()
+    host.config["undeclared"]["grace"] = "1h"
+    host.write_config()
+    with host.running() as agent:
+        agent.says("in sync with")
+        _forge(fleet, "forged", **{_NUMBER: "0"})
+        fleet.box.engine.run("kill", "one-app-1")
+        wait_until(lambda: fleet.running() == deployed, what="the repair", seconds=30)
+
+
+def test_what_is_down_runs_again_although_a_rival_stays(fleet: Fleet, host: Host) -> None:
+    deployed = fleet.running()
+    host.config["undeclared"]["mode"] = "report"
+    host.write_config()
+    forged = _forge(fleet, "forged", **{_NUMBER: "0"})
+    fleet.box.engine.run("kill", "one-app-1")
+    result = host.once()
+    assert result.returncode == 0
+    assert "forged says it is of app, no deploy made it, and it stays" in result.stderr
+    assert fleet.running() == {**deployed, "forged": forged}
+    assert host.json("status")["stacks"][0]["sync"] == "synced"
+
+
+def test_a_label_that_a_rule_allows_keeps_no_rival(fleet: Fleet, host: Host) -> None:
+    deployed = fleet.running()
+    fleet.commit("allow", {"global/commitd.yaml": "allow:\n- label: tool=yes\n"})
+    host.config["remotes"][0]["poll"] = "1s"
+    host.write_config()
+    _forge(fleet, "forged", tool="yes", **{_NUMBER: "0", "com.docker.swarm.task.id": "t"})
+    assert host.once().returncode == 0
+    assert fleet.running() == deployed
+
+
+def test_the_half_of_a_recreate_is_left_as_long_as_the_old_one_may_take_to_stop(
+    fleet: Fleet,
+) -> None:
+    fleet.box.engine.pull(fleet.web)
+    more = "    restart: always\n    stop_grace_period: 10m\n"
+    host = fleet.synced({_LIST: "- one\n", _FILE: fleet.compose(more=more)})
+    labels = fleet.box.engine.inspect("one-app-1")["Config"]["Labels"]
+    half = "0123456789ab_one-app-1"
+    labels = {**labels, "com.docker.compose.replace": "one-app-1"}
+    words = [f"--label={key}={value}" for key, value in labels.items()]
+    fleet.box.engine.run("create", "--name", half, *words, fleet.web)
+    result = host.once()
+    assert result.returncode == 1
+    assert f"somebody has begun to recreate app: {half} is there" in result.stdout
+    names = {c["Names"][0] for c in fleet.box.engine.containers()}
+    assert names == {f"/{half}", "/one-app-1"}
+
+
+def test_a_rival_that_is_started_while_it_is_removed_is_no_fault_of_the_commit(
+    fleet: Fleet, host: Host
+) -> None:
+    deployed = fleet.running()
+    forged = _forge(fleet, "forged", **{_NUMBER: "0"})
+    fleet.box.engine.run("stop", "--time", "0", forged, "one-app-1")
+    removed: list[str] = []
+
+    def start(_: int, request: Request) -> None:
+        if request.kind == "DELETE /containers/*" and not removed:
+            removed.append(request.path)
+            fleet.box.engine.run("start", forged)
+
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "proxy.sock") as proxy:
+        host.config["docker"] = {"socket": proxy.host}
+        host.write_config()
+        proxy.on_effect(start)
+        result = host.once()
+    assert removed
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert fleet.running() == deployed

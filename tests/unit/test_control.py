@@ -171,7 +171,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         Attempts(actions),
     )
     remover = Remover(compose, engine, actions, lambda: None, str(tmp_path))
-    making = Making(Ledger(engine, actions), remover, _nobody_stays)
+    making = Making(Ledger(engine, actions), remover, engine, _nobody_stays)
     tools = starting.StartTools(
         stacks=stacks,
         making=making,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.engine.containers import redacted
+from agent.adapters.engine.containers import redacted, stop_limit
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
@@ -55,6 +55,15 @@ def test_a_storm_of_undeclared_containers_is_not_ended_altogether(journal: Journ
     protection = Protection(engine, actions)
     evictor = Evictor(engine, actions, rules, protection, Ledger(engine, actions))
     assert [evictor._many(one_more=True) for _ in range(4)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("own", "seconds"), [(None, 10), (0, 0), (120, 120), (-1, 3600), (86400, 3600)]
+)
+def test_a_stop_takes_as_long_as_the_container_says_but_no_more_than_an_hour(
+    own: int | None, seconds: int
+) -> None:
+    assert stop_limit({"Config": {"StopTimeout": own}}) == seconds
 
 
 def test_no_value_and_no_argument_of_an_ended_container_is_kept() -> None:

@@ -324,8 +324,14 @@ ANY = AllowRule("global/commitd.yaml:2", (Pattern(name="*"),))
         (FORGED, Exemptions(), (), ownership.Undeclared(Reason.UNKNOWN_CONTAINER)),
         (FORGED, Exemptions(granted=frozenset({FORGED.id})), (), Reason.UNDONE),
         (FORGED, Exemptions(suspensions=(SUSPENDED,)), (), Reason.SUSPENDED),
-        (FORGED, Exemptions(), (ANY,), Reason.ALLOWED),
-        (container("forged", **{SWARM_TASK: "t"}), Exemptions(), (), Reason.SWARM),
+        # A rule from Git and Swarm's label are matched by names and labels, which are copied.
+        (FORGED, Exemptions(), (ANY,), ownership.Undeclared(Reason.UNKNOWN_CONTAINER)),
+        (
+            container("forged", **{SWARM_TASK: "t"}),
+            Exemptions(),
+            (),
+            ownership.Undeclared(Reason.UNKNOWN_CONTAINER),
+        ),
         # The temporary name of a recreate is copied as easily; a real new half is no rival.
         (
             replace(FORGED, name="0123456789ab_web-app-1", labels={**FORGED.labels, REPLACE: "x"}),
@@ -335,7 +341,7 @@ ANY = AllowRule("global/commitd.yaml:2", (Pattern(name="*"),))
         ),
     ],
 )
-def test_what_speaks_for_others_speaks_for_a_rival_but_not_its_labels(
+def test_only_a_person_on_the_host_speaks_for_a_rival(
     subject: Container,
     exemptions: Exemptions,
     allow: tuple[AllowRule, ...],

@@ -596,7 +596,8 @@ class Agent:
         for name, suspension in journal.suspensions.items():
             over = suspension.until is not None and suspension.until <= w.now
             assert over or name not in {None, container.project}, "it is suspended"
-        assert not (commit.allow and container.name.startswith("ci-")), "it is allowed"
+        allowed = commit.allow and container.name.startswith("ci-")
+        assert rival or not allowed, "it is allowed"
         assert container.id not in w.host.fragile, "its volumes would go"
         project = container.project
         if not project:

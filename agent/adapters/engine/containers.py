@@ -24,6 +24,8 @@ from agent.domain.release.health_check import HealthCheck
 TIMEOUT_S = 10.0
 START_DOCKER = "if Docker is stopped: systemctl start docker"
 
+_STOP_LIMIT_S, _LONGEST_STOP_S = 10.0, 3600.0
+"""Of a container that says nothing, as the engine has it; and the most of all."""
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _RECENT = re.compile(r"Up (?:Less than a second|\d+ seconds?)\b")
 _NAMESPACES = ("NetworkMode", "PidMode", "IpcMode")
@@ -189,6 +191,17 @@ def volumes_of(raw: Mapping[str, Any]) -> list[str]:
     """Names of the volumes mounted into an inspected container, anonymous ones included."""
     mounts = raw.get("Mounts") or []
     return sorted(m["Name"] for m in mounts if m.get("Type") == "volume" and m.get("Name"))
+
+
+def stop_limit(raw: Mapping[str, Any]) -> float:
+    """For how many seconds a container is waited for when it is stopped, an hour at most.
+
+    A negative number of its own stands for no end.
+    """
+    own = (raw.get("Config") or {}).get("StopTimeout")
+    if own is None:
+        return _STOP_LIMIT_S
+    return float(min(own, _LONGEST_STOP_S)) if own >= 0 else _LONGEST_STOP_S
 
 
 def binds_of(raw: Mapping[str, Any]) -> frozenset[str]:

@@ -6,15 +6,16 @@ import logging
 from collections.abc import Callable, Collection
 
 from agent.adapters.compose.compose import Compose
-from agent.adapters.engine.containers import volumes_of
+from agent.adapters.engine.containers import stop_limit, volumes_of
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.stack.ready import Ready
 from agent.control.stack.stepping import Stepping
 from agent.domain.container import Container
-from agent.domain.errors import TransientError
+from agent.domain.errors import PermanentError, TransientError
 from agent.domain.outcome import Action, Reason, kept_volumes
 from agent.domain.reconcile import removal
+from agent.domain.reconcile.plan import grace_left
 from agent.domain.resources import exclusive
 from agent.domain.revision import Revision
 
@@ -22,6 +23,8 @@ log = logging.getLogger("commitd.stacks")
 
 STOP_S = 10
 """For a service that left to end by itself."""
+_HALF_S = 30.0
+"""For a person's Compose to put a new container in the place of one that has stopped."""
 
 
 class Remover(Stepping):
@@ -110,11 +113,27 @@ class Remover(Stepping):
     async def drop_rival(self, container: Container, revision: Revision) -> None:
         """Remove a container that does not run and that Compose would keep for one of the stack's.
 
-        Raises :class:`CommitdError`.
+        Raises :class:`CommitdError`, of which :class:`TransientError` if the engine refuses:
+        somebody may have started it again just now, which is no fault of the release.
         """
         detail = f"Compose would take it for one of {container.service}, also while it is kept"
-        await self._step(self._drop(container, revision, Reason.UNKNOWN_CONTAINER, detail))
+        try:
+            await self._step(self._drop(container, revision, Reason.UNKNOWN_CONTAINER, detail))
+        except PermanentError as err:
+            raise TransientError(f"{container.name}: {err.message}") from None
         log.info("%s: removed %s: %s", container.project, container.name, detail)
+
+    async def half_left(self, half: Container, old: Collection[Container]) -> float:
+        """For how many seconds whoever recreates an ``old`` container may still need its new half.
+
+        Counted from when that was first seen. The old one may take as long to stop as its file
+        says. Raises :class:`CommitdError`.
+        """
+        raws = [await self._engine.inspect(container.id) or {} for container in old]
+        longest_s = max(map(stop_limit, raws), default=0.0)
+        now = self._journal.now()
+        since = await self._journal.first_seen(half.id, now)
+        return grace_left(since, now, longest_s + _HALF_S)
 
     async def clear_hooks(self, project: str) -> None:
         """Remove the containers of hooks that do not run: Compose leaves one that has failed.

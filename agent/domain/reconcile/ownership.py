@@ -36,7 +36,8 @@ Ownership = Declared | Exempt | Undeclared
 def classify(container: Container, protected: ProtectionSet, exemptions: Exemptions) -> Ownership:
     """Decide by ID, project and service, then by the rules from Git.
 
-    Only what nothing else speaks for is undeclared.
+    Only what nothing else speaks for is undeclared. For a rival only a person on the host speaks:
+    it keeps Compose from a declared stack, and labels and names are copied easily.
     """
     if container.id in exemptions.helpers:
         return Exempt(Reason.HELPER)
@@ -66,11 +67,13 @@ def _exempt(
         return Exempt(Reason.SUSPENDED)
     if container.id in exemptions.granted:
         return Exempt(Reason.UNDONE)
+    # A Swarm task has no Compose project, and the new half of a recreate runs only once the old one
+    # is gone.
+    if reason is Reason.UNKNOWN_CONTAINER:
+        return None
     if SWARM_TASK in container.labels:
         return Exempt(Reason.SWARM)
-    # The new half of a recreate runs only once the old one is gone, so it is no rival.
-    half = container.temporary and reason is not Reason.UNKNOWN_CONTAINER
-    if container.project in protected.services and (container.one_off or half):
+    if container.project in protected.services and (container.one_off or container.temporary):
         return Exempt(Reason.ONE_OFF)
     rules = (rule.where for rule in protected.allow if rule.matches(container))
     return next((Exempt(Reason.ALLOWED, where) for where in rules), None)
