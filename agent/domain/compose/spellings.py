@@ -1,7 +1,8 @@
 """The ways in which programs write the same text down, read back.
 
     the text ─▶ with its escapes resolved ─▶ once more        (JSON, URLs, HTML, shells, Go, C)
-       └─────────────┴───────────────────────┴─▶ each as it is, as hexadecimal, and as base64
+       ├─▶ with those of one kind │          │
+       └──────────┴───────────────┴──────────┴─▶ each as it is, as hexadecimal, and as base64
 
 Escapes are what replaces single characters, so that a text can be partly escaped. Hexadecimal and
 base64 replace bytes; where one begins does not show, so that each beginning is tried. Whatever was
@@ -17,11 +18,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_ESCAPE = re.compile(
-    r"(?:%[0-9a-f]{2})+|(?:\\x[0-9a-f]{2})+|(?:\\[0-7]{3})+|(?:(?-i:\\u)[0-9a-f]{4})+"
-    r"|(?-i:\\U)[0-9a-f]{8}|&(?:#\d+|#x[0-9a-f]+|[a-z]+);|\\.",
-    re.IGNORECASE | re.DOTALL,
+_PERCENT = r"(?:%[0-9a-f]{2})+"
+_ENTITY = r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);"
+_BACKSLASH = (
+    r"(?:\\x[0-9a-f]{2})+|(?:\\[0-7]{3})+|(?:(?-i:\\u)[0-9a-f]{4})+"
+    r"|(?-i:\\U)[0-9a-f]{8}|\\."
 )
+
+
+def _escape(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+_ANY = _escape(f"{_PERCENT}|{_BACKSLASH}|{_ENTITY}")
+_ONE_KIND = tuple(map(_escape, (_PERCENT, _BACKSLASH, _ENTITY)))
+"""What looks like an escape of one kind may be itself in a text that is escaped by another."""
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "v": "\v", "a": "\a"}
 _BASE64 = re.compile(r" / |([A-Za-z0-9+/_-])")
 """The slash with blanks is between two lines that were put into one."""
@@ -56,14 +67,12 @@ class Octets:
 
 
 def readings(text: str) -> Iterator[Reading]:
-    """The text itself, and with its escapes resolved once and twice, as far as it has any."""
-    found = Reading(text, range(len(text) + 1))
-    yield found
-    for _ in range(2):
-        found, before = _resolved(found), found
-        if found.text == before.text:
-            return
-        yield found
+    """The text itself, with all escapes resolved once and twice, and with those of one kind."""
+    plain = Reading(text, range(len(text) + 1))
+    once = _resolved(plain, _ANY)
+    alone = (_resolved(plain, kind) for kind in _ONE_KIND)
+    found = {each.text: each for each in (plain, once, _resolved(once, _ANY), *alone)}
+    yield from found.values()
 
 
 def octets(reading: Reading) -> Iterator[Octets]:
@@ -80,11 +89,11 @@ def octets(reading: Reading) -> Iterator[Octets]:
                 yield Octets(content, spans[skipped:], bits)
 
 
-def _resolved(reading: Reading) -> Reading:
+def _resolved(reading: Reading, escape: re.Pattern[str]) -> Reading:
     parts: list[str] = []
     at: list[int] = []
     last = 0
-    for match in _ESCAPE.finditer(reading.text):
+    for match in escape.finditer(reading.text):
         parts.append(reading.text[last : match.start()])
         at += reading.at[last : match.start()]
         place = match.start()
