@@ -263,7 +263,7 @@ def test_a_hosts_key_is_made_used_and_replaced(fleet: Fleet) -> None:
     )
     assert _public_half(host) == second
     assert [path.name for path in key.parent.iterdir()] == ["age.key"]
-    (host.repo / "stacks/web/.decrypted.web.secret.env").unlink()
+    (host.state / "plaintext/stacks/web/.decrypted.web.secret.env").unlink()
     assert "decrypted stacks/web/web.secret.env" in host.once().stderr
     assert fleet.environment("web-app-1")["PASSWORD"] == "second"
     assert person.judge() == []
