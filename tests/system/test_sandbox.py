@@ -119,8 +119,6 @@ from tests.sandbox import Sandbox
 with Sandbox() as box:
     image = box.images.build("sleeper", "1")
     box.engine.run("run", "--detach", "--publish", "8080:80", image)
-    box.engine.run("run", "--detach", "--name", "paused", image)
-    box.engine.run("pause", "paused")
     print(box.root.parent, flush=True)
     signal.pause()
 """

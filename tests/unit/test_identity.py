@@ -134,6 +134,9 @@ POOL = [
 SOME = st.sets(st.integers(0, len(POOL) - 1))
 
 
+SERVICES = frozenset({"app", "db"})
+
+
 def some(numbers: set[int]) -> list[Container]:
     return [POOL[number] for number in sorted(numbers)]
 
@@ -178,12 +181,20 @@ def test_what_took_a_place_before_compose_is_no_rival_after_it(
     """Also where Compose worked on another service and left it as it was."""
     known, found = own(*some(mine)), some(there)
     later = some(there | (made - mine))
-    end = identity.own_after(Known(known, frozenset(c.id for c in found)), later)
+    end = identity.own_after(Known(known, frozenset(c.id for c in found)), later, SERVICES)
     substitutes = {c.id for c in identity.substitutes(known, found)}
     of = {service_ for service_, _ in known}
     assert not substitutes & {c.id for c in identity.rivals(end, later) if c.service in of}
-    alone = identity.own_after(Known(known, frozenset()), later)
+    alone = identity.own_after(Known(known, frozenset()), later, SERVICES)
     assert alone == own(*later), "what is gone for good is forgotten"
+
+
+def test_a_service_that_left_has_what_it_had_until_that_goes() -> None:
+    """A rollback finds it as it was; what comes meanwhile under its name is not the stack's."""
+    old, new, forged = container("old", of="db"), container("new"), container("forged", of="db")
+    known = Known(own(old), frozenset({old.id}))
+    assert identity.own_after(known, [old, new, forged], {"app"}) == own(old, new)
+    assert identity.own_after(known, [new], {"app"}) == own(new)
 
 
 # --- what follows from it -------------------------------------------------------------------------

@@ -488,7 +488,7 @@ class Agent:
             self.hears(started)
             yield
         there = w.host.of(item.name)
-        pairs = identity.own_after(made[item.name], there)
+        pairs = identity.own_after(made[item.name], there, item.services)
         pairs = frozenset(pair for pair in pairs if pair[0] in item.services)
         made[item.name] = Known(pairs)
         w.ours |= {found for _, found in pairs}

@@ -67,6 +67,7 @@ class Applier:
             containers = await self._until_healthy(ready, batch, activity, starting)
         remover = self._tools.remover
         await remover.prune_services(ready, before.left, batch.revision, doubt=doubt)
+        await self._tools.making.ledger.forget_left(ready.stack.name, ready.services)
         return observed(ready, containers)
 
     async def adopt_release(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:

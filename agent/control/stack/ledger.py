@@ -128,8 +128,18 @@ class Ledger:
         Raises :class:`CommitdError`; the project then stays one that is worked on.
         """
         containers = await self._engine.containers(project)
-        own = identity.own_after(self._known[project], containers)
-        await self._keep(project, Known(frozenset(p for p in own if p[0] in services)))
+        own = identity.own_after(self._known[project], containers, services)
+        await self._keep(project, Known(own))
+
+    async def forget_left(self, project: str, services: Collection[str]) -> None:
+        """Only its ``services`` are the project's by now: what else is there is judged by labels.
+
+        Raises :class:`CommitdError`.
+        """
+        known = self._known.get(project)
+        own = frozenset(pair for pair in known.own if pair[0] in services) if known else None
+        if known and own != known.own:
+            await self._keep(project, Known(own or frozenset(), known.before))
 
     async def adopt(self, project: str, containers: Iterable[Container]) -> None:
         """All these are its own from now on, whoever made them."""

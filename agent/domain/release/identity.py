@@ -16,7 +16,7 @@ one whose place it took: it is drift, and Compose makes it anew, which keeps the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from agent.domain.container import Container
@@ -56,14 +56,17 @@ def own_now(known: Known | None, containers: Iterable[Container]) -> Own:
     return known.own | {pair for pair, _ in said if pair[1] not in known.before}
 
 
-def own_after(known: Known, containers: Iterable[Container]) -> Own:
+def own_after(known: Known, containers: Iterable[Container], services: Collection[str]) -> Own:
     """Those of a project's ``containers`` that are its own once Compose has ended.
 
-    One that is missing is still known while there is something else in its place that Compose has
-    not made: else that would look like a rival, and a declared service would lose it.
+    Of what came meanwhile only its ``services`` count. Services that left keep what they had: until
+    the new release is healthy, the way back may need them. One that is missing is still known while
+    there is something else in its place that Compose has not made: else that would look like a
+    rival, and a declared service would lose it.
     """
     containers = list(containers)
-    own, said = own_now(known, containers), claims(containers)
+    now, said = own_now(known, containers), claims(containers)
+    own = frozenset(pair for pair in now if pair[0] in services or pair in known.own)
     there = {pair for pair, _ in said}
     taken = {pair[0] for pair, c in said if pair not in own and c.counted and not c.kept}
     return frozenset(pair for pair in own if pair in there or pair[0] in taken)
