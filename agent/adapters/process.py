@@ -73,7 +73,7 @@ async def run(
     ``max_memory`` limits the memory that it may write to, ``max_file`` any file it writes, in
     bytes. On cancellation and on time-out the whole process group gets SIGTERM, and after
     ``GRACE_S`` SIGKILL. Raises :class:`TransientError` when the time is up, the output is longer
-    than ``max_output`` bytes (read to its end all the same, or ``cut`` off there, with the program)
+    than ``max_output`` bytes (the rest is read and dropped; ``cut`` ends the program there instead)
     or the program cannot start; no message holds arguments or output.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119  a word for messages

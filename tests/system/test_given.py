@@ -43,7 +43,7 @@ services:
     labels: {"a.b": "x $$ y", "with$$key": v, "${A}": "${A}", empty: ""}
     volumes:
       - ./data:/data
-      - ../../shared:/shared:ro
+      - ../../common:/common:ro
       - named:/named
       - /anonymous
       - {type: tmpfs, target: /tmp/x, tmpfs: {size: 1m}}
@@ -75,7 +75,7 @@ services:
   twice: {<<: *base, deploy: {replicas: 2}, stop_signal: SIGINT}
   off: {<<: *base, profiles: [debug]}
   extended:
-    extends: {file: ../../shared/base.yaml, service: base}
+    extends: {file: ../../common/base.yaml, service: base}
     environment: [OWN=1, A]
   joined: {image: IDLE, network_mode: "service:app", pid: "service:app"}
 networks: {back: {ipam: {config: [{subnet: 10.123.0.0/24}]}, labels: {a: b}}}
@@ -99,8 +99,8 @@ FILES = {
     "stacks/web/bound/x": "x\n",
     "stacks/web/data/x": "x\n",
     "stacks/web/part/x/x": "x\n",
-    "shared/x": "x\n",
-    "shared/base.yaml": (
+    "common/x": "x\n",
+    "common/base.yaml": (
         "services: {base: {image: IDLE, network_mode: none, volumes: ['./x:/y']}}\n"
     ),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -537,3 +538,18 @@ def test_a_journal_that_was_begun_anew_has_no_rival_removed(tmp_path: Path) -> N
     journal.put("enrolled", "t")
     look = anyio.run(ledger.look, "web")
     assert (names(list(look.rivals)), look.evicted) == ([KEPT.name], frozenset({KEPT.id}))
+
+
+def test_what_left_is_forgotten_and_a_journal_that_cannot_be_written_fails_no_release(
+    tmp_path: Path,
+) -> None:
+    app, old = container("app"), container("old", of="db")
+    with closing(Journal(tmp_path / "journal.db")) as journal:
+        ledger = Ledger(Engine("unix:///nowhere"), AsyncJournal(journal))
+        anyio.run(ledger.adopt, "web", [app, old])
+        journal._db.execute("PRAGMA query_only = ON")
+        anyio.run(ledger.forget_left, "web", {"app"})
+        journal._db.execute("PRAGMA query_only = OFF")
+        assert journal.made()["web"].own == own(app, old)
+        anyio.run(ledger.forget_left, "web", {"app"})
+        assert journal.made()["web"].own == own(app)

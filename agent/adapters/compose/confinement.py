@@ -139,7 +139,7 @@ def _work(
     try:
         _restrict(program, readable)
         asyncio.run(serve())
-    except BaseException as err:  # whoever waits for the thread is told
+    except BaseException as err:  # raised by the caller that waits for the thread
         if started.done():
             raise
         started.set_exception(err)

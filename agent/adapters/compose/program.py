@@ -36,7 +36,7 @@ NO_LOADERS = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0", "COMPOSE_EXPERIMENTAL_OCI_
 class Program:
     """The program at ``binary``, talking to the engine at ``docker_host``.
 
-    What it is told to do may take ``timeout_s``. ``start`` is what runs it.
+    A command may take ``timeout_s``. ``start`` runs the process.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Program:
         """
         argv = ["--project-name", call.stack.name, "--file", "-" if instead else str(call.file)]
         argv += ["--project-directory", str(call.file.parent)]
-        # Compose says where it runs itself, unless it is told.
+        # Without it Compose puts the directory it runs in into PWD.
         env, steering = _parted({**call.secrets, "PWD": str(call.directory)})
         with memory_file.several([*steering, *values]) as files:
             paths = list(files.values())
@@ -93,7 +93,7 @@ class Program:
         timeout_s: float | None = None,
         reading: bool = False,
     ) -> process.Result:
-        """Run it on ``model``, which is all that it is told of the stack.
+        """Run it on ``model``, the only input that it gets of the stack.
 
         The project's directory is in the checkout, for people and tools that look for it.
         """

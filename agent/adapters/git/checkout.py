@@ -79,7 +79,7 @@ class Checkout:
     async def finish(self, commit: str) -> None:
         """After a move to ``commit`` that was cut short: no file of it stays half written.
 
-        Those that are whole go into the index, so that the way back takes them along.
+        Those that are whole go into the index, so that the move back removes them.
         """
         new, current = await self._commits.tree(commit), await self._indexed()
         shorter = await anyio.to_thread.run_sync(

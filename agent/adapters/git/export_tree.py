@@ -35,8 +35,8 @@ class Export:
     async def verify(self, commit: str) -> None:
         """The same, when ``HEAD`` is ``commit``, whatever the index of the export says.
 
-        For when nobody looked after it meanwhile, or a move of it was cut short: then files of the
-        other commit are there that its index does not know.
+        After a start, or a move of it that was cut short: then files of the other commit are
+        there that its index does not know.
         """
         if await anyio.to_thread.run_sync(_closed, self._place):
             other = await self._git.run(

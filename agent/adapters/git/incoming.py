@@ -9,7 +9,7 @@
                  gone once no remote shows it any more, and at each start
 
 ``incoming/objects`` has no objects, but a list of all that lie beside it. So Git sees them all with
-one path in its environment, and is told of one that comes or goes by a file.
+one path in its environment, and the list is rewritten when one comes or goes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Incoming:
         self._list()
 
     async def any(self) -> bool:
-        """Whether a commit is here, or on its way, that is not in our clone."""
+        """Whether it holds a commit, whole or being fetched, that is not in our clone."""
         with on_disk(self._place):
             found = await anyio.to_thread.run_sync(lambda: [*self._place.glob("*.*")])
         here = Commits(self._git)

@@ -48,7 +48,7 @@ class Recording:
         self._messages.append(partial(log, *message, **more))
 
     def log_messages(self) -> None:
-        """Log what was to come after its end."""
+        """Write the log lines that were kept back until the end was in the journal."""
         for message in self._messages:
             message()
 

@@ -19,6 +19,7 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.domain.container import Container
+from agent.domain.errors import CommitdError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.release import drift, identity
@@ -134,12 +135,15 @@ class Ledger:
     async def forget_left(self, project: str, services: Collection[str]) -> None:
         """Only its ``services`` are the project's by now: what else is there is judged by labels.
 
-        Raises :class:`CommitdError`.
+        A failure is logged: no healthy release goes back because of it.
         """
         known = self._known.get(project)
         own = frozenset(pair for pair in known.own if pair[0] in services) if known else None
         if known and own != known.own:
-            await self._keep(project, Known(own or frozenset(), known.before))
+            try:
+                await self._keep(project, Known(own or frozenset(), known.before))
+            except CommitdError as err:
+                log.warning("%s: %s", project, err)
 
     async def adopt(self, project: str, containers: Iterable[Container]) -> None:
         """All these are its own from now on, whoever made them."""
