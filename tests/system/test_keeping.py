@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 _LIST = "host/media/stacks.yaml"
-_STUBBORN = ("--stop-signal", "SIGTERM", "--stop-timeout", "600")  # the first process ignores it
+_STUBBORN = ("--stop-signal", "SIGCONT", "--stop-timeout", "600")  # ends no process, however young
 
 
 def _host(fleet: Fleet, **undeclared: Any) -> Host:
