@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
+from agent.adapters import process
+from agent.adapters.compose import go_runtime
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.errors import CommitdError
@@ -68,3 +72,46 @@ def test_compose_itself_fetches_no_include_from_elsewhere(
         with pytest.raises(CommitdError):
             anyio.run(compose.resolve, call(tmp_path, f"include: ['{url}']"))
         assert callers == []
+
+
+GO = "services: {app: {image: 'a:${GOGC-unset}-${GOMAXPROCS-unset}'}}"
+
+
+def test_a_stack_that_names_variables_of_the_go_runtime_gets_its_own_or_none(
+    compose: Compose, tmp_path: Path
+) -> None:
+    named = call(tmp_path / "named", GO)
+    included = call(tmp_path / "included", "include: [other.yaml]")
+    (included.file.parent / "other.yaml").write_text(GO)
+    other = ("stacks/web/other.yaml", "0" * 40)
+    included = replace(included, stack=replace(included.stack, inputs=(other,)))
+    value = call(tmp_path / "value", "services: {app: {image: 'a:${X}'}}")
+    (value.file.parent / ".env").write_text("X=${GOGC-unset}-unset")
+    value = replace(value, env_files=(value.file.parent / ".env",))
+    for each in (named, included, value):
+        found = anyio.run(compose.resolve, each)
+        assert found.model["services"]["app"]["image"] == "a:unset-unset"
+    own = call(tmp_path / "own", GO)
+    (own.file.parent / ".env").write_text("GOGC=50")
+    own = replace(own, env_files=(own.file.parent / ".env",), secrets={"GOMAXPROCS": "2"})
+    found = anyio.run(compose.resolve, own)
+    assert found.model["services"]["app"]["image"] == "a:50-2"
+
+
+def test_compose_runs_without_collecting_garbage_where_a_stack_does_not_name_that(
+    tmp_path: Path,
+) -> None:
+    environments: list[dict[str, str]] = []
+
+    async def run(argv: list[str], **how: object) -> process.Result:
+        environments.append(dict(how["env"]))  # type: ignore[call-overload]
+        return await process.run(argv, **how)  # type: ignore[arg-type]
+
+    program = packaged("compose", "docker-compose")
+    compose = Compose(program, "unix:///nobody/is/here.sock", 60, run)
+    plain = call(tmp_path, "services: {app: {image: a}}")
+    found = anyio.run(compose.resolve, plain)
+    anyio.run(compose.hashes, plain, found.model)
+    assert len(environments) == 2
+    assert all(go_runtime.SETTINGS.items() <= each.items() for each in environments)
+    assert not os.environ.keys() & go_runtime.SETTINGS.keys()

@@ -21,6 +21,7 @@ from agent.adapters import memory_file, process
 from agent.adapters.compose import (
     confinement,
     finished_names,
+    go_runtime,
     older_model,
     own_variables,
     seccomp,
@@ -283,7 +284,7 @@ class Compose:
     async def down(self, project: str) -> None:
         """Take a project down by its labels: containers and networks go, volumes stay."""
         # From "/", so that no file of anybody's is found; the labels tell Compose all it needs.
-        await self._program.run(["--project-name", project, "down"], {}, ())
+        await self._program.run(["--project-name", project, "down"], go_runtime.SETTINGS, ())
 
 
 _READ_BY_COMPOSE = frozenset({"DOCKER_DEFAULT_PLATFORM"})

@@ -15,7 +15,7 @@ from typing import Any
 import anyio.to_thread
 
 from agent.adapters import memory_file, process
-from agent.adapters.compose import errors, seccomp
+from agent.adapters.compose import errors, go_runtime, seccomp
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.compose import given
 from agent.domain.errors import CommitdError
@@ -64,6 +64,7 @@ class Program:
         argv += ["--project-directory", str(call.file.parent)]
         # Without it Compose puts the directory it runs in into PWD.
         env, steering = _parted({**call.secrets, "PWD": str(call.directory)})
+        runtime = await anyio.to_thread.run_sync(go_runtime.settings, call)
         with memory_file.several([*steering, *values]) as files:
             paths = list(files.values())
             secret, more = paths[: len(steering)], paths[len(steering) :]
@@ -73,7 +74,7 @@ class Program:
             try:
                 return await self.run(
                     [*argv, *words],
-                    {**env, **call.own},
+                    {**runtime, **env, **call.own},
                     call.hidden,
                     timeout_s=MODEL_TIMEOUT_S,
                     reading=True,
@@ -102,15 +103,17 @@ class Program:
         if not reading:
             await anyio.to_thread.run_sync(seccomp.provide, call.private)
         env, steering = _parted(call.passed)
+        builds = "--build" in words  # by programs that get the same environment
+        runtime = {} if builds or go_runtime.SETTINGS.keys() & call.passed else go_runtime.SETTINGS
         with memory_file.several(steering) as files:
             for path in files.values() or ["/dev/null"]:
                 argv += ["--env-file", path]
             return await self.run(
                 [*argv, *words],
-                {**env, **call.own},
+                {**runtime, **env, **call.own},
                 call.hidden,
                 timeout_s=MODEL_TIMEOUT_S if reading else timeout_s,
-                memory=None if "--build" in words else MEMORY,
+                memory=None if builds else MEMORY,
                 reading=reading,
                 stdin=given.text(model),
                 pass_fds=list(files),
