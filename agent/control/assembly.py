@@ -152,7 +152,7 @@ async def assemble(
                     with anyio.CancelScope(shield=True):
                         await parts.judge.keep()
         finally:
-            await to_the_end(file.close)
+            await to_the_end(journal.close)
 
 
 def _wire(

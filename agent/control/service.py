@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
@@ -35,8 +34,9 @@ from agent.adapters.host import systemd
 from agent.adapters.state.database import DamagedError
 from agent.adapters.tasks import task_group
 from agent.control.assembly import assemble
+from agent.control.liveness import Liveness
+from agent.control.outside.running import Consumer, Running
 from agent.control.reconciler import Parts, Reconciler
-from agent.control.retry import LastWords
 from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
 from agent.control.undeclared.watcher import Watcher
@@ -60,8 +60,6 @@ SLACK_S = 30.0
 REPAIR_EVERY_S = 5.0
 REPAIR_PAUSE_S = 2.0
 """Between two looks for drift during one cycle: every event of it asks for one."""
-
-Beside = Callable[[Config, LastWords], AbstractAsyncContextManager[None]]
 
 _DONE = "the cycle is done"
 
@@ -109,11 +107,11 @@ class Daemon:
         self,
         config: Config,
         reload: Callable[[], Config],
-        beside: Beside = lambda *_: nullcontext(),
+        consumers: Sequence[Consumer] = (),
     ) -> None:
-        """``beside`` runs beside the work, for as long as the host's lock is held."""
+        """``consumers`` run beside the work, for as long as the host's lock is held."""
         self._config = config
-        self._beside = beside
+        self._consumers = consumers
         self._before: Config | None = None
         self._reload = reload
         self._reload_wanted = False
@@ -122,7 +120,7 @@ class Daemon:
         self._poller: Poller | None = None
         self._has_worked = False
         self._guard = Guard("working", log, pause=self._sleep)
-        self._alive_until = time.monotonic() + START_S
+        self._liveness = Liveness(START_S)
         self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
             anyio.create_memory_object_stream[str](1)
         )
@@ -136,7 +134,7 @@ class Daemon:
             listen = partial(self._listen_to_signals, group.cancel_scope)
             group.start_soon(Guard("listening to signals", log).until_done, listen)
             feeding = Guard("feeding the watchdog", log)
-            group.start_soon(feeding.until_done, self._feed_watchdog)
+            group.start_soon(feeding.until_done, self._liveness.feed_watchdog)
             while not self._stopping:
                 if self._has_worked:
                     await self._guard.run(self._run_or_fall_back)
@@ -170,8 +168,10 @@ class Daemon:
                 wake=self._wake_up,
                 patience_s=NEWS_S,
             ) as parts,
-            self._beside(self._config, parts.words),
+            AsyncExitStack() as beside,
         ):
+            for consumer in self._consumers:
+                await beside.enter_async_context(consumer(self._running(parts)))
             if engine_id := await self._await_engine(parts):
                 async with lease.only_agent_of(engine_id):
                     await self._work(parts)
@@ -179,6 +179,14 @@ class Daemon:
             # Before the file is read: who asks meanwhile means a newer one.
             self._reload_wanted = False
             await self._take_new_config()
+
+    def _running(self, parts: Parts) -> Running:
+        return Running(
+            config=parts.config,
+            journal=parts.journal,
+            words=parts.words,
+            alive=self._liveness.alive,
+        )
 
     async def _work(self, parts: Parts) -> None:
         """Watch, poll and cycle, until told to stop or to reload."""
@@ -293,21 +301,13 @@ class Daemon:
 
     def _pulse(self) -> None:
         """The work gets on: it may now take as long as its longest bounded step."""
-        self._alive_until = time.monotonic() + self._config.converge.timeout + START_S
+        self._liveness.may_take(self._config.converge.timeout + START_S)
 
     async def _sleep(self, seconds: float) -> None:
         """Until woken or time is up."""
-        self._alive_until = time.monotonic() + seconds + SLACK_S
+        self._liveness.may_take(seconds + SLACK_S)
         with anyio.move_on_after(seconds):
             await self._wake[1].receive()
-
-    async def _feed_watchdog(self) -> None:
-        """Signs of life, only while the loop gets on within the time that its work may take."""
-        allowed = systemd.watchdog_s()
-        while allowed:
-            if time.monotonic() < self._alive_until:
-                systemd.notify("WATCHDOG=1")
-            await anyio.sleep(allowed / 3)
 
     def _wake_up(self, why: str) -> None:
         try:

@@ -116,6 +116,18 @@ class Host:
         head, _, body = answer.partition("\r\n\r\n")
         return int(head.split()[1]), body
 
+    @contextlib.contextmanager
+    def listening(self, last: str = "") -> Iterator[Iterator[dict[str, Any]]]:
+        """The events of the API, each with its `id`, its `event` and its `data`."""
+        with socket.socket(socket.AF_UNIX) as client, client.makefile() as lines:
+            client.settimeout(60)
+            client.connect(str(Path(self.config["runtime_dir"], "commitd.sock")))
+            more = f"Last-Event-ID: {last}\r\n" if last else ""
+            client.sendall(f"GET /v1/events HTTP/1.0\r\n{more}\r\n".encode())
+            while next(lines) != ":\n":  # the stream has begun
+                pass
+            yield _events(lines)
+
     def json(self, *words: str) -> Any:
         """The JSON answer of a verb, checked against its published schema."""
         result = self.commitd(*words, "--json")
@@ -192,3 +204,14 @@ class RunningAgent:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    event: dict[str, Any] = {}
+    for line in lines:
+        key, _, value = line.rstrip("\n").partition(": ")
+        if event and not key:
+            yield event | {"data": json.loads(event["data"])}
+            event = {}
+        elif value:
+            event[key] = value

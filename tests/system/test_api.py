@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import socket
@@ -46,6 +47,29 @@ def test_the_socket_tells_root_what_status_says_and_nothing_else(fleet: Fleet) -
         agent.says("there is no API on")
         fleet.commit("more", {"stacks/one/compose.yaml": fleet.compose(fleet.web)})
         agent.says("more by Ada")
+
+
+def test_a_stream_of_events_goes_on_where_it_was_left(fleet: Fleet) -> None:
+    host = fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+    with host.running() as agent:
+        agent.says("in sync with")
+        with host.listening() as events:
+            fleet.commit("two", {"stacks/one/compose.yaml": fleet.compose(fleet.web)})
+            deploys = itertools.dropwhile(lambda e: e["data"]["action"] != "deploy", events)
+            seen = [next(deploys) for _ in range(2)]
+        begun, ended = (event["data"] for event in seen)
+        assert [event["event"] for event in seen] == ["begin", "end"]
+        assert (begun["subject"], begun["status"], ended["status"]) == (
+            "one", "running", "succeeded",
+        )  # fmt: skip
+        ended.pop("phase")
+        assert ended == host.json("history", "one", "-n", "1")[0]
+    with host.running() as agent:  # another agent, the same journal
+        agent.says("in sync with")
+        with host.listening(last=seen[0]["id"]) as events:
+            assert next(events) == {**seen[1], "data": {"phase": "end", **ended}}
 
 
 def test_a_thousand_connections_that_say_nothing_keep_the_agent_from_nothing(fleet: Fleet) -> None:

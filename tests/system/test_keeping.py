@@ -19,7 +19,7 @@ from tests.sandbox.process import run, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.adapters.state.journal import JournalEntry
+    from agent.adapters.state.actions import JournalEntry
     from tests.sandbox.engine_proxy import Request
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import select
+import socket
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,10 +16,14 @@ import anyio
 import pytest
 
 from agent.adapters.host.api_socket import SOCKET
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import Journal
 from agent.control.lru import Lru
+from agent.control.outside.running import Running
 from agent.control.status import status
 from agent.domain.config import Config, Remote
-from agent.surface import api, connections
+from agent.domain.outcome import Action, Reason
+from agent.surface.api import connections, events, serving
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ASK = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -29,14 +36,17 @@ def place() -> Iterator[Path]:
         yield Path(place)
 
 
-def serve(place: Path, work: Callable[[Path], Awaitable[None]]) -> None:
+def serve(place: Path, work: Callable[[Path, AsyncJournal], Awaitable[None]]) -> None:
     remote = Remote(name="gitea", url="file:///nowhere")
     config = Config(host="media", remotes=(remote,), state_dir=place, runtime_dir=place)
 
     async def main() -> None:
+        journal = AsyncJournal(Journal(place / "journal.db"))
+        running = Running(config=config, journal=journal, words=Lru(1), alive=lambda: True)
         with anyio.fail_after(20):
-            async with api.serving(config, Lru(1)):
-                await work(place / SOCKET)
+            async with serving.serving(running):
+                await work(place / SOCKET, journal)
+        journal.close()
 
     anyio.run(main)
 
@@ -70,7 +80,7 @@ async def _answer(streams: Streams) -> bytes:
 def test_one_too_many_is_closed_at_once_and_the_others_are_answered(
     place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work(path: Path) -> None:
+    async def work(path: Path, _journal: AsyncJournal) -> None:
         mine = [await _open(path) for _ in range(connections.MOST)]
         for _ in range(3):
             assert await _is_closed(await _open(path))
@@ -97,7 +107,7 @@ def test_who_asks_nothing_or_not_to_the_end_or_nothing_more_is_closed(
 ) -> None:
     monkeypatch.setattr(connections, "IDLE_S", 0.1)
 
-    async def work(path: Path) -> None:
+    async def work(path: Path, _journal: AsyncJournal) -> None:
         assert await _is_closed(await _open(path, said))
 
     serve(place, work)
@@ -108,7 +118,7 @@ def test_who_does_not_read_the_answer_is_closed(
 ) -> None:
     monkeypatch.setattr(connections, "IDLE_S", 0.1)
 
-    async def work(path: Path) -> None:
+    async def work(path: Path, _journal: AsyncJournal) -> None:
         _, writer = await _open(path)
         try:
             while True:
@@ -127,12 +137,104 @@ def test_an_answer_may_take_longer_than_a_question(
     released = threading.Event()
     monkeypatch.setattr(status, "now", lambda _: {"waited": released.wait(10)})
 
-    async def work(path: Path) -> None:
+    async def work(path: Path, _journal: AsyncJournal) -> None:
         asking = await _open(path, ASK.replace(b"nothing", b"v1/status"))
         idle = await _open(path)
         assert await _is_closed(idle)
         released.set()
         assert b" 200 " in await _answer(asking)
         asking[1].close()
+
+    serve(place, work)
+
+
+# --- streams ---
+
+_LONG = "x" * 100_000
+LISTEN = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def _listen(path: Path, last: str = "") -> Streams:
+    """A stream that has begun."""
+    more = f"Last-Event-ID: {last}\r\n\r\n".encode() if last else b"\r\n"
+    streams = await _open(path, LISTEN[:-2] + more)
+    await streams[0].readuntil(b":\n\n")
+    return streams
+
+
+async def _told(streams: Streams) -> list[str]:
+    """The next event's number, its kind and what is done."""
+    said = (await streams[0].readuntil(b"\n\n")).decode()
+    lines = [line for line in said.splitlines() if line.startswith(("id: ", "event: ", "data: "))]
+    return [lines[0], lines[1], json.loads(lines[2].removeprefix("data: "))["subject"]]
+
+
+def test_a_stream_tells_of_each_action_as_it_begins_and_as_it_ends(place: Path) -> None:
+    async def work(path: Path, journal: AsyncJournal) -> None:
+        async with journal.recording(Action.DEPLOY, "before", Reason.NEW):
+            pass
+        listening = await _listen(path)
+        async with journal.recording(Action.DEPLOY, "web", Reason.NEW):
+            assert await _told(listening) == ["id: 3", "event: begin", "web"]
+        assert await _told(listening) == ["id: 4", "event: end", "web"]
+        again = await _listen(path, last="1")
+        told = [await _told(again) for _ in range(3)]
+        assert told[0] == ["id: 2", "event: end", "before"]
+        assert [each[0] for each in told] == ["id: 2", "id: 3", "id: 4"]
+        for streams in (listening, again):
+            streams[1].close()
+
+    serve(place, work)
+
+
+def test_a_stream_goes_on_while_nothing_happens(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "IDLE_S", 0.1)
+    monkeypatch.setattr(events, "BEAT_S", 0.05)
+
+    async def work(path: Path, _journal: AsyncJournal) -> None:
+        listening = await _listen(path)
+        for _beat in range(10):
+            await listening[0].readuntil(b":\n\n")
+        listening[1].close()
+
+    serve(place, work)
+
+
+def test_streams_are_counted_apart_from_those_who_ask(place: Path) -> None:
+    async def work(path: Path, _journal: AsyncJournal) -> None:
+        streams = [await _listen(path) for _ in range(connections.STREAMS)]
+        refused = await _open(path, LISTEN)
+        assert b" 503 " in await _answer(refused)
+        asking = [await _open(path) for _ in range(connections.MOST - 1)]
+        asking[-1][1].write(ASK)
+        assert b" 404 " in await _answer(asking[-1])
+        streams[0][1].close()
+        answer = b" 503 "
+        while b" 503 " in answer:  # until it is closed on the other side, too
+            again = await _open(path, LISTEN)
+            answer = await _answer(again)
+            again[1].close()
+        for _, writer in (*streams, *asking, refused):
+            writer.close()
+
+    serve(place, work)
+
+
+def test_a_stream_that_nobody_reads_is_cut_off(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "WRITE_S", 0.1)
+
+    async def work(path: Path, journal: AsyncJournal) -> None:
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.connect(str(path))
+            deaf.sendall(LISTEN)
+            ended = select.poll()
+            ended.register(deaf, select.POLLHUP)
+            while not ended.poll(0):
+                async with journal.recording(Action.DEPLOY, "web", Reason.NEW, detail=_LONG):
+                    pass
 
     serve(place, work)

@@ -16,7 +16,7 @@ from agent.adapters.host.api_socket import SOCKET
 from agent.domain import config
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import ConfigError, HeldError
-from agent.surface import api
+from agent.surface.api import serving
 
 
 def _config(tmp_path: Path) -> config.Config:
@@ -117,5 +117,5 @@ def test_one_agent_works_on_an_engine_whatever_their_directories() -> None:
 
 def test_the_apis_socket_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / SOCKET
-    with api._bind(path):
+    with serving._bind(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

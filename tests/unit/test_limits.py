@@ -11,7 +11,7 @@ import anyio
 from agent.adapters import process
 from agent.adapters.compose.program import MEMORY
 from agent.domain.config import Converge
-from agent.surface import connections
+from agent.surface.api import connections
 
 _UNIT = Path(__file__).parents[2] / "systemd/commitd.service"
 _MIB = 1024**2
@@ -30,7 +30,7 @@ def test_all_compose_children_fit_beside_the_agent_into_its_memory() -> None:
 
 
 def test_all_connections_fit_into_the_files_that_it_may_open() -> None:
-    assert _setting("LimitNOFILE") > connections.MOST * 100
+    assert _setting("LimitNOFILE") > (connections.MOST + connections.STREAMS) * 100
 
 
 def test_a_child_gets_no_more_memory_than_it_may_use() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from agent.adapters.state.actions import JournalEntry
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Journal, JournalEntry
+from agent.adapters.state.journal import Journal
 from agent.control.retry import Attempts
 from agent.domain.errors import HeldError, PermanentError, TransientError
 from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Outcome, Reason, Status

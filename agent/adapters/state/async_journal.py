@@ -9,7 +9,8 @@ An action is begun before anything is done, and finished however its body ends::
 
 When the end cannot be written, nothing is undone: the error is logged, and the agent closes the
 action as cancelled at its next start. What is logged of an end comes after it is written
-(:meth:`Recording.log_after`): who reads it in the log finds it in the journal.
+(:meth:`Recording.log_after`): who reads it in the log finds it in the journal. Nothing but the
+journal hears of an action here: what tells others of it reads :attr:`AsyncJournal.news`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
-from agent.adapters.state.journal import Ended, Journal
+from agent.adapters.state.actions import Ended
+from agent.adapters.state.journal import Journal
+from agent.adapters.state.news import News
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
 
@@ -73,6 +76,7 @@ class AsyncJournal:
         self._journal = journal
         self._turn = anyio.CapacityLimiter(1)
         """SQLite does one thing at a time: who waits for that takes no thread."""
+        self.news = News(journal.path)
 
     async def run(
         self,
@@ -111,6 +115,7 @@ class AsyncJournal:
             revision=revision,
             ended=ended,
         )
+        self.news.tell()
         entry, started = Recording(self, number), time.monotonic()
         plain = Outcome(subject=subject, status=Status.CANCELLED)
         try:
@@ -129,10 +134,16 @@ class AsyncJournal:
             try:
                 with anyio.CancelScope(shield=True):
                     await self.run(Journal._finish, number, outcome, duration_s)  # noqa: SLF001
+                self.news.tell()
             except CommitdError as err:
                 log.error("%s: %s, but %s", subject, outcome.status.value, err)  # noqa: TRY400
             finally:
                 entry.log_messages()
+
+    def close(self) -> None:
+        """Close the file, for those who read its news too. Blocks."""
+        self.news.close()
+        self._journal.close()
 
     def now(self) -> float:
         """As :meth:`Journal.now`; reads only the machine's clocks."""

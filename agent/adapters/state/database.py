@@ -93,9 +93,14 @@ UPDATE actions SET ran = strftime('%s', 'now');
 UPDATE evicted SET ran = strftime('%s', 'now');
 """
 _WITHOUT_DATA = "ALTER TABLE approvals ADD COLUMN without_data INTEGER NOT NULL DEFAULT 0;"
+_EVENTS = """
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, action INTEGER NOT NULL, ended INTEGER NOT NULL
+) STRICT;
+"""
 _MIGRATIONS = (
     _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
-    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA,
+    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
 _CONVERSIONS = {5: to_codes}
@@ -229,6 +234,11 @@ class Database:
                 if convert := _CONVERSIONS.get(number):
                     convert(db)
                 db.execute(f"PRAGMA user_version = {number}")
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
 
     def close(self) -> None:
         """Close the file, if it is open."""

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from agent.adapters.state.database import kept_as, utcnow
-from agent.adapters.state.evictions import Evicted, Evictions
+from agent.adapters.state.actions import Actions, entry_of
+from agent.adapters.state.database import utcnow
 from agent.adapters.state.overrides import OperatorOverrides
 from agent.adapters.state.releases import Releases
 from agent.domain.config import Config
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, checked_code
+from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Hold
 
 ACTIONS_KEPT = timedelta(days=180)
@@ -30,58 +28,11 @@ EVICTED_KEPT = timedelta(days=30)
 """How long the journal remembers finished actions, and containers that are not kept (any more); of
 the time that the machine has run."""
 
-
 SALT = "salt"
 """Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
 
-Ended = tuple[Evicted, Mapping[str, Any]]
-"""A container that is about to be ended, and what an inspect showed of it."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalEntry:
-    """One action as ``history --json`` shows it."""
-
-    id: int
-    at: str
-    action: Action
-    subject: str
-    reason: Reason
-    detail: str | None
-    cause: tuple[Cause, ...]
-    revision: str | None
-    status: str
-    attempts: int
-    duration_s: float | None
-    error: str | None
-
-    @property
-    def message(self) -> str:
-        """Why, for people."""
-        return self.reason.message(self.detail)
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        found = asdict(self) | {"cause": [cause.as_json() for cause in self.cause]}
-        why = {key: found.pop(key) for key in ("id", "at", "action", "subject", "reason", "detail")}
-        return why | {"message": self.message} | found
-
-
-def _entry(row: sqlite3.Row) -> JournalEntry:
-    causes = tuple(
-        kept_as(Cause, cause | {"kind": CauseKind.read(cause["kind"], otherwise=CauseKind.UNKNOWN)})
-        for cause in json.loads(row["cause"])
-    )
-    codes = {
-        "action": Action.read(row["action"], otherwise=Action.OTHER),
-        "reason": Reason.read(row["reason"], otherwise=Reason.OTHER),
-    }
-    shown = {key: value for key, value in dict(row).items() if key != "ran"}
-    status = checked_code(row["status"] or "running")
-    return JournalEntry(**{**shown, **codes, "status": status, "cause": causes})
-
-
-class Journal(Releases, Evictions, OperatorOverrides):
+class Journal(Releases, Actions, OperatorOverrides):
     """The journal of one host."""
 
     def salt(self) -> str:
@@ -91,119 +42,6 @@ class Journal(Releases, Evictions, OperatorOverrides):
             found = secrets.token_hex(16)
             self.put(SALT, found)
         return str(found)
-
-    # --- actions ---
-
-    def _begin(
-        self,
-        action: Action,
-        subject: str,
-        reason: Reason,
-        *,
-        detail: str | None = None,
-        causes: Iterable[Cause] = (),
-        revision: str | None = None,
-        ended: Ended | None = None,
-    ) -> int:
-        """Write down what is about to be done; its number.
-
-        In one write, because what an eviction waits for delays the end of a rogue.
-        """
-        known = json.dumps([asdict(cause) for cause in causes])
-        with self._write() as db:
-            if ended:
-                self._keep(db, *ended)
-            cursor = db.execute(
-                "INSERT INTO actions (at, ran, action, subject, reason, detail, cause, revision)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (utcnow(), self.now(), action, subject, reason, detail, known, revision),
-            )
-        return int(cursor.lastrowid or 0)
-
-    def add_causes(self, number: int, causes: Iterable[Cause]) -> None:
-        """Write down more of why it is done, known only after it was begun."""
-        more = [asdict(cause) for cause in causes]
-        with self._write() as db:
-            row = db.execute("SELECT cause FROM actions WHERE id = ?", (number,)).fetchone()
-            known = json.loads(row["cause"]) if row else []
-            db.execute(
-                "UPDATE actions SET cause = ? WHERE id = ?", (json.dumps([*known, *more]), number)
-            )
-
-    def _finish(self, number: int, outcome: Outcome, duration_s: float) -> None:
-        """Write down how it ended."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE actions SET status = ?, attempts = ?, duration_s = ?, error = ?"
-                " WHERE id = ?",
-                (
-                    outcome.status.value,
-                    outcome.attempts,
-                    round(duration_s, 3),
-                    outcome.error,
-                    number,
-                ),
-            )
-
-    def close_open_actions(self) -> int:
-        """End what a killed agent left open; how many there were."""
-        with self._write() as db:
-            return db.execute(
-                "UPDATE actions SET status = 'cancelled', error = 'the agent ended meanwhile'"
-                " WHERE status IS NULL"
-            ).rowcount
-
-    def history(
-        self,
-        *,
-        subject: str | None = None,
-        limit: int = 50,
-        after: int = 0,
-        actions: Collection[Action] = (),
-        since: str | None = None,
-        until: str | None = None,
-        commit: str = "",
-    ) -> list[JournalEntry]:
-        """Actions, newest first; those still going on have the status ``running``.
-
-        ``after`` is the number of an action; ``since`` (included) and ``until`` (not included) are
-        ISO 8601 in UTC; ``commit`` is how the SHA of their revision begins. Unless ``actions`` are
-        named, all kinds.
-        """
-        rows = self._rows(
-            "SELECT * FROM actions WHERE id > ? AND (? IS NULL OR subject = ?)"
-            " AND (? IS NULL OR at >= ?) AND (? IS NULL OR at < ?)"
-            " AND (? = '' OR substr(revision, 1, ?) = ?)"
-            " AND (? = '[]' OR action IN (SELECT value FROM json_each(?)))"
-            " ORDER BY id DESC LIMIT ?",
-            (
-                after, subject, subject, since, since, until, until, commit, len(commit), commit,
-                kinds := json.dumps(sorted(actions)), kinds, limit,
-            ),
-        )  # fmt: skip
-        return [_entry(row) for row in rows]
-
-    def unfinished(self) -> list[JournalEntry]:
-        """Actions that are begun and not ended, oldest first."""
-        rows = self._rows("SELECT * FROM actions WHERE status IS NULL ORDER BY id")
-        return [_entry(row) for row in rows]
-
-    def entries(self, numbers: Iterable[int]) -> list[JournalEntry]:
-        """These actions as they are now, oldest first."""
-        found = [self._rows("SELECT * FROM actions WHERE id = ?", (n,)) for n in sorted(numbers)]
-        return [_entry(row) for rows in found for row in rows]
-
-    def subjects(self) -> frozenset[str]:
-        """Stacks and containers that something was ever done with, as far as is remembered."""
-        rows = self._rows(
-            "SELECT DISTINCT subject FROM actions WHERE action NOT IN ('hold', 'accept')"
-        )
-        return frozenset(row["subject"] for row in rows)
-
-    def changed_at(self) -> str | None:
-        """When something was last done here that was no hold, ISO 8601; None: never."""
-        rows = self._rows("SELECT at FROM actions WHERE action <> 'hold' ORDER BY id DESC LIMIT 1")
-        return rows[0]["at"] if rows else None
 
     def next_due(self, now: float) -> float | None:
         """When, as :meth:`now` counts, the next wait, suspension or exemption is over by itself."""
@@ -306,7 +144,7 @@ class Journal(Releases, Evictions, OperatorOverrides):
                 str(declared["revision"]["sha"])
             with closing(self._each("SELECT * FROM actions")) as rows:
                 for row in rows:
-                    _entry(row)
+                    entry_of(row)
         except (ValueError, LookupError, TypeError, AttributeError) as err:
             raise self.damaged(err) from None
 
@@ -319,15 +157,12 @@ class Journal(Releases, Evictions, OperatorOverrides):
             return 0
         now = self.now()
         with self._write() as db:
-            actions = db.execute(
-                "DELETE FROM actions WHERE status IS NOT NULL AND ran < ?",
-                (now - ACTIONS_KEPT.total_seconds(),),
-            )
+            actions = self._forget_actions(db, now - ACTIONS_KEPT.total_seconds())
             evicted = db.execute(
                 "DELETE FROM evicted WHERE (over OR action = 'reported') AND ran < ?",
                 (now - EVICTED_KEPT.total_seconds(),),
             )
-        return actions.rowcount + evicted.rowcount
+        return actions + evicted.rowcount
 
 
 def open_journal(config: Config, *, read_only: bool = True, new: bool = False) -> Journal:

@@ -13,9 +13,10 @@ import anyio.to_thread
 from agent.adapters.git.blame import Blame
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import api_socket
+from agent.adapters.state.actions import JournalEntry
 from agent.adapters.state.database import iso
 from agent.adapters.state.evictions import Evicted
-from agent.adapters.state.journal import Journal, JournalEntry, open_journal
+from agent.adapters.state.journal import Journal, open_journal
 from agent.control.reconcile import observe
 from agent.control.status import status
 from agent.domain.config import Config

@@ -26,12 +26,12 @@ def command(ctx: click.Context, verbose: bool) -> None:
     import anyio
 
     from agent.control import service
-    from agent.surface import api
+    from agent.surface.api import serving
 
     logs.set_up(verbose=verbose)
     common.ignore_wakes()
     with contextlib.suppress(OSError):  # a rogue is to be ended at once, however busy the host is
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     config = common.load_for_work(ctx)
-    daemon = service.Daemon(config, lambda: common.load_for_work(ctx), api.serving)
+    daemon = service.Daemon(config, lambda: common.load_for_work(ctx), [serving.serving])
     anyio.run(daemon.run, backend="asyncio")

@@ -7,26 +7,31 @@ some are taken, and none is kept that says nothing::
         ▲            │ no: closed          │ no: closed            │
         └────────────┼─────────────────────┼── asks again ◀────────┘
     one too many ─▶ closed; logged once until half of them are free
+
+A stream that goes on for long is not one of them, or a few who listen would keep all others out:
+there are ``STREAMS`` of these at most, and each looks itself after a client that does not read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from aiohttp import web
 
+from agent.surface.api.errors import ApiError, Handler
+
 log = logging.getLogger("commitd.api")
 
 MOST = 32
+STREAMS = 16
 IDLE_S = 5.0
 """Until a request is there as a whole: the first one, or another, or until an answer is read."""
 ANSWER_S = 60.0
 """As long as the engine may take to list its containers, with others asking as well."""
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Connections:
@@ -43,7 +48,7 @@ class Connections:
 
     def accept(self, server: web.Server) -> asyncio.BaseProtocol:
         """A new connection of ``server``, or one that is closed at once."""
-        if len(self._open) >= MOST:
+        if len(self._open) - self._streams() >= MOST:
             if not self._refuses:
                 log.warning("%s: %d connections are open; more are closed", self._where, MOST)
             self._refuses = True
@@ -55,7 +60,7 @@ class Connections:
         return self._open[handler]
 
     @web.middleware
-    async def answering(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def answering(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Around each answer: while it is made, its connection is not idle."""
         connection = self._open.get(request.protocol)
         if connection is None:
@@ -65,6 +70,38 @@ class Connections:
             return await handler(request)
         finally:
             connection.may_take(IDLE_S)
+
+    @contextmanager
+    def streaming(self, request: web.Request, end: Callable[[], None]) -> Iterator[None]:
+        """Around an answer that goes on for long; ``end`` is called when nobody can read it.
+
+        Raises :class:`ApiError` where there are too many of them.
+        """
+        if self._streams() >= STREAMS:
+            raise ApiError(503, f"{STREAMS} streams are open", "close one, or come back later")
+        connection = self._open.get(request.protocol)
+        if connection is None:
+            raise ConnectionResetError
+        connection.end_stream = end
+        try:
+            yield
+        finally:
+            connection.end_stream = None
+            connection.may_take(IDLE_S)
+
+    def cut_off(self, request: web.Request) -> None:
+        """Close the connection, with all that was not read."""
+        if connection := self._open.get(request.protocol):
+            connection.abort()
+
+    def end_streams(self) -> None:
+        """The agent ends, or reads its configuration again."""
+        for connection in self._open.values():
+            if connection.end_stream:
+                connection.end_stream()
+
+    def _streams(self) -> int:
+        return sum(1 for connection in self._open.values() if connection.end_stream)
 
     def close(self) -> None:
         """No connection is looked after any more."""
@@ -95,6 +132,7 @@ class _Connection(asyncio.Protocol):
         self._handler = handler
         self._ended = ended
         self._transport: asyncio.Transport | None = None
+        self.end_stream: Callable[[], None] | None = None
         self.may_take(IDLE_S)
 
     def may_take(self, seconds: float) -> None:
@@ -103,7 +141,12 @@ class _Connection(asyncio.Protocol):
 
     def end_if_overdue(self) -> None:
         """Close it with all that was not read, if its time is over."""
-        if self._transport and self._until <= asyncio.get_running_loop().time():
+        if self.end_stream is None and self._until <= asyncio.get_running_loop().time():
+            self.abort()
+
+    def abort(self) -> None:
+        """Close it with all that was not read."""
+        if self._transport:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,6 +166,8 @@ class _Connection(asyncio.Protocol):
         self._handler.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.end_stream:
+            self.end_stream()
         self._ended(self._handler)
         self._handler.connection_lost(exc)
 

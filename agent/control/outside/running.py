@@ -1,0 +1,29 @@
+"""What consumers beside the work get of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.control.retry import LastWords
+from agent.domain.config import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The agent, for as long as it works with one configuration and holds the host's lock.
+
+    ``journal.news`` tells of each action. ``alive`` is whether the loop gets on within the time
+    that its work may take.
+    """
+
+    config: Config
+    journal: AsyncJournal
+    words: LastWords
+    alive: Callable[[], bool]
+
+
+Consumer = Callable[[Running], AbstractAsyncContextManager[None]]
+"""Works beside the agent until its block ends. It raises nothing."""

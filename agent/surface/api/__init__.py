@@ -1,0 +1,1 @@
+"""The agent's API: what the host knows and does, for programs."""
