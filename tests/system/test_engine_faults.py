@@ -6,8 +6,11 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
+from agent.adapters.engine.engine import Engine
+from agent.adapters.tasks import task_group
 from tests.sandbox import EngineError
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
@@ -39,6 +42,29 @@ def host(fleet: Fleet, proxy: EngineProxy) -> Host:
         "first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
     )
     return fleet.host(docker={"socket": proxy.host})
+
+
+def test_event_streams_of_many_releases_hold_up_no_call(fleet: Fleet) -> None:
+    streams = 120
+
+    async def main() -> None:
+        connected, all_connected = 0, anyio.Event()
+
+        def note() -> None:
+            nonlocal connected
+            connected += 1
+            if connected == streams:
+                all_connected.set()
+
+        async with Engine(fleet.box.engine.host) as engine, task_group() as group:
+            for number in range(streams):
+                group.start_soon(engine.watch, lambda _: None, note, f"stack-{number}")
+            await all_connected.wait()
+            await anyio.wait_all_tasks_blocked()
+            await engine.containers()
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
 
 
 def _rogue(fleet: Fleet, name: str, *options: str) -> None:

@@ -101,10 +101,16 @@ class Engine:
         self.host = host
         self.helpers = helpers or Helpers()
         self._client: aiodocker.Docker | None = None
+        self._connector: aiohttp.UnixConnector | None = None
 
     async def __aenter__(self) -> Self:
+        # Each release that is waited for has an event stream of its own for minutes. Were there a
+        # limit, which is 100 unless one is given, a call could wait for a stream to end.
+        path = self.host.removeprefix("unix://")
+        self._connector = aiohttp.UnixConnector(path, limit=0)
         self._client = aiodocker.Docker(
-            url=self.host,
+            url="unix://localhost",
+            connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, sock_connect=5),
         )
         return self
@@ -113,6 +119,8 @@ class Engine:
         with anyio.move_on_after(5, shield=True):
             if self._client is not None:
                 await self._client.close()
+            if self._connector is not None:
+                await self._connector.close()
 
     async def identity(self) -> str:
         """What tells this engine from any other, also after it was restarted."""
