@@ -14,7 +14,7 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage mutants engines templates check format bench \
+.PHONY: help demo test unit system shell pythons coverage mutants engines templates check format bench bench-doc \
         lock install clean
 
 help:
@@ -30,7 +30,8 @@ help:
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
 	@echo "make check    ruff, mypy, import-linter"
-	@echo "make bench    measure, side by side (root)"
+	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
+	@echo "make bench-doc  write the figures of the last run into the documentation"
 	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root)"
 
 # A venv needs python3-venv on Debian, which is not part of python3.
@@ -143,10 +144,17 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Another agent to measure against; without it that row is left out.
+# Another agent to measure against; without it that row is left out. NAMES chooses benches.
+FIGURES := .sandbox/bench.json
+
 bench: $(READY)
 	-@$(BIN)/python -m tests.bench.harbormaster > /dev/null
-	$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.bench --json $(FIGURES) $(NAMES)
+	@echo "as JSON: $(FIGURES)"
+
+# The table and the plots of docs/explanation/performance.md, out of the last run.
+bench-doc: $(READY)
+	$(BIN)/python -m tests.bench.document $(FIGURES)
 
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
            --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header

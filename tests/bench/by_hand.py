@@ -11,12 +11,13 @@ import os
 import shlex
 import subprocess
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tests.bench.processes import Meter
+from tests.bench.processes import Meter, peak_share_mb
 from tests.sandbox.process import SandboxError, run
 
 if TYPE_CHECKING:
@@ -41,11 +42,15 @@ PATIENCE_S = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One command: when it began, by the clock, and what it took with all its children."""
+    """One command: when it began, by the clock, and what it took with all its children.
+
+    `peak_mb` is the most memory of all of them at once, 0 where nobody looked.
+    """
 
     began: float
     wall_s: float
     cpu_s: float
+    peak_mb: float = 0.0
 
 
 class ByHand:
@@ -60,7 +65,7 @@ class ByHand:
         path = [str(box.compose.parent), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         ssh = ["ssh", "-F", "/dev/null", "-i", box.gitea.ssh_key, "-o", "IdentitiesOnly=yes"]
         ssh += ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={box.gitea.known_hosts}"]
-        self._environment = {
+        self.environment = {
             "PATH": ":".join(path),
             "HOME": os.environ["HOME"],
             "DOCKER_HOST": box.engine.host,
@@ -69,31 +74,44 @@ class ByHand:
         }
         self.clone = box.root / "by-hand"
         url = box.gitea.url
-        run(["git", "clone", "--quiet", url, self.clone], env=self._environment)
+        run(["git", "clone", "--quiet", url, self.clone], env=self.environment)
 
-    def deploy_sh(self, compose: str = PLUGIN) -> Run:
+    def deploy_sh(self, compose: str = PLUGIN, *, memory: bool = False) -> Run:
         """The classic script, once."""
-        script = _DEPLOY_SH.format(clone=self.clone, compose=compose)
-        return self.run(["sh", "-c", script])
+        return self.run(["sh", "-c", self.script(compose)], memory=memory)
 
-    def xargs(self, stacks: Sequence[str], at_once: int) -> Run:
+    def script(self, compose: str = PLUGIN) -> str:
+        """Its text."""
+        return _DEPLOY_SH.format(clone=self.clone, compose=compose)
+
+    def xargs(self, stacks: Sequence[str], at_once: int, *, memory: bool = False) -> Run:
         """All stacks side by side, `at_once` at a time."""
         one = [BINARY, "--project-name", "{}", "--file", f"{self.clone}/stacks/{{}}/compose.yaml"]
         words = ["xargs", "-P", str(at_once), "-I", "{}", *one, "up", "--detach"]
-        return self.run(["sh", "-c", f"printf '%s\\n' {' '.join(stacks)} | {shlex.join(words)}"])
+        script = f"printf '%s\\n' {' '.join(stacks)} | {shlex.join(words)}"
+        return self.run(["sh", "-c", script], memory=memory)
 
     def up(self, project: str, file: Path) -> Run:
         """One stack."""
         return self.run([BINARY, "--project-name", project, "--file", str(file), "up", "--detach"])
 
-    def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
-        """Run a command, counted from its first moment. Raises SandboxError when it fails."""
+    def run(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        memory: bool = False,
+    ) -> Run:
+        """Run a command, counted from its first moment. Raises SandboxError when it fails.
+
+        With `memory` its processes are looked at all the time, which makes it slower.
+        """
         self._runs += 1
         log = self.clone.with_name(f"by-hand-{self._runs}.log")
         with log.open("wb") as out:
             process = subprocess.Popen(
                 ["sh", "-c", 'read -r _; exec "$@" < /dev/null', "sh", *argv],
-                env=environment or self._environment,
+                env=environment or self.environment,
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=out,
@@ -102,13 +120,14 @@ class ByHand:
             try:
                 meter = Meter(f"by-hand-{self._runs}", [process.pid])
                 before, began, at = meter.cpu_s(), time.monotonic(), time.time()
-                process.communicate(b"\n", timeout=PATIENCE_S)
+                with peak_share_mb(meter) if memory else nullcontext([0.0]) as peak:
+                    process.communicate(b"\n", timeout=PATIENCE_S)
             finally:
                 process.kill()
         wall_s = time.monotonic() - began
         if process.returncode != 0:
             raise SandboxError(f"{argv[0]} exited {process.returncode}: {log.read_text()[-2000:]}")
-        return Run(at, wall_s, meter.cpu_s() - before)
+        return Run(at, wall_s, meter.cpu_s() - before, peak[0])
 
 
 def events(engine: Engine, since: float, *kinds: str) -> list[tuple[str, str, float]]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_HEADINGS = ("figure", "measured", "against", "ratio", "goal", "met")
+HEADINGS = ("figure", "measured", "against", "ratio", "goal", "met")
 _WORDS = {True: "met", False: "not met", None: ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One row. `against` is what the same work costs otherwise; `met` None: there is no goal."""
+    """One row. `against` is what the same work costs otherwise; `met` None: there is no goal.
+
+    `numbers` are for programs: every run's value by a name that ends with its unit.
+    """
 
     what: str
     measured: str
@@ -23,6 +23,14 @@ class Figure:
     ratio: str = ""
     goal: str = ""
     met: bool | None = None
+    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As the table shows it, in the order of its headings."""
+        return (
+            self.what, self.measured, self.against, self.ratio, self.goal, _WORDS[self.met]
+        )  # fmt: skip
 
 
 def one_in(factor: float) -> str:
@@ -37,7 +45,7 @@ def load() -> str:
 
 def table(figures: Sequence[Figure]) -> str:
     """The rows under their headings, in columns as wide as they have to be."""
-    rows = [_HEADINGS, *((*astuple(each)[:-1], _WORDS[each.met]) for each in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    rows = [HEADINGS, *(each.cells for each in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -1,12 +1,16 @@
 """How soon one changed stack of fifty runs, against `docker-compose up -d` of that stack by hand.
 
-The agent's time goes from the moment when it accepts the commit, as the journal tells it, to the
-`start` event of the new container; Compose's from the start of its process. Both take turns while
-the daemon runs, on equal stacks: the one by hand is nobody's, which the agent is told to report.
+The agent's time goes from the moment when it is told to look, as `commitd sync` does, to the end of
+the deploy, as the journal tells it: the question to the remote over SSH, the fetch, every check,
+Compose, and the look that the container runs steadily. It is told apart where the commit has been
+accepted, and the new container's `start` event. Compose's time is its process, from start to end.
+Both take turns while the daemon runs, on equal stacks: the one by hand is nobody's, which the agent
+is told to report.
 """
 
 from __future__ import annotations
 
+import signal
 import statistics
 import time
 from datetime import datetime
@@ -39,32 +43,36 @@ def main() -> list[Figure]:
         stacks.declare(work, image, STACKS)
         media = stacks.host(box)
         media.config["undeclared"]["mode"] = "report"
+        media.config["remotes"] = [box.gitea.remote_config(poll="1h")]
         media.write_config()
         hand, file = ByHand(box), box.root / "by-hand.yaml"
         file.write_text(stacks.compose(image))
         hand.up(HAND, file)
-        shas, starts, takes = [], [], []
+        shas, looks, starts, takes = [], [], [], []
         with media.running() as agent:
             agent.says("in sync with", timeout_s=120)
             for turn in range(1, ROUNDS + 1):
                 time.sleep(PAUSE_S)
                 work.write({f"stacks/{CHANGED}/compose.yaml": stacks.compose(image, turn)})
                 shas.append(work.commit(f"turn {turn}"))
-                pushed = time.time()
                 work.push()
+                looks.append(pushed := time.time())
+                agent.send(signal.SIGUSR1)
                 agent.says(f"in sync with {shas[-1][:7]}")
                 starts.append(_moments(box.engine, pushed, CHANGED))
                 time.sleep(PAUSE_S)
                 file.write_text(stacks.compose(image, turn))
-                began = hand.up(HAND, file).began
-                created, started = _moments(box.engine, began, HAND)
-                takes.append((created - began, started - began))
+                run = hand.up(HAND, file)
+                created, started = _moments(box.engine, run.began, HAND)
+                takes.append((created - run.began, started - run.began, run.wall_s))
         told = media.json("history", "--limit", "200")
     accepts, deploys, ends = zip(*(_entries(told, sha) for sha in shas), strict=True)
-    agent_s = statistics.median(_gaps(accepts, [started for _, started in starts]))
-    hand_s = statistics.median(took for _, took in takes)
-    worst = max(_gaps(accepts, [started for _, started in starts]))
+    whole, hand_s = _gaps(looks, ends), [took for *_, took in takes]
+    started_s = statistics.median(_gaps(accepts, [started for _, started in starts]))
+    hand_started_s = statistics.median(started for _, started, _ in takes)
+    ratio = statistics.median(whole) / statistics.median(hand_s)
     steps = {
+        "accepted": _gaps(looks, accepts),
         "deploy begins": _gaps(accepts, deploys),
         "container created": _gaps(deploys, [created for created, _ in starts]),
         "started": [started - created for created, started in starts],
@@ -72,15 +80,24 @@ def main() -> list[Figure]:
     }
     return [
         Figure(
-            what=f"one stack of {STACKS} changed: accepted to started",
-            measured=f"median {agent_s:.2f} s, worst {worst:.2f} s, n {ROUNDS}",
-            against=(
-                f"docker-compose up -d: median {hand_s:.2f} s, "
-                f"worst {max(took for _, took in takes):.2f} s"
+            what=f"one stack of {STACKS} changed: told to look, to healthy",
+            measured=(
+                f"median {statistics.median(whole):.2f} s, worst {max(whole):.2f} s, n {ROUNDS}"
             ),
-            ratio=f"{agent_s / hand_s:.2f}",
+            against=(
+                f"docker-compose up -d: median {statistics.median(hand_s):.2f} s, "
+                f"worst {max(hand_s):.2f} s"
+            ),
+            ratio=f"{ratio:.2f}",
             goal=f"{GOAL:g}",
-            met=agent_s / hand_s <= GOAL,
+            met=ratio <= GOAL,
+            numbers={"agent_s": whole, "compose_s": hand_s},
+        ),
+        Figure(
+            what="  commit accepted, to container started",
+            measured=f"median {started_s:.2f} s",
+            against=f"docker-compose up -d {hand_started_s:.2f} s",
+            ratio=f"{started_s / hand_started_s:.2f}",
         ),
         Figure(
             what="  step by step, ms",
@@ -88,8 +105,8 @@ def main() -> list[Figure]:
                 f"{name} {statistics.median(gaps) * 1e3:.0f}" for name, gaps in steps.items()
             ),
             against=(
-                f"container created {statistics.median(made for made, _ in takes) * 1e3:.0f}, "
-                f"started {statistics.median(took - made for made, took in takes) * 1e3:.0f}"
+                f"container created {statistics.median(made for made, *_ in takes) * 1e3:.0f}, "
+                f"started {statistics.median(at - made for made, at, _ in takes) * 1e3:.0f}"
             ),
         ),
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.sandbox import SandboxError, world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -49,6 +50,27 @@ class Meter:
     def pids(self) -> list[int]:
         """Who is counted and alive."""
         return [int(line) for line in (self._group / "cgroup.procs").read_text().split()]
+
+
+@contextlib.contextmanager
+def peak_share_mb(meter: Meter, every_s: float = 0.03) -> Iterator[list[float]]:
+    """The most memory that all of a meter's processes had at once (PSS), in MB, after the block.
+
+    To look costs time itself: what is measured like this is not timed.
+    """
+    peak, ended = [0.0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(every_s):
+            peak[0] = max(peak[0], share_mb(meter.pids()))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
 
 
 def descendants(roots: Iterable[int]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -28,6 +28,8 @@ from tests.sandbox import Sandbox
 
 PER_STACK = 24
 STRANGERS = 20
+STEPS = ((1, 0), (STRANGERS, 4), (STRANGERS, 10), (STRANGERS, STACKS))
+"""Strangers and whole stacks that there are when it is measured: 1 to 500 containers."""
 REPEATS = 20
 GOAL_S = 0.100
 
@@ -35,63 +37,90 @@ _STACKS_DIR = "/var/lib/commitd/repo/stacks"
 _SHA = "1a2b3c4" + "0" * 33
 
 
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """CPU seconds of each look at so many containers, and of its two parts."""
+
+    containers: int
+    listing: list[float]
+    planning: list[float]
+
+    @property
+    def whole(self) -> list[float]:
+        """Both parts together."""
+        return [sum(parts) for parts in zip(self.listing, self.planning, strict=True)]
+
+
 def main() -> list[Figure]:
     with Sandbox() as box:
         image = box.images.build("idle", "1.0")
         box.engine.pull(image)
-        labels = [
-            _labels(f"stack-{s:02}", f"app-{n}") for s in range(STACKS) for n in range(PER_STACK)
-        ]
 
         def make(label: dict[str, str]) -> None:
             config = {"Image": image, "Labels": label, "HostConfig": {"NetworkMode": "none"}}
             name = f"{label[PROJECT]}-{label[SERVICE]}-1"
             box.engine.api("POST", f"/containers/create?name={name}", config)
 
-        with ThreadPoolExecutor(rogues.AT_ONCE) as pool:
-            list(pool.map(make, labels))
-        rogues.create(box.engine, image, [f"stranger-{n}" for n in range(STRANGERS)])
-        return anyio.run(_measure, box.engine.host)
+        costs = []
+        strangers_there = stacks_there = 0
+        for strangers, stacks in STEPS:
+            more = range(strangers_there, strangers)
+            rogues.create(box.engine, image, [f"stranger-{n}" for n in more])
+            labels = [
+                _labels(f"stack-{s:02}", f"app-{n}")
+                for s in range(stacks_there, stacks)
+                for n in range(PER_STACK)
+            ]
+            with ThreadPoolExecutor(rogues.AT_ONCE) as pool:
+                list(pool.map(make, labels))
+            strangers_there, stacks_there = strangers, stacks
+            costs.append(anyio.run(_measure, box.engine.host, strangers, stacks))
+    most = costs[-1]
+    cost = statistics.median(most.whole)
+    return [
+        Figure(
+            what=f"list and plan, {most.containers} containers",
+            measured=f"median {cost * 1e3:.1f} CPU-ms, worst {max(most.whole) * 1e3:.1f}",
+            goal=f"{GOAL_S * 1e3:g} CPU-ms",
+            met=cost <= GOAL_S,
+            numbers={
+                "containers": [each.containers for each in costs],
+                "look_cpu_ms": [statistics.median(each.whole) * 1e3 for each in costs],
+            },
+        ),
+        Figure(what="  list them", measured=f"{statistics.median(most.listing) * 1e3:.1f} CPU-ms"),
+        Figure(what="  plan", measured=f"{statistics.median(most.planning) * 1e3:.1f} CPU-ms"),
+    ]
 
 
-async def _measure(host: str) -> list[Figure]:
-    listing, planning, whole = [], [], []
+async def _measure(host: str, strangers: int, stacks: int) -> _Cost:
+    listing, planning = [], []
     containers: tuple[Container, ...] = ()
     async with Engine(host) as engine:
         for _ in range(REPEATS):
             began = time.process_time()
             containers = await engine.containers()
             listing.append(time.process_time() - began)
-            situation = _situation(tuple(replace(c, state="running") for c in containers))
+            running = tuple(replace(c, state="running") for c in containers)
+            situation = _situation(running, stacks)
             began = time.process_time()
-            look(situation)
+            look(situation, strangers)
             planning.append(time.process_time() - began)
-            whole.append(listing[-1] + planning[-1])
-    if len(containers) != STACKS * PER_STACK + STRANGERS:
+    if len(containers) != stacks * PER_STACK + strangers:
         raise AssertionError(f"the engine lists {len(containers)} containers")
-    cost = statistics.median(whole)
-    return [
-        Figure(
-            what=f"list and plan, {len(containers)} containers",
-            measured=f"{cost * 1e3:.1f} CPU-ms, worst {max(whole) * 1e3:.1f}",
-            goal=f"{GOAL_S * 1e3:g} CPU-ms",
-            met=cost <= GOAL_S,
-        ),
-        Figure(what="  list them", measured=f"{statistics.median(listing) * 1e3:.1f} CPU-ms"),
-        Figure(what="  plan", measured=f"{statistics.median(planning) * 1e3:.1f} CPU-ms"),
-    ]
+    return _Cost(len(containers), listing, planning)
 
 
-def look(situation: HostState) -> None:
+def look(situation: HostState, strangers: int) -> None:
     """What a cycle does with a listing: what is protected, and what is to be done."""
     protected(situation)
     todo = plan.plan(situation)
-    if todo.deploys or todo.removals or todo.holds or len(todo.evictions) != STRANGERS:
-        raise AssertionError(f"only {STRANGERS} strangers are to go, but the plan is {todo}")
+    if todo.deploys or todo.removals or todo.holds or len(todo.evictions) != strangers:
+        raise AssertionError(f"only {strangers} strangers are to go, but the plan is {todo}")
 
 
-def _situation(containers: tuple[Container, ...]) -> HostState:
-    stacks = tuple(_stack(f"stack-{number:02}") for number in range(STACKS))
+def _situation(containers: tuple[Container, ...], count: int) -> HostState:
+    stacks = tuple(_stack(f"stack-{number:02}") for number in range(count))
     releases = {
         stack.name: Release(
             stack=stack.name,

@@ -199,4 +199,5 @@ def _compare(what: str, during: _Sampler, other: _Sampler, *, goal: bool = True)
         ratio=f"{now / then:.1f}",
         goal=f"{GOAL_LATENCY:g}" if goal else "",
         met=now / then <= GOAL_LATENCY if goal else None,
+        numbers={"median_ms": [now * 1e3], "other_median_ms": [then * 1e3]},
     )
