@@ -151,6 +151,7 @@ async def assemble(
                     group.cancel_scope.cancel()
                     with anyio.CancelScope(shield=True):
                         await parts.judge.keep()
+                        await repository.end()
         finally:
             await to_the_end(journal.close)
 

@@ -7,10 +7,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from agent.adapters.lru import Lru
 from agent.adapters.retrying import retrying
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.database import utcnow
-from agent.control.lru import Lru
 from agent.domain.backoff import Backoff
 from agent.domain.errors import (
     CancelledError,

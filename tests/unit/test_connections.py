@@ -16,9 +16,9 @@ import anyio
 import pytest
 
 from agent.adapters.host.api_socket import SOCKET
+from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
-from agent.control.lru import Lru
 from agent.control.outside.running import Running
 from agent.control.status import status
 from agent.domain.config import Config, Remote

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.control.lru import Lru
+from agent.adapters.lru import Lru
 
 
 def test_beyond_its_bound_it_forgets_what_was_asked_for_longest_ago() -> None:

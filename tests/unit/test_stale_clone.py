@@ -198,16 +198,15 @@ def test_an_upgrade_keeps_the_files_of_older_releases_and_calls_them_no_edits(
 def test_a_disk_that_refuses_a_new_commit_is_a_hold_and_no_doubt(world: World) -> None:
     first = world.upstream.commit(FILES)
     world.follows(first)
-    alternates = world.upstream.state / "incoming/objects/info/alternates"
-    alternates.unlink()
-    alternates.mkdir()
+    packs = world.upstream.state / "incoming/objects/pack"
+    packs.rmdir()
+    packs.symlink_to("nowhere")
     (followed,) = world.follows(world.upstream.commit({"README.md": "words"}))
     assert [hold.reason for hold in followed.holds] == [Reason.FETCH]
     assert followed.doubt is None
     assert followed.desired is not None
     assert followed.desired.revision.sha == first
-    alternates.rmdir()
-    alternates.touch()
+    packs.unlink()
     (followed,) = world.follows(world.upstream.commit({"README.md": "more"}))
     assert followed.holds == ()
 
@@ -215,10 +214,7 @@ def test_a_disk_that_refuses_a_new_commit_is_a_hold_and_no_doubt(world: World) -
 def test_a_disk_that_does_not_let_commits_go_is_a_hold_and_no_doubt(world: World) -> None:
     first = world.upstream.commit(FILES)
     world.follows(first)
-    (world.upstream.state / f"incoming/{'1' * 40}.git").mkdir()
-    alternates = world.upstream.state / "incoming/objects/info/alternates"
-    alternates.unlink()
-    alternates.mkdir()
+    (world.upstream.state / f"incoming/{'1' * 40}.whole").mkdir()
     (followed,) = world.follows(first)
     assert [hold.reason for hold in followed.holds] == [Reason.UNJUDGED]
     assert followed.doubt is None

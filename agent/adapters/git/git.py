@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.adapters import process
+from agent.adapters.git.session import Session
 from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, TransientError, UnreachableError
 
@@ -100,15 +101,9 @@ class Git:
         cut: bool = False,
     ) -> process.Result:
         """Run one command; ``env`` adds to Git's environment, an empty value takes out."""
-        here = {
-            "GIT_DIR": str(self.dir),
-            "GIT_WORK_TREE": str(self.root),
-            "GIT_INDEX_FILE": self._index,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": self._objects,
-        }
         return await process.run(
             command(*args),
-            env={k: v for k, v in {**environment(), **here, **(env or {})}.items() if v},
+            env={k: v for k, v in {**self._environment(), **(env or {})}.items() if v},
             cwd=self.root,
             stdin=stdin,
             timeout_s=timeout_s,
@@ -118,6 +113,23 @@ class Git:
             cut=cut,
             umask=_UMASK,
         )
+
+    async def holds(self, sha: str) -> bool:
+        """Whether this very clone has the commit, and not only what is read beside it."""
+        return (await self.run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0
+
+    def session(self, *args: str) -> Session:
+        """A Git that answers questions for as long as there are any."""
+        env = {k: v for k, v in self._environment().items() if v}
+        return Session(args[0], command(*args), env, _UMASK)
+
+    def _environment(self) -> dict[str, str]:
+        return environment() | {
+            "GIT_DIR": str(self.dir),
+            "GIT_WORK_TREE": str(self.root),
+            "GIT_INDEX_FILE": self._index,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": self._objects,
+        }
 
     def remote_env(self, remote: Remote) -> dict[str, str]:
         """By which protocol Git asks ``remote``, and with which files it proves who it is."""

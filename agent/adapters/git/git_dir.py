@@ -37,6 +37,14 @@ _CONFIG = """\
 	worktree = ../repo
 	logAllRefUpdates = false
 """
+_SCRATCH = """\
+[core]
+	repositoryformatversion = 0
+	filemode = true
+	bare = true
+	logAllRefUpdates = false
+"""
+SCRATCH_REF = "refs/heads/incoming"
 _EXCLUDE = f"{PLAINTEXT_PREFIX}*\n"
 _AS_COMMITTED = "* -text -ident !eol !filter !working-tree-encoding !diff !merge\n"
 """What is judged is what a commit holds, so that must be what lands on disk and Compose reads."""
@@ -75,6 +83,15 @@ def write_anew(git_dir: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             remove(path)
         aside.replace(path)
+
+
+def begin_scratch(place: Path, borrowed: Path) -> None:
+    """An empty bare clone in ``place``, which reads the objects in ``borrowed`` as well."""
+    for directory in ("objects/info", "refs/heads"):
+        (place / directory).mkdir(parents=True)
+    (place / "objects" / "info" / "alternates").write_text(f"{borrowed}\n")
+    (place / "config").write_text(_SCRATCH)
+    (place / "HEAD").write_text("ref: refs/heads/nothing\n")
 
 
 def remove(path: Path) -> None:
@@ -131,6 +148,12 @@ def _objects(old: Path) -> Iterator[tuple[str, str, int, int]]:
                 info = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISREG(info.st_mode):
                     yield inner, name, fd, info.st_size
+
+
+def objects(place: Path) -> list[str]:
+    """The files below ``place``, which is nobody else's, that hold objects: their paths there."""
+    found = (path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+    return [name for name in found if _OBJECT.fullmatch(name)]
 
 
 def _mib(size: int) -> str:

@@ -1,15 +1,18 @@
-"""Commits that are not judged yet, each in a clone of its own: none that is refused enters ours.
+"""Commits that are not judged yet, beside the clone: none that is refused enters ours.
 
     a remote ──▶ incoming/SHA.new    a scratch clone that borrows our objects; all arrives, and is
                       │              checked, or the whole of it is thrown away
                       ▼
-                 incoming/SHA.git ──▶ judged there ──▶ accepted: its objects are packed into ours,
-                      │                                and this is gone
+                 incoming/objects    its objects, and in SHA.whole what their files are called
+                      │
+                      ▼
+                 judged there ──▶ accepted: its objects are packed into ours, and this is gone
+                      │
                       ▼
                  gone once no remote shows it any more, and at each start
 
-``incoming/objects`` has no objects, but a list of all that lie beside it. So Git sees them all with
-one path in its environment, and the list is rewritten when one comes or goes.
+With ``incoming/objects`` in its environment Git sees what waits beside what is ours. A Git that
+works meanwhile finds new packs by itself; one that has seen packs which are gone is ended.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from agent.domain.errors import UnreachableError
 FETCH_TIMEOUT_S = 300.0
 MAX_PACK = 1024**3
 """Bytes of one file that a fetch may write: an endless pack ends here."""
-_WHOLE, _HALF = ".git", ".new"
+_WHOLE, _HALF = ".whole", ".new"
 
 
 class Incoming:
@@ -39,7 +42,8 @@ class Incoming:
         self._git = git
         self._branch = branch
         self._place = git.dir.with_name("incoming")
-        self.commits = Commits(git.with_objects(self._place / "objects"))
+        self._objects = self._place / "objects"
+        self.commits = Commits(git.with_objects(self._objects))
         """Reads what the clone holds and what is judged."""
 
     async def clear(self) -> None:
@@ -49,32 +53,39 @@ class Incoming:
 
     def _clear(self) -> None:
         git_dir.remove(self._place)
-        (self._place / "objects" / "info").mkdir(parents=True)
-        self._list()
+        self._objects.mkdir(parents=True)
 
     async def any(self) -> bool:
         """Whether it holds a commit, whole or being fetched, that is not in our clone."""
         with on_disk(self._place):
             found = await anyio.to_thread.run_sync(lambda: [*self._place.glob("*.*")])
-        here = Commits(self._git)
-        return any([p.suffix != _WHOLE or not await here.knows(p.stem) for p in found])
+        return any([p.suffix != _WHOLE or not await self._git.holds(p.stem) for p in found])
 
     async def keep(self, shas: Collection[str]) -> None:
         """Drop all but these commits, which remotes show."""
         with on_disk(self._place):
-            await anyio.to_thread.run_sync(self._drop, lambda sha: sha not in shas)
+            await self._let_go(lambda sha: sha not in shas)
 
     async def drop(self, sha: str) -> None:
         """This one is in our clone now."""
         with on_disk(self._place):
-            await anyio.to_thread.run_sync(self._drop, lambda other: other == sha)
+            await self._let_go(lambda other: other == sha)
 
-    def _drop(self, unwanted: Callable[[str], bool]) -> None:
-        over = [path for path in self._place.glob(f"*{_WHOLE}") if unwanted(path.stem)]
-        if over:
-            self._list(without=over)
-            for path in over:
-                git_dir.remove(path)
+    async def _let_go(self, unwanted: Callable[[str], bool]) -> None:
+        """Git may have brought more than what it was asked for: of that nothing may stay known."""
+        if await anyio.to_thread.run_sync(self._drop, unwanted):
+            await self.commits.session.end()
+
+    def _drop(self, unwanted: Callable[[str], bool]) -> bool:
+        """Whether any was there."""
+        waiting = {path: path.read_text().split() for path in self._place.glob(f"*{_WHOLE}")}
+        over = {path for path in waiting if unwanted(path.stem)}
+        needed = {name for path, names in waiting.items() if path not in over for name in names}
+        for path in over:
+            for name in set(waiting[path]) - needed:
+                (self._objects / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        return bool(over)
 
     async def fetch(
         self, remote: Remote, expected: str, *, timeout_s: float = FETCH_TIMEOUT_S
@@ -94,45 +105,35 @@ class Incoming:
                 await to_the_end(lambda: git_dir.remove(scratch))
 
     async def _arrive(self, remote: Remote, scratch: Path, expected: str, timeout_s: float) -> None:
+        await anyio.to_thread.run_sync(git_dir.begin_scratch, scratch, self._git.dir / "objects")
         aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
-        await self._git.check(
-            "init", "--quiet", "--bare", "--template=", "--", str(scratch), env=aside
-        )
-        await anyio.to_thread.run_sync(self._borrow, scratch)
         result = await self._git.run(
             *remote_options(remote),
+            # A pack, however little it is: one file less to move for each object.
+            "-c", "fetch.unpackLimit=1",
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--no-auto-maintenance",
-            "--", remote.url, f"refs/heads/{self._branch}:refs/heads/incoming",
+            "--", remote.url, f"refs/heads/{self._branch}:{git_dir.SCRATCH_REF}",
             env=self._git.remote_env(remote) | aside,
             timeout_s=timeout_s,
             max_file=MAX_PACK,
         )  # fmt: skip
         if result.code != 0:
             raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))
-        ancestor = ("merge-base", "--is-ancestor", expected, "refs/heads/incoming")
-        if (await self._git.run(*ancestor, env=aside)).code != 0:
-            said = await self._git.run("rev-parse", "refs/heads/incoming", env=aside)
-            other = said.out.decode()[:7]
-            raise UnreachableError(
-                f"{remote.name}: it shows {expected[:7]} and delivers {other} without it"
-            )
-        await to_the_end(lambda: self._add(scratch))
+        brought = await anyio.to_thread.run_sync((scratch / git_dir.SCRATCH_REF).read_text)
+        if brought.strip() != expected:
+            ancestor = ("merge-base", "--is-ancestor", expected, git_dir.SCRATCH_REF)
+            if (await self._git.run(*ancestor, env=aside)).code != 0:
+                raise UnreachableError(
+                    f"{remote.name}: it shows {expected[:7]} and delivers {brought[:7]} without it"
+                )
+        await to_the_end(lambda: self._add(scratch, expected))
 
-    def _borrow(self, scratch: Path) -> None:
-        alternates = scratch / "objects" / "info" / "alternates"
-        alternates.parent.mkdir(exist_ok=True)
-        alternates.write_text(f"{self._git.dir / 'objects'}\n")
-
-    def _add(self, scratch: Path) -> None:
-        whole = scratch.with_suffix(_WHOLE)
-        git_dir.remove(whole)
-        scratch.rename(whole)
-        self._list()
-
-    def _list(self, without: Collection[Path] = ()) -> None:
-        listed = sorted(set(self._place.glob(f"*{_WHOLE}")) - set(without))
-        alternates = self._place / "objects" / "info" / "alternates"
-        aside = alternates.with_name("alternates.new")
-        aside.write_text("".join(f"{path / 'objects'}\n" for path in listed))
-        aside.replace(alternates)
+    def _add(self, scratch: Path, sha: str) -> None:
+        """Its objects; the index of a pack last, for by that Git knows of it."""
+        names = sorted(git_dir.objects(scratch / "objects"), key=lambda name: name.endswith(".idx"))
+        for name in names:
+            place = self._objects / name
+            place.parent.mkdir(exist_ok=True)
+            (scratch / "objects" / name).replace(place)
+        (self._place / f"{sha}{_WHOLE}").write_text("\n".join(names))

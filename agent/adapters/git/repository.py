@@ -26,6 +26,7 @@ from agent.adapters.git.commits import Commits
 from agent.adapters.git.export_tree import Export
 from agent.adapters.git.git import Git, broken, on_disk
 from agent.adapters.git.incoming import FETCH_TIMEOUT_S, Incoming
+from agent.adapters.git.refs import ACCEPTED, APPLIED, OURS, PENDING, Refs
 from agent.adapters.git.tidying import Tidying
 from agent.adapters.git.work_tree import Signature
 from agent.adapters.tasks import to_the_end
@@ -34,15 +35,6 @@ from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.finding import Fault
 
 log = logging.getLogger("commitd.repository")
-
-APPLIED = "refs/commitd/applied"
-"""The commit whose tree is checked out whole; moved only after a reset succeeded."""
-
-ACCEPTED = "refs/commitd/accepted"
-"""The commit that was judged last and found good."""
-
-PENDING = "refs/commitd/pending"
-"""The commit that a reset has begun to check out."""
 
 MOVE_S = 600.0
 """For the look at every object of a history that comes out of a checkout; once for each host."""
@@ -58,8 +50,10 @@ class Repository(Commits):
     def __init__(self, state_dir: Path, branch: str, askpass: Path) -> None:
         self.root, self.export = state_dir / "repo", state_dir / "export"
         self._dir, self._broken = state_dir / "git", state_dir / "git-broken"
-        super().__init__(Git(self.root, askpass, git_dir=self._dir))
-        self.incoming = Incoming(self.git, branch)
+        git = Git(self.root, askpass, git_dir=self._dir)
+        self.incoming = Incoming(git, branch)
+        super().__init__(git, self.incoming.commits)
+        self._refs = Refs(git)
         self.tidying = Tidying(self.git)
         self._checkout = Checkout(self)
         self.unsettled = True
@@ -80,6 +74,11 @@ class Repository(Commits):
         found.git = found.incoming.commits.git
         return found
 
+    async def end(self) -> None:
+        """End the processes of Git that are kept; who asks again starts others."""
+        await self.session.end()
+        await self._refs.end()
+
     async def prepare(self, declared: str | None = None) -> None:
         """Make the clone if there is none or it is broken; clear what a killed Git left behind.
 
@@ -95,12 +94,15 @@ class Repository(Commits):
 
     async def _prepare(self, declared: str | None) -> None:
         await self.incoming.clear()
+        await self.end()
         there = await anyio.to_thread.run_sync(self._clear)
         if there and not await self._whole():
             await anyio.to_thread.run_sync(self._put_aside, "it is broken, and fetched anew")
+            await self.session.end()
             there = False
-        if not there or (declared and not await self.knows(declared)):
+        if not there or (declared and not await self.commit(declared)):
             there = await self._take_over_old(declared) or there
+            await self.session.end()
         if not there:
             await self.git.check("init", "--quiet", "--template=", "--initial-branch=commitd")
             await self._keep_index()
@@ -199,7 +201,7 @@ class Repository(Commits):
         Fetches and looks go on meanwhile, in directories of their own; tidying was stopped.
         """
         indexes = (git_dir.INDEX, git_dir.EXPORT_INDEX, git_dir.OVERLAY_INDEX)
-        for name in (*indexes, "HEAD", "packed-refs", APPLIED, PENDING):
+        for name in (*indexes, "HEAD", "packed-refs", *OURS):
             (self._dir / f"{name}.lock").unlink(missing_ok=True)
 
     async def _whole(self) -> bool:
@@ -212,8 +214,7 @@ class Repository(Commits):
             raise broken("Git was killed", fsck)
         if fsck.code != 0:
             return False
-        refs = await self.git.run("for-each-ref", "--format=%(objecttype)", "refs/commitd")
-        return refs.code == 0 and set(refs.out.split()) <= {b"commit"}
+        return await self.commits_only(OURS)
 
     async def applied(self) -> str | None:
         """The commit that is checked out, or None in a new clone."""
@@ -229,22 +230,21 @@ class Repository(Commits):
 
     async def _take_over(self, sha: str) -> None:
         await self.tidying.stop()
-        if not await self.knows(sha):
-            known = [f"^{name}" for name in await self._refs()]
-            packs = self._dir / "objects" / "pack"
-            await anyio.to_thread.run_sync(partial(packs.mkdir, exist_ok=True))
-            await self.incoming.commits.git.check(
-                "pack-objects", "--revs", "--delta-base-offset", "--quiet", "--threads=1",
-                str(packs / "pack"),
-                stdin="\n".join([sha, *known, ""]).encode(),
-                timeout_s=FETCH_TIMEOUT_S,
-            )  # fmt: skip
-        await self.git.check("update-ref", ACCEPTED, sha)
+        known = [f"^{ref}" for ref in await self.named(OURS) if ref]
+        packs = self._dir / "objects" / "pack"
+        await anyio.to_thread.run_sync(partial(packs.mkdir, exist_ok=True))
+        await self.incoming.commits.git.check(
+            "pack-objects", "--revs", "--delta-base-offset", "--non-empty", "--quiet",
+            "--threads=1", str(packs / "pack"),
+            stdin="\n".join([sha, *known, ""]).encode(),
+            timeout_s=FETCH_TIMEOUT_S,
+        )  # fmt: skip
+        await self._refs.write({ACCEPTED: sha})
         await self.incoming.drop(sha)
 
-    async def _refs(self) -> list[str]:
-        said = await self.git.check("for-each-ref", "--format=%(objectname)")
-        return sorted(set(said.decode().split()))
+    async def knows(self, sha: str) -> bool:
+        """Whether the commit is in the clone itself: one that waits to be judged is not."""
+        return await self.git.holds(sha)
 
     async def resolve(self, rev: str) -> str:
         """The full SHA of what a person wrote. Raises :class:`PermanentError` if unknown.
@@ -284,7 +284,8 @@ class Repository(Commits):
 
         None while a move is not done; :meth:`settle` ends that.
         """
-        return None if await self.commit(PENDING) else await self.commit("HEAD")
+        pending, head = await self.named([PENDING, "HEAD"])
+        return None if pending else head
 
     async def reset(self, sha: str, overlays: Mapping[str, str] | None = None) -> None:
         """Make the tracked files those of ``sha``; all other data stays. Call ``look`` first.
@@ -299,7 +300,7 @@ class Repository(Commits):
         target = await self.overlaid(sha, overlays or {})
         before = await self.commit("HEAD")
         self.unsettled = True
-        await self.git.check("update-ref", PENDING, target)
+        await self._refs.write({PENDING: target})
         try:
             await self._move(target)
         except CommitdError:
@@ -307,15 +308,14 @@ class Repository(Commits):
                 await self._checkout.finish(target)
                 await self._back_to(before)
             raise
-        await self.git.check("update-ref", APPLIED, sha)
-        await self._done()
+        await self._done({APPLIED: sha})
 
     async def settle(self) -> None:
         """After a move that was cut short: back to a whole commit. Raises as :meth:`reset` does."""
         if not self.unsettled:
             return
-        head = await self.commit("HEAD")
-        if pending := await self.commit(PENDING):
+        head, pending = await self.named(["HEAD", PENDING])
+        if pending:
             await self._checkout.finish(pending)
             await self._back_to(head)
         elif head:
@@ -328,8 +328,9 @@ class Repository(Commits):
             await self._exported.verify(commit)
         await self._done()
 
-    async def _done(self) -> None:
-        await self.git.check("update-ref", "-d", PENDING)
+    async def _done(self, refs: Mapping[str, str | None] | None = None) -> None:
+        await self._refs.write({**(refs or {}), PENDING: None})
+        await self._refs.end()
         self.unsettled = False
 
     async def _move(self, target: str) -> None:

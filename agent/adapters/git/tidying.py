@@ -64,7 +64,7 @@ class Tidying:
         lines = [f"delete {name}" for name in sorted(there - wanted)]
         for name in sorted(wanted - there):
             sha = name.rpartition("/")[2]
-            if (await self._git.run("cat-file", "-e", f"{sha}^{{commit}}")).code == 0:
+            if await self._git.holds(sha):
                 lines.append(f"create {name} {sha}")
         if lines:
             text = "".join(f"{line}\n" for line in lines)

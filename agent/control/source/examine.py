@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.adapters.git.commits import Line
 from agent.adapters.git.incoming import FETCH_TIMEOUT_S
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
-from agent.control.lru import Lru
+from agent.adapters.lru import Lru
 from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
@@ -86,7 +87,7 @@ class Examiner:
         self._stop_tidying = repository.tidying.stop
         self._verifier = verifier
         self._by_name: Mapping[str, Remote] = {r.name: r for r in config.remotes}
-        self._pairs: Lru[tuple[str, str], bool] = Lru(_REMEMBERED)
+        self._lines: Lru[tuple[str, str], Line] = Lru(_REMEMBERED)
         self._failed: Lru[tuple[str, str], tuple[int, float]] = Lru(_REMEMBERED)
         self._refused: Lru[tuple[str, str | None], Judged] = Lru(_REMEMBERED)
 
@@ -96,7 +97,7 @@ class Examiner:
         """What follows from the heads that are ``shown``. Raises :class:`CommitdError`."""
         await self._incoming.keep({head.sha for head in shown if head.sha})
         heads, complete, missing = await self._fetch_unknown(shown)
-        ancestry = await self._ancestry(await self._known(heads, applied))
+        ancestry = await self._ancestry(await self._known(heads, applied), applied)
         follow = self._config.history == "follow"
         decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved)
         judged = None
@@ -168,29 +169,39 @@ class Examiner:
                 shas.add(head.last)
         return shas
 
-    async def _ancestry(self, shas: set[str]) -> decide.Ancestry:
+    async def _ancestry(self, shas: set[str], applied: str | None) -> decide.Ancestry:
         """Who descends from whom; asked once for each pair, for the answer never changes."""
+        ordered = sorted(shas, key=lambda sha: (sha != applied, sha))
         found: set[tuple[str, str]] = set()
-        for pair in itertools.permutations(shas, 2):
-            older, newer = pair
-            descends = self._pairs.get(pair)
-            if descends is None:
-                descends = await self._commits.descends(newer, older)
-                self._pairs.put(pair, descends)
-            if descends:
-                found.add(pair)
+        for older, newer in itertools.combinations(ordered, 2):
+            line = await self._line(older, newer)
+            if line.ahead:
+                found.add((older, newer))
+            if line.behind:
+                found.add((newer, older))
         return decide.Ancestry(frozenset(found))
+
+    async def _line(self, older: str, newer: str) -> Line:
+        line = self._lines.get((older, newer))
+        if line is None:
+            line = await self._commits.line(older, newer)
+            self._lines.put((older, newer), line)
+        return line
 
     async def standing(self, sha: str | None, applied: str | None) -> tuple[Relation, int | None]:
         """How a commit that a remote shows stands to the applied one, and by how much it lags."""
-        if not (applied and sha and await self._commits.knows(sha)):
+        if not (applied and sha) or (sha != applied and not await self._commits.knows(sha)):
             return Relation.UNKNOWN, None
+        if sha == applied:
+            return Relation.SAME, 0
         try:
-            relation = (await self._ancestry({sha, applied})).relation(sha, applied)
-            lag = await self._commits.count(sha, applied) if sha != applied else 0
+            # That way round as it was asked before the applied one was.
+            line = await self._line(sha, applied)
+            lag = await self._commits.count(sha, applied) if line.lag is None else line.lag
         except TransientError:  # it is not worth more than a word in status
             return Relation.UNKNOWN, None
-        return relation, lag
+        pairs = {(sha, applied)} if line.ahead else {(applied, sha)} if line.behind else set()
+        return decide.Ancestry(frozenset(pairs)).relation(sha, applied), lag
 
     async def _judge(self, sha: str, applied: str | None) -> Judged:
         before = self._refused.get((sha, applied)) or Judged()

@@ -14,10 +14,10 @@ import anyio
 
 from agent.adapters.engine.containers import from_inspect, redacted
 from agent.adapters.engine.engine import Engine
+from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
-from agent.control.lru import Lru
 from agent.control.stack.ledger import Ledger
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import UndeclaredRules

@@ -31,7 +31,8 @@ Inputs = tuple[tuple[str, str], ...]
 
 PLAINTEXT_PREFIX = ".decrypted."
 PLAIN = "100644"
-REGULAR = frozenset({PLAIN, "100755"})
+EXECUTABLE = "100755"
+REGULAR = frozenset({PLAIN, EXECUTABLE})
 SYMLINK = "120000"
 GITLINK = "160000"
 YAML_SUFFIXES = (".yaml", ".yml")
