@@ -67,7 +67,15 @@ _BENCHES: Mapping[str, Callable[[], list[Figure]]] = {
 }
 _PATIENCE_S = 240
 """For one bench; what takes longer hangs."""
-_MORE_PATIENCE_S = {"eviction": 400, "storm": 540, "nothing_to_do": 400, "peers": 400}
+_MORE_PATIENCE_S = {
+    "first_deploy": 400,
+    "git_processes": 400,
+    "check": 400,
+    "eviction": 400,
+    "storm": 540,
+    "nothing_to_do": 400,
+    "peers": 400,
+}
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.sandbox.host import RunningAgent
 
-ROUNDS = 5
+ROUNDS = 3
 FETCHES = 2
 PATIENCE_S = 20.0
 """For a commit whose fetch was cut short; then it counts as not accepted."""

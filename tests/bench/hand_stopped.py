@@ -1,9 +1,9 @@
 """How soon a container that somebody stopped by hand runs again, five times in a row.
 
 From the container's `die` event to the next `start` event of its stack, by the engine's clock. The
-same container is stopped as soon as the agent has gone back to sleep. Then the same again under
-strace, which counts the processes that the agent starts for it. `deploy.sh` brings it back at its
-next turn: that turn alone is timed, without the wait for it.
+same container is stopped as soon as the agent has gone back to sleep. Then that of another stack
+under strace, which counts the processes that the agent starts for it. `deploy.sh` brings it back
+at its next turn: that turn alone is timed, without the wait for it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def main() -> list[Figure]:
     with Sandbox() as box:
         image = box.images.build("idle", "1.0")
         box.engine.pull(image)
-        name = stacks.declare(Workspace(box), image, STACKS)[0]
+        name, other, *_ = stacks.declare(Workspace(box), image, STACKS)
         host = stacks.host(box)
         with host.running() as agent:
             agent.says("in sync with", timeout_s=120)
             time.sleep(PAUSE_S)
             waits = [stopped(box.engine, name) for _ in range(ROUNDS)]
             with watched(agent.process.pid, box.root / "strace") as watch:
-                stopped(box.engine, name)
+                stopped(box.engine, other)
         children = watch.processes()
         hand = ByHand(box)
         stop(box.engine, name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STACKS = 50
 POLL_S = 10.0
-IDLE_S = 30.0
+IDLE_S = 20.0
 STARTS = 3
 SETTLE_S = 3.0
 GOAL_MB = 50.0
@@ -63,7 +63,7 @@ def _set_pace(host: Host, *, poll: float, resync: float) -> None:
 
 
 def _idle(agent: RunningAgent) -> list[Figure]:
-    """Polls, cycles, signs of life: everything a quiet half minute has."""
+    """Polls, cycles, signs of life: everything a quiet while has."""
     pid = agent.process.pid
     meter = Meter("idle", [pid])
     time.sleep(SETTLE_S)

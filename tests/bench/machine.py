@@ -8,6 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.sandbox import packaged
+
 
 def describe() -> dict[str, str]:
     """Name and value of each thing that makes figures better or worse."""
@@ -19,6 +21,7 @@ def describe() -> dict[str, str]:
         "kernel": ".".join(platform.release().split(".")[:2]),
         "Python": platform.python_version(),
         "engine": _said("dockerd", "--version"),
+        "Compose": _said(str(packaged("compose", "docker-compose")), "version", "--short"),
         "git": _said("git", "--version"),
     }
 
@@ -32,7 +35,9 @@ def commit() -> str:
 
 def _said(*words: str) -> str:
     """The version in what a program says of itself."""
-    found = re.search(
-        r"\d+(\.\d+)+", subprocess.run(words, capture_output=True, check=False).stdout.decode()
-    )
+    try:
+        said = subprocess.run(words, capture_output=True, check=False).stdout.decode()
+    except FileNotFoundError:
+        return "unknown"
+    found = re.search(r"\d+(\.\d+)+", said)
     return found[0] if found else "unknown"
