@@ -14,8 +14,8 @@ from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sources import Source
 from agent.adapters.compose import locate, workdir
 from agent.adapters.compose.compose import Compose
+from agent.adapters.tasks import task_group
 from agent.control.review import offline_resolve, partial, renames
-from agent.control.review.offline_resolve import Place
 from agent.control.review.partial import PartialModel
 from agent.domain import lfs
 from agent.domain.compose import policy
@@ -24,6 +24,7 @@ from agent.domain.finding import Finding, Level
 from agent.domain.recipients import audit
 from agent.domain.repository.desired import Stack
 from agent.domain.review import repository_scan
+from agent.domain.review.alike import Place
 from agent.domain.review.checks import hosts, merge, networks, pointers, stacks, values
 from agent.domain.review.checks.hosts import Here
 from agent.domain.review.checks.merge import Found
@@ -73,14 +74,21 @@ async def check(start: Path) -> Report:
         repository_scan.take, source.tree, source.contents, source.revision
     )
     program, problems = await program_here()
-    looks = await _looks(source, found, program) if program else None
-    secrets = await anyio.to_thread.run_sync(audit.judge, _files(found))
-    renamed = await renames.findings(clone.root, source, found)
-    known = [*found.findings, *problems, *secrets, *renamed]
+    said: list[Finding] = []
+    async with task_group() as tasks:
+        tasks.start_soon(_beside, clone.root, source, found, said)
+        looks = await _looks(source, found, program) if program else None
+    known = [*found.findings, *problems, *said]
     per_stack = await anyio.to_thread.run_sync(_judge, found, looks, _pointers(source), known)
     findings = merge.arranged([*known, *per_stack])
     names = {stack.name for _, stack in _all(found)}
     return Report(findings, len(found.hosts), len(names))
+
+
+async def _beside(root: Path, source: Source, found: RepositoryScan, said: list[Finding]) -> None:
+    """What asks no Compose, added to ``said``."""
+    said += await anyio.to_thread.run_sync(audit.judge, _files(found))
+    said += await renames.findings(root, source, found)
 
 
 def _pointers(source: Source) -> frozenset[str]:
@@ -144,7 +152,8 @@ def _judge(
     for host, stack in _all(found):
         runs.setdefault(stack.name, set()).add(host)
     told = {(finding.rule, finding.where) for finding in known}
-    everything = [*_each_stack(found, looks, lost, told), *_each_host(found, looks)]
+    places = _places(found)
+    everything = [*_each_stack(found, looks, lost, told, places), *_each_host(found, looks, places)]
     merged = merge.merge(everything, {name: frozenset(on) for name, on in runs.items()})
     files = {path for _, stack in _all(found) for path in repository_scan.plain(stack)}
     for path in sorted(files & found.contents.keys()):
@@ -152,21 +161,34 @@ def _judge(
     return merged
 
 
+def _places(found: RepositoryScan) -> dict[Place, Places]:
+    """Those of every stack on every host; its files are read once."""
+    first: dict[tuple[str, bool], Places] = {}
+    places: dict[Place, Places] = {}
+    for host, stack in _all(found):
+        key = stack.compose, stack.policy.builds
+        places[host, stack.name] = mine = Places(found.files, stack, first.get(key))
+        first.setdefault(key, mine)
+    return places
+
+
 def _each_stack(
-    found: RepositoryScan, looks: Looks, lost: frozenset[str], told: set[tuple[str, str]]
+    found: RepositoryScan,
+    looks: Looks,
+    lost: frozenset[str],
+    told: set[tuple[str, str]],
+    places: Mapping[Place, Places],
 ) -> Iterator[Found]:
     for host, stack in _all(found):
-        for finding in _one(found, looks, host, stack, lost):
+        for finding in _one(looks, host, places[host, stack.name], lost):
             # Of its own files the layout has said so already, that of variables it cannot see.
             kinds = _SAID_BEFORE.get(finding.rule, (finding.rule,))
             if not any((kind, finding.where) in told for kind in kinds):
                 yield host, stack.name, finding
 
 
-def _one(
-    found: RepositoryScan, looks: Looks, host: str, stack: Stack, lost: frozenset[str]
-) -> Iterator[Finding]:
-    places = Places(found.files, stack)
+def _one(looks: Looks, host: str, places: Places, lost: frozenset[str]) -> Iterator[Finding]:
+    stack = places.stack
     yield from stacks.without_effect(stack)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
@@ -186,10 +208,12 @@ def _one(
     yield from pointers.mounted(look.model, look.root, places, lost)
 
 
-def _each_host(found: RepositoryScan, looks: Looks) -> Iterator[Found]:
+def _each_host(
+    found: RepositoryScan, looks: Looks, everywhere: Mapping[Place, Places]
+) -> Iterator[Found]:
     for host, state in found.hosts.items():
         here = sorted([*state.stacks, *found.faulty[host]], key=lambda stack: stack.name)
-        places = {stack.name: Places(found.files, stack) for stack in here}
+        places = {stack.name: everywhere[host, stack.name] for stack in here}
         together = [
             Here(stack.name, look.model, places[stack.name])
             for stack in here

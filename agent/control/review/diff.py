@@ -14,13 +14,14 @@ from agent.adapters.clone.sources import Source
 from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import Compose
 from agent.control.review import check, offline_resolve
-from agent.control.review.offline_resolve import Models, Place
+from agent.control.review.offline_resolve import Models
 from agent.control.stack.ready import Ready
 from agent.domain.reconcile.actions import Plan
 from agent.domain.reconcile.effects import Side
 from agent.domain.repository import layout
 from agent.domain.repository.desired import Stack
 from agent.domain.review import host_diff, repository_scan
+from agent.domain.review.alike import Place
 from agent.domain.review.host_diff import HostChange, Sides
 from agent.domain.review.repository_scan import RepositoryScan
 

@@ -2,7 +2,8 @@
 
     Source ──scan──▶ who runs what ──Compose──▶ a model for each stack on each host
 
-Env files are read as they are; of secrets there are only the names (see ``placeholders``).
+Env files are read as they are; of secrets there are only the names (see ``placeholders``). Places
+that surely have one model share it (see ``alike``).
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from agent.adapters.tasks import task_group
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.repository.desired import Stack
+from agent.domain.review import alike
+from agent.domain.review.alike import Place, Same
 from agent.domain.review.repository_scan import RepositoryScan
-
-Place = tuple[str, str]
-"""A host (``repository_scan.NOWHERE``: none) and a stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +47,35 @@ async def resolve(
 ) -> Models:
     """The models of the stacks at ``places``, whose files are laid out in ``root``.
 
-    ``parallel`` is how many Compose processes may run at once. A stack that has the same values
-    on several hosts is resolved once.
+    ``parallel`` is how many Compose processes may run at once. What surely has one model on several
+    hosts is resolved once.
     """
     found: dict[Place, Resolved] = {}
     failed: dict[Place, CommitdError] = {}
     limiter = anyio.CapacityLimiter(parallel)
 
-    async def one(stack: Stack, same: list[Place]) -> None:
+    async def one(stack: Stack, same: list[Place]) -> bool:
+        try:
+            call = await anyio.to_thread.run_sync(invocation, scan, root, stack)
+            found.update(dict.fromkeys(same, await compose.resolve(call)))
+        except CommitdError as err:
+            failed.update(dict.fromkeys(same, err))
+        return same[0] in found
+
+    async def together(group: list[Same]) -> None:
         async with limiter:
-            try:
-                call = await anyio.to_thread.run_sync(invocation, scan, root, stack)
-                found.update(dict.fromkeys(same, await compose.resolve(call)))
-            except CommitdError as err:
-                failed.update(dict.fromkeys(same, err))
+            (stack, same), *others = group
+            if await one(stack, same):
+                everywhere = [place for _, places in others for place in places]
+                found.update(dict.fromkeys(everywhere, found[same[0]]))
+                return
+            for stack, same in others:  # an error names a file, which may be of one host alone
+                await one(stack, same)
 
-    async with task_group() as group:
-        for stack, same in alike(places):
-            group.start_soon(one, stack, same)
+    async with task_group() as tasks:
+        for group in alike.surely(places, scan.contents):
+            tasks.start_soon(together, group)
     return Models(root, found, failed)
-
-
-def alike(places: Iterable[tuple[str, Stack]]) -> list[tuple[Stack, list[Place]]]:
-    """Each stack once, with the places where it has the same values."""
-    same: dict[tuple[object, ...], tuple[Stack, list[Place]]] = {}
-    for host, stack in places:
-        # The order of the files decides, and the kind: neither is in their contents.
-        values = tuple((file.oid, file.secret) for file in stack.environment)
-        same.setdefault((stack.name, values), (stack, []))[1].append((host, stack.name))
-    return list(same.values())
 
 
 def invocation(scan: RepositoryScan, root: Path, stack: Stack) -> Invocation:

@@ -16,12 +16,13 @@ from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import ClimbingError, Compose, Resolved
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.tasks import task_group
-from agent.control.review.offline_resolve import Place, alike
 from agent.domain.compose import placeholders
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.finding import Finding, Level
 from agent.domain.repository import encryption_faults
 from agent.domain.repository.desired import Stack
+from agent.domain.review import alike
+from agent.domain.review.alike import Place
 from agent.domain.review.checks import patch, refused
 from agent.domain.review.checks.patch import Patch
 from agent.domain.review.checks.places import Places
@@ -59,7 +60,7 @@ async def resolve(
             found.update(dict.fromkeys(same, await _look(scan, compose, stack)))
 
     async with task_group() as group:
-        for stack, same in alike(places):
+        for stack, same in alike.exactly(places):
             group.start_soon(one, stack, same)
     return found
 

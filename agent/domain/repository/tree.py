@@ -64,15 +64,25 @@ def small(tree: Tree) -> dict[str, str]:
 class Snapshot:
     """``contents`` maps paths of ``tree`` to bytes; not every path needs to be there.
 
-    ``paths`` are all of the tree, sorted.
+    ``paths`` are all of the tree, sorted; ``parsed`` the documents that are known already.
     """
 
-    def __init__(self, tree: Tree, contents: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        contents: Mapping[str, bytes],
+        parsed: dict[str, Document | PermanentError] | None = None,
+    ) -> None:
         self.tree = tree
         self._contents = contents
         self.paths = sorted(tree)
         self._links = [path for path in self.paths if tree[path].mode == SYMLINK]
-        self._documents: dict[str, Document | PermanentError] = {}
+        self._documents = {} if parsed is None else parsed
+
+    def part(self, paths: Iterable[str]) -> Snapshot:
+        """The same tree with the contents of these paths alone; what is parsed is shared."""
+        contents = {path: self._contents[path] for path in paths if path in self._contents}
+        return Snapshot(self.tree, contents, self._documents)
 
     def below(self, directory: str) -> list[str]:
         """Every path below ``directory``, in order; all of them for ``""``."""
@@ -108,9 +118,10 @@ class Snapshot:
 
     def document(self, path: str) -> Document:
         """One YAML file, parsed the first time. Raises :class:`PermanentError`."""
+        content = self.content(path)
         if path not in self._documents:
             try:
-                self._documents[path] = documents.load(self.content(path), path)
+                self._documents[path] = documents.load(content, path)
             except PermanentError as err:
                 self._documents[path] = err
         found = self._documents[path]

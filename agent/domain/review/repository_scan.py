@@ -78,6 +78,7 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
     ]
     if not layout.hosts(tree):
         found.append(_no_host(tree))
+    files = Snapshot(tree, contents)
     hosts: dict[str, DesiredState] = {}
     faulty: dict[str, tuple[Stack, ...]] = {}
     for host in layout.hosts(tree):
@@ -94,8 +95,7 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
                 )
             )
         # Just what the agent there would have at hand.
-        needed = layout.wanted(tree, host)
-        own = Snapshot(tree, {p: contents[p] for p in needed if p in contents})
+        own = files.part(layout.wanted(tree, host))
         try:
             seen = layout.survey(own, revision, host)
         except PermanentError as err:
@@ -112,7 +112,6 @@ def take(tree: Tree, contents: Mapping[str, bytes], revision: Revision) -> Repos
         else:
             hosts[host], faulty[host] = seen.desired, seen.faulty
             found += _findings(seen.faults)
-    files = Snapshot(tree, contents)
     used = {name for state in hosts.values() for name in state.names}
     left = [name for name in layout.stacks(tree) if name not in used]
     found += _unlisted(left, files, every_list=len(hosts) == len(layout.hosts(tree)))

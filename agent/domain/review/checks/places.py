@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent.domain.documents import Document, Path
 from agent.domain.errors import PermanentError
 from agent.domain.repository import references
 from agent.domain.repository.desired import Stack
+from agent.domain.repository.referenced import References
 from agent.domain.repository.tree import YAML_SUFFIXES, Snapshot
 from agent.domain.review import repository_scan
 
@@ -21,22 +23,28 @@ _SINGLE = re.compile(r"=\s*'[^']*'")
 
 
 class Places:
-    """Of one stack. Its own Compose file comes first, then those it includes and extends."""
+    """Of one stack. Its own Compose file comes first, then those it includes and extends.
 
-    def __init__(self, files: Snapshot, stack: Stack) -> None:
+    ``known`` are those of the stack as another host has it, whose files need not be read again.
+    """
+
+    def __init__(self, files: Snapshot, stack: Stack, known: Places | None = None) -> None:
         self.stack = stack
         self._files = files
-        self.read = read = references.follow(files, stack.compose, build=stack.policy.builds)
-        self.documents: list[Document] = []
-        for path in read.compose:
-            try:
-                self.documents.append(files.document(path))
-            except PermanentError:  # a fault that was found before
-                continue
+        build = stack.policy.builds
+        self.read: References = (
+            known.read if known else references.follow(files, stack.compose, build=build)
+        )
+        self.documents: list[Document] = known.documents if known else list(self._parsed())
         plain = repository_scan.plain(stack)
         # Compose reads the .env beside what is included, whoever names it.
-        plain += [path for path in sorted(read.paths) if path.rpartition("/")[2] == ".env"]
-        self.env_files = list(dict.fromkeys([*plain, *sorted(read.env_files)]))
+        plain += [path for path in sorted(self.read.paths) if path.rpartition("/")[2] == ".env"]
+        self.env_files = list(dict.fromkeys([*plain, *sorted(self.read.env_files)]))
+
+    def _parsed(self) -> Iterator[Document]:
+        for path in self.read.compose:
+            with suppress(PermanentError):  # a fault that was found before
+                yield self._files.document(path)
 
     def of(self, *path: str | int) -> str:
         """``file:line`` of the value at ``path``, or of its nearest parent that is there."""
