@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
-import asyncssh
+from agent.adapters.probes.asyncssh_import import asyncssh
 
 from agent.adapters.probes.base import ASK_S, CLOSE_S, CONNECT_S, Probe, StaleError, reason
 from agent.domain.config import Remote
