@@ -13,11 +13,11 @@ import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
+from msgspec import Struct
 
 from agent.adapters.memory_file import holding
 from agent.adapters.tasks import task_group
@@ -39,8 +39,7 @@ class TooMuchError(TransientError):
     """A child printed more than was wanted of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """How a child ended; a negative code is the signal that ended it."""
 
     code: int

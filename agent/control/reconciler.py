@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
@@ -49,8 +51,7 @@ _LOGGED = {Reason.FAILED, Reason.ROLLED_BACK}
 """Holds whose details were logged when it failed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """What the loop works with."""
 
     config: Config

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.async_journal import AsyncJournal

@@ -9,7 +9,8 @@ seen when the release was last right.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Settings = tuple[tuple[str, int | str], ...]
 """Names and values, sorted. What nobody asked for is left out (no limit, no restart). Of a network
@@ -20,8 +21,7 @@ NETWORK = "network "
 RESTART = "RestartPolicy"
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(Struct, frozen=True):
     """What undoes a change: values to ``update``, networks to ``disconnect`` from.
 
     Or ``recreate``: the engine cannot take a limit off again, nor give aliases back.

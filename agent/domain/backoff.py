@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _MOST_DOUBLINGS = 64
 """More would exceed what a number holds; every wait is at its longest long before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
+class Backoff(Struct, frozen=True, kw_only=True):
     """In seconds: first ``first_s``, then ``factor`` times as long each time, up to ``longest_s``.
 
     A wait is up to ``jitter`` of itself longer or shorter, so that many do not try at once. What

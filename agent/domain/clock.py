@@ -15,8 +15,10 @@ all the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 UNSETTLED_S = 300.0
 """For how long nothing that cannot be undone is done for a time that is over, in seconds."""
@@ -26,16 +28,14 @@ _SAME_S = 2.0
 """Less than this changes no time that is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """Both clocks at one moment: ``wall`` in seconds since the epoch, ``boot`` since the boot."""
 
     wall: float
     boot: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Course(Struct, frozen=True, kw_only=True):
     """How the clocks have gone until they were last noted, at ``wall`` and ``boot``.
 
     ``ran`` was the time then. ``ahead`` is how far the wall clock is shown ahead of it. ``leapt``

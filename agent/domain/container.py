@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.adjustable import Settings
 
@@ -26,8 +27,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY_NAME = re.compile(r"[0-9a-f]{12}_.+")
 
 
-@dataclass(frozen=True, slots=True)
-class CutOff:
+class CutOff(Struct, frozen=True):
     """That a container runs in namespaces that have ended.
 
     Its ``owner``, by name if that is known, is ``gone``, or was started again later.
@@ -37,8 +37,7 @@ class CutOff:
     gone: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+class Container(Struct, frozen=True, kw_only=True):
     """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
 
     ``network`` is the one it was started with; an event does not tell it. It was

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
+
+from msgspec import Struct
 
 from agent.domain.errors import CancelledError, CommitdError, HeldError
 
@@ -193,8 +194,7 @@ _PLAIN = {
 """Kinds whose names say what they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True):
     """One thing that moved, of a ``stack`` or one of its services where it has one.
 
     ``name`` is the path of a file, ``remote/branch`` of a commit, a network, a setting, a volume,
@@ -272,8 +272,7 @@ class Status(StrEnum):
         return cls.CANCELLED if isinstance(error, CancelledError) else cls.FAILED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """How one action on one subject ended; ``error`` holds no secret.
 
     After ``interference`` by somebody else nothing follows about what was deployed.

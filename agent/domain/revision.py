@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _APPROVAL = ("commitd-approve", "removals")
 _LISTED = re.compile(r"^\*\s", re.MULTILINE)
 """How forges begin the message of each commit that they squash."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
+class Revision(Struct, frozen=True, kw_only=True):
     """One commit. ``committed_at`` is ISO 8601 with the committer's offset.
 
     ``trailers`` are those of the last block of its own message, as Git reads them. With

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import anyio
 
@@ -25,6 +25,7 @@ from tests.bench import rogues
 from tests.bench.figures import Figure
 from tests.bench.stacks import STACKS
 from tests.sandbox import Sandbox
+from tests.values import replace
 
 PER_STACK = 24
 STRANGERS = 20

@@ -11,7 +11,6 @@ import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,6 +27,7 @@ from tests.bench.by_hand import events
 from tests.bench.figures import Figure
 from tests.sandbox import Sandbox
 from tests.sandbox.process import run
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

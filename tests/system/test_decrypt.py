@@ -8,7 +8,6 @@ import shlex
 import stat
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from agent.domain.clock import Reading
 from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
 from agent.domain.repository.desired import DesiredState, EnvFile
 from tests.unit import builders
+from tests.values import replace
 
 if TYPE_CHECKING:
     from tests.sandbox.host import Host

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +17,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.outcome import Pins
 from agent.domain.repository.fleet_policy import Policy
 from tests.unit import builders
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.interpolation import steers
 from tests.unit import builders
+from tests.values import replace
 
 if TYPE_CHECKING:
     from tests.sandbox import Sandbox

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.tree import REGULAR, SYMLINK, Snapshot, Tree, TreeEntry
 from tests.sandbox import Sandbox
 from tests.unit import builders
+from tests.values import replace
 
 if TYPE_CHECKING:
     from tests.system.conftest import Fleet

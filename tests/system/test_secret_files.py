@@ -6,7 +6,6 @@ import hashlib
 import logging
 import stat
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from agent.domain.repository.desired import EnvFile
 from tests.sandbox import linux
 from tests.system.releases import NEVER_WELL
 from tests.unit import builders
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

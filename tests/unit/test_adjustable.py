@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from agent.domain.adjustable import Remedy
 from agent.domain.container import Container
 from agent.domain.release import drift
 from tests.unit.builders import container, release, service
+from tests.values import replace
 
 ID = "1a2b3c4d5e6f" + "0" * 52
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from agent.domain.release import adoption
 from agent.domain.release.adoption import Place, Resident
 from agent.domain.release.health import Expected
 from tests.unit.builders import container, stack
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from agent.domain.review.checks import RULES, hosts, merge, networks, stacks, va
 from agent.domain.review.checks.hosts import Here
 from agent.domain.review.checks.places import Places
 from tests.unit.builders import revision, tree
+from tests.values import replace
 
 GUIDE = Path(__file__).parents[2] / "docs/how-to/check-before-merge.md"
 SEALED = b"A=ENC[AES256_GCM,data:a]\n#ENC[x]\nB=ENC[AES256_GCM,data:b]\nsops_mac=ENC[x]\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from agent.adapters.state.journal import Journal
 from agent.domain.clock import LEAP_S, UNSETTLED_S, Course, Reading
 from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
 from agent.domain.reconcile.exemptions import Suspension
+from tests.values import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

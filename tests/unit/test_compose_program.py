@@ -7,7 +7,6 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -20,6 +19,7 @@ from agent.adapters.compose.invocation import Invocation
 from agent.domain.errors import CommitdError
 from tests.sandbox import packaged
 from tests.unit.builders import stack
+from tests.values import replace
 
 
 @pytest.fixture

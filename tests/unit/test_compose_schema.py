@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from agent.domain.repository import artefacts, references
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.tree import Snapshot
 from tests.unit.builders import stack, tree
+from tests.values import replace
 
 SPEC = Path(__file__).parent / "compose-spec"
 MAIN = "stacks/web/compose.yaml"

@@ -8,7 +8,6 @@ import random
 import sqlite3
 import time
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from agent.domain.reconcile.plan import plan
 from agent.domain.release.release import Attempt
 from tests.unit import builders
 from tests.unit.builders import release, stack
+from tests.values import replace
 
 
 def _filled(path: Path) -> None:

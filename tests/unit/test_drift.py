@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.container import CONFIG_HASH, NUMBER, Container, CutOff
 from agent.domain.release import drift, health
 from tests.unit.builders import container, release, running, service
+from tests.values import replace
 
 RELEASE = release(
     "web", services=[service("app", scale=2), service("db"), service("job", one_shot=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.stack_settings import Settings
 from agent.surface.cli import effect_report
 from tests.unit.builders import container, release, service, stack
+from tests.values import replace
 
 PATH = "stacks/web/conf/site.conf"
 BESIDE = ("stacks/web/conf/other.conf", "same")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -9,6 +8,7 @@ from agent.domain.container import PROJECT, Container
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 from tests.unit.builders import container
+from tests.values import replace
 
 HASH = "0123456789abcdef" * 4
 

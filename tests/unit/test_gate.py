@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.adapters.engine.containers import from_inspect
@@ -18,6 +16,7 @@ from agent.domain.release.health import (
     made_by_compose,
 )
 from tests.unit.builders import container
+from tests.values import replace
 
 STEADY_S = 10.0
 DIGEST = f"sha256:{'0' * 64}"

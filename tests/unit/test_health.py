@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.release import health
 from agent.domain.release.health import Health
 from tests.unit.builders import container
+from tests.values import replace
 
 JOB = container("web-job-1", "web", "job", state="exited", exit_code=0)
 APP = container("web-app-1", "web", "app")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from agent.domain.release import expected
 from agent.domain.repository import artefacts, image_refs_yaml, references
 from agent.domain.repository.tree import Snapshot
 from tests.unit.builders import container, stack, tree
+from tests.values import replace
 
 MAIN = "stacks/web/compose.yaml"
 PINNED = "a:1@sha256:" + "0" * 64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -17,6 +16,7 @@ from agent.domain import config
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import ConfigError, HeldError
 from agent.surface.api import serving
+from tests.values import replace
 
 
 def _config(tmp_path: Path) -> config.Config:

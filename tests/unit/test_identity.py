@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -41,6 +40,7 @@ from agent.domain.release.identity import Known, Own
 from agent.domain.repository.allow_rules import AllowRule, Pattern
 from tests.unit import builders
 from tests.unit.builders import release, service, situation, stack
+from tests.values import replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,7 +203,7 @@ def test_a_service_that_left_has_what_it_had_until_that_goes() -> None:
 
 def _host(*containers: Container, **changes: object) -> host_state.HostState:
     found = situation([replace(stack("web"), services=frozenset({"app"}))], [RELEASE], containers)
-    return replace(found, **changes)  # type: ignore[arg-type]
+    return replace(found, **changes)
 
 
 def test_a_container_with_copied_labels_is_evicted_and_nothing_is_deployed_for_it() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.repository import ignored, layout
 from agent.domain.repository.ignored import NAME, OVERRIDE
 from tests.unit import builders
+from tests.values import replace
 
 WEB = "stacks/web/compose.yaml"
 MORE = "stacks/web/compose.override.yaml"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.container import Container, CutOff
 from agent.domain.release import expected, namespaces
 from agent.domain.release.health import Need
 from tests.unit.builders import container, release, service
+from tests.values import replace
 
 STACK = release("s", services=[service("vpn"), replace(service("app"), joins=True)])
 NOW = 100.0
@@ -23,7 +22,7 @@ def vpn(*, started: float, state: str = "running") -> Container:
 def app(**changes: object) -> Container:
     """Started at 10, in the process namespace of vpn: a listing shows nothing of either."""
     found = replace(container("s-app-1", "s", "app"), started=10.0, joins=frozenset({"id-vpn"}))
-    return replace(found, **changes)  # type: ignore[arg-type]
+    return replace(found, **changes)
 
 
 def listed(container: Container) -> Container:

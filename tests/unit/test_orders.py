@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reaso
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt
 from tests.unit.builders import release
+from tests.values import replace
 
 
 @pytest.fixture

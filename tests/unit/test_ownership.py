@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +11,7 @@ from agent.domain.reconcile.actions import ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.repository.allow_rules import AllowRule, Pattern
 from tests.unit.builders import container
+from tests.values import replace
 
 PROTECTED = ProtectionSet(services={"web": frozenset({"app", "db"}), "new": None})
 NOBODY = Exemptions()

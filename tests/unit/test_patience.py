@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -12,6 +12,7 @@ from agent.domain.release.health import CRASHES, PATIENCE, ContainerView, Expect
 from agent.domain.release.health_check import HealthCheck
 from agent.domain.release.patience import Course
 from tests.unit.builders import container
+from tests.values import replace
 
 STEADY_S = 5.0
 PATIENT_S = PATIENCE * STEADY_S

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ from tests.unit.builders import (
     stack,
     stacks,
 )
+from tests.values import replace
 
 # --- deploys ---
 
@@ -315,7 +316,7 @@ def test_what_nobody_declared_is_only_reported(
     rogue: Container, reason: Reason, change: Mapping[str, object], why: Reason, person: bool
 ) -> None:
     now = situation(stacks("a"), releases("a"), [*running(release("a")), rogue])
-    todo = plan(replace(now, **change))  # type: ignore[arg-type]
+    todo = plan(replace(now, **change))
     assert todo.empty, reason
     assert [(h.reason, h.needs_person) for h in todo.holds if h.subject == "r"] == [(why, person)]
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from agent.domain.repository.desired import Stack
 from agent.domain.repository.fleet_policy import Policy
 from agent.domain.repository.image_refs_yaml import ImageMention
 from tests.unit.builders import stack
+from tests.values import replace
 
 ROOT = "/var/lib/commitd/repo"
 DIGEST = "sha256:" + "0123456789abcdef" * 4

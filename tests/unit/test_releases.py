@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.adapters.state import database
@@ -9,6 +8,7 @@ from agent.adapters.state.journal import Journal
 from agent.control.upgrade import complete
 from agent.domain.release.release import Service
 from tests.unit.builders import release, tree
+from tests.values import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -29,6 +28,7 @@ from tests.unit.builders import (
     stack,
     stacks,
 )
+from tests.values import replace
 
 CONTENT = {"compose.yaml": "1", "conf/a": "2", "conf/b": "3", "conf/c": "4"}
 APPROVAL = ("Commitd-Approve", "removals")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from agent.domain.status import held
 from tests.unit.builders import SHA, reasons, release, revision, service, situation, stacks, tree
 from tests.unit.judged import facts, hold
 from tests.unit.test_removal import APPROVAL, CONTENT, afters, new, old
+from tests.values import replace
 
 DATA = LeftData(old="a", paths=("stacks/a/data",), volumes=("a_db",))
 RENAME = situation([new("b"), *stacks("z")], [old("a"), release("z")])

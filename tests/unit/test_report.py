@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from agent.domain.status import report
 from tests import schemas
 from tests.unit.builders import SHA, container, release, service
 from tests.unit.judged import GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold
+from tests.values import replace
 
 WEB = release("web")
 ENDED = {

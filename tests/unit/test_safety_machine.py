@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from tests.unit.builders import STACKS_DIR
 from tests.unit.worlds import ANONYMOUS, Agent, Commit, World, restore_kept, stack
+from tests.values import replace
 
 LETTERS = "abcde"
 NAMES = st.sampled_from(LETTERS)
@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.commits += 1
         sha = str(self.commits)
         good = replace(self.world.head, sha=sha, trailer=False, faulty=False)
-        self.world.head = replace(good, **changes)  # type: ignore[arg-type]
+        self.world.head = replace(good, **changes)
 
     @rule(name=NAMES, digest=DIGESTS, broken=SELDOM)
     def someone_adds_or_changes_a_stack(self, name: str, digest: str, broken: bool) -> None:

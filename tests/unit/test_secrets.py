@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import anyio
@@ -20,6 +19,7 @@ from agent.domain.repository.desired import EnvFile
 from agent.domain.repository.layout import plaintext_path
 from agent.domain.repository.stack_settings import ALL, Settings
 from tests.unit import builders
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.container import KEPT_PREFIX, Container
@@ -14,6 +12,7 @@ from agent.domain.status.facts import Facts
 from agent.domain.status.stack_state import StackState
 from tests.unit.builders import SHA, attempt, container, release, service
 from tests.unit.judged import GITEA, action, facts, hold
+from tests.values import replace
 
 WEB, OLD = release("web"), release("web", "d0")
 FAILED = attempt("web")

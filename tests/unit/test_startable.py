@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.release import startable
 from tests.unit.builders import container
+from tests.values import replace
 
 MINE = replace(
     container("s-app-1", "s", "app", state="exited"),

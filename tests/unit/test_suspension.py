@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.domain.container import WORKING_DIR, Container
@@ -23,6 +21,7 @@ from tests.unit.builders import (
     stack,
     stacks,
 )
+from tests.values import replace
 
 SINCE = "2026-01-02T03:04:05Z"
 HAND = Suspension("a", None, "", SINCE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from agent.domain.status.facts import Facts, LastLook
 from agent.domain.status.verdict import State, judge
 from tests.unit.builders import attempt, container, release, running, service
 from tests.unit.judged import DOWN, GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold
+from tests.values import replace
 
 WEB, DB = release("web"), release("db")
 BOTH = {"web": "d1", "db": "d1"}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agent.domain.repository.tree import Snapshot
 from agent.domain.status import why
 from tests.unit.builders import container, desired, release, stack, tree
+from tests.values import replace
 
 IDS = ("aaaa1", "aaaa2", "bbbb1")
 

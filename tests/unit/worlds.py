@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Generator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.adapters.state.evictions import Evicted
@@ -38,6 +38,7 @@ from agent.domain.repository.allow_rules import AllowRule, Pattern
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.revision import Revision
 from tests.unit.builders import STACKS_DIR
+from tests.values import replace
 
 HOST = "media"
 KEEP_S = 500.0

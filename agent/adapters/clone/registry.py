@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.engine.docker_config import Login
 from agent.adapters.probes import http_errors
@@ -51,8 +51,7 @@ _NO_HEAD = {405, 501}
 _BUSY = {429, 503}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reply:
+class _Reply(Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     challenges: tuple[str, ...]

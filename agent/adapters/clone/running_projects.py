@@ -6,11 +6,11 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine import images
@@ -27,8 +27,7 @@ _FILES = "com.docker.compose.project.config_files"
 _VALUES = "com.docker.compose.project.environment_file"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(Struct, frozen=True, kw_only=True):
     """What the labels of its containers say: absolute paths, and which containers there are."""
 
     name: str

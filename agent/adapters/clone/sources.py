@@ -6,10 +6,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import Git, broken
@@ -26,8 +27,7 @@ _NOBODY = Path("/nonexistent")
 """Nothing here talks to a remote that asks for a password."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A tree, the contents of its small files by path, and the commit (``ON_DISK``: none).
 
     Of the paths in ``elsewhere`` Git LFS has the content, and Git a pointer, whatever is on disk.

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.adapters import memory_file, process
 from agent.adapters.compose import (
@@ -57,8 +58,7 @@ class StillWaitingError(TransientError):
     """Services wait for others that did not become healthy in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """``model`` is what the files say, with every ``$`` of a value doubled.
 
     ``unset`` are the variables that its files, env files included, take from nowhere. ``own`` are

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from agent.domain.compose import inline_configs
 from agent.domain.errors import PermanentError, TransientError
@@ -20,8 +22,7 @@ from agent.domain.repository.desired import Stack
 _ROOT = Path()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Invocation(Struct, frozen=True, kw_only=True):
     """``stack`` with its files below ``root``, an absolute path, and the variables of its secrets.
 
     ``checkout`` is what its containers mount from, ``root`` itself unless it is given. ``hidden``
@@ -47,9 +48,9 @@ class Invocation:
 
     def __post_init__(self) -> None:
         hidden = dict.fromkeys((*self.secrets.values(), *self.hidden))
-        object.__setattr__(self, "hidden", tuple(hidden))
+        force_setattr(self, "hidden", tuple(hidden))
         if self.checkout is _ROOT:
-            object.__setattr__(self, "checkout", self.root)
+            force_setattr(self, "checkout", self.root)
 
     @classmethod
     def of(

@@ -10,7 +10,6 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
@@ -19,6 +18,7 @@ import aiodocker
 import aiohttp
 import anyio
 from aiodocker.events import DockerEvents
+from msgspec import Struct
 
 from agent.adapters.engine import containers
 from agent.adapters.tasks import task_group
@@ -38,8 +38,7 @@ _NO_END = {"1", "10", "12", "28"}
 """HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """Something happened to a container; ``labels`` as they were then.
 
     ``network`` is the one that it was connected to or disconnected from; then nothing else but its

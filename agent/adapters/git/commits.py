@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters import process
 from agent.adapters.git import objects
@@ -35,8 +35,7 @@ _FIELDS = 7
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """How two commits stand: whether ``newer`` descends from ``older``, or the other way round.
 
     ``lag`` counts the commits that ``newer`` has and ``older`` has not; None: too many to count.

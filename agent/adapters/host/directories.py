@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from agent.adapters.host.lock import running_agent
 from agent.domain.compose.host_mounts import AgentPlaces

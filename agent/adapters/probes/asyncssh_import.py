@@ -17,15 +17,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _OPTIONAL = ("asyncssh.crypto.umac", "asyncssh.crypto.x509")
-"""Modules that asyncssh does without where they cannot be imported."""
+"""Modules that asyncssh does without where they cannot be imported, as those that are None."""
+
+
+def _nothing(name: str) -> str | None:  # noqa: ARG001  find_library's signature
+    return None
 
 
 @contextmanager
 def _spared() -> Iterator[None]:
     find_library = ctypes.util.find_library
     absent = [name for name in _OPTIONAL if name not in sys.modules]
-    ctypes.util.find_library = lambda _: None
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  None: cannot be imported
+    ctypes.util.find_library = _nothing
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -35,4 +39,6 @@ def _spared() -> Iterator[None]:
 
 
 with _spared():
-    import asyncssh  # noqa: F401
+    import asyncssh
+
+__all__ = ["asyncssh"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from socket import gaierror
@@ -17,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
-from agent.adapters.probes.asyncssh_import import asyncssh
+from msgspec import Struct
 
+from agent.adapters.probes.asyncssh_import import asyncssh
 from agent.adapters.probes.base import ASK_S, CLOSE_S, CONNECT_S, Probe, StaleError, reason
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -43,8 +43,7 @@ _SCP = re.compile(r"(?P<user>[^@/]+)@(?P<host>[^:/]+):(?P<path>.+)")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where a repository is; ``user`` None: the account the agent runs as."""
 
     host: str

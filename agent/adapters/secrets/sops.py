@@ -12,12 +12,12 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters import memory_file, process
 from agent.adapters.engine import images
@@ -55,8 +55,7 @@ _NO_SHELL = re.compile(r'exec: \\?"sh\\?": executable file not found')
 _NEEDS = "the image needs sh, base64 and sops; the official ones have them, also -alpine"
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptedFile:
+class EncryptedFile(Struct, frozen=True):
     """An encrypted file, by its path in the repository, which says what format it has."""
 
     path: str
@@ -82,8 +81,7 @@ class Decryptor(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class BinarySops:
+class BinarySops(Struct, frozen=True):
     """A local program with a known SHA-256."""
 
     binary: Path
@@ -170,8 +168,7 @@ shell's ``printf`` is a builtin, so nothing shows in the arguments of any proces
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSops:
+class ContainerSops(Struct, frozen=True):
     """A container image pinned by digest, with ``sh``, ``base64`` and ``sops`` in it."""
 
     image: str

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from agent.adapters.state.database import kept_as, utcnow
 from agent.adapters.state.evictions import Evicted, Evictions
@@ -20,8 +22,7 @@ Ended = tuple[Evicted, Mapping[str, Any]]
 """A container that is about to be ended, and what an inspect showed of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalEntry:
+class JournalEntry(Struct, frozen=True, kw_only=True):
     """One action as ``history --json`` shows it."""
 
     id: int
@@ -49,8 +50,7 @@ class JournalEntry:
         return why | {"message": self.message} | found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """An action that has begun, or has ``ended``. ``seq`` numbers events; a later one has more.
 
     ``entry`` is how the action was then: one that had begun was running, whatever became of it.

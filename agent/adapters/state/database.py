@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from agent.adapters.state.sentences import to_codes
 from agent.domain.errors import ConfigError, DeniedError, TransientError
@@ -107,15 +108,15 @@ _CONVERSIONS = {5: to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""
 
 
-_Kept = TypeVar("_Kept")
+_Kept = TypeVar("_Kept", bound=Struct)
 
 
 def kept_as(kind: type[_Kept], raw: Mapping[str, Any]) -> _Kept:
-    """The ``kind`` (a dataclass) whose fields are kept as ``raw``.
+    """The ``kind`` whose fields are kept as ``raw``.
 
     A key that only another version knows is left out. Raises :class:`TypeError` where one misses.
     """
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = kind.__struct_fields__
     return kind(**{key: value for key, value in raw.items() if key in known})
 
 

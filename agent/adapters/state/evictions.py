@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from agent.adapters.state.passing_time import PassingTime
 from agent.domain.outcome import EvictionAction, Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evicted:
+class Evicted(Struct, frozen=True, kw_only=True):
     """A container that was ended.
 
     ``remove_at`` is when the kept container goes for good, as :meth:`PassingTime.now` counts.

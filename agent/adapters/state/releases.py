@@ -21,16 +21,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, astuple
 
 from agent.adapters.state.database import Database, kept_as
 from agent.domain.release.identity import Known
 from agent.domain.release.release import Attempt, Release, Service
 
 
-@dataclass(frozen=True, slots=True)
-class Rollback:
+class Rollback(Struct, frozen=True):
     """A release that was not healthy: its ``digest``, the ``revision`` it went back to, and why."""
 
     digest: str

@@ -10,7 +10,8 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct, field
 
 from agent.adapters.clone import running_projects
 from agent.adapters.clone.clone import Clone
@@ -46,8 +46,7 @@ _MARKS = (".git", "stacks", "host")
 """What is in a clone of a repository, or will be."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Taken:
+class Taken(Struct, kw_only=True):
     """What became of one project.
 
     ``refused`` is why nothing was written; ``changes`` what its first deploy would do to what
@@ -64,8 +63,7 @@ class Taken:
     changes: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AdoptResult:
+class AdoptResult(Struct, frozen=True):
     """What became of each project that was asked for.
 
     ``loose`` are running containers of no project, ``managed`` the projects that the agent runs
@@ -78,8 +76,7 @@ class AdoptResult:
     rules: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A project that fits into the layout."""
 
     taken: Taken

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sops_edit import seal
@@ -27,8 +27,7 @@ from agent.domain.recipients import rules
 from agent.domain.recipients.access import Access
 
 
-@dataclass(frozen=True, slots=True)
-class Sealing:
+class Sealing(Struct, frozen=True):
     """The SOPS to encrypt with, and the recipients that a person has named."""
 
     sops: Path

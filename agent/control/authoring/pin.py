@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct, field
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.registry import Registries
@@ -25,8 +25,7 @@ Answers = Mapping[Reference, str | CommitdError]
 """Pinned references, or why there is none."""
 
 
-@dataclass(slots=True, kw_only=True)
-class PinSurvey:
+class PinSurvey(Struct, kw_only=True):
     """What the files of some stacks in ``clone`` say.
 
     ``open`` has the images to pin by file; ``images`` counts all that were seen, pinned ones too.
@@ -44,8 +43,7 @@ class PinSurvey:
         return {reference for found in self.open.values() for _, reference in found}
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Struct, frozen=True):
     """An image that was pinned, and where."""
 
     where: str

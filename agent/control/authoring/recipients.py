@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.clone.sops_edit import SopsEditor
@@ -18,8 +19,7 @@ from agent.domain.repository.tree import YAML_SUFFIXES
 _READ = (*YAML_SUFFIXES, "age.pub")
 
 
-@dataclass(frozen=True, slots=True)
-class Custody:
+class Custody(Struct, frozen=True):
     """One secret file: the keys that should be able to read it and cannot, and the reverse.
 
     ``problem`` is why that is not known, or why it cannot be mended.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from agent.control.health.sightings import Quoting
 from agent.domain.container import Container
@@ -16,8 +17,7 @@ STOPPING = "the agent is stopping"
 """Why waits end, and nothing new is begun."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited:
+class Awaited(Struct, frozen=True, kw_only=True):
     """A release that is waited for.
 
     ``timeout_s`` is its own word. ``cancel_reason`` says why the wait is to end, or None. ``after``

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from agent.adapters.compose.errors import HookError
 from agent.adapters.engine.containers import from_inspect, health_check_of
@@ -24,8 +25,7 @@ _NOT_SHOWN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Quoting:
+class Quoting(Struct, frozen=True):
     """What may be shown of the words of containers of ``stack``: none of its ``secrets``.
 
     What a container makes of a secret nobody can foresee. So of a stack that has any

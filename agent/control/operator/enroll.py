@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.adapters.host import directories, key_file
 from agent.adapters.secrets import age_key
@@ -17,8 +18,7 @@ from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class HostKey:
+class HostKey(Struct, frozen=True):
     """The host's age key.
 
     ``recipients`` are its public halves; empty where the file does not say them, None where only

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.retry import LastWords
 from agent.domain.config import Config
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(Struct, frozen=True, kw_only=True):
     """The agent, for as long as it works with one configuration and holds the host's lock.
 
     ``journal.news`` tells of each action. ``alive`` is whether the loop gets on within the time

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec.structs import replace
 
 from agent.adapters.engine import resources
 from agent.adapters.engine.engine import Engine

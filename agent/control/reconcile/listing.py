@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine

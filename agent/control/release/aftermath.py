@@ -8,7 +8,9 @@ failed ─┬▶ for good, or what ran is down, or in passing three times ─▶
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
@@ -31,8 +33,7 @@ _IN_PASSING = 2
 """As many rounds may fail in passing before the last healthy release comes back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aftermath:
+class Aftermath(Struct, frozen=True, kw_only=True):
     """With what it works."""
 
     stacks: Stacks

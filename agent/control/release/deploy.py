@@ -19,10 +19,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
+from msgspec import Struct
 
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
@@ -49,8 +49,7 @@ from agent.domain.revision import Revision
 log = logging.getLogger("commitd.deploy")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeployTools:
+class DeployTools(Struct, frozen=True, kw_only=True):
     """What a deploy works with."""
 
     stacks: Stacks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import anyio
+from msgspec import Struct, field
 
 from agent.adapters.state.async_journal import Recording
 from agent.control.release.starting import Batch
@@ -16,16 +16,14 @@ from agent.domain.release.release import Release
 from agent.domain.repository.desired import Stack
 
 
-@dataclass(slots=True)
-class Completion:
+class Completion(Struct):
     """Of one deploy on its way, for those that come after it."""
 
     came: anyio.Event = field(default_factory=anyio.Event)
     well: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Deployment:
+class Deployment(Struct, kw_only=True):
     """One deploy on its way. ``touched`` once its containers may be others than before.
 
     ``running`` are the services that ran before that, ``stopped`` those of them that its last try

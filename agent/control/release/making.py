@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import anyio
+from msgspec import Struct
 
 from agent.adapters.engine.engine import Engine
 from agent.control.stack.ledger import Ledger, Look
@@ -34,8 +34,7 @@ _LOOKS, _HALVES_LEFT = 300, 150
 the old one does not run any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Making:
+class Making(Struct, frozen=True):
     """``make_way`` evicts a rival at once, or says why it stays."""
 
     ledger: Ledger

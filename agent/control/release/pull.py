@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
+from msgspec import Struct, field
 
 from agent.adapters.engine import images
 from agent.adapters.engine.docker_config import DockerConfig
@@ -36,8 +36,7 @@ _LOOK_S = 1.0
 """A newer commit is no event of a pull."""
 
 
-@dataclass(slots=True)
-class _Pull:
+class _Pull(Struct):
     """One image on its way."""
 
     reference: str

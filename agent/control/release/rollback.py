@@ -16,9 +16,9 @@ is put in the checkout by the next cycle, should the agent be killed in between.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.async_journal import AsyncJournal

@@ -25,9 +25,10 @@ from collections.abc import (
 )
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.compose.compose import StillWaitingError
 from agent.adapters.state.async_journal import AsyncJournal, Recording
@@ -61,8 +62,7 @@ class StartError(TransientError):
     """Compose could not bring it up, and may have stopped what ran before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """What all deploys of one plan share. ``seen`` are the commits that remotes showed before."""
 
     revision: Revision
@@ -71,8 +71,7 @@ class Batch:
     doubt: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartTools:
+class StartTools(Struct, frozen=True, kw_only=True):
     """What a release is started with. Once ``stopping``, nothing is started any more."""
 
     stacks: Stacks
@@ -84,8 +83,7 @@ class StartTools:
     stopping: Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
+class Before(Struct, frozen=True, kw_only=True):
     """What there was before a release.
 
     ``files`` are those that were mounted into each service; None: unknown. ``left`` are

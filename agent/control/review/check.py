@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.clone import sources
 from agent.adapters.clone.clone import Clone
@@ -47,8 +47,7 @@ Looks = Mapping[Place, PartialModel] | None
 """At every stack that can be looked at; None without Compose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Findings by file and line, and what was looked at."""
 
     findings: list[Finding]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.clone import sources
 from agent.adapters.clone.clone import Clone
@@ -26,8 +27,7 @@ from agent.domain.review.host_diff import HostChange, Sides
 from agent.domain.review.repository_scan import RepositoryScan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """Full SHAs of both commits, the hosts that change and those that do not, by name.
 
     ``warning`` says what could not be looked at, or why no host takes ``head``.
@@ -40,8 +40,7 @@ class Comparison:
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Commit:
+class _Commit(Struct, frozen=True):
     """``sides`` are stacks of hosts as far as they are known, or why they are not."""
 
     source: Source

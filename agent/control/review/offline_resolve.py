@@ -9,11 +9,11 @@ that surely have one model share it (see ``alike``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.compose.compose import Compose, Resolved
 from agent.adapters.compose.invocation import Invocation
@@ -26,8 +26,7 @@ from agent.domain.review.alike import Place, Same
 from agent.domain.review.repository_scan import RepositoryScan
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
+class Models(Struct, frozen=True):
     """Of some places; in ``failed`` what Compose had to say instead of a model.
 
     Paths in them begin with ``root``, which stands for the repository.

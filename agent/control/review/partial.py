@@ -7,10 +7,10 @@ directory of its own that holds what it reads and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.compose import workdir
 from agent.adapters.compose.compose import ClimbingError, Compose, Resolved
@@ -32,8 +32,7 @@ ROUNDS = 25
 """Faults of one stack that Compose is asked for; they take a tenth of a second each."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartialModel:
+class PartialModel(Struct, frozen=True, kw_only=True):
     """What could be seen of one stack.
 
     ``model`` is None where Compose cannot make one at all. Paths in it begin with ``root``. Of

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.compose import locate
@@ -51,8 +52,7 @@ from agent.domain.source.decide import Relation
 NOT_COMMITTED = "what happens to each service, before it is committed and fetched"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanView:
+class PlanView(Struct, frozen=True, kw_only=True):
     """A plan for the commit ``revision`` (None: for files that are not committed).
 
     ``effects`` are on each stack that is deployed. ``differences`` has the stacks without a

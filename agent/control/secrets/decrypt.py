@@ -25,11 +25,12 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.secrets.plaintext_store import Owner, PlaintextStore
@@ -49,8 +50,7 @@ Locked = dict[str, tuple[Reason, str]]
 """Stacks that must not be deployed, with the reason and its detail."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """The plaintext of which Git object, and whose; ``variables`` for Compose, or just a file."""
 
     oid: str

@@ -16,7 +16,9 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.git.commits import Line
 from agent.adapters.git.incoming import FETCH_TIMEOUT_S
@@ -48,8 +50,7 @@ _REMEMBERED = 1000
 """Pairs of commits, and commits that could not be fetched."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Struct, frozen=True, kw_only=True):
     """What was found in one commit: ``desired``, or why it is not followed.
 
     ``tries`` are the looks at it so far; until ``again_at`` (monotonic) there is no other.
@@ -63,8 +64,7 @@ class Judged:
     again_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examined:
+class Examined(Struct, frozen=True, kw_only=True):
     """What to do about ``heads`` as they turned out, and what is to be said of them.
 
     ``missing`` are holds for commits that no remote delivers; ``complete``: no fetch has failed.

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.work_tree import Signature
@@ -37,8 +39,7 @@ from agent.domain.source.decide import Answer, Head
 log = logging.getLogger("commitd.follower")
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(Struct, frozen=True):
     """What is to be enforced now, which remote confirms it, and why it is not something else.
 
     ``doubt`` says why what is declared is not known for sure; then nothing may be removed.

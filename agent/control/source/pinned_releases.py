@@ -7,7 +7,8 @@ a person has to decide. Files that Git has taken away would be missing at their 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.async_journal import AsyncJournal

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from agent.adapters.host.runtime_file import RuntimeFile
 from agent.adapters.state.async_journal import AsyncJournal
@@ -18,8 +19,7 @@ _KEY = "remotes"
 _FILE = "remotes.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """The last answer of one remote.
 
     ``head`` is the last one it showed, also while it is down; ``lag`` counts the commits of the

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state import damage
@@ -28,8 +29,7 @@ from agent.domain.release.identity import Known, Own
 log = logging.getLogger("commitd.stacks")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """A project before Compose works on it: all that is there, and what of that is what.
 
     ``rivals`` must go first; of these ``evicted`` (IDs) were found to be some before, and are kept;

@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.engine import resources
 from agent.adapters.engine.engine import Engine
@@ -29,8 +29,7 @@ from agent.domain.resources.provision import DeclaredResources, Problem, Raw, Re
 log = logging.getLogger("commitd.stacks")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What a stack may make now.
 
     ``networks`` are the engine's before, ``diverged`` the stack's that Compose makes anew.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import anyio.to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.adapters import shared_tree
 from agent.adapters.compose.compose import Compose
@@ -34,8 +35,7 @@ from agent.domain.resources.provision import DeclaredResources
 log = logging.getLogger("commitd.stacks")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class Ready(Struct, frozen=True, kw_only=True):
     """A stack that was read and may be brought up; ``model`` is what was judged and will be.
 
     ``mounted`` is what each service sees of the repository.
@@ -45,7 +45,10 @@ class Ready:
     services: Mapping[str, Expected]
     mounted: Mapping[str, Mounted]
     resources: tuple[DeclaredResources, ...] = ()
-    model: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Ready({self.stack!r})"
 
     @classmethod
     def of(cls, call: Invocation, model: Mapping[str, Any]) -> Self:

@@ -6,10 +6,10 @@ journal when a cycle begins to fail or to work again, and when the agent ends.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec.structs import asdict
 
 from agent.adapters.host.runtime_file import RuntimeFile
 from agent.adapters.state.async_journal import AsyncJournal

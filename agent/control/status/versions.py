@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from msgspec import Struct
 
 from agent.adapters import process
 from agent.adapters.compose import locate
@@ -16,8 +17,7 @@ from agent.domain.errors import CommitdError
 _TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(Struct, frozen=True):
     """``programs`` by name; None: not here. ``others`` are each Compose beside the one in use."""
 
     programs: dict[str, str | None]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.git.blame import Blame
 from agent.adapters.git.repository import Repository
@@ -35,8 +36,7 @@ _TOUCHED = 5
 """Causes of the newest action whose commits are looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredAt:
+class DeclaredAt(Struct, frozen=True):
     """What the applied commit says; empty where it cannot be read (any more)."""
 
     desired: DesiredState | None = None

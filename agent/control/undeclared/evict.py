@@ -7,10 +7,10 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import anyio
+from msgspec.structs import replace
 
 from agent.adapters.engine.containers import from_inspect, redacted
 from agent.adapters.engine.engine import Engine

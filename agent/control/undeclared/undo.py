@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
@@ -23,8 +23,7 @@ from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reaso
 _SLACK_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """A container that runs again, and until when it is left alone (epoch seconds)."""
 
     name: str

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectValues:
+class ProjectValues(Struct, frozen=True):
     """An env file of the project: its bytes, and its values as Compose reads them."""
 
     content: bytes
     values: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """A project as it was started.
 
     ``content`` is the one Compose file, or all of them merged; ``name`` is how errors call it.

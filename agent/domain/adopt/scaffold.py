@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from agent.domain.config import is_host_name
 from agent.domain.errors import ConfigError, PermanentError
@@ -30,8 +31,7 @@ _CHECKOUTS = {
 """The same workflow for two servers, and what each checks out with."""
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateSource:
+class TemplateSource(Struct, frozen=True):
     """Where a CI job finds commitd: a Git repository that needs no login, and a whole commit ID."""
 
     url: str

@@ -14,8 +14,9 @@ from __future__ import annotations
 import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
+
+from msgspec import Struct
 
 from agent.domain.documents import Path
 from agent.domain.repository import hooks
@@ -29,8 +30,7 @@ _VAR_RUN, _RUN = "/var/run", "/run"
 """The first has been a link to the second for ten years."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentPlaces:
+class AgentPlaces(Struct, frozen=True, kw_only=True):
     """Directories that are the agent's own on its host, absolute.
 
     ``real`` are the same where links on the host lead, None: they are called so.
@@ -52,8 +52,7 @@ class AgentPlaces:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostMount:
+class HostMount(Struct, frozen=True, kw_only=True):
     """One mount of a service or a hook of it, which people call ``name``.
 
     ``path`` is where it stands in the model; ``source`` is absolute, ``target`` is in the

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.domain.compose import build_files, host_mounts
 from agent.domain.compose.host_mounts import AgentPlaces, HostMount
@@ -49,8 +51,7 @@ class Effect(StrEnum):
     ASKED = "asked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
+class Violation(Struct, frozen=True, kw_only=True):
     """Something that a stack asks of the host, at ``path`` in its model.
 
     ``where`` is ``file:line`` where that is known without another look at the files.

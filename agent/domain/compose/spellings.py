@@ -16,7 +16,8 @@ import html
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _PERCENT = r"(?:%[0-9a-f]{2})+"
 _ENTITY = r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);"
@@ -40,8 +41,7 @@ _HEX = re.compile(r"0x|\\x|([0-9a-f])", re.IGNORECASE)
 _STANDARD = str.maketrans("-_", "+/")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What a text says in one spelling; character i stands at ``at[i]`` up to ``at[i + 1]``."""
 
     text: str
@@ -52,8 +52,7 @@ class Reading:
         return self.at[start], self.at[end]
 
 
-@dataclass(frozen=True, slots=True)
-class Octets:
+class Octets(Struct, frozen=True):
     """Bytes that stand in a text as digits of ``bits`` each, which begin and end at ``spans``."""
 
     content: bytes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.container import Container
 from agent.domain.outcome import Cause, Reason
@@ -11,8 +12,7 @@ from agent.domain.repository.allow_rules import AllowRule
 from agent.domain.repository.desired import Stack
 
 
-@dataclass(frozen=True, slots=True)
-class Deploy:
+class Deploy(Struct, frozen=True):
     """Bring one stack to its declared state."""
 
     stack: Stack
@@ -20,8 +20,7 @@ class Deploy:
     causes: tuple[Cause, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveStack:
+class RemoveStack(Struct, frozen=True, kw_only=True):
     """Take a whole project down; its volumes stay.
 
     The stack ``after`` must be up before; ``first``: it makes room for what is deployed.
@@ -34,16 +33,14 @@ class RemoveStack:
     first: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Evict:
+class Evict(Struct, frozen=True):
     """End one container that nobody declared."""
 
     container: Container
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Exempted:
+class Exempted(Struct, frozen=True):
     """A running container that nobody declared, and why it stays.
 
     ``where`` is the place in Git of the rule that exempts it, if it is one from there.
@@ -54,8 +51,7 @@ class Exempted:
     where: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """Something that is not done, and what it waits for.
 
     ``needs_person`` when only a decision on the host or a commit that answers it ends the hold.
@@ -72,8 +68,7 @@ class Hold:
         return self.reason.message(self.detail)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """All that the next cycle will do, in a fixed order, and all that it will not."""
 
     deploys: tuple[Deploy, ...] = ()
@@ -88,8 +83,7 @@ class Plan:
         return not (self.deploys or self.removals or self.evictions)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProtectionSet:
+class ProtectionSet(Struct, frozen=True, kw_only=True):
     """What must not be evicted: applied, desired and in flight, together.
 
     ``services`` maps a project to its services, or to None where any service may belong to it.

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
+
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import replace
 
 from agent.domain import adjustable
 from agent.domain.compose import redact
@@ -33,8 +35,7 @@ _KEPT = frozenset({"build", "depends_on", "profiles", "pull_policy", "scale"})
 _TOP = ("configs", "networks", "secrets", "volumes")
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """What came, went, and is another now; each sorted."""
 
     added: tuple[str, ...] = ()
@@ -45,8 +46,7 @@ class Delta:
         return bool(self.added or self.removed or self.changed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceEffect:
+class ServiceEffect(Struct, frozen=True, kw_only=True):
     """What happens to one service, and the ``message`` that says why.
 
     ``action`` is start, recreate, rebuild, restart, ``signal:NAME``, rename, update, remove or
@@ -71,8 +71,7 @@ class ServiceEffect:
         return self != ServiceEffect(name=self.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackEffects:
+class StackEffects(Struct, frozen=True, kw_only=True):
     """All that is known of one deploy; ``unknown`` says why that is not all, or None.
 
     ``other`` are the networks, volumes, configs and secrets that differ (``networks.edge``).
@@ -88,7 +87,7 @@ class StackEffects:
 
     def as_json(self) -> dict[str, Any]:
         """For programs, the same in ``plan --json`` and ``diff --json``."""
-        services = [asdict(effect) for effect in self.services]
+        services = [to_builtins(effect) for effect in self.services]
         for service in services:
             if service["image"]:
                 service["image"] = dict(zip(("from", "to"), service["image"], strict=True))
@@ -100,8 +99,7 @@ class StackEffects:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class Side(Struct, frozen=True, kw_only=True):
     """A stack before or after: its services by name, and what each sees of the repository.
 
     ``model`` is what Compose resolves it to, with paths from the repository's root (``./``). It is

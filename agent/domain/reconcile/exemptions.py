@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Suspension:
+class Suspension(Struct, frozen=True):
     """A person took a stack, or with ``stack`` None the whole host, out of the agent's hands.
 
     ``until`` is in seconds since the epoch; None: until it is resumed. ``since`` is ISO 8601.
@@ -18,8 +17,7 @@ class Suspension:
     since: str
 
 
-@dataclass(frozen=True, slots=True)
-class Exemptions:
+class Exemptions(Struct, frozen=True):
     """What the host itself, at this moment, takes out of the agent's hands.
 
     ``helpers`` are the IDs of the agent's own containers: a label could be copied by anyone.

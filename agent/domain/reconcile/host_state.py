@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from agent.domain.container import WORKING_DIR, Container
 from agent.domain.outcome import Reason
@@ -17,8 +18,7 @@ LONGEST_WAIT_S = 600.0
 """Longer than any backoff, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftData:
+class LeftData(Struct, frozen=True, kw_only=True):
     """Data on this host that a stack made under its ``old`` name, and would not find any more.
 
     ``paths`` are from the top of the checkout, ``volumes`` are names. The volumes in ``shared`` are
@@ -31,8 +31,7 @@ class LeftData:
     shared: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostState:
+class HostState(Struct, frozen=True, kw_only=True):
     """All that a plan depends on, read once.
 
     ``desired`` is the state of the checked-out commit. ``doubt`` says why what is declared is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from agent.domain.container import SWARM_TASK, Container
 from agent.domain.outcome import Reason
@@ -10,21 +10,18 @@ from agent.domain.reconcile.actions import ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """Part of a protected stack."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exempt:
+class Exempt(Struct, frozen=True):
     """Not declared, and left alone. ``where`` is the place in Git of the rule that says so."""
 
     reason: Reason
     where: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Undeclared:
+class Undeclared(Struct, frozen=True):
     """Nobody declared it."""
 
     reason: Reason

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.release import drift, health
@@ -31,8 +32,7 @@ NAMESPACES = {"network_mode": "NetworkMode", "pid": "PidMode", "ipc": "IpcMode"}
 """Keys of a service that can name another one, and what the engine calls them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resident:
+class Resident(Struct, frozen=True, kw_only=True):
     """A container that is there, as it was inspected.
 
     ``image_id`` is what it was made from, ``binds`` are the host's paths and ``volumes`` the names
@@ -50,8 +50,7 @@ class Resident:
     shares: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """What of the engine there is beside the containers, and what Compose says of the model.
 
     ``image_ids`` maps the images of the services to those that are here, ``hashes`` services to

@@ -7,8 +7,10 @@ healthy (:func:`judge`), drift and adoption for what is down, status and plan fo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.domain.container import Container
 from agent.domain.release.health_check import HealthCheck
@@ -21,8 +23,7 @@ PATIENCE = 4
 may pass must go on for as long to be final."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """How a service depends on another one of its stack.
 
     ``restart``: its file wants it restarted after that one. ``healthy``: it is started only once
@@ -34,8 +35,7 @@ class Need:
     shares: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class Expected(Struct, frozen=True, kw_only=True):
     """One service of the resolved model.
 
     ``one_shot`` when its nature is to end. ``mounts`` are the absolute paths on the host that are
@@ -62,8 +62,7 @@ class Expected:
     wants: frozenset[Holding] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerView:
+class ContainerView(Struct, frozen=True, kw_only=True):
     """One container as it was inspected.
 
     ``restarts`` are those by the engine since it was started. ``up_s`` is for how many seconds it
@@ -82,7 +81,6 @@ class ContainerView:
         return max(0.0, needed_s - self.up_s)
 
 
-@dataclass
 class Ages:
     """For how long containers have run, by a clock that nobody sets, since each start was seen.
 
@@ -90,7 +88,8 @@ class Ages:
     make what was started before seem never to get any older.
     """
 
-    _first: dict[tuple[str, float | None], tuple[float, float]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, float | None], tuple[float, float]] = {}
 
     def of(self, view: ContainerView, now: float) -> ContainerView:
         """The look with the right age; ``now`` in seconds of that clock."""
@@ -175,8 +174,7 @@ class Trouble(StrEnum):
     REPLACED = "was replaced from outside"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthFinding:
+class HealthFinding(Struct, frozen=True, kw_only=True):
     """What is not healthy yet: ``final`` when waiting would not help. ``subject`` is a container
     or, where there is none, a service. Trouble that may pass is final once it goes on for too long,
     which no single look can tell.
@@ -206,8 +204,7 @@ class HealthFinding:
         return f"{self.subject} {self.trouble.value}" + (f" {self.detail}" if self.detail else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known beside what one look shows; all are IDs of containers.
 
     ``stopped``: somebody told them to end. ``made``: they were there once the release was made;
@@ -219,6 +216,9 @@ class Known:
     pending: Collection[str] = frozenset()
 
 
+_UNKNOWN = Known()
+
+
 def summary(findings: Sequence[HealthFinding]) -> str:
     """The first of them in one line."""
     return "; ".join(str(finding) for finding in findings[:3])
@@ -228,7 +228,7 @@ def judge(
     expected: Mapping[str, Expected],
     views: Iterable[ContainerView],
     steady_s: float,
-    known: Known = Known(),
+    known: Known = _UNKNOWN,
 ) -> list[HealthFinding]:
     """All that is not healthy, the final things first; empty: the release is healthy.
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Self
+
+from msgspec import Struct
 
 LONGEST_S = 3600.0
 """No health check makes a release be waited for longer than this; ``health_timeout`` may."""
@@ -22,8 +23,7 @@ _UNITS["ns"] = 1e-9
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|m|s|us|µs|μs|ns)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheck:
+class HealthCheck(Struct, frozen=True, kw_only=True):
     """One, complete with defaults; times in seconds."""
 
     interval: float = _INTERVAL_S

@@ -17,7 +17,8 @@ one whose place it took: it is drift, and Compose makes it anew, which keeps the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.container import Container
 
@@ -25,8 +26,7 @@ Own = frozenset[tuple[str, str]]
 """Services and IDs of the containers that are a stack's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known of one stack. ``before`` are the IDs of all that was there when Compose began
     to work on it; None: no Compose does. What is not among them and there later, Compose made.
     """

@@ -12,7 +12,8 @@ A listing shows whose network a container joined, but no other namespace, and no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.domain.container import Container, CutOff
 from agent.domain.release.release import Release

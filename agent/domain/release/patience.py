@@ -17,14 +17,15 @@ crash themselves do not excuse each other.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.domain.release.health import PATIENCE, ContainerView, HealthFinding, Trouble
 from agent.domain.repository import dependencies
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """Of one container. Times are in seconds, by a clock that is never set.
 
     Everything it depends on is healthy since ``settled_at`` (None: it is not), when it had failed
@@ -38,8 +39,7 @@ class Mark:
     crashed_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(Struct, frozen=True):
     """What was seen of a release since it ``began``, or since nothing disturbed it any more.
 
     ``needs`` are the services that each service names, ``healthy_since`` is for those that are

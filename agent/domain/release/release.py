@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from agent.domain import adjustable
 from agent.domain.release.identity import Own
 from agent.domain.repository.tree import Inputs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
+class Service(Struct, frozen=True, kw_only=True):
     """One service of a release as it was observed once it ran.
 
     ``scale`` containers with the label config hash ``config_hash``; ``one_shot`` when its nature
@@ -34,8 +33,7 @@ class Service:
     settings: adjustable.Settings | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(Struct, frozen=True, kw_only=True):
     """What was last applied of one stack, and was well: its inputs and what they led to.
 
     ``after`` are the stacks it needs: they are taken down after it. It is ``dirty`` when its
@@ -54,8 +52,7 @@ class Release:
     own: Own | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """Failures in a row of one stack for one digest. ``next_at`` is in seconds since the epoch."""
 
     stack: str

@@ -10,7 +10,9 @@ its process, and those whose file asks for it (``depends_on: {db: {restart: true
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.domain.container import CutOff
 from agent.domain.outcome import Reason, Reload
@@ -24,8 +26,7 @@ Needs = Mapping[str, Need]
 """Services of the same stack, and how they are needed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """What one service gets (``how``), and why.
 
     ``owner`` is the service or container that it follows, None where the reason is its own.
@@ -39,8 +40,7 @@ class Step:
     healthy: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Mounted:
+class Mounted(Struct, frozen=True):
     """What one service sees of the repository.
 
     ``paths`` are mounted, files and directories; ``files`` are all at or below them, secrets by

@@ -15,14 +15,14 @@ parent, so that names, labels and networks are all there is to go by:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from agent.domain.container import PROJECT, Container
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """Globs that must all match; None matches anything. ``label`` is a key and its value."""
 
     name: str | None = None
@@ -72,8 +72,7 @@ PRESETS: Mapping[str, tuple[Pattern, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AllowRule:
+class AllowRule(Struct, frozen=True):
     """One entry of ``allow:``; any of its patterns is enough. ``where`` is its ``file:line``."""
 
     where: str

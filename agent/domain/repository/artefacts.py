@@ -11,9 +11,10 @@ schema of Compose by ``tests/unit/test_compose_schema.py``. ``models:`` are refu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+
+from msgspec import Struct
 
 from agent.domain.documents import Path
 from agent.domain.repository import hooks
@@ -30,8 +31,7 @@ class Kind(Enum):
     CONTEXT = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Artefact:
+class Artefact(Struct, frozen=True):
     """``reference`` as it stands at ``path``, where a prefix may be before it.
 
     ``name`` is for people, and the same in a file and in the model.

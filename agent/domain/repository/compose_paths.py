@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from agent.domain.documents import Path
 
@@ -30,8 +31,7 @@ class PathKind(StrEnum):
     PROFILE = "security_opt"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathMention:
+class PathMention(Struct, frozen=True, kw_only=True):
     """One name of a file, and the path in the document where it stands.
 
     ``raw`` is an env file that Compose takes line by line, without a grammar of its own; ``target``
@@ -46,8 +46,7 @@ class PathMention:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedMount:
+class NamedMount(Struct, frozen=True, kw_only=True):
     """A mount from the host as a file has it, at ``where`` (``file:line``).
 
     ``service`` is "" for a volume of the file, which has no ``target``. ``path`` is absolute on the
@@ -67,8 +66,7 @@ What is set further out wins: the stack's own values over all of these.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
+class Variable(Struct, frozen=True, kw_only=True):
     """A name that only Compose can finish, at ``where`` (``file:line``), with values of ``scope``.
 
     It is relative to ``base``; what is below ``within`` counts as read. Both are directories of the
@@ -84,8 +82,7 @@ class Variable:
     scope: Scope = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
+class Include(Struct, frozen=True):
     """One entry of ``include:``; the first file is the main one, the others override it."""
 
     files: tuple[PathMention, ...]

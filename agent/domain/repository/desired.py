@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
+from msgspec.structs import astuple
 
 from agent.domain.finding import Fault
 from agent.domain.repository.allow_rules import AllowRule
@@ -15,8 +17,7 @@ from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFile:
+class EnvFile(Struct, frozen=True):
     """A file of values for Compose; ``oid`` is the Git object (of the ciphertext, if secret)."""
 
     path: str
@@ -24,8 +25,7 @@ class EnvFile:
     secret: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
+class Stack(Struct, frozen=True, kw_only=True):
     """A declared stack that can be read. ``digest`` names the whole of its inputs.
 
     ``services`` are those that its own file names, those of inactive profiles included; it has
@@ -59,7 +59,16 @@ class Stack:
     mounts: tuple[NamedMount, ...] = ()
     own_volumes: tuple[str, ...] = ()
     named_volumes: tuple[str, ...] = ()
-    tracked: Sequence[str] = field(default=(), repr=False, compare=False)
+    tracked: Sequence[str] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is declared alike, whatever else the two commits hold."""
+        return isinstance(other, Stack) and astuple(self)[:-1] == astuple(other)[:-1]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Stack({self.name!r}, digest={self.digest!r})"
 
     @property
     def versions(self) -> Inputs:
@@ -88,8 +97,7 @@ def with_modes(files: Iterable[tuple[str, str]], modes: Mapping[str, str]) -> In
     return tuple((path, f"{oid} {modes[path]}" if path in modes else oid) for path, oid in files)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DesiredState:
+class DesiredState(Struct, frozen=True, kw_only=True):
     """What one commit declares for one host.
 
     ``broken`` are stacks that are declared but cannot be read: what runs of them is protected.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _EXPORT = re.compile(r"export\s+")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
@@ -25,8 +26,7 @@ _EXPANDED = re.compile(r"\$[$A-Za-z_{]")
 _MAX_RAW_LINE = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """A key that is set, its line from 1, and the characters from ``start`` to before ``end``."""
 
     key: str
@@ -249,8 +249,7 @@ def _changed_raw(key: str, value: str) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EnvValues:
+class EnvValues(Struct, frozen=True):
     """One env file's part in a stack's environment: keys for a plain file, pairs for a secret."""
 
     plain_keys: frozenset[str] = frozenset()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.domain import documents
 from agent.domain.errors import PermanentError, did_you_mean
@@ -28,8 +30,7 @@ _EXAMPLE = "write '- preset: ci-runners', or name:, image: or label: with a glob
 FLEET_PATH = "global/commitd.yaml"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """One file, or all that apply together; None where nothing is said.
 
     ``build`` is allow or refuse: may a stack's ``build:`` be carried out? It and ``pins`` are

@@ -8,16 +8,16 @@ leaves out from its service. The others (2.30 and later) are commands in the ser
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 KEY = "pre_start"
 COMMANDS = ("post_start", "pre_stop")
 KEYS = (KEY, *COMMANDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """An entry of one of these keys in a service, as a file or a model has it."""
 
     service: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.errors import PermanentError
 
@@ -22,8 +23,7 @@ _PINNED_END = re.compile(rf".+:{_TAG.pattern}@{_DIGEST.pattern}", re.DOTALL)
 _ONE_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True):
     """An image as Docker understands it.
 
     ``name`` is as it was written, without tag and digest; ``registry`` and ``repository`` say what

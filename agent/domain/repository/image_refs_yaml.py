@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import yaml
+from msgspec import Struct
 
 from agent.domain import documents
 from agent.domain.documents import Document, Path
@@ -14,8 +14,7 @@ from agent.domain.repository import artefacts, hooks, yaml_edit
 _NO_IMAGE = frozenset({"tag:yaml.org,2002:null", "!reset"})
 
 
-@dataclass(frozen=True, slots=True)
-class ImageMention:
+class ImageMention(Struct, frozen=True):
     """An image as a file has it, at ``file:line``; with an anchor, where that stands."""
 
     text: str

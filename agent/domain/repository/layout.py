@@ -6,7 +6,8 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain import documents
 from agent.domain.errors import PermanentError, did_you_mean
@@ -33,8 +34,7 @@ MAX_YAML_BYTES = 32 * 1024 * 1024
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What one host shall run, every fault in what it reads, and the stacks that have any.
 
     ``faulty`` holds those of them that can be read nevertheless: to be looked at, never deployed.

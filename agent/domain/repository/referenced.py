@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from agent.domain.finding import Fault
 from agent.domain.repository import image_refs_yaml
 from agent.domain.repository.compose_paths import NamedMount, PathMention, Variable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(Struct, frozen=True, kw_only=True):
     """A mention in ``document`` that must not be followed; it is relative to ``base``.
 
     ``fault`` is why; it is ``outside`` when the name leads out of the repository.
@@ -24,8 +24,7 @@ class Refused:
     outside: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class References:
+class References(Struct, frozen=True, kw_only=True):
     """Paths of the tree outside the stack's directory, and what is refused, as it was found.
 
     ``compose`` are all Compose files that were read, the stack's own first; ``env_files`` what

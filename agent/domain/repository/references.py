@@ -17,8 +17,10 @@ links are followed.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.domain import documents
 from agent.domain.documents import Document
@@ -72,8 +74,7 @@ def follow(snapshot: Snapshot, compose: str, *, build: bool = False) -> Referenc
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(Struct, frozen=True):
     """How the walk came to a document, in the words of the module.
 
     Names in it start from ``base``. ``compose_base`` is where Compose takes that to be for a few

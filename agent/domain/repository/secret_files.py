@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 
 import yaml
+from msgspec.structs import replace
 
 from agent.domain import documents
 from agent.domain.errors import PermanentError, did_you_mean

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from agent.domain import config, documents
 from agent.domain.errors import PermanentError
@@ -22,8 +23,7 @@ ALL = ""
 """In ``secret_owner``: all of the stack's secrets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Of one stack, complete with defaults.
 
     ``after`` are stacks of the same host that must be healthy first. ``health_timeout`` is in

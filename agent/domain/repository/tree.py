@@ -6,15 +6,15 @@ import hashlib
 import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain import documents
 from agent.domain.documents import Document
 from agent.domain.errors import PermanentError
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
+class TreeEntry(Struct, frozen=True):
     """One path of a commit; ``mode`` as Git writes it (100644, 120000, 160000), size in bytes."""
 
     path: str

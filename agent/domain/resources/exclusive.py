@@ -7,9 +7,10 @@ and still has a port, a name or an address that the new release wants must go fi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from agent.domain.resources import ports
 
@@ -22,8 +23,7 @@ class ExclusiveKind(StrEnum):
     ADDRESS = "address"
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Struct, frozen=True):
     """One such thing.
 
     A port (``8080/tcp``) is had on the address ``where``, an IP or MAC address in the network

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ALL, NONE = 0, -1
 """Stand for the version of an IP address: every one, and what is none."""
@@ -20,8 +21,7 @@ _TAKEN = (
 """As the engine says it (20.10 to 29), of a port that a container has, or a process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """A port of the host; ``protocol`` is tcp, udp or sctp, None where the engine does not say."""
 
     number: int
@@ -31,8 +31,7 @@ class Port:
         return f"{self.number}/{self.protocol}" if self.protocol else str(self.number)
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """Who has a port without Docker: a user, and where that can be seen its process."""
 
     user: str

@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from agent.domain.container import CONFIG_HASH, PROJECT
 from agent.domain.resources import options, subnets
@@ -38,8 +39,7 @@ class ResourceKind(StrEnum):
     VOLUME = "volume"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredResources:
+class DeclaredResources(Struct, frozen=True, kw_only=True):
     """One of a stack's model. ``key`` is what its services call it, ``name`` what the engine does.
 
     ``services`` are those that use it. ``settings`` are as the model has them.
@@ -60,8 +60,7 @@ class DeclaredResources:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Why a stack must not be started; ``passing`` when that can end without a change in Git."""
 
     about: DeclaredResources

@@ -7,7 +7,8 @@ what is deployed, what is taken down, what waits for a person.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from agent.domain.outcome import CauseKind, Reason
 from agent.domain.reconcile import effects, renamed
@@ -22,8 +23,7 @@ Sides = tuple[Side | str | None, Side | str | None]
 """A stack before and after: None where it is not declared, a text says why that is unknown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackChange:
+class StackChange(Struct, frozen=True, kw_only=True):
     """One stack on one host. ``action`` is deploy, remove or hold; ``message`` says why.
 
     ``inputs`` are the paths that differ of what it is made of. ``effects`` are on those services
@@ -38,8 +38,7 @@ class StackChange:
     effects: StackEffects = field(default_factory=StackEffects)
 
 
-@dataclass(frozen=True, slots=True)
-class HostChange:
+class HostChange(Struct, frozen=True):
     """One host for which something changes; ``note`` is about the host as a whole."""
 
     name: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.config import is_host_name
 from agent.domain.errors import PermanentError
@@ -27,8 +28,7 @@ _COMMENT = re.compile(r"#.*")
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryScan:
+class RepositoryScan(Struct, frozen=True, kw_only=True):
     """``hosts`` are those whose list can be read, by name; ``unused`` the stacks that no host runs.
 
     ``faulty`` are the stacks of each host, or of ``NOWHERE``, that hosts refuse and that can be

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from agent.domain import documents
 from agent.domain.errors import PermanentError
@@ -38,8 +38,7 @@ Named = tuple[str, int]
 """A value by its name, dotted where names lead to it, and its line from 1."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SopsFile:
+class SopsFile(Struct, frozen=True, kw_only=True):
     """``recipients`` are age's alone, in order; ``groups`` are as many as must come together.
 
     ``plain`` are values that stand there in the clear although SOPS would have encrypted them, and
@@ -61,8 +60,7 @@ class SopsFile:
         return tuple(kind for kind in self.others if kind in _SERVICES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Value:
+class _Value(Struct, frozen=True, kw_only=True):
     """One value as it stands there. ``comments`` stand before it; None where that is not known."""
 
     names: tuple[str, ...]

@@ -8,8 +8,9 @@ accepted that very commit. A remote that is behind is stale and never applied.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Answer(StrEnum):
@@ -31,8 +32,7 @@ class Relation(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """One remote's answer. ``sha`` is set for HEAD; ``last`` is the head it showed before."""
 
     remote: str
@@ -42,8 +42,7 @@ class Head:
     last: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestry:
+class Ancestry(Struct, frozen=True):
     """For the commits in question: pairs (ancestor, descendant), a commit not its own."""
 
     pairs: frozenset[tuple[str, str]]
@@ -61,8 +60,7 @@ class Ancestry:
         return Relation.DIVERGED
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(Struct, frozen=True):
     """Move to ``sha``; ``rewrite`` when it does not descend from the applied commit."""
 
     sha: str
@@ -70,16 +68,14 @@ class Accept:
     rewrite: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+class Stay(Struct, frozen=True):
     """Keep the applied commit; ``remote`` is the one that confirms it, if any does."""
 
     detail: str
     remote: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Keep the applied commit and say so: ``sha`` was seen and is not followed."""
 
     sha: str

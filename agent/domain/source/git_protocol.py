@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from agent.domain.errors import UnreachableError
 from agent.domain.source.decide import Answer
@@ -50,16 +51,14 @@ class BadAnswerError(UnreachableError):
     """The server broke the protocol, or ended before it had said all."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefAnswer:
+class RefAnswer(Struct, frozen=True):
     """A remote's answer: HEAD with ``sha`` (40 or 64 hex), NO_BRANCH, or EMPTY (no branch)."""
 
     answer: Answer
     sha: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Version2:
+class Version2(Struct, frozen=True):
     """The server speaks version 2; what a request has to repeat."""
 
     object_format: str = "sha1"

@@ -6,9 +6,10 @@ The agent gathers it at the end of a cycle, ``commitd status`` and the API whene
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from agent.domain.container import Container
 from agent.domain.outcome import Action, Reason
@@ -16,8 +17,7 @@ from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt, Release
 
 
-@dataclass(frozen=True, slots=True)
-class LastLook:
+class LastLook(Struct, frozen=True):
     """When the agent last looked at everything (ISO 8601; None: never).
 
     ``error`` is why each cycle since then has failed; None: none has.
@@ -27,8 +27,7 @@ class LastLook:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ongoing:
+class Ongoing(Struct, frozen=True, kw_only=True):
     """Something that is being done now, as the journal has it; ``since`` is ISO 8601."""
 
     action: Action
@@ -38,8 +37,7 @@ class Ongoing:
     since: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """All that a verdict is made of. ``containers`` is None when the engine does not answer.
 
     ``now`` is in seconds since the epoch. ``declared``, ``attempted`` and ``holds`` are as the

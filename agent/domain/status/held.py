@@ -6,7 +6,8 @@ may have approved, retried or enrolled, or a newer commit may have come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.domain.outcome import Reason
 from agent.domain.reconcile import plan
@@ -20,8 +21,7 @@ _APPROVABLE = {Reason.CLIFF, Reason.RENAMED}
 _OF_CONTAINERS = {Reason.NOT_ENROLLED, Reason.REPORT_ONLY, Reason.VOLUMES, Reason.EVICTION}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """One hold. ``settled`` when it only waits for the next cycle, for the reason it gives."""
 
     subject: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.container import Container
 from agent.domain.outcome import Reason
@@ -18,8 +19,7 @@ from agent.domain.status.held import Held
 _FAILURES = {Reason.FAILED, Reason.BACKOFF}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackState:
+class StackState(Struct, frozen=True, kw_only=True):
     """One stack as ``status`` shows it.
 
     ``sync`` is synced, pending, failed, held, suspended or unknown, ``health`` healthy,

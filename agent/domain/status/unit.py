@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 NAME = "commitd.service"
 _LONGEST = 300
@@ -16,8 +16,7 @@ _RESULTS = {
 _MORE = "journalctl -u commitd -n 20 has its last words"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class Unit(Struct, frozen=True, kw_only=True):
     """The service as ``systemctl show`` prints it; ``status`` is an exit status or a signal.
 
     ``words`` is the last line that the agent logged.

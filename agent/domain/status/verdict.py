@@ -17,8 +17,10 @@ The first that is true counts. Times in the line are ISO 8601 in UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.domain.outcome import Action, Reason
 from agent.domain.source.decide import Relation
@@ -58,8 +60,7 @@ class VerdictKind(StrEnum):
     WAITING = "waits for a person"
 
 
-@dataclass(frozen=True, slots=True)
-class HostTrouble:
+class HostTrouble(Struct, frozen=True):
     """One stack, container or other thing that is not as it should be, and why."""
 
     kind: VerdictKind
@@ -70,8 +71,7 @@ class HostTrouble:
         return f"{self.kind}: {self.subject}" + (f": {self.detail}" if self.detail else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The state of a host, the line that says it to people, and all that is not right."""
 
     state: State
@@ -139,8 +139,7 @@ def _not_looking(facts: Facts) -> str | None:
     return f"the agent {since}" if old and not (facts.working or facts.look.error) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Silence:
+class _Silence(Struct, frozen=True):
     """No remote answers; ``long`` when for longer than an answer is taken for one of now."""
 
     words: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from agent.domain.container import Container
 from agent.domain.errors import PermanentError
@@ -21,8 +23,7 @@ SHORTEST_ID = 4
 _NOWHERE: Mapping[str, Any] = {"where": None, "commit": None}
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(Struct, frozen=True):
     """A place in the repository (``file:line``), and the commit that made it so, if known."""
 
     where: str
@@ -33,8 +34,7 @@ class Provenance:
         return {"where": self.where, "commit": commit_json(self.commit)}
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFacts:
+class ServiceFacts(Struct, frozen=True):
     """One service of a stack: its image, where the file says so, and what runs of it."""
 
     name: str
@@ -43,8 +43,7 @@ class ServiceFacts:
     containers: tuple[Container, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """What was done with a container that nobody declared.
 
     ``kept_until`` is in seconds since the epoch while ``commitd undo`` can bring it back, else
@@ -59,8 +58,7 @@ class Ended:
     kept_until: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """All that is known of one name.
 
     ``because`` says it in one sentence. ``declared`` is where the list names the stack, ``left``

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+
+from msgspec import to_builtins
 
 from agent.control.review.diff import Comparison
 from agent.domain.outcome import short
@@ -70,7 +71,7 @@ def as_markdown(found: Comparison) -> str:
 
 def as_json(found: Comparison) -> str:
     """A stable contract, see the reference."""
-    data = asdict(found)
+    data = to_builtins(found)
     for host, change in zip(data["hosts"], found.hosts, strict=True):
         for shown, stack in zip(host["stacks"], change.stacks, strict=True):
             shown.update(stack.effects.as_json())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from agent.domain.finding import Finding, Level
 from agent.domain.release.expected import scale
@@ -21,8 +22,7 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 _MOST_NAMES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(Struct, frozen=True):
     """One stack of the host: its name, its model, and where its files say what."""
 
     stack: str
@@ -41,8 +41,7 @@ class Here:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Binding:
+class _Binding(Struct, frozen=True, kw_only=True):
     here: Here
     service: str
     ip: str

@@ -8,7 +8,8 @@ knowing: the volume ``b_data`` of the stack ``a`` and ``data`` of ``a_b`` are bo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.finding import Finding, Level
 from agent.domain.resources import provision
@@ -18,8 +19,7 @@ from agent.domain.resources.subnets import Pool
 from agent.domain.review.checks.hosts import Here
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
+class _Claim(Struct, frozen=True, kw_only=True):
     """The network ``key`` of a stack, by the ``name`` that the engine knows it by."""
 
     here: Here

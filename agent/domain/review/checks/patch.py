@@ -14,8 +14,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.domain import lfs
 from agent.domain.compose import placeholders
@@ -44,8 +46,7 @@ _INSTEAD = {
 """What is always there to be named, or names no file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patch:
+class Patch(Struct, frozen=True, kw_only=True):
     """``stack`` without what cannot be read of it, and ``files`` instead of those of the tree.
 
     ``secrets`` are variables with placeholders. A variable without a value may have one in what

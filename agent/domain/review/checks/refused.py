@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.domain.documents import Path
 from agent.domain.errors import CommitdError
@@ -38,8 +39,7 @@ _DEPTH = 3
 """Steps of a path down to the key of one service, network or volume."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True):
     """``findings``, and what they are about, each of which can be taken away for another look.
 
     ``keys`` are paths in the Compose files, ``imageless`` are services, ``lines`` are lines (from
