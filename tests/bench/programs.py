@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STRACE = ("strace", "-f", "-v", "-qq", "-s", "80", "-e", "trace=execve", "-e", "signal=none")
-_STARTED = re.compile(r'^(\d+) +execve\("([^"]+)", \[(.*?)\], \[.* = 0$')
+_CALL = re.compile(r'^(\d+) +execve\("([^"]+)", \[(.*?)\], \[.*(= 0|<unfinished \.\.\.>)$')
+_RESUMED = re.compile(r"^(\d+) +<\.\.\. execve resumed>.*= 0$")
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -27,17 +28,24 @@ class Watched:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        self.starts: list[tuple[int, str, list[str]]] = []
+        self.starts: list[tuple[int, Path, list[str]]] = []
 
     def read(self) -> None:
         """Take over what strace has written; what a process becomes later counts too."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        found = [match for line in lines if (match := _STARTED.match(line))]
-        self.starts = [(int(s[1]), Path(s[2]).name, _WORD.findall(s[3])) for s in found]
+        unfinished: dict[str, re.Match[str]] = {}
+        for line in self.log.read_text(errors="replace").splitlines():
+            if resumed := _RESUMED.match(line):
+                call = unfinished.pop(resumed[1], None)
+            elif (call := _CALL.match(line)) and call[4] != "= 0":
+                unfinished[call[1]] = call
+                continue
+            if call:
+                words = _WORD.findall(call[3])
+                self.starts.append((int(call[1]), Path(call[2]), words))
 
     def processes(self, prefix: str = "") -> int:
         """How many processes there were of programs whose name begins like that."""
-        return len({pid for pid, name, _ in self.starts if name.startswith(prefix)})
+        return len({pid for pid, path, _ in self.starts if path.name.startswith(prefix)})
 
 
 @contextlib.contextmanager
