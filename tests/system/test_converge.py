@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,12 +82,47 @@ def test_when_nothing_changed_no_compose_process_is_started(fleet: Fleet, tmp_pa
     host = fleet.host()
     notes = _counting_compose(host, fleet, tmp_path)
     assert host.once().returncode == 0
-    assert "up --detach" in notes.read_text()
+    assert "up --no-start" in notes.read_text()
     notes.write_text("")
     fleet.commit("elsewhere", {"README.md": "words"})
     assert host.once().returncode == 0
     assert host.once().returncode == 0
     assert [line for line in notes.read_text().splitlines() if "version" not in line] == []
+
+
+def test_compose_reads_a_stack_once_and_makes_it_once_also_when_a_container_is_missing(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    waits = "    depends_on: {app: {condition: service_healthy}}\n    init: true\n"
+    check = "    healthcheck: {test: 'true', interval: 1s}\n"
+    files = {
+        "host/media/stacks.yaml": "- one\n- two\n- waits\n",
+        "stacks/one/compose.yaml": fleet.compose(more="    scale: 2\n"),
+        "stacks/two/compose.yaml": fleet.compose(),
+        "stacks/waits/compose.yaml": fleet.compose(more=check)
+        + f"  later:\n    image: {fleet.idle}\n    network_mode: none\n{waits}",
+    }
+    sha = fleet.commit("first", files)
+    host = fleet.host()
+    notes = _counting_compose(host, fleet, tmp_path)
+    with host.running() as agent:
+        agent.says(f"in sync with {sha[:7]}")
+        assert _counted(notes) == {
+            ("one", "config"): 1, ("one", "up --no-start"): 1,
+            ("two", "config"): 1, ("two", "up --no-start"): 1,
+            ("waits", "config"): 1, ("waits", "up --no-start"): 1, ("waits", "up --detach"): 1,
+        }  # fmt: skip
+        notes.write_text("")
+        fleet.box.engine.run("rm", "--force", "two-app-1")
+        wait_until(lambda: "two-app-1" in fleet.running(), what="its container to be made again")
+        agent.says(f"in sync with {sha[:7]}")
+        assert _counted(notes) == {("two", "up --no-start"): 1}
+
+
+def _counted(notes: Path) -> Counter[tuple[str, str]]:
+    """How often Compose was run for which project to do what."""
+    words = r"--project-name (\S+) .* (config|up --no-start|up --detach|down)\b"
+    return Counter(re.findall(words, notes.read_text()))
 
 
 def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:

@@ -359,7 +359,7 @@ def _compose_runs(service: Service) -> bool:
         f"cat $(sed 's|.*|/proc/&/cmdline|' /sys/fs/cgroup{group}/cgroup.procs) | tr '\\0' ' '",
         check=False,
     ).stdout
-    return " up --detach" in words
+    return " up --no-start" in words
 
 
 def test_a_killed_agent_is_started_again_as_often_as_it_takes(

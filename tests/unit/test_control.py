@@ -20,7 +20,7 @@ from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.health.health_gate import Gate
-from agent.control.release import deploy, starting
+from agent.control.release import deploy, failing, starting
 from agent.control.release.adoption import Adopter
 from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
@@ -338,7 +338,7 @@ OWN, OTHER = "a" * 64, "b" * 64
 def test_what_compose_misses_of_the_stacks_own_was_removed_from_outside(
     said: str, lost: bool
 ) -> None:
-    assert starting.lost(said, {OWN}) is lost
+    assert failing.lost(said, {OWN}) is lost
 
 
 @pytest.mark.parametrize("subject", ["web", None])

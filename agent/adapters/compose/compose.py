@@ -83,6 +83,11 @@ class Compose:
         self._own = OwnVariables(docker_host)
         self._tried: list[tuple[str, str] | None] = []
 
+    @property
+    def binary(self) -> Path:
+        """The program."""
+        return self._program.binary
+
     async def hindrance(self) -> tuple[str, str] | None:
         """Why :meth:`seeing` does not hold this Compose back, and what to do; None: it does."""
         if not self._tried:

@@ -28,6 +28,8 @@ from agent.domain.resources.ports import Port
 
 CALL_TIMEOUT_S = 30.0
 RESTART_S = 120.0
+START_S = 300.0
+"""What is mounted, or made ready for the container, may be slow to come."""
 REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
 _GONE_HELPERS = 64
@@ -183,9 +185,14 @@ class Engine:
                 await docker.containers.container(container_id).stop(t=timeout_s)
 
     async def start(self, container_id: str) -> None:
-        """Start a stopped container."""
-        async with self.asking("start a container") as docker:
-            await docker.containers.container(container_id).start()
+        """Start a stopped container; one that runs is left as it is."""
+        path = f"containers/{container_id}/start"
+        async with (
+            self.asking("start a container", START_S) as docker,
+            # Its own method has the time-out of short calls.
+            docker._query(path, method="POST", timeout=None),  # noqa: SLF001
+        ):
+            pass
 
     async def restart(self, container_id: str) -> None:
         """Stop the container with its own signal and time-out, and start it again."""

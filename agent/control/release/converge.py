@@ -12,6 +12,8 @@ from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.release.deploy import Deployer, DeployTools
 from agent.control.retry import Attempts
+from agent.control.stack import places
+from agent.control.stack.places import Places
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, Outcome, Reason, Status, kept_volumes
 from agent.domain.reconcile.actions import Deploy, RemoveStack
@@ -42,8 +44,8 @@ class Converger:
         self._heads = tools.applier.heads
         self._pulse = pulse
         self._stopping = stopping
-        self._limiter = anyio.CapacityLimiter(parallel)
-        self._repairs = anyio.CapacityLimiter(parallel)
+        self._places = places.for_compose(parallel)
+        self._repairs = places.for_compose(parallel)
         """What drifted does not queue behind what changes."""
         self.busy: set[str] = set()
         """Stacks that are being worked on, or are about to be."""
@@ -66,8 +68,8 @@ class Converger:
         what is declared, services that left their stack stay: nothing is ended.
         """
         drifted = all(deploy.reason is Reason.DRIFTED for deploy in deploys)
-        limiter = self._repairs if drifted else self._limiter
-        return await self._deploy(deploys, revision, limiter, seen=seen, doubt=doubt)
+        which = self._repairs if drifted else self._places
+        return await self._deploy(deploys, revision, which, seen=seen, doubt=doubt)
 
     async def repair(self, deploys: Collection[Deploy], revision: Revision) -> list[Outcome]:
         """Put right what drifted while others take their time: not behind them in the queue."""
@@ -78,7 +80,7 @@ class Converger:
         self,
         deploys: Collection[Deploy],
         revision: Revision,
-        limiter: anyio.CapacityLimiter,
+        which: Places,
         *,
         seen: frozenset[str],
         doubt: bool,
@@ -86,7 +88,7 @@ class Converger:
         names = {deploy.stack.name for deploy in deploys}
         self.busy |= names
         try:
-            return await self._deployer.deploy(deploys, revision, limiter, seen=seen, doubt=doubt)
+            return await self._deployer.deploy(deploys, revision, which, seen=seen, doubt=doubt)
         finally:
             self.busy -= names
 
@@ -109,7 +111,7 @@ class Converger:
             try:
                 for other in before:
                     await ended[other].wait()
-                async with self._limiter:
+                async with self._places.taken():
                     outcomes[name] = await self._remove_guarded(
                         by_name[name], revision, {other: outcomes[other] for other in before}
                     )

@@ -8,8 +8,8 @@ that one and those that come ``after`` it. Nothing of it is touched before its i
                ▼        ▼    ▼            ▼                         │      │              ▼
             failed failed cancelled      held                    failed  cancelled   succeeded
 
-Reading is work for the machine and takes one of the places of the limiter, as making does; who
-waits for a registry, for another stack or for health takes none. A newer commit ends the waiting
+Reading and making run Compose and take one of its places each; who waits for a registry, for
+another stack, for a start or for health takes none. A newer commit ends the waiting
 for a registry and for health (cancelled), and the next cycle decides anew. What follows from an
 end: :mod:`agent.control.release.aftermath`.
 """
@@ -21,21 +21,22 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 
-import anyio
 from msgspec import Struct
 
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
-from agent.control.release.adoption import Adopter
+from agent.control.release.adoption import NOTHING, Adopter
 from agent.control.release.aftermath import Aftermath
 from agent.control.release.apply import Applier
 from agent.control.release.deployment import Completion, Deployment
+from agent.control.release.failing import StartError
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
-from agent.control.release.starting import Batch, Before, StartError
+from agent.control.release.starting import Batch, Before
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
+from agent.control.stack.places import Places
 from agent.control.stack.ready import Ready, running_services
 from agent.control.stack.remover import Remover
 from agent.domain.errors import CancelledError, CommitdError, PermanentError
@@ -85,7 +86,7 @@ class Deployer:
         self,
         deploys: Collection[Deploy],
         revision: Revision,
-        limiter: anyio.CapacityLimiter,
+        places: Places,
         *,
         seen: frozenset[str],
         doubt: bool,
@@ -99,7 +100,7 @@ class Deployer:
                 Outcome(subject=each.stack.name, status=Status.CANCELLED, error=STOPPING)
                 for each in deploys
             ]
-        batch = Batch(revision, limiter, seen, doubt)
+        batch = Batch(revision, places, seen, doubt)
         # At once: what is put right and what changes are deployed side by side.
         ends = {each.stack.name: Completion() for each in deploys}
         self._ends |= ends
@@ -174,7 +175,7 @@ class Deployer:
 
     async def _prepare(self, run: Deployment) -> Outcome | None:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""
-        async with run.batch.limiter:
+        async with run.batch.places.taken(reading=True):
             outcome, run.ready = await self._t.attempts.tries(
                 run.entry,
                 run.stack.name,
@@ -249,9 +250,12 @@ class Deployer:
         tried = name in await journal.attempts()
         if tried and await journal.started(name) != run.stack.digest:
             return None  # a try that failed may have left anything
+        called: Ready = ready
+        why: str | None = NOTHING
         try:
-            async with run.batch.limiter:
-                called, why = await self._t.adopter.look(ready)
+            if await self._t.stacks.containers(name):
+                async with run.batch.places.taken():
+                    called, why = await self._t.adopter.look(ready)
         except CommitdError as err:  # bringing it up is always right
             called, why = ready, str(err)
         if why:

@@ -11,7 +11,7 @@ What is in the place of a container of the stack's own is recreated, with the vo
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -34,6 +34,16 @@ _LOOKS, _HALVES_LEFT = 300, 150
 the old one does not run any more."""
 
 
+class Begun(Struct):
+    """Compose may work. ``there`` are the project's containers before that, ``anew`` the services
+    that it must make anew. ``made`` is for those there are once it has ended, if they were listed.
+    """
+
+    there: tuple[Container, ...]
+    anew: list[str]
+    made: Sequence[Container] | None = None
+
+
 class Making(Struct, frozen=True):
     """``make_way`` evicts a rival at once, or says why it stays."""
 
@@ -45,8 +55,8 @@ class Making(Struct, frozen=True):
     @asynccontextmanager
     async def compose(
         self, ready: Ready, revision: Revision, *, doubt: bool
-    ) -> AsyncIterator[list[str]]:
-        """In the block Compose may work on the stack. Yields the services that it must make anew.
+    ) -> AsyncIterator[Begun]:
+        """In the block Compose may work on the stack.
 
         Raises :class:`CommitdError` as :meth:`clear` does.
         """
@@ -54,12 +64,15 @@ class Making(Struct, frozen=True):
         look = await self.clear(ready, revision, doubt=doubt)
         anew = {c.service for c in look.substitutes if c.service}
         await self.ledger.begin(name, look)
+        begun = Begun(
+            look.there, sorted(each for each in anew & services.keys() if services[each].scale)
+        )
         try:
-            yield sorted(each for each in anew & services.keys() if services[each].scale)
+            yield begun
         finally:
             with anyio.CancelScope(shield=True):
                 try:
-                    await self.ledger.end(name, services)
+                    await self.ledger.end(name, services, begun.made)
                 except CommitdError as err:  # until the next time it is not known what is its own
                     log.warning("%s: %s", name, err)
 

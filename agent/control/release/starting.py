@@ -1,42 +1,40 @@
 """What is done to one release from its start until it is healthy, in these steps::
 
-    make ─▶ start, where services wait for each other ─▶ reload ─▶ (healthy)
-      ▲                                                             │
-      └── put back what somebody else undid meanwhile ◀─────────────┘
+    make ─▶ launch, or start where services wait for each other ─▶ reload ─▶ (healthy)
+      ▲                                                                       │
+      └── put back what somebody else undid meanwhile ◀───────────────────────┘
 
-Making is creating, recreating and, where nobody waits, starting. Reacting has services notice that
-their mounted files changed, and those that share namespaces with them, or follow them. Only what
-keeps the machine busy takes one of the places of the limiter; who waits for health takes none.
+Compose makes (creates, recreates), and the engine launches, unless more than that is to be done at
+a start; then Compose does it, at once with making or, where services wait, afterwards. Reloading
+has services notice that their mounted files changed, and those that share namespaces with them, or
+follow them. Only a Compose takes one of the places, not who waits for a start or for health.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import (
     Awaitable,
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from collections.abc import Set as AbstractSet
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 
-import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.adapters.compose.compose import StillWaitingError
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Steps
-from agent.control.release.making import Making
+from agent.control.release.failing import failing
+from agent.control.release.making import Begun, Making
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
+from agent.control.stack.places import Places
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.ready import Ready
 from agent.control.stack.remover import Remover
@@ -44,9 +42,7 @@ from agent.domain.container import Container
 from agent.domain.errors import (
     CancelledError,
     CommitdError,
-    InterferenceError,
-    TransientError,
-    UnreachableError,
+    PermanentError,
 )
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Reload, Status
 from agent.domain.reconcile.plan import moved
@@ -58,15 +54,11 @@ from agent.domain.revision import Revision
 log = logging.getLogger("commitd.deploy")
 
 
-class StartError(TransientError):
-    """Compose could not bring it up, and may have stopped what ran before."""
-
-
 class Batch(Struct, frozen=True):
     """What all deploys of one plan share. ``seen`` are the commits that remotes showed before."""
 
     revision: Revision
-    limiter: anyio.CapacityLimiter
+    places: Places
     seen: frozenset[str]
     doubt: bool
 
@@ -97,25 +89,9 @@ class Before(Struct, frozen=True, kw_only=True):
     touching: Callable[[Collection[Container]], None] = lambda _: None
 
 
-_GONE = re.compile(
-    r"No such container|marked for removal|is already in progress|is already in use by container"
-)
-"""What Compose was about to work on is not there, or still on its way out; somebody has removed it
-if it was there."""
-_NOT_STARTED = "is marked for removal and cannot be started"
-"""Without an ID: Compose starts no containers but those of the stack."""
-_ID = re.compile(r"[0-9a-f]{64}")
 _OF_OTHERS = {Trouble.REPLACED, Trouble.SURPLUS}
 Healthy = Callable[[Ready, str], Awaitable[object]]
 """Waits until one service of a release is healthy."""
-
-
-def lost(said: str, own: AbstractSet[str]) -> bool:
-    """Whether Compose misses a container of the stack's ``own``, not one that its files name."""
-    ids = _ID.findall(said)
-    if not ids:
-        return _NOT_STARTED in said
-    return bool(_GONE.search(said)) and not own.isdisjoint(ids)
 
 
 class Starting(Steps):
@@ -156,29 +132,53 @@ class Starting(Steps):
         """
         ready, stacks, provisioner = self._ready, self._t.stacks, self._t.provisioner
         revision, left = self._batch.revision, self._before.left
-        async with self._batch.limiter:
+        async with (
+            provisioner.claimed(ready, changed=self._before.changed) as claim,
+            self._batch.places.taken(),
+        ):
             if self._t.stopping():
                 raise CancelledError(STOPPING)
-            async with (
-                provisioner.claimed(ready, changed=self._before.changed) as claim,
-                self._compose() as anew,
-            ):
-                before = await stacks.containers(self._name)
+            async with self._compose() as begun:
+                before = begun.there
                 self._before.touching(before)
                 self._there = frozenset(container.id for container in before)
                 # From here on until it is healthy, it is unknown what is mounted.
                 await self._t.journal.mark_dirty(self._name)
                 self.began_at = time.time()
                 with self._failing():
-                    await self._t.remover.make_room(ready, left, revision, doubt=self._doubt)
-                    make = stacks.put_back(ready, anew) if anew else stacks.make(ready)
-                    self.made = await make
+                    room = self._t.remover.make_room
+                    await room(ready, before, left, revision, doubt=self._doubt)
+                    if begun.anew:
+                        self.made = await stacks.put_back(ready, begun.anew)
+                    else:
+                        self.made = await stacks.make(ready, before)
+                    begun.made = self.made
             with self._failing():
                 if behind := await provisioner.left_behind(ready, claim, before, self.made):
                     log.info("%s: recreating %s for its networks", self._name, ", ".join(behind))
                     async with self._compose():
                         self.made = await stacks.recreate(ready, behind)
+        with self._failing():
+            self.made = await self._launched(self.made)
         self._untouched = frozenset(container.id for container in before if container.alive)
+
+    async def _launched(self, made: Collection[Container]) -> Collection[Container]:
+        """The containers that were ``made``, once the engine has started them if that is left.
+
+        No Compose waits meanwhile, and no place is taken. Only those are started of which it is
+        known that the stack's own Compose made them.
+        """
+        ready, stacks, ledger = self._ready, self._t.stacks, self._t.making.ledger
+        if not ready.started_by_engine:
+            return made
+        self.made = made
+        try:
+            await stacks.launch(ready, [c for c in made if not ledger.unknown(c)])
+        except CommitdError as err:
+            if isinstance(err, PermanentError) or not await self.mend():
+                raise
+            await stacks.launch(ready, [c for c in self.made if not ledger.unknown(c)])
+        return self.made
 
     async def start(self, limit_s: float) -> None:
         """Start what waits for others, unless a person has taken the stack over meanwhile."""
@@ -189,22 +189,12 @@ class Starting(Steps):
             await self._t.making.clear(self._ready, self._batch.revision, doubt=self._doubt)
             await self._t.stacks.start(self._ready, limit_s)
 
-    def _compose(self) -> AbstractAsyncContextManager[list[str]]:
+    def _compose(self) -> AbstractAsyncContextManager[Begun]:
         return self._t.making.compose(self._ready, self._batch.revision, doubt=self._doubt)
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _failing(self) -> AbstractContextManager[None]:
         """What fails in passing while Compose works, by whose fault it is."""
-        try:
-            yield
-        except (UnreachableError, StillWaitingError):
-            raise
-        except TransientError as err:
-            own = self._there | self._activity.made
-            if self._activity.undone or lost(err.message, own):
-                message = f"undone from outside while it was started: {err.message}"
-                raise InterferenceError(message, where=err.where, hint=err.hint) from None
-            raise StartError(err.message, where=err.where, hint=err.hint) from None
+        return failing(self._there, self._activity)
 
     async def started(self) -> bool:
         """React, once for the files that changed, and always for namespaces that have ended."""
@@ -217,7 +207,7 @@ class Starting(Steps):
 
     async def mend(self) -> bool:
         """Replace the containers that no start brings back; whether there are any."""
-        async with self._batch.limiter, self._compose():
+        async with self._batch.places.taken(), self._compose():
             mended = await self._t.stacks.mend(self._ready)
         self._note(await self._t.stacks.containers(self._name))
         return mended
@@ -237,10 +227,12 @@ class Starting(Steps):
         ]
         recording = self._recording(Reason.INTERFERENCE, ", ".join(services), causes)
         try:
-            async with recording, self._batch.limiter, self._compose() as anew:
-                self.began_at = time.time()
-                again = {*replaced, *anew} & self._ready.services.keys()
-                self._note(await self._t.stacks.put_back(self._ready, again))
+            async with recording:
+                async with self._batch.places.taken(), self._compose() as begun:
+                    self.began_at = time.time()
+                    again = {*replaced, *begun.anew} & self._ready.services.keys()
+                    there = await self._t.stacks.put_back(self._ready, again)
+                self._note(await self._launched(there))
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
             log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
@@ -267,7 +259,11 @@ class Starting(Steps):
         Nor does it see what was changed on a container while it ran, or that it runs in namespaces
         which have ended. Whether there was anything to do.
         """
-        ready, after = self._ready, await self._t.stacks.containers(self._name)
+        ready = self._ready
+        joins = any(each.joins for each in ready.services.values())
+        if not (self._untouched or joins or ready.waits):
+            return False  # all of it is new
+        after = await self._t.stacks.containers(self._name)
         there = [c for c in after if c.id in self._untouched and not c.one_off]
         own: dict[str, reload.Step] = {}
         for name in self._stale_of(there):
@@ -299,7 +295,7 @@ class Starting(Steps):
 
         detail, causes = f"{step.how} {step.service}", self._causes(step)
         recreates = step.how == Reload.RECREATE
-        place = self._batch.limiter if recreates else nullcontext()
+        place = self._batch.places.taken() if recreates else nullcontext()
         compose = self._compose() if recreates else nullcontext()
         async with self._recording(step.reason, detail, causes) as entry, place, compose:
             await self._t.stacks.reload_services(self._ready, step.service, containers, step.how)

@@ -123,12 +123,15 @@ class Ledger:
         """Compose is about to work on the project. Raises :class:`CommitdError`."""
         await self._keep(project, Known(look.own, frozenset(c.id for c in look.there)))
 
-    async def end(self, project: str, services: Collection[str]) -> None:
+    async def end(
+        self, project: str, services: Collection[str], made: Iterable[Container] | None = None
+    ) -> None:
         """Compose has ended: its ``services`` have what was own and what came meanwhile.
 
-        Raises :class:`CommitdError`; the project then stays one that is worked on.
+        ``made`` are the containers since then, if they were listed. Raises :class:`CommitdError`;
+        the project then stays one that is worked on.
         """
-        containers = await self._engine.containers(project)
+        containers = await self._engine.containers(project) if made is None else made
         own = identity.own_after(self._known[project], containers, services)
         await self._keep(project, Known(own))
 

@@ -11,8 +11,10 @@ from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.containers import binds_of
 from agent.adapters.engine.engine import AbsentError, Engine
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.tasks import task_group
 from agent.control.secrets.decrypt import SecretKeeper
-from agent.control.stack import notes, port_owner, unsound
+from agent.control.stack import notes, places, port_owner, unsound
+from agent.control.stack.kept_models import KeptModels
 from agent.control.stack.readjust import readjust
 from agent.control.stack.ready import Ready, accept
 from agent.control.stack.stepping import Stepping
@@ -22,6 +24,7 @@ from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.outcome import Reload
 from agent.domain.release import drift
 from agent.domain.release.health import Expected
+from agent.domain.repository import dependencies
 from agent.domain.repository.desired import Stack
 
 log = logging.getLogger("commitd.stacks")
@@ -52,7 +55,9 @@ class Stacks(Stepping):
         self._engine = engine
         self._journal = journal
         self._secrets = secrets
+        self._models = KeptModels(compose)
         self._told: dict[str, str] = {}
+        self._starts = places.for_starts()
 
     async def prepare(self, stack: Stack, *, ran: bool) -> Ready:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`.
@@ -67,19 +72,26 @@ class Stacks(Stepping):
         await notes.tell(stack, self._journal, self._engine)
         invocation = await self._secrets.invocation(stack)
         return await self._step(
-            accept(self._compose, invocation, agent=self._agent, ran=ran, told=self._told)
+            accept(
+                self._compose,
+                invocation,
+                models=self._models,
+                agent=self._agent,
+                ran=ran,
+                told=self._told,
+            )
         )
 
-    async def make(self, ready: Ready) -> list[Container]:
+    async def make(self, ready: Ready, there: Collection[Container]) -> list[Container]:
         """Create and recreate what differs, from images that are here; the containers then.
 
-        All of it is started as well, unless services wait for each other. Raises
-        :class:`CommitdError`.
+        ``there`` are those before. :meth:`launch` starts them, or :meth:`start` where services
+        wait for each other, or Compose has done so already. Raises :class:`CommitdError`.
         """
         if not ready.services:  # Compose would take that for a mistake
             log.info("%s: nothing to run", ready.stack.name)
             return await self.containers(ready.stack.name)
-        await self._unpause(ready.stack.name)
+        await self._unpause(there)
         try:
             await self._make(ready)
         except CommitdError as err:
@@ -90,19 +102,49 @@ class Stacks(Stepping):
 
     async def _make(self, ready: Ready) -> None:
         await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
-        if ready.waits:
+        if ready.waits or ready.started_by_engine:
             # Only the waiting may be cut short: a container that was half recreated is gone.
             await self._step(self._compose.create(ready.invocation, ready.model))
         else:
             await self._step(self._compose.up(ready.invocation, ready.model))
 
+    async def launch(self, ready: Ready, own: Iterable[Container]) -> None:
+        """Have the engine start what is not started of the stack's ``own`` containers.
+
+        Where :attr:`Ready.started_by_engine` says so. Each after those that it needs, as Compose
+        does it. Raises :class:`CommitdError`.
+        """
+        due: dict[str, list[Container]] = {}
+        for container in own:
+            if container.service and not (container.one_off or container.alive):
+                due.setdefault(container.service, []).append(container)
+        needs = {name: service.needs for name, service in ready.services.items() if service.scale}
+        await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
+        for level in dependencies.levels(needs):
+            async with task_group() as group:
+                for service in due.keys() & {*level}:
+                    group.start_soon(self._launch, due[service])
+
+    async def _launch(self, containers: Iterable[Container]) -> None:
+        """Start those of one service, one after the other: they may share a range of ports."""
+        for container in containers:
+            async with self._starts.taken():
+                try:
+                    await self._step(self._engine.start(container.id))
+                except PermanentError as err:  # what it says to Compose is not for good either
+                    said = TransientError(err.message)
+                    raise await port_owner.explained(self._engine, said) from None
+                except CommitdError as err:
+                    raise await port_owner.explained(self._engine, err) from None
+
     async def recreate(self, ready: Ready, services: Iterable[str]) -> list[Container]:
         """Replace the containers of these services by equal ones; those there are then.
 
-        Like all others they are not started yet if services wait for each other.
+        Like all others they are not started yet, unless Compose starts them all.
         """
+        start = not (ready.waits or ready.started_by_engine)
         for service in services:
-            await self._step(self._recreated(ready, service, start=not ready.waits))
+            await self._step(self._recreated(ready, service, start=start))
         return await self._named_right(ready.stack.name, ready.services)
 
     async def _recreated(self, ready: Ready, service: str, *, start: bool = True) -> None:
@@ -133,8 +175,8 @@ class Stacks(Stepping):
         Services whose containers somebody ``replaced`` look right to Compose by their labels.
         Raises :class:`CommitdError`.
         """
-        await self.recreate(ready, replaced)
-        return await self.make(ready)
+        there = await self.recreate(ready, replaced)
+        return await self.make(ready, there)
 
     async def reload(
         self,
@@ -188,9 +230,9 @@ class Stacks(Stepping):
         """All of the project, running or not."""
         return list(await self._engine.containers(project))
 
-    async def _unpause(self, project: str) -> None:
+    async def _unpause(self, there: Iterable[Container]) -> None:
         """Compose leaves a paused container as it is."""
-        for container in await self.containers(project):
+        for container in there:
             if container.state == "paused" and not container.one_off:
                 await self._step(self._engine.unpause(container.id))
 

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from agent.adapters import shared_tree
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
-from agent.domain.compose import given, policy, redact
+from agent.control.stack.kept_models import KeptModels
+from agent.domain.compose import at_start, given, policy, redact
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.compose.policy import Effect
 from agent.domain.container import CONFIG_HASH, Container
@@ -81,6 +82,12 @@ class Ready(Struct, frozen=True, kw_only=True):
     def waits(self) -> bool:
         """Whether services of it are started only once others are healthy or have ended with 0."""
         return any(service.waits for service in self.services.values())
+
+    @property
+    def started_by_engine(self) -> bool:
+        """Whether nothing is left of its start, once Compose has made it, but its containers'."""
+        written = any(service.inline for service in self.services.values())
+        return not (self.waits or written) and at_start.plain(self.model)
 
     def files(self, service: str) -> Inputs:
         """The repository's files that are mounted into the service."""
@@ -158,17 +165,18 @@ async def accept(
     compose: Compose,
     call: Invocation,
     *,
+    models: KeptModels | None = None,
     agent: AgentPlaces | None = None,
     ran: bool = False,
     told: dict[str, str] | None = None,
 ) -> Ready:
     """The stack as the host lets it run. Touches nothing.
 
-    ``ran`` says that it is a release that ran here before. ``told`` is what the log was told before
-    of what stacks are allowed, by their names; it is told again where that changes. Raises
-    :class:`CommitdError`, also for what policy refuses.
+    ``models`` are asked before ``compose``. ``ran`` says that it is a release that ran here before.
+    ``told`` is what the log was told before of what stacks are allowed, by their names; it is told
+    again where that changes. Raises :class:`CommitdError`, also for what policy refuses.
     """
-    resolved = await compose.resolve(call)
+    resolved = await (models or compose).resolve(call)
     stack, root, checkout = call.stack, str(call.root), str(call.checkout)
     model = given.placed(resolved.model, root, checkout)
     found = policy.judge(stack, model, checkout, built=root, agent=agent)

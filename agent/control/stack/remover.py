@@ -45,16 +45,21 @@ class Remover(Stepping):
         self._stacks_dir = stacks_dir
 
     async def make_room(
-        self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
+        self,
+        ready: Ready,
+        containers: Collection[Container],
+        left: Collection[str],
+        revision: Revision,
+        *,
+        doubt: bool,
     ) -> None:
-        """End the containers of services that ``left`` and have what the stack wants now.
+        """End those of its ``containers`` that have what it wants now, of services that ``left``.
 
-        Compose starts what is new before anybody ends what left. Unless there is ``doubt`` about
+        Compose makes what is new before anybody ends what left. Unless there is ``doubt`` about
         what is declared, so go those of services that a failed try has left behind. Raises
         :class:`CommitdError`.
         """
         name = ready.stack.name
-        containers = await self._engine.containers(name)
         gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return

@@ -56,3 +56,16 @@ def sorted_by(needs: Mapping[str, Collection[str]]) -> list[str]:
         return [name for name in sorter.static_order() if name in needs]
     except CycleError:  # Compose refuses those that it sees
         return sorted(needs)
+
+
+def levels(needs: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """The names in ``needs``: first those that need none of the others, then those that need these.
+
+    Names of one level are sorted.
+    """
+    left, found = {name: needs.keys() & {*needs[name]} for name in needs}, list[list[str]]()
+    while left:
+        level = sorted(name for name, needed in left.items() if not needed & left.keys())
+        found.append(level or sorted(left))  # Compose refuses the circles that it sees
+        left = {name: needed for name, needed in left.items() if name not in found[-1]}
+    return found
