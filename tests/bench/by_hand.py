@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tests.bench.processes import Meter, peak_share_mb
+from tests.bench.processes import Looks, Meter, looking
 from tests.sandbox.process import SandboxError, run
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ PATIENCE_S = 200.0
 class Run:
     """One command: when it began, by the clock, and what it took with all its children.
 
-    `peak_mb` is the most memory of all of them at once, 0 where nobody looked.
+    `looks` is what was seen of them meanwhile, where somebody looked.
     """
 
     began: float
     wall_s: float
     cpu_s: float
-    peak_mb: float = 0.0
+    looks: Looks | None = None
 
 
 class ByHand:
@@ -76,20 +76,20 @@ class ByHand:
         url = box.gitea.url
         run(["git", "clone", "--quiet", url, self.clone], env=self.environment)
 
-    def deploy_sh(self, compose: str = PLUGIN, *, memory: bool = False) -> Run:
+    def deploy_sh(self, compose: str = PLUGIN, *, looks: bool = False) -> Run:
         """The classic script, once."""
-        return self.run(["sh", "-c", self.script(compose)], memory=memory)
+        return self.run(["sh", "-c", self.script(compose)], looks=looks)
 
     def script(self, compose: str = PLUGIN) -> str:
         """Its text."""
         return _DEPLOY_SH.format(clone=self.clone, compose=compose)
 
-    def xargs(self, stacks: Sequence[str], at_once: int, *, memory: bool = False) -> Run:
+    def xargs(self, stacks: Sequence[str], at_once: int, *, looks: bool = False) -> Run:
         """All stacks side by side, `at_once` at a time."""
         one = [BINARY, "--project-name", "{}", "--file", f"{self.clone}/stacks/{{}}/compose.yaml"]
         words = ["xargs", "-P", str(at_once), "-I", "{}", *one, "up", "--detach"]
         script = f"printf '%s\\n' {' '.join(stacks)} | {shlex.join(words)}"
-        return self.run(["sh", "-c", script], memory=memory)
+        return self.run(["sh", "-c", script], looks=looks)
 
     def up(self, project: str, file: Path) -> Run:
         """One stack."""
@@ -100,11 +100,11 @@ class ByHand:
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         *,
-        memory: bool = False,
+        looks: bool = False,
     ) -> Run:
         """Run a command, counted from its first moment. Raises SandboxError when it fails.
 
-        With `memory` its processes are looked at all the time, which makes it slower.
+        With `looks` its processes are looked at all the time, which makes it slower.
         """
         self._runs += 1
         log = self.clone.with_name(f"by-hand-{self._runs}.log")
@@ -120,14 +120,14 @@ class ByHand:
             try:
                 meter = Meter(f"by-hand-{self._runs}", [process.pid])
                 before, began, at = meter.cpu_s(), time.monotonic(), time.time()
-                with peak_share_mb(meter) if memory else nullcontext([0.0]) as peak:
+                with looking(meter) if looks else nullcontext() as seen:
                     process.communicate(b"\n", timeout=PATIENCE_S)
             finally:
                 process.kill()
         wall_s = time.monotonic() - began
         if process.returncode != 0:
             raise SandboxError(f"{argv[0]} exited {process.returncode}: {log.read_text()[-2000:]}")
-        return Run(at, wall_s, meter.cpu_s() - before, peak[0])
+        return Run(at, wall_s, meter.cpu_s() - before, seen)
 
 
 def events(engine: Engine, since: float, *kinds: str) -> list[tuple[str, str, float]]:

@@ -41,7 +41,9 @@ def main(argv: list[str]) -> int:
     _, end, after = rest.partition(END)
     if not mark or not end:
         raise SystemExit(f"{PAGE} has not got the marks {BEGIN} and {END}")
-    told = "\n\n".join([_machine(run), _table(figures), *_missing(run), *map(_image, drawn)])
+    told = "\n\n".join(
+        [_machine(run), _table(figures), _unmet(figures), *_missing(run), *map(_image, drawn)]
+    )
     PAGE.write_text(f"{before}{BEGIN}\n\n{told}\n\n{END}{after}")
     print(f"written: {PAGE}, {', '.join(drawn) or 'no plot'}")
     return 0
@@ -73,6 +75,17 @@ def _machine(run: dict[str, Any]) -> str:
 def _table(figures: Iterable[Figure]) -> str:
     rows = [_row(HEADINGS), _row(["---"] * len(HEADINGS))]
     return "\n".join(rows + [_row(each.cells) for each in figures])
+
+
+def _unmet(figures: Iterable[Figure]) -> str:
+    """The goals that were missed, by what stands above a row that is set in."""
+    found, above = [], ""
+    for figure in figures:
+        above = above if figure.what.startswith("  ") else figure.what
+        if figure.met is False:
+            inner = "" if figure.what == above else f": {figure.what.strip()}"
+            found.append(f"{above}{inner}")
+    return f"Goals not met: {'; '.join(found)}." if found else "All goals are met."
 
 
 def _row(cells: Iterable[str]) -> str:

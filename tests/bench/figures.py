@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 HEADINGS = ("figure", "measured", "against", "ratio", "goal", "met")
+_WIDEST = 64
 _WORDS = {True: "met", False: "not met", None: ""}
 
 
@@ -44,8 +45,12 @@ def load() -> str:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """The rows under their headings, in columns as wide as they have to be."""
+    """The rows under their headings, in columns as wide as they have to be.
+
+    What is longer than a column gets pushes the rest of its own row.
+    """
     rows = [HEADINGS, *(each.cells for each in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    columns = [[len(cell) for cell in column] for column in zip(*rows, strict=True)]
+    widths = [max(length for length in each if length <= _WIDEST) for each in columns]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths)), *lines[1:]])

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from tests.bench import hand_stopped, stacks
 from tests.bench.by_hand import events
 from tests.bench.figures import Figure
-from tests.bench.processes import Meter, peak_share_mb, share_mb
+from tests.bench.processes import Meter, looking, share_mb
 from tests.sandbox import Sandbox, Workspace
 from tests.sandbox.process import wait_until
 
@@ -97,7 +97,7 @@ class _Scene:
     def play(self, name: str, adapter: _Adapter, *program: Path) -> _Took:
         """Two starts on an empty engine: one that is looked at, one that is timed and goes on."""
         looked_at = self._started(f"{name}-1", adapter, *program)
-        with looked_at as (meter, began), peak_share_mb(meter) as peak:
+        with looked_at as (meter, began), looking(meter) as looks:
             self._deployed(began)
         with self._started(f"{name}-2", adapter, *program) as (meter, began):
             first_s, first_cpu_s = self._deployed(began), meter.cpu_s()
@@ -112,7 +112,7 @@ class _Scene:
         return _Took(
             first_s=first_s,
             first_cpu_s=first_cpu_s,
-            peak_mb=peak[0],
+            peak_mb=looks.peak_mb,
             idle_mb=idle_mb,
             idle_cpu_s=idle_cpu_s,
             changed_s=changed,

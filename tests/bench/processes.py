@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
@@ -52,22 +55,47 @@ class Meter:
         return [int(line) for line in (self._group / "cgroup.procs").read_text().split()]
 
 
+@dataclass(slots=True)
+class Looks:
+    """What was seen of a meter's processes: memory at its peak (PSS, MB), CPU time by program."""
+
+    peak_mb: float = 0.0
+    _cpu: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    def look(self, meter: Meter) -> None:
+        """Once more."""
+        pids = meter.pids()
+        self.peak_mb = max(self.peak_mb, share_mb(pids))
+        for pid in pids:
+            with contextlib.suppress(OSError, IndexError):  # it has ended
+                fields = _stat(pid)
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                self._cpu[pid] = name, (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def by_program(self) -> dict[str, float]:
+        """CPU seconds as far as they were seen, most first: the last moment of each is missing."""
+        found: dict[str, float] = {}
+        for name, cpu_s in self._cpu.values():
+            found[name] = found.get(name, 0.0) + cpu_s
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
 @contextlib.contextmanager
-def peak_share_mb(meter: Meter, every_s: float = 0.03) -> Iterator[list[float]]:
-    """The most memory that all of a meter's processes had at once (PSS), in MB, after the block.
+def looking(meter: Meter, every_s: float = 0.03) -> Iterator[Looks]:
+    """Look at all of a meter's processes, over and over, while the block lasts.
 
-    To look costs time itself: what is measured like this is not timed.
+    To look costs time itself: what is looked at is not timed.
     """
-    peak, ended = [0.0], threading.Event()
+    looks, ended = Looks(), threading.Event()
 
-    def look() -> None:
+    def keep_looking() -> None:
         while not ended.wait(every_s):
-            peak[0] = max(peak[0], share_mb(meter.pids()))
+            looks.look(meter)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=keep_looking, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield looks
     finally:
         ended.set()
         thread.join()

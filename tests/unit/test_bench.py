@@ -20,6 +20,7 @@ _FIGURES = [
     Figure(
         what="  growth",
         measured="a | b",
+        met=False,
         numbers={"stacks": [1, 200], "cpu_ms": [8.0, 31.5], "rss_mb": [45, 50]},
     ),
 ]
@@ -57,6 +58,7 @@ def test_a_run_takes_the_place_of_the_one_before_and_of_nothing_else(page: Path,
     assert "old" not in told
     assert "| cycle | 9 CPU-ms |  |  | 10 CPU-ms | met |" in told
     assert r"| · growth | a \| b |" in told
+    assert "Goals not met: cycle: growth." in told
     assert "Not measured in this run: storm." in told
     assert "(performance/cycle.svg)" in told
     assert "(performance/look.svg)" not in told
