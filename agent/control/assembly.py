@@ -10,7 +10,6 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -110,9 +109,9 @@ async def assemble(
         try:
             if closed := await journal.run(Journal.close_open_actions):
                 log.warning("marked %d interrupted actions as cancelled", closed)
-            askpass = await anyio.to_thread.run_sync(_prepare, config)
+            await anyio.to_thread.run_sync(_prepare, config)
             places = await anyio.to_thread.run_sync(directories.agent_places, config)
-            repository = Repository(config.state_dir, config.branch, askpass)
+            repository = Repository.of(config)
             applied = await journal.get("declared")
             await repository.prepare(str(applied["revision"]["sha"]) if applied else None)
             await complete_records(journal, repository)
@@ -251,7 +250,7 @@ def _open_journal(config: Config) -> Journal:
     )
 
 
-def _prepare(config: Config) -> Path:
+def _prepare(config: Config) -> None:
     """What is there before the first Git: the program that it asks for a token, and no keys."""
     volatile = config.secrets is not None and config.secrets.store == "runtime"
     if volatile and (kind := directories.file_system(config.runtime_dir)) not in _IN_MEMORY:
@@ -262,7 +261,7 @@ def _prepare(config: Config) -> Path:
             kind or "an unknown file system",
         )
     shutil.rmtree(config.state_dir / "gnupg", ignore_errors=True)  # keys that older versions kept
-    return directories.install_askpass(config)
+    directories.install_askpass(config)
 
 
 async def _check_git() -> None:

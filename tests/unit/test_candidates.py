@@ -152,6 +152,18 @@ def test_refused_commits_do_not_stay_in_the_clone(world: World) -> None:
     assert git(world.upstream.state, "--git-dir=git", "fsck", "--full", "--no-dangling") == ""
 
 
+def test_what_a_server_sent_besides_is_not_taken_for_here(world: World) -> None:
+    """A commit of which the half is here, because one remote sent it along, is never fetched."""
+    good = world.upstream.commit(FILES)
+    newer = world.upstream.commit({"README.md": "words"})
+    (followed,) = world.follows(good)
+    assert (followed.holds, do(world.repository.applied)) == ((), good)
+    assert not do(world.repository.incoming.commits.knows, newer)
+    assert not do(world.repository.knows, newer)
+    (followed,) = world.follows(newer)
+    assert (followed.holds, do(world.repository.applied)) == ((), newer)
+
+
 def test_a_person_may_name_a_commit_that_waits_for_one(world: World) -> None:
     first = world.upstream.commit(FILES)
     world.follows(first)

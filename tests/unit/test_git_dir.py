@@ -6,11 +6,13 @@ import errno
 import os
 import shutil
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.adapters.git import repository as repository_module
+from agent.adapters.git import soundness
+from agent.adapters.git.git import Git
 from agent.domain.errors import TransientError
 from tests.unit.upstream import Upstream, do, git
 
@@ -131,6 +133,41 @@ def test_the_clone_of_an_older_agent_moves_out_of_the_checkout_and_nothing_else_
     assert do(repository.applied) == newer
     assert upstream.files(upstream.repo)["stacks/web/data/precious"] == b"x"
     assert not (tmp_path / "program.ran").exists()
+
+
+def test_a_history_is_walked_again_only_when_it_may_be_another(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.followed(FILES, upstream.agent())
+    commits, note = upstream.agent(), tmp_path / "checked"
+    walks: list[str] = []
+    run = Git.run
+
+    async def counted(self: Git, *words: str, **options: Any) -> Any:
+        walks.extend(word for word in words if word == "fsck")
+        return await run(self, *words, **options)
+
+    monkeypatch.setattr(Git, "run", counted)
+
+    def walked() -> int:
+        walks.clear()
+        assert do(soundness.whole, commits, note)
+        return len(walks)
+
+    assert [walked(), walked(), walked()] == [1, 0, 0]
+    upstream.fetched({"stacks/web/a.conf": "two\n"}, commits)
+    assert [walked(), walked()] == [1, 0]
+    (ref := upstream.state / "git/refs/commitd/applied").write_text(ref.read_text())
+    assert [walked(), walked()] == [1, 0]
+    note.write_text(note.read_text().replace(note.read_text().split()[0], "9e9"))  # another run
+    assert [walked(), walked()] == [1, 0]
+    note.write_text("rubbish")
+    assert [walked(), walked()] == [1, 0]
+    for pack in (upstream.state / "git/objects/pack").glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:-30])
+    assert not do(soundness.whole, commits, note)
+    assert not do(soundness.whole, commits, note)
 
 
 def _half_copied(upstream: Upstream) -> None:

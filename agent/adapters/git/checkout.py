@@ -8,19 +8,23 @@ What Git has put there is what its index says; everything else is somebody's dat
            edited files of the old one ──▶ unlinked, with their content; a directory never
            git checkout OLD ▶ NEW ──▶ Git refuses by itself to go over what is not in its index,
       │                               so that data which came after the look stays, too
-      ▼    git checkout-index ──▶ puts back what is missing, over nothing
+      ▼    git checkout-index ──▶ puts back what was unlinked, over nothing
 
-``HEAD`` stands on the tree of the index before Git compares the two commits: after a move that was
-cut short it may have been left behind. Ignored files count as data: ``read-tree -m -u`` would take
-them for nothing worth, and what ``.gitignore`` names is just what containers write.
+What is in the index, and what of it was edited, is read without Git (index.py): where nobody has
+interfered, a move is one process. ``HEAD`` stands on the tree of the index before Git compares the
+two commits: after a move that was cut short it may have been left behind. Ignored files count as
+data: ``read-tree -m -u`` would take them for nothing worth, and what ``.gitignore`` names is just
+what containers write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import anyio.to_thread
 
 from agent.adapters import process
-from agent.adapters.git import overlay, work_tree
+from agent.adapters.git import git_dir, index, overlay, work_tree
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import broken
 from agent.domain.errors import CommitdError, HeldError
@@ -29,7 +33,6 @@ from agent.domain.repository import checkout_safety
 from agent.domain.repository.tree import Tree, TreeEntry, small
 
 _HEAD = "HEAD"
-_MAX_LISTING = 64 * 1024 * 1024
 
 
 class Checkout:
@@ -42,7 +45,7 @@ class Checkout:
 
     async def collisions(self, new: Tree) -> list[Fault]:
         """Data on the host that the files of ``new`` would take the place of, as it is now."""
-        current = await self._indexed()
+        current = (await self._read()).entries.keys()
         on_disk = await anyio.to_thread.run_sync(work_tree.present, self._root, new)
         suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
         holding = await anyio.to_thread.run_sync(
@@ -58,11 +61,12 @@ class Checkout:
         Raises :class:`HeldError`, with all as it was, when data is in the way that came after the
         look, and :class:`TransientError`.
         """
-        new, current = await self._commits.tree(commit), await self._indexed()
-        await self._refresh()
-        edited = [new[path] for path in await self._edited() if path in new]
-        await self._take_in([*_added(new, current), *edited])
-        await self._drop_edits(new)
+        new, known = await self._commits.tree(commit), await self._read()
+        edited = await self._edited(known)
+        candidates = [*_added(new, known.entries), *(new[path] for path in edited if path in new)]
+        if await self._take_in(candidates):
+            edited = await self._edited(await self._read())
+        await self._drop_edits(edited, new)
         on_disk = await anyio.to_thread.run_sync(work_tree.present, self._root, new)
         suspects = [path for path, is_dir in on_disk.items() if is_dir and path in new]
         await anyio.to_thread.run_sync(work_tree.unlink_plaintext, self._root, suspects)
@@ -71,7 +75,8 @@ class Checkout:
             "checkout", "--quiet", "--detach", "--no-overwrite-ignore", "--no-recurse-submodules",
             commit, "--",
         )  # fmt: skip
-        await self._git.run("checkout-index", "--all", "-u", "--quiet")
+        if edited:
+            await self._git.run("checkout-index", "--all", "-u", "--quiet")
         if moved.code != 0:
             faults = await self.collisions(new)
             raise _held(faults) if faults else _refused(moved)
@@ -81,22 +86,18 @@ class Checkout:
 
         Those that are whole go into the index, so that the move back removes them.
         """
-        new, current = await self._commits.tree(commit), await self._indexed()
-        shorter = await anyio.to_thread.run_sync(
-            work_tree.shorter, self._root, _added(new, current)
-        )
+        new, known = await self._commits.tree(commit), await self._read()
+        added = _added(new, known.entries)
+        shorter = await anyio.to_thread.run_sync(work_tree.shorter, self._root, added)
         contents = await self._commits.contents(small({e.path: e for e in shorter}))
         begun = await anyio.to_thread.run_sync(work_tree.begun, self._root, contents)
         await anyio.to_thread.run_sync(work_tree.unlink, self._root, begun)
-        await self._take_in(_added(new, current))
+        await self._take_in(added)
 
     async def edits(self) -> list[str]:
         """Tracked paths whose content on disk is not what Git has put there."""
-        out = await self._git.check(
-            "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames",
-            "--ignore-submodules=all",
-        )  # fmt: skip
-        return sorted(record[3:] for record in out.decode(errors="replace").split("\0") if record)
+        known, head = await self._read(), await self._commits.tree(_HEAD)
+        return sorted({*await self._edited(known), *index.differing(known.entries, head)})
 
     async def index_head(self) -> None:
         """Where the index is lost: all that ``HEAD`` says has been put there."""
@@ -104,23 +105,22 @@ class Checkout:
             await self._git.check("read-tree", head)
             await self._refresh()
 
-    async def _indexed(self) -> frozenset[str]:
-        """The paths that Git has put there."""
-        out = await self._git.check("ls-files", "-z", "--cached", max_output=_MAX_LISTING)
-        return frozenset(out.decode(errors="replace").split("\0")) - {""}
+    async def _read(self) -> index.Read:
+        return await anyio.to_thread.run_sync(index.read, self._git.dir / git_dir.INDEX)
 
     async def _refresh(self) -> None:
         await self._git.run("update-index", "-q", "--refresh")
 
-    async def _take_in(self, entries: list[TreeEntry]) -> None:
+    async def _take_in(self, entries: list[TreeEntry]) -> bool:
+        """Whether any of them lies there already."""
         same = await anyio.to_thread.run_sync(work_tree.same, self._root, entries)
         if same:
             lines = "".join(f"{e.mode} {e.oid}\t{e.path}\0" for e in same)
             await self._git.check("update-index", "-z", "--index-info", stdin=lines.encode())
             await self._refresh()
+        return bool(same)
 
-    async def _drop_edits(self, new: Tree) -> None:
-        edited = await self._edited()
+    async def _drop_edits(self, edited: list[str], new: Tree) -> None:
         await anyio.to_thread.run_sync(work_tree.unlink, self._root, edited)
         # Whatever is in their place now is not Git's, and nobody wants them back.
         if gone := [path for path in edited if path not in new]:
@@ -128,19 +128,20 @@ class Checkout:
             words = ("update-index", "--force-remove", "-z", "--stdin")
             await self._git.check(*words, stdin=lines.encode())
 
-    async def _edited(self) -> list[str]:
-        out = await self._git.check("diff-files", "--name-only", "-z", "--ignore-submodules")
-        return [path for path in out.decode(errors="replace").split("\0") if path]
+    async def _edited(self, known: index.Read) -> list[str]:
+        return await anyio.to_thread.run_sync(index.edited, self._root, known)
 
     async def _stand_on_index(self) -> None:
+        head = await self._commits.commit(_HEAD)
+        known = await self._read()
+        if head and not index.differing(known.entries, await self._commits.tree(head)):
+            return
         tree = (await self._git.check("write-tree")).decode().strip()
-        head = await self._git.run("rev-parse", "--verify", "--quiet", f"{_HEAD}^{{tree}}")
-        if head.out.decode().strip() != tree:
-            left = await overlay.commit_tree(self._git, tree, "commitd: what is checked out")
-            await self._git.check("update-ref", _HEAD, left)
+        left = await overlay.commit_tree(self._git, tree, "commitd: what is checked out")
+        await self._git.check("update-ref", _HEAD, left)
 
 
-def _added(new: Tree, current: frozenset[str]) -> list[TreeEntry]:
+def _added(new: Tree, current: Container[str]) -> list[TreeEntry]:
     return [entry for path, entry in new.items() if path not in current]
 
 

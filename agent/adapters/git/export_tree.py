@@ -13,17 +13,19 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from agent.adapters.git import git_dir
+from agent.adapters.git import git_dir, index
+from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import Git, on_disk
-from agent.domain.errors import CommitdError
-from agent.domain.repository.tree import PLAINTEXT_PREFIX
+from agent.domain.errors import CommitdError, TransientError
+from agent.domain.repository.tree import PLAINTEXT_PREFIX, Tree
 
 
 class Export:
     """The work tree of ``git``, which has an index of its own."""
 
-    def __init__(self, git: Git) -> None:
+    def __init__(self, git: Git, commits: Commits) -> None:
         self._git = git
+        self._commits = commits
         self._place = git.root
 
     async def follow(self, commit: str) -> None:
@@ -33,26 +35,34 @@ class Export:
         await self._git.check("read-tree", "--reset", "-u", commit)
 
     async def verify(self, commit: str) -> None:
-        """The same, when ``HEAD`` is ``commit``, whatever the index of the export says.
+        """The same, whatever the index of the export says.
 
         After a start, or a move of it that was cut short: then files of the other commit are
         there that its index does not know.
         """
-        if await anyio.to_thread.run_sync(_closed, self._place):
-            other = await self._git.run(
-                "status", "--porcelain=v1", "-z", "--no-renames",
-                "--untracked-files=all", "--ignored=matching",
-                # The links to plaintext are the agent's own.
-                "--", ".", f":(exclude,glob)**/{PLAINTEXT_PREFIX}*",
-            )  # fmt: skip
-            if other.code == 0 and not other.out:
-                return
+        tree = await self._commits.tree(commit)
+        if await anyio.to_thread.run_sync(self._is, tree):
+            return
         await self._begin()
         try:
             await self.follow(commit)
         except CommitdError:  # half of it would only take room
             await self._begin()
             raise
+
+    def _is(self, tree: Tree) -> bool:
+        """Whether just the files of ``tree`` are there; the links to plaintext are the agent's."""
+        if not _closed(self._place):
+            return False
+        try:
+            known = index.read(self._git.dir / git_dir.EXPORT_INDEX)
+        except TransientError:  # it is made anew
+            return False
+        return not (
+            index.differing(known.entries, tree)
+            or index.edited(self._place, known)
+            or index.others(self._place, known.entries, PLAINTEXT_PREFIX)
+        )
 
     async def _begin(self) -> None:
         with on_disk(self._place.parent):

@@ -21,7 +21,7 @@ OURS = (APPLIED, ACCEPTED, PENDING)
 
 
 class Refs:
-    """Those of the clone that ``git`` runs on. One Git writes all of a move."""
+    """Those of the clone that ``git`` runs on, written by one Git that stays."""
 
     def __init__(self, git: Git) -> None:
         self._session = git.session("update-ref", "--stdin")
@@ -43,5 +43,5 @@ class Refs:
         await self._session.ask(question, LOCAL_TIMEOUT_S)
 
     async def end(self) -> None:
-        """Nothing more is to be written for now."""
+        """Let that Git go; who writes again starts another."""
         await self._session.end()

@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from agent.adapters.git import git_dir, overlay, work_tree
+from agent.adapters.git import git_dir, overlay, soundness, work_tree
 from agent.adapters.git.checkout import Checkout
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.export_tree import Export
@@ -44,12 +44,16 @@ _SHA = re.compile(r"[0-9a-f]{40,64}")
 class Repository(Commits):
     """The clone in ``state_dir``, fetching ``branch``.
 
-    ``root`` is the checkout, ``export`` the same files where nobody but the agent can write.
+    ``root`` is the checkout, ``export`` the same files where nobody but the agent can write. The
+    file ``checked`` remembers that the clone was found whole.
     """
 
-    def __init__(self, state_dir: Path, branch: str, askpass: Path) -> None:
+    def __init__(
+        self, state_dir: Path, branch: str, askpass: Path, checked: Path | None = None
+    ) -> None:
         self.root, self.export = state_dir / "repo", state_dir / "export"
         self._dir, self._broken = state_dir / "git", state_dir / "git-broken"
+        self._checked = checked
         git = Git(self.root, askpass, git_dir=self._dir)
         self.incoming = Incoming(git, branch)
         super().__init__(git, self.incoming.commits)
@@ -59,13 +63,14 @@ class Repository(Commits):
         self.unsettled = True
         """Whether a move of the checkout may have been cut short."""
         self._exported = Export(
-            Git(self.export, askpass, git_dir=self._dir, index=git_dir.EXPORT_INDEX)
+            Git(self.export, askpass, git_dir=self._dir, index=git_dir.EXPORT_INDEX), self
         )
 
     @classmethod
     def of(cls, config: Config) -> Repository:
         """The agent's own clone."""
-        return cls(config.state_dir, config.branch, config.state_dir / "askpass")
+        checked = config.runtime_dir / "clone-checked"
+        return cls(config.state_dir, config.branch, config.state_dir / "askpass", checked)
 
     @classmethod
     def to_read(cls, config: Config) -> Repository:
@@ -96,7 +101,7 @@ class Repository(Commits):
         await self.incoming.clear()
         await self.end()
         there = await anyio.to_thread.run_sync(self._clear)
-        if there and not await self._whole():
+        if there and not await soundness.whole(self, self._checked):
             await anyio.to_thread.run_sync(self._put_aside, "it is broken, and fetched anew")
             await self.session.end()
             there = False
@@ -203,18 +208,6 @@ class Repository(Commits):
         indexes = (git_dir.INDEX, git_dir.EXPORT_INDEX, git_dir.OVERLAY_INDEX)
         for name in (*indexes, "HEAD", "packed-refs", *OURS):
             (self._dir / f"{name}.lock").unlink(missing_ok=True)
-
-    async def _whole(self) -> bool:
-        """Whether everything that the clone's references need is there and readable.
-
-        Raises :class:`TransientError` when Git was killed: that says nothing about the clone.
-        """
-        fsck = await self.git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
-        if fsck.code < 0:
-            raise broken("Git was killed", fsck)
-        if fsck.code != 0:
-            return False
-        return await self.commits_only(OURS)
 
     async def applied(self) -> str | None:
         """The commit that is checked out, or None in a new clone."""
@@ -330,7 +323,6 @@ class Repository(Commits):
 
     async def _done(self, refs: Mapping[str, str | None] | None = None) -> None:
         await self._refs.write({**(refs or {}), PENDING: None})
-        await self._refs.end()
         self.unsettled = False
 
     async def _move(self, target: str) -> None:

@@ -136,8 +136,9 @@ class Session:
     def _try(self, question: Callable[[Pipe], _T], deadline: float) -> _T:
         if self._child is None:
             self._child = _Child(self, self._argv, self._env, self._umask)
+        else:
+            self._child.forget_errors()
         try:
-            self._child.begin()
             return question(Pipe(self._child.process, deadline))
         except _EndedError:
             raise
@@ -182,8 +183,8 @@ class _Child:
             raise TransientError(f"git cannot be started: {err.strerror}", where=argv[0]) from None
         self._finish = weakref.finalize(owner, _finish, self.process, self._errors)
 
-    def begin(self) -> None:
-        """What it said before is of no account."""
+    def forget_errors(self) -> None:
+        """What it complained of before is of no account, and must not fill the memory."""
         os.ftruncate(self._errors, 0)
         os.lseek(self._errors, 0, os.SEEK_SET)
 

@@ -1,0 +1,165 @@
+"""A Git that is kept may die, hang or lie at any moment, and nobody is left without an answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from agent.adapters.git import objects
+from agent.adapters.git.git import Git
+from agent.adapters.git.session import Session
+from agent.domain.errors import TransientError
+from tests.sandbox.process import wait_until
+from tests.unit.upstream import Upstream, do, git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILES: dict[str, str | bytes | None] = {"a": "one", "b/c": "two", "b/d": "two"}
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    found = Upstream(tmp_path)
+    found.commit(FILES)
+    return found
+
+
+@pytest.fixture
+def session(upstream: Upstream) -> Iterator[Session]:
+    found = Git(upstream.path, upstream.state / "askpass").session(*objects.COMMAND)
+    yield found
+    do(found.end)
+
+
+def named(session: Session, name: str, timeout_s: float = 30.0) -> str | None:
+    found: list[objects.Known | None] = do(
+        session.ask, partial(objects.look_up, names=[name]), timeout_s
+    )
+    return found[0].oid if found[0] else None
+
+
+def pid(session: Session) -> int:
+    assert session._child is not None
+    return session._child.process.pid
+
+
+def test_one_process_answers_what_changes_meanwhile(upstream: Upstream, session: Session) -> None:
+    first = git(upstream.path, "rev-parse", "HEAD")
+    assert named(session, "HEAD") == first
+    one = pid(session)
+    assert named(session, "refs/heads/nothing") is None
+    second = upstream.commit({"a": "more"})
+    git(upstream.path, "repack", "-a", "-d", "-q")
+    assert (named(session, "HEAD"), named(session, first)) == (second, first)
+    assert pid(session) == one
+
+
+def test_one_that_was_killed_is_replaced_and_the_question_answered(
+    upstream: Upstream, session: Session
+) -> None:
+    head = git(upstream.path, "rev-parse", "HEAD")
+    assert named(session, "HEAD") == head
+    one = pid(session)
+    os.kill(one, 9)
+    assert named(session, "HEAD") == head
+    assert pid(session) != one
+
+
+def program(place: Path, script: str) -> Session:
+    path = place / "git"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return Session("cat-file", [str(path)], {"PATH": os.defpath}, 0o022)
+
+
+def test_one_that_dies_each_time_is_an_error_in_its_own_words(tmp_path: Path) -> None:
+    dying = program(tmp_path, f"echo x >>{tmp_path}/started\necho 'fatal: no room' >&2\nexit 128")
+    with pytest.raises(TransientError, match="git cat-file failed: fatal: no room"):
+        named(dying, "HEAD")
+    assert (tmp_path / "started").read_text() == "x\n"
+
+
+def test_one_that_hangs_is_ended_in_time_and_not_asked_again(tmp_path: Path) -> None:
+    hanging = program(tmp_path, f"echo $$ >>{tmp_path}/pids\nexec sleep 1000")
+    for count in (1, 2):
+        with pytest.raises(TransientError, match="did not answer in time"):
+            named(hanging, "HEAD", 0.2)
+        pids = (tmp_path / "pids").read_text().split()
+        assert len(pids) == count
+        assert not [one for one in pids if Path("/proc", one).exists()]
+
+
+def test_who_does_not_want_the_answer_any_more_does_not_wait_for_it(tmp_path: Path) -> None:
+    hanging = program(tmp_path, f"echo $$ >>{tmp_path}/pids\nexec sleep 1000")
+
+    async def main() -> None:
+        with anyio.move_on_after(0.3) as scope:
+            await hanging.ask(partial(objects.look_up, names=["HEAD"]), 1000.0)
+        assert scope.cancelled_caught
+        await hanging.end()
+
+    anyio.run(main)
+    (one,) = (tmp_path / "pids").read_text().split()
+    assert not Path("/proc", one).exists()
+
+
+def test_a_git_ends_with_an_agent_that_is_killed(upstream: Upstream) -> None:
+    script = f"""
+import anyio, os
+from functools import partial
+from pathlib import Path
+from agent.adapters.git import objects
+from agent.adapters.git.git import Git
+session = Git(Path({str(upstream.path)!r}), Path("/none")).session(*objects.COMMAND)
+anyio.run(partial(session.ask, partial(objects.look_up, names=["HEAD"]), 30.0))
+print(session._child.process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    said = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    one = Path("/proc", said.stdout.decode().strip(), "cmdline")
+
+    def gone() -> bool:
+        try:
+            return b"cat-file" not in one.read_bytes()
+        except OSError:
+            return True
+
+    wait_until(gone, what="Git to end")
+
+
+def test_a_tree_is_what_git_says_it_is(upstream: Upstream, session: Session) -> None:
+    (upstream.path / "run.sh").write_text("#!/bin/sh\n")
+    (upstream.path / "run.sh").chmod(0o755)
+    (upstream.path / "b.x").write_text("between b/ and c")
+    (upstream.path / "link").symlink_to("a")
+    sha = upstream.commit({"b/é": "é", "b/e/f/g": ""})
+    found = do(session.ask, partial(objects.tree, commit=sha), 30.0)
+    said = git(upstream.path, "-c", "core.quotePath=false", "ls-tree", "-r", "-l", sha)
+    ours = [f"{e.mode} blob {e.oid} {e.size:7}\t{e.path}" for e in found.values()]
+    assert ours == said.splitlines()
+
+
+def test_an_object_that_holds_something_else_is_damaged(
+    upstream: Upstream, session: Session
+) -> None:
+    """Git believes what a pack calls it; here it is a file that was written over."""
+    oid = git(upstream.path, "rev-parse", "HEAD:a")
+    assert do(session.ask, partial(objects.read, names=[oid], most=100), 30.0) == [b"one"]
+    do(session.end)
+    place = upstream.path / ".git/objects" / oid[:2] / oid[2:]
+    place.chmod(0o644)
+    place.write_bytes(zlib.compress(b"blob 3\0two"))
+    with pytest.raises(TransientError):
+        do(session.ask, partial(objects.read, names=[oid], most=100), 30.0)
+    place.unlink()
+    with pytest.raises(TransientError, match="missing"):
+        do(session.ask, partial(objects.read, names=[oid], most=100), 30.0)
