@@ -51,7 +51,12 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.demo
 
-test: unit system
+# The unit tests run beside the system tests, which leave the processors idle here and there.
+test: $(READY)
+	@mkdir -p .sandbox; again="$(MAKE) --no-print-directory"; \
+	$$again unit > .sandbox/unit.log 2>&1 & unit=$$!; \
+	$$again system; failed=$$?; \
+	wait $$unit || failed=1; cat .sandbox/unit.log; exit $$failed
 
 # T is a file (or several) of tests, K a part of their names; SEED repeats the order of a run, which
 # prints its own.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.runners
+import functools
 import inspect
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ class _NotedError(BlockingError):
         _note(f"{self}\n{''.join(stack)}")
 
 
+@functools.cache
 def forbidden() -> BlockBuster:
     """To be activated: from then on no code of the agent blocks a loop of this process."""
     vars(blockbuster)["BlockingError"] = _NotedError
@@ -74,7 +75,7 @@ def forbidden() -> BlockBuster:
     for name in _MORE:
         found.functions[name] = BlockBusterFunction(None, name, scanned_modules="agent")
     for function in found.functions.values():
-        function.can_block_predicate = partial(_may, function.can_block_predicate)
+        function.can_block_predicate = functools.partial(_may, function.can_block_predicate)
         for file, names in _MAY_BLOCK:
             function.can_block_in(file, names)
     return found

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _API_SECONDS = 60
+_UNCOLLECTED = {"GOGC": "off", "GOMEMLIMIT": "256MiB"}
+"""dockerd starts itself, runc and shims dozens of times a test; to collect garbage is a quarter of
+what that costs, and all of them end before there is any to speak of."""
 
 
 class EngineError(SandboxError):
@@ -67,6 +70,7 @@ class Engine:
             log=root / "dockerd.log",
             ready=self._answers,
             leftover=pidfile,
+            env=_UNCOLLECTED,
         )
 
     @property

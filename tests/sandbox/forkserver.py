@@ -120,6 +120,7 @@ def _serve(control: socket.socket) -> None:
     for module in pkgutil.walk_packages([str(ROOT / "agent")], "agent."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    event_loop.forbidden()  # made once, and activated in each of them
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the processes between need no burial
     while True:

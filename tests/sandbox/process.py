@@ -116,11 +116,13 @@ class Daemon:
         log: Path,
         ready: Callable[[], bool],
         leftover: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._argv = [str(word) for word in argv]
         self._log = log
         self._ready = ready
+        self._env = env or {}
         self._leftover = (
             leftover  # a file of an earlier run that would keep the server from starting
         )
@@ -141,7 +143,7 @@ class Daemon:
         with self._log.open("ab") as log:
             self._process = process = subprocess.Popen(
                 self._argv,
-                env=_environment({}),
+                env=_environment(self._env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -77,7 +77,7 @@ def test_without_its_journal_the_agent_restarts_nothing(fleet: Fleet) -> None:
 
 
 def test_what_is_there_and_becomes_well_late_is_taken_over_then(fleet: Fleet) -> None:
-    check = "{test: [CMD, test, -e, /ok], interval: 200ms, timeout: 1s, retries: 2}"
+    check = "{test: [CMD, test, -e, /ok], interval: 500ms, timeout: 1s, retries: 2}"
     compose = fleet.compose(more=f"    healthcheck: {check}\n")
     root = Path(tempfile.mkdtemp(prefix="srv-", dir=fleet.box.root), "web")
     root.mkdir()

@@ -39,7 +39,10 @@ def test_the_socket_tells_root_what_status_says_and_nothing_else(fleet: Fleet) -
         assert host.ask("POST /v1/status")[0] == 405
         assert host.ask("GET /v1/secrets")[0] == 404
         fleet.box.engine.stop()
-        assert json.loads(host.ask("GET /v1/status")[1])["state"] == "unknown"
+        wait_until(
+            lambda: json.loads(host.ask("GET /v1/status")[1])["state"] == "unknown",
+            what="the API to know no more than the agent",
+        )
     assert not path.exists()
     fleet.box.engine.start()
     path.mkdir()  # in the way: there is no API then, and all else works

@@ -31,7 +31,7 @@ def _is_kept_up(fleet: Fleet, host: Host, applied: str) -> None:
         wait_until(
             lambda: set(fleet.running()) == {"one-app-1"},
             what=f"{name} to be evicted and one-app-1 to be started",
-            seconds=90,
+            seconds=120,
         )
         assert host.json("status")["revision"]["applied"] == applied
 
@@ -52,7 +52,7 @@ def _bomb(fleet: Fleet) -> str:
 
 
 def _in_sync(agent: RunningAgent, sha: str) -> None:
-    agent.says(f"in sync with {sha[:7]}", timeout_s=90)
+    agent.says(f"in sync with {sha[:7]}", timeout_s=120)
 
 
 def test_a_git_bomb_is_held_and_repairs_and_evictions_go_on(fleet: Fleet) -> None:
@@ -60,7 +60,7 @@ def test_a_git_bomb_is_held_and_repairs_and_evictions_go_on(fleet: Fleet) -> Non
     with host.running() as agent:
         _in_sync(agent, good)
         bad = _bomb(fleet)
-        agent.says(f"{bad[:7]}: .: more than", timeout_s=90)
+        agent.says(f"{bad[:7]}: .: more than", timeout_s=120)
         _is_kept_up(fleet, host, good)
         holds = host.json("status")["holds"]
         assert [hold["reason"] for hold in holds] == ["unsafe-checkout"]
@@ -78,7 +78,7 @@ def test_a_fetch_that_drips_is_said_and_repairs_and_evictions_go_on(fleet: Fleet
         fleet.workspace.write({"noise.bin": os.urandom(4_000_000)})
         newer = fleet.workspace.commit("much")
         fleet.workspace.push(fleet.box.gitea)
-        agent.says("a new commit is still being fetched or looked at", timeout_s=90)
+        agent.says("a new commit is still being fetched or looked at", timeout_s=120)
         _is_kept_up(fleet, host, good)
         fleet.box.gitea.proxy.mode("pass")
         _in_sync(agent, newer)

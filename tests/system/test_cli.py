@@ -502,7 +502,7 @@ def _run(host: Host, *words: str, **environment: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
         cwd=Path(__file__).parents[2],
     )
 
@@ -574,7 +574,7 @@ def test_history_is_followed_while_it_is_made(fleet: Fleet) -> None:
             assert (entry["subject"], entry["revision"]) == ("one", sha)
             statuses.append(entry["status"])
         follower.send_signal(signal.SIGINT)
-        assert follower.wait(timeout=30) == 0
+        assert follower.wait(timeout=240) == 0
 
 
 @pytest.mark.parametrize(
@@ -602,7 +602,7 @@ def test_a_reader_that_has_gone_is_no_reason_for_a_traceback(
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
             cwd=Path(__file__).parents[2],
         )
     finally:

@@ -62,7 +62,7 @@ def _blocked(fleet: Fleet) -> str:
     return fleet.compose(
         more="    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
-        f"    image: {fleet.idle}\n"
+        f"    image: {fleet.idle}\n    network_mode: none\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
     )
 
@@ -77,7 +77,7 @@ def test_sigterm_in_a_deploy_waits_for_the_safe_point(fleet: Fleet) -> None:
         wait_until(lambda: "slow-app-1" in fleet.running(), what="the deploy to begin")
         agent.send(signal.SIGTERM)
         fleet.box.engine.run("exec", "slow-app-1", "touch", "/go")
-        assert agent.process.wait(timeout=60) == 0
+        assert agent.process.wait(timeout=240) == 0
     # Compose has done its work; whether it is well is for the next agent to say.
     assert host.json("history", "slow")[0]["status"] == "cancelled"
     up = fleet.running()
@@ -100,7 +100,7 @@ def test_sigterm_begins_no_stack_that_was_still_waiting_for_its_turn(fleet: Flee
         wait_until(lambda: bool(fleet.running()), what="the first deploy to begin")
         agent.send(signal.SIGTERM)
         fleet.box.engine.run("exec", "one-app-1", "touch", "/go")
-        assert agent.process.wait(timeout=60) == 0
+        assert agent.process.wait(timeout=240) == 0
     assert host.json("history", "one")[0]["error"].startswith("the agent is stopping")
     assert [entry["status"] for entry in host.json("history", "two")] in (["cancelled"], ["held"])
     assert set(fleet.running()) == {"one-app-1", "one-second-1"}

@@ -72,7 +72,7 @@ def _rogue(fleet: Fleet, name: str, *options: str) -> None:
 
 
 def _only_declared(fleet: Fleet, *names: str) -> None:
-    wait_until(lambda: set(fleet.running()) == set(names), what=f"{names} alone to run", seconds=60)
+    wait_until(lambda: set(fleet.running()) == set(names), what=f"{names} alone to run")
 
 
 # --- the event stream -----------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_an_engine_killed_while_a_stack_converges_delays_it_and_costs_nothing(
         f"{_VOLUME}"
         "    healthcheck: {test: ['CMD', 'test', '-e', '/data/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
-        f"    image: {fleet.idle}\n"
+        f"    image: {fleet.idle}\n    network_mode: none\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
         f"{_VOLUMES}"
     )
@@ -140,7 +140,6 @@ def test_an_engine_killed_while_a_stack_converges_delays_it_and_costs_nothing(
         wait_until(
             lambda: {"slow-app-1", "one-app-1"} <= set(fleet.running()),
             what="the slow stack to begin anew, and the other not to wait for it",
-            seconds=60,
         )
         fleet.box.engine.run("exec", "slow-app-1", "touch", "/data/go")
         _only_declared(fleet, "one-app-1", "slow-app-1", "slow-second-1")

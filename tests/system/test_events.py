@@ -42,6 +42,11 @@ def _gone(fleet: Fleet, name: str) -> None:
     wait_until(lambda: name not in fleet.running(), what=f"{name} to be ended")
 
 
+def _shown(host: Host) -> dict[str, str]:
+    """What status says of each container that nobody declared."""
+    return {each["name"]: each["action"] for each in host.json("status")["undeclared"]}
+
+
 def test_a_rogue_container_is_ended_kept_and_explained(
     fleet: Fleet, host: Host, agent: RunningAgent
 ) -> None:
@@ -58,7 +63,7 @@ def test_a_rogue_container_is_ended_kept_and_explained(
     detail = fleet.box.engine.inspect(kept[0]["Id"])
     assert detail["HostConfig"]["RestartPolicy"]["Name"] == "no"
     assert "precious" in fleet.box.engine.run("volume", "ls")
-    assert host.json("status")["undeclared"][0]["action"] == "removed"
+    wait_until(lambda: _shown(host) == {"rogue": "removed"}, what="status to say so")
     assert "one-app-1" in fleet.running()
     assert agent.process.poll() is None
 
@@ -84,7 +89,6 @@ def test_a_kept_container_that_became_declared_is_never_removed(fleet: Fleet, ho
         wait_until(
             lambda: {"one-app-1", "two-app-1"} <= set(fleet.running()),
             what="two to run under its own name",
-            seconds=60,
         )
     assert host.once().returncode == 0
     assert {"one-app-1", "two-app-1"} <= set(fleet.running())
@@ -107,7 +111,7 @@ def test_it_is_ended_while_a_stack_is_still_converging(
     blocked = (
         "    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
-        f"    image: {fleet.idle}\n"
+        f"    image: {fleet.idle}\n    network_mode: none\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
     )
     fleet.commit(
@@ -177,8 +181,8 @@ def test_a_one_off_of_a_declared_stack_is_left_alone(
     _rogue(fleet, "marker")
     _gone(fleet, "marker")
     assert "session" in fleet.running()
-    shown = {each["name"]: each["action"] for each in host.json("status")["undeclared"]}
-    assert (shown["marker"], shown.get("session", "exempt")) == ("removed", "exempt")
+    wait_until(lambda: _shown(host).get("marker") == "removed", what="status to say so")
+    assert _shown(host).get("session", "exempt") == "exempt"
     assert agent.process.poll() is None
 
 
@@ -187,8 +191,8 @@ def test_a_container_with_volumes_that_would_die_with_it_is_not_stopped(
 ) -> None:
     _rogue(fleet, "throwaway", "--rm", "--volume", "/data")
     agent.says("stopping it would delete its anonymous volumes")
+    wait_until(lambda: _shown(host) == {"throwaway": "reported"}, what="status to say so")
     assert "throwaway" in fleet.running()
-    assert host.json("status")["undeclared"][0]["action"] == "reported"
 
 
 def test_containers_that_vanish_on_their_own_trouble_nobody(
@@ -200,7 +204,9 @@ def test_containers_that_vanish_on_their_own_trouble_nobody(
     _rogue(fleet, "rogue")
     _gone(fleet, "rogue")
     assert "Traceback" not in agent.log
-    assert host.json("status")["stacks"][0]["sync"] == "synced"
+    wait_until(
+        lambda: host.json("status")["stacks"][0]["sync"] == "synced", what="the stack to be in sync"
+    )
 
 
 def test_rogues_are_ended_within_a_second_while_stacks_converge(fleet: Fleet, host: Host) -> None:
@@ -226,7 +232,7 @@ def test_rogues_are_ended_within_a_second_while_stacks_converge(fleet: Fleet, ho
                     if name not in running:
                         ended.setdefault(name, time.monotonic())
 
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         for i in range(3):
             _rogue(fleet, f"rogue-{i}")

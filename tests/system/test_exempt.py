@@ -101,12 +101,16 @@ def test_what_was_ended_comes_back_as_it_was_for_a_time(fleet: Fleet, host: Host
     with host.running() as agent:
         _gone(fleet, "rogue")
         agent.says("rogue (")
-        assert host.json("history")[0]["status"] == "succeeded"
+        wait_until(lambda: host.json("history")[0]["status"] == "succeeded", what="its record")
         assert host.commitd("undo", "nobody").returncode == 1
         result = host.commitd("undo", before[:12], "--for", "1h")
         assert result.returncode == 0, result.stderr
-        told = [each for each in host.json("status")["undeclared"] if each["id"] == before]
-        assert [each["action"] for each in told] == ["exempt"]  # and not removed as well
+
+        def told() -> list[str]:
+            shown = host.json("status")["undeclared"]
+            return [each["action"] for each in shown if each["id"] == before]
+
+        wait_until(lambda: told() == ["exempt"], what="it to be let be, and not removed as well")
         _start(fleet, "marker")
         _gone(fleet, "marker")
         assert fleet.running()["rogue"] == before

@@ -116,7 +116,7 @@ def test_a_rival_that_is_not_stopped_keeps_compose_from_its_stack(fleet: Fleet, 
     assert not fleet.box.engine.inspect("one-app-1")["State"]["Paused"]
     assert fleet.box.engine.inspect("one-app-1")["Id"] == deployed["one-app-1"]
     fleet.box.engine.run("rm", "--force", "held")
-    wait_until(lambda: host.once().returncode == 0, what="the repair", seconds=60)
+    wait_until(lambda: host.once().returncode == 0, what="the repair")
     assert fleet.running() == deployed
 
 
@@ -235,7 +235,7 @@ def test_after_the_engine_restarted_the_deployed_one_is_still_known(
     deployed = fleet.running()
     fleet.box.engine.stop()
     fleet.box.engine.start()
-    wait_until(lambda: fleet.running() == deployed, what="it to come back", seconds=30)
+    wait_until(lambda: fleet.running() == deployed, what="it to come back")
     before = _done(host)
     assert host.once().returncode == 0
     assert (fleet.running(), _done(host)) == (deployed, before)
@@ -251,7 +251,7 @@ def test_a_rival_goes_before_a_repair_however_long_its_grace_lasts(
         agent.says("in sync with")
         _forge(fleet, "forged", **{_NUMBER: "0"})
         fleet.box.engine.run("kill", "one-app-1")
-        wait_until(lambda: fleet.running() == deployed, what="the repair", seconds=30)
+        wait_until(lambda: fleet.running() == deployed, what="the repair")
 
 
 def test_what_is_down_runs_again_although_a_rival_stays(fleet: Fleet, host: Host) -> None:

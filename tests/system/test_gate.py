@@ -20,7 +20,7 @@ STACK = "stacks/web/compose.yaml"
 
 
 def _check(test: str, *, retries: int = 1, more: str = "") -> str:
-    words = f"test: [CMD, {test}], interval: 200ms, retries: {retries}{more}"
+    words = f"test: [CMD, {test}], interval: 500ms, retries: {retries}{more}"
     return f"    healthcheck: {{{words}}}\n"
 
 
@@ -47,7 +47,7 @@ def test_each_way_of_not_being_well_is_named_with_the_last_words(fleet: Fleet) -
         "ends": fleet.compose(
             more=f"    command: [sh, -c, '{says} exit 3']\n    environment: {{S: '${{S}}'}}\n"
         ),
-        "late": "x-commitd: {health_timeout: 5s}\n"
+        "late": "x-commitd: {health_timeout: 8s}\n"
         + fleet.compose(more=_check("'false'", retries=3, more=", timeout: 200ms")),
         "well": fleet.compose(),
     }
@@ -91,7 +91,7 @@ def test_what_becomes_well_in_time_and_what_is_meant_to_end_are_no_failures(flee
         return fleet.compose(
             service="init", more=f"    command: [sh, -c, 'echo says init; exit {code}']\n"
         ) + (
-            f"  app:\n    image: {fleet.idle}\n"
+            f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
             "    depends_on: {init: {condition: service_completed_successfully}}\n"
         )
 
@@ -121,7 +121,7 @@ def test_the_last_words_of_an_init_container_that_failed_are_in_the_error(fleet:
     stack = fleet.compose(
         service="init", more="    command: [sh, -c, 'echo no such table; exit 3']\n"
     ) + (
-        f"  app:\n    image: {fleet.idle}\n"
+        f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
         "    depends_on: {init: {condition: service_completed_successfully}}\n"
     )
     fleet.commit("first", _files({"web": stack}))
@@ -155,7 +155,8 @@ def test_a_release_that_becomes_well_late_is_kept_as_it_is(fleet: Fleet) -> None
 def test_a_database_that_never_is_healthy_is_to_blame_and_not_what_waits_for_it(
     fleet: Fleet,
 ) -> None:
-    good = fleet.compose(service="db") + f"  app: {{image: '{fleet.idle}', depends_on: [db]}}\n"
+    app = f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+    good = fleet.compose(service="db") + app + "    depends_on: [db]\n"
     host = fleet.synced(_files({"web": good}))
     stuck = (
         fleet.compose(
@@ -163,7 +164,7 @@ def test_a_database_that_never_is_healthy_is_to_blame_and_not_what_waits_for_it(
             more="    command: [sh, -c, 'echo no disk; exec tail -f /dev/null']\n"
             + _check("'false'"),
         )
-        + f"  app:\n    image: {fleet.idle}\n    hostname: new\n"
+        + f"{app}    hostname: new\n"
         + "    depends_on: {db: {condition: service_healthy}}\n"
     )
     fleet.commit("stuck", {STACK: stuck})
@@ -327,7 +328,7 @@ def test_sigterm_ends_the_wait_for_health(fleet: Fleet) -> None:
         before = fleet.running()
         agent.send(signal.SIGTERM)
         try:
-            assert agent.process.wait(timeout=40) == 0  # sooner than what is cut short
+            assert agent.process.wait(timeout=240) == 0  # sooner than what is cut short
         finally:
             agent.process.kill()
         assert "Traceback" not in agent.log

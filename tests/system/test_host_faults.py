@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.sandbox import linux
+from tests.sandbox import linux, world
 from tests.sandbox.engine import Engine
 from tests.sandbox.process import run, wait_until
 
@@ -73,7 +73,6 @@ def test_a_state_directory_that_becomes_read_only_below_the_agent_is_said_and_me
             wait_until(
                 lambda: "ead-only file system" in agent.log or "cannot be written" in agent.log,
                 what="it to be said",
-                seconds=60,
             )
             assert fleet.running() == before
             assert agent.process.poll() is None
@@ -95,7 +94,7 @@ def _small_engine(fleet: Fleet, size: str) -> Iterator[tuple[Engine, Path]]:
         engine = Engine(
             place / "engine",
             socket_path=fleet.box.root / "small.sock",
-            cgroup_parent="/small",
+            cgroup_parent=f"{world.cgroup_parent(world.data_directory())}/small",
         )
         engine.start()
         try:
@@ -146,14 +145,14 @@ def test_a_journal_of_the_machine_that_hangs_holds_up_no_eviction(fleet: Fleet) 
     agent = _agent(host, theirs)
     try:
         fleet.box.engine.run("run", "--detach", "--name", "rogue", fleet.idle)
-        wait_until(lambda: "rogue" not in fleet.running(), what="it to be ended", seconds=30)
+        wait_until(lambda: "rogue" not in fleet.running(), what="it to be ended")
         newer = fleet.commit("newer", _stack(fleet, fleet.web))
         wait_until(
             lambda: host.json("status")["revision"]["applied"] == newer, what="it to be deployed"
         )
     finally:
         agent.terminate()
-        assert agent.wait(60) == 0
+        assert agent.wait(240) == 0
         os.close(ours)
         os.close(theirs)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox import EngineError
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
 from tests.system.registries import BASIC, NGINX, PASSWORD, USER
@@ -34,6 +36,14 @@ def _files(one: str, two: str) -> dict[str, str | bytes | None]:
 def host(fleet: Fleet) -> Host:
     """A host where two stacks run."""
     return fleet.synced(_files(fleet.compose(), fleet.compose()))
+
+
+def _image(fleet: Fleet, container: str) -> str:
+    """What it runs; nothing while it is being replaced."""
+    found = {c["Names"][0]: c["Id"] for c in fleet.box.engine.containers(all=False)}
+    with suppress(EngineError):
+        return str(fleet.box.engine.inspect(found.get(f"/{container}", "none"))["Config"]["Image"])
+    return ""
 
 
 def _fresh(fleet: Fleet, tag: str) -> str:
@@ -171,12 +181,13 @@ def test_a_deploy_that_failed_looks_failed_and_is_tried_again(fleet: Fleet, host
         fleet.commit("new", _files(fleet.compose(fresh), fleet.compose()))
         agent.says("failed: one")
         assert fleet.running() == before
-        assert {s["name"]: s["sync"] for s in host.json("status")["stacks"]}["one"] == "failed"
+
+        def sync() -> dict[str, str]:
+            return {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
+
+        wait_until(lambda: sync()["one"] == "failed", what="status to say so")
         fleet.box.registry.start()
-        wait_until(
-            lambda: fleet.box.engine.inspect("one-app-1")["Config"]["Image"] == fresh,
-            what="the new image to run",
-        )
+        wait_until(lambda: _image(fleet, "one-app-1") == fresh, what="the new image to run")
     assert fleet.running()["two-app-1"] == before["two-app-1"]
 
 
@@ -192,7 +203,8 @@ def test_a_busy_registry_is_left_alone_for_a_while(fleet: Fleet, host: Host, ngi
         agent.says("in sync with")
         fleet.commit("one", _files(fleet.compose(f"{busy}:3@{one}"), fleet.compose()))
         agent.says("failed: one")
-        assert " 429 " in nginx.asked.read_text()
+        # It writes a line when it has answered.
+        wait_until(lambda: " 429 " in nginx.asked.read_text(), what="the answer to be noted")
         questions = asked()
         fleet.commit("two", _files(fleet.compose(), fleet.compose(f"{busy}:4@{two}")))
         agent.says(f"{busy}:4@{two}: 127.0.0.1:{NGINX} is rate-limiting this host")
@@ -210,7 +222,7 @@ def test_what_a_digest_happens_to_spell_says_nothing_about_its_registry(fleet: F
         agent.says("failed: one")
         sha = fleet.commit("next", {"stacks/two/compose.yaml": fleet.compose(fresh)})
         agent.says(f"at {sha[:7]}")
-        assert fleet.box.engine.inspect("two-app-1")["Config"]["Image"] == fresh
+        wait_until(lambda: _image(fleet, "two-app-1") == fresh, what="the other to run")
 
 
 @pytest.mark.usefixtures("basic")

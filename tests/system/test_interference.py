@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LIST = {"host/media/stacks.yaml": "- web\n"}
 STACK = "stacks/web/compose.yaml"
-WAITS = "    healthcheck: {test: [CMD, test, -e, /ok], interval: 200ms, retries: 1000}\n"
+WAITS = "    healthcheck: {test: [CMD, test, -e, /ok], interval: 500ms, retries: 1000}\n"
 
 
 def _file(fleet: Fleet, services: dict[str, str]) -> str:
@@ -72,14 +72,21 @@ def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once
         engine.run("pause", "web-paused-1")
 
         def back() -> bool:
-            now = _ids(fleet, "new")
-            paused = engine.inspect("web-paused-1")["State"]["Paused"]
-            return now.keys() == before.keys() and not paused
+            with suppress(SandboxError):  # it may just be replaced
+                paused = engine.inspect("web-paused-1")["State"]["Paused"]
+                return _ids(fleet, "new").keys() == before.keys() and not paused
+            return False
 
         wait_until(back, what="all of it to be put back")
-        for name in before:
-            engine.run("exec", name, "touch", "/ok")
-        agent.says(f"in sync with {sha[:7]}")
+
+        def over() -> bool:
+            """As long as one of them is put back it has no such file, or none any more."""
+            with suppress(SandboxError):
+                for name in _ids(fleet, "new"):
+                    engine.run("exec", name, "touch", "/ok")
+            return f"in sync with {sha[:7]}" in agent.log
+
+        wait_until(over, what="the new release to be well")
         assert "web: removed was removed from outside (0 of 1 containers) during" in agent.log
     done = {(e["action"], e["status"]) for e in host.json("history", "web") if e["id"] > 1}
     assert done == {("deploy", "succeeded"), ("restart", "succeeded")}

@@ -40,6 +40,10 @@ def _sees(fleet: Fleet, container: str = "web-app-1", path: str = "/x") -> str:
     return fleet.box.engine.run("exec", container, "cat", path)
 
 
+def _logs(fleet: Fleet) -> str:
+    return fleet.box.engine.run("logs", "web-app-1")
+
+
 def _entries(host: Host, action: str) -> list[dict[str, Any]]:
     """Newest first."""
     return [entry for entry in host.json("history", "web") if entry["action"] == action]
@@ -47,7 +51,7 @@ def _entries(host: Host, action: str) -> list[dict[str, Any]]:
 
 def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet: Fleet) -> None:
     """Nothing else is, and history says which file moved from what to what, in which commit."""
-    image = f"    image: {fleet.idle}\n"
+    image = f"    image: {fleet.idle}\n    network_mode: none\n"
     mounts = {
         "file": "    volumes: [./a.conf:/x:ro]\n",
         "directory": "    volumes: [./conf:/d:ro]\n",
@@ -139,17 +143,19 @@ def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothin
 
 def test_a_signal_is_delivered_without_a_restart_and_once(fleet: Fleet) -> None:
     more = (
-        "    command: [sh, -c, \"trap 'echo got HUP' HUP; while :; do sleep 0.1; done\"]\n"
+        "    command: [sh, -c, \"trap 'echo got HUP' HUP; echo ready;"
+        ' while :; do sleep 0.1; done"]\n'
         "    volumes: [./conf:/conf:ro]\n"
     )
     settings = "x-commitd: {on_change: {app: signal:HUP}}\n"
     host = _start(fleet, {STACK: settings + fleet.compose(more=more), "stacks/web/conf/x": "one"})
     before = _began(fleet)
+    wait_until(lambda: "ready" in _logs(fleet), what="the trap to be set")
     _deploy(fleet, host, {"stacks/web/conf/x": "two"})
     assert _sees(fleet, path="/conf/x") == "two"
 
     def heard() -> int:
-        return fleet.box.engine.run("logs", "web-app-1").count("got HUP")
+        return _logs(fleet).count("got HUP")
 
     wait_until(lambda: heard() == 1, what="the signal to be heard")
     assert host.once().returncode == 0
@@ -165,7 +171,8 @@ def test_a_service_whose_config_is_another_file_now_gets_that_file(fleet: Fleet)
     def compose(**over: str) -> str:
         defined = "".join(f"  {name}: {{{how}}}\n" for name, how in {**kinds, **over}.items())
         services = "".join(
-            f"  {name}:\n    image: {fleet.idle}\n    configs: [{{source: {name}, target: /x}}]\n"
+            f"  {name}:\n    image: {fleet.idle}\n    network_mode: none\n"
+            f"    configs: [{{source: {name}, target: /x}}]\n"
             for name in kinds
         )
         return f"configs:\n{defined}services:\n{services}"
@@ -186,7 +193,7 @@ def test_a_service_is_restarted_where_a_signal_would_show_it_nothing_new(fleet: 
     settings = "x-commitd: {on_change: {file: signal:HUP, whole: signal:HUP, emptied: restart}}\n"
     mounts = {"file": "./a.conf:/x:ro", "whole": "./whole:/d:ro", "emptied": "./emptied:/d:ro"}
     services = "".join(
-        f"  {name}:\n    image: {fleet.idle}\n    volumes: ['{mount}']\n"
+        f"  {name}:\n    image: {fleet.idle}\n    network_mode: none\n    volumes: ['{mount}']\n"
         for name, mount in mounts.items()
     )
     files = ("a.conf", "whole/x", "emptied/x")
@@ -271,7 +278,7 @@ def test_who_wants_nothing_is_left_alone_and_that_is_not_called_a_restart_that_w
 def test_what_compose_sees_is_left_to_compose_and_words_cause_nothing(fleet: Fleet) -> None:
     """A changed value recreates once; a comment, an order of keys and a note touch nothing."""
     more = "    environment: {V: '${V}'}\n    volumes: [./a.conf:/x:ro]\n"
-    other = f"  other:\n    image: {fleet.idle}\n"
+    other = f"  other:\n    image: {fleet.idle}\n    network_mode: none\n"
     files = {"stacks/web/v.env": "V=1\n", "stacks/web/a.conf": "one"}
     host = _start(fleet, {STACK: fleet.compose(more=more) + other, **files})
     untouched = _began(fleet, "web-other-1")
@@ -310,7 +317,8 @@ def test_a_change_of_any_kind_is_in_its_container_before_it_is_called_deployed(
 
     def files(word: str) -> dict[str, str | bytes | None]:
         services = "".join(
-            f"  {name}:\n    image: {fleet.idle}\n    {line.replace('%s', word)}\n"
+            f"  {name}:\n    image: {fleet.idle}\n    network_mode: none\n"
+            f"    {line.replace('%s', word)}\n"
             for name, line in kinds.items()
         )
         return {
@@ -336,10 +344,11 @@ def test_a_change_of_any_kind_is_in_its_container_before_it_is_called_deployed(
 
 
 def test_a_changed_secret_reaches_who_uses_it_as_plaintext_and_nobody_else(fleet: Fleet) -> None:
+    image = f"    image: {fleet.idle}\n    network_mode: none\n"
     compose = (
         fleet.compose(more="    environment: {S: '${S}'}\n")
-        + f"  file:\n    image: {fleet.idle}\n    env_file: .decrypted.s.secret.env\n"
-        + f"  other:\n    image: {fleet.idle}\n"
+        + f"  file:\n{image}    env_file: .decrypted.s.secret.env\n"
+        + f"  other:\n{image}"
     )
     first = fleet.box.encrypt("S=first\n")
     host = _start(fleet, {STACK: compose, "stacks/web/s.secret.env": first})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
 FALSE = f"    command: ['false']\n    {NEVER_WELL}\n"
-AWAITED = "    healthcheck: {test: ['CMD', 'test', '-e', /ok], interval: 100ms, retries: 1000}\n"
+AWAITED = "    healthcheck: {test: ['CMD', 'test', '-e', /ok], interval: 500ms, retries: 1000}\n"
 SLOW = "    command: [sh, -c, 'sleep 1; touch /ok; exec tail -f /dev/null']\n" + AWAITED
 
 
@@ -49,7 +49,7 @@ def test_stacks_come_up_after_those_they_need_and_go_before_them(fleet: Fleet) -
     others = {"c-app-1", "d-app-1", "e-app-1", "f-app-1"}
     wait_until(lambda: fleet.running().keys() == others, what="all that wait for nobody")
     fleet.box.engine.run("exec", "c-app-1", "touch", "/ok")
-    assert cycle.wait(timeout=100) == 0
+    assert cycle.wait(timeout=240) == 0
     started = _events(fleet, began, "start")
     assert [name for name in started if name in behind] == ["c", "b", "a"]
     fleet.commit("less", _files(beside))

@@ -310,9 +310,7 @@ def test_failover_and_return_skip_nothing_and_repeat_nothing(fleet: Fleet, host:
             fleet.workspace.push()
             agent.says(f"in sync with {expected[-1][:7]}")
         before = fleet.running()
-        wait_until(
-            lambda: _remotes(host)["gitea"]["reachable"], what="gitea to be back", seconds=60
-        )
+        wait_until(lambda: _remotes(host)["gitea"]["reachable"], what="gitea to be back")
         assert fleet.running() == before
     accepted = [e["revision"] for e in host.json("history", "media", "-n", "50")]
     assert accepted[::-1] == expected

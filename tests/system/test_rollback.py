@@ -28,6 +28,8 @@ LIST = {"host/media/stacks.yaml": "- web\n- other\n"}
 
 
 def compose(image: str, *lines: str, settings: str = "") -> str:
+    if not any(line.startswith(("ports:", "network")) for line in lines):
+        lines = ("network_mode: none", *lines)
     more = "".join(f"    {line}\n" for line in lines)
     head = f"x-commitd: {{{settings}}}\n" if settings else ""
     return f"{head}services:\n  app:\n    image: {image}\n{more}"
@@ -175,7 +177,7 @@ def _sees(fleet: Fleet) -> str:
 
 def test_who_wants_no_rollback_keeps_the_failed_release_to_look_at(fleet: Fleet) -> None:
     host = _up(fleet, {STACK: compose(fleet.idle)})
-    check = "healthcheck: {test: [CMD, 'false'], interval: 200ms, retries: 1}"
+    check = "healthcheck: {test: [CMD, 'false'], interval: 500ms, retries: 1}"
     fleet.commit("bad", {STACK: compose(fleet.idle, check, settings="rollback: false")})
     result = host.once()
     assert result.returncode == 1
@@ -193,7 +195,7 @@ def test_a_rollback_to_what_is_not_well_either_is_not_called_recovered(fleet: Fl
     data = "volumes: [data:/data]"
     end = "volumes: {data: {}}\n"
     good = "command: [sh, -c, 'test -e /data/broken && exit 5; exec tail -f /dev/null']"
-    check = "healthcheck: {test: [CMD, test, '!', -e, /data/broken], interval: 200ms}"
+    check = "healthcheck: {test: [CMD, test, '!', -e, /data/broken], interval: 500ms}"
     host = _up(fleet, {STACK: compose(fleet.idle, good, check, data) + end})
     bad = "command: [sh, -c, 'touch /data/broken; exit 3']"
     fleet.commit("bad", {STACK: compose(fleet.idle, bad, NEVER_WELL, data) + end})
@@ -223,8 +225,9 @@ def test_the_image_to_go_back_to_is_here_before_it_is_needed(fleet: Fleet) -> No
 
 
 def test_a_service_that_only_the_failed_release_had_goes_with_it(fleet: Fleet) -> None:
-    host = _up(fleet, {STACK: compose(fleet.idle) + f"  old:\n    image: {fleet.idle}\n"})
-    extra = f"  extra:\n    image: {fleet.idle}\n"
+    image = f"    image: {fleet.idle}\n    network_mode: none\n"
+    host = _up(fleet, {STACK: compose(fleet.idle) + f"  old:\n{image}"})
+    extra = f"  extra:\n{image}"
     bad = compose(fleet.idle, "command: ['false']", NEVER_WELL)
     fleet.commit("bad", {STACK: bad + extra})
     assert "rolled back to" in host.once().stdout
@@ -234,7 +237,7 @@ def test_a_service_that_only_the_failed_release_had_goes_with_it(fleet: Fleet) -
 
 # --- what only moved a mounted file ---------------------------------------------------------------
 
-SEES_GOOD = "healthcheck: {test: [CMD, grep, -q, good, /x], interval: 200ms, retries: %s}"
+SEES_GOOD = "healthcheck: {test: [CMD, grep, -q, good, /x], interval: 500ms, retries: %s}"
 
 
 @pytest.mark.parametrize("how", ["unhealthy", "crash loop"])
@@ -435,7 +438,7 @@ def test_what_ran_and_was_stopped_by_a_try_that_failed_is_back_at_once(fleet: Fl
     files = {
         "host/media/stacks.yaml": "- holder\n- web\n",
         "stacks/holder/compose.yaml": compose(fleet.idle, "ports: ['127.0.0.1:18080:80']"),
-        STACK: compose(fleet.idle, "hostname: old"),
+        STACK: compose(fleet.idle, "hostname: old", "networks: [default]"),
     }
     host = fleet.synced(files)
     more = "hostname: new", "ports: ['127.0.0.1:18080:80']"

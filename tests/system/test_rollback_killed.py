@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BACK = "web: its new release was not healthy"
 _RUNNING = {"web-app-1", "web-side-1", "other-app-1"}
 _STACK = "stacks/web/compose.yaml"
+_NONE = "    network_mode: none\n"
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ class _Story:
         effects = once_until(self._host, self._proxy, fatal, after=after)
         where = f"{'after' if after else 'before'} the last of {[*map(str, effects)]}"
         # What was put right by the next agent a few rounds in a row waits a little in between.
-        wait_until(self._settles, what=f"the older release, {where}", seconds=60)
+        wait_until(self._settles, what=f"the older release, {where}", seconds=120)
         self._until_healthy("good", where)
         before = self._fleet.running(), self._done()
         assert self._host.once().returncode == 1
@@ -101,7 +102,7 @@ class _Story:
         fleet.commit(
             f"bad {self._round}",
             {
-                _STACK: f"{bad}  extra{self._round}:\n    image: {fleet.idle}\n",
+                _STACK: f"{bad}  extra{self._round}:\n{_NONE}    image: {fleet.idle}\n",
                 **self._values(f"bad {self._round}"),
             },
         )
@@ -112,8 +113,8 @@ class _Story:
         return (
             "volumes: {data: {}}\n"
             "services:\n"
-            f"  side:\n    image: {self._fleet.idle}\n    volumes: [./a.conf:/x:ro]\n"
-            f"  app:\n    image: {image}\n    volumes: [data:/data]\n"
+            f"  side:\n{_NONE}    image: {self._fleet.idle}\n    volumes: [./a.conf:/x:ro]\n"
+            f"  app:\n{_NONE}    image: {image}\n    volumes: [data:/data]\n"
             "    environment: {V: '${V}', S: '${S}'}\n" + more
         )
 

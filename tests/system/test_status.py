@@ -94,10 +94,13 @@ def test_what_goes_on_and_what_was_just_ordered_is_told_while_a_cycle_lasts(flee
         agent.says("bad: bad-app-1 has ended with 3")
         wait_until(lambda: "slow-app-1" in fleet.running(), what="the slow stack to begin")
         assert "again now" in host.commitd("retry", "bad").stdout
+
+        def working() -> list[tuple[str, str]]:
+            shown = host.json("status")["working"]
+            return [(each["action"], each["subject"]) for each in shown]
+
+        wait_until(lambda: working() == [("deploy", "slow")], what="the other to be done with")
         status = host.json("status")
-        assert [(each["action"], each["subject"]) for each in status["working"]] == [
-            ("deploy", "slow")
-        ]
         stacks = {stack["name"]: stack for stack in status["stacks"]}
         assert stacks["slow"]["working"]["action"] == "deploy"
         assert (stacks["slow"]["sync"], stacks["slow"]["health"]) == ("pending", "progressing")
@@ -115,7 +118,7 @@ def test_what_goes_on_and_what_was_just_ordered_is_told_while_a_cycle_lasts(flee
 
 def test_while_nobody_looks_or_answers_the_state_is_not_known(fleet: Fleet) -> None:
     fleet.commit("first", {LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()})
-    host = fleet.connected(remotes=[fleet.box.gitea], stale_after="4s")
+    host = fleet.connected(remotes=[fleet.box.gitea], stale_after="8s")
     with host.running() as agent:
         agent.says("in sync with")
         wait_until(lambda: _code(host) == 0, what="the state to be known")

@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
-VOLUME = "    networks: [default]\n    volumes: [data:/data]\nvolumes: {data: {}}\n"
+VOLUME = "    volumes: [data:/data]\nvolumes: {data: {}}\n"
+NETWORK = "    networks: [default]\n"
 
 
 def _files(fleet: Fleet, *names: str) -> dict[str, str | bytes | None]:
     return {
         "host/media/stacks.yaml": "".join(f"- {name}\n" for name in names) or "[]\n",
-        **{f"stacks/{name}/compose.yaml": fleet.compose(more=VOLUME) for name in names},
+        **{
+            f"stacks/{name}/compose.yaml": fleet.compose(
+                more=(NETWORK if name == "one" else "") + VOLUME
+            )
+            for name in names
+        },
     }
 
 
@@ -92,7 +98,7 @@ def test_a_commit_can_carry_the_approval_itself(fleet: Fleet, host: Host) -> Non
 
 
 def test_a_service_that_left_its_stack_goes_and_the_rest_of_the_stack_stays(fleet: Fleet) -> None:
-    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n")
+    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n    network_mode: none\n")
     fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
     host = fleet.host()
     host.once()
@@ -134,7 +140,8 @@ def test_a_person_who_had_the_name_first_loses_nothing_before_enrolment(fleet: F
 
 
 def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> None:
-    extra = f"services:\n  extra:\n    image: {fleet.idle}\n    environment: {{VALUE: '%s'}}\n"
+    extra = f"services:\n  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
+    extra += "    environment: {VALUE: '%s'}\n"
     host = fleet.synced(
         {
             "host/media/stacks.yaml": "- one\n",
@@ -151,7 +158,7 @@ def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> Non
 
 
 def test_in_doubt_not_even_a_service_that_left_its_stack_is_ended(fleet: Fleet) -> None:
-    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n")
+    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n    network_mode: none\n")
     fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
     host = fleet.host()
     host.once()
@@ -178,7 +185,7 @@ def test_a_renamed_stack_goes_only_after_its_new_name_is_up(fleet: Fleet, host: 
     assert host.commitd("approve", "HEAD").returncode == 0
     host.once()
     assert "one-app-1" not in fleet.running()
-    wait_until(lambda: host.once().returncode == 0, what="the new one to be up", seconds=60)
+    wait_until(lambda: host.once().returncode == 0, what="the new one to be up")
     assert set(fleet.running()) == {"new-app-1", "two-app-1", "three-app-1"}
     assert "one_data" in _volumes(fleet)
     files = {"stacks/new": None, **_files(fleet, "newer", "two", "three")}
@@ -219,7 +226,7 @@ def test_what_a_failed_release_left_behind_goes_with_the_next_one_that_is_well(
     fleet: Fleet,
 ) -> None:
     host = fleet.synced(_files(fleet, "one"))
-    extra = f"{{image: '{fleet.idle}', command: ['false'], {NEVER_WELL}}}"
+    extra = f"{{image: '{fleet.idle}', network_mode: none, command: ['false'], {NEVER_WELL}}}"
     bad = f"{fleet.compose()}  extra: {extra}\n"
     fleet.commit("bad", {"stacks/one/compose.yaml": f"x-commitd: {{rollback: false}}\n{bad}"})
     assert host.once().returncode == 1
