@@ -19,7 +19,7 @@ PREFIX ?= /opt/commitd
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
-	@echo "make test     unit tests, then system tests on a private engine (root)"
+	@echo "make test     unit tests, and system tests on a private engine (root)"
 	@echo "make unit     the unit tests; T=tests/unit/test_plan.py and K=name choose, SEED=n repeats an order"
 	@echo "make system   the system tests (root); T=tests/system/test_gate.py and K=name choose"
 	@echo "make shell    a shell with a private engine, a small fleet repository and a host (root)"
@@ -51,10 +51,10 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.demo
 
-# The unit tests run beside the system tests, which leave the processors idle here and there.
+# The unit tests run beside the system tests, in the time that those leave idle.
 test: $(READY)
 	@mkdir -p .sandbox; again="$(MAKE) --no-print-directory"; \
-	$$again unit > .sandbox/unit.log 2>&1 & unit=$$!; \
+	nice $$again unit > .sandbox/unit.log 2>&1 & unit=$$!; \
 	$$again system; failed=$$?; \
 	wait $$unit || failed=1; cat .sandbox/unit.log; exit $$failed
 
@@ -75,7 +75,7 @@ pythons: $(READY)
 # need the tests in the same order, which is that of the files unless SEED is given.
 WORLDS := $(if $(T)$(K),1,$(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6))))
 BARE   := $(if $(filter tests/system/test_%,$(T)),$(if $(findstring test_service,$(T)),,--no-machine))
-SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec $(BARE) $(EDITION) -- \
+SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory $(BARE) $(EDITION) -- \
           $(BIN)/python $(MEASURED) -m pytest $(or $(T),tests/system) $(CHOICE) $(if $(SEED),$(ORDER)) \
           --take-from .sandbox/taken
 

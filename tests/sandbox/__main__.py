@@ -21,6 +21,11 @@ def main() -> int:
         help="do without the Debian to boot, which takes 45 s to fetch once",
     )
     execute.add_argument(
+        "--in-memory",
+        action="store_true",
+        help="keep what is written in memory, where six gigabytes of it are free: for tests",
+    )
+    execute.add_argument(
         "--engine",
         choices=editions.ENGINES,
         default=editions.OWN,
@@ -51,7 +56,13 @@ def main() -> int:
         settings = {world.STORE: options.store}
         if compose := editions.compose(options.compose):
             settings[world.COMPOSE] = str(compose)
-        return world.run(options.command, layers, verbose=options.verbose, settings=settings)
+        return world.run(
+            options.command,
+            layers,
+            verbose=options.verbose,
+            settings=settings,
+            in_memory=options.in_memory,
+        )
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2

@@ -158,7 +158,7 @@ class Daemon:
             return self._ready()
 
         try:
-            wait_until(ready_or_dead, what=f"{self.name} to answer", seconds=30)
+            wait_until(ready_or_dead, what=f"{self.name} to answer", seconds=120)
         except SandboxError as error:
             raise SandboxError(f"{error}\n{self.log_tail()}") from error
 
@@ -167,7 +167,7 @@ class Daemon:
         if (pid := self.pid) is not None:
             os.kill(pid, signal_number)
 
-    def stop(self, signal_number: int = signal.SIGTERM, *, patience: float = 20) -> None:
+    def stop(self, signal_number: int = signal.SIGTERM, *, patience: float = 60) -> None:
         """End the server and its workers; by force when it has not gone in `patience` seconds."""
         process = self._process
         if process is None:

@@ -47,6 +47,8 @@ _HIDDEN = (
     "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
     "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
 )  # fmt: skip
+_ENOUGH_BYTES = 6 << 30
+"""Of memory, to keep the data of worlds there: they write little, and wait for a disk often."""
 _ACCOUNTS = {"sshd": 64001, GIT_USER: 64002}
 
 _PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1}
@@ -60,11 +62,13 @@ def run(
     *,
     verbose: bool,
     settings: Mapping[str, str] | None = None,
+    in_memory: bool = False,
 ) -> int:
     """Run `command` in a new private world and return its exit code (128+n for signal n).
 
     The `usr` of each of `layers` is laid over the machine's /usr inside, the first on top.
-    `settings` are put into its environment. Needs root.
+    `settings` are put into its environment. `in_memory`: its data need no disk, if there is enough
+    memory. Needs root.
     """
     began = time.monotonic()
     base = _base_directory()
@@ -90,7 +94,9 @@ def run(
     linux.unshare(linux.CLONE_NEWPID)
     init = os.fork()
     if init == 0:
-        _be_init(command, data, layers, settings or {}, began if verbose else None)
+        _be_init(
+            command, data, layers, settings or {}, began if verbose else None, in_memory=in_memory
+        )
     code = _attend(init)
     os.close(world_alive)
     with contextlib.suppress(ChildProcessError):
@@ -229,6 +235,8 @@ def _be_init(
     layers: Sequence[Path],
     settings: Mapping[str, str],
     began: float | None,
+    *,
+    in_memory: bool,
 ) -> NoReturn:
     code = 125
     try:
@@ -236,7 +244,7 @@ def _be_init(
         linux.unshare(
             linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
         )
-        _mount_everything(data, layers)
+        _mount_everything(data, layers, in_memory=in_memory)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         environment = {**_environment(data), **settings}
         if began is not None:
@@ -258,9 +266,12 @@ def _be_init(
         os._exit(code)
 
 
-def _mount_everything(data: Path, layers: Sequence[Path]) -> None:
+def _mount_everything(data: Path, layers: Sequence[Path], *, in_memory: bool) -> None:
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("proc", "/proc", "proc")
+    if in_memory and _memory_bytes() >= _ENOUGH_BYTES:
+        linux.mount("tmpfs", data, "tmpfs", options="mode=0711")
+        try_lock(data)  # for worlds inside: they do not see what this hides, and that it is held
     if layers:
         lower = ":".join(f"{layer}/usr" for layer in layers)
         linux.mount("tools", "/usr", "overlay", options=f"lowerdir={lower}:/usr")
@@ -273,6 +284,12 @@ def _mount_everything(data: Path, layers: Sequence[Path]) -> None:
         (data / name).mkdir(mode=0o755)
     (data / "tmp").chmod(0o1777)
     _mount_accounts(data)
+
+
+def _memory_bytes() -> int:
+    """Free, or free as soon as somebody needs it."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
 def _mount_sysfs(data: Path) -> None:

@@ -314,7 +314,7 @@ def test_the_engine_comes_back_after_stop_kill_and_freeze(box: Sandbox) -> None:
         with pytest.raises(TimeoutError):
             client.recv(1)
         box.engine.thaw()
-        client.settimeout(20)
+        client.settimeout(60)
         assert client.recv(12) == b"HTTP/1.0 200"
 
 

@@ -196,7 +196,8 @@ from tests.sandbox import world
 from tests.sandbox.machine import Machine
 data = world.data_directory()
 with Machine(data, mounts={}, read_only_mounts={}):
-    print(data, flush=True)
+    (root,) = data.glob("machine-*")
+    print(root, flush=True)
     signal.pause()
 """
 
@@ -207,8 +208,8 @@ def test_a_machine_ends_with_its_world_even_by_sigkill() -> None:
         [*command, sys.executable, "-c", _BOOT_A_MACHINE], stdout=subprocess.PIPE
     ) as outer:
         assert outer.stdout is not None
-        data = Path(os.fsdecode(outer.stdout.readline().strip()))
-        (root,) = data.glob("machine-*")
+        root = Path(os.fsdecode(outer.stdout.readline().strip()))
+        data = root.parent
         assert _cgroups_called(root.name)
         outer.kill()
     wait_until(lambda: not data.exists(), what=f"{data} to be removed")
