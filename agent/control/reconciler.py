@@ -21,6 +21,7 @@ from agent.adapters.tasks import task_group
 from agent.control.reconcile import left_data
 from agent.control.reconcile.listing import Observer
 from agent.control.reconcile.observe import situation
+from agent.control.reconcile.planner import Planner
 from agent.control.release.converge import Converger
 from agent.control.release.rollback import Restorer
 from agent.control.retry import LastWords
@@ -79,6 +80,7 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self._followed = Followed(None, None)
+        self._planner = Planner()
         self._basis: HostState | None = None
         self._repairs = Guard("repairing", log)
 
@@ -102,8 +104,8 @@ class Reconciler:
             digests = {stack.name: stack.digest for stack in desired.stacks}
             await self._p.journal.track_inputs(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
-        self._p.protection.publish(host_state.protected(situation))
-        todo = plan.plan(situation)
+        self._p.protection.publish(self._planner.protected(situation))
+        todo = self._planner.plan(situation)
         self._basis = situation
         holds += todo.holds
         # Before anything is done: a cliff that was seen once stays one, whatever happens now.

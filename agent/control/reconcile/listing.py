@@ -31,6 +31,7 @@ class Observer:
         self._engine = engine
         self._journal = journal
         self._seen: dict[str, Container | None] = {}
+        self._found: tuple[Container, ...] = ()
         self._listening = False
         self._times = 0
         self._changes: dict[int, set[str]] = {}
@@ -78,7 +79,9 @@ class Observer:
             self._seen = {}
         else:
             self._seen = {k: v for k, v in seen.items() if v and k in there - changed}
-        return found
+        if found != self._found:  # equal ones are the same, so that nobody compares them again
+            self._found = found
+        return self._found
 
 
 async def look(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import anyio
 
@@ -14,8 +15,10 @@ from agent.control.status.looks import Looks
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
-from agent.domain.status import verdict
-from agent.domain.status.facts import Ongoing
+from agent.domain.status import held, stack_state, verdict
+from agent.domain.status.facts import Facts, Ongoing
+from agent.domain.status.held import Held
+from agent.domain.status.stack_state import StackState
 from agent.domain.status.verdict import Verdict
 
 _LOOK_S = 5.0
@@ -35,6 +38,7 @@ class Judge:
         self._remotes = remotes
         self._engine = engine
         self._looks = looks
+        self._last: tuple[Facts, tuple[Held, ...], tuple[StackState, ...]] | None = None
 
     async def ended(self, containers: _Containers) -> Verdict:
         """A cycle has looked at everything, last at these containers."""
@@ -69,4 +73,12 @@ class Judge:
             look=self._looks.last,
             working=working,
         )
-        return verdict.judge(found)
+        holds = held.current(found)
+        if self._last is None or self._last[1] != holds or not _alike(self._last[0], found):
+            self._last = found, holds, stack_state.states(found, holds)
+        return verdict.judge_states(found, holds, self._last[2])
+
+
+def _alike(before: Facts, now: Facts) -> bool:
+    """Whether stacks are the same in both: what was asked when, and by whom, is not about them."""
+    return before == replace(now, now=before.now, look=before.look, remotes=before.remotes)

@@ -17,8 +17,11 @@ from agent.domain.repository import dependencies
 from agent.domain.repository.desired import Stack
 
 
-def plan(situation: HostState) -> Plan:
-    """The actions that bring the host to what is declared, sorted by name."""
+def plan(situation: HostState, protection: ProtectionSet | None = None) -> Plan:
+    """The actions that bring the host to what is declared, sorted by name.
+
+    ``protection`` is what :func:`host_state.protected` says of it, if that is known.
+    """
     by_project: dict[str, list[Container]] = {}
     for container in sorted(situation.containers, key=lambda c: (c.name, c.id)):
         if container.project:
@@ -64,7 +67,7 @@ def plan(situation: HostState) -> Plan:
     deploys, waiting = _in_order(deploys, situation, by_project)
     holds += waiting
     removals, removal_holds = removal.removals(situation, deploys)
-    undeclared, eviction_holds, exempt = _evictions(situation)
+    undeclared, eviction_holds, exempt = _evictions(situation, protection or protected(situation))
     return Plan(
         deploys=tuple(deploys),
         removals=tuple(removals),
@@ -171,11 +174,12 @@ def moved(
 
 def evictions(situation: HostState) -> tuple[list[Evict], list[Hold]]:
     """Only what is to be ended, and what is not; for a look after the stacks are up."""
-    return _evictions(situation)[:2]
+    return _evictions(situation, protected(situation))[:2]
 
 
-def _evictions(situation: HostState) -> tuple[list[Evict], list[Hold], list[Exempted]]:
-    protection = protected(situation)
+def _evictions(
+    situation: HostState, protection: ProtectionSet
+) -> tuple[list[Evict], list[Hold], list[Exempted]]:
     found: list[Evict] = []
     holds: list[Hold] = []
     exempt: list[Exempted] = []

@@ -43,12 +43,15 @@ def states(facts: Facts, holds: Iterable[Held]) -> tuple[StackState, ...]:
     """All stacks that are declared, or of which something was deployed, by name."""
     held_now = {hold.subject: hold for hold in reversed(list(holds))}
     names = sorted({*facts.stacks, *facts.broken, *facts.releases})
-    return tuple(_state(name, facts, held_now) for name in names)
+    there: dict[str | None, list[Container]] = {}
+    for container in facts.containers or ():
+        if not container.one_off:
+            there.setdefault(container.project, []).append(container)
+    return tuple(_state(name, facts, held_now, there.get(name, [])) for name in names)
 
 
-def _state(name: str, facts: Facts, holds: Mapping[str, Held]) -> StackState:
+def _state(name: str, facts: Facts, holds: Mapping[str, Held], mine: list[Container]) -> StackState:
     release = facts.releases.get(name)
-    mine = [c for c in facts.containers or () if c.project == name and not c.one_off]
     working = next((each for each in facts.working if each.subject == name), None)
     sync, reason, message = _sync(name, facts, mine, holds.get(name), working)
     mine.sort(key=lambda c: (c.service or "", c.name))
