@@ -82,6 +82,7 @@ class Reconciler:
         self._followed = Followed(None, None)
         self._planner = Planner()
         self._basis: HostState | None = None
+        self._exempt: list[dict[str, str]] | None = None
         self._repairs = Guard("repairing", log)
 
     async def cycle(self) -> Verdict:
@@ -108,9 +109,12 @@ class Reconciler:
         todo = self._planner.plan(situation)
         self._basis = situation
         holds += todo.holds
-        # Before anything is done: a cliff that was seen once stays one, whatever happens now.
-        await self._write_holds(holds, desired, final=False)
-        await self._p.journal.put("exempt", _exempt(todo))
+        if not todo.empty:
+            # Before anything is done: a cliff that was seen once stays one, whatever happens now.
+            await self._write_holds(holds, desired, final=False)
+        if self._exempt != (exempt := _exempt(todo)):
+            await self._p.journal.put("exempt", exempt)
+            self._exempt = exempt
         doubt = (host_state.doubt_about(situation) or situation.begun_anew) is not None
         outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
         now, more = await self._shrink(situation, outcomes)
@@ -167,11 +171,10 @@ class Reconciler:
 
     async def _orders(self) -> Exemptions:
         """What people take out of the agent's hands now; what is over is said once."""
-        journal = self._p.journal
-        await journal.note_time()
-        for stack in await journal.end_orders(journal.now()):
+        over, exemptions = await self._p.protection.orders()
+        for stack in over:
             log.info("the suspension of %s is over", stack or "this host")
-        return await self._p.protection.exemptions()
+        return exemptions
 
     async def _stay(self) -> Followed:
         """A suspended host keeps its commit, its files included."""
@@ -237,7 +240,7 @@ class Reconciler:
         """Evict and deploy side by side; take down only after that, but what makes room before."""
         outcomes: list[Outcome] = []
         refused: list[Hold] = []
-        if todo.deploys or todo.removals or todo.evictions:
+        if not todo.empty:
             await self._p.housekeeper.stop()
         first = [each for each in todo.removals if each.first]
         outcomes += await self._p.converger.remove(first, desired.revision)

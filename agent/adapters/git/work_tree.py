@@ -26,9 +26,10 @@ _CHUNK = 1024 * 1024
 def signature(root: Path, paths: Iterable[str]) -> Signature:
     """Of those of ``paths`` below ``root`` that are there."""
     found: Signature = {}
+    top = f"{root}/"  # asked in every cycle, of every file
     for path in paths:
         try:
-            info = os.lstat(root / path)
+            info = os.lstat(top + path)
         except OSError:
             continue
         found[path] = (info.st_mtime_ns, info.st_size, info.st_ino, info.st_mode)

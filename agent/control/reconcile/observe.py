@@ -20,6 +20,13 @@ def exemptions(journal: Journal, helpers: Iterable[str]) -> Exemptions:
     return Exemptions(frozenset(helpers), frozenset(journal.granted(now)), journal.suspensions(now))
 
 
+def orders(journal: Journal, helpers: Iterable[str]) -> tuple[list[str | None], Exemptions]:
+    """The same at this moment, and what is suspended no more (None: the host). Blocks."""
+    journal.note_time()
+    over = journal.end_orders(journal.now())
+    return over, exemptions(journal, helpers)
+
+
 def situation(
     journal: Journal,
     config: Config,

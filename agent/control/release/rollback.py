@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from agent.adapters.git.repository import Repository
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import Journal
 from agent.adapters.state.releases import Rollback
 from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.source.pinned_releases import (
@@ -35,6 +36,13 @@ from agent.domain.errors import PermanentError
 from agent.domain.finding import Fault
 from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState, Stack
+
+
+def _remembered(
+    journal: Journal, desired: DesiredState
+) -> tuple[dict[str, str], dict[str, str], dict[str, Rollback]]:
+    """What the journal knows of older releases, in one trip. Blocks."""
+    return active_overlays(journal, desired), kept_files(journal, desired), journal.rollbacks()
 
 
 class Restorer:
@@ -58,9 +66,7 @@ class Restorer:
         Rollbacks whose input has changed are over. Raises :class:`CommitdError`.
         """
         self._desired = desired
-        active = await self._journal.run(active_overlays, desired)
-        wanted = await self._journal.run(kept_files, desired)
-        rollbacks = await self._journal.rollbacks()
+        active, wanted, rollbacks = await self._journal.run(_remembered, desired)
         for name in rollbacks.keys() - active.keys():
             if name in {stack.name for stack in desired.stacks}:
                 await self._journal.end_rollback(name)

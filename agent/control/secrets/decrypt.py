@@ -88,17 +88,23 @@ class SecretKeeper:
         """
         needed = _needed(desired)
         have = await self._journal.plaintext()
-        stale = await anyio.to_thread.run_sync(self._stale, needed, have)
+        stale = await anyio.to_thread.run_sync(self._on_disk, desired, needed, have)
         self._failures.forget_all_but(stale)
         failures = await self._decrypt(stale) if stale else {}
-        await self.tidy(desired, kept)
-        await anyio.to_thread.run_sync(self._drop_copies, desired)
+        await self._tidy(desired, kept, await self._journal.plaintext() if stale else have)
         return {
             stack.name: (Reason.SECRET, failures[path])
             for stack in desired.stacks
             for path in stack.secrets
             if path in failures
         }
+
+    def _on_disk(
+        self, desired: DesiredState, needed: Mapping[str, _Wanted], have: Mapping[str, str]
+    ) -> dict[str, _Wanted]:
+        """What is stale there; copies that nobody needs go, in the same trip to a thread."""
+        self._drop_copies(desired)
+        return self._stale(needed, have)
 
     def _stale(self, needed: Mapping[str, _Wanted], have: Mapping[str, str]) -> dict[str, _Wanted]:
         return {
@@ -183,8 +189,13 @@ class SecretKeeper:
 
     async def tidy(self, desired: DesiredState, kept: frozenset[str]) -> None:
         """Delete the plaintext that neither ``desired`` nor what runs needs; ``kept`` as above."""
+        await self._tidy(desired, kept, await self._journal.plaintext())
+
+    async def _tidy(
+        self, desired: DesiredState, kept: frozenset[str], have: Mapping[str, str]
+    ) -> None:
         needed = {path for stack in desired.stacks for path in stack.secrets}
-        left = (await self._journal.plaintext()).keys() - needed
+        left = have.keys() - needed
         if not left:
             return
         releases = await self._journal.releases()

@@ -50,6 +50,7 @@ class Remotes:
         self._file = RuntimeFile(runtime_dir / _FILE, "what the remotes said")
         self._seen = dict(seen)
         self._asked: set[str] = set()
+        self._kept: dict[str, Any] | None = None
 
     def tell(
         self, name: str, answer: Answer, *, sha: str | None, error: str | None, at: str
@@ -119,11 +120,14 @@ class Remotes:
     async def save(self) -> None:
         """Write down what was said."""
         lasting = {n: asdict(replace(seen, checked_at=None)) for n, seen in self._seen.items()}
-        await self._journal.put(_KEY, lasting)
+        if lasting != self._kept:
+            await self._journal.put(_KEY, lasting)
+            self._kept = lasting
         await anyio.to_thread.run_sync(self._file.write, self._all())
 
     async def keep(self) -> None:
         """Have the times of the last answers survive a restart of the machine."""
+        self._kept = None
         await self._journal.put(_KEY, self._all())
 
     def _all(self) -> dict[str, Any]:

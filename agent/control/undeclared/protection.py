@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.control.reconcile.observe import exemptions
+from agent.control.reconcile import observe
 from agent.domain.reconcile.actions import ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
 
@@ -27,4 +27,8 @@ class Protection:
 
     async def exemptions(self) -> Exemptions:
         """What is taken out of the agent's hands now."""
-        return await self._journal.run(exemptions, self._engine.helpers.ids())
+        return await self._journal.run(observe.exemptions, self._engine.helpers.ids())
+
+    async def orders(self) -> tuple[list[str | None], Exemptions]:
+        """What people have ordered, at the beginning of a cycle: what is over, and what counts."""
+        return await self._journal.run(observe.orders, self._engine.helpers.ids())
