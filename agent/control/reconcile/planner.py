@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.domain.reconcile import host_state, plan
 from agent.domain.reconcile.actions import Plan, ProtectionSet
 from agent.domain.reconcile.host_state import HostState
 
 
-@dataclass(slots=True)
-class _Decided:
+class _Decided(Struct):
     situation: HostState
     protection: ProtectionSet
     plan: Plan | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
