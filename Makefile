@@ -51,10 +51,10 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.demo
 
-# The unit tests run beside the system tests, in the time that those leave idle.
+# The unit tests run beside the system tests, which leave the processors idle here and there.
 test: $(READY)
 	@mkdir -p .sandbox; again="$(MAKE) --no-print-directory"; \
-	nice $$again unit > .sandbox/unit.log 2>&1 & unit=$$!; \
+	$$again unit > .sandbox/unit.log 2>&1 & unit=$$!; \
 	$$again system; failed=$$?; \
 	wait $$unit || failed=1; cat .sandbox/unit.log; exit $$failed
 

@@ -34,7 +34,7 @@ def commitd(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 
@@ -141,7 +141,7 @@ def _run(*argv: str | Path, cwd: Path, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     ).stdout
 
 
@@ -193,7 +193,7 @@ def zizmor(workflow: Path) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     return [finding["ident"] for finding in json.loads(result.stdout)]
 

@@ -51,7 +51,7 @@ def run(
         capture_output=True,
         text=True,
         check=check,
-        timeout=60,
+        timeout=240,
     )
 
 
