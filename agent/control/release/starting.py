@@ -159,26 +159,27 @@ class Starting(Steps):
                     async with self._compose():
                         self.made = await stacks.recreate(ready, behind)
         with self._failing():
-            self.made = await self._launched(self.made)
+            await self._launch()
         self._untouched = frozenset(container.id for container in before if container.alive)
 
-    async def _launched(self, made: Collection[Container]) -> Collection[Container]:
-        """The containers that were ``made``, once the engine has started them if that is left.
+    async def _launch(self) -> None:
+        """Have the engine start what was made, if that is left to be done.
 
         No Compose waits meanwhile, and no place is taken. Only those are started of which it is
         known that the stack's own Compose made them.
         """
-        ready, stacks, ledger = self._ready, self._t.stacks, self._t.making.ledger
+        ready, stacks = self._ready, self._t.stacks
         if not ready.started_by_engine:
-            return made
-        self.made = made
+            return
         try:
-            await stacks.launch(ready, [c for c in made if not ledger.unknown(c)])
+            await stacks.launch(ready, self._own())
         except CommitdError as err:
             if isinstance(err, PermanentError) or not await self.mend():
                 raise
-            await stacks.launch(ready, [c for c in self.made if not ledger.unknown(c)])
-        return self.made
+            await stacks.launch(ready, self._own())
+
+    def _own(self) -> list[Container]:
+        return [c for c in self.made if not self._t.making.ledger.unknown(c)]
 
     async def start(self, limit_s: float) -> None:
         """Start what waits for others, unless a person has taken the stack over meanwhile."""
@@ -231,8 +232,8 @@ class Starting(Steps):
                 async with self._batch.places.taken(), self._compose() as begun:
                     self.began_at = time.time()
                     again = {*replaced, *begun.anew} & self._ready.services.keys()
-                    there = await self._t.stacks.put_back(self._ready, again)
-                self._note(await self._launched(there))
+                    self._note(await self._t.stacks.put_back(self._ready, again))
+                await self._launch()
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
             log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
