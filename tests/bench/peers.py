@@ -253,7 +253,7 @@ def _rows(name: str, ours: _Took, theirs: _Took) -> list[Figure]:
             what=what,
             measured=f"{own:.2f} {unit}",
             against=f"{name} {other:.2f} {unit}",
-            ratio=f"{own / other:.2f}",
+            ratio=f"{own / other:.2f}" if other else "",
             numbers={"commitd": our, name: their},
         )
 
