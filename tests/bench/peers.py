@@ -28,7 +28,7 @@ from tests.bench import hand_stopped, stacks
 from tests.bench.by_hand import events
 from tests.bench.figures import Figure
 from tests.bench.processes import Meter, looking, share_mb
-from tests.sandbox import Sandbox, Workspace
+from tests.sandbox import Sandbox, SandboxError, Workspace
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
@@ -70,19 +70,26 @@ def main() -> list[Figure]:
         box.engine.pull(image)
         scene = _Scene(box, image)
         ours = scene.play("commitd", _commitd)
-        theirs = {
-            name: scene.play(name, _ADAPTERS[name], Path(program).resolve())
-            for name, program in found.items()
-            if program
-        }
-    figures = []
-    for name, program in found.items():
-        figures += _rows(name, ours, theirs[name]) if program else [_hint(name)]
+        figures = []
+        for name, program in found.items():
+            if not program:
+                figures.append(_hint(name))
+                continue
+            try:
+                theirs = scene.play(name, _ADAPTERS[name], Path(program).resolve())
+            except (SandboxError, OSError) as error:  # the others have figures to show
+                figures.append(_missing(name, f"failed: {error}"))
+            else:
+                figures += _rows(name, ours, theirs)
     return figures
 
 
 def _hint(name: str) -> Figure:
-    return Figure(what=f"beside {name}", measured="", against=f"name it: {NAMED_BY[name]}=")
+    return _missing(name, f"name it: {NAMED_BY[name]}=")
+
+
+def _missing(name: str, why: str) -> Figure:
+    return Figure(what=f"beside {name}", measured="", against=why)
 
 
 class _Scene:
