@@ -27,7 +27,7 @@ def holding(content: bytes) -> Iterator[int]:
     it read at their own pace. Raises :class:`TransientError` when the kernel has no memory for it.
     """
     try:
-        handle = _create()
+        handle = create()
     except OSError as err:
         raise TransientError(f"the kernel gives no file in memory: {err.strerror}") from None
     try:
@@ -55,7 +55,8 @@ def path(handle: int) -> str:
     return f"/proc/self/fd/{handle}"
 
 
-def _create() -> int:
+def create() -> int:
+    """The descriptor of an empty one that can be written to, for nobody else. Raises OSError."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         return os.memfd_create("commitd", flags | _NOEXEC_SEAL)

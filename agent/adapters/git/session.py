@@ -24,7 +24,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from agent.adapters import process
+from agent.adapters import memory_file, process
 from agent.domain.errors import TransientError
 
 _T = TypeVar("_T")
@@ -165,7 +165,10 @@ class _Child:
     def __init__(
         self, owner: Session, argv: Sequence[str], env: Mapping[str, str], umask: int
     ) -> None:
-        self._errors = os.memfd_create("git", os.MFD_CLOEXEC)
+        try:
+            self._errors = memory_file.create()
+        except OSError as err:
+            raise TransientError(f"git cannot be started: {err.strerror}") from None
         try:
             self.process = subprocess.Popen(
                 argv,
