@@ -246,11 +246,13 @@ def test_repacking_drops_what_nothing_names_and_keeps_what_the_journal_does(worl
     world_git = f"--git-dir={world.upstream.state / 'git'}"
     git(world.upstream.path, world_git, "fetch", "--quiet", str(world.upstream.path), third)
     do(world.repository.incoming.keep, ())
+    assert do(world.repository.incoming.commits.knows, third)
 
     async def run() -> None:
         await world.repository.tidying.run({first})
 
     anyio.run(run)
+    assert not do(world.repository.incoming.commits.knows, third)
     assert do(world.repository.knows, first)
     assert do(world.repository.knows, other)
     assert not do(world.repository.knows, third)

@@ -58,7 +58,7 @@ class Repository(Commits):
         self.incoming = Incoming(git, branch)
         super().__init__(git, self.incoming.commits)
         self._refs = Refs(git)
-        self.tidying = Tidying(self.git)
+        self.tidying = Tidying(self.git, self.session)
         self._checkout = Checkout(self)
         self.unsettled = True
         """Whether a move of the checkout may have been cut short."""

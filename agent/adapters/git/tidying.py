@@ -11,6 +11,7 @@ from collections.abc import Collection
 import anyio
 
 from agent.adapters.git.git import Git, broken
+from agent.adapters.git.session import Session
 
 KEPT = "refs/commitd/kept"
 _REPACK_S = 600.0
@@ -19,10 +20,14 @@ _MODEST = ("-c", "pack.threads=1", "-c", "pack.windowMemory=32m", "-c", "pack.de
 
 
 class Tidying:
-    """Of the clone that ``git`` runs on. Ends at once when somebody wants to write there."""
+    """Of the clone that ``git`` runs on. Ends at once when somebody wants to write there.
 
-    def __init__(self, git: Git) -> None:
+    ``session`` reads there, and knows what was dropped until it ends.
+    """
+
+    def __init__(self, git: Git, session: Session) -> None:
         self._git = git
+        self._session = session
         self._scope: anyio.CancelScope | None = None
         self._ended = anyio.Event()
 
@@ -41,6 +46,8 @@ class Tidying:
                 await self._git_at_ease("prune", "--expire=now")
                 return True
         finally:
+            with anyio.CancelScope(shield=True):
+                await self._session.end()
             self._scope = None
             self._ended.set()
         return False
