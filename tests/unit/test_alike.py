@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.domain import documents
 from agent.domain.repository.tree import small
 from agent.domain.review import alike, repository_scan
 from tests.unit import builders
@@ -122,3 +123,22 @@ APART: Mapping[str, Mapping[str, str | bytes]] = {
 @pytest.mark.parametrize("what", APART)
 def test_hosts_share_no_model_that_might_differ(what: str) -> None:
     assert together(APART[what]) == [{"a"}, {"b"}]
+
+
+def test_each_file_is_parsed_once_for_all_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    load = documents.load
+
+    def noted(content: bytes, name: str) -> documents.Document:
+        parsed.append(name)
+        return load(content, name)
+
+    monkeypatch.setattr(documents, "load", noted)
+    taken(
+        {
+            "stacks/web/more.yaml": "services: {}\n",
+            "stacks/web/compose.yaml": "include: [more.yaml]\n",
+        }
+    )
+    assert sorted(parsed) == sorted(set(parsed))
+    assert {"stacks/web/compose.yaml", "stacks/web/more.yaml"} <= set(parsed)
