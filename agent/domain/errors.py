@@ -18,7 +18,6 @@ None of them ever carries the output of a tool that has seen a secret.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -85,5 +84,7 @@ class SupersededError(CancelledError):
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """A hint on a mistyped ``word``: the nearest of ``known``, or what stands in for it."""
+    import difflib  # noqa: PLC0415  for those who mistype alone
+
     near = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {near[0]!r}?" if near else otherwise

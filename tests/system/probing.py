@@ -89,7 +89,7 @@ def hurried(
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "ASK_S", ask_s)
+        patch.setattr(ssh, "CLOSE_S", close_s)
         for module in (ssh, http):
             patch.setattr(module, "CONNECT_S", connect_s)
-            patch.setattr(module, "CLOSE_S", close_s)
         yield

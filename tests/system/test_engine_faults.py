@@ -261,7 +261,7 @@ def _first(kind: tuple[str, str]) -> Fatal:
 
 
 @pytest.mark.timeout(600)  # rounds of some seconds each
-@pytest.mark.parametrize("client", ["python", "compose"])
+@pytest.mark.parametrize("client", ["commitd", "compose"])
 def test_an_agent_killed_between_any_two_effects_is_continued_by_the_next(
     fleet: Fleet, proxy: EngineProxy, pytestconfig: pytest.Config, client: str
 ) -> None:

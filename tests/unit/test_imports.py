@@ -36,3 +36,31 @@ def test_what_keeps_asyncssh_from_processes_does_not_outlive_its_import() -> Non
         "assert ctypes.util.find_library is before\n"
         "assert None not in sys.modules.values()\n"
     )
+
+
+def _without(loading: str, *unwanted: str) -> None:
+    wanted = ", ".join(repr(name) for name in unwanted)
+    _child(
+        f"import sys\n{loading}\nfound = {{{wanted}}} & set(sys.modules)\nassert not found, found"
+    )
+
+
+def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
+    _without(
+        "import agent.control.service, agent.surface.cli.run, agent.surface.api.serving\n"
+        "import agent.adapters.probes.http, agent.adapters.probes.file",
+        *("aiohttp", "asyncssh", "cryptography", "urllib.request", "agent.surface.api.server"),
+    )
+
+
+def test_a_verb_that_only_looks_loads_no_event_loop() -> None:
+    _without("import agent.surface.cli.status", "asyncio", "aiohttp", "asyncssh")
+
+
+def test_help_loads_neither_a_verb_nor_what_verbs_need() -> None:
+    _without(
+        "from agent.surface.cli.main import cli\n"
+        "cli(['--help'], prog_name='commitd', standalone_mode=False)",
+        *("asyncio", "msgspec", "yaml", "sqlite3", "socket", "logging", "json", "difflib"),
+        *("agent.surface.cli.common", "agent.domain.config"),
+    )

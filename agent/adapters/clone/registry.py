@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
+from agent.adapters.clone import registry_http
 from agent.adapters.engine.docker_config import Login
 from agent.adapters.probes import http_errors
 from agent.adapters.probes.base import CONNECT_S
@@ -127,7 +128,7 @@ class Registries:
 
     async def _manifest(self, method: str, reference: Reference) -> _Reply:
         registry = reference.registry
-        scheme = "http" if http_errors.is_loopback(registry) else "https"
+        scheme = "http" if registry_http.is_loopback(registry) else "https"
         host = _HUB_HOST if registry == HUB else registry
         url = f"{scheme}://{host}/v2/{reference.repository}/manifests/{reference.asked_tag}"
         place = (registry, reference.repository)
@@ -188,7 +189,7 @@ class Registries:
         try:
             for _ in range(_REDIRECTS):
                 async with self._session.request(
-                    method, url, allow_redirects=False, proxy=http_errors.proxy(url), **what
+                    method, url, allow_redirects=False, proxy=registry_http.proxy(url), **what
                 ) as response:
                     to = urljoin(url, response.headers.get("Location", url))
                     moved = 300 <= response.status < 400  # noqa: PLR2004
@@ -202,12 +203,12 @@ class Registries:
                 what.pop("params", None)
         except TimeoutError as err:
             known = isinstance(err, aiohttp.ConnectionTimeoutError)
-            why = http_errors.failure(err) if known else f"no answer within {ANSWER_S:g} s"
+            why = registry_http.failure(err) if known else f"no answer within {ANSWER_S:g} s"
             raise _unreachable(registry, why) from None
         except aiohttp.ClientSSLError as err:  # trust does not grow by asking again
-            raise PermanentError(f"{registry}: {http_errors.failure(err)}") from None
+            raise PermanentError(f"{registry}: {registry_http.failure(err)}") from None
         except (aiohttp.ClientError, ValueError) as err:
-            raise _unreachable(registry, http_errors.failure(err)) from None
+            raise _unreachable(registry, registry_http.failure(err)) from None
         raise PermanentError(f"{registry} sends us from one place to the next without end")
 
 
@@ -223,7 +224,7 @@ async def _read(response: aiohttp.ClientResponse) -> _Reply:
         headers=response.headers,
         challenges=challenges,
         body=bytes(body),
-        retry_after_s=http_errors.retry_after(response),
+        retry_after_s=http_errors.retry_after(response.headers.get("Retry-After", "")),
     )
 
 
@@ -282,6 +283,6 @@ def _may_hear(realm: str, registry: str) -> bool:
         return bool(parts.hostname)
     return (
         parts.scheme == "http"
-        and http_errors.is_loopback(parts.netloc)
-        and http_errors.is_loopback(registry)
+        and registry_http.is_loopback(parts.netloc)
+        and registry_http.is_loopback(registry)
     )

@@ -1,4 +1,4 @@
-"""The Docker Engine: the only place that knows aiodocker, its answers and its errors.
+"""The Docker Engine: the only place that knows its answers and its errors.
 
 Ends containers gently and never touches a volume.
 """
@@ -6,22 +6,19 @@ Ends containers gently and never touches a volume.
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 
-import aiodocker
-import aiohttp
 import anyio
-from aiodocker.events import DockerEvents
 from msgspec import Struct
 
 from agent.adapters.engine import containers
-from agent.adapters.tasks import task_group
+from agent.adapters.engine.client import Client, EngineError, objects, unframed
+from agent.adapters.http1 import Answer, CutOffError
 from agent.domain.container import PROJECT, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 from agent.domain.resources.ports import Port
@@ -101,32 +98,19 @@ class Engine:
     def __init__(self, host: str, helpers: Helpers | None = None) -> None:
         self.host = host
         self.helpers = helpers or Helpers()
-        self._client: aiodocker.Docker | None = None
-        self._connector: aiohttp.UnixConnector | None = None
+        self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
-        # Each release that is waited for has an event stream of its own for minutes. Were there a
-        # limit, which is 100 unless one is given, a call could wait for a stream to end.
-        path = self.host.removeprefix("unix://")
-        self._connector = aiohttp.UnixConnector(path, limit=0)
-        self._client = aiodocker.Docker(
-            url="unix://localhost",
-            connector=self._connector,
-            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, sock_connect=5),
-        )
+        self._client = Client(self.host.removeprefix("unix://"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with anyio.move_on_after(5, shield=True):
-            if self._client is not None:
-                await self._client.close()
-            if self._connector is not None:
-                await self._connector.close()
+        self._client = None
 
     async def identity(self) -> str:
         """What tells this engine from any other, also after it was restarted."""
         async with self.asking("ask who it is") as docker:
-            answer = await docker.system.info()
+            answer = await docker.get("info")
         return str(answer["ID"])
 
     async def containers(self, project: str | None = None) -> tuple[Container, ...]:
@@ -135,8 +119,7 @@ class Engine:
         if project is not None:
             params["filters"] = json.dumps({"label": [f"{PROJECT}={project}"]})
         async with self.asking("list the containers") as docker:
-            # Its own listing makes an object of each, which costs more than all the rest.
-            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
+            found = await docker.get("containers/json", **params)
         return tuple(containers.from_listing(raw) for raw in found)
 
     async def publishing(self, port: Port) -> tuple[Container, ...]:
@@ -145,14 +128,15 @@ class Engine:
         wanted = [f"{port.number}/{protocol}" for protocol in protocols]
         params = {"filters": json.dumps({"publish": wanted})}
         async with self.asking("list the containers") as docker:
-            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
+            found = await docker.get("containers/json", **params)
         return tuple(containers.from_listing(raw) for raw in found)
 
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
         """The engine's full description, or None when there is no such container."""
         try:
             async with self.asking("inspect a container") as docker:
-                return await docker.containers.container(container_id).show()
+                found: dict[str, Any] = await docker.get(f"containers/{container_id}/json")
+                return found
         except AbsentError:
             return None
 
@@ -164,86 +148,79 @@ class Engine:
         """Change limits and the restart policy of a container, as the engine's API writes them."""
         with suppress(AbsentError):
             async with self.asking("update a container") as docker:
-                await docker._query_json(  # noqa: SLF001  aiodocker has no public update
-                    f"containers/{container_id}/update", method="POST", data=dict(settings)
-                )
+                await docker.post(f"containers/{container_id}/update", settings)
 
     async def disconnect(self, container_id: str, network: str) -> None:
         """Take a running container out of a network."""
         with suppress(AbsentError):
             async with self.asking("disconnect a container") as docker:
-                await docker._query_json(  # noqa: SLF001  aiodocker asks for the network first
-                    f"networks/{quote(network, safe='')}/disconnect",
-                    method="POST",
-                    data={"Container": container_id},
+                await docker.post(
+                    f"networks/{quote(network, safe='')}/disconnect", {"Container": container_id}
                 )
 
     async def stop(self, container_id: str, timeout_s: int) -> None:
         """Stop with the container's own signal; SIGKILL after ``timeout_s``."""
         with suppress(AbsentError):
             async with self.asking("stop a container", timeout_s + CALL_TIMEOUT_S) as docker:
-                await docker.containers.container(container_id).stop(t=timeout_s)
+                await docker.post(f"containers/{container_id}/stop", t=str(timeout_s))
 
     async def start(self, container_id: str) -> None:
         """Start a stopped container; one that runs is left as it is."""
-        path = f"containers/{container_id}/start"
-        async with (
-            self.asking("start a container", START_S) as docker,
-            # Its own method has the time-out of short calls.
-            docker._query(path, method="POST", timeout=None),  # noqa: SLF001
-        ):
-            pass
+        async with self.asking("start a container", START_S) as docker:
+            await docker.post(f"containers/{container_id}/start")
 
     async def restart(self, container_id: str) -> None:
         """Stop the container with its own signal and time-out, and start it again."""
         async with self.asking("restart a container", RESTART_S) as docker:
-            await docker.containers.container(container_id).restart()
+            await docker.post(f"containers/{container_id}/restart")
 
     async def unpause(self, container_id: str) -> None:
         """Let a paused container go on."""
         with suppress(AbsentError):
             async with self.asking("unpause a container") as docker:
-                await docker.containers.container(container_id).unpause()
+                await docker.post(f"containers/{container_id}/unpause")
 
     async def rename(self, container_id: str, name: str) -> None:
         """Give the container another name."""
         with suppress(AbsentError):
             async with self.asking("rename a container") as docker:
-                await docker.containers.container(container_id).rename(name)
+                await docker.post(f"containers/{container_id}/rename", name=name)
 
     async def remove(self, container_id: str) -> None:
         """Remove a stopped container; its volumes stay, named or not."""
         with suppress(AbsentError):
             async with self.asking("remove a container") as docker:
-                await docker.containers.container(container_id).delete(v=False)
+                await docker.delete(f"containers/{container_id}")
 
     async def volumes(self, project: str) -> list[str]:
         """Names of the volumes that Compose made for ``project``."""
         async with self.asking("list the volumes") as docker:
-            answer = await docker.volumes.list(  # type: ignore[no-untyped-call]
-                filters={"label": [f"com.docker.compose.project={project}"]}
-            )
+            wanted = {"label": [f"{PROJECT}={project}"]}
+            answer = await docker.get("volumes", filters=json.dumps(wanted))
         return sorted(volume["Name"] for volume in answer.get("Volumes") or [])
 
     async def signal(self, container_id: str, name: str) -> None:
         """Send the container's process a signal, such as HUP."""
         async with self.asking(f"send {name} to a container") as docker:
-            await docker.containers.container(container_id).kill(signal=name)
+            await docker.post(f"containers/{container_id}/kill", signal=name)
 
     async def ended(self, container_id: str, timeout_s: float) -> None:
         """Return once the container does not run and all that it has said is in its log."""
         async with self.asking("wait for a container", timeout_s) as docker:
-            await docker.containers.container(container_id).wait()
+            await docker.post(f"containers/{container_id}/wait")
 
     async def last_words(self, container_id: str, lines: int) -> str:
         """The end of the container's log, standard output and error; empty if it keeps none."""
         try:
             async with self.asking("read a log") as docker:
-                container = docker.containers.container(container_id)
-                found = await container.log(stdout=True, stderr=True, tail=lines)
+                terminal = (await docker.get(f"containers/{container_id}/json"))["Config"]["Tty"]
+                wanted = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+                path = f"containers/{container_id}/logs"
+                async with docker.answer("GET", path, wanted) as answer:
+                    found = await answer.body()
         except PermanentError:  # a log driver that cannot be read from
             return ""
-        return "".join(found)
+        return (found if terminal else unframed(found)).decode(errors="replace")
 
     async def watch(
         self,
@@ -262,9 +239,9 @@ class Engine:
         """
         async with self.asking("ask the time") as docker:
             if project is None:
-                info = await docker.system.info()
+                info = await docker.get("info")
                 now = datetime.fromisoformat(info["SystemTime"]).timestamp()
-                params: dict[str, Any] = {"since": f"{now - REPLAY_S:.3f}"}
+                params: dict[str, str] = {"since": f"{now - REPLAY_S:.3f}"}
                 filters = {
                     "type": ["container", _NETWORK],
                     "event": [*_WATCHED, *_WATCHED_NETWORK],
@@ -272,33 +249,21 @@ class Engine:
             else:
                 params = {} if since is None else {"since": f"{since:.3f}"}
                 filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
-        events = DockerEvents(docker)  # type: ignore[no-untyped-call]
-        subscriber = events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
-
-        async def run() -> None:
-            try:
-                async with self.asking("watch", None):
-                    await events.run(filters=json.dumps(filters), **params)
-            except CommitdError:
-                raise
-            except Exception as err:  # noqa: BLE001  of lines too long, of JSON that is no event
-                kind = type(err).__name__
-                message = f"the engine's event stream cannot be read: {kind}"
-                raise UnreachableError(message) from None
-
-        async with task_group() as group:
-            group.start_soon(run)
+        async with AsyncExitStack() as stack:
+            async with self.asking("watch") as docker:
+                params["filters"] = json.dumps(filters)
+                asked = docker.answer("GET", "events", params)
+                answer = await stack.enter_async_context(asked)
             connected()
-            while (raw := await subscriber.get()) is not None:
+            async for raw in _stream(answer):
                 if event := _event(raw):
                     handle(event)
-            group.cancel_scope.cancel()
         raise UnreachableError("the engine's event stream ended")
 
     @asynccontextmanager
     async def asking(
         self, work: str, timeout_s: float | None = CALL_TIMEOUT_S
-    ) -> AsyncIterator[aiodocker.Docker]:
+    ) -> AsyncIterator[Client]:
         """The client for one call, bounded in time; turns foreign errors into ours.
 
         For this module and its neighbours that know the client too.
@@ -310,9 +275,16 @@ class Engine:
                 yield self._client
         except TimeoutError:
             raise UnreachableError(f"cannot {work}: the engine does not answer") from None
-        except aiodocker.DockerError as err:
-            raise _meaning(work, err, self.host) from None
-        except (aiohttp.ClientError, OSError, ValueError) as err:
+        except EngineError as err:
+            raise _meaning(work, err) from None
+        except OSError as err:
+            why = err.strerror or str(err) or type(err).__name__
+            raise UnreachableError(
+                f"cannot {work}: the engine does not answer: {why}",
+                where=self.host,
+                hint=containers.START_DOCKER,
+            ) from None
+        except ValueError as err:
             raise UnreachableError(
                 f"cannot {work}: {str(err) or type(err).__name__}", where=self.host
             ) from None
@@ -322,21 +294,24 @@ class AbsentError(PermanentError):
     """There is no such thing (404), or it is being removed already (409)."""
 
 
-_REASON = re.compile(r"\[([^][]+)\]")
-
-
-def _meaning(work: str, err: aiodocker.DockerError, host: str) -> CommitdError:
+def _meaning(work: str, err: EngineError) -> CommitdError:
     message = f"cannot {work}: {err.message}"
     if err.status in {404, 409} and ("No such" in err.message or "in progress" in err.message):
         return AbsentError(message)
-    if err.status == 900:  # noqa: PLR2004  aiodocker's number for a lost connection
-        reasons = _REASON.findall(err.message)
-        why = f": {reasons[-1]}" if reasons else ""
-        message = f"cannot {work}: the engine does not answer{why}"
-        return UnreachableError(message, where=host, hint=containers.START_DOCKER)
-    if err.status >= 500 or err.status == 0:  # noqa: PLR2004  the engine's own trouble
+    if err.status >= 500:  # noqa: PLR2004  the engine's own trouble
         return TransientError(message)
     return PermanentError(message)
+
+
+async def _stream(answer: Answer) -> AsyncIterator[Any]:
+    try:
+        async for raw in objects(answer):
+            yield raw
+    except CutOffError:
+        return
+    except (OSError, ValueError) as err:  # of lines too long, of what is no JSON
+        kind = type(err).__name__
+        raise UnreachableError(f"the engine's event stream cannot be read: {kind}") from None
 
 
 def _event(raw: Any) -> Event | None:

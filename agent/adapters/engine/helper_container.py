@@ -58,30 +58,27 @@ async def run_helper(
     }
     name = f"commitd-sops-{secrets.token_hex(4)}"
     async with engine.asking("create the helper") as docker:
-        container = await docker.containers.create(config, name=name)
+        created = await docker.post("containers/create", config, name=name)
+    container_id = str(created["Id"])
     try:
-        await engine.helpers.add(container.id)
-        async with engine.asking("run the helper", timeout_s):
-            out = bytearray()
-            stream = container.attach(stdin=True, stdout=True, stderr=True)
-            async with stream:
-                await container.start()
-                await stream.write_in(stdin)
-                while (message := await stream.read_out()) is not None:
-                    if message.stream == 1:
-                        out += message.data
-            ended = await container.wait()
-        return int(ended["StatusCode"]), bytes(out)
+        await engine.helpers.add(container_id)
+        async with engine.asking("run the helper", timeout_s) as docker:
+            async with docker.attached(container_id) as streams:
+                await docker.post(f"containers/{container_id}/start")
+                await streams.write(stdin)
+                out = await streams.output()
+            ended = await docker.post(f"containers/{container_id}/wait")
+        return int(ended["StatusCode"]), out
     finally:
         with anyio.move_on_after(CALL_TIMEOUT_S, shield=True), suppress(CommitdError):
-            async with engine.asking("remove the helper"):
-                await container.delete(force=True)
+            async with engine.asking("remove the helper") as docker:
+                await docker.delete(f"containers/{container_id}", force="1")
         with anyio.CancelScope(shield=True):
-            await engine.helpers.discard(container.id)
+            await engine.helpers.discard(container_id)
 
 
 async def remove_helper(engine: Engine, container_id: str) -> None:
     """Remove a helper that a killed agent left behind."""
     with suppress(AbsentError):
         async with engine.asking("remove a helper") as docker:
-            await docker.containers.container(container_id).delete(force=True)
+            await docker.delete(f"containers/{container_id}", force="1")

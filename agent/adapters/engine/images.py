@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 
+from agent.adapters.engine.client import objects
 from agent.adapters.engine.docker_config import DockerConfig, Login
 from agent.adapters.engine.engine import AbsentError, Engine
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
@@ -55,7 +59,7 @@ async def identity(engine: Engine, reference: str) -> str | None:
     """The engine's ID of the image that ``reference`` names now, or None."""
     try:
         async with engine.asking("inspect an image") as docker:
-            found = await docker.images.inspect(reference)
+            found = await docker.get(_path(reference))
     except AbsentError:
         return None
     return str(found["Id"])
@@ -65,7 +69,7 @@ async def digests(engine: Engine, image_id: str) -> list[str]:
     """The ``name@sha256:…`` under which registries have this image; none: it was made here."""
     try:
         async with engine.asking("inspect an image") as docker:
-            found = await docker.images.inspect(image_id)
+            found = await docker.get(_path(image_id))
     except AbsentError:
         return []
     return sorted(found.get("RepoDigests") or [])
@@ -78,17 +82,20 @@ async def pull(
 
     Raises :class:`RegistryBusyError`, :class:`TransientError` or :class:`ImageError`.
     """
-    registry = image_reference.parse(reference).registry
+    named = image_reference.parse(reference)
     try:
-        login = await logins.login(registry)
+        login = await logins.login(named.registry)
     except PermanentError as err:
         raise ImageError(err.message, where=err.where, hint=err.hint) from None
     try:
         async with engine.asking(_WORK, None) as docker:
-            stream = docker.images.pull(
-                reference, auth=_auth(login, registry), stream=True, timeout=None
-            )
-            problem = await _follow(stream, said)
+            params = {"fromImage": reference}
+            if not (named.tag or named.digest):  # or the engine would get all tags that there are
+                params["tag"] = named.asked_tag
+            auth = _auth(login, named.registry)
+            asked = docker.answer("POST", "images/create", params, headers=auth)
+            async with asked as answer:
+                problem = await _follow(objects(answer), said)
     except UnreachableError:
         raise
     except CommitdError as err:
@@ -108,18 +115,26 @@ async def _follow(stream: AsyncIterator[dict[str, Any]], said: Callable[[str], N
             return None
         except TimeoutError:
             return f"timed out: nothing came for {STALLED_S:g} s"
-        if error := step.get("error"):
+        if error := (step.get("errorDetail") or {}).get("message") or step.get("error"):
             return str(error)
         said(str(step.get("status", "")))
 
 
-def _auth(login: Login | None, registry: str) -> dict[str, Any] | None:
-    """As the engine's API wants it."""
+def _auth(login: Login | None, registry: str) -> dict[str, str]:
+    """The header by which the engine's API gets it."""
     if login is None:
-        return None
+        return {}
+    fields = {"serveraddress": registry}
     if login.username is None:
-        return {"identitytoken": login.secret, "serveraddress": registry}
-    return {"username": login.username, "password": login.secret, "serveraddress": registry}
+        fields["identitytoken"] = login.secret
+    else:
+        fields |= {"username": login.username, "password": login.secret}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()}
+
+
+def _path(name: str) -> str:
+    """Where the engine tells of the image with this name or ID."""
+    return f"images/{quote(name, safe='/:@')}/json"
 
 
 def _meaning(reference: str, said: str) -> CommitdError:

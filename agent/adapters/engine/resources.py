@@ -15,7 +15,7 @@ from agent.domain.resources.provision import Raw
 async def networks(engine: Engine) -> tuple[Raw, ...]:
     """All of them. Raises :class:`CommitdError`."""
     async with engine.asking("list the networks") as docker:
-        found = await docker._query_json("networks")  # noqa: SLF001  aiodocker lists IDs alone
+        found = await docker.get("networks")
     return tuple(found)
 
 
@@ -24,25 +24,23 @@ async def volumes(engine: Engine, names: Collection[str]) -> tuple[Raw, ...]:
     if not names:
         return ()
     async with engine.asking("list the volumes") as docker:
-        answer = await docker._query_json(  # noqa: SLF001
-            "volumes", params={"filters": json.dumps({"name": sorted(names)})}
-        )
+        answer = await docker.get("volumes", filters=json.dumps({"name": sorted(names)}))
     # The engine takes a part of a name for the name.
     return tuple(raw for raw in answer.get("Volumes") or [] if raw["Name"] in names)
 
 
 async def inside(engine: Engine, network_id: str) -> tuple[Container, ...]:
     """The running containers in a network. Raises :class:`CommitdError`."""
-    params = {"filters": json.dumps({"network": [network_id]})}
     async with engine.asking("list the containers of a network") as docker:
-        found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
+        wanted = json.dumps({"network": [network_id]})
+        found = await docker.get("containers/json", filters=wanted)
     return tuple(containers.from_listing(raw) for raw in found)
 
 
 async def in_swarm(engine: Engine) -> bool:
     """Whether the engine is a node of a Swarm. Raises :class:`CommitdError`."""
     async with engine.asking("ask what it is") as docker:
-        found = await docker.system.info()
+        found = await docker.get("info")
     return (found.get("Swarm") or {}).get("LocalNodeState") == "active"
 
 
@@ -50,4 +48,4 @@ async def remove_network(engine: Engine, network_id: str) -> None:
     """Remove a network in which no container runs, which the engine makes sure of."""
     with suppress(AbsentError):
         async with engine.asking("remove a network") as docker:
-            await docker._query_json(f"networks/{network_id}", method="DELETE")  # noqa: SLF001
+            await docker.delete(f"networks/{network_id}")

@@ -1,26 +1,26 @@
-"""What clients of HTTP share: failures in our words, a server's wish for patience, the way out."""
+"""What clients of HTTP share: failures in our words, a wish for patience, whom to trust."""
 
 from __future__ import annotations
 
-import ipaddress
+import re
 import ssl
-import urllib.request
 from email.utils import parsedate_to_datetime
+from os import strerror
 from pathlib import Path
+from socket import gaierror
 from time import time
-from urllib.parse import urlsplit
 
-import aiohttp
-
-from agent.adapters.probes.base import CONNECT_S, reason
+from agent.adapters.http1 import CutOffError
+from agent.adapters.probes.base import reason
 from agent.domain.source import git_protocol
 
 RETRY_AFTER_MAX_S = 3600.0
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 
-def retry_after(response: aiohttp.ClientResponse) -> float | None:
+def retry_after(value: str) -> float | None:
     """Seconds, from either form of the header; never more than an hour, for anyone may say it."""
-    value = response.headers.get("Retry-After", "").strip()
+    value = value.strip()
     try:
         seconds = (
             float(value)
@@ -32,27 +32,30 @@ def retry_after(response: aiohttp.ClientResponse) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
 
 
-def failure(err: Exception, connect_s: float = CONNECT_S) -> str:
-    """What happened, in our words: the library's may hold what was sent.
-
-    ``connect_s`` is how long a connection was waited for.
-    """
+def unconnected(err: Exception, host: str) -> str:
+    """Why there is no connection to ``host``, in our words."""
     match err:
-        case aiohttp.ClientConnectorCertificateError():
-            cause = err.certificate_error
-            why = getattr(cause, "verify_message", "") or "unknown reason"
-            return f"the server's certificate is not trusted: {git_protocol.plain(why.encode())}"
-        case aiohttp.ClientConnectorDNSError():
-            return f"the name {err.host} is unknown"
-        case aiohttp.ClientConnectorSSLError():
+        case ssl.SSLCertVerificationError():
+            why = git_protocol.plain((err.verify_message or "unknown reason").encode())
+            return f"the server's certificate is not trusted: {why}"
+        case ssl.SSLError():
             return "the server does not speak TLS as it should"
-        case aiohttp.ConnectionTimeoutError():
-            return f"no connection within {connect_s:g} s"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect: {reason(err.os_error) or 'the connection broke'}"
-        case aiohttp.ClientPayloadError():
+        case gaierror() | UnicodeError():
+            return f"the name {host} is unknown"
+        case OSError(errno=None) if number := _NUMBER.search(str(err)):
+            return f"cannot connect: {strerror(int(number[1]))}"  # of several addresses, the first
+        case OSError():
+            return f"cannot connect: {reason(err) or 'the connection broke'}"
+        case _:
+            return f"cannot connect: {type(err).__name__}"
+
+
+def failure(err: Exception) -> str:
+    """What happened to a request on a connection, in our words."""
+    match err:
+        case CutOffError(late=True):
             return "the answer ends too soon"
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+        case OSError():
             return "the connection broke"
         case _:
             return f"the server does not speak HTTP as it should ({type(err).__name__})"
@@ -69,20 +72,3 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
     context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
     return context
-
-
-def is_loopback(address: str) -> bool:
-    """Whether ``host[:port]`` is this machine itself."""
-    try:
-        host = urlsplit(f"//{address}").hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def proxy(url: str) -> str | None:
-    """The proxy that the environment names for ``url``; never for this machine itself."""
-    parts = urlsplit(url)
-    if is_loopback(parts.netloc) or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)

@@ -1,8 +1,12 @@
-"""The API's socket: listened on while the agent works, closed and removed with it."""
+"""The API's socket: listened on while the agent works, closed and removed with it.
+
+Most agents are never asked. So what answers, with a library that takes 10 MB, is loaded when the
+first connection waits; the kernel keeps that one until then.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import logging
 import os
 import socket
@@ -11,52 +15,58 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import anyio
 import anyio.to_thread
-from aiohttp import web
 
 from agent.adapters.host.api_socket import SOCKET
+from agent.adapters.tasks import task_group
 from agent.control.outside.running import Running
-from agent.surface.api.application import application
-from agent.surface.api.connections import Connections
 
 log = logging.getLogger("commitd.api")
 
-_BACKLOG = 16
+BACKLOG = 64
+"""More than are served at once: the first ones wait until what answers them is loaded."""
 
 
 @asynccontextmanager
 async def serving(running: Running) -> AsyncIterator[None]:
     """Answer while the block runs. What goes wrong here is logged, and stops no deploy."""
     path = running.config.runtime_dir / SOCKET
-    connections = Connections(str(path))
-    routes = application(running, connections)
-    runner = web.AppRunner(routes, access_log=None, shutdown_timeout=1)
-    listening: asyncio.AbstractServer | None = None
     try:
-        await runner.setup()
         listener = await anyio.to_thread.run_sync(_bind, path)
-        accept = partial(connections.accept, cast("web.Server", runner.server))
-        loop = asyncio.get_running_loop()
-        listening = await loop.create_unix_server(accept, sock=listener, backlog=_BACKLOG)
+    except OSError as err:
+        log.warning("there is no API on %s: %s", path, err)
+        yield
+        return
+    try:
+        async with task_group() as group:
+            group.start_soon(_answer, running, listener, path)
+            try:
+                yield
+            finally:
+                group.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            listener.close()
+            try:
+                await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
+            except OSError as err:
+                log.warning("%s cannot be removed: %s", path, err)
+
+
+async def _answer(running: Running, listener: socket.socket, path: Path) -> None:
+    try:
+        await anyio.wait_readable(listener)
+        server: Any = await anyio.to_thread.run_sync(
+            importlib.import_module, "agent.surface.api.server"
+        )
+        await server.answer(running, listener, path)
     except OSError as err:
         log.warning("there is no API on %s: %s", path, err)
     except Exception:
         log.exception("there is no API on %s: unexpected", path)
-    try:
-        yield
-    finally:
-        with anyio.CancelScope(shield=True):
-            try:
-                if listening:
-                    listening.close()
-                await runner.cleanup()
-                connections.close()
-                await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
-            except Exception:
-                log.exception("the API on %s did not end as it should", path)
 
 
 def _bind(path: Path) -> socket.socket:
@@ -68,6 +78,8 @@ def _bind(path: Path) -> socket.socket:
     before = os.umask(0o177)
     try:
         listener.bind(str(path))
+        listener.listen(BACKLOG)
+        listener.settimeout(0)
     except OSError:
         listener.close()
         raise

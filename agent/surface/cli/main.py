@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import shlex
@@ -70,6 +69,8 @@ class Verbs(click.Group):
         """As click does, with the nearest verb for a mistyped one."""
         mistyped = args and args[0] not in VERBS and not args[0].startswith("-")
         if mistyped and not ctx.resilient_parsing:  # which is how completion looks at half a line
+            import difflib
+
             near = difflib.get_close_matches(args[0], VERBS, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"There is no verb {args[0]!r}.{hint}", ctx)

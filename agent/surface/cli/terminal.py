@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,6 +143,8 @@ def one_line(text: str) -> str:
 
 def json_text(data: object) -> str:
     """The same data for programs, and no command to a CI either."""
+    import json
+
     return json.dumps(data, indent=2).replace(_OLD_COMMAND, "##\\u005b")
 
 
@@ -208,4 +208,6 @@ def _painted(cell: str) -> str:
 
 def _cells(text: str) -> int:
     """Columns that the text takes: characters of East Asia take two."""
+    import unicodedata
+
     return len(text) + sum(unicodedata.east_asian_width(character) in "WF" for character in text)

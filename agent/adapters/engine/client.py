@@ -1,0 +1,186 @@
+"""The Engine's API on its local socket, a connection for each call.
+
+One that is kept could have been ended by an engine that restarts, just when a container is to be
+stopped; a new one on a Unix socket costs a fifth of a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from agent.adapters.http1 import Answer, Connection, CutOffError
+
+_ERROR = 400
+_SWITCHED = {101, 200}
+"""What an engine says when a connection carries a container's streams from now on."""
+_LINE_MAX = 4 * 1024 * 1024
+"""Of an event or a step of a pull: labels can be long."""
+_FRAME = struct.Struct(">BxxxL")
+_OUT = 1
+
+_Json = Mapping[str, Any]
+
+
+class EngineError(Exception):
+    """The engine's answer is no: ``status`` of HTTP, and what it says."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Client:
+    """Asks the engine that listens on the Unix socket ``path``.
+
+    Raises :class:`EngineError`, OSError while no engine answers, and ValueError for an answer that
+    is none. Time is the caller's to bound.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    async def get(self, path: str, /, **params: str) -> Any:
+        """What the engine says, read from JSON."""
+        return await self.call("GET", path, None, **params)
+
+    async def post(self, path: str, data: _Json | None = None, /, **params: str) -> Any:
+        """Have the engine do something; its answer from JSON, or None if it has none."""
+        return await self.call("POST", path, data, **params)
+
+    async def delete(self, path: str, /, **params: str) -> None:
+        """Have something removed."""
+        await self.call("DELETE", path, None, **params)
+
+    async def call(
+        self, method: str, path: str, data: _Json | None = None, /, **params: str
+    ) -> Any:
+        """One request; the answer from JSON, or None if it has no body."""
+        async with self.answer(method, path, params, data=data) as answer:
+            body = await answer.body()
+        return json.loads(body) if body.strip() else None
+
+    @asynccontextmanager
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        data: _Json | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Answer]:
+        """The answer to one request, its body to be read in the block."""
+        async with self._connection() as connection:
+            yield await _asked(connection, method, _target(path, params), headers or {}, data)
+
+    @asynccontextmanager
+    async def attached(self, container_id: str) -> AsyncIterator[Attached]:
+        """A container's standard input and output, while the block runs."""
+        upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        params = dict.fromkeys(("stream", "stdin", "stdout", "stderr"), "1")
+        target = _target(f"containers/{container_id}/attach", params)
+        async with self._connection() as connection:
+            answer = await _asked(connection, "POST", target, upgrade)
+            if answer.status not in _SWITCHED:
+                raise EngineError(answer.status, "the engine does not hand over the streams")
+            yield Attached(connection)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        connection = Connection(*await asyncio.open_unix_connection(self._path))
+        try:
+            yield connection
+        finally:
+            connection.abort()
+
+
+class Attached:
+    """The streams of a container without a terminal."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def write(self, data: bytes) -> None:
+        """Onto its standard input."""
+        self._connection.writer.write(data)
+        await self._connection.writer.drain()
+
+    async def output(self) -> bytes:
+        """Its standard output, once that has ended."""
+        out = bytearray()
+        while frame := await self._frame():
+            if frame[0] == _OUT:
+                out += frame[1]
+        return bytes(out)
+
+    async def _frame(self) -> tuple[int, bytes] | None:
+        reader = self._connection.reader
+        try:
+            stream, size = _FRAME.unpack(await reader.readexactly(_FRAME.size))
+            return stream, await reader.readexactly(size)
+        except asyncio.IncompleteReadError as err:
+            if err.partial or err.expected != _FRAME.size:
+                raise CutOffError(late=True) from None
+            return None
+
+
+async def objects(answer: Answer) -> AsyncIterator[Any]:
+    """What a stream of JSON says, one object a line, as it comes."""
+    async for line in answer.lines(_LINE_MAX):
+        if line.strip():
+            yield json.loads(line)
+
+
+def unframed(log: bytes) -> bytes:
+    """What a container without a terminal has said on both streams, in turn."""
+    said, at = bytearray(), 0
+    while at + _FRAME.size <= len(log):
+        _, size = _FRAME.unpack_from(log, at)
+        at += _FRAME.size
+        said += log[at : at + size]
+        at += size
+    return bytes(said)
+
+
+async def _asked(
+    connection: Connection,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    data: _Json | None = None,
+) -> Answer:
+    fields = {
+        "Host": "localhost",
+        "User-Agent": "commitd",
+        "Content-Type": "application/json",
+        "Connection": "close",
+    }
+    body = b"" if method == "POST" else None
+    if data is not None:
+        body = json.dumps(data).encode()
+    answer = await connection.ask(method, target, fields | dict(headers), body)
+    if answer.status >= _ERROR:
+        said = await answer.body()
+        raise EngineError(answer.status, _message(said, answer.headers.get("content-type", "")))
+    return answer
+
+
+def _target(path: str, params: Mapping[str, str]) -> str:
+    return f"/{path}?{urlencode(params)}" if params else f"/{path}"
+
+
+def _message(said: bytes, kind: str) -> str:
+    text = said.decode(errors="replace")
+    if kind.partition(";")[0].strip() != "application/json":
+        return text.strip()
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text.strip()
