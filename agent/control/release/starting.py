@@ -30,7 +30,7 @@ from msgspec.structs import replace
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Steps
-from agent.control.release.failing import failing
+from agent.control.release.failing import failing, lost
 from agent.control.release.making import Begun, Making
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
@@ -179,7 +179,8 @@ class Starting(Steps):
             await stacks.launch(ready, self._own())
 
     def _own(self) -> list[Container]:
-        return [c for c in self.made if not self._t.making.ledger.unknown(c)]
+        unknown = self._t.making.ledger.unknown
+        return [c for c in self.made if not (c.kept or unknown(c))]
 
     async def start(self, limit_s: float) -> None:
         """Start what waits for others, unless a person has taken the stack over meanwhile."""
@@ -233,7 +234,13 @@ class Starting(Steps):
                     self.began_at = time.time()
                     again = {*replaced, *begun.anew} & self._ready.services.keys()
                     self._note(await self._t.stacks.put_back(self._ready, again))
-                await self._launch()
+                try:
+                    await self._launch()
+                except CommitdError as err:
+                    if not lost(err.message, {container.id for container in self.made}):
+                        raise
+                    # Somebody goes on undoing it, which the next look finds.
+                    log.info("%s: undone again while it was restored: %s", self._name, err)
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
             log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
