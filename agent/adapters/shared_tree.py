@@ -91,6 +91,18 @@ def foreign_link(
     return None
 
 
+def foreign_link_to(
+    checkout: Path, root: Path, source: str, ours: Callable[[str], str | None] = lambda _: None
+) -> str | None:
+    """The same on the way to ``source``, an absolute path; None also for one outside of it."""
+    if root == checkout:
+        return None
+    for place in (f"{checkout}/", f"{os.path.realpath(checkout)}/"):
+        if source.startswith(place):
+            return foreign_link(checkout, root, source.removeprefix(place), ours)
+    return None
+
+
 def _target(link: Path) -> str | None:
     try:
         return os.readlink(link)  # noqa: PTH115

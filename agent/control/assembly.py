@@ -47,6 +47,7 @@ from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
+from agent.control.stack.revival import Reviver
 from agent.control.status.judge import Judge
 from agent.control.status.looks import Looks, last
 from agent.control.undeclared.evict import Evictor
@@ -173,8 +174,9 @@ def _wire(
     housekeeper: Housekeeper,
 ) -> Parts:
     settings = config.secrets
+    store = PlaintextStore.of(config, repository.root, repository.export)
     secrets = SecretKeeper(
-        PlaintextStore.of(config, repository.root, repository.export),
+        store,
         journal,
         sops.decryptor(settings.sops, engine) if settings else None,
         partial(key_file.read_key, settings) if settings else no_key,
@@ -231,6 +233,14 @@ def _wire(
                 adopter=Adopter(program, engine),
                 journal=journal,
                 attempts=attempts,
+                reviver=Reviver(
+                    engine,
+                    attempts,
+                    store.foreign_link,
+                    stopped=lambda: protection.stopped,
+                    stopping=stopping,
+                    unsettled=lambda: repository.unsettled,
+                ),
             ),
             parallel=config.converge.parallel,
             pulse=pulse,

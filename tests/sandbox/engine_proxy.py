@@ -63,6 +63,8 @@ class EngineProxy:
         self._links: set[_Link] = set()
         self._streams: set[_Link] = set()
         self._listener = socket.socket(socket.AF_UNIX)
+        self.requests: list[Request] = []
+        """All that came, in order; whoever counts them may clear it."""
 
     def __enter__(self) -> Self:
         self._listener.bind(str(self._path))
@@ -170,6 +172,7 @@ class EngineProxy:
             request = Request(method, path, client)
             raw = "upgrade" in fields
             with self._order:
+                self.requests.append(request)
                 number = 0
                 if request.changes:
                     self._effects += 1

@@ -35,6 +35,7 @@ from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
 from agent.control.stack.remover import Remover
+from agent.control.stack.revival import Reviver
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import (
     CancelledError,
@@ -191,6 +192,14 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
             adopter=Adopter(compose, engine),
             journal=actions,
             attempts=attempts,
+            reviver=Reviver(
+                engine,
+                attempts,
+                store.foreign_link,
+                stopped=tuple,
+                stopping=lambda: stopping,
+                unsettled=lambda: False,
+            ),
         ),
         parallel=1,
         pulse=lambda: beats.append("beat"),

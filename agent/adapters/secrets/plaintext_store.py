@@ -77,6 +77,13 @@ class PlaintextStore:
         """Where the agent's own file is."""
         return self._private / path
 
+    def foreign_link(self, source: str) -> str | None:
+        """The first link on the way to a mount's ``source`` that is neither Git's nor our own.
+
+        None: there is none, or it is not in the checkout. Raises OSError.
+        """
+        return shared_tree.foreign_link_to(self.checkout, self.export, source, self.link)
+
     def link(self, path: str) -> str | None:
         """Where the agent's own link at ``path`` in the checkout leads; None: there is none."""
         return str(self._mounted / path) if self._volatile else None

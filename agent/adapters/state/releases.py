@@ -27,6 +27,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, astuple
 
 from agent.adapters.state.database import Database, kept_as
+from agent.domain.release.health import Need
 from agent.domain.release.identity import Known
 from agent.domain.release.release import Attempt, Release, Service
 
@@ -211,4 +212,6 @@ def _service(raw: dict[str, Any]) -> Service:
         raw["files"] = tuple((path, version) for path, version in raw["files"])
     if raw.get("settings") is not None:
         raw["settings"] = tuple((key, value) for key, value in raw["settings"])
+    if raw.get("needs") is not None:
+        raw["needs"] = tuple((name, kept_as(Need, need)) for name, need in raw["needs"])
     return kept_as(Service, {**raw, "hooks": tuple(raw.get("hooks", ()))})

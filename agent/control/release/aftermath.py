@@ -21,6 +21,7 @@ from agent.control.release.rollback import Restorer
 from agent.control.release.starting import Before
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
+from agent.control.stack.revival import Revived
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import namespaces
@@ -61,6 +62,16 @@ class Aftermath(Struct, frozen=True, kw_only=True):
             error = f"it drifted again after a repair: {what}"
             await self.attempts.keep_failure(
                 failures, stack.name, stack.digest, error, permanent=False
+            )
+
+    async def keep_revived(self, run: Deployment, revived: Revived) -> None:
+        """The release is as it was; only what ended by itself counts towards a backoff."""
+        self.attempts.words.drop(run.stack.name)
+        if revived.why:
+            stack = run.stack
+            failures = (await self.journal.attempts()).get(stack.name)
+            await self.attempts.keep_failure(
+                failures, stack.name, stack.digest, revived.why, permanent=False
             )
 
     async def _repair_joining(self) -> None:

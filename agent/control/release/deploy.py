@@ -39,6 +39,7 @@ from agent.control.stack.operations import Stacks
 from agent.control.stack.places import Places
 from agent.control.stack.ready import Ready, running_services
 from agent.control.stack.remover import Remover
+from agent.control.stack.revival import Revived, Reviver
 from agent.domain.errors import CancelledError, CommitdError, PermanentError
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy
@@ -61,6 +62,7 @@ class DeployTools(Struct, frozen=True, kw_only=True):
     adopter: Adopter
     journal: AsyncJournal
     attempts: Attempts
+    reviver: Reviver
 
 
 class Deployer:
@@ -102,7 +104,9 @@ class Deployer:
             ]
         batch = Batch(revision, places, seen, doubt)
         # At once: what is put right and what changes are deployed side by side.
-        ends = {each.stack.name: Completion() for each in deploys}
+        needed = {name for each in deploys for name in each.stack.settings.after}
+        names = [each.stack.name for each in deploys]
+        ends = {name: Completion(awaited=name in needed) for name in names}
         self._ends |= ends
         all_ends = dict(self._ends)
         outcomes: dict[str, Outcome] = {}
@@ -161,17 +165,42 @@ class Deployer:
             )  # if it is cut short
             log.info("%s: deploying %s: %s", name, batch.revision.short, deploy.reason.text)
             run = Deployment(deploy=deploy, entry=entry, before=before, batch=batch)
-            outcome = await self._prepare(run) or await _wait_for_others(run, ends)
+            outcome, revived = await self._revive(run, ends)
+            if outcome is None:
+                outcome = await self._prepare(run) or await _wait_for_others(run, ends)
             if outcome is None:
                 outcome, services = await self._t.attempts.tries(entry, name, lambda: self._up(run))
             entry.outcome = outcome
-        if services is not None:
+        if revived:
+            await self._aftermath.keep_revived(run, revived)
+        elif services is not None:
             await self._aftermath.keep(run, services)
         elif outcome.status is Status.FAILED:
             outcome = await self._aftermath.fail(run, outcome)
             with suppress(CommitdError):  # the next start of their services removes them
                 await self._t.remover.clear_hooks(name)
         return outcome
+
+    async def _revive(
+        self, run: Deployment, ends: Mapping[str, Completion]
+    ) -> tuple[Outcome | None, Revived | None]:
+        """What was only stopped, started as it is; no outcome: it takes all that follows.
+
+        Where stacks wait for each other, one has to be healthy before the next is started.
+        """
+        after, states = run.stack.settings.after, {cause.kind for cause in run.deploy.causes}
+        waits = ends[run.stack.name].awaited or not ends.keys().isdisjoint(after)
+        if run.before is None or waits or states != {CauseKind.STATE}:
+            return None, None
+        revived, error = None, None
+        try:
+            if not (revived := await self._t.reviver.revive(run.before)):
+                return None, None
+        except CommitdError as err:
+            error = err
+            run.entry.log_after(log.info, "%s: %s", run.stack.name, err)
+        status, message = Status.of(error), str(error) if error else None
+        return Outcome(subject=run.stack.name, status=status, error=message), revived
 
     async def _prepare(self, run: Deployment) -> Outcome | None:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""

@@ -21,6 +21,8 @@ class Completion(Struct):
 
     came: anyio.Event = field(default_factory=anyio.Event)
     well: bool = False
+    awaited: bool = False
+    """Whether others of the same plan come after it."""
 
 
 class Deployment(Struct, kw_only=True):

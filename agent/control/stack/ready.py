@@ -104,13 +104,8 @@ class Ready(Struct, frozen=True, kw_only=True):
         :class:`PermanentError`.
         """
         call = self.invocation
-        checkouts = [f"{place}/" for place in (call.checkout, os.path.realpath(call.checkout))]
         for name, source in given.sources(self.model):
-            checkout = next(filter(source.startswith, checkouts), None)
-            if call.root == call.checkout or checkout is None:
-                continue
-            path = source.removeprefix(checkout)
-            if link := shared_tree.foreign_link(call.checkout, call.root, path, ours):
+            if link := shared_tree.foreign_link_to(call.checkout, call.root, source, ours):
                 raise PermanentError(
                     f"{name}: {link} is a symlink that is not in Git; its target would be mounted",
                     where=self.stack.compose,
@@ -217,6 +212,8 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             files=ready.files(name),
             joins=bool(service.joins),
             hooks=service.hooks,
+            has_hooks=service.has_hooks,
+            needs=tuple(sorted(service.needs.items())),
             settings=settings.get(name),
         )
         for name, service in sorted(ready.services.items())

@@ -72,7 +72,7 @@ def _compare_service(
     causes += [
         cause(CauseKind.STATE, "running", _state(c))
         for c in current
-        if health.of(c, one_shot=service.one_shot and c.id not in stopped) in health.DOWN
+        if is_down(service, c, stopped)
     ]
     causes += [
         cause(CauseKind.NAMESPACE, "joined", GONE if cut.gone else RESTARTED, cut.owner)
@@ -92,6 +92,12 @@ def _compare_service(
         if (name := right_name(stack, service.container_name, c)) != c.name
     ]
     return causes
+
+
+def is_down(service: Service, container: Container, stopped: Collection[str]) -> bool:
+    """Whether it has no process that works although its service wants one; ``stopped`` as above."""
+    finishes = service.one_shot and container.id not in stopped
+    return health.of(container, one_shot=finishes) in health.DOWN
 
 
 def right_name(stack: str, container_name: str | None, container: Container) -> str:

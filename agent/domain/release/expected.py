@@ -12,8 +12,8 @@ from agent.domain.release.health import Expected, Need
 from agent.domain.repository import artefacts, hooks
 from agent.domain.resources import exclusive
 
-_HEALTHY = "service_healthy"
-_WAITED_FOR = frozenset({_HEALTHY, "service_completed_successfully"})
+_HEALTHY, _COMPLETED = "service_healthy", "service_completed_successfully"
+_WAITED_FOR = frozenset({_HEALTHY, _COMPLETED})
 _NAMESPACES = ("network_mode", "pid", "ipc")
 
 
@@ -59,6 +59,7 @@ def needs(model: Mapping[str, Any]) -> dict[str, dict[str, Need]]:
             other: Need(
                 restart=bool(depends.get(other, {}).get("restart")),
                 healthy=depends.get(other, {}).get("condition") == _HEALTHY,
+                completed=depends.get(other, {}).get("condition") == _COMPLETED,
                 shares=other in owners,
             )
             for other in raws.keys() & {*depends, *owners} - {name}

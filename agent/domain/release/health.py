@@ -27,11 +27,13 @@ class Need(Struct, frozen=True):
     """How a service depends on another one of its stack.
 
     ``restart``: its file wants it restarted after that one. ``healthy``: it is started only once
-    that one is healthy. ``shares``: it runs in namespaces of that one, which end with its process.
+    that one is healthy, ``completed``: once it has ended with 0. ``shares``: it runs in namespaces
+    of that one, which end with its process.
     """
 
     restart: bool = False
     healthy: bool = False
+    completed: bool = False
     shares: bool = False
 
 

@@ -1,0 +1,117 @@
+"""What was only stopped or killed is started as it is, each time, through the engine alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox import EngineError
+from tests.sandbox.engine_proxy import EngineProxy
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.conftest import Fleet
+
+LIST = "host/media/stacks.yaml"
+ONE = "stacks/one/compose.yaml"
+_START = "POST /containers/*/start"
+_MOST = 20  # requests for one repair, with the two or three cycles around it
+
+
+@pytest.fixture
+def proxy(fleet: Fleet) -> Iterator[EngineProxy]:
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "revival.sock") as proxy:
+        yield proxy
+
+
+def _children(pid: int) -> int:
+    """Page faults of children that have ended: no process can be without any."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
+
+
+def _starts(fleet: Fleet, name: str) -> tuple[str, str]:
+    raw = fleet.box.engine.inspect(name)
+    return raw["Id"], raw["State"]["StartedAt"] if raw["State"]["Running"] else ""
+
+
+def test_what_is_stopped_or_killed_again_and_again_is_started_each_time_and_no_process_is(
+    fleet: Fleet, proxy: EngineProxy
+) -> None:
+    more = "    stop_grace_period: 0s\n    volumes: [data:/data]\n"
+    db = f"  db: {{image: '{fleet.idle}', network_mode: none, restart: always}}\n"
+    file = fleet.compose(more=f"{more}    depends_on: [db]\n") + f"{db}volumes: {{data: {{}}}}\n"
+    fleet.commit("first", {LIST: "- one\n", ONE: file})
+    host = fleet.host(docker={"socket": proxy.host})
+    host.config["remotes"][0]["poll"] = "1h"
+    host.write_config()
+    deeds = (["stop", "--time", "0"], ["kill"])
+    with host.running() as agent:
+        agent.says("in sync with")
+        first = {name: _starts(fleet, name)[0] for name in ("one-app-1", "one-db-1")}
+        before = _children(agent.process.pid)
+        for number in range(6):
+            for name in first:
+                was = _starts(fleet, name)
+                proxy.requests.clear()
+                fleet.box.engine.run(*deeds[number % 2], name)
+                wait_until(
+                    lambda name=name, was=was: _starts(fleet, name)[1] not in {"", was[1]},
+                    what="it to be started",
+                )
+                done = 2 * number + 1 + (name == "one-db-1")
+                wait_until(
+                    lambda done=done: (
+                        [e["status"] for e in host.json("history") if e["action"] == "restart"]
+                        == ["succeeded"] * done
+                    ),
+                    what="the repair to be done",
+                )
+                asked = Counter(r.kind for r in proxy.requests)
+                assert [kind for kind in asked if not kind.startswith("GET")] == [_START]
+                assert asked[_START] == 1
+                assert asked.total() <= _MOST
+        fleet.box.engine.run("pause", "one-app-1")
+        wait_until(
+            lambda: not fleet.box.engine.inspect("one-app-1")["State"]["Paused"],
+            what="it to go on",
+        )
+        assert _children(agent.process.pid) == before
+    assert {name: _starts(fleet, name)[0] for name in first} == first
+    assert {e["reason"] for e in host.json("history") if e["action"] == "restart"} == {"drifted"}
+    assert not [e for e in host.json("history") if e["action"] == "hold"]
+
+
+def test_what_ends_by_itself_again_and_again_is_started_later_and_later(
+    fleet: Fleet, proxy: EngineProxy
+) -> None:
+    """And what people do to others is none of its business."""
+    ends = "trap 'exit 3' USR1; sleep 999 & wait; exit 3"
+    more = f'    command: [sh, -c, "{ends}"]\n    stop_grace_period: 0s\n'
+    fleet.commit("first", {LIST: "- one\n", ONE: fleet.compose(more=more)})
+    host = fleet.host(docker={"socket": proxy.host})
+    host.config["remotes"][0]["poll"] = "1h"
+    host.write_config()
+
+    def restarts() -> list[str]:
+        return [e["status"] for e in host.json("history", "one") if e["action"] == "restart"]
+
+    def end() -> None:
+        wait_until(lambda: "one-app-1" in fleet.running(), what="it to run")
+        with suppress(EngineError):  # it may have begun to end
+            fleet.box.engine.run("exec", "one-app-1", "kill", "-USR1", "1")
+
+    with host.running() as agent:
+        agent.says("in sync with")
+        before = _children(agent.process.pid)
+        end()
+        wait_until(lambda: restarts() == ["succeeded"], what="the first repair")
+        end()
+        agent.says("held: one: it failed and waits for its next try: one-app-1 had ended by itself")
+        wait_until(lambda: restarts() == ["succeeded"] * 2, what="the second repair")
+        assert _children(agent.process.pid) == before
