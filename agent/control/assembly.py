@@ -26,6 +26,7 @@ from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal, worked_before
 from agent.adapters.tasks import task_group, to_the_end
+from agent.control.health.activity import Listener
 from agent.control.health.health_gate import Gate
 from agent.control.reconcile.listing import Observer
 from agent.control.reconciler import Parts
@@ -134,6 +135,7 @@ async def assemble(
                     journal,
                     repository,
                     engine=engine,
+                    listener=Listener(engine, group),
                     puller=puller,
                     program=program,
                     places=places,
@@ -162,6 +164,7 @@ def _wire(
     repository: Repository,
     *,
     engine: Engine,
+    listener: Listener,
     puller: Puller,
     program: compose.Compose,
     places: AgentPlaces,
@@ -205,7 +208,7 @@ def _wire(
             attempts=attempts,
             stopping=stopping,
         ),
-        Gate(engine, config.converge.steady, pulse),
+        Gate(engine, listener, config.converge.steady, pulse),
         remotes.shown,
     )
     restorer = Restorer(repository, journal, secrets, config.host)

@@ -6,9 +6,9 @@ ask remotes ▶ decide ▶ look, reset ▶ read ▶ decrypt ▶ list ▶ plan �
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 
+from anyio.abc import TaskGroup
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -16,11 +16,10 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.guard import Guard, brief
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.database import iso
 from agent.adapters.tasks import task_group
 from agent.control.reconcile import left_data
 from agent.control.reconcile.listing import Observer
-from agent.control.reconcile.observe import situation
+from agent.control.reconcile.observe import exempt_ones, situation
 from agent.control.reconcile.planner import Planner
 from agent.control.release.converge import Converger
 from agent.control.release.rollback import Restorer
@@ -36,12 +35,13 @@ from agent.control.undeclared.protection import Protection
 from agent.control.undeclared.quarantine import Quarantine
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
-from agent.domain.outcome import Action, EvictionAction, Outcome, Reason, Status
+from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile import host_state, plan, renamed
-from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan
+from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan, one_of_a_kind
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.repository.desired import DesiredState
+from agent.domain.revision import Revision
 from agent.domain.status.verdict import Verdict
 
 log = logging.getLogger("commitd")
@@ -84,6 +84,10 @@ class Reconciler:
         self._basis: HostState | None = None
         self._exempt: list[dict[str, str]] | None = None
         self._repairs = Guard("repairing", log)
+        self._due: set[str] = set()
+        """Stacks that this cycle is about to deploy."""
+        self.repairing = 0
+        """Repairs beside the cycle that are under way."""
 
     async def cycle(self) -> Verdict:
         """Bring the host to what the remotes declare, as far as that is safe.
@@ -107,12 +111,13 @@ class Reconciler:
         situation = await self._situation(desired, followed.doubt, exemptions)
         self._p.protection.publish(self._planner.protected(situation))
         todo = self._planner.plan(situation)
-        self._basis = situation
+        self._basis, self._due = situation, {deploy.stack.name for deploy in todo.deploys}
+        self._p.protection.disturbed.clear()
         holds += todo.holds
         if not todo.empty:
             # Before anything is done: a cliff that was seen once stays one, whatever happens now.
             await self._write_holds(holds, desired, final=False)
-        if self._exempt != (exempt := _exempt(todo)):
+        if self._exempt != (exempt := exempt_ones(todo)):
             await self._p.journal.put("exempt", exempt)
             self._exempt = exempt
         doubt = (host_state.doubt_about(situation) or situation.begun_anew) is not None
@@ -120,7 +125,7 @@ class Reconciler:
         now, more = await self._shrink(situation, outcomes)
         refused += more
         known = {(hold.subject, hold.reason) for hold in holds}
-        holds += [h for h in _one_of_a_kind(refused) if (h.subject, h.reason) not in known]
+        holds += [h for h in one_of_a_kind(refused) if (h.subject, h.reason) not in known]
         await self._write_holds(holds, desired)
         if not exemptions.host:
             if outcomes:  # a release may have been the last that needed a secret
@@ -131,14 +136,20 @@ class Reconciler:
         found = await self._p.judge.ended(now.containers)
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
 
-    async def repair(self) -> Verdict | None:
-        """Put right what drifts while a cycle waits for other stacks; how the host is meanwhile.
+    async def repair(
+        self, group: TaskGroup, ended: Callable[[], None], *, anyway: bool
+    ) -> Verdict | None:
+        """Begin to put right what drifts while a cycle waits for others; how the host is meanwhile.
 
         By what that cycle found declared; never raises, for the next cycle looks at it all again.
+        In ``group``, and ``ended`` is called after it. Only if something happened to a stack that
+        nobody works on, or ``anyway``.
         """
-        basis = self._basis
-        if basis is None:
+        basis, worked_on = self._basis, self._p.converger.busy | self._due
+        disturbed = self._p.protection.disturbed - worked_on
+        if basis is None or not (disturbed or anyway):
             return None
+        self._p.protection.disturbed.clear()
         try:
             await self._p.remotes.save()  # or status would not know of them for as long
             now = await self._look_again(basis)
@@ -147,15 +158,28 @@ class Reconciler:
                 deploy
                 for deploy in todo.deploys
                 if deploy.reason is Reason.DRIFTED
-                and deploy.stack.name not in self._p.converger.busy
+                and deploy.stack.name not in self._p.converger.busy | self._due
             ]
-            await self._p.converger.repair(drifted, basis.desired.revision)
+            if drifted:
+                self.repairing += 1
+                group.start_soon(self._put_right, drifted, basis.desired.revision, ended)
             found = await self._p.judge.midway(now.containers)
         except Exception as err:  # noqa: BLE001  it is logged, and the cycle continues
             self._repairs.note(err, "; what drifted is left to the next cycle")
             return None
         self._repairs.recovered()
         return found
+
+    async def _put_right(
+        self, drifted: list[Deploy], revision: Revision, ended: Callable[[], None]
+    ) -> None:
+        try:
+            await self._p.converger.repair(drifted, revision)
+        except Exception as err:  # noqa: BLE001  as above
+            self._repairs.note(err, "; what drifted is left to the next cycle")
+        finally:
+            self.repairing -= 1
+            ended()
 
     async def _look_again(self, basis: HostState) -> HostState:
         journal = self._p.journal
@@ -246,6 +270,7 @@ class Reconciler:
         outcomes += await self._p.converger.remove(first, desired.revision)
 
         async def deploy(deploys: list[Deploy]) -> None:
+            self._due -= {each.stack.name for each in deploys}  # they are busy from now on
             outcomes.extend(
                 await self._p.converger.deploy(deploys, desired.revision, seen=seen, doubt=doubt)
             )
@@ -315,28 +340,3 @@ class Reconciler:
                     )
             finally:
                 log.warning("held: %s: %s%s", hold.subject, hold.reason.text, detail)
-
-
-def _exempt(todo: Plan) -> list[dict[str, str]]:
-    """Containers that run although no stack declares them, as ``status`` shows them."""
-    return [
-        {
-            "id": each.container.id,
-            "name": each.container.name,
-            "image": each.container.image,
-            "action": EvictionAction.EXEMPT,
-            "reason": each.reason,
-            "message": each.reason.message(each.where),
-            "at": iso(datetime.fromtimestamp(each.container.created, UTC)),
-        }
-        for each in todo.exempt
-    ]
-
-
-def _one_of_a_kind(holds: list[Hold]) -> list[Hold]:
-    """Hundreds of containers that wait for the same limit are one hold."""
-    many = [hold for hold in holds if hold.reason is Reason.RATE]
-    if not many:
-        return holds
-    waiting = Hold("undeclared", Reason.RATE, f"{many[0].detail}; more of them wait")
-    return [*(hold for hold in holds if hold.reason is not Reason.RATE), waiting]

@@ -58,8 +58,9 @@ START_S = 300.0
 """What a cycle may take beside a step of converging: fetch, decrypt, list."""
 SLACK_S = 30.0
 REPAIR_EVERY_S = 5.0
-REPAIR_PAUSE_S = 2.0
-"""Between two looks for drift during one cycle: every event of it asks for one."""
+REPAIR_PAUSE_S = 0.2
+"""Between two looks for drift during one cycle; events of stacks that nobody works on ask for
+one."""
 
 _DONE = "the cycle is done"
 
@@ -286,16 +287,21 @@ class Daemon:
         return await _failed(judge, error)
 
     async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
-        """A cycle may wait long for one stack; what drifts elsewhere does not wait with it."""
+        """A cycle may wait long for one stack; what drifts elsewhere does not wait with it.
+
+        Nor for a repair that takes its time: its end comes as that of the cycle does.
+        """
         woken = False
-        while not done.is_set():
-            with anyio.move_on_after(REPAIR_EVERY_S):  # what failed once is due again some time
-                woken = await self._wake[1].receive() != _DONE or woken
-            if not done.is_set():
-                if meanwhile := await reconciler.repair():
-                    systemd.notify(f"STATUS={meanwhile.line}")
+        ended = partial(self._wake_up, _DONE)
+        async with task_group() as repairs:
+            while not done.is_set() or reconciler.repairing:
+                with anyio.move_on_after(REPAIR_EVERY_S) as overdue:  # what failed is due again
+                    woken = await self._wake[1].receive() != _DONE or woken
+                anyway = overdue.cancelled_caught
+                if found := await reconciler.repair(repairs, ended, anyway=anyway):
+                    systemd.notify(f"STATUS={found.line}")
                 with anyio.move_on_after(REPAIR_PAUSE_S):
-                    await done.wait()
+                    await (anyio.sleep_forever() if done.is_set() else done.wait())
         if woken:
             self._wake_up("something happened during the cycle")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tests.sandbox.process import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
 LIST = "host/media/stacks.yaml"
@@ -40,6 +42,15 @@ def _starts(fleet: Fleet, name: str) -> tuple[str, str]:
     return raw["Id"], raw["State"]["StartedAt"] if raw["State"]["Running"] else ""
 
 
+def _again(fleet: Fleet, name: str, was: str) -> bool:
+    return _starts(fleet, name)[1] not in {"", was}
+
+
+def _restarted(host: Host, statuses: list[str]) -> bool:
+    found = [e["status"] for e in host.json("history") if e["action"] == "restart"]
+    return found == statuses
+
+
 def test_what_is_stopped_or_killed_again_and_again_is_started_each_time_and_no_process_is(
     fleet: Fleet, proxy: EngineProxy
 ) -> None:
@@ -55,27 +66,18 @@ def test_what_is_stopped_or_killed_again_and_again_is_started_each_time_and_no_p
         agent.says("in sync with")
         first = {name: _starts(fleet, name)[0] for name in ("one-app-1", "one-db-1")}
         before = _children(agent.process.pid)
-        for number in range(6):
-            for name in first:
-                was = _starts(fleet, name)
-                proxy.requests.clear()
-                fleet.box.engine.run(*deeds[number % 2], name)
-                wait_until(
-                    lambda name=name, was=was: _starts(fleet, name)[1] not in {"", was[1]},
-                    what="it to be started",
-                )
-                done = 2 * number + 1 + (name == "one-db-1")
-                wait_until(
-                    lambda done=done: (
-                        [e["status"] for e in host.json("history") if e["action"] == "restart"]
-                        == ["succeeded"] * done
-                    ),
-                    what="the repair to be done",
-                )
-                asked = Counter(r.kind for r in proxy.requests)
-                assert [kind for kind in asked if not kind.startswith("GET")] == [_START]
-                assert asked[_START] == 1
-                assert asked.total() <= _MOST
+        for number in range(12):
+            name = ("one-app-1", "one-db-1")[number % 2]
+            was = _starts(fleet, name)[1]
+            proxy.requests.clear()
+            fleet.box.engine.run(*deeds[number // 2 % 2], name)
+            wait_until(partial(_again, fleet, name, was), what="it to be started")
+            done = ["succeeded"] * (number + 1)
+            wait_until(partial(_restarted, host, done), what="the repair to be done")
+            asked = Counter(r.kind for r in proxy.requests)
+            assert [kind for kind in asked if not kind.startswith("GET")] == [_START]
+            assert asked[_START] == 1
+            assert asked.total() <= _MOST
         fleet.box.engine.run("pause", "one-app-1")
         wait_until(
             lambda: not fleet.box.engine.inspect("one-app-1")["State"]["Paused"],
@@ -98,9 +100,6 @@ def test_what_ends_by_itself_again_and_again_is_started_later_and_later(
     host.config["remotes"][0]["poll"] = "1h"
     host.write_config()
 
-    def restarts() -> list[str]:
-        return [e["status"] for e in host.json("history", "one") if e["action"] == "restart"]
-
     def end() -> None:
         wait_until(lambda: "one-app-1" in fleet.running(), what="it to run")
         with suppress(EngineError):  # it may have begun to end
@@ -110,8 +109,8 @@ def test_what_ends_by_itself_again_and_again_is_started_later_and_later(
         agent.says("in sync with")
         before = _children(agent.process.pid)
         end()
-        wait_until(lambda: restarts() == ["succeeded"], what="the first repair")
+        wait_until(partial(_restarted, host, ["succeeded"]), what="the first repair")
         end()
         agent.says("held: one: it failed and waits for its next try: one-app-1 had ended by itself")
-        wait_until(lambda: restarts() == ["succeeded"] * 2, what="the second repair")
+        wait_until(partial(_restarted, host, ["succeeded"] * 2), what="the second repair")
         assert _children(agent.process.pid) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
@@ -19,6 +19,7 @@ from agent.adapters.process import Result
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
+from agent.control.health.activity import Listener
 from agent.control.health.health_gate import Gate
 from agent.control.release import deploy, failing, starting
 from agent.control.release.adoption import Adopter
@@ -56,6 +57,8 @@ from tests.unit import builders
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
+
+    from anyio.abc import TaskGroup
 
     from agent.domain.container import Container
 
@@ -162,6 +165,7 @@ async def _nobody_stays(_: Container) -> None:
 def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: bool) -> Converger:
     """One whose engine and Compose are not there."""
     engine = Engine("unix:///nowhere")
+    nobody = Listener(engine, cast("TaskGroup", None))
     compose = Compose(tmp_path / "no-compose", "unix:///nowhere", 1.0)
     store = PlaintextStore(tmp_path, tmp_path / "run", state=tmp_path)
     actions = AsyncJournal(journal)
@@ -186,7 +190,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         deploy.DeployTools(
             stacks=stacks,
             remover=remover,
-            applier=Applier(tools, Gate(engine, 0.1, lambda: None), frozenset),
+            applier=Applier(tools, Gate(engine, nobody, 0.1, lambda: None), frozenset),
             puller=Puller(engine, lambda: None, 1.0, lambda *_: None),
             restorer=Restorer(repository, actions, secrets, "media"),
             adopter=Adopter(compose, engine),

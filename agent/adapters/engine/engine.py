@@ -33,6 +33,7 @@ _GONE_HELPERS = 64
 _WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill")
 _NETWORK = "network"
 _WATCHED_NETWORK = ("connect", "disconnect")
+_WATCHED_CLOSELY = (*_WATCHED, "create", "unpause", "health_status")
 _NO_END = {"1", "10", "12", "28"}
 """HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
@@ -41,7 +42,7 @@ class Event(Struct, frozen=True, kw_only=True):
     """Something happened to a container; ``labels`` as they were then.
 
     ``network`` is the one that it was connected to or disconnected from; then nothing else but its
-    ``id`` is known of it.
+    ``id`` is known of it. ``at`` is in seconds since the epoch.
     """
 
     action: str
@@ -50,6 +51,7 @@ class Event(Struct, frozen=True, kw_only=True):
     image: str
     labels: Mapping[str, str]
     network: str | None = None
+    at: float = 0.0
 
     def container(self) -> Container:
         """What is known of the container from the event alone."""
@@ -226,19 +228,19 @@ class Engine:
         self,
         handle: Callable[[Event], None],
         connected: Callable[[], None],
-        project: str | None = None,
         *,
         since: float | None = None,
     ) -> None:
-        """Hand each container event, or those of one project, to ``handle`` until the stream ends.
+        """Hand each container event to ``handle`` until the stream ends. Then raise.
 
-        Then raise. The stream of all replays from shortly before the connection, because the engine
-        answers before it subscribes; that of one project from ``since``, in seconds since the
-        epoch. ``connected`` is called when the engine answered; list then, not before. What cannot
-        be read is dropped, or ends the stream: the relist is the guarantee, the stream the speed.
+        It replays from shortly before the connection, because the engine answers before it
+        subscribes; and from ``since``, in seconds since the epoch, what happens to containers
+        alone, how they are by their health checks included. ``connected`` is called when the engine
+        answered; list then, not before. What cannot be read is dropped, or ends the stream: the
+        relist is the guarantee, the stream the speed.
         """
         async with self.asking("ask the time") as docker:
-            if project is None:
+            if since is None:
                 info = await docker.get("info")
                 now = datetime.fromisoformat(info["SystemTime"]).timestamp()
                 params: dict[str, str] = {"since": f"{now - REPLAY_S:.3f}"}
@@ -247,8 +249,8 @@ class Engine:
                     "event": [*_WATCHED, *_WATCHED_NETWORK],
                 }
             else:
-                params = {} if since is None else {"since": f"{since:.3f}"}
-                filters = {"type": ["container"], "label": [f"{PROJECT}={project}"]}
+                params = {"since": f"{since:.3f}"}
+                filters = {"type": ["container"], "event": [*_WATCHED_CLOSELY]}
         async with AsyncExitStack() as stack:
             async with self.asking("watch") as docker:
                 params["filters"] = json.dumps(filters)
@@ -334,6 +336,7 @@ def _event(raw: Any) -> Event | None:
             name=str(attributes.get("name", "")),
             image=str(attributes.get("image", "")),
             labels=attributes,
+            at=int(raw.get("timeNano") or 0) / 1e9,
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return None

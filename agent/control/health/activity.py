@@ -1,15 +1,21 @@
-"""What the engine tells of one project while its release is started and waited for."""
+"""What the engine tells of the projects whose releases are started and waited for: one stream for
+all of them, open for as long as anybody listens.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from agent.adapters.engine.engine import Engine, Event
 from agent.adapters.guard import Guard
+from agent.domain.container import PROJECT
 
 log = logging.getLogger("commitd.gate")
 
@@ -17,30 +23,44 @@ _RECONNECT_S = 1.0
 
 
 class Activity:
-    """``stopped`` are the IDs of containers that somebody told to end, and did not start again.
+    """What happens to one project ``since`` then, in seconds since the epoch.
 
+    ``stopped`` are the IDs of containers that somebody told to end, and did not start again.
     ``made`` are those that were made meanwhile. It was ``undone`` when one of these was told to
-    end: Compose ends older ones.
+    end: Compose ends older ones. ``number`` grows with each event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, project: str, since: float) -> None:
+        self.project = project
+        self.since = since
         self.stopped: set[str] = set()
         self.undone = False
         self.made: set[str] = set()
+        self.number = 0
+        self._touched: dict[str, int] = {}
+        self._came_or_went = self._lost = 0
         self._changed = anyio.Event()
 
-    async def listen(self, engine: Engine, project: str) -> None:
-        """For ever; without the engine's stream all takes a little longer.
+    def touched(self, number: int) -> set[str]:
+        """The IDs of containers to which something happened after that event."""
+        return {each for each, last in self._touched.items() if last > number}
 
-        A stream that is opened again tells all of it once more: it ends the same.
-        """
-        guard = Guard(f"watching {project}", log, longest_s=_RECONNECT_S)
-        watch = partial(engine.watch, self._note, guard.recovered, project, since=time.time())
-        await guard.forever(watch)
+    def came_or_went(self, number: int) -> bool:
+        """Whether there are other containers, or others' names, than after that event."""
+        return self._came_or_went > number
 
-    def _note(self, event: Event) -> None:
-        if event.action.startswith("exec_"):
-            return  # of health checks: what comes of one is an event of its own
+    def lost(self, number: int) -> bool:
+        """Whether events may have been missed after that one."""
+        return self._lost > number
+
+    def note(self, event: Event) -> None:
+        """This has happened; once more, if the stream was opened again: it ends the same."""
+        if event.labels.get(PROJECT) != self.project or event.at < self.since:
+            return
+        self.number += 1
+        self._touched[event.id] = self.number
+        if event.action in {"create", "destroy", "rename"}:
+            self._came_or_went = self.number
         if event.action == "create":
             self.made.add(event.id)
         elif event.stops:
@@ -48,6 +68,12 @@ class Activity:
             self.undone = self.undone or event.id in self.made
         elif event.action in {"start", "destroy"}:
             self.stopped.discard(event.id)
+        self.wake()
+
+    def miss(self) -> None:
+        """Nobody knows what has happened."""
+        self.number += 1
+        self._lost = self.number
         self.wake()
 
     def quiet(self) -> None:
@@ -62,3 +88,45 @@ class Activity:
         """Until something has happened since it was :meth:`quiet`."""
         with anyio.move_on_after(timeout_s):
             await self._changed.wait()
+
+
+class Listener:
+    """The stream runs in ``group``; without it all takes a little longer."""
+
+    def __init__(self, engine: Engine, group: TaskGroup) -> None:
+        self._engine = engine
+        self._group = group
+        self._activities: list[Activity] = []
+        self._scope = anyio.CancelScope()
+
+    @asynccontextmanager
+    async def hear(self, project: str) -> AsyncIterator[Activity]:
+        """What happens to the project from now on, for as long as the block lasts."""
+        activity = Activity(project, time.time())
+        self._activities.append(activity)
+        if len(self._activities) == 1:
+            self._scope = anyio.CancelScope()
+            self._group.start_soon(self._listen, self._scope)
+        try:
+            yield activity
+        finally:
+            self._activities.remove(activity)
+            if not self._activities:
+                self._scope.cancel()
+
+    async def _listen(self, scope: anyio.CancelScope) -> None:
+        guard = Guard("watching what is deployed", log, longest_s=_RECONNECT_S)
+        with scope:
+            await guard.forever(partial(self._watch, guard))
+
+    async def _watch(self, guard: Guard) -> None:
+        try:
+            since = min((each.since for each in self._activities), default=time.time())
+            await self._engine.watch(self._note, guard.recovered, since=since)
+        finally:
+            for activity in self._activities:
+                activity.miss()
+
+    def _note(self, event: Event) -> None:
+        for activity in self._activities:
+            activity.note(event)

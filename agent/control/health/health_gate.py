@@ -19,16 +19,17 @@ each other. When trouble is final before that: :mod:`agent.domain.release.patien
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from agent.adapters.compose.compose import StillWaitingError
 from agent.adapters.compose.errors import HookError
 from agent.adapters.engine.engine import Engine
 from agent.adapters.tasks import task_group
 from agent.control.health import sightings
-from agent.control.health.activity import Activity
+from agent.control.health.activity import Activity, Listener
 from agent.control.health.awaited import Awaited, Steps
 from agent.control.health.sightings import UnhealthyError
 from agent.control.health.starter import Pauses, Starter
@@ -47,14 +48,17 @@ from agent.domain.release.patience import Course
 
 log = logging.getLogger("commitd.gate")
 
-_BLINK_S, _LOOK_ANYWAY_S = 0.1, 2.0
+_BLINK_S, _THINK_ANYWAY_S = 0.1, 2.0
 """Without any event: a newer commit is no event of the engine."""
+_LOOK_ANYWAY_S = 30.0
+"""A stream can fall silent without ending."""
 _KILLED = {137, 143}
 """Ended from outside, perhaps with the engine: no fault of the release, unless it happens again."""
 _PUT_BACK_AFTER_S = (0.0, 2.0, 4.0, 8.0, 16.0)
 """Since the time before, for each time that a release is put back: two tools that fight over a
 container do not spin."""
 _PASSING = {Trouble.CRASH_LOOP, Trouble.UNHEALTHY}
+"""No event tells of a probe that fails once more."""
 
 
 class Gate:
@@ -63,19 +67,17 @@ class Gate:
     ``pulse`` is called at each look, as a sign of life: a wait may take an hour.
     """
 
-    def __init__(self, engine: Engine, steady_s: float, pulse: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, listener: Listener, steady_s: float, pulse: Callable[[], None]
+    ) -> None:
         self.engine = engine
+        self.listener = listener
         self.steady_s = steady_s
         self.pulse = pulse
 
-    @asynccontextmanager
-    async def listening(self, project: str) -> AsyncIterator[Activity]:
+    def listening(self, project: str) -> AbstractAsyncContextManager[Activity]:
         """What happens to the project from now on, for as long as the block lasts."""
-        activity = Activity()
-        async with task_group() as group:
-            group.start_soon(activity.listen, self.engine, project)
-            yield activity
-            group.cancel_scope.cancel()
+        return self.listener.hear(project)
 
     async def wait(self, awaited: Awaited, activity: Activity, steps: Steps) -> list[Container]:
         """The containers once all is healthy.
@@ -110,12 +112,14 @@ class _Vigil:
         self._limit_s = awaited.timeout_s
         self._began = time.monotonic()
         self._course = Course(self._began, self._needs)
-        self._before: Mapping[str, int] = {}
+        self._sight = sightings.Sight(self._engine, activity)
+        self._looked_at = self._began
+        self._passing = False
         self._settled = False
 
     async def until_healthy(self) -> list[Container]:
         """Look, and do what follows from it, until there is nothing more to do."""
-        self._before = await self._restarts()
+        await self._sight.begin()
         while True:
             self._activity.quiet()
             if self._start.done and not self._settled:
@@ -124,7 +128,12 @@ class _Vigil:
             views, findings = await self._judged()
             self._pulse()
             undone = [finding for finding in findings if finding.outside]
-            if not findings and self._settled:
+            ends = not findings and self._settled
+            final = bool(findings) and (findings[0].final or self._left_s() <= 0)
+            if (ends or undone or final) and not self._sight.fresh:
+                self._looked_at = -math.inf  # events that are on their way may say otherwise
+                continue
+            if ends:
                 return [sight.container for sight in views]
             if undone:
                 pause_s = await self._put_back(undone)
@@ -133,7 +142,7 @@ class _Vigil:
                 await self._steps.started()
                 self._start.again()
                 continue
-            elif findings and (findings[0].final or self._left_s() <= 0):
+            elif final:
                 raise await self._verdict(findings)
             else:
                 await self._think_of_start(findings)
@@ -157,6 +166,7 @@ class _Vigil:
     async def _settle(self) -> None:
         if await self._steps.started():
             self._begin()
+        self._looked_at = -math.inf
         self._settled = True
 
     def _begin(self) -> None:
@@ -177,7 +187,7 @@ class _Vigil:
         self._start.again()
         self._settled = False
         # What crashed because of that is no fault of the release either.
-        self._before = await self._restarts()
+        await self._sight.begin()
         self._begin()
         return 0.0
 
@@ -202,7 +212,10 @@ class _Vigil:
             self._start.again_later()
 
     async def _judged(self) -> tuple[list[ContainerView], list[HealthFinding]]:
-        looked = await sightings.look(self._engine, self._a.project, self._before)
+        anew = self._passing or time.monotonic() - self._looked_at >= _LOOK_ANYWAY_S
+        looked = await self._sight.look(anew=anew)
+        if self._sight.fresh:
+            self._looked_at = time.monotonic()
         views = [self._ages.of(view, time.monotonic()) for view in looked]
         pending = {
             sight.container.id
@@ -212,6 +225,7 @@ class _Vigil:
         made = {container.id for container in self._steps.made}
         known = Known(self._activity.stopped, made, pending)
         findings = health.judge(self._a.services, views, self._steady_s, known)
+        self._passing = any(finding.trouble in _PASSING for finding in findings)
         now = time.monotonic()
         self._course = patience.follow(
             self._course, views, findings, now, before_healthy=await self._before_healthy(findings)
@@ -236,12 +250,7 @@ class _Vigil:
     def _pause_s(self, views: Sequence[ContainerView]) -> float:
         """Until the next look, if nothing happens."""
         recent = [left for s in views if s.up_s and (left := s.steady_in_s(self._steady_s))]
-        return min([_LOOK_ANYWAY_S, *recent])
-
-    async def _restarts(self) -> dict[str, int]:
-        """How often the engine restarted each container until now."""
-        found = await sightings.look(self._engine, self._a.project, {})
-        return {sight.container.id: sight.restarts for sight in found}
+        return min([_THINK_ANYWAY_S, *recent])
 
     async def _verdict(self, findings: Sequence[HealthFinding]) -> CommitdError:
         worst = findings[0]

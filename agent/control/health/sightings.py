@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.compose.errors import HookError
 from agent.adapters.engine.containers import from_inspect, health_check_of
 from agent.adapters.engine.engine import Engine
+from agent.control.health.activity import Activity
 from agent.domain.compose import redact
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError
@@ -51,21 +54,68 @@ class UnhealthyError(PermanentError):
     """A release that was started is not healthy; the same input would do the same again."""
 
 
-async def look(engine: Engine, project: str, before: Mapping[str, int]) -> list[ContainerView]:
-    """The containers of a project, without one-offs.
+class Sight:
+    """The containers of one project, as they were when something last happened to each.
 
-    ``before`` is how often the engine had restarted each before that counts.
+    Nothing is asked of the engine as long as nothing happened.
     """
-    views: list[ContainerView] = []
-    for container in await engine.containers(project):
+
+    def __init__(self, engine: Engine, activity: Activity) -> None:
+        self._engine = engine
+        self._activity = activity
+        self._views: dict[str, ContainerView] = {}
+        self._before: dict[str, int] = {}
+        self._number = -1
+        self.fresh = False
+        """Whether the last look was at all of them."""
+
+    async def begin(self) -> None:
+        """From now on it counts how often the engine restarts each of them."""
+        await self._update(anew=True)
+        self._before = {view.container.id: view.restarts for view in self._views.values()}
+
+    async def look(self, *, anew: bool = False) -> list[ContainerView]:
+        """The containers without one-offs; ``anew``: all are looked at."""
+        await self._update(anew=anew)
+        return [
+            replace(view, restarts=_since(self._before.get(each, 0), view.restarts))
+            for each, view in self._views.items()
+        ]
+
+    async def _update(self, *, anew: bool) -> None:
+        activity, number = self._activity, self._number
+        self._number = activity.number
+        self.fresh = anew or activity.lost(number) or number < 0
+        if not self.fresh and self._number == number:
+            return
+        changed = activity.touched(number)
+        try:
+            if self.fresh or activity.came_or_went(number):
+                await self._list(set() if self.fresh else self._views.keys() - changed)
+            else:
+                for container_id in changed & self._views.keys():
+                    await self._inspect(container_id)
+        except BaseException:
+            self._number = -1
+            raise
+
+    async def _list(self, known: AbstractSet[str]) -> None:
+        listed = [c for c in await self._engine.containers(self._activity.project) if not c.one_off]
+        self._views = {c.id: self._views[c.id] for c in listed if c.id in known}
+        for container in listed:
+            if container.id not in known:
+                await self._inspect(container.id)
+
+    async def _inspect(self, container_id: str) -> None:
         # By the clock before it is asked: what crashes in between is not older for it.
         asked_at = time.time()
-        if not container.one_off and (raw := await engine.inspect(container.id)):
-            views.append(_sight(raw, before, asked_at))
-    return views
+        if raw := await self._engine.inspect(container_id):
+            self._views[container_id] = _view(raw, asked_at)
+        else:
+            self._views.pop(container_id, None)
 
 
-def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> ContainerView:
+def _view(raw: Mapping[str, Any], now: float) -> ContainerView:
     container = from_inspect(raw)
     up_s = 0.0
     if container.state == "running" and container.started is not None:
@@ -73,7 +123,7 @@ def _sight(raw: Mapping[str, Any], before: Mapping[str, int], now: float) -> Con
     health = raw["State"].get("Health") or {}
     return ContainerView(
         container=container,
-        restarts=_since(before.get(container.id, 0), raw["RestartCount"]),
+        restarts=raw["RestartCount"],
         up_s=up_s,
         check=health_check_of(raw),
         streak=int(health.get("FailingStreak") or 0),

@@ -24,7 +24,7 @@ class Observer:
     """For the cycle.
 
     ``owners`` are the IDs of containers whose namespaces others share, ``declared`` those of
-    containers that belong to a release, as they were at the last look.
+    containers that belong to a release, with its stack, as they were at the last look.
     """
 
     def __init__(self, engine: Engine, journal: AsyncJournal) -> None:
@@ -37,7 +37,7 @@ class Observer:
         self._changes: dict[int, set[str]] = {}
         """For each look under way, by its number, what has changed since it began."""
         self.owners: frozenset[str] = frozenset()
-        self.declared: frozenset[str] = frozenset()
+        self.declared: dict[str, str | None] = {}
 
     def listen(self, *, on: bool) -> None:
         """Whether events tell of every change from now on; what was seen before is forgotten.
@@ -72,7 +72,7 @@ class Observer:
             changed = self._changes.pop(number, None)
         self.owners = namespaces.owners(found, joining, seen)
         names = {(release.stack, s.name) for release in releases for s in release.services}
-        self.declared = frozenset(c.id for c in found if (c.project, c.service) in names)
+        self.declared = {c.id: c.project for c in found if (c.project, c.service) in names}
         there = {container.id for container in found}
         # Not if the events began anew meanwhile: what was seen may be older than they are.
         if changed is None or not self._listening:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from agent.adapters.state import damage
+from agent.adapters.state.database import iso
 from agent.adapters.state.journal import Journal
 from agent.domain.config import Config
 from agent.domain.container import Container
-from agent.domain.outcome import Reason
+from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.reconcile.actions import Plan
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.repository.desired import DesiredState
@@ -56,3 +59,19 @@ def situation(
         exemptions=exempted,
         begun_anew=damage.begun_anew(journal),
     )
+
+
+def exempt_ones(todo: Plan) -> list[dict[str, str]]:
+    """Containers that run although no stack declares them, as ``status`` shows them."""
+    return [
+        {
+            "id": each.container.id,
+            "name": each.container.name,
+            "image": each.container.image,
+            "action": EvictionAction.EXEMPT,
+            "reason": each.reason,
+            "message": each.reason.message(each.where),
+            "at": iso(datetime.fromtimestamp(each.container.created, UTC)),
+        }
+        for each in todo.exempt
+    ]

@@ -19,6 +19,8 @@ class Protection:
         self.ready = False
         self.stopped: set[str] = set()
         """Containers that somebody was seen to stop: an end with 0 is no success of theirs."""
+        self.disturbed: set[str] = set()
+        """Projects to which something happened since the last look; empty name: nobody knows."""
 
     def publish(self, protected: ProtectionSet) -> None:
         """From now on this counts."""

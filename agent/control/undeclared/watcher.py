@@ -15,6 +15,7 @@ from agent.adapters.tasks import task_group
 from agent.control.reconcile.listing import Observer
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
+from agent.domain.container import PROJECT
 
 log = logging.getLogger("commitd.watcher")
 
@@ -65,7 +66,12 @@ class Watcher:
     def _begin(self) -> None:
         self._guard.recovered()
         self._observer.listen(on=True)
-        self._wake("the event stream was opened")
+        self._look("the event stream was opened")
+
+    def _look(self, why: str, project: str | None = None) -> None:
+        """Ask for a look at everything, above all at this project."""
+        self._protection.disturbed.add(project or "")
+        self._wake(why)
 
     def _handle(self, event: Event, group: TaskGroup) -> None:
         """Never waits: a slow reader would lose events and slow the engine down."""
@@ -78,26 +84,26 @@ class Watcher:
             return
         self._observer.forget(event.id)
         if event.network is not None:
-            if event.id in self._observer.declared:
-                self._wake(f"{event.id[:12]}: {event.action} {event.network}")
+            if project := self._observer.declared.get(event.id):
+                self._look(f"{event.id[:12]}: {event.action} {event.network}", project)
             return
         if event.action in {"start", "destroy"}:
             stopped.discard(event.id)
         if event.action == "start":
             self._started(event, group)
         elif not self._evictor.suspects(event.container()):
-            self._wake(f"{event.name}: {event.action}")
+            self._look(f"{event.name}: {event.action}", event.labels.get(PROJECT))
 
     def _started(self, event: Event, group: TaskGroup) -> None:
         if not self._protection.ready:
             # The first cycle may have listed the containers before this one was there.
-            self._wake(f"{event.name}: started before the first look was done")
+            self._look(f"{event.name}: started before the first look was done")
         elif not (self._evictor.suspects(event.container()) or self._unknown(event)):
             if event.id in self._observer.owners:
-                self._wake(f"{event.name}: started, and others share its namespaces")
+                self._look(f"{event.name}: started, and others share its namespaces")
         elif event.id not in self._pending:
             if len(self._pending) >= _MOST_PENDING:
-                self._wake("more starts than can be looked at one by one")
+                self._look("more starts than can be looked at one by one")
             else:
                 self._pending.add(event.id)
                 group.start_soon(self._evict, event)
@@ -107,11 +113,12 @@ class Watcher:
             await self._evictor.evict(event.id)
         except Exception as err:  # noqa: BLE001  the cycle evicts it, or says why not
             Guard(f"evicting {event.name}", log).note(err, "; the next cycle tries again")
-            self._wake("an eviction failed")
+            self._look("an eviction failed")
         finally:
             self._pending.discard(event.id)
             if self._unknown(event):  # one that took another's place is drift
-                self._wake(f"{event.name}: started, and no deploy made it")
+                project = event.labels.get(PROJECT)
+                self._look(f"{event.name}: started, and no deploy made it", project)
 
     def _unknown(self, event: Event) -> bool:
         return self._evictor.unknown(event.container())

@@ -100,3 +100,12 @@ class ProtectionSet(Struct, frozen=True, kw_only=True):
     enrolled: bool = False
     begun_anew: bool = False
     rivals: frozenset[str] = frozenset()
+
+
+def one_of_a_kind(holds: list[Hold]) -> list[Hold]:
+    """Hundreds of containers that wait for the same limit are one hold."""
+    many = [hold for hold in holds if hold.reason is Reason.RATE]
+    if not many:
+        return holds
+    waiting = Hold("undeclared", Reason.RATE, f"{many[0].detail}; more of them wait")
+    return [*(hold for hold in holds if hold.reason is not Reason.RATE), waiting]
