@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox import EngineError
+from tests.sandbox import SandboxError
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
 
@@ -102,7 +102,7 @@ def test_what_ends_by_itself_again_and_again_is_started_later_and_later(
 
     def end() -> None:
         wait_until(lambda: "one-app-1" in fleet.running(), what="it to run")
-        with suppress(EngineError):  # it may have begun to end
+        with suppress(SandboxError):  # it may have begun to end
             fleet.box.engine.run("exec", "one-app-1", "kill", "-USR1", "1")
 
     with host.running() as agent:
