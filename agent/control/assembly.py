@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -62,6 +63,8 @@ from agent.domain.errors import ConfigError
 log = logging.getLogger("commitd")
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_SWITCH_S = 0.001
+"""How long a thread that computes, as one that reads YAML, keeps the event loop from its turn."""
 OLDEST_GIT = (2, 39)
 
 
@@ -99,6 +102,7 @@ async def assemble(
     took longer.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setswitchinterval(_SWITCH_S)
     os.umask(0o077)
     await anyio.to_thread.run_sync(directories.prepare_directories, config)
     with ExitStack() as held:
@@ -196,8 +200,8 @@ def _wire(
     )
     attempts = Attempts(journal)
     remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
-    protection = Protection(engine, journal)
-    evictor = Evictor(engine, journal, config.undeclared, protection, ledger)
+    protection = Protection(engine, journal.urgent())
+    evictor = Evictor(engine, journal.urgent(), config.undeclared, protection, ledger)
     applier = Applier(
         starting.StartTools(
             stacks=stacks,

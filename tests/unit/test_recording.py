@@ -177,7 +177,7 @@ def test_an_action_that_is_cancelled_while_it_is_written_down_is_finished_as_wel
         async with anyio.create_task_group() as group:  # noqa: TID251  nothing raises here
             with journal._lock:
                 group.start_soon(work, scope)
-                while not actions._turn.borrowed_tokens:
+                while not actions._thread.borrowed_tokens:
                     await anyio.lowlevel.checkpoint()
                 scope.cancel()
 

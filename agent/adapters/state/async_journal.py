@@ -15,6 +15,7 @@ journal hears of an action here: what tells others of it reads :attr:`AsyncJourn
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -28,6 +29,7 @@ import anyio.to_thread
 from agent.adapters.state.actions import Ended
 from agent.adapters.state.journal import Journal
 from agent.adapters.state.news import News
+from agent.adapters.state.turns import Turns
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
 
@@ -74,9 +76,16 @@ class AsyncJournal:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._turn = anyio.CapacityLimiter(1)
+        self._turns, self._urgent = Turns(), False
         """SQLite does one thing at a time: who waits for that takes no thread."""
+        self._thread = anyio.CapacityLimiter(1)
         self.news = News(journal.path)
+
+    def urgent(self) -> AsyncJournal:
+        """The same, for those who do not wait for others' turns: each write waits for the disk."""
+        found = copy.copy(self)
+        found._urgent = True  # noqa: SLF001  its own
+        return found
 
     async def run(
         self,
@@ -86,7 +95,8 @@ class AsyncJournal:
     ) -> _Result:
         """Do ``work`` with the journal in one trip. Once begun it is not cut short."""
         bound = partial(work, self._journal, *args, **kwargs)
-        return await anyio.to_thread.run_sync(bound, limiter=self._turn)
+        async with self._turns.turn(urgent=self._urgent):
+            return await anyio.to_thread.run_sync(bound, limiter=self._thread)
 
     @asynccontextmanager
     async def recording(

@@ -97,22 +97,23 @@ class Listener:
         self._engine = engine
         self._group = group
         self._activities: list[Activity] = []
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
 
     @asynccontextmanager
     async def hear(self, project: str) -> AsyncIterator[Activity]:
         """What happens to the project from now on, for as long as the block lasts."""
         activity = Activity(project, time.time())
         self._activities.append(activity)
-        if len(self._activities) == 1:
+        if self._scope is None:
             self._scope = anyio.CancelScope()
             self._group.start_soon(self._listen, self._scope)
         try:
             yield activity
         finally:
             self._activities.remove(activity)
-            if not self._activities:
+            if self._scope and not self._activities:
                 self._scope.cancel()
+                self._scope = None
 
     async def _listen(self, scope: anyio.CancelScope) -> None:
         guard = Guard("watching what is deployed", log, longest_s=_RECONNECT_S)

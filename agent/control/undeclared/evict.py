@@ -18,6 +18,7 @@ from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
+from agent.adapters.tasks import task_group
 from agent.control.stack.ledger import Ledger
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import UndeclaredRules
@@ -133,7 +134,13 @@ class Evictor:
         """Why it stays; or for how many seconds its grace lasts yet; or None."""
         if self._many():  # without a look: a storm must stay cheap
             return self._irreversible.get(container_id) or self._too_many(container_id[:12])
-        async with self._looking:
+        known: list[Exemptions] = []
+
+        async def learn() -> None:  # beside the look, for which it does not have to wait
+            known.append(await self._protection.exemptions())
+
+        async with self._looking, task_group() as group:
+            group.start_soon(learn)
             raw = await self._engine.inspect(container_id)
         if raw is None:
             return None
@@ -141,14 +148,13 @@ class Evictor:
         if not container.alive:
             return None
         if self._policy.grace > 0 and not rival:
-            left_s = await self._grace_left(container)
+            left_s = await self._grace_left(container, known[0])
             if left_s > 0:
                 return float(left_s)
-        return await self._decide_and_end(container, raw, rival=rival)
+        return await self._decide_and_end(container, raw, known[0], rival=rival)
 
-    async def _grace_left(self, container: Container) -> float:
+    async def _grace_left(self, container: Container, exemptions: Exemptions) -> float:
         """For how many seconds it is left alone; counted from when it was first seen undeclared."""
-        exemptions = await self._protection.exemptions()
         protection = await self._protected(container, rival=False)
         owner = ownership.classify(container, protection, exemptions)
         if not isinstance(owner, ownership.Undeclared):
@@ -158,10 +164,14 @@ class Evictor:
         return plan.grace_left(since, now, self._policy.grace)
 
     async def _decide_and_end(
-        self, container: Container, raw: Mapping[str, Any], *, rival: bool
+        self,
+        container: Container,
+        raw: Mapping[str, Any],
+        exemptions: Exemptions,
+        *,
+        rival: bool,
     ) -> Hold | None:
         """By all that counts now. The hold says why it stays although it is nobody's."""
-        exemptions = await self._protection.exemptions()
         protection = await self._protected(container, rival=rival)
         owner = ownership.classify(container, protection, exemptions)
         if not isinstance(owner, ownership.Undeclared):
