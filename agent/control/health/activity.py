@@ -111,7 +111,7 @@ class Listener:
             yield activity
         finally:
             self._activities.remove(activity)
-            if self._scope and not self._activities:
+            if self._scope is not None and not self._activities:
                 self._scope.cancel()
                 self._scope = None
 
