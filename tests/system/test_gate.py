@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import wait_until
 from tests.system.releases import NEVER_WELL
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
 STACK = "stacks/web/compose.yaml"
+_THINKS_S = 2.5
 
 
 def _check(test: str, *, retries: int = 1, more: str = "") -> str:
@@ -334,3 +337,38 @@ def test_sigterm_ends_the_wait_for_health(fleet: Fleet) -> None:
         assert "Traceback" not in agent.log
     assert fleet.running() == before
     assert host.json("history", "web")[0]["status"] == "cancelled"
+
+
+def test_nothing_is_asked_while_nothing_happens_and_one_stream_serves_all(fleet: Fleet) -> None:
+    """Three releases that are waited for, two looks' time long by their own probes."""
+    check = _check("'test', '-e', '/ok'", retries=1000)
+    stacks = {name: fleet.compose(more=check) for name in ("one", "two", "three")}
+    fleet.commit("first", _files(stacks))
+    with EngineProxy(fleet.box.engine.socket, fleet.box.root / "gate.sock") as proxy:
+        host = fleet.host(docker={"socket": proxy.host})
+        host.config["remotes"][0]["poll"] = "1h"
+        host.write_config()
+        names = [f"{name}-app-1" for name in stacks]
+        with host.running() as agent:
+            wait_until(lambda: set(fleet.running()) == set(names), what="all of them to run")
+            wait_until(lambda: _is_quiet(fleet, proxy, names[0]), what="the agent to wait")
+            assert proxy.listeners == 2, "the watcher's, and one for all three"
+            assert _is_quiet(fleet, proxy, names[0])
+            for name in names:
+                fleet.box.engine.run("exec", name, "touch", "/ok")
+            agent.says("in sync with")
+            assert proxy.listeners == 1
+
+
+def _is_quiet(fleet: Fleet, proxy: EngineProxy, name: str) -> bool:
+    """Whether nothing is asked in more time than it takes to think of it again anyway."""
+    until = _probed(fleet, name) + _THINKS_S
+    proxy.requests.clear()
+    wait_until(lambda: _probed(fleet, name) > until, what="more probes")
+    return not proxy.requests
+
+
+def _probed(fleet: Fleet, name: str) -> float:
+    """When its health was last looked at."""
+    probes = fleet.box.engine.inspect(name)["State"]["Health"]["Log"]
+    return max((datetime.fromisoformat(each["Start"]).timestamp() for each in probes), default=0.0)

@@ -42,7 +42,7 @@ class Event(Struct, frozen=True, kw_only=True):
     """Something happened to a container; ``labels`` as they were then.
 
     ``network`` is the one that it was connected to or disconnected from; then nothing else but its
-    ``id`` is known of it. ``at`` is in seconds since the epoch.
+    ``id`` is known of it.
     """
 
     action: str
@@ -51,7 +51,6 @@ class Event(Struct, frozen=True, kw_only=True):
     image: str
     labels: Mapping[str, str]
     network: str | None = None
-    at: float = 0.0
 
     def container(self) -> Container:
         """What is known of the container from the event alone."""
@@ -336,7 +335,6 @@ def _event(raw: Any) -> Event | None:
             name=str(attributes.get("name", "")),
             image=str(attributes.get("image", "")),
             labels=attributes,
-            at=int(raw.get("timeNano") or 0) / 1e9,
         )
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+    except (KeyError, TypeError, AttributeError):
         return None

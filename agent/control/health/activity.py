@@ -23,7 +23,7 @@ _RECONNECT_S = 1.0
 
 
 class Activity:
-    """What happens to one project ``since`` then, in seconds since the epoch.
+    """What happens to one project, heard of ``since`` then, in seconds since the epoch.
 
     ``stopped`` are the IDs of containers that somebody told to end, and did not start again.
     ``made`` are those that were made meanwhile. It was ``undone`` when one of these was told to
@@ -55,7 +55,7 @@ class Activity:
 
     def note(self, event: Event) -> None:
         """This has happened; once more, if the stream was opened again: it ends the same."""
-        if event.labels.get(PROJECT) != self.project or event.at < self.since:
+        if event.labels.get(PROJECT) != self.project:
             return
         self.number += 1
         self._touched[event.id] = self.number

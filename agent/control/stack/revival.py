@@ -94,6 +94,8 @@ class Reviver:
         except (TransientError, PermanentError) as err:
             log.info("%s: it cannot be started as it is: %s", name, err)
             return None
+        if not started:
+            return Revived(None)
         await self._see_to(release, started)
         if alone:
             return Revived(f"{alone[0].name} had ended by itself")
@@ -130,8 +132,6 @@ class Reviver:
 
     async def _see_to(self, release: Release, started: Collection[Container]) -> None:
         """Look at what was started: a return code is no process that runs."""
-        if not started:
-            return
         ids = {container.id for container in started}
         services = {service.name: service for service in release.services}
         there = {c.id: c for c in await self._engine.containers(release.stack) if c.id in ids}
