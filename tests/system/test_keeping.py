@@ -6,12 +6,14 @@ import contextlib
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.adapters.state.journal import Journal
+from agent.domain.container import KEPT_PREFIX
 from agent.domain.outcome import Reason
 from tests.sandbox.engine_proxy import EngineProxy
 from tests.sandbox.process import run, wait_until
@@ -517,3 +519,25 @@ def test_two_processes_that_open_a_new_journal_at_once_both_can(tmp_path: Path) 
             assert [out.readline() for _, out in pipes] == ["open\n"] * 2
         for into, _ in pipes:
             into.close()
+
+
+def test_a_storm_costs_the_engine_a_look_a_stop_and_a_name_for_each(
+    fleet: Fleet, proxy: EngineProxy
+) -> None:
+    host = _host(fleet)
+    host.config["docker"] = {"socket": proxy.host}
+    host.config["remotes"][0]["poll"] = "1h"
+    host.write_config()
+    names = [f"rogue-{number}" for number in range(10)]
+    with host.running() as agent:
+        agent.says("in sync with")
+        proxy.requests.clear()
+        rogues = [_start(fleet, name, "--stop-signal", "SIGKILL") for name in names]
+        wait_until(
+            lambda: all(_name(fleet, rogue).startswith(KEPT_PREFIX) for rogue in rogues),
+            what="all to be put aside",
+        )
+        asked = Counter(request.kind for request in proxy.requests)
+    for kind in ("GET /containers/*/json", "POST /containers/*/stop", "POST /containers/*/rename"):
+        assert asked.pop(kind) == len(names)
+    assert not asked

@@ -114,3 +114,28 @@ def test_what_ends_by_itself_again_and_again_is_started_later_and_later(
         agent.says("held: one: it failed and waits for its next try: one-app-1 had ended by itself")
         wait_until(partial(_restarted, host, ["succeeded"] * 2), what="the second repair")
         assert _children(agent.process.pid) == before
+
+
+@pytest.mark.parametrize("volume", [True, False], ids=["volume", "bind"])
+def test_no_start_follows_a_link_that_a_container_has_put_in_the_way(
+    fleet: Fleet, volume: bool
+) -> None:
+    """The one that was stopped stays down, as before Compose."""
+    other = f"  other: {{image: '{fleet.idle}', network_mode: none, volumes: ['./data:/data']}}\n"
+    host = fleet.synced({LIST: "- one\n", ONE: f"services:\n{other}"})
+    data = host.state / "repo/stacks/one/data"
+    fleet.box.engine.run("exec", "one-other-1", "mkdir", "/data/x")
+    source = "made" if volume else "./data/x"
+    file = fleet.compose(more=f"    volumes: ['{source}:/x']\n") + other
+    if volume:
+        options = f"{{type: none, o: bind, device: '{data}/x'}}"
+        file += f"volumes: {{made: {{driver_opts: {options}}}}}\n"
+    fleet.commit("second", {ONE: file})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    fleet.box.engine.run("exec", "one-other-1", "mv", "/data/x", "/data/y")
+    fleet.box.engine.run("exec", "one-other-1", "ln", "-s", "/etc", "/data/x")
+    fleet.box.engine.run("kill", "one-app-1")
+    result = host.once()
+    assert "is a symlink that is not in Git" in result.stderr
+    assert "one-app-1" not in fleet.running()

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from agent.adapters.engine.containers import binds_of
+from agent.adapters.engine import resources
+from agent.adapters.engine.containers import binds_of, volumes_of
 from agent.adapters.engine.engine import Engine
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
@@ -117,7 +118,10 @@ class Reviver:
                 await self._engine.unpause(container.id)
                 return
             raw = await self._engine.inspect(container.id) or {}
-            await anyio.to_thread.run_sync(self._refuse_foreign_links, container, binds_of(raw))
+            volumes = await resources.volumes(self._engine, volumes_of(raw))
+            devices = {str((v.get("Options") or {}).get("device") or "") for v in volumes}
+            sources = binds_of(raw) | devices
+            await anyio.to_thread.run_sync(self._refuse_foreign_links, container, sources)
             await self._engine.start(container.id)
         log.info("%s: %s runs again", container.project, container.name)
 
