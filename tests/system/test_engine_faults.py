@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def test_many_event_streams_hold_up_no_call(fleet: Fleet) -> None:
 
         async with Engine(fleet.box.engine.host) as engine, task_group() as group:
             for _ in range(streams):
-                group.start_soon(partial(engine.watch, lambda _: None, note, since=1.0))
+                group.start_soon(partial(engine.watch, lambda _: None, note, since=time.time()))
             await all_connected.wait()
             await anyio.wait_all_tasks_blocked()
             await engine.containers()

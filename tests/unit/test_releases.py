@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from agent.adapters.state import database
 from agent.adapters.state.journal import Journal
 from agent.control.upgrade import complete
+from agent.domain.release.health import Need
 from agent.domain.release.release import Service
 from tests.unit.builders import release, tree
 from tests.values import replace
@@ -79,6 +80,8 @@ def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Pat
         one_shot=False,
         files=files,
         settings=(("Memory", 1),),
+        plain=True,
+        needs=(("db", Need(healthy=True)), ("vpn", Need(shares=True))),
     )
     found = replace(
         release("web", services=[web]),
@@ -95,6 +98,7 @@ def test_a_release_recorded_without_modes_gets_those_of_its_commit(tmp_path: Pat
     assert now.inputs == (("stacks/web/compose.yaml", "2"), ("stacks/web/run.sh", "1 100755"))
     assert now.services[0].files == (("stacks/web/run.sh", "1 100755"), files[1])
     assert now.services[0].settings == web.settings
+    assert (now.services[0].needs, now.services[0].plain) == (web.needs, True)
     assert now.dirty
 
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from agent.domain.container import REPLACE, Container
 from agent.domain.release import revival
@@ -10,8 +9,8 @@ from agent.domain.release.health import Need
 from agent.domain.release.release import Release, Service
 from tests.unit.builders import container, release, running, service
 
-APP = replace(service("app"), needs=(("db", Need()),))
-DB = replace(service("db"), needs=())
+APP = replace(service("app"), plain=True, needs=(("db", Need()),))
+DB = replace(service("db"), plain=True, needs=())
 
 
 def of(*services: Service) -> tuple[Release, list[Container]]:
@@ -24,7 +23,7 @@ def of(*services: Service) -> tuple[Release, list[Container]]:
 
 def but(there: list[Container], *names: str, **changed: object) -> list[Container]:
     """The same with those of the services ``names`` as ``changed``."""
-    return [replace(c, **changed) if c.service in names else c for c in there]  # type: ignore[arg-type]
+    return [replace(c, **changed) if c.service in names else c for c in there]
 
 
 def names(waves: revival.Waves | None) -> list[list[str]] | None:
@@ -47,7 +46,7 @@ def test_what_was_stopped_killed_or_paused_is_started_after_what_it_needs(
 
 
 def test_what_finished_is_started_only_if_somebody_stopped_it() -> None:
-    found, there = of(replace(service("job", one_shot=True), needs=()))
+    found, there = of(replace(service("job", one_shot=True), plain=True, needs=()))
     ended = but(there, "job", state="exited", exit_code=0)
     assert revival.waves(found, ended, ()) == ()
     assert names(revival.waves(found, ended, {ended[0].id})) == [["job"]]
@@ -94,7 +93,7 @@ def test_all_that_compose_does_beside_a_start_takes_compose() -> None:
     down = but(there, "app", state="exited", exit_code=137)
     half = container("0123456789ab_web-app-0", "web", "app", state="created", labels={REPLACE: "x"})
     unknown = replace(APP, needs=None)
-    hooks = replace(APP, has_hooks=True)
+    hooks = replace(APP, plain=False)
     joined = replace(DB, needs=(("app", Need(shares=True)),))
     for case, now in (
         (replace(found, own=None), down),

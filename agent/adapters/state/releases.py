@@ -23,8 +23,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import asdict, astuple
+from msgspec import Struct, to_builtins
+from msgspec.structs import astuple
 
 from agent.adapters.state.database import Database, kept_as
 from agent.domain.release.health import Need
@@ -203,8 +203,7 @@ def _release(row: sqlite3.Row) -> Release:
 
 def _files(release: Release) -> tuple[str, str]:
     """The inputs, and the services with the files that are mounted into them."""
-    services = json.dumps([asdict(service) for service in release.services])
-    return json.dumps(release.inputs), services
+    return json.dumps(release.inputs), json.dumps(to_builtins(release.services))
 
 
 def _service(raw: dict[str, Any]) -> Service:

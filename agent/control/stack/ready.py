@@ -212,7 +212,7 @@ def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ..
             files=ready.files(name),
             joins=bool(service.joins),
             hooks=service.hooks,
-            has_hooks=service.has_hooks,
+            plain=not service.inline and at_start.plain_service(ready.model["services"][name]),
             needs=tuple(sorted(service.needs.items())),
             settings=settings.get(name),
         )

@@ -14,9 +14,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 import anyio.to_thread
+from msgspec import Struct
 
 from agent.adapters.engine import resources
 from agent.adapters.engine.containers import binds_of, volumes_of
@@ -41,8 +41,7 @@ _OFTEN, _OFTEN_S = 30, 60.0
 """As many in as many seconds no person does: two tools fight over the stack."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revived:
+class Revived(Struct, frozen=True):
     """All of a release runs again. ``why`` counts towards a backoff; None: people did it."""
 
     why: str | None

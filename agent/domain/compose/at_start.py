@@ -30,5 +30,9 @@ PLAIN = frozenset(_PLAIN.split())
 
 def plain(model: Mapping[str, Any]) -> bool:
     """Whether no key of its services wants more; configs and secrets are asked for elsewhere."""
-    services = (model.get("services") or {}).values()
-    return all(key in PLAIN or key.startswith("x-") for service in services for key in service)
+    return all(map(plain_service, (model.get("services") or {}).values()))
+
+
+def plain_service(service: Mapping[str, Any]) -> bool:
+    """The same of one service."""
+    return all(key in PLAIN or key.startswith("x-") for key in service)

@@ -18,9 +18,9 @@ class Service(Struct, frozen=True, kw_only=True):
     ``container_name`` is what the file says, None where Compose makes the names. ``files`` are the
     repository's files that are mounted into it, as in ``Stack.versions``; None: not known. It
     ``joins`` when it runs in namespaces of another container. ``hooks`` are the images of its
-    hooks and of its image volumes, as far as they are not its own; it ``has_hooks`` also when those
-    are commands, or run its own image. ``settings`` are those that can be changed while it runs,
-    ``needs`` what it needs of the other services of its stack; None: not known.
+    hooks and of its image volumes, as far as they are not its own. It is ``plain`` when Compose
+    does nothing at its start but start its containers. ``settings`` are those that can be changed
+    while it runs, ``needs`` what it needs of the other services of its stack; None: not known.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Service(Struct, frozen=True, kw_only=True):
     files: Inputs | None = None
     joins: bool = False
     hooks: tuple[str, ...] = ()
-    has_hooks: bool = False
+    plain: bool = False
     needs: tuple[tuple[str, Need], ...] | None = None
     settings: adjustable.Settings | None = None
 

@@ -4,7 +4,7 @@ A container of a release that was only stopped, killed or paused is as it was ma
 Compose. All else does, and what Compose does around a start::
 
     drift that is no state · a container that was never started · one that is recreated just now
-    hooks of the service · a condition of depends_on that does not hold now
+    what Compose does besides at a start, as hooks · a condition of depends_on that does not hold
     an owner of namespaces that others of the stack share: they are to start again with it
     one that shared namespaces and ended by itself: so may their owner have, and others with it
 """
@@ -65,7 +65,7 @@ def _as_compose_would(
             return False
         if any(need.shares and other in ended for other, need in service.needs):
             return False
-        if name in ended and service.has_hooks:
+        if name in ended and not service.plain:
             return False
         for other, need in service.needs if name in ended else ():
             if (need.healthy or need.completed) and (
