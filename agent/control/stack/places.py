@@ -74,8 +74,8 @@ class Places:
 
 
 def for_compose(most: int) -> Places:
-    """For processes of Compose: one for every two cores computes, and the engine needs the rest."""
-    return Places(most, max(1, _cores() // 2))
+    """For processes of Compose: one a core computes, or waits for the engine."""
+    return Places(most, _cores())
 
 
 def for_starts() -> Places:
