@@ -47,10 +47,11 @@ _MAY_BLOCK = (
     ("agent/adapters/memory_file.py", {"holding"}),  # no disk is behind it
     ("agent/adapters/host/systemd.py", {"notify"}),  # systemd reads at once
     ("agent/adapters/state/database.py", {"__del__"}),  # the collector comes when it likes
-    # Of verbs, where nothing else waits:
-    ("agent/control/operator/orders.py", {"resume"}),
+    # Of verbs, where nothing else waits; for the API they run in a loop of their own, too:
+    ("agent/control/operator/orders.py", {"approve", "resume"}),
     ("agent/control/release/preview.py", {"__init__"}),
     ("agent/control/review/plan_view.py", {"of_commit", "planned"}),
+    ("agent/control/status/why.py", {"document"}),
 )
 
 

@@ -43,7 +43,7 @@ from agent.control.undeclared.watcher import Watcher
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
 from agent.domain.status import verdict
-from agent.domain.status.verdict import Verdict
+from agent.domain.status.verdict import State, Verdict
 
 log = logging.getLogger("commitd")
 
@@ -119,7 +119,7 @@ class Daemon:
         self._stopping = False
         self._damage: DamagedError | None = None
         self._poller: Poller | None = None
-        self._has_worked = False
+        self._has_worked = self._is_known = False
         self._guard = Guard("working", log, pause=self._sleep)
         self._liveness = Liveness(START_S)
         self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
@@ -187,6 +187,8 @@ class Daemon:
             journal=parts.journal,
             words=parts.words,
             alive=self._liveness.alive,
+            ready=lambda: self._is_known,
+            wake=self._look_now,
         )
 
     async def _work(self, parts: Parts) -> None:
@@ -246,6 +248,7 @@ class Daemon:
         async def turn() -> None:
             nonlocal last_line
             found = await self._cycle(reconciler, parts.judge, cycles)
+            self._is_known = found.state is not State.UNKNOWN
             if found.line != last_line:
                 log.log(logging.WARNING if found.exit_code else logging.INFO, "%s", found.line)
                 last_line = found.line
@@ -315,6 +318,11 @@ class Daemon:
         with anyio.move_on_after(seconds):
             await self._wake[1].receive()
 
+    def _look_now(self) -> None:
+        if self._poller:
+            self._poller.ask_now()  # at once: a cycle may go on for long
+        self._wake_up("asked to look now")
+
     def _wake_up(self, why: str) -> None:
         try:
             self._wake[0].send_nowait(why)
@@ -343,6 +351,6 @@ class Daemon:
                     self._stopping = True
                     scope.deadline = anyio.current_time() + SAFE_POINT_S
                     systemd.notify("STOPPING=1", "STATUS=finishing running actions")
-                elif self._poller:
-                    self._poller.ask_now()  # at once: a cycle may go on for long
+                else:
+                    self._look_now()
                 self._wake_up(signal.Signals(number).name)

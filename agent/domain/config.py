@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent.domain import documents
+from agent.domain import documents, outside_config
 from agent.domain.errors import ConfigError, PermanentError, did_you_mean
+from agent.domain.outside_config import Api, Problem, Section
 
 DEFAULT_PATH = Path("/etc/commitd/config.yaml")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 10 * 365 * 86400.0
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
@@ -32,9 +34,6 @@ _SCP_URL = re.compile(
 _PINNED = re.compile(r"[^@\s]+:[^@:/\s]+@sha256:[0-9a-f]{64}")
 _AGE_KEY = re.compile(r"/.*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-_Problem = tuple[documents.Path, str, str | None]
-"""Where in the file, what is wrong, and a hint."""
 
 
 class Seconds(float):
@@ -49,11 +48,7 @@ class Share(float):
     __slots__ = ()
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class Remote(_Section, frozen=True):
+class Remote(Section, frozen=True):
     """One place the repository can be fetched from."""
 
     name: str
@@ -72,7 +67,7 @@ class Remote(_Section, frozen=True):
         return "ssh" if _SCP_URL.fullmatch(self.url) else urlsplit(self.url).scheme
 
 
-class Signatures(_Section, frozen=True):
+class Signatures(Section, frozen=True):
     """Whose signature a commit must carry. Keys are on the host, never in the repository."""
 
     require: Literal["none", "head", "all"] = "none"
@@ -80,7 +75,7 @@ class Signatures(_Section, frozen=True):
     gpg_keyring: Path | None = None
 
 
-class Sops(_Section, frozen=True):
+class Sops(Section, frozen=True):
     """How SOPS runs: a container image pinned by digest, or a binary pinned by checksum."""
 
     image: str | None = None
@@ -88,7 +83,7 @@ class Sops(_Section, frozen=True):
     sha256: str | None = None
 
 
-class Secrets(_Section, frozen=True):
+class Secrets(Section, frozen=True):
     """The host's key, the program that uses it, and in which directory the plaintext is kept."""
 
     sops: Sops
@@ -96,13 +91,13 @@ class Secrets(_Section, frozen=True):
     store: Literal["state", "runtime"] = "state"
 
 
-class Docker(_Section, frozen=True):
+class Docker(Section, frozen=True):
     """Where the engine listens; None: DOCKER_HOST, then the standard socket."""
 
     socket: str | None = None
 
 
-class UndeclaredRules(_Section, frozen=True):
+class UndeclaredRules(Section, frozen=True):
     """What happens to a container that nobody declared."""
 
     mode: Literal["remove", "stop", "report"] = "remove"
@@ -112,7 +107,7 @@ class UndeclaredRules(_Section, frozen=True):
     per_minute: int = 30
 
 
-class Converge(_Section, frozen=True):
+class Converge(Section, frozen=True):
     """How many stacks at a time, how long one may take, and how long is steady."""
 
     parallel: int = 4
@@ -120,7 +115,7 @@ class Converge(_Section, frozen=True):
     steady: Seconds = Seconds(5)
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """One host's configuration, complete with defaults."""
 
     host: str
@@ -137,6 +132,8 @@ class Config(_Section, frozen=True):
     stale_after: Seconds = Seconds(900)
     state_dir: Path = Path("/var/lib/commitd")
     runtime_dir: Path = Path("/run/commitd")
+    listen: str | None = None
+    api: Api = Api()
 
 
 def is_host_name(name: str) -> bool:
@@ -173,6 +170,14 @@ def duration(value: object) -> Seconds:
     if not match:
         raise ValueError(f"{value!r} is not a duration: write 10s, 5m or 24h")
     return Seconds(float(match[1]) * _UNITS[match[2]])
+
+
+def lasting(value: object) -> Seconds:
+    """The same of what ends by itself: clocks and calendars have an end, too."""
+    seconds = duration(value)
+    if seconds > _LONGEST_S:
+        raise ValueError(f"{value!r} is longer than ten years")
+    return seconds
 
 
 def _decode(kind: type, value: object) -> object:
@@ -231,6 +236,7 @@ def _keys_at(path: documents.Path) -> tuple[str, ...]:
             "docker": Docker,
             "undeclared": UndeclaredRules,
             "converge": Converge,
+            "api": Api,
         }[step]
     return tuple(field.name for field in msgspec.structs.fields(kind))
 
@@ -242,7 +248,7 @@ def _check(config: Config, document: documents.Document) -> None:
         raise ConfigError(message, where=f"{document.name}:{document.line(path)}", hint=hint)
 
 
-def _problems(config: Config) -> Iterator[_Problem]:
+def _problems(config: Config) -> Iterator[Problem]:
     if not is_host_name(config.host):
         yield ("host",), f"{config.host!r} cannot be the name of a host", None
     if not _BRANCH.fullmatch(config.branch) or ".." in config.branch or "//" in config.branch:
@@ -259,6 +265,7 @@ def _problems(config: Config) -> Iterator[_Problem]:
             yield path, f"{path[-1]} must be at least 1{unit}", None
     if config.secrets:
         yield from _secret_problems(config.secrets)
+    yield from outside_config.problems(config.listen, config.api)
     socket = config.docker.socket
     if socket is not None and not socket.startswith("unix:///"):
         message = f"{socket!r} is not a local socket"
@@ -269,7 +276,7 @@ def _problems(config: Config) -> Iterator[_Problem]:
         yield ("signatures",), message, "set allowed_signers or gpg_keyring"
 
 
-def _remote_problems(remotes: Sequence[Remote]) -> Iterator[_Problem]:
+def _remote_problems(remotes: Sequence[Remote]) -> Iterator[Problem]:
     if not remotes:
         yield ("remotes",), "no remote is configured", "name at least one"
     names = set()
@@ -284,7 +291,7 @@ def _remote_problems(remotes: Sequence[Remote]) -> Iterator[_Problem]:
             yield ("remotes", i, "poll"), "poll must be at least 1s", None
 
 
-def _secret_problems(secrets: Secrets) -> Iterator[_Problem]:
+def _secret_problems(secrets: Secrets) -> Iterator[Problem]:
     sops, path = secrets.sops, ("secrets", "sops")
     if (sops.image is None) == (sops.binary is None):
         hint = "image: NAME:TAG@sha256:… or binary: PATH"

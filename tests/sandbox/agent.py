@@ -29,7 +29,7 @@ def start(
     stdin: IO[bytes] | None = None,
     stdout: IO[bytes] | None = None,
     stderr: IO[bytes] | None = None,
-    constants: Mapping[str, float] | None = None,
+    constants: Mapping[str, float | str] | None = None,
 ) -> Process:
     """Start `commitd words…`; what is not given is /dev/null. `constants` are for forked ones."""
     with Path(os.devnull).open("r+b") as null:
@@ -49,7 +49,7 @@ def run(
     cwd: Path = ROOT,
     stdin: str = "",
     timeout_s: float = 240,
-    constants: Mapping[str, float] | None = None,
+    constants: Mapping[str, float | str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `commitd words…` to its end; raises TimeoutExpired, having killed it, after that long."""
     with contextlib.ExitStack() as stack:

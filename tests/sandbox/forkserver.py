@@ -96,7 +96,7 @@ class ForkServer:
         env: Mapping[str, str],
         stdio: tuple[int, int, int],
         cwd: Path = ROOT,
-        constants: Mapping[str, float] | None = None,
+        constants: Mapping[str, float | str] | None = None,
     ) -> Forked:
         """Start `commitd words…` with this environment and these descriptors as 0, 1 and 2.
 

@@ -19,7 +19,7 @@ from tests.sandbox import agent
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.sandbox import GitServer, Sandbox
 
@@ -63,7 +63,7 @@ class Host:
             **settings,
         }
         self.path = [str(box.compose.parent), *_SYSTEM_PATH]
-        self.constants: dict[str, float] = {}
+        self.constants: Mapping[str, float | str] = {}
         """Of the agent, by their full names: for what would be waited for in full."""
         self.write_config()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import resource
 import socket
 import stat
-from contextlib import ExitStack
+import subprocess
+import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,8 @@ from tests import schemas
 from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
@@ -73,6 +78,103 @@ def test_a_stream_of_events_goes_on_where_it_was_left(fleet: Fleet) -> None:
         agent.says("in sync with")
         with host.listening(last=seen[0]["id"]) as events:
             assert next(events) == {**seen[1], "data": {"phase": "end", **ended}}
+
+
+_MEMBER, _WRITER, _STRANGER = ["users"], ["users", "games"], ["nogroup"]
+
+
+def _as(groups: Sequence[str], code: str, *words: str, **environment: str) -> str:
+    """What a process of nobody with these groups prints; it becomes that when it has begun."""
+    become = (
+        "import grp, os, sys\n"
+        "from agent.surface.cli import asking, history, main, plan, status, suspend, why\n"
+        "import agent.adapters.host.peer, agent.control.status.why, agent.surface.cli.logs\n"
+        f"groups = [grp.getgrnam(name).gr_gid for name in {groups!r}]\n"
+        "os.setgroups(groups); os.setgid(groups[0]); os.setuid(65534)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", become + code, *words],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+_ASK = """
+import socket
+client = socket.socket(socket.AF_UNIX)
+try:
+    client.connect("/run/commitd/commitd.sock")
+except PermissionError:
+    sys.exit("not even that")
+client.sendall(f"{sys.argv[1]} HTTP/1.0\\r\\n\\r\\n".encode())
+print(client.makefile().readline().split()[1])
+"""
+_VERB = "main.cli(sys.argv[1:])"
+
+
+def test_who_is_in_the_group_asks_and_who_is_a_writer_orders(fleet: Fleet) -> None:
+    host = fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+    host.config |= {"runtime_dir": "/run/commitd", "api": {"writers": "games"}}
+    host.write_config()
+    host.config_path.chmod(0o600)
+    host.constants = {"agent.adapters.host.peer.GROUP": "users"}
+    others = {"LC_ALL": "C.UTF-8", "COMMITD_CONFIG": str(host.config_path)}
+    with host.running() as agent:
+        agent.says("in sync with")
+        place = Path("/run/commitd")
+        assert [stat.S_IMODE(p.stat().st_mode) for p in (place, place / "commitd.sock")] == [
+            0o710, 0o660,
+        ]  # fmt: skip
+        closed = [p for p in place.rglob("*") if p.stat().st_mode & 0o077 and not p.is_socket()]
+        assert closed == []
+        for groups, reads, orders, words in (
+            (_MEMBER, "200", "403", "403"),
+            (_WRITER, "200", "200", "403"),
+            (_STRANGER, *["not even that"] * 3),
+        ):
+            asked = ["GET /v1/history", "POST /v1/sync", "GET /v1/words/one"]
+            assert [_as(groups, _ASK, each).strip() for each in asked] == [reads, orders, words]
+        assert "(uid 65534) ordered sync" in agent.log
+        for verb in (["history"], ["why", "one"], ["plan"], ["history", "nothing-here"]):
+            mine = host.commitd(*verb)
+            assert _as(_MEMBER, _VERB, *verb, **others) == mine.stdout + mine.stderr
+        assert "in sync with" in _as(_MEMBER, _VERB, "status", **others)
+        refused = _as(_MEMBER, _VERB, "suspend", "one", **others)
+        assert "(sudo commitd suspend one)" in refused
+        assert "one is suspended" in _as(_WRITER, _VERB, "suspend", "one", **others)
+        wait_until(
+            lambda: host.json("status")["stacks"][0]["sync"] == "suspended", what="the suspension"
+        )
+    assert "sudo commitd status" in _as(_MEMBER, _VERB, "status", **others)
+
+
+def test_by_tcp_it_tells_the_same_and_takes_nothing(fleet: Fleet) -> None:
+    host = fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+    token = host.root / "api.token"
+    token.write_text("0123456789abcdef0123")
+    token.chmod(0o600)
+    host.config |= {"listen": "127.0.0.1:8787", "api": {"token_file": str(token)}}
+    host.write_config()
+    shown = {"Authorization": "Bearer 0123456789abcdef0123"}
+    with host.running() as agent:
+        agent.says("in sync with")
+        code, told = _by_tcp("GET", "/v1/history", shown)
+        assert (code, json.loads(told)) == (200, host.json("history"))
+        assert _by_tcp("GET", "/v1/history", {})[0] == 401
+        assert _by_tcp("GET", "/v1/history", {**shown, "Host": "evil.example"})[0] == 421
+        assert _by_tcp("POST", "/v1/sync", shown)[0] == 403
+    assert token.read_text() not in agent.log
+
+
+def _by_tcp(method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", 8787, timeout=60)) as client:
+        client.request(method, path, headers=headers)
+        answer = client.getresponse()
+        return answer.status, answer.read()
 
 
 def test_a_thousand_connections_that_say_nothing_keep_the_agent_from_nothing(fleet: Fleet) -> None:

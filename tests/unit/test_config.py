@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import config
+from agent.domain import config, outside_config
 from agent.domain.errors import ConfigError
 
 PINNED = f"ghcr.io/getsops/sops:v3@sha256:{'0' * 64}"
@@ -81,6 +81,8 @@ undeclared: {{mode: stop, grace: 1s, stop_timeout: 2s, keep: 2d, per_minute: 3}}
 teardown_limit: 25%
 converge: {{parallel: 2, timeout: 1h}}
 resync: 1m
+listen: "[::]:8787"
+api: {{token_file: /etc/commitd/api.token, hosts: [media.lan], writers: ops}}
 state_dir: /s
 runtime_dir: /r
 """)
@@ -92,6 +94,10 @@ runtime_dir: /r
     assert read.undeclared.keep == config.Seconds(2 * 86400)
     assert read.teardown_limit == config.Share(0.25)
     assert read.converge.timeout == config.Seconds(3600)
+    assert read.listen == "[::]:8787"
+    assert read.api == outside_config.Api(
+        token_file=Path("/etc/commitd/api.token"), hosts=("media.lan",), writers="ops"
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ runtime_dir: /r
         ("remote: []", 1, "unknown key 'remote'", "did you mean 'remotes'?"),
         (f"{MINIMAL}hots: x", 4, "unknown key 'hots'", "did you mean 'host'?"),
         (f"{MINIMAL}    pol: 5s", 4, "unknown key 'pol'", "did you mean 'poll'?"),
-        (f"{MINIMAL}zzz: 1", 4, "unknown key 'zzz'", "known keys: branch, converge"),
+        (f"{MINIMAL}zzz: 1", 4, "unknown key 'zzz'", "known keys: api, branch, converge"),
         (f"{MINIMAL}undeclared:\n  moed: stop", 5, "unknown key 'moed'", "did you mean 'mode'?"),
         (f"{MINIMAL}secrets:\n  sops:\n    imge: x", 6, "unknown key 'imge'", "mean 'image'?"),
         (f"{MINIMAL}8: x", 4, "unknown key '8'", "known keys"),
@@ -128,6 +134,15 @@ runtime_dir: /r
         (f"{MINIMAL}undeclared: {{per_minute: 0}}", 4, "at least 1", None),
         (f"{MINIMAL}docker: {{socket: tcp://x:1}}", 4, "not a local socket", "unix:///run"),
         (f"{MINIMAL}signatures: {{require: all}}", 4, "no key is trusted", "allowed_signers"),
+        (f"{MINIMAL}listen: localhost:1", 4, "not an address with a port", "127.0.0.1:8787"),
+        (f"{MINIMAL}listen: 300.0.0.1:1", 4, "does not appear to be an IPv4", "127.0.0.1:8787"),
+        (f"{MINIMAL}listen: 127.0.0.1:99999", 4, "99999 is not a port", "127.0.0.1:8787"),
+        (f"{MINIMAL}listen: 0.0.0.0:8787", 4, "open to other machines and needs a token", "api."),
+        (f"{MINIMAL}listen: '[2001:db8::1]:1'", 4, "other machines and needs a token", "api."),
+        (f"{MINIMAL}api: {{token_file: /t}}", 4, "where nothing listens", "set listen:"),
+        (f"{MINIMAL}listen: 127.0.0.1:1\napi: {{hosts: ['a:1']}}", 5, "name of a host", "alone"),
+        (f"{MINIMAL}api: {{writers: 'a b'}}", 4, "cannot be the name of a group", None),
+        (f"{MINIMAL}api: {{tokn_file: /t}}", 4, "unknown key 'tokn_file'", "mean 'token_file'?"),
         (f"{MINIMAL}secrets: {{}}", 4, "missing key `sops`", None),
         (f"{MINIMAL}secrets: {{sops: {{}}}}", 4, "either image or binary", "image: NAME:TAG@sha"),
         (f"{MINIMAL}secrets: {{sops: {{image: a, binary: /b}}}}", 4, "either image or", "image:"),

@@ -42,7 +42,14 @@ def serve(place: Path, work: Callable[[Path, AsyncJournal], Awaitable[None]]) ->
 
     async def main() -> None:
         journal = AsyncJournal(Journal(place / "journal.db"))
-        running = Running(config=config, journal=journal, words=Lru(1), alive=lambda: True)
+        running = Running(
+            config=config,
+            journal=journal,
+            words=Lru(1),
+            alive=lambda: True,
+            ready=lambda: True,
+            wake=lambda: None,
+        )
         with anyio.fail_after(120):
             async with serving.serving(running):
                 await work(place / SOCKET, journal)

@@ -86,7 +86,7 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     }
     history.show(entry | {"error": HOSTILE})
     _harmless(capsys.readouterr().out, 3)
-    why.show(Explanation(name="web", kind="stack", because=HOSTILE), kept=False)
+    why.show(Explanation(name="web", kind="stack", because=HOSTILE).as_json())
     _harmless(capsys.readouterr().out, 1)
     terminal.print_table(("A", "B"), [("fine", HOSTILE[:10]), ("two", "lines\nof one")])
     _harmless(capsys.readouterr().out, 3)
@@ -285,10 +285,11 @@ def test_a_journal_of_another_version_is_not_to_be_thrown_away(
 def test_a_plan_that_is_held_is_not_called_nothing_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plan.show(PlanView(revision="1a2b3c4d", plan=Plan(), releases={}), ())
+    plan.show(PlanView(revision="1a2b3c4d", plan=Plan(), releases={}).as_json())
     assert capsys.readouterr().out == "Nothing to do at 1a2b3c4.\n"
     holds = [Hold(stack, Reason.CLIFF, "2 of 3 would go", needs_person=True) for stack in "ab"]
-    plan.show(PlanView(revision="1a2b3c4d", plan=Plan(holds=tuple(holds)), releases={}), ())
+    held = PlanView(revision="1a2b3c4d", plan=Plan(holds=tuple(holds)), releases={})
+    plan.show(held.as_json())
     assert capsys.readouterr().out == (
         "Nothing to do at 1a2b3c4 but what is held:\n"
         f"! waits for you: a, b: {Reason.CLIFF.text}: 2 of 3 would go\n"

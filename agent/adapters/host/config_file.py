@@ -6,7 +6,9 @@ import os
 import platform
 from pathlib import Path
 
+from agent.adapters.host import peer
 from agent.adapters.host.key_file import out_of_sight, read_key, refuse_open
+from agent.adapters.host.token_file import read_token
 from agent.domain import config as configuration
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError, DeniedError
@@ -48,6 +50,12 @@ def check_files(config: Config) -> None:
     for name in (config.signatures.allowed_signers, config.signatures.gpg_keyring):
         if name is not None:
             _check_readable(name, "signatures")
+    if config.api.token_file:
+        read_token(config.api.token_file, "api.token_file")
+    for group in (peer.GROUP, config.api.writers) if config.api.writers else ():
+        if peer.group(group) is None:
+            message = f"api.writers: there is no group {group!r} on this machine"
+            raise ConfigError(message, hint=f"groupadd --system {group}")
     if config.secrets:
         read_key(config.secrets)
         if config.secrets.sops.binary is not None:

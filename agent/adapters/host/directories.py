@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from agent.adapters.host import peer
 from agent.adapters.host.lock import running_agent
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
@@ -40,7 +41,11 @@ def look_now(config: Config) -> str:
 
 
 def prepare_directories(config: Config) -> None:
-    """Make the state and runtime directories, closed to others. Raises :class:`ConfigError`."""
+    """Make the state and runtime directories, closed to others. Raises :class:`ConfigError`.
+
+    Those who may ask the agent get through the runtime directory to its socket, and see no name.
+    """
+    askers = peer.askers()
     for directory in (config.state_dir, config.runtime_dir):
         try:
             if directory.exists() and _of_others(directory):
@@ -48,7 +53,11 @@ def prepare_directories(config: Config) -> None:
                 hint = f"name one of its own in the configuration, as {directory}/commitd"
                 raise ConfigError(message, where=str(directory), hint=hint)
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            directory.chmod(0o700)
+            if directory == config.state_dir or askers is None:
+                directory.chmod(0o700)
+            else:
+                os.chown(directory, -1, askers)
+                directory.chmod(0o710)
         except OSError as err:
             raise ConfigError(
                 f"the directory cannot be used: {err.strerror}", where=str(directory)
@@ -68,7 +77,7 @@ def file_system(path: Path) -> str:
 
 def _of_others(directory: Path) -> bool:
     """Whether it is open to others and holds things, and none of them is the agent's."""
-    if not directory.stat().st_mode & 0o077:
+    if not directory.stat().st_mode & 0o067:  # who may only pass sees nothing there
         return False
     names = {path.name for path in directory.iterdir()}
     return bool(names) and not names & _OWN

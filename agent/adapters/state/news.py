@@ -43,14 +43,15 @@ class News:
             self._told.set()
             self._told = None
 
-    async def after(self, seq: int) -> list[Event]:
+    async def after(self, seq: int, limit: int | None = None) -> list[Event]:
         """The events after number ``seq``, oldest first; waits for the first of them.
 
-        No more than :data:`AT_ONCE`: ask again after the last. Raises :class:`CommitdError`.
+        No more than ``limit`` (:data:`AT_ONCE`): ask again after the last. Raises
+        :class:`CommitdError`.
         """
         while True:
             told = self._told = self._told or anyio.Event()
-            found = await self._read(partial(Journal.events, after=seq, limit=AT_ONCE))
+            found = await self._read(partial(Journal.events, after=seq, limit=limit or AT_ONCE))
             if found:
                 return found
             with anyio.move_on_after(_LOOK_S):

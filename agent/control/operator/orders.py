@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
@@ -25,18 +23,16 @@ def suspend(
     *,
     for_s: float | None,
     reason: str,
-    confirm: Callable[[], None],
 ) -> list[Ongoing]:
     """Take a stack (None: the host) out of the agent's hands; what of that it still finishes.
 
-    It lasts for ``for_s`` seconds (None: until it is resumed). ``confirm`` is called before
-    anything is written, and may raise. Raises :class:`ConfigError` for an unknown stack.
+    It lasts for ``for_s`` seconds (None: until it is resumed). Raises
+    :class:`ConfigError` for an unknown stack.
     """
     directories.prepare_directories(config)  # also before the agent's first cycle
     journal = open_journal(config, read_only=False, new=True)
     if stack is not None:
         _refuse_unknown(stack, config, journal)
-    confirm()
     until = None if for_s is None else journal.now() + for_s
     journal.suspend(Suspension(stack, until, reason, utcnow()))
     return [each for each in working(journal) if stack in {None, each.subject}]

@@ -16,13 +16,16 @@ class Running(Struct, frozen=True, kw_only=True):
     """The agent, for as long as it works with one configuration and holds the host's lock.
 
     ``journal.news`` tells of each action. ``alive`` is whether the loop gets on within the time
-    that its work may take.
+    that its work may take, ``ready`` whether it knows how the host is. ``wake`` has it ask the
+    remotes, and look at everything, now.
     """
 
     config: Config
     journal: AsyncJournal
     words: LastWords
     alive: Callable[[], bool]
+    ready: Callable[[], bool]
+    wake: Callable[[], None]
 
 
 Consumer = Callable[[Running], AbstractAsyncContextManager[None]]

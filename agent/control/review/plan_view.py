@@ -9,7 +9,7 @@ the files of a clone ───────────────────�
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,11 @@ class PlanView(Struct, frozen=True, kw_only=True):
     differences: Mapping[str, str | None] = field(default_factory=dict)
     left: Mapping[str, str] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """A stable contract, see the reference."""
+    def as_json(self, *, newer: Sequence[str] = (), warning: str | None = None) -> dict[str, Any]:
+        """A stable contract, see the reference.
+
+        ``newer`` are remotes that show another commit.
+        """
         plan = self.plan
         busy = {d.stack.name for d in plan.deploys} | {r.project for r in plan.removals}
         busy |= {hold.subject for hold in plan.holds}
@@ -97,6 +100,8 @@ class PlanView(Struct, frozen=True, kw_only=True):
                 }
                 for hold in plan.holds
             ],
+            "newer": list(newer),
+            "warning": warning,
         }
 
     def _deploy(self, deploy: Deploy) -> dict[str, Any]:
@@ -128,6 +133,21 @@ class PlanView(Struct, frozen=True, kw_only=True):
         left = self.left.get(deploy.stack.name)
         said = f"it would be refused: {refused}" if refused else None
         return [*map(str, deploy.stack.notes), *filter(None, (left, said))]
+
+
+async def document(
+    config: Config, rev: str | None, reading: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """The document of ``plan --json`` for a commit, as :func:`of_commit` finds it."""
+    view = await of_commit(config, rev, reading)
+    ahead = await anyio.to_thread.run_sync(newer, config, view.revision)
+    return view.as_json(newer=ahead, warning=await warning(config, view))
+
+
+async def document_of_directory(config: Config, directory: Path) -> dict[str, Any]:
+    """The same for the files of a clone, as :func:`of_directory` finds it."""
+    view = await of_directory(config, directory)
+    return view.as_json(warning=await warning(config, view))
 
 
 async def warning(config: Config, view: PlanView) -> str | None:

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.adapters.state.database import iso
 from agent.adapters.state.journal import Journal, open_journal
 from agent.control.status import names
 from agent.control.status.status import list_containers
-from agent.domain.config import Config
+from agent.domain.config import Config, duration
 from agent.domain.errors import ConfigError, did_you_mean
 from agent.domain.outcome import Action
 
 Document = Mapping[str, Any]
 """One action as ``history --json`` shows it."""
 
+MOST_AT_ONCE = 1000
+"""Actions that the agent hands out, who has other things to do."""
 _ALL = 1_000_000
 _LOOK_S = 1.0
+
+
+def moment(text: str) -> datetime:
+    """A time (ISO 8601), or how long ago (``2h``), in UTC. Raises :class:`ValueError`."""
+    with suppress(ValueError, OverflowError):
+        return datetime.now(UTC) - timedelta(seconds=duration(text))
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        message = f"{text!r} is neither how long ago (2h) nor a date (2026-01-31)"
+        raise ValueError(message) from None
 
 
 class History:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -36,6 +37,10 @@ _TOUCHED = 5
 """Causes of the newest action whose commits are looked for."""
 
 
+Words = Callable[[str], Mapping[str, str] | None]
+"""What a container of the stack has said last (``text``), and when (``at``)."""
+
+
 class DeclaredAt(Struct, frozen=True):
     """What the applied commit says; empty where it cannot be read (any more)."""
 
@@ -43,21 +48,24 @@ class DeclaredAt(Struct, frozen=True):
     files: Snapshot | None = None
 
 
-async def ask(config: Config, word: str) -> tuple[Explanation, bool]:
-    """Why the stack or container ``word`` runs, or does not.
+async def document(config: Config, word: str, words: Words | None = None) -> dict[str, Any]:
+    """The document of ``why --json``: why the stack or container ``word`` runs, or does not.
 
-    With it, whether a container that was evicted can still be brought back. Raises
-    :class:`CommitdError`.
+    ``words`` is who knows what a container of a stack has said last; None: the agent, if it runs.
+    Raises :class:`CommitdError`; for what is not known here :class:`ConfigError`.
     """
     journal, repository = open_journal(config), Repository.to_read(config)
     declared = await _read(config, journal, repository)
     answer = await Explainer(config, journal, repository, declared).explain(word)
     if answer.stack:
-        at = f"/v1/words/{answer.stack}"
-        words = await anyio.to_thread.run_sync(api_socket.ask, config, at)
-        answer = replace(answer, words=words)
-    kept = {each.id for each in journal.kept()}
-    return answer, answer.ended is not None and answer.ended.id in kept
+        said = await anyio.to_thread.run_sync(words or partial(_ask_agent, config), answer.stack)
+        answer = replace(answer, words=said)
+    return answer.as_json()
+
+
+def _ask_agent(config: Config, stack: str) -> Mapping[str, str] | None:
+    found = api_socket.ask(config.runtime_dir, "GET", f"/v1/words/{stack}")
+    return found.document if found and found.code == api_socket.OK else None
 
 
 async def _read(config: Config, journal: Journal, repository: Repository) -> DeclaredAt:
@@ -282,6 +290,7 @@ class Explainer:
             message=record.message,
             at=record.at,
             kept_until=None if record.remove_at is None else self._journal.shown(record.remove_at),
+            undoable=record.id in {each.id for each in self._journal.kept()},
         )
         return await self._with_last(replace(answer, ended=ended), record.name)
 

@@ -46,8 +46,8 @@ class ServiceFacts(Struct, frozen=True):
 class Ended(Struct, frozen=True, kw_only=True):
     """What was done with a container that nobody declared.
 
-    ``kept_until`` is in seconds since the epoch while ``commitd undo`` can bring it back, else
-    None.
+    ``kept_until`` is in seconds since the epoch, None where it is not kept, or for good;
+    ``undoable`` is whether ``commitd undo`` can bring it back.
     """
 
     id: str
@@ -56,6 +56,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     message: str
     at: str
     kept_until: float | None
+    undoable: bool
 
 
 class Explanation(Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ MOST = 32
 STREAMS = 16
 IDLE_S = 5.0
 """Until a request is there as a whole: the first one, or another, or until an answer is read."""
+_STREAM_BUFFER = 16 * 1024
 ANSWER_S = 60.0
 """As long as the engine may take to list its containers, with others asking as well."""
 
@@ -82,7 +83,7 @@ class Connections:
         connection = self._open.get(request.protocol)
         if connection is None:
             raise ConnectionResetError
-        connection.end_stream = end
+        connection.begin_stream(end)
         try:
             yield
         finally:
@@ -143,6 +144,12 @@ class _Connection(asyncio.Protocol):
         """Close it with all that was not read, if its time is over."""
         if self.end_stream is None and self._until <= asyncio.get_running_loop().time():
             self.abort()
+
+    def begin_stream(self, end: Callable[[], None]) -> None:
+        """From now on it answers for long; little is held of what the client does not read."""
+        self.end_stream = end
+        if self._transport:
+            self._transport.set_write_buffer_limits(_STREAM_BUFFER)
 
     def abort(self) -> None:
         """Close it with all that was not read."""

@@ -24,6 +24,8 @@ log = logging.getLogger("commitd.api")
 BEAT_S = 15.0
 """Between two lines while nothing happens: so that both sides know that the other is there."""
 WRITE_S = 30.0
+_AT_ONCE = 2
+"""Events that a stream holds while its client does not read: some are long."""
 _BEAT = b":\n\n"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -60,7 +62,7 @@ class EventStreams:
         while True:
             events = []
             with anyio.move_on_after(BEAT_S):
-                events = await self._news.after(seq)
+                events = await self._news.after(seq, _AT_ONCE)
             for event in events:
                 kind = "end" if event.ended else "begin"
                 text = f"id: {event.seq}\nevent: {kind}\ndata: {json.dumps(event.as_json())}\n\n"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import click
 
-from agent.surface.cli import common
+from agent.domain.config import Config
+from agent.surface.cli import asking
 
 
 @click.command()
@@ -28,12 +30,15 @@ def command(ctx: click.Context, sha: str, without_data: bool) -> None:
 
     from agent.control.operator import orders
 
-    config = common.load(ctx)
-    order = partial(orders.approve, config, sha, without_data=without_data)
-    approved, waits = anyio.run(order, backend="asyncio")
-    when = common.wake_agent(config)
-    click.echo(f"{approved[:7]} is approved on this host: the agent acts on it {when}.")
-    if waits:
+    def approve(config: Config) -> dict[str, Any]:
+        order = partial(orders.approve, config, sha, without_data=without_data)
+        approved, waits = anyio.run(order, backend="asyncio")
+        return {"sha": approved, "waits_for_data": waits}
+
+    said = {"sha": sha, "without_data": without_data}
+    done, when = asking.order(ctx, "approve", said, approve)
+    click.echo(f"{done['sha'][:7]} is approved on this host: the agent acts on it {when}.")
+    if done["waits_for_data"]:
         click.echo(
             "A stack that would start without the data under its old name goes on waiting "
             "(commitd status says where that is; --without-data lets it start)."

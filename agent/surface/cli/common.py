@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from agent.adapters.host import config_file, lock
-from agent.domain.config import Config, duration, is_host_name
+from agent.domain.config import Config, is_host_name, lasting
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action
 from agent.surface.cli.terminal import clock, json_text, state
@@ -34,10 +34,6 @@ clone_option = click.option(
 )
 
 
-_LONGEST_S = 10 * 365 * 86400.0
-"""Of what ends by itself; clocks and calendars have an end."""
-
-
 class _Duration(click.ParamType[float]):
     """``10s``, ``5m``, ``24h``, as in the configuration."""
 
@@ -47,12 +43,9 @@ class _Duration(click.ParamType[float]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         try:
-            seconds = duration(value)
+            return lasting(value)
         except ValueError as err:
             self.fail(str(err), param, ctx)
-        if seconds > _LONGEST_S:
-            self.fail(f"{value!r} is longer than ten years", param, ctx)
-        return seconds
 
 
 def for_option(**more: Any) -> Callable[[_Command], _Command]:
@@ -60,7 +53,7 @@ def for_option(**more: Any) -> Callable[[_Command], _Command]:
     return click.option("--for", "for_s", type=_Duration(), metavar="TIME", **more)
 
 
-def until(at: float | None) -> str:
+def until(at: float | str | None) -> str:
     """Until when, as the clock on the wall shows it; begins with a space."""
     return " until you resume it" if at is None else f" until {clock(at)}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent.domain.outcome import short
 from agent.domain.reconcile.effects import Delta, ServiceEffect, StackEffects
@@ -10,6 +11,23 @@ from agent.domain.reconcile.effects import Delta, ServiceEffect, StackEffects
 MOST = 12
 """Items of one list that are shown."""
 _DELTAS = ("environment", "ports", "volumes")
+
+
+def read(document: Mapping[str, Any]) -> StackEffects:
+    """What :meth:`StackEffects.as_json` has made JSON of."""
+    return StackEffects(
+        services=tuple(map(_effect, document["services"])),
+        other=tuple(document["other"]),
+        unknown=document["unknown"],
+        asks=tuple(document["asks"]),
+    )
+
+
+def _effect(service: Mapping[str, Any]) -> ServiceEffect:
+    deltas = {key: Delta(**{k: tuple(v) for k, v in service[key].items()}) for key in _DELTAS}
+    lists = {key: tuple(service[key]) for key in ("other", "files")}
+    image = tuple(service["image"].values()) if service["image"] else None
+    return ServiceEffect(**{**service, **deltas, **lists, "image": image})
 
 
 def details(effects: StackEffects) -> list[str]:

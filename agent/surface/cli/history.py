@@ -6,14 +6,14 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
 
-from agent.domain.config import duration
+from agent.domain.config import Config
 from agent.domain.outcome import Action, Reason
-from agent.surface.cli import common, complete, terminal
+from agent.surface.cli import asking, common, complete, terminal
 
 _MOST = 1_000_000
 _CAUSES = 5
@@ -29,15 +29,12 @@ class _Moment(click.ParamType[datetime]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        text = str(value)
+        from agent.control.status.history import moment
+
         try:
-            return datetime.now(UTC) - timedelta(seconds=duration(text))
-        except (ValueError, OverflowError):
-            pass
-        try:
-            return datetime.fromisoformat(text).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{text!r} is neither how long ago (2h) nor a date (2026-01-31)", param, ctx)
+            return moment(str(value))
+        except ValueError as err:
+            self.fail(str(err), param, ctx)
 
 
 def _sha(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
@@ -88,19 +85,35 @@ def command(
 
     Example: commitd history web --since 2h --action deploy
     """
-    from agent.control.status.history import History
+    from agent.control.status.history import MOST_AT_ONCE, Document, History
 
-    config = common.load(ctx)
-    history = History(
-        config, subject=stack, actions=actions, since=since, until=until, commit=commit
-    )
-    entries = history.newest(limit)
+    def history(config: Config) -> History:
+        return History(
+            config, subject=stack, actions=actions, since=since, until=until, commit=commit
+        )
+
+    def newest(config: Config) -> list[Document]:
+        return history(config).newest(limit)
+
     told: dict[str, str] = {}
     if follow:
+        following = history(common.load(ctx))
         with contextlib.suppress(KeyboardInterrupt):
-            for entry in history.follow(entries):
+            for entry in following.follow(following.newest(limit)):
                 click.echo(json.dumps(entry)) if as_json else _show(entry, told)
-    elif as_json:
+        return
+    entries = asking.document(
+        ctx,
+        "/v1/history" if limit <= MOST_AT_ONCE else None,
+        newest,
+        subject=stack,
+        limit=limit,
+        action=actions,
+        since=since and since.isoformat(),
+        until=until and until.isoformat(),
+        commit=commit,
+    )
+    if as_json:
         common.print_json(entries)
     elif not entries:
         narrowed = actions or since or until or commit

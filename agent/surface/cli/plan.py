@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from agent.domain.config import Config
 from agent.domain.errors import PermanentError
 from agent.domain.outcome import short
-from agent.domain.reconcile.actions import Deploy
-from agent.surface.cli import common, effect_report, terminal
-
-if TYPE_CHECKING:
-    # It loads much that --help does not need.
-    from agent.control.review.plan_view import PlanView
+from agent.surface.cli import asking, common, effect_report, terminal
 
 
 @click.command()
@@ -51,67 +47,75 @@ def command(
         raise click.UsageError("--rev or --dir, not both")
     if name and not directory:
         raise click.UsageError("--host goes with --dir")
-    newer: list[str] = []
     if directory:
-        config = common.for_host(ctx, name)
-        try:
-            view = anyio.run(plan_view.of_directory, config, directory, backend="asyncio")
-        except PermanentError as err:
-            if name is None and err.where == f"host/{config.host}":
-                err.hint = f"{err.hint}; --host names another"
-            raise
+        document = _of_directory(ctx, directory, name)
     else:
-        config = common.load(ctx)
-        view = anyio.run(plan_view.of_commit, config, rev, _reading, backend="asyncio")
-        newer = plan_view.newer(config, view.revision)
-    if warning := anyio.run(plan_view.warning, config, view, backend="asyncio"):
-        click.echo(terminal.one_line(f"commitd: warning: {warning}"), err=True)
+
+        def plan(config: Config) -> dict[str, Any]:
+            return anyio.run(plan_view.document, config, rev, _reading, backend="asyncio")
+
+        document = asking.document(ctx, "/v1/plan", plan, rev=rev)
+    if document["warning"]:
+        click.echo(terminal.one_line(f"commitd: warning: {document['warning']}"), err=True)
     if as_json:
-        common.print_json(view.as_json())
+        common.print_json(document)
     else:
-        show(view, newer)
+        show(document)
+
+
+def _of_directory(ctx: click.Context, directory: Path, name: str | None) -> dict[str, Any]:
+    import anyio
+
+    from agent.control.review import plan_view
+
+    config = common.for_host(ctx, name)
+    try:
+        return anyio.run(plan_view.document_of_directory, config, directory, backend="asyncio")
+    except PermanentError as err:
+        if name is None and err.where == f"host/{config.host}":
+            err.hint = f"{err.hint}; --host names another"
+        raise
 
 
 def _reading(stacks: int) -> None:
     terminal.progress(f"reading the files of {stacks} stacks")
 
 
-def show(view: PlanView, newer: Iterable[str]) -> None:
+def show(plan: Mapping[str, Any]) -> None:
     """The plan for people."""
-    plan = view.plan
-    if plan.empty:
-        where = f" at {view.revision[:7]}" if view.revision else ""
-        rest = " but what is held:" if plan.holds else "."
+    deploys, removals, evictions = plan["deploys"], plan["removals"], plan["evictions"]
+    if not (deploys or removals or evictions):
+        where = f" at {plan['revision'][:7]}" if plan["revision"] else ""
+        rest = " but what is held:" if plan["holds"] else "."
         terminal.say(f"Nothing to do{where}{rest}")
-    for subjects, hold in common.alike(view.as_json()["holds"]):
+    for subjects, hold in common.alike(plan["holds"]):
         sign = "! waits for you:" if hold["needs_person"] else "‖ held:"
         terminal.say(f"{sign} {subjects}: {terminal.local(hold['message'])}")
-    for deploy in plan.deploys:
-        _show_deploy(view, deploy)
-    for removal in plan.removals:
-        after = f" once {removal.after} is up" if removal.after else ""
-        terminal.say(f"take down {removal.project}{after}: {removal.reason.text} (volumes stay)")
-        for service in view.services(removal.project):
+    for deploy in deploys:
+        _show_deploy(deploy)
+    for removal in removals:
+        after = f" once {removal['after']} is up" if removal["after"] else ""
+        terminal.say(f"take down {removal['stack']}{after}: {removal['message']} (volumes stay)")
+        for service in removal["services"]:
             terminal.say(f"remove {service}", 4)
-    undeclared = [("evict", each.container, each.reason.text) for each in plan.evictions]
-    undeclared += [("exempt", e.container, e.reason.message(e.where)) for e in plan.exempt]
-    for act, container, why in undeclared:
-        terminal.say(f"{act} {container.name} ({short(container.image)}): {why}")
-    for name in newer:
+    undeclared = [("evict", each) for each in evictions]
+    undeclared += [("exempt", each) for each in plan["exempt"]]
+    for act, each in undeclared:
+        terminal.say(f"{act} {each['name']} ({short(each['image'])}): {each['message']}")
+    for name in plan["newer"]:
         terminal.say(f"{name} shows another commit: commitd plan --rev {name}, once it is fetched")
 
 
-def _show_deploy(view: PlanView, deploy: Deploy) -> None:
-    name = deploy.stack.name
-    terminal.say(f"deploy {name}: {deploy.reason.text}")
-    for cause in deploy.causes:
-        terminal.say(cause.message, 4)
-    if view.runs_already(name):
+def _show_deploy(deploy: Mapping[str, Any]) -> None:
+    terminal.say(f"deploy {deploy['stack']}: {deploy['message']}")
+    for cause in deploy["cause"]:
+        terminal.say(cause["message"], 4)
+    if deploy["runs_already"]:
         terminal.say("it already runs: nothing is recreated", 4)
-    elif why := view.differences.get(name):
+    elif why := deploy["differs"]:
         terminal.say(f"it is there, but not as declared: {why}", 4)
-    for note in view.notes(deploy):
+    for note in deploy["notes"]:
         terminal.say(f"! {note}", 4)
-    for line in effect_report.details(view.effects[name]):
+    for line in effect_report.details(effect_report.read(deploy)):
         text = line.lstrip()
         terminal.say(text, 4 + len(line) - len(text))

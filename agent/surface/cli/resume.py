@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from agent.surface.cli import common, complete
+from agent.domain.config import Config
+from agent.surface.cli import asking, complete
 
 
 @click.command()
@@ -21,7 +22,9 @@ def command(ctx: click.Context, stack: str | None) -> None:
 
     if stack == "":  # a variable that is not set must not stand for the whole host
         raise click.UsageError("STACK is empty; leave it out for the whole host")
-    config = common.load(ctx)
-    anyio.run(orders.resume, config, stack, backend="asyncio")
-    common.wake_agent(config)
-    click.echo(f"{stack or config.host} is in the agent's hands again.")
+
+    def resume(config: Config) -> None:
+        anyio.run(orders.resume, config, stack, backend="asyncio")
+
+    asking.order(ctx, "resume", {"stack": stack, "host": stack is None or None}, resume)
+    click.echo(f"{stack or asking.host(ctx)} is in the agent's hands again.")

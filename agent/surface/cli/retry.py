@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agent.surface.cli import common, complete
+from agent.surface.cli import asking, complete
 
 
 @click.command()
@@ -17,6 +17,7 @@ def command(ctx: click.Context, stack: str) -> None:
     """
     from agent.control.operator import orders
 
-    config = common.load(ctx)
-    orders.retry(config, stack)
-    click.echo(f"The agent tries {stack} again {common.wake_agent(config)}.")
+    _, when = asking.order(
+        ctx, "retry", {"stack": stack}, lambda config: orders.retry(config, stack)
+    )
+    click.echo(f"The agent tries {stack} again {when}.")

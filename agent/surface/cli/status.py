@@ -14,7 +14,7 @@ from agent.domain.outcome import EvictionAction, Reason, short
 from agent.domain.source.decide import Relation
 from agent.domain.status import unit, verdict
 from agent.domain.status.verdict import State
-from agent.surface.cli import common, terminal
+from agent.surface.cli import asking, common, terminal
 
 _SHOWN = 10
 _SIGNS = {State.IN_SYNC: "✓", State.WORKING: "…", State.FAILED: "✗", State.WAITING: "!"}
@@ -38,8 +38,7 @@ def command(ctx: click.Context, *, as_json: bool, as_exit_code: bool) -> None:
 
     Example: commitd status --json
     """
-    config = common.load(ctx)
-    document = status.now(config)
+    document = asking.document(ctx, "/v1/status", status.now)
     if as_json:
         common.print_json(document)
     else:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
+from msgspec.structs import asdict
 
+from agent.domain.config import Config
 from agent.domain.errors import HeldError
-from agent.surface.cli import common, complete
+from agent.surface.cli import asking, common, complete
 
 
 @click.command()
@@ -37,16 +40,21 @@ def command(
         raise click.UsageError("Name one STACK, or --host for all of this host.", ctx)
     from agent.control.operator import orders
 
-    config = common.load(ctx)
     until = None if for_s is None else time.time() + for_s
+    subject = stack or asking.host(ctx)
 
     def confirm() -> None:
-        question = f"Suspend all of {config.host}{common.until(until)}?"
+        question = f"Suspend all of {subject}{common.until(until)}?"
         if whole and not yes and not common.agreed(question):
             raise HeldError("nothing is suspended", hint="--yes answers where nobody can be asked")
 
-    begun = orders.suspend(config, stack, for_s=for_s, reason=reason, confirm=confirm)
-    common.wake_agent(config)
-    click.echo(f"{stack or config.host} is suspended{common.until(until)}.")
-    for each in begun:
-        click.echo(f"What has begun is still being finished: {each.action} {each.subject}.")
+    def suspend(config: Config) -> dict[str, Any]:
+        begun = orders.suspend(config, stack, for_s=for_s, reason=reason)
+        return {"working": [asdict(each) for each in begun]}
+
+    confirm()
+    said = {"stack": stack, "host": whole or None, "for": asking.duration(for_s), "reason": reason}
+    done, _ = asking.order(ctx, "suspend", said, suspend)
+    click.echo(f"{subject} is suspended{common.until(until)}.")
+    for each in done["working"]:
+        click.echo(f"What has begun is still being finished: {each['action']} {each['subject']}.")

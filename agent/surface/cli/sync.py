@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import click
 
 from agent.adapters.host import lock
+from agent.domain.config import Config
 from agent.domain.errors import PermanentError
-from agent.surface.cli import common
+from agent.surface.cli import asking
 
 
 @click.command()
@@ -19,10 +17,13 @@ def command(ctx: click.Context) -> None:
 
     Example: git push && ssh media commitd sync
     """
-    agent = lock.running_agent(common.load(ctx))
-    if agent is None:
+    asking.order(ctx, "sync", {}, _wake)
+    click.echo("The agent looks at its remotes now; commitd status shows what it finds.")
+
+
+def _wake(config: Config) -> None:
+    """An agent that does not answer is woken all the same, by who called this."""
+    if lock.running_agent(config) is None:
         raise PermanentError(
             "no agent runs on this host", hint="systemctl start commitd, or commitd once"
         )
-    os.kill(agent, signal.SIGUSR1)
-    click.echo("The agent looks at its remotes now; commitd status shows what it finds.")

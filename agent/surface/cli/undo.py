@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
 
-from agent.surface.cli import common, complete
+import click
+from msgspec.structs import asdict
+
+from agent.domain.config import Config
+from agent.surface.cli import asking, common, complete
 
 
 @click.command()
@@ -24,6 +28,9 @@ def command(ctx: click.Context, container: str, for_s: float) -> None:
 
     from agent.control.undeclared.undo import undo
 
-    found = anyio.run(undo, common.load(ctx), container, for_s, backend="asyncio")
-    click.echo(f"{found.name} runs again, and is left alone{common.until(found.until)}.")
+    def restore(config: Config) -> dict[str, Any]:
+        return asdict(anyio.run(undo, config, container, for_s, backend="asyncio"))
+
+    done, _ = asking.order(ctx, "undo", {"id": container, "for": asking.duration(for_s)}, restore)
+    click.echo(f"{done['name']} runs again, and is left alone{common.until(done['until'])}.")
     click.echo("To keep it, declare it as a stack or allow it in commitd.yaml.")

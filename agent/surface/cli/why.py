@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from agent.domain.revision import Revision
-from agent.domain.status.why import Explanation, ServiceFacts
-from agent.surface.cli import common, complete, history, terminal
+from agent.domain.config import Config
+from agent.surface.cli import asking, common, complete, history, terminal
 
 
 @click.command()
@@ -28,65 +28,72 @@ def command(ctx: click.Context, name: str, as_json: bool) -> None:
 
     from agent.control.status import why
 
-    answer, kept = anyio.run(why.ask, common.load(ctx), name, backend="asyncio")
+    def explain(config: Config) -> dict[str, Any]:
+        return anyio.run(why.document, config, name, backend="asyncio")
+
+    at = f"/v1/why/{asking.quoted(name)}" if name else None
+    answer = asking.document(ctx, at, explain)
     if as_json:
-        common.print_json(answer.as_json())
+        common.print_json(answer)
     else:
-        show(answer, kept=kept)
+        show(answer)
 
 
-def show(answer: Explanation, *, kept: bool) -> None:
+def show(answer: Mapping[str, Any]) -> None:
     """The answer for people."""
-    terminal.say(terminal.local(answer.because))
-    for place in (answer.rule, answer.declared):
-        if place and place.commit:
-            terminal.say(f"that line is there since {_commit(place.commit)}", 2)
-    if answer.left and answer.left.commit:
-        terminal.say(f"it left {answer.left.where} with {_commit(answer.left.commit)}", 2)
-    if answer.state:
-        _state(answer.state)
-    for service in answer.services:
+    terminal.say(terminal.local(answer["because"]))
+    for place in (answer["exempt"], answer["declared"]):
+        if place and place["commit"]:
+            terminal.say(f"that line is there since {_commit(place['commit'])}", 2)
+    left, container, ended = answer["left"], answer["container"], answer["ended"]
+    if left and left["commit"]:
+        terminal.say(f"it left {left['where']} with {_commit(left['commit'])}", 2)
+    if answer["state"]:
+        _state(answer["state"])
+    for service in answer["services"]:
         _service(service)
-    if answer.container and not answer.services:
-        container = answer.container
+    if container and not answer["services"]:
         terminal.say(
-            f"container {container.id[:12]} {container.name}: {container.state}, {container.image}",
-            2,
+            f"container {_named(container)}: {container['state']}, {container['image']}", 2
         )
-    if answer.ended:
-        ended = answer.ended
-        until = f", kept until {terminal.clock(ended.kept_until)}" if ended.kept_until else ""
-        terminal.say(f"{ended.action} {terminal.clock(ended.at)}: {ended.message}{until}", 2)
-        if kept:
-            terminal.say(f"to bring it back: commitd undo {ended.id[:12]}", 2)
-    if answer.last:
+    if ended:
+        kept = ended["kept_until"]
+        until = f", kept until {terminal.clock(kept)}" if kept else ""
+        terminal.say(
+            f"{ended['action']} {terminal.clock(ended['at'])}: {ended['message']}{until}", 2
+        )
+        if ended["undoable"]:
+            terminal.say(f"to bring it back: commitd undo {ended['id'][:12]}", 2)
+    if answer["last"]:
         terminal.say("The last thing that was done:")
-        last = dict(answer.last)
-        notes = {path: f"by {_commit(commit)}" for path, commit in answer.touched.items()}
-        history.show(last, notes, told=answer.because)
-    if answer.words:
-        at = terminal.clock(answer.words["at"])
+        notes = {path: f"by {_commit(commit)}" for path, commit in answer["touched"].items()}
+        history.show(answer["last"], notes, told=answer["because"])
+    if words := answer["words"]:
+        at = terminal.clock(words["at"])
         terminal.say(f"Last output of the failed container ({at}; not in any log):")
-        terminal.say(answer.words["text"], 2)
+        terminal.say(words["text"], 2)
 
 
-def _state(state: Any) -> None:
+def _state(state: Mapping[str, Any]) -> None:
     revision = f", release of {state['revision'][:7]}" if state["revision"] else ""
     sync, health = common.sync(state), terminal.state(state["health"])
     terminal.say(f"{sync}, {health}{revision}", 2)
 
 
-def _service(service: ServiceFacts) -> None:
-    origin = service.origin
-    where = origin.where if origin else "not in any file of the applied commit"
-    since = f", since {_commit(origin.commit)}" if origin and origin.commit else ""
-    terminal.say(f"{service.name}: {service.image or 'not deployed yet'}", 2)
+def _service(service: Mapping[str, Any]) -> None:
+    where = service["where"] or "not in any file of the applied commit"
+    since = f", since {_commit(service['commit'])}" if service["commit"] else ""
+    terminal.say(f"{service['name']}: {service['image'] or 'not deployed yet'}", 2)
     terminal.say(f"{where}{since}", 6)
-    for container in service.containers:
-        health = f", {container.health}" if container.health else ""
-        terminal.say(f"{container.id[:12]} {container.name}: {container.state}{health}", 6)
+    for container in service["containers"]:
+        health = f", {container['health']}" if container["health"] else ""
+        terminal.say(f"{_named(container)}: {container['state']}{health}", 6)
 
 
-def _commit(commit: Revision) -> str:
-    when = terminal.clock(commit.committed_at)
-    return f'{commit.short} "{commit.subject}" — {commit.author}, {when}'
+def _named(container: Mapping[str, Any]) -> str:
+    return f"{container['id'][:12]} {container['name']}"
+
+
+def _commit(commit: Mapping[str, Any]) -> str:
+    when = terminal.clock(commit["committed_at"])
+    return f'{commit["sha"][:7]} "{commit["subject"]}" — {commit["author"]}, {when}'

@@ -1,0 +1,64 @@
+"""Who is at the other end of a Unix socket, as the kernel knows it; and the groups of this machine.
+
+What a client says of itself does not count, nor does it that it could open the socket.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import struct
+from array import array
+
+from msgspec import Struct
+
+GROUP = "commitd"
+"""Made by the package, or by hand: its members may read."""
+_CREDENTIALS = struct.Struct("3i")
+_SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
+_MOST_GROUPS = 256
+"""That fit into what Python takes of an answer; of a process with more its other groups count not.
+"""
+
+
+class Peer(Struct, frozen=True):
+    """The process that has connected: its user, and its groups, all of them."""
+
+    user: int
+    groups: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        """Of its user, as a person knows it."""
+        try:
+            return f"{pwd.getpwuid(self.user).pw_name} (uid {self.user})"
+        except KeyError:
+            return f"uid {self.user}"
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The process at the other end, as it was when it connected. Raises :class:`OSError`."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, group = _CREDENTIALS.unpack(raw)
+    groups = array("I")
+    try:
+        size = groups.itemsize * _MOST_GROUPS
+        groups.frombytes(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size))
+    except OSError:
+        pass  # more of them
+    return Peer(user, frozenset({group, *groups}))
+
+
+def askers() -> int | None:
+    """The number of the group whose members may ask the agent, None where there is none. Blocks."""
+    return group(GROUP) if os.geteuid() == 0 else None  # nobody else could give it anything
+
+
+def group(name: str) -> int | None:
+    """The number of a group, None where there is none of that name. Blocks."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None

@@ -1,0 +1,151 @@
+"""Who may ask what.
+
+on the socket   the kernel says who asks (SO_PEERCRED), whatever the file's mode lets in:
+root                     everything
+group of api.writers     reads and orders
+group commitd            reads
+on TCP          reads alone, for whoever
+calls the agent by a name of its own (Host), against DNS rebinding, and
+shows the token, where there is one
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import platform
+import socket
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Protocol, cast
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from msgspec import Struct
+
+from agent.adapters.host import peer
+from agent.domain.config import Config
+from agent.surface.api.errors import ApiError, Handler
+
+_READING = frozenset({"GET", "HEAD"})
+
+
+class Right(IntEnum):
+    """What someone may do; each includes those before."""
+
+    NOTHING = 0
+    READ = 1
+    WRITE = 2
+    ROOT = 3
+
+
+class Caller(Struct, frozen=True):
+    """Who asks, for the log, and what he may do."""
+
+    name: str
+    right: Right
+
+
+CALLER = web.RequestKey("caller", Caller)
+
+
+class Access(Protocol):
+    """Of one listener."""
+
+    def caller(self, request: web.Request) -> Caller:
+        """Who asks. Raises :class:`ApiError` for those who may not even do that."""
+        ...
+
+
+class SocketAccess:
+    """On the Unix socket: by what the kernel knows of the process at the other end.
+
+    ``readers`` and ``writers`` are numbers of groups, None where there is none.
+    """
+
+    def __init__(self, readers: int | None, writers: int | None) -> None:
+        self._readers = readers
+        self._writers = writers
+
+    def caller(self, request: web.Request) -> Caller:
+        """Who asks."""
+        connection = request.get_extra_info("socket")
+        if connection is None:
+            raise ConnectionResetError
+        try:
+            found = peer.peer_of(cast("socket.socket", connection))
+        except OSError:
+            raise ConnectionResetError from None
+        return Caller(found.name, self._right(found))
+
+    def _right(self, found: peer.Peer) -> Right:
+        if found.user in {0, os.geteuid()}:
+            return Right.ROOT
+        if self._writers in found.groups:
+            return Right.WRITE
+        return Right.READ if self._readers in found.groups else Right.NOTHING
+
+
+class TcpAccess:
+    """On TCP: by the ``token`` (None: none is needed) and by one of ``names`` as Host.
+
+    The address that was called is one of them.
+    """
+
+    def __init__(self, names: Iterable[str], token: bytes | None) -> None:
+        self._names = frozenset(map(_name, names))
+        self._token = token
+
+    def caller(self, request: web.Request) -> Caller:
+        """Who asks: somebody who may read."""
+        called = request.get_extra_info("sockname") or ("",)
+        if not self._is_ours(request.headers.getall("Host", []), _name(str(called[0]))):
+            hint = "ask by the name or the address of this host; api.hosts allows further names"
+            raise ApiError(421, "this host is not called so", hint)
+        if self._token is not None:
+            shown = request.headers.getall("Authorization", [])
+            scheme, _, token = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
+            given = token.strip().encode(errors="surrogateescape")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
+                raise ApiError(401, "a bearer token is needed", "Authorization: Bearer TOKEN")
+        return Caller(f"somebody at {request.remote}", Right.READ)
+
+    def _is_ours(self, hosts: list[str], called: str) -> bool:
+        if len(hosts) != 1:
+            return False
+        name, _, port = hosts[0].rpartition(":")
+        name = _name(name if port.isdecimal() else hosts[0])
+        return name in self._names or name == called
+
+
+def names(config: Config) -> set[str]:
+    """What this host may be called by those who ask by TCP, beside its addresses."""
+    return {"localhost", platform.node(), config.host, *config.api.hosts}
+
+
+def _name(written: str) -> str:
+    name = written.strip("[]").lower().rstrip(".")
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name
+
+
+def admitting(access: Access) -> Middleware:
+    """Lets those through who may, as far as the method tells."""
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        caller = request[CALLER] = access.caller(request)
+        wanted = Right.READ if request.method in _READING else Right.WRITE
+        if caller.right < wanted:
+            raise denied(caller)
+        return await handler(request)
+
+    return admit
+
+
+def denied(caller: Caller) -> ApiError:
+    """What those are told who may not."""
+    return ApiError(403, f"{caller.name} may not do this", "root may", kind="denied")

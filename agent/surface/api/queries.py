@@ -1,0 +1,92 @@
+"""What is asked for: parameters of a URL and bodies, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from agent.control.status import history as histories
+from agent.domain.outcome import Action
+from agent.surface.api.errors import ApiError
+
+_COMMIT = re.compile(r"[0-9a-f]{4,64}")
+_Body = TypeVar("_Body")
+
+
+def nothing(request: web.Request) -> None:
+    """No parameters."""
+    _known(request, ())
+
+
+def history(request: web.Request) -> tuple[int, dict[str, Any]]:
+    """How many actions, and which: what :class:`histories.History` wants."""
+    _known(request, ("subject", "limit", "action", "since", "until", "commit"))
+    limit, most = _one(request, "limit") or "30", histories.MOST_AT_ONCE
+    if not re.fullmatch(r"[0-9]{1,6}", limit) or not 0 < int(limit) <= most:
+        raise ApiError(400, f"limit: {limit[:40]!r} is no number from 1 to {most}")
+    actions = request.query.getall("action", [])
+    for name in actions:
+        if name not in set(Action):
+            raise ApiError(400, f"action: {name[:40]!r} is no action", ", ".join(Action))
+    times = {}
+    for key in ("since", "until"):
+        try:
+            times[key] = histories.moment(at) if (at := _one(request, key)) else None
+        except ValueError as err:
+            raise ApiError(400, f"{key}: {err}") from None
+    commit = _one(request, "commit") or ""
+    if commit and not _COMMIT.fullmatch(commit):
+        raise ApiError(400, f"commit: {commit[:80]!r} is not the beginning of a commit's SHA")
+    kinds = tuple(Action(name) for name in actions)
+    subject = _one(request, "subject")
+    return int(limit), {"subject": subject, "actions": kinds, **times, "commit": commit}
+
+
+def plan(request: web.Request) -> str | None:
+    """For which commit."""
+    _known(request, ("rev",))
+    return _one(request, "rev")
+
+
+def text(value: str) -> str:
+    """The same, if it is text at all."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ApiError(400, "a value is not UTF-8") from None
+    if "\0" in value:
+        raise ApiError(400, "a value has a NUL in it")
+    return value
+
+
+async def body(request: web.Request, kind: type[_Body]) -> _Body:
+    """The order in the body: a JSON object."""
+    nothing(request)
+    try:
+        order = msgspec.json.decode(await request.read() or b"{}", type=kind)
+    except msgspec.DecodeError as err:
+        raise ApiError(400, f"the body: {err}") from None
+    for value in msgspec.structs.asdict(order).values():  # type: ignore[arg-type]
+        if isinstance(value, str):
+            text(value)
+    return order
+
+
+def _known(request: web.Request, known: Collection[str]) -> None:
+    for key in request.query:
+        if key not in known:
+            hint = f"known: {', '.join(known)}" if known else None
+            raise ApiError(400, f"there is no parameter {key[:40]!r} here", hint)
+
+
+def _one(request: web.Request, key: str) -> str | None:
+    values = request.query.getall(key, [])
+    if len(values) > 1:
+        raise ApiError(400, f"{key} is there more than once")
+    if values and not values[0]:
+        raise ApiError(400, f"{key} is empty")
+    return text(values[0]) if values else None

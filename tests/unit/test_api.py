@@ -1,0 +1,417 @@
+"""Who may ask the API, what it refuses, and that it never tells more than that."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+import yaml
+
+from agent.adapters.host import api_socket, config_file, peer
+from agent.adapters.host.peer import Peer
+from agent.adapters.lru import Lru
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import Journal
+from agent.control.outside.running import Running
+from agent.control.status import why
+from agent.domain.config import Config, Remote
+from agent.domain.errors import ConfigError
+from agent.domain.outcome import Action, Reason
+from agent.domain.outside_config import Api
+from agent.surface.api import serving
+from agent.surface.api.access import SocketAccess
+from agent.surface.api.application import application
+from agent.surface.api.connections import Connections
+
+TOKEN = "t0ken-" + "x" * 32
+MEMBER = Peer(1000, frozenset({1000, 70}))
+WRITER = Peer(1001, frozenset({1001, 70, 71}))
+STRANGER = Peer(1002, frozenset({1002}))
+ROOT = Peer(0, frozenset({0}))
+READS = ["/v1/status", "/v1/history", "/v1/plan", "/v1/why/web", "/healthz", "/readyz"]
+ORDERS = {
+    "sync": {},
+    "suspend": {"stack": "web"},
+    "resume": {"host": True},
+    "approve": {"sha": "abcd"},
+    "undo": {"id": "abcd"},
+    "retry": {"stack": "web"},
+}
+
+
+@dataclass
+class Agent:
+    """One that runs, as far as the API knows."""
+
+    place: Path
+    api: Api = field(default_factory=Api)
+    listen: str | None = None
+    alive: bool = True
+    ready: bool = True
+    woken: int = 0
+    routes: set[tuple[str, str]] = field(default_factory=set)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def serve(self, work: Callable[[aiohttp.ClientSession], Awaitable[None]]) -> None:
+        """Have it asked: on the socket, or by TCP where it listens."""
+        remote = Remote(name="gitea", url="file:///nowhere")
+        config = Config(
+            host="media",
+            remotes=(remote,),
+            state_dir=self.place,
+            runtime_dir=self.place,
+            listen=self.listen,
+            api=self.api,
+        )
+        words: Lru[str, tuple[str, str]] = Lru(4)
+        words.put("web", ("2026-01-01", "the password is hunter2"))
+
+        async def main() -> None:
+            journal = AsyncJournal(Journal(self.place / "journal.db"))
+            running = Running(
+                config=config,
+                journal=journal,
+                words=words,
+                alive=lambda: self.alive,
+                ready=lambda: self.ready,
+                wake=self.wake,
+            )
+            app = application(running, Connections("nowhere"), SocketAccess(None, None))
+            self.routes = {
+                (route.method, route.resource.canonical)
+                for route in app.router.routes()
+                if route.resource and route.method != "HEAD"
+            }
+            path = str(self.place / api_socket.SOCKET)
+            connector = None if self.listen else aiohttp.UnixConnector(path)
+            with anyio.fail_after(60):
+                async with serving.serving(running):
+                    base = f"http://{self.listen or 'host'}"
+                    async with aiohttp.ClientSession(base, connector=connector) as client:
+                        await work(client)
+            journal.close()
+
+        anyio.run(main)
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    with tempfile.TemporaryDirectory(prefix="api-") as place:  # short enough for a socket
+        yield Agent(Path(place))
+
+
+@pytest.fixture
+def on_tcp(agent: Agent) -> Agent:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        agent.listen = f"127.0.0.1:{free.getsockname()[1]}"
+    return agent
+
+
+def _groups(monkeypatch: pytest.MonkeyPatch, asking: Peer) -> None:
+    """The group commitd is 70, ops is 71; whoever connects is ``asking``."""
+    known = {peer.GROUP: 70, "ops": 71}
+    monkeypatch.setattr(peer, "group", known.get)
+    monkeypatch.setattr(peer, "askers", lambda: 70)
+    monkeypatch.setattr(peer, "peer_of", lambda _: asking)
+    monkeypatch.setattr(serving.os, "chown", lambda *_: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr("agent.surface.api.access.os.geteuid", lambda: 0)
+
+
+async def _codes(client: aiohttp.ClientSession, method: str, paths: Any) -> set[int]:
+    found = set()
+    for path in paths:
+        body = ORDERS[path.removeprefix("/v1/")] if method == "POST" else None
+        async with client.request(method, path, json=body) as answer:
+            await answer.read()
+            found.add(answer.status)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asking", "may"),
+    [
+        (ROOT, {"read", "order", "hear words"}),
+        (MEMBER, {"read"}),
+        (WRITER, {"read", "order"}),
+        (STRANGER, set()),
+    ],
+)
+def test_the_kernel_says_who_asks_and_the_group_what_he_may(
+    agent: Agent,
+    monkeypatch: pytest.MonkeyPatch,
+    asking: Peer,
+    may: set[str],
+) -> None:
+    _groups(monkeypatch, asking)
+    agent.api = Api(writers="ops")
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        read = await _codes(client, "GET", READS)
+        ordered = await _codes(client, "POST", [f"/v1/{name}" for name in ORDERS])
+        assert (403 not in read, 403 not in ordered) == ("read" in may, "order" in may)
+        async with client.get("/v1/words/web") as answer:
+            said = await answer.text()
+            assert (answer.status, "hunter2" in said) == (
+                (200, True) if "hear words" in may else (403, False)
+            )
+        async with client.get("/v1/events", headers={"Last-Event-ID": "0"}) as answer:
+            assert answer.status == (200 if "read" in may else 403)
+
+    agent.serve(work)
+
+
+@pytest.mark.parametrize(("asking", "hears"), [(ROOT, True), (WRITER, False), (MEMBER, False)])
+def test_why_tells_last_words_to_root_alone(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, asking: Peer, hears: bool
+) -> None:
+    async def document(_: Config, name: str, words: Callable[[str], Any]) -> dict[str, Any]:
+        return {"words": words(name)}
+
+    _groups(monkeypatch, asking)
+    monkeypatch.setattr(why, "document", document)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with client.get("/v1/why/web") as answer:
+            assert ("hunter2" in await answer.text()) is hears
+
+    agent.serve(work)
+
+
+def test_without_writers_a_member_of_the_group_orders_nothing(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _groups(monkeypatch, WRITER)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        assert await _codes(client, "POST", [f"/v1/{name}" for name in ORDERS]) == {403}
+
+    agent.serve(work)
+    assert agent.woken == 0
+
+
+def test_the_kernel_knows_who_is_at_the_other_end() -> None:
+    import os  # noqa: PLC0415
+
+    one, other = socket.socketpair()
+    with one, other:
+        found = peer.peer_of(one)
+    assert found.user == os.geteuid()
+    assert {os.getegid(), *os.getgroups()} <= found.groups
+
+
+def test_tcp_tells_and_takes_no_orders(on_tcp: Agent) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        assert await _codes(client, "GET", ["/v1/history", "/healthz", "/readyz"]) == {200}
+        assert await _codes(client, "POST", [f"/v1/{name}" for name in ORDERS]) <= {403, 404, 405}
+        async with client.get("/v1/words/web") as answer:
+            assert answer.status == 404
+
+    on_tcp.serve(work)
+    assert on_tcp.woken == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("127.0.0.1", 200), ("127.0.0.1:9999", 200), ("localhost", 200), ("LocalHost.:80", 200),
+        ("media", 200), ("nas.lan", 200), ("evil.example", 421), ("127.0.0.1.evil.example", 421),
+        ("", 421), ("[::1]", 421), ("10.0.0.1", 421), ("media.evil.example:8787", 421),
+    ],
+)  # fmt: skip
+def test_by_tcp_the_agent_answers_to_its_own_names_alone(
+    on_tcp: Agent, host: str, code: int
+) -> None:
+    on_tcp.api = Api(hosts=("nas.lan",))
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with client.get("/v1/history", headers={"Host": host}) as answer:
+            assert answer.status == code
+
+    on_tcp.serve(work)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [None, "", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", TOKEN,
+     "Bearer \xfc", f"Bearer {TOKEN} {TOKEN}"],
+)  # fmt: skip
+def test_where_a_token_is_configured_it_has_to_be_shown(on_tcp: Agent, shown: str | None) -> None:
+    file = on_tcp.place / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
+    on_tcp.api = Api(token_file=file)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        headers = {} if shown is None else {"Authorization": shown}
+        for path in (*READS, "/v1/events", "/nothing"):
+            async with client.get(path, headers=headers) as answer:
+                assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+                assert TOKEN not in await answer.text()
+        right = {"Authorization": f"bearer {TOKEN}"}
+        async with client.get("/v1/history", headers=right) as answer:
+            assert answer.status == 200
+
+    on_tcp.serve(work)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (TOKEN, 0o644, "others may read this secret file"),
+        ("short", 0o600, "needs 16 at least"),
+        ("", 0o600, "needs 16 at least"),
+        (f"{TOKEN}\n{TOKEN}", 0o600, "not one line of ASCII"),
+        (None, 0o600, "the file cannot be read"),
+    ],
+)
+def test_a_token_that_is_none_is_an_error_before_anything_listens(
+    tmp_path: Path, content: str | None, mode: int, said: str
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+        file.chmod(mode)
+    config = Config(host="media", remotes=(), api=Api(token_file=file), listen="127.0.0.1:1")
+    with pytest.raises(ConfigError, match=said) as caught:
+        config_file.check_files(config)
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_group_that_is_not_there_is_an_error() -> None:
+    config = Config(host="media", remotes=(), api=Api(writers="no-such-group"))
+    with pytest.raises(ConfigError, match="there is no group"):
+        config_file.check_files(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/status?x=1", "no parameter 'x'"),
+        ("/v1/history?limit=0", "from 1 to 1000"),
+        ("/v1/history?limit=1001", "from 1 to 1000"),
+        ("/v1/history?limit=1&limit=2", "more than once"),
+        ("/v1/history?action=explode", "is no action"),
+        ("/v1/history?since=yesterday", "neither how long ago"),
+        ("/v1/history?commit=xyz", "beginning of a commit"),
+        ("/v1/history?subject=", "subject is empty"),
+        ("/v1/plan?rev=%00", "NUL"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(agent: Agent, path: str, said: str) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with client.get(path) as answer:
+            document = await answer.json()
+            assert answer.status == 400
+            assert said in document["error"]
+            assert document["kind"] == "invalid"
+
+    agent.serve(work)
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("sync", b"[]"), ("sync", b"{"), ("sync", b'{"x": 1}'), ("suspend", b"{}"),
+        ("suspend", b'{"stack": "web", "host": true}'), ("suspend", b'{"stack": 1}'),
+        ("suspend", b'{"host": true, "for": "long"}'),
+        ("suspend", b'{"host": true, "for": "9999999d"}'),
+        ("suspend", b'{"host": true, "reason": "\\ud800"}'), ("resume", b'{"stack": ""}'),
+        ("approve", b"{}"), ("undo", b'{"id": "a\\u0000"}'), ("retry", b"{}"),
+    ],
+)  # fmt: skip
+def test_an_order_that_makes_no_sense_changes_nothing(agent: Agent, verb: str, body: bytes) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with client.post(f"/v1/{verb}", data=body) as answer:
+            assert (answer.status, (await answer.json())["kind"]) == (400, "invalid")
+
+    agent.serve(work)
+    assert agent.woken == 0
+
+
+def test_a_body_is_bounded(agent: Agent) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with client.post("/v1/retry", data=b" " * 100_000) as answer:
+            assert answer.status == 413
+
+    agent.serve(work)
+
+
+def test_an_order_is_carried_out_logged_with_who_gave_it_and_wakes_the_agent(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = Journal(agent.place / "journal.db")
+    begun._begin(Action.DEPLOY, "web", Reason.NEW)
+    begun.close()
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        body = {"host": True, "for": "2h", "reason": "a new disk"}
+        async with client.post("/v1/suspend", json=body) as answer:
+            assert answer.status == 200
+            assert [each["subject"] for each in (await answer.json())["working"]] == ["web"]
+        async with client.post("/v1/resume", json={"host": True}) as answer:
+            assert answer.status == 200
+        async with client.post("/v1/resume", json={"host": True}) as answer:
+            assert (answer.status, (await answer.json())["kind"]) == (409, "invalid")
+        async with client.get("/v1/history") as answer:
+            [entry, _] = await answer.json()
+            assert (entry["action"], entry["reason"]) == (Action.HOLD, Reason.RESUMED)
+
+    with caplog.at_level(logging.INFO, "commitd.api"):
+        agent.serve(work)
+    assert agent.woken == 2
+    assert "ordered suspend: host True, for 2h, reason a new disk" in caplog.text
+    assert "(uid " in caplog.text
+
+
+def test_health_is_that_of_the_loop_and_readiness_that_of_the_verdict(agent: Agent) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        assert await _codes(client, "GET", ["/healthz", "/readyz"]) == {200}
+        agent.alive = agent.ready = False
+        assert await _codes(client, "GET", ["/healthz", "/readyz"]) == {503}
+
+    agent.serve(work)
+
+
+def test_each_path_is_described_and_each_that_is_described_is_there(agent: Agent) -> None:
+    async def work(_: aiohttp.ClientSession) -> None:
+        pass
+
+    agent.serve(work)
+    file = Path(__file__).parents[2] / "docs/reference/openapi.yaml"
+    paths = yaml.safe_load(file.read_text())["paths"]
+    assert agent.routes == {(how.upper(), path) for path, each in paths.items() for how in each}
+
+
+def test_where_it_cannot_listen_all_else_works(
+    on_tcp: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert on_tcp.listen
+    host, _, port = on_tcp.listen.partition(":")
+    with socket.socket() as taken:
+        taken.bind((host, int(port)))
+        taken.listen()
+        listen, on_tcp.listen = on_tcp.listen, f"{host}:{port}"
+
+        async def work(_: aiohttp.ClientSession) -> None:
+            async with (
+                aiohttp.ClientSession(
+                    "http://host",
+                    connector=aiohttp.UnixConnector(str(on_tcp.place / api_socket.SOCKET)),
+                ) as client,
+                client.get("/healthz") as answer,
+            ):
+                assert answer.status == 200
+
+        on_tcp.serve(work)
+    assert f"there is no API on {listen}: " in caplog.text
