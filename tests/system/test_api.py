@@ -6,6 +6,7 @@ import http.client
 import itertools
 import json
 import resource
+import signal
 import socket
 import stat
 import subprocess
@@ -148,6 +149,29 @@ def test_who_is_in_the_group_asks_and_who_is_a_writer_orders(fleet: Fleet) -> No
             lambda: host.json("status")["stacks"][0]["sync"] == "suspended", what="the suspension"
         )
     assert "sudo commitd status" in _as(_MEMBER, _VERB, "status", **others)
+
+
+def test_the_commands_say_the_same_of_an_agent_that_hangs(fleet: Fleet) -> None:
+    host = fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+    host.constants = {"agent.adapters.host.api_socket._PATIENCE_S": 0.5}
+    verbs = (["history"], ["why", "one"], ["plan"], ["retry", "one"], ["history", "nothing"])
+    with host.running() as agent:
+        agent.says("in sync with")
+        told = [host.commitd(*verb) for verb in verbs]
+        agent.send(signal.SIGSTOP)
+        try:
+            again = [host.commitd(*verb) for verb in verbs]
+            assert "one is suspended" in host.commitd("suspend", "one").stdout
+        finally:
+            agent.send(signal.SIGCONT)
+        assert [(each.returncode, each.stdout, each.stderr) for each in told] == [
+            (each.returncode, each.stdout, each.stderr) for each in again
+        ]
+        wait_until(
+            lambda: host.json("status")["stacks"][0]["sync"] == "suspended", what="the suspension"
+        )
 
 
 def test_by_tcp_it_tells_the_same_and_takes_nothing(fleet: Fleet) -> None:
