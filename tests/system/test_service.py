@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _REPO = Path(__file__).parents[2]
 _UNIT = "commitd.service"
+_COMMITD = "/opt/commitd/bin/commitd"
 _GOES_ON = re.compile(r"\(\d+ s\)")
 """In a status line: something is being done for so long."""
 _UNIT_FILE = f"/etc/systemd/system/{_UNIT}"
@@ -473,6 +474,26 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
         assert service.inside(script) == "no"
     modes = f"stat -c %a {_STATE} /run/commitd {_STATE}/journal.db"
     assert service.inside(modes).split() == ["700", "700", "600"]
+    assert set(one_stack.running()) == {"one-app-1"}
+
+
+def test_members_of_the_group_ask_the_service_without_being_root(
+    service: Service, one_stack: Fleet
+) -> None:
+    service.machine.run("groupadd", "--system", "commitd")
+    try:
+        service.systemctl("start", _UNIT)
+        service.reports("in sync")
+        modes = "stat -c %a:%G /run/commitd /run/commitd/commitd.sock"
+        assert service.inside(modes).split() == ["710:commitd", "660:commitd"]
+        mine = service.machine.run(_COMMITD, "history").stdout
+        nobody = ("setpriv", "--reuid=nobody", "--clear-groups")
+        asked = service.machine.run(*nobody, "--regid=commitd", _COMMITD, "history")
+        assert asked.stdout == mine
+        refused = service.machine.run(*nobody, "--regid=nogroup", _COMMITD, "history", check=False)
+        assert "(sudo commitd history)" in refused.stderr
+    finally:
+        service.machine.run("groupdel", "commitd")
     assert set(one_stack.running()) == {"one-app-1"}
 
 
