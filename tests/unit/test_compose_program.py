@@ -98,17 +98,43 @@ def test_a_stack_that_names_variables_of_the_go_runtime_gets_its_own_or_none(
     assert found.model["services"]["app"]["image"] == "a:50-2"
 
 
-def test_compose_runs_without_collecting_garbage_where_a_stack_does_not_name_that(
+def test_names_of_the_go_runtime_that_are_written_in_other_letters_are_seen(
+    compose: Compose, tmp_path: Path
+) -> None:
+    escaped = call(tmp_path, r'services: {app: {image: "a:${\x47OGC-unset}"}}')
+    found = anyio.run(compose.resolve, escaped)
+    assert found.model["services"]["app"]["image"] == "a:unset"
+
+
+def test_what_a_service_passes_on_and_nothing_sets_is_set_by_no_setting_of_compose_itself(
     tmp_path: Path,
 ) -> None:
+    """Compose fills in what the model that it is given leaves open, from its own environment."""
     environments: list[dict[str, str]] = []
+    program = packaged("compose", "docker-compose")
+    compose = Compose(program, "unix:///nobody/is/here.sock", 60, _noting(environments))
+    passes = call(tmp_path, "services: {app: {image: a, environment: [GOGC, GOMEMLIMIT]}}")
+    found = anyio.run(compose.resolve, passes)
+    assert found.model["services"]["app"]["environment"] == {"GOGC": None, "GOMEMLIMIT": None}
+    anyio.run(compose.hashes, passes, found.model)
+    assert len(environments) == 2
+    assert not any(go_runtime.SETTINGS.keys() & each.keys() for each in environments)
 
+
+def _noting(environments: list[dict[str, str]]) -> process.Run:
     async def run(argv: list[str], **how: object) -> process.Result:
         environments.append(dict(how["env"]))  # type: ignore[call-overload]
         return await process.run(argv, **how)  # type: ignore[arg-type]
 
+    return run
+
+
+def test_compose_runs_without_collecting_garbage_where_a_stack_does_not_name_that(
+    tmp_path: Path,
+) -> None:
+    environments: list[dict[str, str]] = []
     program = packaged("compose", "docker-compose")
-    compose = Compose(program, "unix:///nobody/is/here.sock", 60, run)
+    compose = Compose(program, "unix:///nobody/is/here.sock", 60, _noting(environments))
     plain = call(tmp_path, "services: {app: {image: a}}")
     found = anyio.run(compose.resolve, plain)
     anyio.run(compose.hashes, plain, found.model)

@@ -2,16 +2,19 @@
 
 A Compose lives for some hundred milliseconds, of which it spent a third on its garbage and on
 threads. What is set is in its environment, where a stack may use the same names for values of its
-own (a service written in Go): such a stack's Compose runs as Go itself sees fit.
+own (a service written in Go), or pass on what nothing sets: such a stack's Compose runs as Go
+itself sees fit, and so does one whose files may hide a name.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from agent.adapters.compose.invocation import Invocation
+from agent.domain.repository import interpolation
 
 SETTINGS = {"GOGC": "off", "GOMEMLIMIT": "64MiB", "GOMAXPROCS": "1"}
 """Above that limit it does collect, so that a large stack has what it needs."""
@@ -28,7 +31,14 @@ def settings(call: Invocation) -> dict[str, str]:
     return {} if named else SETTINGS
 
 
+def settings_for(text: bytes, names: Iterable[str]) -> dict[str, str]:
+    """What to set where Compose reads a model, as ``text``, and variables with these ``names``."""
+    named = _NAMES.search(text) or not SETTINGS.keys().isdisjoint(names)
+    return {} if named else SETTINGS
+
+
 def _in_file(path: Path) -> bool:
     with suppress(OSError), path.open("rb") as file:
-        return _NAMES.search(file.read(_LARGEST)) is not None
+        text = file.read(_LARGEST)
+        return _NAMES.search(text) is not None or interpolation.hides_names(str(path), text)
     return False

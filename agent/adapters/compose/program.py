@@ -104,7 +104,8 @@ class Program:
             await anyio.to_thread.run_sync(seccomp.provide, call.private)
         env, steering = _parted(call.passed)
         builds = "--build" in words  # by programs that get the same environment
-        runtime = {} if builds or go_runtime.SETTINGS.keys() & call.passed else go_runtime.SETTINGS
+        text = given.text(model)
+        runtime = {} if builds else go_runtime.settings_for(text, call.passed)
         with memory_file.several(steering) as files:
             for path in files.values() or ["/dev/null"]:
                 argv += ["--env-file", path]
@@ -115,7 +116,7 @@ class Program:
                 timeout_s=MODEL_TIMEOUT_S if reading else timeout_s,
                 memory=None if builds else MEMORY,
                 reading=reading,
-                stdin=given.text(model),
+                stdin=text,
                 pass_fds=list(files),
             )
 

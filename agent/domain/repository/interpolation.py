@@ -19,6 +19,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent.domain.repository.tree import YAML_SUFFIXES
+
 _COMPOSE_OWN = "COMPOSE_"
 _DIRECTORY = "PWD"
 _STEERING = re.compile(
@@ -27,6 +29,9 @@ _STEERING = re.compile(
     r"|(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy)",
     re.ASCII,
 )
+_YAML_ESCAPE = re.compile(rb"\\[xuU\r\n]")
+_ENV_ESCAPE = re.compile(rb"\\0\d")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ESCAPED = {"\\": "\\\\", '"': '\\"', "$": "$$"}
 
 Path = tuple[str | int, ...]
@@ -97,3 +102,9 @@ def _expanded(clean: Any, own: Any, home: str) -> bool:
         return False
     ends = (clean[found.end() :] for found in re.finditer("/~", clean))
     return any(own == posixpath.normpath(f"{home}/{end}") for end in ends)
+
+
+def hides_names(path: str, text: bytes) -> bool:
+    """Whether a variable's name may be written in the file in other letters than its own."""
+    escape = _YAML_ESCAPE if path.endswith(YAML_SUFFIXES) else _ENV_ESCAPE
+    return text.startswith(_UTF_16) or escape.search(text) is not None

@@ -19,7 +19,6 @@ from agent.domain.compose import placeholders
 from agent.domain.errors import PermanentError
 from agent.domain.repository import interpolation
 from agent.domain.repository.desired import EnvFile, Stack
-from agent.domain.repository.tree import YAML_SUFFIXES
 from agent.domain.review.repository_scan import NOWHERE
 
 Place = tuple[str, str]
@@ -34,9 +33,6 @@ _PLAIN = re.compile(
     re.VERBOSE,
 )
 """A line of an env file that every reader takes alike."""
-_YAML_ESCAPE = re.compile(rb"\\[xuU\r\n]")
-_ENV_ESCAPE = re.compile(rb"\\0\d")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def exactly(places: Iterable[tuple[str, Stack]]) -> list[Same]:
@@ -74,7 +70,7 @@ class _Words:
         apart = {file.path for file, pairs in files if pairs is not None}
         paths = [path for path, _ in stack.inputs if path not in apart]
         texts = [contents[path] for path in paths if path in contents]
-        if len(texts) < len(paths) or any(map(_hidden, paths, texts)):
+        if len(texts) < len(paths) or any(map(interpolation.hides_names, paths, texts)):
             return None
         return cls(stack, tuple(texts), tuple(files))
 
@@ -120,9 +116,3 @@ def _pairs(file: EnvFile, content: bytes | None) -> tuple[tuple[str, str], ...] 
     if len(found) < len(lines):
         return None
     return tuple((key.decode(), value.decode(errors="replace")) for key, value in found if key)
-
-
-def _hidden(path: str, text: bytes) -> bool:
-    """Whether a name may be written in it in other letters than its own."""
-    escape = _YAML_ESCAPE if path.endswith(YAML_SUFFIXES) else _ENV_ESCAPE
-    return text.startswith(_UTF_16) or escape.search(text) is not None
