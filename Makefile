@@ -45,7 +45,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes \
 	  -r requirements-dev.txt
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
-	  --no-build-isolation -e .
+	  --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
 demo: $(READY)

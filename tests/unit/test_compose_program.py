@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from agent.adapters import process
-from agent.adapters.compose import go_runtime
+from agent.adapters.compose import go_runtime, locate
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.domain.errors import CommitdError
@@ -141,3 +141,13 @@ def test_compose_runs_without_collecting_garbage_where_a_stack_does_not_name_tha
     assert len(environments) == 2
     assert all(go_runtime.SETTINGS.items() <= each.items() for each in environments)
     assert not os.environ.keys() & go_runtime.SETTINGS.keys()
+
+
+def test_the_question_for_its_version_collects_no_garbage_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker-compose"
+    program.write_text('#!/bin/sh\necho "$GOGC $GOMAXPROCS"')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert anyio.run(locate.versions)[program] == "off 1"

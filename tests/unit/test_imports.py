@@ -54,7 +54,10 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
 
 
 def test_a_verb_that_only_looks_loads_no_event_loop() -> None:
-    _without("import agent.surface.cli.status", "asyncio", "aiohttp", "asyncssh")
+    _without(
+        "import agent.surface.cli.status",
+        *("asyncio", "aiohttp", "asyncssh", "agent.adapters.state.sentences"),
+    )
 
 
 def test_help_loads_neither_a_verb_nor_what_verbs_need() -> None:

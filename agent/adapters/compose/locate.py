@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from agent.adapters import process
 from agent.adapters.compose.compose import Compose
+from agent.adapters.compose.go_runtime import SETTINGS
 from agent.adapters.compose.program import MODEL_TIMEOUT_S
 from agent.domain.errors import CommitdError, ConfigError
 
@@ -103,7 +104,7 @@ async def _version(binary: Path) -> str:
     try:
         result = await process.run(
             [str(binary), "version", "--short"],
-            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **SETTINGS},
             timeout_s=MODEL_TIMEOUT_S,
         )
     except CommitdError as err:

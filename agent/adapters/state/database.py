@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from agent.adapters.state.sentences import to_codes
 from agent.domain.errors import ConfigError, DeniedError, TransientError
 
 _SCHEMA = """
@@ -104,7 +103,16 @@ _MIGRATIONS = (
     _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
-_CONVERSIONS = {5: to_codes}
+
+
+def _sentences_to_codes(db: sqlite3.Connection) -> None:
+    """Its module is large, and made of patterns that hardly any file needs any more."""
+    from agent.adapters.state.sentences import to_codes  # noqa: PLC0415
+
+    to_codes(db)
+
+
+_CONVERSIONS = {5: _sentences_to_codes}
 """What beside that becomes of the rows, by the version that it leads to."""
 
 
