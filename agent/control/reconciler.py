@@ -112,7 +112,6 @@ class Reconciler:
         self._p.protection.publish(self._planner.protected(situation))
         todo = self._planner.plan(situation)
         self._basis, self._due = situation, {deploy.stack.name for deploy in todo.deploys}
-        self._p.protection.disturbed.clear()
         holds += todo.holds
         if not todo.empty:
             # Before anything is done: a cliff that was seen once stays one, whatever happens now.
@@ -137,22 +136,29 @@ class Reconciler:
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
 
     async def repair(
-        self, group: TaskGroup, ended: Callable[[], None], *, anyway: bool
+        self,
+        group: TaskGroup,
+        ended: Callable[[], None],
+        *,
+        anyway: bool,
+        over: Callable[[], bool],
     ) -> Verdict | None:
         """Begin to put right what drifts while a cycle waits for others; how the host is meanwhile.
 
         By what that cycle found declared; never raises, for the next cycle looks at it all again.
         In ``group``, and ``ended`` is called after it. Only if something happened to a stack that
-        nobody works on, or ``anyway``.
+        nobody works on, or ``anyway``; once that cycle is ``over``, nothing is begun.
         """
         basis, worked_on = self._basis, self._p.converger.busy | self._due
         disturbed = self._p.protection.disturbed - worked_on
-        if basis is None or not (disturbed or anyway):
+        if basis is None or over() or not (disturbed or anyway):
             return None
         self._p.protection.disturbed.clear()
         try:
             await self._p.remotes.save()  # or status would not know of them for as long
             now = await self._look_again(basis)
+            if over():
+                return None
             todo = plan.plan(now)
             drifted = [
                 deploy
@@ -232,6 +238,7 @@ class Reconciler:
         self, desired: DesiredState, doubt: str | None, exemptions: Exemptions
     ) -> HostState:
         locked = {} if exemptions.host else await self._unlock(desired, exemptions)
+        self._p.protection.disturbed.clear()  # before: what happens from now on may not be listed
         listed = await self._p.observer.containers()
         found = await self._p.journal.run(situation, self._p.config, desired, listed, exemptions)
         found = await left_data.look(self._p.engine, self._p.repository.root, found)

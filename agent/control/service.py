@@ -292,16 +292,20 @@ class Daemon:
     async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
         """A cycle may wait long for one stack; what drifts elsewhere does not wait with it.
 
-        Nor for a repair that takes its time: its end comes as that of the cycle does.
+        Nor for a repair that takes its time: its end comes as that of the cycle does. None is begun
+        after the cycle: the next one, which may have a new commit, would wait for it.
         """
-        woken = False
+        woken, due_at = False, anyio.current_time() + REPAIR_EVERY_S
         ended = partial(self._wake_up, _DONE)
         async with task_group() as repairs:
             while not done.is_set() or reconciler.repairing:
-                with anyio.move_on_after(REPAIR_EVERY_S) as overdue:  # what failed is due again
+                with anyio.move_on_at(due_at):  # what failed is due again
                     woken = await self._wake[1].receive() != _DONE or woken
-                anyway = overdue.cancelled_caught
-                if found := await reconciler.repair(repairs, ended, anyway=anyway):
+                if anyway := anyio.current_time() >= due_at:
+                    due_at = anyio.current_time() + REPAIR_EVERY_S
+                found = await reconciler.repair(repairs, ended, anyway=anyway, over=done.is_set)
+                if found:
+                    due_at = anyio.current_time() + REPAIR_EVERY_S
                     systemd.notify(f"STATUS={found.line}")
                 with anyio.move_on_after(REPAIR_PAUSE_S):
                     await (anyio.sleep_forever() if done.is_set() else done.wait())
