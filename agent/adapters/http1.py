@@ -1,29 +1,29 @@
 """HTTP/1.1 as a client: one request at a time on one connection, and nothing beyond it.
 
-The engine and Git servers are asked this way. A library that does all of HTTP took 12 MB of an idle
-agent and a third of a second of each start.
+The engine and Git servers are asked this way. What the protocol means is h11's: it writes requests,
+reads heads, lengths and chunks, and knows when a connection can be used again. This module carries
+its bytes over asyncio's streams, each as soon as it comes.
 
-The other side may be anybody. What it sends is bounded line by line, a size that cannot be meant is
-an error, and after any error or an answer that was not read to its end the connection is of no use:
-:meth:`Connection.abort` it. Redirects, cookies, proxies and compression are not followed, sent,
-asked or undone.
+The other side may be anybody. A head, the line before a chunk and trailers are bounded, an answer
+whose length is unclear is an error, and after any error or an answer that was not read to its end
+the connection is of no use: :meth:`Connection.abort` it. Time is the caller's to bound, which ends
+an answer that is always still to come (100), too. Redirects, cookies, proxies and compression are
+not followed, sent, asked or undone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 
-_LINE_MAX = 16 * 1024
-_HEAD_MAX = 64 * 1024
-"""Bytes of a status line with all headers, and of all trailers."""
+import h11
+
+_HEAD_MAX = 16 * 1024
+"""Bytes of a status line with all headers, and of what is neither that nor body."""
+_HEAD_PIECE = 1024
+"""What is read at once of a head: h11 refuses one that is too long while more of it is to come."""
 _PIECE = 64 * 1024
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_CONTINUE, _SWITCHING, _NO_CONTENT, _NOT_MODIFIED = 100, 101, 204, 304
+_BEGIN = b"HTTP/1."
 
 
 class NoHttpError(ValueError):
@@ -41,38 +41,22 @@ class CutOffError(ConnectionError):
 class Answer:
     """A status with its headers (names in small letters), and a body that is still to be read."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, status: int, headers: Mapping[str, str], *, lasts: bool
-    ) -> None:
-        """``lasts``: the connection can be used again once the body is read."""
+    def __init__(self, connection: Connection, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
         self.headers = headers
-        self._reader = reader
-        self._size = _size(status, headers)
-        self._lasts = lasts and self._size != "until it is closed"
-        self._read = False
+        self._connection = connection
 
     @property
     def reusable(self) -> bool:
         """Whether all was read, and another request may follow."""
-        return self._read and self._lasts
+        return self._connection.is_ready
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises :class:`CutOffError` and :class:`NoHttpError`."""
-        if self._size == "chunked":
-            while size := _chunk_size(await _line(self._reader, late=True)):
-                async for piece in self._exactly(size):
-                    yield piece
-                if await _line(self._reader, late=True):
-                    raise NoHttpError("a chunk is longer than it says")
-            await _fields(self._reader, late=True)
-        elif isinstance(self._size, int):
-            async for piece in self._exactly(self._size):
-                yield piece
-        else:
-            while piece := await self._reader.read(_PIECE):
-                yield piece
-        self._read = True
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes; after 101 all that follows.
+
+        Raises :class:`CutOffError` and :class:`NoHttpError`.
+        """
+        return self._connection.pieces()
 
     async def body(self) -> bytes:
         """All of it."""
@@ -92,106 +76,100 @@ class Answer:
         if begun:
             yield bytes(begun)
 
-    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
-        while size:
-            piece = await self._reader.read(min(size, _PIECE))
-            if not piece:
-                raise CutOffError(late=True)
-            size -= len(piece)
-            yield piece
-
 
 class Connection:
     """A connection that was made, for one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
+        self._reader = reader
+        self._writer = writer
+        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_MAX)
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing shows yet that the other side has ended it, or speaks unasked."""
-        return not (self.reader.at_eof() or self.writer.is_closing())
+        """Whether nothing shows yet that the other side has ended it."""
+        return not (self._reader.at_eof() or self._writer.is_closing())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an answer was read to its end, nothing came after it, and neither side closes."""
+        done = self._protocol.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+        return done and self._protocol.trailing_data == (b"", False)
 
     async def ask(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer:
         """Send a request, and read the answer up to its body.
 
-        Raises :class:`CutOffError`, :class:`NoHttpError` and OSError.
+        Raises :class:`CutOffError`, :class:`NoHttpError`, OSError, and ValueError for a request
+        that cannot be written.
         """
         fields = dict(headers)
         if body is not None:
             fields["Content-Length"] = str(len(body))
-        lines = [f"{method} {target} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
-        if any(c in line for line in lines for c in "\r\n\0"):
-            raise ValueError("a request must not hold line ends")
-        self.writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
-        await self.writer.drain()
+        try:
+            request = h11.Request(method=method, target=target, headers=list(fields.items()))
+        except (h11.LocalProtocolError, UnicodeEncodeError):
+            # Its text could show a header that is a secret.
+            raise ValueError("a request must hold neither line ends nor odd characters") from None
+        if self.is_ready:
+            self._protocol.start_next_cycle()
+        parts = (request, h11.Data(data=body or b""), h11.EndOfMessage())
+        await self.write(b"".join(self._protocol.send(part) for part in parts))
         while True:
-            version, status = await self._status()
-            found = await _fields(self.reader, late=False)
-            if status == _SWITCHING or status >= _CONTINUE * 2:
-                break
-        closes = "close" in found.get("connection", "").lower()
-        return Answer(self.reader, status, found, lasts=version == 1 and not closes)
+            said = await self._event()
+            switched = self._protocol.their_state is h11.SWITCHED_PROTOCOL
+            if isinstance(said, h11.Response) or (
+                isinstance(said, h11.InformationalResponse) and switched
+            ):
+                return Answer(self, said.status_code, _headers(said))
 
-    async def _status(self) -> tuple[int, int]:
-        said = _STATUS.fullmatch(await _line(self.reader, late=False))
-        if said is None:
-            raise NoHttpError("there is no status")
-        return int(said[1]), int(said[2])
+    async def write(self, data: bytes) -> None:
+        """Send this as it is: what follows a switch to something else than HTTP."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body of the answer, or what follows a switch: see :meth:`Answer.pieces`."""
+        if self._protocol.their_state is h11.SWITCHED_PROTOCOL:
+            piece = self._protocol.trailing_data[0] or await self._reader.read(_PIECE)
+            while piece:
+                yield piece
+                piece = await self._reader.read(_PIECE)
+            return
+        while isinstance(event := await self._event(), h11.Data):
+            yield bytes(event.data)
 
     def abort(self) -> None:
         """End it at once, whatever is on its way."""
-        self.writer.transport.abort()
+        self._writer.transport.abort()
+
+    async def _event(self) -> h11.Event:
+        """What comes next of an answer, as soon as it is there."""
+        late = self._protocol.their_state is h11.SEND_BODY
+        while True:
+            if not late and not _BEGIN.startswith(self._protocol.trailing_data[0][: len(_BEGIN)]):
+                # h11 would wait for the end of a head first, which other protocols have not got.
+                raise NoHttpError("what answers does not speak HTTP/1.1")
+            try:
+                event = self._protocol.next_event()
+            except h11.RemoteProtocolError:
+                # Its text would show what the other side sent.
+                if self._protocol.trailing_data[1]:  # what came before the end was read already
+                    raise CutOffError(late=late) from None
+                raise NoHttpError("the answer is not as HTTP/1.1 has it") from None
+            if isinstance(event, h11.Event):
+                return event
+            self._protocol.receive_data(await self._reader.read(_PIECE if late else _HEAD_PIECE))
 
 
-async def _line(reader: asyncio.StreamReader, *, late: bool) -> bytes:
-    """Without its end."""
-    try:
-        line = await reader.readuntil(b"\n")
-    except asyncio.IncompleteReadError:
-        raise CutOffError(late=late) from None
-    except asyncio.LimitOverrunError:
-        raise NoHttpError("a line is too long") from None
-    if len(line) > _LINE_MAX:
-        raise NoHttpError("a line is too long")
-    return line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-async def _fields(reader: asyncio.StreamReader, *, late: bool) -> dict[str, str]:
-    """Headers or trailers up to the empty line; those of one name are put together."""
+def _headers(said: h11.Response | h11.InformationalResponse) -> dict[str, str]:
+    """Those of one name put together."""
     found: dict[str, str] = {}
-    size = 0
-    while line := await _line(reader, late=late):
-        size += len(line)
-        field = _FIELD.fullmatch(line)
-        if field is None or size > _HEAD_MAX:
-            raise NoHttpError("the headers are none")
-        name, value = field[1].decode().lower(), field[2].decode(errors="replace")
+    for raw_name, raw_value in said.headers:
+        name, value = raw_name.decode(), raw_value.decode(errors="replace")
         found[name] = f"{found[name]}, {value}" if name in found else value
+    if "transfer-encoding" in found and "content-length" in found:
+        # h11 believes the first, as the standard says; what lies between may believe the other.
+        raise NoHttpError("the length of the answer is unclear")
     return found
-
-
-def _size(status: int, headers: Mapping[str, str]) -> int | str:
-    """Of the body: so many bytes, ``chunked`` or ``until it is closed``."""
-    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-    if status in {_SWITCHING, _NO_CONTENT, _NOT_MODIFIED}:
-        return 0
-    if coding is not None:
-        if coding.lower() != "chunked" or length is not None:
-            raise NoHttpError("the length of the answer is unclear")
-        return "chunked"
-    if length is None:
-        return "until it is closed"
-    if not _LENGTH.fullmatch(length):
-        raise NoHttpError("the length of the answer is no number")
-    return int(length)
-
-
-def _chunk_size(line: bytes) -> int:
-    said = _SIZE.fullmatch(line)
-    if said is None:
-        raise NoHttpError("the size of a chunk is no number")
-    return int(said[1], 16)

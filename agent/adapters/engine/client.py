@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -90,7 +90,7 @@ class Client:
             answer = await _asked(connection, "POST", target, upgrade)
             if answer.status not in _SWITCHED:
                 raise EngineError(answer.status, "the engine does not hand over the streams")
-            yield Attached(connection)
+            yield Attached(connection, answer)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -104,31 +104,25 @@ class Client:
 class Attached:
     """The streams of a container without a terminal."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, answer: Answer) -> None:
         self._connection = connection
+        self._answer = answer
 
     async def write(self, data: bytes) -> None:
         """Onto its standard input."""
-        self._connection.writer.write(data)
-        await self._connection.writer.drain()
+        await self._connection.write(data)
 
     async def output(self) -> bytes:
         """Its standard output, once that has ended."""
-        out = bytearray()
-        while frame := await self._frame():
-            if frame[0] == _OUT:
-                out += frame[1]
+        out, left = bytearray(), bytearray()
+        async for piece in self._answer.pieces():
+            left += piece
+            for stream, said in _frames(left):
+                if stream == _OUT:
+                    out += said
+        if left:
+            raise CutOffError(late=True)
         return bytes(out)
-
-    async def _frame(self) -> tuple[int, bytes] | None:
-        reader = self._connection.reader
-        try:
-            stream, size = _FRAME.unpack(await reader.readexactly(_FRAME.size))
-            return stream, await reader.readexactly(size)
-        except asyncio.IncompleteReadError as err:
-            if err.partial or err.expected != _FRAME.size:
-                raise CutOffError(late=True) from None
-            return None
 
 
 async def objects(answer: Answer) -> AsyncIterator[Any]:
@@ -140,13 +134,17 @@ async def objects(answer: Answer) -> AsyncIterator[Any]:
 
 def unframed(log: bytes) -> bytes:
     """What a container without a terminal has said on both streams, in turn."""
-    said, at = bytearray(), 0
-    while at + _FRAME.size <= len(log):
-        _, size = _FRAME.unpack_from(log, at)
-        at += _FRAME.size
-        said += log[at : at + size]
-        at += size
-    return bytes(said)
+    return b"".join(said for _, said in _frames(bytearray(log)))
+
+
+def _frames(log: bytearray) -> Iterator[tuple[int, bytes]]:
+    """The whole ones, taken off ``log``: of which stream, and what was said."""
+    while len(log) >= _FRAME.size:
+        stream, size = _FRAME.unpack_from(log)
+        if len(log) < _FRAME.size + size:
+            return
+        yield stream, bytes(log[_FRAME.size : _FRAME.size + size])
+        del log[: _FRAME.size + size]
 
 
 async def _asked(
