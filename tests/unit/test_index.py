@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
 
-from agent.adapters.git import index
+from agent.adapters.git import edits, index, work_tree
+from agent.adapters.git.commits import Commits
+from agent.adapters.git.git import Git
 from agent.domain.errors import TransientError
-from tests.unit.upstream import Upstream, git
+from agent.domain.repository.tree import PLAIN, TreeEntry
+from tests.unit.upstream import Upstream, do, git
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LONG = "d" * 200 + "/" + "n" * 250
 FILES: dict[str, str | bytes | None] = {
@@ -36,8 +40,13 @@ def tree(tmp_path: Path) -> Path:
     return place.path
 
 
-def edited(tree: Path) -> list[str]:
-    return index.edited(tree, index.read(tree / ".git/index"))
+def edited(tree: Path, read: index.Read | None = None) -> list[str]:
+    commits = Commits(Git(tree, tree / "askpass"))
+    try:
+        found: list[str] = do(edits.edited, commits, tree, read or index.read(tree / ".git/index"))
+        return found
+    finally:
+        do(commits.session.end)
 
 
 def said(tree: Path) -> list[str]:
@@ -106,7 +115,43 @@ def test_what_was_written_in_the_second_of_the_index_is_read(tree: Path) -> None
     entry = replace(noted, seen=(*seen[:6], 0, *seen[6:]), written_s=int(info.st_mtime))
     for later_s, found in ((0, ["a"]), (1, [])):
         read = index.Read({"a": entry}, int(info.st_mtime) + later_s)
-        assert index.edited(tree, read) == found
+        assert edited(tree, read) == found
+
+
+@contextmanager
+def few_bytes_read() -> Iterator[None]:
+    def read() -> int:
+        said = Path("/proc/self/io").read_text()
+        return int(said.split("rchar: ")[1].split()[0])
+
+    before = read()
+    yield
+    assert read() - before < 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("more", [0, 3, 4], ids=["8 TiB", "and 3 bytes", "and 4 bytes"])
+def test_a_file_without_end_is_an_edit_that_nobody_reads(tree: Path, more: int) -> None:
+    """A container makes one at no cost; the index keeps 32 bits of a length, here those of 3."""
+    os.truncate(tree / "a", 8 * 1024**4 + more)
+    with few_bytes_read():
+        assert edited(tree) == ["a"]
+
+
+def test_a_file_whose_length_the_index_does_not_say_is_not_read_without_end(tree: Path) -> None:
+    read = index.read(tree / ".git/index")
+    entry = read.entries["a"]
+    unsized = index.Read({"a": replace(entry, seen=(*entry.seen[:9], 0))}, read.at_s)
+    assert edited(tree, unsized) == []
+    os.truncate(tree / "a", 8 * 1024**4)
+    with few_bytes_read():
+        assert edited(tree, unsized) == ["a"]
+
+
+def test_no_more_is_read_of_a_file_than_it_may_hold() -> None:
+    """Somebody may write faster than it is read: this one says that it is empty, and is not."""
+    endless = TreeEntry(f"{os.getpid()}/pagemap", PLAIN, "0" * 40, 0)
+    with few_bytes_read():
+        assert work_tree.same(Path("/proc"), [endless]) == []
 
 
 def test_others_are_what_git_has_not_put_there(tree: Path) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Container
 import anyio.to_thread
 
 from agent.adapters import process
-from agent.adapters.git import git_dir, index, overlay, work_tree
+from agent.adapters.git import edits, git_dir, index, overlay, work_tree
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import broken
 from agent.domain.errors import CommitdError, HeldError
@@ -129,7 +129,7 @@ class Checkout:
             await self._git.check(*words, stdin=lines.encode())
 
     async def _edited(self, known: index.Read) -> list[str]:
-        return await anyio.to_thread.run_sync(index.edited, self._root, known)
+        return await edits.edited(self._commits, self._root, known)
 
     async def _stand_on_index(self) -> None:
         head = await self._commits.commit(_HEAD)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import anyio.to_thread
@@ -207,6 +207,13 @@ class Commits:
         read = partial(objects.read, names=names, most=MAX_CONTENTS)
         found = dict(zip(names, await self.session.ask(read, LOCAL_TIMEOUT_S), strict=True))
         return {path: found[oid] for path, oid in wanted.items()}
+
+    async def sizes(self, oids: Collection[str]) -> dict[str, int]:
+        """The length in bytes of each of these objects that is here."""
+        names = list(oids)
+        look_up = partial(objects.look_up, names=names)
+        found = await self.session.ask(look_up, LOCAL_TIMEOUT_S)
+        return {known.oid: known.size for known in found if known}
 
     async def declared(
         self, sha: str, host: str, tree: Tree | None = None

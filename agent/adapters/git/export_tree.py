@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from agent.adapters.git import git_dir, index
+from agent.adapters.git import edits, git_dir, index
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import Git, on_disk
 from agent.domain.errors import CommitdError, TransientError
@@ -41,7 +41,8 @@ class Export:
         there that its index does not know.
         """
         tree = await self._commits.tree(commit)
-        if await anyio.to_thread.run_sync(self._is, tree):
+        known = await anyio.to_thread.run_sync(self._index_of, tree)
+        if known and not await edits.edited(self._commits, self._place, known):
             return
         await self._begin()
         try:
@@ -50,19 +51,20 @@ class Export:
             await self._begin()
             raise
 
-    def _is(self, tree: Tree) -> bool:
-        """Whether just the files of ``tree`` are there; the links to plaintext are the agent's."""
+    def _index_of(self, tree: Tree) -> index.Read | None:
+        """Its index, if by that just the files of ``tree`` are there, and there are no others.
+
+        The links to plaintext are the agent's.
+        """
         if not _closed(self._place):
-            return False
+            return None
         try:
             known = index.read(self._git.dir / git_dir.EXPORT_INDEX)
         except TransientError:  # it is made anew
-            return False
-        return not (
-            index.differing(known.entries, tree)
-            or index.edited(self._place, known)
-            or index.others(self._place, known.entries, PLAINTEXT_PREFIX)
-        )
+            return None
+        if index.differing(known.entries, tree):
+            return None
+        return None if index.others(self._place, known.entries, PLAINTEXT_PREFIX) else known
 
     async def _begin(self) -> None:
         with on_disk(self._place.parent):

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from agent.adapters.git import work_tree
 from agent.domain.errors import TransientError
 from agent.domain.repository import checkout_safety
-from agent.domain.repository.tree import EXECUTABLE, PLAIN, SYMLINK, Tree, TreeEntry
+from agent.domain.repository.tree import EXECUTABLE, PLAIN, SYMLINK, Tree
 
 _HEADER = struct.Struct(">4sLL")
 _ENTRY = struct.Struct(">10L20sH")
@@ -113,11 +112,18 @@ def differing(index: Index, tree: Tree) -> set[str]:
     }
 
 
-def edited(root: Path, index: Read) -> list[str]:
-    """Paths where something else, or nothing, lies below ``root`` than what Git has put there."""
+class Looked(Struct, frozen=True):
+    """Paths where surely something else lies than what Git put there, and where it may."""
+
+    edited: list[str]
+    unsure: list[str]
+
+
+def look(root: Path, index: Read) -> Looked:
+    """What ``lstat`` alone says of the entries below ``root``; the unsure ones must be read."""
     outside = _not_ours(root, index.entries)
     found: list[str] = []
-    suspects: list[TreeEntry] = []
+    unsure: list[str] = []
     for path, entry in index.entries.items():
         if path.rpartition("/")[0] in outside:
             found.append(path)
@@ -130,9 +136,8 @@ def edited(root: Path, index: Read) -> list[str]:
         if _mode(info.st_mode) != entry.mode:
             found.append(path)
         elif _seen(info) != entry.seen[:6] + entry.seen[7:] or entry.written_s >= index.at_s:
-            suspects.append(TreeEntry(path, entry.mode, entry.oid, info.st_size))
-    same = {entry.path for entry in work_tree.same(root, suspects)}
-    return sorted([*found, *(entry.path for entry in suspects if entry.path not in same)])
+            unsure.append(path)
+    return Looked(found, unsure)
 
 
 def others(root: Path, index: Index, but: str) -> bool:

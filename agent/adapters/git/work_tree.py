@@ -128,8 +128,10 @@ def _content(root: Path, entry: TreeEntry) -> str | None:
             with opened(name, directory) as file:
                 if os.fstat(file.fileno()).st_size != entry.size:
                     return None
-                while chunk := file.read(_CHUNK):
+                left = entry.size + 1  # somebody may go on writing while it is read
+                while left > 0 and (chunk := file.read(min(_CHUNK, left))):
                     digest.update(chunk)
+                    left -= len(chunk)
     except OSError:
         return None
     return digest.hexdigest()
