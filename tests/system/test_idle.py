@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -62,6 +63,10 @@ def test_a_cycle_with_nothing_to_do_asks_little(
 
     for key, value in host.environment.items():
         monkeypatch.setenv(key, value)
-    anyio.run(work, load_config(host.config_path))
+    umask = os.umask(0o022)
+    try:
+        anyio.run(work, load_config(host.config_path))  # the agent closes what it makes to others
+    finally:
+        os.umask(umask)
     assert min(each) <= TRIPS, trips  # one of them may have tidied up as well
     assert compared == []

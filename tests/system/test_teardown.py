@@ -98,7 +98,7 @@ def test_a_commit_can_carry_the_approval_itself(fleet: Fleet, host: Host) -> Non
 
 
 def test_a_service_that_left_its_stack_goes_and_the_rest_of_the_stack_stays(fleet: Fleet) -> None:
-    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n    network_mode: none\n")
+    two = f"{fleet.compose()}  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
     fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
     host = fleet.host()
     host.once()
@@ -158,7 +158,7 @@ def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> Non
 
 
 def test_in_doubt_not_even_a_service_that_left_its_stack_is_ended(fleet: Fleet) -> None:
-    two = fleet.compose(more=f"  extra:\n    image: {fleet.idle}\n    network_mode: none\n")
+    two = f"{fleet.compose()}  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
     fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
     host = fleet.host()
     host.once()
