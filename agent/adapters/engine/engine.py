@@ -6,6 +6,7 @@ Ends containers gently and never touches a volume.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -34,6 +35,7 @@ _WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill
 _NETWORK = "network"
 _WATCHED_NETWORK = ("connect", "disconnect")
 _WATCHED_CLOSELY = (*_WATCHED, "create", "unpause", "health_status")
+_NANO = 1e9
 _NO_END = {"1", "10", "12", "28"}
 """HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
@@ -41,8 +43,8 @@ _NO_END = {"1", "10", "12", "28"}
 class Event(Struct, frozen=True, kw_only=True):
     """Something happened to a container; ``labels`` as they were then.
 
-    ``network`` is the one that it was connected to or disconnected from; then nothing else but its
-    ``id`` is known of it.
+    ``at`` is when, in seconds since the epoch by the engine's clock. ``network`` is the one that it
+    was connected to or disconnected from; then nothing else but its ``id`` is known of it.
     """
 
     action: str
@@ -51,6 +53,7 @@ class Event(Struct, frozen=True, kw_only=True):
     image: str
     labels: Mapping[str, str]
     network: str | None = None
+    at: float = math.inf
 
     def container(self) -> Container:
         """What is known of the container from the event alone."""
@@ -338,3 +341,4 @@ def _event(raw: Any) -> Event | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
+            at=raw.get("timeNano", math.inf) / _NANO,

@@ -54,13 +54,22 @@ class Activity:
         return self._lost > number
 
     def note(self, event: Event) -> None:
-        """This has happened; once more, if the stream was opened again: it ends the same."""
+        """This has happened; once more, if the stream was opened again: it ends the same.
+
+        Then it may also be older than this, for somebody who has listened for longer: what stopped
+        before is no doing of anybody now.
+        """
         if event.labels.get(PROJECT) != self.project:
             return
         self.number += 1
         self._touched[event.id] = self.number
         if event.action in {"create", "destroy", "rename"}:
             self._came_or_went = self.number
+        if event.at >= self.since:  # if not, that it was touched is enough: a clock may be set
+            self._take(event)
+        self.wake()
+
+    def _take(self, event: Event) -> None:
         if event.action == "create":
             self.made.add(event.id)
         elif event.stops:
@@ -68,7 +77,6 @@ class Activity:
             self.undone = self.undone or event.id in self.made
         elif event.action in {"start", "destroy"}:
             self.stopped.discard(event.id)
-        self.wake()
 
     def miss(self) -> None:
         """Nobody knows what has happened."""
