@@ -205,7 +205,7 @@ def _wire(
     applier = Applier(
         starting.StartTools(
             stacks=stacks,
-            making=Making(ledger, remover, engine, evictor.make_way),
+            making=Making(ledger, remover, engine, evictor.make_way, secrets.link),
             remover=remover,
             provisioner=Provisioner(engine, lambda: protection.protected.services),
             journal=journal,

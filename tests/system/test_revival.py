@@ -111,7 +111,8 @@ def test_what_ends_by_itself_again_and_again_is_started_later_and_later(
         end()
         wait_until(partial(_restarted, host, ["succeeded"]), what="the first repair")
         end()
-        agent.says("held: one: it failed and waits for its next try: one-app-1 had ended by itself")
+        said = "one-app-1 had ended, and nobody was heard to stop it"
+        agent.says(f"held: one: it failed and waits for its next try: {said}")
         wait_until(partial(_restarted, host, ["succeeded"] * 2), what="the second repair")
         assert _children(agent.process.pid) == before
 

@@ -176,7 +176,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         Attempts(actions),
     )
     remover = Remover(compose, engine, actions, lambda: None, str(tmp_path))
-    making = Making(Ledger(engine, actions), remover, engine, _nobody_stays)
+    making = Making(Ledger(engine, actions), remover, engine, _nobody_stays, secrets.link)
     tools = starting.StartTools(
         stacks=stacks,
         making=making,

@@ -278,7 +278,8 @@ class Engine:
             with anyio.fail_after(timeout_s):
                 yield self._client
         except TimeoutError:
-            raise UnreachableError(f"cannot {work}: the engine does not answer") from None
+            message = f"cannot {work}: the engine does not answer"
+            raise OverdueError(message, after_s=timeout_s or 0.0) from None
         except EngineError as err:
             raise _meaning(work, err) from None
         except OSError as err:
@@ -292,6 +293,14 @@ class Engine:
             raise UnreachableError(
                 f"cannot {work}: {str(err) or type(err).__name__}", where=self.host
             ) from None
+
+
+class OverdueError(UnreachableError):
+    """There was no answer within ``after_s`` seconds."""
+
+    def __init__(self, message: str, *, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class AbsentError(PermanentError):
@@ -338,7 +347,7 @@ def _event(raw: Any) -> Event | None:
             name=str(attributes.get("name", "")),
             image=str(attributes.get("image", "")),
             labels=attributes,
+            at=raw.get("timeNano", math.inf) / _NANO,
         )
     except (KeyError, TypeError, AttributeError):
         return None
-            at=raw.get("timeNano", math.inf) / _NANO,

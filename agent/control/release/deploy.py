@@ -40,7 +40,7 @@ from agent.control.stack.places import Places
 from agent.control.stack.ready import Ready, running_services
 from agent.control.stack.remover import Remover
 from agent.control.stack.revival import Revived, Reviver
-from agent.domain.errors import CancelledError, CommitdError, PermanentError
+from agent.domain.errors import CancelledError, CommitdError, HeldError, PermanentError
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.release import Release, Service
@@ -198,7 +198,8 @@ class Deployer:
                 return None, None
         except CommitdError as err:
             error = err
-            run.entry.log_after(log.info, "%s: %s", run.stack.name, err)
+            passing = isinstance(err, CancelledError | HeldError)
+            run.entry.log_after(log.info if passing else log.error, "%s: %s", run.stack.name, err)
         status, message = Status.of(error), str(error) if error else None
         return Outcome(subject=run.stack.name, status=status, error=message), revived
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.to_thread
 from msgspec import Struct
 
 from agent.adapters.engine.engine import Engine
@@ -45,12 +46,15 @@ class Begun(Struct):
 
 
 class Making(Struct, frozen=True):
-    """``make_way`` evicts a rival at once, or says why it stays."""
+    """``make_way`` evicts a rival at once, or says why it stays. ``link`` is where a link of the
+    agent's own leads, as for :meth:`Ready.refuse_foreign_links`.
+    """
 
     ledger: Ledger
     remover: Remover
     engine: Engine
     make_way: Callable[[Container], Awaitable[str | None]]
+    link: Callable[[str], str | None]
 
     @asynccontextmanager
     async def compose(
@@ -136,6 +140,7 @@ class Making(Struct, frozen=True):
                 if container.state == "paused":
                     await self.engine.unpause(container.id)
                 else:
+                    await anyio.to_thread.run_sync(ready.refuse_foreign_links, self.link)
                     await self.engine.start(container.id)
             except CommitdError as err:
                 log.warning("%s: %s is down: %s", ready.stack.name, container.name, err)

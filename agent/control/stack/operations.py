@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.containers import binds_of
-from agent.adapters.engine.engine import AbsentError, Engine
+from agent.adapters.engine.engine import AbsentError, Engine, OverdueError
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.secrets.decrypt import SecretKeeper
@@ -100,8 +100,12 @@ class Stacks(Stepping):
             await self._make(ready)
         return await self._named_right(ready.stack.name, ready.services)
 
-    async def _make(self, ready: Ready) -> None:
+    async def _refuse_foreign_links(self, ready: Ready) -> None:
+        """Before each start: the engine follows links anew."""
         await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
+
+    async def _make(self, ready: Ready) -> None:
+        await self._refuse_foreign_links(ready)
         if ready.waits or ready.started_by_engine:
             # Only the waiting may be cut short: a container that was half recreated is gone.
             await self._step(self._compose.create(ready.invocation, ready.model))
@@ -112,17 +116,20 @@ class Stacks(Stepping):
         """Have the engine start what is not started of the stack's ``own`` containers.
 
         Where :attr:`Ready.started_by_engine` says so. Each after those that it needs, as Compose
-        does it. Raises :class:`CommitdError`.
+        does it; what was started before may have changed where mounts lead. Raises
+        :class:`CommitdError`.
         """
         due: dict[str, list[Container]] = {}
         for container in own:
             if container.service and not (container.one_off or container.alive):
                 due.setdefault(container.service, []).append(container)
         needs = {name: service.needs for name, service in ready.services.items() if service.scale}
-        await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
         for level in dependencies.levels(needs):
+            if not (services := due.keys() & {*level}):
+                continue
+            await self._refuse_foreign_links(ready)
             async with task_group() as group:
-                for service in due.keys() & {*level}:
+                for service in services:
                     group.start_soon(self._launch, due[service])
 
     async def _launch(self, containers: Iterable[Container]) -> None:
@@ -131,6 +138,9 @@ class Stacks(Stepping):
             async with self._starts.taken():
                 try:
                     await self._step(self._engine.start(container.id))
+                except OverdueError as err:  # by what it mounts, or is made of: no engine is down
+                    said = TransientError(f"{container.name} has not started in {err.after_s:g} s")
+                    raise said from None
                 except PermanentError as err:  # what it says to Compose is not for good either
                     said = TransientError(err.message)
                     raise await port_owner.explained(self._engine, said) from None
@@ -148,7 +158,7 @@ class Stacks(Stepping):
         return await self._named_right(ready.stack.name, ready.services)
 
     async def _recreated(self, ready: Ready, service: str, *, start: bool = True) -> None:
-        await anyio.to_thread.run_sync(ready.refuse_foreign_links, self._secrets.link)
+        await self._refuse_foreign_links(ready)
         await self._compose.recreate(ready.invocation, ready.model, service, start=start)
 
     async def mend(self, ready: Ready) -> bool:
@@ -164,6 +174,7 @@ class Stacks(Stepping):
         Then raises :class:`StillWaitingError`; and :class:`PermanentError` when one of those that
         others wait for is not healthy, which it still may become.
         """
+        await self._refuse_foreign_links(ready)
         try:
             await self._step(self._compose.start(ready.invocation, ready.model, limit_s))
         except CommitdError as err:
@@ -220,6 +231,7 @@ class Stacks(Stepping):
                 continue
             try:
                 if reload is Reload.RESTART:
+                    await self._refuse_foreign_links(ready)
                     await self._step(self._engine.restart(container.id))
                 elif reload is Reload.SIGNAL:
                     await self._engine.signal(container.id, how.removeprefix("signal:"))

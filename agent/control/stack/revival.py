@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from agent.adapters.engine import resources
 from agent.adapters.engine.containers import binds_of, volumes_of
-from agent.adapters.engine.engine import Engine
+from agent.adapters.engine.engine import Engine, OverdueError
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.retry import Attempts
@@ -98,7 +98,7 @@ class Reviver:
             return Revived(None)
         await self._see_to(release, started)
         if alone:
-            return Revived(f"{alone[0].name} had ended by itself")
+            return Revived(f"{alone[0].name} had ended, and nobody was heard to stop it")
         if self._often(name):
             return Revived(f"{started[0].name} is stopped again and again")
         return Revived(None)
@@ -121,7 +121,11 @@ class Reviver:
             devices = {str((v.get("Options") or {}).get("device") or "") for v in volumes}
             sources = binds_of(raw) | devices
             await anyio.to_thread.run_sync(self._refuse_foreign_links, container, sources)
-            await self._engine.start(container.id)
+            try:
+                await self._engine.start(container.id)
+            except OverdueError as err:  # by what it mounts, or is made of: no engine is down
+                said = f"{container.name} has not started in {err.after_s:g} s"
+                raise TransientError(said) from None
         log.info("%s: %s runs again", container.project, container.name)
 
     def _refuse_foreign_links(self, container: Container, sources: Iterable[str]) -> None:
@@ -143,9 +147,11 @@ class Reviver:
             if now is None:
                 raise TransientError(f"{before.name} was removed while it was started")
             if drift.is_down(services[now.service or ""], now, ()):
+                if now.state == "paused":  # nothing but an order pauses one
+                    raise CancelledError(f"{now.name} was paused again from outside")
                 if now.id in self._stopped():
                     raise CancelledError(f"{now.name} was stopped again from outside")
-                raise TransientError(f"{now.name} was started and has ended with {now.exit_code}")
+                raise TransientError(f"{now.name} was started and {_ended(now)}")
 
     def _often(self, name: str) -> bool:
         """Count one more time; whether that is too often."""
@@ -154,3 +160,9 @@ class Reviver:
         while now - times[0] > _OFTEN_S:
             times.popleft()
         return len(times) > _OFTEN
+
+
+def _ended(container: Container) -> str:
+    if container.state == "exited" and container.exit_code is not None:
+        return f"has ended with {container.exit_code}"
+    return f"is {container.state}"
