@@ -23,6 +23,8 @@ _HEAD_MAX = 16 * 1024
 _HEAD_PIECE = 1024
 """What is read at once of a head: h11 refuses one that is too long while more of it is to come."""
 _PIECE = 64 * 1024
+_BODY_MAX = 256 * 1024 * 1024
+"""A listing of tens of thousands of containers is smaller."""
 _BEGIN = b"HTTP/1."
 
 
@@ -58,9 +60,14 @@ class Answer:
         """
         return self._connection.pieces()
 
-    async def body(self) -> bytes:
-        """All of it."""
-        return b"".join([piece async for piece in self.pieces()])
+    async def body(self, most: int = _BODY_MAX) -> bytes:
+        """All of it. Raises :class:`NoHttpError` for more than ``most`` bytes, too."""
+        found = bytearray()
+        async for piece in self.pieces():
+            found += piece
+            if len(found) > most:
+                raise NoHttpError("the answer is too long")
+        return bytes(found)
 
     async def lines(self, longest: int) -> AsyncIterator[bytes]:
         """The body line by line, without their ends; none may be longer than that many bytes."""

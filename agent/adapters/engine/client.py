@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
+from agent.adapters.engine import api_version
 from agent.adapters.http1 import Answer, Connection, CutOffError
 
-_ERROR = 400
+_DONE = {*range(100, 300), 304}
+"""304: a container that is to be started runs, or one that is to be stopped does not."""
+_REFUSED, _TROUBLE = 400, 503
+_OTHER_VERSION = re.compile(r"client version \S+ is too (?:old|new)")
+_ERROR_MAX = 1024 * 1024
+_OUTPUT_MAX = 256 * 1024 * 1024
+"""Of a helper, which has a tmpfs of 64 MB."""
 _SWITCHED = {101, 200}
 """What an engine says when a connection carries a container's streams from now on."""
 _LINE_MAX = 4 * 1024 * 1024
@@ -45,10 +53,14 @@ class Client:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._version: str | None = None
 
     async def get(self, path: str, /, **params: str) -> Any:
         """What the engine says, read from JSON."""
-        return await self.call("GET", path, None, **params)
+        found = await self.call("GET", path, None, **params)
+        if found is None:
+            raise ValueError("the engine's answer is empty")
+        return found
 
     async def post(self, path: str, data: _Json | None = None, /, **params: str) -> Any:
         """Have the engine do something; its answer from JSON, or None if it has none."""
@@ -77,20 +89,47 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Answer]:
         """The answer to one request, its body to be read in the block."""
+        target = await self._target(path, params)
         async with self._connection() as connection:
-            yield await _asked(connection, method, _target(path, params), headers or {}, data)
+            yield await self._asked(connection, method, target, headers or {}, data)
 
     @asynccontextmanager
     async def attached(self, container_id: str) -> AsyncIterator[Attached]:
         """A container's standard input and output, while the block runs."""
         upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
         params = dict.fromkeys(("stream", "stdin", "stdout", "stderr"), "1")
-        target = _target(f"containers/{container_id}/attach", params)
+        target = await self._target(f"containers/{container_id}/attach", params)
         async with self._connection() as connection:
-            answer = await _asked(connection, "POST", target, upgrade)
+            answer = await self._asked(connection, "POST", target, upgrade)
             if answer.status not in _SWITCHED:
                 raise EngineError(answer.status, "the engine does not hand over the streams")
             yield Attached(connection, answer)
+
+    async def _target(self, path: str, params: Mapping[str, str]) -> str:
+        """Under the version of the API that both sides know, which is asked for once."""
+        if self._version is None:
+            async with self._connection() as connection:
+                answer = await _asked(connection, "GET", api_version.ASKED, {})
+                self._version = api_version.common(answer.headers.get(api_version.TOLD))
+        whole = f"/{self._version}/{path}"
+        return f"{whole}?{urlencode(params)}" if params else whole
+
+    async def _asked(
+        self,
+        connection: Connection,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        data: _Json | None = None,
+    ) -> Answer:
+        try:
+            return await _asked(connection, method, target, headers, data)
+        except EngineError as err:
+            if err.status == _REFUSED and _OTHER_VERSION.match(err.message):
+                # Another engine has taken this one's place: its version is asked for next time.
+                self._version = None
+                raise EngineError(_TROUBLE, err.message) from None
+            raise
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -112,14 +151,16 @@ class Attached:
         """Onto its standard input."""
         await self._connection.write(data)
 
-    async def output(self) -> bytes:
-        """Its standard output, once that has ended."""
+    async def output(self, most: int = _OUTPUT_MAX) -> bytes:
+        """Its standard output, once that has ended; ValueError for more than so many bytes."""
         out, left = bytearray(), bytearray()
         async for piece in self._answer.pieces():
             left += piece
             for stream, said in _frames(left):
                 if stream == _OUT:
                     out += said
+            if len(out) + len(left) > most:
+                raise ValueError("a container says too much")
         if left:
             raise CutOffError(late=True)
         return bytes(out)
@@ -164,14 +205,11 @@ async def _asked(
     if data is not None:
         body = json.dumps(data).encode()
     answer = await connection.ask(method, target, fields | dict(headers), body)
-    if answer.status >= _ERROR:
-        said = await answer.body()
-        raise EngineError(answer.status, _message(said, answer.headers.get("content-type", "")))
+    if answer.status not in _DONE:
+        said = await answer.body(_ERROR_MAX)
+        message = _message(said, answer.headers.get("content-type", ""))
+        raise EngineError(answer.status, message or f"the engine answers {answer.status}")
     return answer
-
-
-def _target(path: str, params: Mapping[str, str]) -> str:
-    return f"/{path}?{urlencode(params)}" if params else f"/{path}"
 
 
 def _message(said: bytes, kind: str) -> str:

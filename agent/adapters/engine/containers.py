@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from agent.adapters.engine import api_version
 from agent.domain import adjustable
 from agent.domain.container import Container
 from agent.domain.errors import UnreachableError
@@ -61,7 +62,7 @@ def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Conta
     connection = _LocalConnection(docker_host.removeprefix("unix://"))
 
     def get(path: str) -> Any:
-        connection.request("GET", path)
+        connection.request("GET", f"/{version}/{path}")
         answer = connection.getresponse()
         body = answer.read()
         if answer.status == http.client.NOT_FOUND:
@@ -71,11 +72,15 @@ def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Conta
         return json.loads(body)
 
     try:
-        listed = tuple(from_listing(raw) for raw in get("/containers/json?all=1") or ())
+        connection.request("GET", api_version.ASKED)
+        answer = connection.getresponse()
+        answer.read()
+        version = api_version.common(answer.getheader(api_version.TOLD))
+        listed = tuple(from_listing(raw) for raw in get("containers/json?all=1") or ())
         seen: dict[str, Container | None] = {}
         while missing := namespaces.unseen(listed, joining, seen):
             for container_id in missing:
-                raw = get(f"/containers/{container_id}/json")
+                raw = get(f"containers/{container_id}/json")
                 seen[container_id] = from_inspect(raw) if raw else None
         return namespaces.marked(listed, joining, seen, time.time())
     except (OSError, http.client.HTTPException, ValueError) as err:

@@ -102,13 +102,12 @@ class DockerConfig:
         if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
             raise self._broken(f"names a credential helper for {registry} that cannot be one")
         program = f"docker-credential-{helper}"
-        server = _HUB_KEY if registry == HUB else registry
         try:
             result = await process.run(
                 [program, "get"],
                 env=os.environ,  # helpers of clouds and desktops live from it
                 timeout_s=HELPER_S,
-                stdin=server.encode(),
+                stdin=server_of(registry).encode(),
                 max_output=1024 * 1024,
             )
         except CommitdError as err:
@@ -134,6 +133,11 @@ class DockerConfig:
     def _broken(self, what: str) -> PermanentError:
         hint = "mend it, or remove it and use docker login"
         return PermanentError(f"Docker's configuration {what}", where=str(self.path), hint=hint)
+
+
+def server_of(registry: str) -> str:
+    """The address that logins for ``registry`` go by; Docker Hub's is another than its name."""
+    return _HUB_KEY if registry == HUB else registry
 
 
 def _of(data: Mapping[str, Any], table: str, registry: str) -> Any:

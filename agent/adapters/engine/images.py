@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from urllib.parse import quote
 
 import anyio
 
 from agent.adapters.engine.client import objects
-from agent.adapters.engine.docker_config import DockerConfig, Login
+from agent.adapters.engine.docker_config import DockerConfig, Login, server_of
 from agent.adapters.engine.engine import AbsentError, Engine
+from agent.adapters.http1 import Answer
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 from agent.domain.repository import image_reference
 
@@ -76,10 +77,16 @@ async def digests(engine: Engine, image_id: str) -> list[str]:
 
 
 async def pull(
-    engine: Engine, reference: str, logins: DockerConfig, said: Callable[[str], None]
+    engine: Engine,
+    reference: str,
+    logins: DockerConfig,
+    said: Callable[[str], None],
+    *,
+    stalled_s: float = STALLED_S,
 ) -> None:
     """Get an image from its registry; ``said`` hears of progress.
 
+    The engine may be silent for ``stalled_s`` seconds, from the first moment on.
     Raises :class:`RegistryBusyError`, :class:`TransientError` or :class:`ImageError`.
     """
     named = image_reference.parse(reference)
@@ -94,8 +101,7 @@ async def pull(
                 params["tag"] = named.asked_tag
             auth = _auth(login, named.registry)
             asked = docker.answer("POST", "images/create", params, headers=auth)
-            async with asked as answer:
-                problem = await _follow(objects(answer), said)
+            problem = await _follow(asked, said, stalled_s)
     except UnreachableError:
         raise
     except CommitdError as err:
@@ -104,27 +110,32 @@ async def pull(
         raise _meaning(reference, problem)
 
 
-async def _follow(stream: AsyncIterator[dict[str, Any]], said: Callable[[str], None]) -> str | None:
+async def _follow(
+    asked: AbstractAsyncContextManager[Answer], said: Callable[[str], None], stalled_s: float
+) -> str | None:
     """Hear a pull out; the error that ended it, if one did."""
-    steps = aiter(stream)
-    while True:
+    async with AsyncExitStack() as stack:
         try:
-            with anyio.fail_after(STALLED_S):
-                step = await anext(steps)
+            # The engine does not begin to answer before the registry has answered it.
+            with anyio.fail_after(stalled_s):
+                steps = aiter(objects(await stack.enter_async_context(asked)))
+            while True:
+                with anyio.fail_after(stalled_s):
+                    step = await anext(steps)
+                if error := (step.get("errorDetail") or {}).get("message") or step.get("error"):
+                    return str(error)
+                said(str(step.get("status", "")))
         except StopAsyncIteration:
             return None
         except TimeoutError:
-            return f"timed out: nothing came for {STALLED_S:g} s"
-        if error := (step.get("errorDetail") or {}).get("message") or step.get("error"):
-            return str(error)
-        said(str(step.get("status", "")))
+            return f"timed out: nothing came for {stalled_s:g} s"
 
 
 def _auth(login: Login | None, registry: str) -> dict[str, str]:
     """The header by which the engine's API gets it."""
     if login is None:
         return {}
-    fields = {"serveraddress": registry}
+    fields = {"serveraddress": server_of(registry)}
     if login.username is None:
         fields["identitytoken"] = login.secret
     else:
