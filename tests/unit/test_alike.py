@@ -117,6 +117,7 @@ APART: Mapping[str, Mapping[str, str | bytes]] = {
         **of_both("OTHER=1\n"),
         "host/a/commitd.yaml": "build: allow\n",
     },
+    "whether Compose may build, without any values": {"host/a/commitd.yaml": "build: allow\n"},
 }
 
 

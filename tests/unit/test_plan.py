@@ -41,6 +41,13 @@ from tests.values import replace
 # --- deploys ---
 
 
+def test_stacks_are_equal_or_not_whatever_else_is_in_the_commit() -> None:
+    one, other = replace(stack("a"), tracked=("x",)), replace(stack("a"), tracked=("y",))
+    assert one == other
+    assert not one != other  # noqa: SIM202
+    assert one != stack("a", "d2")
+
+
 def test_a_new_stack_is_deployed() -> None:
     assert plan(situation(stacks("a"))) == Plan(deploys=(Deploy(stack("a"), Reason.NEW),))
 

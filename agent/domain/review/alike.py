@@ -36,12 +36,13 @@ _PLAIN = re.compile(
 
 
 def exactly(places: Iterable[tuple[str, Stack]]) -> list[Same]:
-    """Each stack once, with the places where its files of values are the same."""
+    """Each stack once, with the places where its values and what Compose may do are the same."""
     same: dict[tuple[object, ...], Same] = {}
     for host, stack in places:
         # The order of the files decides, and the kind: neither is in their contents.
         values = tuple((file.oid, file.secret) for file in stack.environment)
-        same.setdefault((stack.name, values), (stack, []))[1].append((host, stack.name))
+        allowed = (stack.policy.builds, stack.variables)
+        same.setdefault((stack.name, values, *allowed), (stack, []))[1].append((host, stack.name))
     return list(same.values())
 
 
