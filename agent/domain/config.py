@@ -310,6 +310,10 @@ def _url_problem(remote: Remote) -> tuple[str, str | None] | None:
     url = remote.url
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        _ = parts.port  # which is a number, or an error
+    except UnicodeError:
+        return f"the host in {url!r} is no name that a host can have", None
     except ValueError:
         return f"{url!r} is not a url of a repository", _KINDS
     if any(c.isspace() or ord(c) < 33 for c in url):  # noqa: PLR2004  control characters

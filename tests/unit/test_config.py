@@ -211,6 +211,10 @@ def test_every_promised_kind_of_url_is_taken(text: str, scheme: str) -> None:
         ("url: 'https://[::1/x.git'", "not a url"),
         ("url: git://gitea.lan/x.git", "'git' is not supported"),
         ("url: ''", "not a url"),
+        ("url: 'https://gitea.lan:99999/x.git'", "not a url"),
+        ("url: 'https://gitea..lan/x.git'", "no name that a host can have"),
+        ("url: 'https://git\ufffdea.lan/x.git'", "no name that a host can have"),
+        (f"url: 'https://{'ä' * 64}.lan/x.git'", "no name that a host can have"),
     ],
 )
 def test_a_url_that_is_unsafe_or_unusable_is_refused(text: str, message: str) -> None:

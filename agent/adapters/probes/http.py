@@ -189,7 +189,8 @@ class HttpProbe(Probe):
                     self._host,
                     self._port,
                     ssl=trust,
-                    server_hostname=self._host if trust else None,
+                    # The dot that ends a whole name is not in certificates.
+                    server_hostname=self._host.rstrip(".") if trust else None,
                     happy_eyeballs_delay=_HAPPY_EYEBALLS_S,
                 )
         except TimeoutError:
