@@ -7,6 +7,7 @@ import json
 import logging
 import select
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -153,6 +154,20 @@ def test_an_answer_may_take_longer_than_a_question(
         asking[1].close()
 
     serve(place, work)
+
+
+def test_where_nothing_can_answer_nobody_is_kept_waiting(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "agent.surface.api.server", None)  # it cannot be loaded
+
+    async def work(path: Path, _journal: AsyncJournal) -> None:
+        assert await _is_closed(await _open(path, ASK))
+        with pytest.raises(ConnectionRefusedError):
+            await _open(path, ASK)
+
+    serve(place, work)
+    assert "there is no API on" in caplog.text
 
 
 # --- streams ---

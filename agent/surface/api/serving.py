@@ -90,6 +90,8 @@ async def _answer(running: Running, listener: socket.socket, where: str) -> None
         log.warning("there is no API on %s: %s", where, err)
     except Exception:
         log.exception("there is no API on %s: unexpected", where)
+    finally:
+        listener.close()  # or whoever connects would wait for an answer for ever
 
 
 def _bind(path: Path) -> socket.socket:
