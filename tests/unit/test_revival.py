@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from agent.domain.container import REPLACE, Container
+from agent.domain.container import ONEOFF, REPLACE, Container
 from agent.domain.release import revival
 from agent.domain.release.health import Need
 from agent.domain.release.release import Release, Service
@@ -112,3 +112,14 @@ def test_all_that_compose_does_beside_a_start_takes_compose() -> None:
         assert revival.waves(case, now, ()) is None
     paused = but(there, "app", state="paused")
     assert names(revival.waves(replace(found, services=(hooks, joined)), paused, ())) == [["app"]]
+
+
+def test_a_rival_takes_compose_before_which_it_goes_unless_it_was_evicted_already() -> None:
+    found, there = of(APP, DB)
+    down = but(there, "app", state="exited", exit_code=137)
+    forged = container("forged", "web", "app", labels={ONEOFF: "False"})
+    ended = replace(forged, state="exited", exit_code=0)
+    kept = replace(ended, name="commitd-evicted-forged-1")
+    for rival in (forged, ended, replace(kept, state="running")):
+        assert revival.waves(found, [*down, rival], ()) is None
+    assert names(revival.waves(found, [*down, kept], ())) == [["app"]]

@@ -5,6 +5,7 @@ Compose. All else does, and what Compose does around a start::
 
     drift that is no state · a container that was never started · one that is recreated just now
     what Compose does besides at a start, as hooks · a condition of depends_on that does not hold
+    a rival that Compose would count: it goes first, whatever its grace, or is named if it stays
     an owner of namespaces that others of the stack share: they are to start again with it
     one that shared namespaces and ended by itself: so may their owner have, and others with it
 """
@@ -37,6 +38,8 @@ def waves(
     own = release.own
     if own is None or release.dirty or any(c.kind is not CauseKind.STATE for c in causes):
         return None
+    if any(_contends(rival) for rival in identity.rivals(own, mine)):
+        return None
     services = {service.name: service for service in release.services}
     current = [c for c in mine if (c.service, c.id) in own and c.service in services]
     down = [c for c in current if drift.is_down(services[c.service or ""], c, stopped)]
@@ -51,6 +54,11 @@ def waves(
     if not _as_compose_would(ended, services, current, {c.service or "" for c in down}):
         return None
     return _in_order(down, {name: dict(services[name].needs or ()) for name in services})
+
+
+def _contends(rival: Container) -> bool:
+    """One that was evicted and stays down is in nobody's way here: it can wait for its end."""
+    return rival.counted and (rival.alive or not rival.kept)
 
 
 def _as_compose_would(
