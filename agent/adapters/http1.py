@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
+import anyio
 import h11
 
 _HEAD_MAX = 16 * 1024
@@ -92,10 +93,17 @@ class Connection:
         self._writer = writer
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_MAX)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether nothing shows yet that the other side has ended it."""
-        return not (self._reader.at_eof() or self._writer.is_closing())
+    async def is_idle(self) -> bool:
+        """Whether, for all that shows, the other side waits for a request: it has not ended it.
+
+        Nor has it said anything unasked (some say 408 before they end it), which would be taken
+        for the next answer: such a connection is of no use.
+        """
+        with anyio.CancelScope() as at_once:
+            at_once.cancel()  # what is there is read all the same
+            await self._reader.read(1)
+            return False
+        return not self._writer.is_closing()
 
     @property
     def is_ready(self) -> bool:

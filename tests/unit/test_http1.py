@@ -224,6 +224,36 @@ def test_a_connection_serves_one_request_after_the_other() -> None:
     anyio.run(_served, serve, work)
 
 
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 408 Request Timeout\r\n\r\n", b"x", b""])
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_connection_on_which_something_comes_unasked_is_of_no_use(
+    unasked: bytes, ends: bool
+) -> None:
+    async def main() -> None:
+        seen = anyio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(HEAD + b"Content-Length: 1\r\n\r\n1")
+            await seen.wait()
+            writer.write(unasked)
+            if not ends and unasked:
+                await reader.read()
+            writer.close()
+
+        async def work(connection: Connection) -> None:
+            assert await (await connection.ask("GET", "/x", {"Host": "x"})).body() == b"1"
+            for _ in range(3):
+                assert await connection.is_idle()
+            seen.set()
+            while await connection.is_idle():
+                pass
+
+        await _served(serve, work)
+
+    anyio.run(main)
+
+
 @pytest.mark.parametrize(
     "head",
     [

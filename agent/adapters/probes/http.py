@@ -18,7 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from agent.adapters.http1 import Answer as HttpAnswer
-from agent.adapters.http1 import Connection
+from agent.adapters.http1 import Connection, NoHttpError
 from agent.adapters.probes import http_errors
 from agent.adapters.probes.base import CONNECT_S, Probe, StaleError
 from agent.domain.compose import redact
@@ -69,7 +69,7 @@ class HttpProbe(Probe):
             said = await self._said(connection, headers)
         except (OSError, ValueError) as err:
             known = http_errors.failure(err)
-            if kept and isinstance(err, OSError):
+            if kept and isinstance(err, OSError | NoHttpError):
                 raise StaleError(known) from None
             raise UnreachableError(known) from None
         self._proven = True
@@ -140,6 +140,8 @@ class HttpProbe(Probe):
                 return UnreachableError(
                     "401: the server wants a token", hint="set username: and token_file:"
                 )
+            case 408 if self._proven:  # the connection was idle for longer than it may be
+                return StaleError("408: the server waited for the question for too long")
             case 403:
                 return UnreachableError("403: reading this repository is forbidden")
             case 404:
@@ -179,7 +181,7 @@ class HttpProbe(Probe):
 
     async def _connected(self) -> Connection:
         """The connection there is, or a new one. Raises :class:`UnreachableError`."""
-        if self._connection is not None and self._connection.is_open:
+        if self._connection is not None and await self._connection.is_idle():
             return self._connection
         self._part()
         trust = await self._trusted() if self.remote.scheme == "https" else None
