@@ -83,6 +83,8 @@ class Watcher:
                 stopped.add(event.id)
             return
         self._observer.forget(event.id)
+        if event.action in {"die", "pause"}:
+            self._observer.ended(event.id)
         if event.network is not None:
             if project := self._observer.declared.get(event.id):
                 self._look(f"{event.id[:12]}: {event.action} {event.network}", project)
