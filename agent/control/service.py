@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import anyio
@@ -119,7 +119,7 @@ class Daemon:
         self._stopping = False
         self._damage: DamagedError | None = None
         self._poller: Poller | None = None
-        self._has_worked = self._is_known = False
+        self._has_worked = self._is_known = self._dropped = False
         self._guard = Guard("working", log, pause=self._sleep)
         self._liveness = Liveness(START_S)
         self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
@@ -265,7 +265,7 @@ class Daemon:
 
     async def _cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
         self._pulse()
-        done = anyio.Event()
+        done, self._dropped = anyio.Event(), False
         async with task_group() as group:
             group.start_soon(self._repair_meanwhile, reconciler, done)
             found = await self._one_cycle(reconciler, judge, guard)
@@ -309,7 +309,9 @@ class Daemon:
                     systemd.notify(f"STATUS={found.line}")
                 with anyio.move_on_after(REPAIR_PAUSE_S):
                     await (anyio.sleep_forever() if done.is_set() else done.wait())
-        if woken:
+        with suppress(anyio.WouldBlock):
+            woken = self._wake[1].receive_nowait() != _DONE or woken
+        if woken or self._dropped:
             self._wake_up("something happened during the cycle")
 
     def _pulse(self) -> None:
@@ -330,8 +332,8 @@ class Daemon:
     def _wake_up(self, why: str) -> None:
         try:
             self._wake[0].send_nowait(why)
-        except anyio.WouldBlock:
-            return  # it is about to look anyway
+        except anyio.WouldBlock:  # it is about to look anyway, unless the other one is an end
+            self._dropped = self._dropped or why != _DONE
 
     async def _take_new_config(self) -> None:
         try:

@@ -126,6 +126,22 @@ def test_a_look_is_due_some_time_after_the_last_one_whatever_else_happens(
     anyio.run(main)
 
 
+def test_what_happens_while_an_end_is_told_is_looked_at_in_the_next_cycle(tmp_path: Path) -> None:
+    async def main() -> None:
+        agent = daemon(tmp_path)
+
+        async def work() -> None:
+            await anyio.sleep(0.01)  # the repairer waits by then
+            for why in (service._DONE, service._DONE, "something"):
+                agent._wake_up(why)
+
+        with agent._wake[0], agent._wake[1]:
+            await agent._cycle(Cycle(work), cast("Judge", None), cast("Guard", _Quiet()))
+            assert agent._wake[1].receive_nowait() != service._DONE
+
+    anyio.run(main)
+
+
 # --- what a look misses ---
 
 
