@@ -140,3 +140,25 @@ def test_no_start_follows_a_link_that_a_container_has_put_in_the_way(
     result = host.once()
     assert "is a symlink that is not in Git" in result.stderr
     assert "one-app-1" not in fleet.running()
+
+
+def test_a_start_that_fails_shows_no_secret_that_the_container_was_given(fleet: Fleet) -> None:
+    """Neither the engine's start nor Compose and the start after it, in any place."""
+    gone, secret = "sed -i /nobody/d /etc/passwd", fleet.box.encrypt("WHO=nobody\n")
+    file = fleet.compose(more="    user: '${WHO}'\n")
+    host = fleet.synced(
+        {LIST: "- one\n", ONE: file, "stacks/one/a.secret.env": secret}, remotes=[fleet.box.gitea]
+    )
+    fleet.box.engine.run("exec", "--user", "0", "one-app-1", "sh", "-c", gone)
+    fleet.box.engine.run("stop", "--time", "0", "one-app-1")
+    result = host.commitd("once", "--verbose")
+    said = result.stdout + result.stderr
+    assert "it cannot be started as it is: cannot start a container: " in said
+    assert result.returncode == 1, said
+    assert "unable to find user [redacted]" in said
+    for verb in ("status", "history", "plan"):
+        for more in ([], ["--json"]):
+            shown = host.commitd(verb, *more)
+            said += shown.stdout + shown.stderr
+    assert [line for line in said.splitlines() if "nobody" in line] == []
+    assert not [file for file in host.state.glob("journal.db*") if b"nobody" in file.read_bytes()]

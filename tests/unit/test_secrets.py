@@ -197,3 +197,19 @@ def test_a_sops_that_is_not_the_pinned_one_gets_no_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the sops binary is not the pinned one"):
         anyio.run(pinned.decrypt, [EncryptedFile(WEB, b"A=ENC[]")], b"AGE-SECRET-KEY-1")
     assert not canary.exists()
+
+
+def test_of_a_stack_whose_plaintext_is_another_version_no_secrets_are_known(
+    tmp_path: Path,
+) -> None:
+    """Nor of one whose plaintext is gone; those of a container of it are not to be guessed."""
+    secrets, _ = _secrets(tmp_path, [WEB])
+
+    async def known(oid: str) -> tuple[str, ...] | None:
+        file = EnvFile(WEB, oid, secret=True)
+        return await secrets.hidden(replace(builders.stack("web"), environment=(file,)))
+
+    assert anyio.run(known, f"oid of {WEB}") == ("1",)
+    assert anyio.run(known, "another") is None
+    (tmp_path / "plaintext" / plaintext_path(WEB)).unlink()
+    assert anyio.run(known, f"oid of {WEB}") is None

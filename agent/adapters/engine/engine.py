@@ -17,7 +17,7 @@ from urllib.parse import quote
 import anyio
 from msgspec import Struct
 
-from agent.adapters.engine import containers
+from agent.adapters.engine import containers, words
 from agent.adapters.engine.client import Client, EngineError, objects, unframed
 from agent.adapters.http1 import Answer, CutOffError
 from agent.domain.container import PROJECT, Container
@@ -308,7 +308,7 @@ class AbsentError(PermanentError):
 
 
 def _meaning(work: str, err: EngineError) -> CommitdError:
-    message = f"cannot {work}: {err.message}"
+    message = f"cannot {work}: {words.shown(err.message)}"
     if err.status in {404, 409} and ("No such" in err.message or "in progress" in err.message):
         return AbsentError(message)
     if err.status >= 500:  # noqa: PLR2004  the engine's own trouble

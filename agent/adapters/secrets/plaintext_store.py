@@ -16,7 +16,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -24,6 +24,8 @@ from typing import Self
 from agent.adapters import shared_tree
 from agent.domain.config import Config
 from agent.domain.errors import PermanentError
+from agent.domain.repository import secret_files
+from agent.domain.repository.layout import plaintext_path
 
 log = logging.getLogger("commitd.secrets")
 
@@ -103,6 +105,16 @@ class PlaintextStore:
         with ExitStack() as held:
             handle = self._open(path, held)
             return shared_tree.read(handle, os.fstat(handle).st_size)
+
+    def hidden(self, paths: Iterable[str]) -> tuple[str, ...] | None:
+        """What of the secret files with these ``paths`` in Git no message may show.
+
+        None: one cannot be read.
+        """
+        try:
+            return secret_files.hidden({path: self.read(plaintext_path(path)) for path in paths})
+        except OSError:
+            return None
 
     def _open(self, path: str, held: ExitStack) -> int:
         directory, name = shared_tree.enter(self._private, path, held)

@@ -12,6 +12,7 @@ import logging
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.adapters.engine import words
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.control.release.apply import Applier
@@ -127,11 +128,12 @@ class Aftermath(Struct, frozen=True, kw_only=True):
             nonlocal restored
             restored = await self.restorer.restore(before, run.stack, error)
             ready = await self.stacks.prepare(restored, ran=True)
-            await self.puller.fetch(ready.images, lambda: None)
             failed = run.ready
             older = {each: failed.files(each) for each in failed.services} if failed else {}
             left = Before(files=older, left=older.keys())
-            return await self.applier.run(ready, left, run.batch, doubt=True)
+            with words.concealed(ready.invocation.hidden):
+                await self.puller.fetch(ready.images, lambda: None)
+                return await self.applier.run(ready, left, run.batch, doubt=True)
 
         async with self.journal.recording(
             Action.ROLLBACK,

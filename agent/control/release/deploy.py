@@ -23,6 +23,7 @@ from functools import partial
 
 from msgspec import Struct
 
+from agent.adapters.engine import words
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
@@ -192,9 +193,12 @@ class Deployer:
         waits = ends[run.stack.name].awaited or not ends.keys().isdisjoint(after)
         if run.before is None or waits or states != {CauseKind.STATE}:
             return None, None
+        secrets = None if run.changed else await self._t.stacks.hidden(run.stack)
         revived, error = None, None
         try:
-            if not (revived := await self._t.reviver.revive(run.before)):
+            with words.concealed(secrets):
+                revived = await self._t.reviver.revive(run.before)
+            if not revived:
                 return None, None
         except CommitdError as err:
             error = err
@@ -222,9 +226,10 @@ class Deployer:
         """Its images, and those of the release before: a rollback needs them."""
         name, cancel_reason = run.stack.name, partial(self._t.applier.cancel_reason, run.batch)
         try:
-            await self._t.puller.fetch(ready.images, cancel_reason)
-            if run.before and run.changed:
-                await self._pull_older(name, run.before, cancel_reason)
+            with words.concealed(ready.invocation.hidden):
+                await self._t.puller.fetch(ready.images, cancel_reason)
+                if run.before and run.changed:
+                    await self._pull_older(name, run.before, cancel_reason)
         except CancelledError as err:
             run.entry.log_after(log.info, "%s: %s", name, err)
             return Outcome(subject=name, status=Status.CANCELLED, error=str(err))
@@ -252,12 +257,16 @@ class Deployer:
     async def _up(self, run: Deployment) -> tuple[Service, ...]:
         if run.ready is None:
             raise PermanentError("it was not read")
-        first = run.before is None and run.ready.services
-        if first and (there := await self._there(run, run.ready)):
-            return await self._t.applier.adopt_release(run.ready, there, run.batch)
+        with words.concealed(run.ready.invocation.hidden):
+            return await self._bring_up(run, run.ready)
+
+    async def _bring_up(self, run: Deployment, ready: Ready) -> tuple[Service, ...]:
+        first = run.before is None and ready.services
+        if first and (there := await self._there(run, ready)):
+            return await self._t.applier.adopt_release(ready, there, run.batch)
         older: dict[str, Inputs | None] = {}
         if await self._t.journal.started(run.stack.name) == run.stack.digest:
-            older = {name: run.ready.files(name) for name in run.ready.services}
+            older = {name: ready.files(name) for name in ready.services}
         elif run.before:
             known = not run.before.dirty
             older = {s.name: s.files if known else None for s in run.before.services}
@@ -268,7 +277,7 @@ class Deployer:
                 changed=run.other,
                 touching=run.touch,
             )
-            return await self._t.applier.run(run.ready, before, run.batch, doubt=run.batch.doubt)
+            return await self._t.applier.run(ready, before, run.batch, doubt=run.batch.doubt)
         except StartError:
             now = await self._t.stacks.containers(run.stack.name)
             run.stopped = run.running - running_services(now)
@@ -289,7 +298,7 @@ class Deployer:
         except CommitdError as err:  # bringing it up is always right
             called, why = ready, str(err)
         if why:
-            log.info("%s: applying: %s", name, why)
+            log.info("%s: applying: %s", name, words.shown(why))
             return None
         log.info("%s: it runs already as it is declared: nothing is recreated", name)
         cause = Cause(

@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
+from agent.adapters.engine import words
 from agent.adapters.engine.engine import Engine
 from agent.control.stack.ledger import Ledger, Look
 from agent.control.stack.ready import Ready
@@ -137,11 +138,13 @@ class Making(Struct, frozen=True):
             if (container.service, container.id) not in look.own or not _down(container, ready):
                 continue
             try:
-                if container.state == "paused":
-                    await self.engine.unpause(container.id)
-                else:
-                    await anyio.to_thread.run_sync(ready.refuse_foreign_links, self.link)
-                    await self.engine.start(container.id)
+                # It may be one of an older release, with values that are others by now.
+                with words.concealed(None):
+                    if container.state == "paused":
+                        await self.engine.unpause(container.id)
+                    else:
+                        await anyio.to_thread.run_sync(ready.refuse_foreign_links, self.link)
+                        await self.engine.start(container.id)
             except CommitdError as err:
                 log.warning("%s: %s is down: %s", ready.stack.name, container.name, err)
             else:

@@ -230,6 +230,13 @@ class SecretKeeper:
             return str(err)
         return None
 
+    async def hidden(self, stack: Stack) -> tuple[str, ...] | None:
+        """What no message on the stack may show; None: not all of it is in place as declared."""
+        have = await self._journal.plaintext()
+        if any(have.get(path) != oid for path, oid in stack.secrets.items()):
+            return None
+        return await anyio.to_thread.run_sync(self._store.hidden, stack.secrets)
+
     def link(self, path: str) -> str | None:
         """Where the agent's own link at ``path`` in the checkout leads; None: there is none."""
         return self._store.link(path)

@@ -82,6 +82,10 @@ class Stacks(Stepping):
             )
         )
 
+    async def hidden(self, stack: Stack) -> tuple[str, ...] | None:
+        """As :meth:`SecretKeeper.hidden`."""
+        return await self._secrets.hidden(stack)
+
     async def make(self, ready: Ready, there: Collection[Container]) -> list[Container]:
         """Create and recreate what differs, from images that are here; the containers then.
 

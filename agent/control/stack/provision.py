@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
-from agent.adapters.engine import resources
+from agent.adapters.engine import resources, words
 from agent.adapters.engine.engine import Engine
 from agent.control.stack.ready import Ready
 from agent.domain import documents
@@ -185,7 +185,9 @@ def _refusal(ready: Ready, problems: list[Problem]) -> CommitdError:
     first = problems[0]
     kind = TransientError if first.passing else PermanentError
     message = "; ".join(dict.fromkeys(each.message for each in problems))
-    return kind(message, where=_place(ready, first.about), hint=first.hint)
+    error = kind(message, where=_place(ready, first.about), hint=first.hint)
+    words.conceal(error, ready.invocation.hidden)
+    return error
 
 
 def _place(ready: Ready, about: DeclaredResources) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from agent.adapters.engine import resources
+from agent.adapters.engine import resources, words
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
 from agent.control.reconcile.listing import look
@@ -58,7 +58,8 @@ async def unstartable(engine: Engine, project: str, services: Mapping[str, Expec
         raw = await engine.inspect(container.id)
         error = str(raw["State"].get("Error") or "") if raw else ""
         if raw and (why := startable.refusal(from_inspect(raw), error, networks, there)):
-            log.warning("%s: %s cannot be started again: %s", project, container.name, why)
+            log.warning("%s: %s cannot be started again: %s", project, container.name,
+                        words.shown(why))  # fmt: skip
             found.add(name)
     needs = {name: service.needs for name, service in services.items()}
     return [name for name in dependencies.sorted_by(needs) if name in found]

@@ -8,6 +8,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
+from agent.adapters.engine import words
 from agent.adapters.engine.containers import from_inspect
 from agent.adapters.engine.engine import Engine
 from agent.adapters.host import directories
@@ -57,7 +58,8 @@ async def _undo(
         if await _going_on(journal, record):
             container = await _ended(engine, record, container, patience_s)
         await restore_kept(engine, journal, record, container)
-        await engine.start(record.id)
+        with words.concealed(None):  # what it was given, nobody declared
+            await engine.start(record.id)
         await journal.evicted_is_over(record.id)
     return Restored(record.name, journal.shown(until))
 
