@@ -106,11 +106,12 @@ class Watcher:
         name = (process / "comm").read_text().strip()
         inside = (process / "ns/pid").stat().st_ino != self._outside
         # It begins as the program that limits its memory.
+        words += (process / "cmdline").read_bytes()
         its = name == self._compose or (name == "prlimit" and self._compose.encode() in words)
         if its and not inside and names <= {"used", "unused"}:
             self.compose += 1  # the one child that needs them
         elif not (inside and names == {"used"}):  # a container gets what it was given
-            self.found.append((f"{names} in the environment", repr(words[:200])))
+            self.found.append((f"{names} in the environment of {name}", repr(words[:200])))
 
 
 class Search:
