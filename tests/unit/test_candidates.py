@@ -20,7 +20,7 @@ from agent.adapters.tasks import task_group
 from agent.control.source.housekeeping import Housekeeper
 from agent.control.source.remote_status import Remotes, recall
 from agent.domain.config import Config, Remote
-from agent.domain.errors import PermanentError
+from agent.domain.errors import PermanentError, TransientError
 from agent.domain.outcome import Reason
 from agent.domain.source.decide import Answer
 from tests.unit.upstream import Upstream, do, following, git
@@ -258,6 +258,32 @@ def test_repacking_drops_what_nothing_names_and_keeps_what_the_journal_does(worl
     assert not do(world.repository.knows, third)
     assert tidy(world)
     assert not do(world.repository.tidying.needed)
+
+
+def test_after_repacking_no_git_is_left_that_holds_the_packs_of_before(world: World) -> None:
+    world.follows(world.upstream.commit(FILES))
+    repository = world.repository
+
+    async def run() -> None:
+        await repository.tidying.run(())
+        assert repository.session._child is None
+        assert repository._refs._session._child is None
+
+    anyio.run(run)
+
+
+def test_objects_whose_list_cannot_be_written_do_not_stay(world: World) -> None:
+    """They would be known from then on, never fetched again, and never removed."""
+    sha = world.upstream.commit(FILES)
+    waiting = world.upstream.state / "incoming"
+    (waiting / f"{sha}.whole").mkdir()
+    with pytest.raises(TransientError):
+        do(world.repository.incoming.fetch, world.upstream.remote, sha)
+    assert not [path for path in (waiting / "objects").rglob("*") if path.is_file()]
+    (waiting / f"{sha}.whole").rmdir()
+    do(world.repository.incoming.fetch, world.upstream.remote, sha)
+    do(world.repository.incoming.keep, ())
+    assert not [path for path in (waiting / "objects").rglob("*") if path.is_file()]
 
 
 def test_repacking_ends_when_somebody_wants_to_write(world: World) -> None:

@@ -301,3 +301,29 @@ def test_data_where_a_tracked_file_was_stays_when_the_next_commit_has_none_there
     assert do(repository.checked_out) == newer
     assert do(repository.local_edits) == []
     assert (upstream.repo / "stacks/web/a.conf/precious").read_text() == "x"
+
+
+# --- a Git that was killed ---
+
+
+def test_the_locks_of_a_git_that_was_killed_stop_no_commit(
+    upstream: Upstream, repository: Repository
+) -> None:
+    new = upstream.commit({WEB: "two\n"})
+    do(repository.incoming.fetch, upstream.remote, new)
+    for name in ("refs/commitd/accepted.lock", "packed-refs.lock"):
+        (upstream.state / "git" / name).touch()
+    do(repository.take_over, new)
+    assert do(repository.knows, new)
+
+
+def test_the_locks_of_a_git_that_was_killed_stop_no_move_back(
+    upstream: Upstream, repository: Repository
+) -> None:
+    repository.unsettled = True
+    do(repository._refs.write, {"refs/commitd/pending": do(repository.applied)})
+    for name in ("index.lock", "refs/commitd/pending.lock"):
+        (upstream.state / "git" / name).touch()
+    do(repository.settle)
+    assert not repository.unsettled
+    assert do(repository.checked_out) == do(repository.applied)

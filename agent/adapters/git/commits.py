@@ -187,6 +187,10 @@ class Commits:
                 raise PermanentError(
                     f"its files cannot be listed in {TREE_S:g} s", where="."
                 ) from None
+            except process.TooMuchError:  # directories that are as large by themselves
+                raise PermanentError(
+                    f"more than {process.MAX_OUTPUT:,} bytes of paths", where="."
+                ) from None
             self.remembered.trees.put(commit, found)
         return found
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.adapters import process
-from agent.adapters.git.session import Session
+from agent.adapters.git.session import Session, complaint
 from agent.domain.config import Remote
 from agent.domain.errors import PermanentError, TransientError, UnreachableError
 
@@ -225,5 +225,4 @@ def on_disk(place: Path) -> Iterator[None]:
 
 def broken(message: str, result: process.Result) -> TransientError:
     """An unexpected failure of a command on the clone."""
-    lines = result.err.decode(errors="replace").strip().splitlines()
-    return TransientError(f"{message}: {lines[-1][:200] if lines else f'exit {result.code}'}")
+    return TransientError(f"{message}: {complaint(result.err) or f'exit {result.code}'}")

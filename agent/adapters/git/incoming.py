@@ -130,10 +130,15 @@ class Incoming:
         await to_the_end(lambda: self._add(scratch, expected))
 
     def _add(self, scratch: Path, sha: str) -> None:
-        """Its objects; the index of a pack last, for by that Git knows of it."""
+        """Its objects; the index of a pack last, for by that Git knows of it.
+
+        Before them the list by which they are found and go: what is there without being on one
+        would be known for ever. An earlier list, of what was moved in part, stays in force.
+        """
         names = sorted(git_dir.objects(scratch / "objects"), key=lambda name: name.endswith(".idx"))
+        with (self._place / f"{sha}{_WHOLE}").open("a") as waiting:
+            waiting.write("".join(f"\n{name}" for name in names))
         for name in names:
             place = self._objects / name
             place.parent.mkdir(exist_ok=True)
             (scratch / "objects" / name).replace(place)
-        (self._place / f"{sha}{_WHOLE}").write_text("\n".join(names))

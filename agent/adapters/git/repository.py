@@ -58,7 +58,7 @@ class Repository(Commits):
         self.incoming = Incoming(git, branch)
         super().__init__(git, self.incoming.commits)
         self._refs = Refs(git)
-        self.tidying = Tidying(self.git, self.session)
+        self.tidying = Tidying(self.git, self.end)
         self._checkout = Checkout(self)
         self.unsettled = True
         """Whether a move of the checkout may have been cut short."""
@@ -200,6 +200,11 @@ class Repository(Commits):
         if (await self.git.run("ls-files")).code != 0:
             await anyio.to_thread.run_sync(git_dir.remove, index)
 
+    async def _begin_writing(self) -> None:
+        """What a Git of the agent that was killed has left behind stops nobody."""
+        await self.tidying.stop()
+        await anyio.to_thread.run_sync(self._drop_locks)
+
     def _drop_locks(self) -> None:
         """Called while no Git of the agent writes here, and it holds the host's lock: nobody's.
 
@@ -222,7 +227,7 @@ class Repository(Commits):
             await self._take_over(sha)
 
     async def _take_over(self, sha: str) -> None:
-        await self.tidying.stop()
+        await self._begin_writing()
         known = [f"^{ref}" for ref in await self.named(OURS) if ref]
         packs = self._dir / "objects" / "pack"
         await anyio.to_thread.run_sync(partial(packs.mkdir, exist_ok=True))
@@ -288,8 +293,7 @@ class Repository(Commits):
         """
         if not _SHA.fullmatch(sha):
             raise PermanentError(f"{sha!r} is not a commit")
-        await self.tidying.stop()
-        await anyio.to_thread.run_sync(self._drop_locks)
+        await self._begin_writing()
         target = await self.overlaid(sha, overlays or {})
         before = await self.commit("HEAD")
         self.unsettled = True
@@ -307,6 +311,7 @@ class Repository(Commits):
         """After a move that was cut short: back to a whole commit. Raises as :meth:`reset` does."""
         if not self.unsettled:
             return
+        await self._begin_writing()
         head, pending = await self.named(["HEAD", PENDING])
         if pending:
             await self._checkout.finish(pending)

@@ -6,12 +6,11 @@ older agents had fetched and refused. Commits that the journal names get a ref f
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import anyio
 
 from agent.adapters.git.git import Git, broken
-from agent.adapters.git.session import Session
 
 KEPT = "refs/commitd/kept"
 _REPACK_S = 600.0
@@ -22,12 +21,13 @@ _MODEST = ("-c", "pack.threads=1", "-c", "pack.windowMemory=32m", "-c", "pack.de
 class Tidying:
     """Of the clone that ``git`` runs on. Ends at once when somebody wants to write there.
 
-    ``session`` reads there, and knows what was dropped until it ends.
+    ``end`` ends the processes of Git that are kept: they know what was dropped, and hold packs
+    that were repacked, until then.
     """
 
-    def __init__(self, git: Git, session: Session) -> None:
+    def __init__(self, git: Git, end: Callable[[], Awaitable[None]]) -> None:
         self._git = git
-        self._session = session
+        self._end = end
         self._scope: anyio.CancelScope | None = None
         self._ended = anyio.Event()
 
@@ -47,7 +47,7 @@ class Tidying:
                 return True
         finally:
             with anyio.CancelScope(shield=True):
-                await self._session.end()
+                await self._end()
             self._scope = None
             self._ended.set()
         return False
