@@ -270,9 +270,14 @@ class _Raising(Struct):
         raise self.error
 
 
+class _WithoutSecrets:
+    async def hidden(self, _stack: object) -> tuple[str, ...]:
+        return ()
+
+
 class _Tools(Struct):
     reviver: _Raising
-    stacks: Any = None
+    stacks: Any = _WithoutSecrets()
     applier: Any = None
     puller: Any = None
     restorer: Any = None
