@@ -66,10 +66,7 @@ def _image(name: str) -> str:
 
 def _machine(run: dict[str, Any]) -> str:
     parts = [f"{name} {value}" for name, value in run["machine"].items()]
-    return (
-        f"Measured on {run['at'][:10]}, commit {run['commit']}: {', '.join(parts)}; "
-        f"{run['load'][0]} when it began."
-    )
+    return f"Measured on {run['at'][:10]}: {', '.join(parts)}; {run['load'][0]} when it began."
 
 
 def _table(figures: Iterable[Figure]) -> str:
