@@ -5,7 +5,7 @@ reads heads, lengths and chunks, and knows when a connection can be used again. 
 its bytes over asyncio's streams, each as soon as it comes.
 
 The other side may be anybody. A head, the line before a chunk and trailers are bounded, an answer
-whose length is unclear is an error, and after any error or an answer that was not read to its end
+whose length is unclear is an error, and after any error or an answer that was not read completely
 the connection is of no use: :meth:`Connection.abort` it. Time is the caller's to bound, which ends
 an answer that is always still to come (100), too. Redirects, cookies, proxies and compression are
 not followed, sent, asked or undone.
@@ -107,7 +107,7 @@ class Connection:
 
     @property
     def is_ready(self) -> bool:
-        """Whether an answer was read to its end, nothing came after it, and neither side closes."""
+        """Whether an answer was read completely, nothing came after it, and neither side closes."""
         done = self._protocol.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
         return done and self._protocol.trailing_data == (b"", False)
 
@@ -156,7 +156,7 @@ class Connection:
             yield bytes(event.data)
 
     def abort(self) -> None:
-        """End it at once, whatever is on its way."""
+        """Close the connection at once and drop what was not sent or read yet."""
         self._writer.transport.abort()
 
     async def _event(self) -> h11.Event:

@@ -72,8 +72,8 @@ APART: Mapping[str, Mapping[str, str | bytes]] = {
     "one that is set twice": of_both("USED=1\nUSED=3\n", "USED=3\nUSED=1\n"),
     "one that an included file names": {
         **of_both("DEEP=1\n"),
-        "stacks/web/compose.yaml": "include: [../../shared/more.yaml]\n",
-        "shared/more.yaml": "services: {web: {image: 'x:${DEEP}'}}\n",
+        "stacks/web/compose.yaml": "include: [../../common/more.yaml]\n",
+        "common/more.yaml": "services: {web: {image: 'x:${DEEP}'}}\n",
     },
     "one that an env file passes on": {
         **of_both("DEEP=1\n"),

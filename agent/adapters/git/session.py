@@ -3,8 +3,8 @@
     question ─▶ a thread ─▶ stdin of git ─▶ its answers, each of a known length ─▶ the caller
 
 Starting a Git costs more than almost any answer. It reads objects and refs anew for each question,
-so that what comes later is seen; only what was deleted may be known for longer, which is what
-:meth:`Session.end` is for. When the agent dies, its end of the pipe closes, and Git ends by itself.
+so that new ones are seen. It may remember deleted ones: call :meth:`Session.end` after deleting
+some. When the agent dies, the pipe is closed, and Git exits.
 
 A session belongs to no event loop, and takes one question at a time. What is wrong with an answer,
 takes too long, or is wanted by nobody any more, ends the process: the next question begins with a
@@ -37,7 +37,7 @@ _TURN_S = 120.0
 """To wait for the questions of others: as long as any of them may take."""
 _END_S = 10.0
 _ENDING = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
-"""What is sent, and for how long its end is awaited."""
+"""Signals, each with how many seconds the process has to exit after it."""
 _LOOK_S = 1.0
 """How often who waits for an answer sees whether anybody wants it."""
 
@@ -70,7 +70,7 @@ class Pipe:
                 raise _EndedError from None
 
     def line(self) -> bytes:
-        """The next line, without its end."""
+        """The next line, without its line break."""
         while (end := self._held.find(b"\n", self._at)) < 0:
             self._more()
         found = bytes(self._held[self._at : end])

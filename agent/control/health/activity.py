@@ -79,7 +79,7 @@ class Activity:
             self.stopped.discard(event.id)
 
     def miss(self) -> None:
-        """Nobody knows what has happened."""
+        """Events were lost: a look at all containers has to follow."""
         self.number += 1
         self._lost = self.number
         self.wake()

@@ -39,7 +39,7 @@ class Observer:
         self._listening = False
         self._times = 0
         self._ended: set[str] = set()
-        """Those of which events said so since the last look."""
+        """IDs of containers whose end or pause was an event since the last listing."""
         self._changes: dict[int, set[str]] = {}
         """For each look under way, by its number, what has changed since it began."""
         self.owners: frozenset[str] = frozenset()

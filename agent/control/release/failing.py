@@ -14,8 +14,8 @@ from agent.domain.errors import InterferenceError, TransientError, UnreachableEr
 _GONE = re.compile(
     r"No such container|marked for removal|is already in progress|is already in use by container"
 )
-"""What Compose was about to work on is not there, or still on its way out; somebody has removed it
-if it was there."""
+"""The engine's words for a container that does not exist or is being removed: somebody else has
+removed it."""
 _NOT_STARTED = "is marked for removal and cannot be started"
 """Without an ID: nothing is started but the containers of the stack."""
 _ID = re.compile(r"[0-9a-f]{64}")

@@ -132,7 +132,7 @@ class Making(Struct, frozen=True):
 
     async def _keep_up(self, ready: Ready, look: Look) -> None:
         """Start what is down of the stack's own: for that Compose, which believes labels, is not
-        needed. What is told to wait for others is only started if it ran before.
+        needed. A service that waits for others (`depends_on`) is only started if it ran before.
         """
         for container in look.there:
             if (container.service, container.id) not in look.own or not _down(container, ready):
