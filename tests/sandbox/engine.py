@@ -79,7 +79,7 @@ class Engine:
         return self._daemon.pid
 
     def start(self) -> None:
-        """Start the daemon unless it runs, and return once it answers."""
+        """Start the daemon unless it runs, or undo `freeze`; return once it answers."""
         self._daemon.start()
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class Engine:
 
     def freeze(self) -> None:
         """Stop the daemon from answering while it still accepts connections (SIGSTOP)."""
-        self._daemon.send(signal.SIGSTOP)
+        self._daemon.freeze()
 
     def thaw(self) -> None:
         """Undo `freeze`."""

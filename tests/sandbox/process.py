@@ -101,6 +101,23 @@ def answers_on_unix(path: Path) -> bool:
     return False
 
 
+def freeze(pid: int) -> None:
+    """Stop a process (SIGSTOP), and return once none of its threads runs.
+
+    On a busy machine those that no processor has yet told of the signal work on for a while.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+
+    def stopped() -> bool:
+        with contextlib.suppress(OSError):  # a thread has ended meanwhile
+            states = [stat.read_text().rpartition(")")[2] for stat in threads.glob("*/stat")]
+            return all(state.startswith((" T", " Z")) for state in states)
+        return False
+
+    wait_until(stopped, what=f"process {pid} to stop")
+
+
 class Daemon:
     """A server process that can be started, ended, frozen and started again.
 
@@ -135,8 +152,12 @@ class Daemon:
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
-        """Start the server unless it runs, and return once it is ready for clients."""
+        """Start the server unless it runs, and return once it is ready for clients.
+
+        One that was left frozen runs on, so that the next test does not pay for it.
+        """
         if self.pid is not None:
+            self.send(signal.SIGCONT)
             return
         if self._leftover is not None:
             self._leftover.unlink(missing_ok=True)
@@ -166,6 +187,11 @@ class Daemon:
         """Send a signal to the server's main process; nothing happens when it does not run."""
         if (pid := self.pid) is not None:
             os.kill(pid, signal_number)
+
+    def freeze(self) -> None:
+        """Keep the server from answering while the kernel accepts connections for it."""
+        if (pid := self.pid) is not None:
+            freeze(pid)
 
     def stop(self, signal_number: int = signal.SIGTERM, *, patience: float = 60) -> None:
         """End the server and its workers; by force when it has not gone in `patience` seconds."""

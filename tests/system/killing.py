@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.sandbox.process import descendants, wait_until
+from tests.sandbox.process import descendants, freeze, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +52,7 @@ def once_until(
 
 def kill(agent: Process) -> None:
     """As systemd does it with the agent's unit: whatever the agent has started goes with it."""
-    stat = Path(f"/proc/{agent.pid}/stat")
-    agent.send_signal(signal.SIGSTOP)  # or it could start one more meanwhile
-    wait_until(lambda: ") T " in stat.read_text(), what="the agent to stop")
+    freeze(agent.pid)  # or it could start one more meanwhile
     children = descendants(agent.pid)
     for pid in (agent.pid, *children):
         with contextlib.suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import schemas
-from tests.sandbox.process import wait_until
+from tests.sandbox.process import freeze, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +160,7 @@ def test_the_commands_say_the_same_of_an_agent_that_hangs(fleet: Fleet) -> None:
     with host.running() as agent:
         agent.says("in sync with")
         told = [host.commitd(*verb) for verb in verbs]
-        agent.send(signal.SIGSTOP)
+        freeze(agent.process.pid)
         try:
             again = [host.commitd(*verb) for verb in verbs]
             assert "one is suspended" in host.commitd("suspend", "one").stdout
