@@ -166,7 +166,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 
 lock: $(READY)
 	$(COMPILE) --output-file requirements.txt pyproject.toml
-	$(COMPILE) --output-file requirements-dev.txt pyproject.toml requirements-dev.in
+	$(COMPILE) --extra notify --output-file requirements-dev.txt pyproject.toml requirements-dev.in
 
 install:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \

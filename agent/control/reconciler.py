@@ -96,6 +96,7 @@ class Reconciler:
         or clone fail.
         """
         self._basis = None
+        self._p.judge.begins()
         seen = self._p.remotes.shown()
         exemptions = await self._orders()
         followed = await (self._stay() if exemptions.host else self._follow())

@@ -185,6 +185,7 @@ class Daemon:
         return Running(
             config=parts.config,
             journal=parts.journal,
+            standings=parts.judge.standings,
             words=parts.words,
             alive=self._liveness.alive,
             ready=lambda: self._is_known,

@@ -22,6 +22,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.outside.running import Running
 from agent.control.status import why
+from agent.control.status.standing import Standings
 from agent.domain.config import Config, Remote
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action, Reason
@@ -79,6 +80,7 @@ class Agent:
         async def main() -> None:
             journal = AsyncJournal(Journal(self.place / "journal.db"))
             running = Running(
+                standings=Standings(),
                 config=config,
                 journal=journal,
                 words=words,

@@ -22,6 +22,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.outside.running import Running
 from agent.control.status import status
+from agent.control.status.standing import Standings
 from agent.domain.config import Config, Remote
 from agent.domain.outcome import Action, Reason
 from agent.surface.api import connections, events, serving
@@ -44,6 +45,7 @@ def serve(place: Path, work: Callable[[Path, AsyncJournal], Awaitable[None]]) ->
     async def main() -> None:
         journal = AsyncJournal(Journal(place / "journal.db"))
         running = Running(
+            standings=Standings(),
             config=config,
             journal=journal,
             words=Lru(1),

@@ -9,19 +9,21 @@ from msgspec import Struct
 
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.retry import LastWords
+from agent.control.status.standing import Standings
 from agent.domain.config import Config
 
 
 class Running(Struct, frozen=True, kw_only=True):
     """The agent, for as long as it works with one configuration and holds the host's lock.
 
-    ``journal.news`` tells of each action. ``alive`` is whether the loop gets on within the time
-    that its work may take, ``ready`` whether it knows how the host is. ``wake`` has it ask the
-    remotes, and look at everything, now.
+    ``journal.news`` tells of each action, ``standings`` of each judgement on the host. ``alive`` is
+    whether the loop gets on within the time that its work may take, ``ready`` whether it knows how
+    the host is. ``wake`` has it ask the remotes, and look at everything, now.
     """
 
     config: Config
     journal: AsyncJournal
+    standings: Standings
     words: LastWords
     alive: Callable[[], bool]
     ready: Callable[[], bool]

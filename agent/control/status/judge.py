@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import anyio
@@ -12,6 +13,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.source.remote_status import Remotes
 from agent.control.status import status
 from agent.control.status.looks import Looks
+from agent.control.status.standing import Standings
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
@@ -28,7 +30,7 @@ _Containers = tuple[Container, ...] | None
 
 
 class Judge:
-    """Told of the end of each cycle, so that others know when the agent looked last."""
+    """Told of each cycle, so that others know when the agent looked last and how the host is."""
 
     def __init__(
         self, config: Config, journal: AsyncJournal, remotes: Remotes, engine: Engine, looks: Looks
@@ -38,7 +40,13 @@ class Judge:
         self._remotes = remotes
         self._engine = engine
         self._looks = looks
+        self.standings = Standings()
+        self._began = time.monotonic()
         self._last: tuple[Facts, tuple[Held, ...], tuple[StackState, ...]] | None = None
+
+    def begins(self) -> None:
+        """A cycle begins."""
+        self._began = time.monotonic()
 
     async def ended(self, containers: _Containers) -> Verdict:
         """A cycle has looked at everything, last at these containers."""
@@ -55,7 +63,8 @@ class Judge:
 
     async def midway(self, containers: _Containers) -> Verdict:
         """A cycle is under way: with what it is doing."""
-        return await self._judge(containers, await self._journal.run(status.working))
+        working = await self._journal.run(status.working)
+        return await self._judge(containers, working, under_way=True)
 
     async def keep(self) -> None:
         """Have what is only in the runtime directory survive a restart of the machine."""
@@ -63,7 +72,13 @@ class Judge:
             await self._looks.keep()
             await self._remotes.keep()
 
-    async def _judge(self, containers: _Containers, working: tuple[Ongoing, ...] = ()) -> Verdict:
+    async def _judge(
+        self,
+        containers: _Containers,
+        working: tuple[Ongoing, ...] = (),
+        *,
+        under_way: bool = False,
+    ) -> Verdict:
         found = await self._journal.run(
             status.facts,
             self._config,
@@ -76,7 +91,11 @@ class Judge:
         holds = held.current(found)
         if self._last is None or self._last[1] != holds or not _alike(self._last[0], found):
             self._last = found, holds, stack_state.states(found, holds)
-        return verdict.judge_states(found, holds, self._last[2])
+        states = self._last[2]
+        judged = verdict.judge_states(found, holds, states)
+        cycle = None if under_way else time.monotonic() - self._began
+        self.standings.tell(found, holds, states, judged, cycle=cycle)
+        return judged
 
 
 def _alike(before: Facts, now: Facts) -> bool:
