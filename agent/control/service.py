@@ -171,8 +171,9 @@ class Daemon:
             ) as parts,
             AsyncExitStack() as beside,
         ):
+            running = self._running(parts)
             for consumer in self._consumers:
-                await beside.enter_async_context(consumer(self._running(parts)))
+                await beside.enter_async_context(consumer(running))
             if engine_id := await self._await_engine(parts):
                 async with lease.only_agent_of(engine_id):
                     await self._work(parts)

@@ -21,6 +21,7 @@ from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.outside.running import Running
+from agent.control.outside.trouble import Trouble
 from agent.control.status import why
 from agent.control.status.standing import Standings
 from agent.domain.config import Config, Remote
@@ -59,6 +60,7 @@ class Agent:
     ready: bool = True
     woken: int = 0
     routes: set[tuple[str, str]] = field(default_factory=set)
+    trouble: Trouble = field(default_factory=Trouble)
 
     def wake(self) -> None:
         self.woken += 1
@@ -87,6 +89,7 @@ class Agent:
                 alive=lambda: self.alive,
                 ready=lambda: self.ready,
                 wake=self.wake,
+                trouble=self.trouble,
             )
             app = application(running, Connections("nowhere"), SocketAccess(None, None))
             self.routes = {
@@ -417,3 +420,14 @@ def test_where_it_cannot_listen_all_else_works(
 
         on_tcp.serve(work)
     assert f"there is no API on {listen}: " in caplog.text
+
+
+def test_the_agent_that_runs_says_what_it_cannot_tell_others(agent: Agent) -> None:
+    agent.trouble.set("notify:phone", "it answers 500")
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with client.get("/v1/status") as answer:
+            [failing] = (await answer.json())["outside"]
+            assert (failing["name"], failing["error"]) == ("notify:phone", "it answers 500")
+
+    agent.serve(work)

@@ -61,6 +61,7 @@ def test_the_document_has_the_promised_shape() -> None:
                 "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
             }
         ],
+        "outside": [],
     }  # fmt: skip
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.control.outside.trouble import Trouble
 from agent.control.retry import LastWords
 from agent.control.status.standing import Standings
 from agent.domain.config import Config
@@ -18,7 +19,8 @@ class Running(Struct, frozen=True, kw_only=True):
 
     ``journal.news`` tells of each action, ``standings`` of each judgement on the host. ``alive`` is
     whether the loop gets on within the time that its work may take, ``ready`` whether it knows how
-    the host is. ``wake`` has it ask the remotes, and look at everything, now.
+    the host is. ``wake`` has it ask the remotes, and look at everything, now. ``trouble`` is what
+    of telling others does not work.
     """
 
     config: Config
@@ -28,6 +30,7 @@ class Running(Struct, frozen=True, kw_only=True):
     alive: Callable[[], bool]
     ready: Callable[[], bool]
     wake: Callable[[], None]
+    trouble: Trouble = field(default_factory=Trouble)
 
 
 Consumer = Callable[[Running], AbstractAsyncContextManager[None]]

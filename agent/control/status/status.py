@@ -29,13 +29,18 @@ from agent.domain.status.facts import Facts, LastLook, Ongoing
 _UNDECLARED = 50
 
 
-def now(config: Config) -> dict[str, Any]:
-    """The document of ``status --json``. Raises :class:`CommitdError`. Blocks."""
+def now(config: Config, outside: Iterable[Mapping[str, str]] = ()) -> dict[str, Any]:
+    """The document of ``status --json``; ``outside`` is what only the running agent knows.
+
+    Raises :class:`CommitdError`. Blocks.
+    """
     with closing(open_journal(config)) as journal:
-        return status(config, journal)
+        return status(config, journal, outside)
 
 
-def status(config: Config, journal: Journal) -> dict[str, Any]:
+def status(
+    config: Config, journal: Journal, outside: Iterable[Mapping[str, str]] = ()
+) -> dict[str, Any]:
     """The same, by a journal that is open. Blocks."""
     names = [remote.name for remote in config.remotes]
     running = lock.running_agent(config) is not None
@@ -51,7 +56,11 @@ def status(config: Config, journal: Journal) -> dict[str, Any]:
     )
     undeclared = (*_reported(journal, found), *_exempt(journal, found))
     return report.status(
-        found, undeclared=undeclared, changed_at=journal.changed_at(), engine_error=error
+        found,
+        undeclared=undeclared,
+        changed_at=journal.changed_at(),
+        engine_error=error,
+        outside=outside,
     )
 
 

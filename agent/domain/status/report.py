@@ -19,10 +19,11 @@ def status(
     undeclared: Iterable[Mapping[str, Any]] = (),
     changed_at: str | None = None,
     engine_error: str | None = None,
+    outside: Iterable[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """The document. ``undeclared`` are containers as the journal keeps them, newest first;
     ``changed_at`` is when something was last done here (ISO 8601); ``engine_error`` is why the
-    engine could not be asked.
+    engine could not be asked; ``outside`` is what cannot be told to others (name, error, since).
     """
     revision: Mapping[str, Any] = (facts.declared or {}).get("revision") or {}
     attempted: Mapping[str, Any] = facts.attempted or {}
@@ -64,6 +65,7 @@ def status(
             }
             for hold in holds
         ],
+        "outside": [dict(each) for each in outside],
     }
 
 

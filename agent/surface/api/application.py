@@ -83,7 +83,7 @@ class Answers:
     async def status(self, request: web.Request) -> web.Response:
         """``/v1/status``."""
         queries.nothing(request)
-        look = partial(overview.now, self._running.config)
+        look = partial(overview.now, self._running.config, self._running.trouble.as_json())
         try:
             return web.json_response(await anyio.to_thread.run_sync(look, limiter=self._looks))
         except CommitdError as err:

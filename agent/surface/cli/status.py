@@ -80,6 +80,8 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
     _revision(document["revision"])
     for remote in document["remotes"]:
         terminal.say(f"remote {remote['name']}: {_answer(remote)}; {_place(remote)}")
+    for each in document.get("outside", ()):  # an agent of before the upgrade knows none
+        _outside(each)
     _stacks(document["stacks"], told)
     exempt = [item for item in document["undeclared"] if item["action"] == EvictionAction.EXEMPT]
     _list("undeclared", [item for item in document["undeclared"] if item not in exempt])
@@ -119,6 +121,11 @@ def _stacks(stacks: list[dict[str, Any]], told: str) -> None:
 def _hold(sign: str, subjects: str, hold: Mapping[str, Any]) -> None:
     since = terminal.clock(hold["since"])
     terminal.say(f"{sign} {subjects}: {terminal.local(hold['message'])} (since {since})")
+
+
+def _outside(failing: Mapping[str, Any]) -> None:
+    since = terminal.clock(failing["since"])
+    terminal.say(f"outside {failing['name']}: {terminal.local(failing['error'])} (since {since})")
 
 
 def _list(word: str, items: list[dict[str, Any]]) -> None:
