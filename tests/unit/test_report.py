@@ -59,6 +59,7 @@ def test_the_document_has_the_promised_shape() -> None:
             {
                 "subject": "web", "since": LOOKED, "needs_person": True,
                 "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
+                "command": f"commitd approve {SHA[:12]}",
             }
         ],
         "outside": [],

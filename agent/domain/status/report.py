@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.domain.outcome import EvictionAction
-from agent.domain.status import held, stack_state, verdict
+from agent.domain.status import held, remedy, stack_state, verdict
 from agent.domain.status.facts import Facts, Ongoing
 from agent.domain.status.stack_state import StackState
 
@@ -62,6 +62,7 @@ def status(
                 "message": hold.message,
                 "since": hold.since,
                 "needs_person": hold.needs_person,
+                "command": remedy.command(hold, facts),
             }
             for hold in holds
         ],

@@ -1,0 +1,72 @@
+"""The way from the API's listener to the page. What makes pages is loaded for the first of them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from aiohttp import web
+
+from agent.control.outside.running import Running
+from agent.surface.api.documents import Documents
+from agent.surface.api.errors import ApiError, Handler
+
+if TYPE_CHECKING:
+    from agent.surface.page.site import Site
+
+log = logging.getLogger("commitd.page")
+
+PATHS = ("/", "/hosts/{host}", "/assets/{name}")
+_FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics")
+
+
+class Door:
+    """Of one listener."""
+
+    def __init__(self, running: Running, documents: Documents) -> None:
+        self._running = running
+        self._documents = documents
+        self._site: Site | None = None
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Each path of the page."""
+        return [web.get(path, self._answer, allow_head=True) for path in PATHS]
+
+    @web.middleware
+    async def errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Around each answer: what is wrong is told to a browser in a page."""
+        if not _by_browser(request):
+            return await handler(request)
+        try:
+            return await handler(request)
+        except ApiError as err:
+            return await (await self._loaded()).error(request, err)
+        except web.HTTPException as err:
+            return await (await self._loaded()).error(request, ApiError(err.status, err.reason))
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("%s %s: unexpected", request.method, request.path)
+            unexpected = ApiError(500, "unexpected error; the agent's log says more")
+            return await (await self._loaded()).error(request, unexpected)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        return await (await self._loaded()).answer(request)
+
+    async def _loaded(self) -> Site:
+        if self._site is None:
+            self._site = await anyio.to_thread.run_sync(self._load)
+        return self._site
+
+    def _load(self) -> Site:
+        module = importlib.import_module("agent.surface.page.site")
+        site: Site = module.Site(self._running.config.host, self._documents)
+        return site
+
+
+def _by_browser(request: web.Request) -> bool:
+    wanted = "text/html" in request.headers.get("Accept", "")
+    return wanted and not request.path.startswith(_FOR_PROGRAMS)

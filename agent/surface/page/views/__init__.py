@@ -1,0 +1,1 @@
+"""What pages show, made of the documents of the API by pure functions."""

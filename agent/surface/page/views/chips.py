@@ -1,0 +1,49 @@
+"""States as a sign, a word and a tone: the sign and the word say what the colour does."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Chip(Struct, frozen=True):
+    """``tone`` is good, busy, held, bad or unknown."""
+
+    sign: str
+    word: str
+    tone: str
+
+
+_TONES = {"✓": "good", "…": "busy", "‖": "held", "!": "held", "✗": "bad", "?": "unknown"}
+_SIGNS = {
+    "synced": "✓", "healthy": "✓", "running": "✓", "succeeded": "✓", "same": "✓", "answers": "✓",
+    "pending": "…", "progressing": "…", "starting": "…", "restarting": "…", "created": "…",
+    "held": "‖", "suspended": "‖", "paused": "‖", "cancelled": "‖", "skipped": "‖", "behind": "‖",
+    "failed": "✗", "degraded": "✗", "missing": "✗", "unhealthy": "✗", "exited": "✗", "dead": "✗",
+    "down": "✗", "diverged": "✗", "removed": "‖", "stopped": "‖", "reported": "!", "exempt": "‖",
+}  # fmt: skip
+_HOST = {
+    "in-sync": Chip("✓", "In sync", "good"),
+    "working": Chip("…", "Working", "busy"),
+    "waiting": Chip("!", "Needs you", "held"),
+    "suspended": Chip("‖", "Suspended", "held"),
+    "failed": Chip("✗", "Failed", "bad"),
+}
+UNKNOWN = Chip("?", "Not known", "unknown")
+ORDER = ("bad", "held", "unknown", "busy", "good")
+"""The worst first."""
+
+
+def chip(word: str) -> Chip:
+    """Of a state that a document names."""
+    sign = _SIGNS.get(word, "?")
+    return Chip(sign, word, _TONES[sign])
+
+
+def busy(word: str) -> Chip:
+    """Of what is being done."""
+    return Chip("…", word, "busy")
+
+
+def of_host(state: str) -> Chip:
+    """Of the verdict on a host."""
+    return _HOST.get(state, UNKNOWN)

@@ -1,0 +1,232 @@
+"""The page: what it shows, what it refuses to be, and that nothing in it comes from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from agent.domain.outcome import Reason
+from agent.domain.status import report
+from agent.surface.page import text
+from agent.surface.page.links import Links, file_name
+from agent.surface.page.render import Renderer
+from agent.surface.page.views import chips
+from agent.surface.page.views.host import host
+from tests.unit.builders import container, release
+from tests.unit.judged import DOWN, GITEA, LOOKED, facts, hold
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "javascript:alert(1)",
+    "'-alert(1)-'",
+    "x" * 10_000,
+    "\u202egnp.exe\u202c",
+    "\u2066\u2067evil\x00\x1b[2J\ud800",
+    "{{ 7 * 7 }}",
+    "</title><base href=//evil>",
+)
+_VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it, as far as this asks: its tags, in balance."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.faults: list[str] = []
+        self.feed(html)
+        self.close()
+        self.faults += [f"<{tag}> is not closed" for tag in self._open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        if len(set(names)) != len(names):
+            self.faults.append(f"<{tag}> has an attribute twice")
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.faults.append(f"</{tag}> closes nothing")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, name: str) -> list[str]:
+        """The values of an attribute, wherever it is."""
+        return [attrs[name] or "" for _, attrs in self.tags if name in attrs]
+
+
+def sound(html: str) -> Page:
+    """The page, once it is seen that it is well-formed, its relations hold and it is all ours."""
+    page = Page(html)
+    assert page.faults == []
+    ids = page.all("id")
+    assert len(ids) == len(set(ids))
+    for relation in ("aria-labelledby", "aria-describedby", "aria-controls", "for"):
+        for value in page.all(relation):
+            assert set(value.split()) <= set(ids), (relation, value)
+    for attribute in ("href", "src", "action", "data-events"):
+        for link in page.all(attribute):
+            assert re.match(r"(\.{1,2}/|#|\?)", link), link
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert not page.all("style")
+    assert {tag for tag, _ in page.tags} & {"style", "iframe", "object", "embed", "base"} == set()
+    assert [attrs for tag, attrs in page.tags if tag == "script" and "src" not in attrs] == []
+    return page
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer()
+
+
+def document(**given: Any) -> dict[str, Any]:
+    """The status of a host with one stack that is as it should be, but for what is ``given``."""
+    return report.status(facts([release("web")], **given), changed_at=LOOKED)
+
+
+def shown(renderer: Renderer, status: Mapping[str, Any], links: Links | None = None) -> Page:
+    view = host(status)
+    values = {"host": view, "icon": view.state.tone}
+    return sound(renderer.page("host", links or Links(), values).decode())
+
+
+def test_a_host_in_sync_says_so_in_words_and_asks_for_nothing(renderer: Renderer) -> None:
+    page = shown(renderer, document())
+    assert "In sync" in page.text
+    assert "Needs you" not in page.text
+    assert [href for href in page.all("href") if "icon-good.svg" in href]
+
+
+def test_what_waits_for_a_person_stands_first_with_the_command_to_copy(renderer: Renderer) -> None:
+    page = shown(renderer, document(holds=[hold("web", Reason.CLIFF, person=True)]))
+    assert page.text.index("Needs you") < page.text.index("Stacks")
+    [command] = page.all("data-copy")
+    assert command.startswith("commitd approve ")
+    assert command in page.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"running_agent": False}, "systemctl status commitd"),
+        ({"enrolled": False}, "commitd enroll"),
+    ],
+)
+def test_a_host_on_which_nothing_is_enforced_says_what_to_do(
+    renderer: Renderer, given: dict[str, Any], said: str
+) -> None:
+    assert said in shown(renderer, document(**given)).all("data-copy")
+
+
+def test_sync_and_health_are_two_columns(renderer: Renderer) -> None:
+    ill = container("web-web-0", "web", "web", state="exited", exit_code=1)
+    page = shown(renderer, document(containers=[ill]))
+    assert "As in Git" in page.text
+    assert "degraded" in page.text
+
+
+def test_a_remote_tells_whether_it_answers_since_when_not_and_how_far_it_is(
+    renderer: Renderer,
+) -> None:
+    behind = {**GITEA, "name": "mirror", "head": "d" * 40, "relation": "behind", "lag": 3}
+    page = shown(renderer, document(remotes=[{**DOWN}, behind]))
+    assert "2026-01-02T09:10:00Z" in page.all("datetime")
+    assert "refused" in page.text
+    assert "3 commits behind" in page.text
+
+
+def test_a_state_is_told_by_a_sign_and_a_word_beside_its_colour() -> None:
+    for word in ("synced", "healthy", "pending", "failed", "held", "unknown", "anything"):
+        chip = chips.chip(word)
+        assert chip.word == word
+        assert chip.sign
+    assert len({chips.of_host(s).sign for s in ("in-sync", "working", "waiting", "failed")}) == 4
+
+
+def _with(value: Any, word: str) -> Any:
+    """The document with ``word`` in the place of each text that no code of ours chooses."""
+    ours = {
+        "state", "sync", "health", "action", "reason", "relation", "since", "at", "checked_at",
+        "down_since", "committed_at", "looked_at",
+    }  # fmt: skip
+    if isinstance(value, dict):
+        return {k: each if k in ours else _with(each, word) for k, each in value.items()}
+    if isinstance(value, list):
+        return [_with(each, word) for each in value]
+    return word if isinstance(value, str) else value
+
+
+_ROGUE = {
+    "id": "1" * 64, "name": "rogue", "image": "i", "action": "removed", "reason": "no-project",
+    "message": "m", "at": LOOKED, "undoable": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_name_is_text_and_steers_nothing(renderer: Renderer, word: str) -> None:
+    given = facts(
+        [release("web")],
+        remotes=[DOWN],
+        holds=[hold("web", Reason.CLIFF, person=True), hold("rogue", Reason.VOLUMES)],
+        broken={"db": "why"},
+    )
+    status = report.status(
+        given, undeclared=[_ROGUE, {**_ROGUE, "action": "exempt"}], changed_at=LOOKED
+    )
+    page = shown(renderer, _with(status, word))
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 1
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b\ud800-\udfff]", page.text)
+    assert "x" * (text.LONGEST + 1) not in page.text
+    assert ("{{ 7 * 7 }}" in page.text) == ("{{" in word)
+
+
+def test_times_in_sentences_are_elements_and_all_else_stays_text() -> None:
+    found = text.prose("<b> since 2026-01-02T09:10:00Z & on")
+    assert found.startswith("&lt;b&gt; since <time datetime=")
+    assert found.endswith("</time> &amp; on")
+    assert text.moment(None) == "never"
+    assert text.moment("9999-99-99") == "9999-99-99"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "", "\u202e", "x" * 300, "CON\0", "%2e%2e"])
+def test_a_name_leads_nowhere_but_below_its_directory(name: str) -> None:
+    assert re.fullmatch(r"x-[0-9a-f]{24}", file_name(name))
+    assert re.fullmatch(r"\.\./hosts/x-[0-9a-f]{24}\.html", Links(1, files=True).host(name))
+    assert re.fullmatch(r"\.\./hosts/[\w%.~-]*", Links(1).host(name.replace("x" * 300, "")))
+
+
+def test_links_are_relative_wherever_the_page_lies() -> None:
+    assert Links(0).host("nas") == "./hosts/nas"
+    assert Links(2).start == "../../"
+    assert Links(2, files=True).start == "../../index.html"
+    assert Links(1).events() == "../v1/events"
+    assert Links(1, files=True).events() is None
+
+
+def test_a_page_for_files_needs_no_agent(renderer: Renderer) -> None:
+    assert shown(renderer, document(), Links(files=True)).all("data-events") == []
+
+
+def test_the_script_asks_nobody_else_and_makes_no_markup_of_text(renderer: Renderer) -> None:
+    script = renderer.assets["page.js"].content.decode()
+    assert "://" not in script
+    for sink in ("innerHTML", "insertAdjacent", "document.write", "eval(", "new Function"):
+        assert sink not in script
+    style = renderer.assets["style.css"].content.decode()
+    assert "://" not in style
+    assert "@import" not in style
