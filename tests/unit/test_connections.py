@@ -145,7 +145,7 @@ def test_an_answer_may_take_longer_than_a_question(
 ) -> None:
     monkeypatch.setattr(connections, "IDLE_S", 0.1)
     released = threading.Event()
-    monkeypatch.setattr(status, "now", lambda _: {"waited": released.wait(10)})
+    monkeypatch.setattr(status, "now", lambda *_: {"waited": released.wait(10)})
 
     async def work(path: Path, _journal: AsyncJournal) -> None:
         asking = await _open(path, ASK.replace(b"nothing", b"v1/status"))
