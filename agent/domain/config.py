@@ -17,7 +17,7 @@ import msgspec
 
 from agent.domain import documents, outside_config
 from agent.domain.errors import ConfigError, PermanentError, did_you_mean
-from agent.domain.outside_config import Api, Problem, Section
+from agent.domain.outside_config import Api, CommitStatus, Hooks, Problem, Section
 
 DEFAULT_PATH = Path("/etc/commitd/config.yaml")
 
@@ -134,6 +134,8 @@ class Config(Section, frozen=True):
     runtime_dir: Path = Path("/run/commitd")
     listen: str | None = None
     api: Api = Api()
+    commit_status: CommitStatus | None = None
+    hooks: Hooks | None = None
 
 
 def is_host_name(name: str) -> bool:
@@ -237,6 +239,8 @@ def _keys_at(path: documents.Path) -> tuple[str, ...]:
             "undeclared": UndeclaredRules,
             "converge": Converge,
             "api": Api,
+            "commit_status": CommitStatus,
+            "hooks": Hooks,
         }[step]
     return tuple(field.name for field in msgspec.structs.fields(kind))
 
@@ -266,6 +270,8 @@ def _problems(config: Config) -> Iterator[Problem]:
     if config.secrets:
         yield from _secret_problems(config.secrets)
     yield from outside_config.problems(config.listen, config.api)
+    yield from outside_config.status_problems(config.commit_status)
+    yield from outside_config.hook_problems(config.hooks, config.listen)
     socket = config.docker.socket
     if socket is not None and not socket.startswith("unix:///"):
         message = f"{socket!r} is not a local socket"

@@ -9,6 +9,8 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +19,7 @@ from agent.domain.documents import Path as Place
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]*")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 
 Problem = tuple[Place, str, str | None]
 """Where in the file, what is wrong, and a hint."""
@@ -32,6 +35,42 @@ class Api(Section, frozen=True):
     token_file: Path | None = None
     hosts: tuple[str, ...] = ()
     writers: str | None = None
+
+
+class CommitStatus(Section, frozen=True):
+    """The forge that is told how a commit fares here; ``url`` is what browsers open, or its API."""
+
+    forge: Literal["gitea", "github"]
+    url: str
+    repository: str
+    token_file: Path
+    page_url: str | None = None
+    ca_file: Path | None = None
+    plain_http: bool = False
+
+    @property
+    def statuses(self) -> str:
+        """The URL below which each commit has its statuses."""
+        parts = urlsplit(self.url.rstrip("/"))
+        base = self.url.rstrip("/")
+        if self.forge == "gitea":
+            base += "/api/v1"
+        elif parts.hostname in _GITHUB:
+            base = "https://api.github.com"
+        elif not parts.path:
+            base += "/api/v3"
+        return f"{base}/repos/{self.repository}/statuses"
+
+
+_GITHUB = {"github.com", "www.github.com", "api.github.com"}
+
+
+class Hooks(Section, frozen=True):
+    """Where forges call when something was pushed, and the secrets by which they are known."""
+
+    listen: str
+    gitea_secret_file: Path | None = None
+    github_secret_file: Path | None = None
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -65,3 +104,51 @@ def problems(listen: str | None, api: Api) -> Iterator[Problem]:
             yield ("api", "hosts", i), message, "write the name alone, without scheme or port"
     if api.writers is not None and not _GROUP.fullmatch(api.writers):
         yield ("api", "writers"), f"{api.writers!r} cannot be the name of a group", None
+
+
+def status_problems(section: CommitStatus | None) -> Iterator[Problem]:
+    """The same of ``commit_status``."""
+    if section is None:
+        return
+    for key, url in (("url", section.url), ("page_url", section.page_url)):
+        if url is not None and (wrong := _url_problem(url)):
+            yield ("commit_status", key), f"{key}: {wrong}", "write https://git.example.org"
+    if section.url.startswith("http://") and not section.plain_http:
+        message = "plain http:// shows the token to anyone on the way"
+        yield ("commit_status", "url"), message, "use https://, or say plain_http: true"
+    if not _REPOSITORY.fullmatch(section.repository) or ".." in section.repository:
+        message = f"{section.repository!r} cannot be the name of a repository"
+        yield ("commit_status", "repository"), message, "write OWNER/NAME"
+
+
+def _url_problem(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        _ = parts.port
+    except ValueError:  # UnicodeError too
+        return "this is no url"
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        return "this is no url of http:// or https://"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "the url holds odd characters"
+    if parts.username or parts.password:
+        return "the url holds a credential"
+    return None
+
+
+def hook_problems(section: Hooks | None, listen: str | None) -> Iterator[Problem]:
+    """The same of ``hooks``, beside the ``listen`` of the API."""
+    if section is None:
+        return
+    try:
+        called = address(section.listen)
+    except ValueError as err:
+        yield ("hooks", "listen"), str(err), "write 127.0.0.1:8788 or [::1]:8788"
+        return
+    if listen is not None and called == address(listen):
+        message = f"{section.listen} is where the API listens"
+        yield ("hooks", "listen"), message, "hooks need a port of their own"
+    if not (section.gitea_secret_file or section.github_secret_file):
+        message = "hooks are known by a secret, and none is named"
+        yield ("hooks",), message, "set gitea_secret_file or github_secret_file"

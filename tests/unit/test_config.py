@@ -113,7 +113,7 @@ runtime_dir: /r
         ("remote: []", 1, "unknown key 'remote'", "did you mean 'remotes'?"),
         (f"{MINIMAL}hots: x", 4, "unknown key 'hots'", "did you mean 'host'?"),
         (f"{MINIMAL}    pol: 5s", 4, "unknown key 'pol'", "did you mean 'poll'?"),
-        (f"{MINIMAL}zzz: 1", 4, "unknown key 'zzz'", "known keys: api, branch, converge"),
+        (f"{MINIMAL}zzz: 1", 4, "unknown key 'zzz'", "known keys: api, branch, commit_status"),
         (f"{MINIMAL}undeclared:\n  moed: stop", 5, "unknown key 'moed'", "did you mean 'mode'?"),
         (f"{MINIMAL}secrets:\n  sops:\n    imge: x", 6, "unknown key 'imge'", "mean 'image'?"),
         (f"{MINIMAL}8: x", 4, "unknown key '8'", "known keys"),

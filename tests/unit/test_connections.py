@@ -143,7 +143,7 @@ def test_who_does_not_read_the_answer_is_closed(
 def test_an_answer_may_take_longer_than_a_question(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "IDLE_S", 0.1)
+    monkeypatch.setattr(connections, "IDLE_S", 1.0)
     released = threading.Event()
     monkeypatch.setattr(status, "now", lambda *_: {"waited": released.wait(10)})
 

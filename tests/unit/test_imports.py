@@ -47,9 +47,12 @@ def _without(loading: str, *unwanted: str) -> None:
 
 def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
     _without(
-        "import agent.control.service, agent.surface.cli.run, agent.surface.api.serving\n"
+        "import agent.control.service, agent.surface.cli.run\n"
+        "agent.surface.cli.run._consumers()\n"
         "import agent.adapters.probes.http, agent.adapters.probes.file",
         *("aiohttp", "asyncssh", "cryptography", "urllib.request", "agent.surface.api.server"),
+        *("agent.surface.hooks.receiver", "agent.control.outside.commit_status"),
+        *("agent.adapters.outside.http", "agent.domain.outside.commit_status"),
     )
 
 

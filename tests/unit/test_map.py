@@ -14,7 +14,7 @@ from agent.adapters.state.journal import Journal
 ROOT = Path(__file__).parents[2]
 MAP = (ROOT / "docs/explanation/architecture.md").read_text()
 FLOORS = ("domain", "adapters", "control", "surface")
-PLANNED = {"adapters/outside/"}
+PLANNED: set[str] = set()
 _PLACE = rf"`((?:{'|'.join((*FLOORS, 'tests', 'docs'))})/[\w./-]*)`"
 
 

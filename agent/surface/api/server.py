@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
-from functools import partial
-from typing import cast
 
-import anyio
 import anyio.to_thread
-from aiohttp import web
 
 from agent.adapters.host import peer
 from agent.adapters.host.token_file import read_token
@@ -20,13 +15,9 @@ from agent.domain.errors import CommitdError
 from agent.surface.api.access import Access, SocketAccess, TcpAccess, names
 from agent.surface.api.application import application
 from agent.surface.api.connections import Connections
-from agent.surface.api.serving import BACKLOG
+from agent.surface.api.runner import serve
 
 log = logging.getLogger("commitd.api")
-
-_UNHEARD = logging.getLogger("commitd.api.unheard")
-"""For what aiohttp has to say of clients that speak no HTTP: nobody may fill the log with that."""
-_UNHEARD.disabled = True
 
 
 async def answer(running: Running, listener: socket.socket, where: str) -> None:
@@ -38,27 +29,7 @@ async def answer(running: Running, listener: socket.socket, where: str) -> None:
         log.warning("there is no API on %s: %s", where, err)
         return
     connections = Connections(where)
-    routes = application(running, connections, access)
-    runner = web.AppRunner(routes, access_log=None, logger=_UNHEARD, shutdown_timeout=1)
-    listening: asyncio.AbstractServer | None = None
-    try:
-        await runner.setup()
-        accept = partial(connections.accept, cast("web.Server", runner.server))
-        loop = asyncio.get_running_loop()
-        if listener.family == socket.AF_UNIX:
-            listening = await loop.create_unix_server(accept, sock=listener, backlog=BACKLOG)
-        else:
-            listening = await loop.create_server(accept, sock=listener, backlog=BACKLOG)
-        await anyio.sleep_forever()
-    finally:
-        with anyio.CancelScope(shield=True):
-            try:
-                if listening is not None:
-                    listening.close()
-                await runner.cleanup()
-                connections.close()
-            except Exception:
-                log.exception("the API on %s did not end as it should", where)
+    await serve(application(running, connections, access), connections, listener, where)
 
 
 def _on_socket(config: Config) -> Access:

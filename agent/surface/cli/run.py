@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from agent.surface.cli import common, logs
+
+if TYPE_CHECKING:
+    from agent.control.outside.running import Consumer
 
 _NICE = -5
 
@@ -26,12 +30,25 @@ def command(ctx: click.Context, verbose: bool) -> None:
     import anyio
 
     from agent.control import service
-    from agent.surface.api import serving
 
     logs.set_up(verbose=verbose)
     common.ignore_wakes()
     with contextlib.suppress(OSError):  # a rogue is to be ended at once, however busy the host is
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     config = common.load_for_work(ctx)
-    daemon = service.Daemon(config, lambda: common.load_for_work(ctx), [serving.serving])
+    daemon = service.Daemon(config, lambda: common.load_for_work(ctx), _consumers())
     anyio.run(daemon.run, backend="asyncio")
+
+
+def _consumers() -> list[Consumer]:
+    """What works beside the agent; loaded as far as the configuration asks for it."""
+    from agent.control.outside.optional import optional
+    from agent.surface.api import serving
+    from agent.surface.hooks import serving as hooks
+
+    outside = "agent.control.outside"
+    return [
+        serving.serving,
+        hooks.serving,
+        optional(lambda config: config.commit_status, f"{outside}.commit_status", "reporting"),
+    ]

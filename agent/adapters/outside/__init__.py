@@ -1,0 +1,1 @@
+"""Clients of what is told of a host: forges and the like."""

@@ -1,0 +1,1 @@
+"""What others are told of a host: decided here, sent elsewhere."""

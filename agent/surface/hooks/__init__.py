@@ -1,0 +1,1 @@
+"""Where forges call when something was pushed."""

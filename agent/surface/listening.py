@@ -1,0 +1,97 @@
+"""Sockets that wait for others, and load what answers them once somebody has connected.
+
+Most agents are never asked. So what answers, with a library that takes 10 MB, is loaded when the
+first connection waits; the kernel keeps that one until then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from agent.adapters.tasks import task_group
+from agent.control.outside.running import Running
+from agent.domain.outside_config import address
+
+log = logging.getLogger("commitd.api")
+
+BACKLOG = 64
+"""More than are served at once: the first ones wait until what answers them is loaded."""
+_IP_FREEBIND = 15
+"""Of ip(7): bind to an address that this machine gets later, such as that of a VPN."""
+
+
+@asynccontextmanager
+async def listening(
+    running: Running,
+    where: str,
+    opening: Callable[[], socket.socket],
+    *,
+    module: str,
+    what: str,
+) -> AsyncIterator[bool]:
+    """Answer on what ``opening`` (it blocks) opens; whether it could be opened.
+
+    By ``answer(running, listener, where)`` of ``module``. What goes wrong is logged, as that
+    ``there is no WHAT on WHERE``.
+    """
+    try:
+        listener = await anyio.to_thread.run_sync(opening)
+    except OSError as err:
+        log.warning("there is no %s on %s: %s", what, where, err)
+        yield False
+        return
+    try:
+        async with task_group() as group:
+            group.start_soon(_answer, running, listener, where, module, what)
+            try:
+                yield True
+            finally:
+                group.cancel_scope.cancel()
+    finally:
+        listener.close()
+
+
+async def _answer(
+    running: Running, listener: socket.socket, where: str, module: str, what: str
+) -> None:
+    try:
+        await anyio.wait_readable(listener)
+        server: Any = await anyio.to_thread.run_sync(importlib.import_module, module)
+        await server.answer(running, listener, where)
+    except OSError as err:
+        log.warning("there is no %s on %s: %s", what, where, err)
+    except Exception:
+        log.exception("there is no %s on %s: unexpected", what, where)
+    finally:
+        listener.close()  # or whoever connects would wait for an answer for ever
+
+
+def tcp(listen: str) -> socket.socket:
+    """A socket on that address and port. Blocks; raises OSError."""
+    host, port = address(listen)
+    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.bind((host, port))
+        begin(listener)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def begin(listener: socket.socket) -> None:
+    """Have a socket that is bound take connections."""
+    listener.listen(BACKLOG)
+    listener.settimeout(0)
