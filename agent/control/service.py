@@ -191,6 +191,7 @@ class Daemon:
             alive=self._liveness.alive,
             ready=lambda: self._is_known,
             wake=self._look_now,
+            stream_age=parts.observer.stream_age,
         )
 
     async def _work(self, parts: Parts) -> None:

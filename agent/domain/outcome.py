@@ -64,6 +64,16 @@ class Action(Coded):
     OTHER = "other", "doing what another version of commitd knows with"
 
 
+class Phase(Coded):
+    """A part of a deploy that is measured; its text is what happens meanwhile."""
+
+    READ = "read", "Compose reads its files, and the policy judges them"
+    PULL = "pull", "its images are pulled"
+    WAIT = "wait", "the stacks that it comes after become healthy"
+    CREATE = "create", "its networks, volumes and containers are made and started"
+    GATE = "gate", "it becomes healthy; what waits for others of its services starts"
+
+
 class EvictionAction(Coded):
     """What was done with a container that nobody declared."""
 
@@ -236,6 +246,16 @@ class Cause(Struct, frozen=True, kw_only=True):
             "commit": self.commit,
             "message": self.message,
         }
+
+
+class Total(Struct, frozen=True, kw_only=True):
+    """How many actions of one kind have ended so, and how many seconds they took together."""
+
+    action: Action
+    reason: Reason
+    status: str
+    count: int
+    seconds: float
 
 
 def kept_volumes(names: Iterable[str]) -> tuple[Cause, ...]:

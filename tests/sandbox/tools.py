@@ -36,6 +36,7 @@ _PACKAGES = (
     "openssh-client",
     "openssh-server",
     "openssl",
+    "prometheus",
     "strace",
     "systemd-container",
 )
@@ -51,7 +52,7 @@ _ALTERNATIVES = {
 def provide() -> Path | None:
     """Return a directory that holds the `usr` of every package this machine lacks.
 
-    None means that the machine lacks nothing. The first call on a machine downloads (about 80 MB)
+    None means that the machine lacks nothing. The first call on a machine downloads (about 100 MB)
     and says so on stderr; later ones find the cache. Raises SandboxError when apt cannot deliver.
     """
     missing = _missing_packages()

@@ -38,7 +38,9 @@ MEMBER = Peer(1000, frozenset({1000, 70}))
 WRITER = Peer(1001, frozenset({1001, 70, 71}))
 STRANGER = Peer(1002, frozenset({1002}))
 ROOT = Peer(0, frozenset({0}))
-READS = ["/v1/status", "/v1/history", "/v1/plan", "/v1/why/web", "/healthz", "/readyz"]
+READS = [
+    "/v1/status", "/v1/history", "/v1/plan", "/v1/why/web", "/healthz", "/readyz", "/metrics",
+]  # fmt: skip
 ORDERS = {
     "sync": {},
     "suspend": {"stack": "web"},

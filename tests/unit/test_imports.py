@@ -56,6 +56,13 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
     )
 
 
+def test_the_api_loads_nothing_for_metrics_before_somebody_asks_for_them() -> None:
+    _without(
+        "import agent.surface.api.server",
+        *("prometheus_client", "agent.surface.api.exposition"),
+    )
+
+
 def test_a_verb_that_only_looks_loads_no_event_loop() -> None:
     _without(
         "import agent.surface.cli.status",

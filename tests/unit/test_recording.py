@@ -225,8 +225,8 @@ def test_what_the_log_says_of_an_end_is_in_the_journal_by_then(
     told: list[str] = []
     finish = Journal._finish
 
-    def noted(journal: Journal, number: int, outcome: Outcome, duration_s: float) -> None:
-        finish(journal, number, outcome, duration_s)
+    def noted(journal: Journal, number: int, outcome: Outcome, *more: object) -> None:
+        finish(journal, number, outcome, *more)  # type: ignore[arg-type]
         told.append(f"written: {outcome.status}")
 
     async def work() -> None:

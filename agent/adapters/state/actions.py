@@ -1,5 +1,7 @@
 """What was done and why, and the events of it: each action as it begins and as it ends.
 
+Actions are forgotten after a while; how many there ever were (``totals``) is not.
+
 An event is written with what it tells, in one transaction; so whoever keeps the number of the last
 one he has read (a cursor) misses none and reads none twice, across restarts too.
 """
@@ -16,7 +18,16 @@ from msgspec.structs import asdict, replace
 
 from agent.adapters.state.database import kept_as, utcnow
 from agent.adapters.state.evictions import Evicted, Evictions
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, checked_code
+from agent.domain.outcome import (
+    Action,
+    Cause,
+    CauseKind,
+    Outcome,
+    Phase,
+    Reason,
+    Total,
+    checked_code,
+)
 
 Ended = tuple[Evicted, Mapping[str, Any]]
 """A container that is about to be ended, and what an inspect showed of it."""
@@ -65,7 +76,7 @@ class Event(Struct, frozen=True, kw_only=True):
         return {"phase": "end" if self.ended else "begin", **self.entry.as_json()}
 
 
-_OWN = frozenset({"ran", "seq", "ended"})
+_OWN = frozenset({"ran", "seq", "ended", "phases"})
 """Columns that no entry shows."""
 
 
@@ -93,6 +104,17 @@ def _event(row: sqlite3.Row) -> Event:
 
 def _tell(db: sqlite3.Connection, action: int, *, ended: bool) -> None:
     db.execute("INSERT INTO events (action, ended) VALUES (?, ?)", (action, ended))
+
+
+def _count(db: sqlite3.Connection, which: str, *values: object) -> None:
+    """Add these actions, which end now, to the totals."""
+    db.execute(
+        "INSERT INTO totals SELECT action, reason, coalesce(status, 'cancelled'), COUNT(*),"  # noqa: S608
+        f" TOTAL(duration_s) FROM actions WHERE {which} GROUP BY 1, 2, 3"
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count,"
+        " seconds = seconds + excluded.seconds",
+        values,
+    )
 
 
 class Actions(Evictions):
@@ -136,20 +158,29 @@ class Actions(Evictions):
                 "UPDATE actions SET cause = ? WHERE id = ?", (json.dumps([*known, *more]), number)
             )
 
-    def _finish(self, number: int, outcome: Outcome, duration_s: float) -> None:
-        """Write down how it ended."""
+    def _finish(
+        self,
+        number: int,
+        outcome: Outcome,
+        duration_s: float,
+        phases: Mapping[Phase, float] | None = None,
+    ) -> None:
+        """Write down how it ended, and how long each of its ``phases`` took (seconds)."""
+        parts = {phase: round(seconds, 3) for phase, seconds in (phases or {}).items()}
         with self._write() as db:
             db.execute(
-                "UPDATE actions SET status = ?, attempts = ?, duration_s = ?, error = ?"
-                " WHERE id = ?",
+                "UPDATE actions SET status = ?, attempts = ?, duration_s = ?, error = ?,"
+                " phases = ? WHERE id = ?",
                 (
                     outcome.status.value,
                     outcome.attempts,
                     round(duration_s, 3),
                     outcome.error,
+                    json.dumps(parts) if parts else None,
                     number,
                 ),
             )
+            _count(db, "id = ?", number)
             _tell(db, number, ended=True)
 
     def close_open_actions(self) -> int:
@@ -159,6 +190,7 @@ class Actions(Evictions):
                 "INSERT INTO events (action, ended)"
                 " SELECT id, 1 FROM actions WHERE status IS NULL ORDER BY id"
             )
+            _count(db, "status IS NULL")
             return db.execute(
                 "UPDATE actions SET status = 'cancelled', error = 'the agent ended meanwhile'"
                 " WHERE status IS NULL"
@@ -229,6 +261,27 @@ class Actions(Evictions):
             "SELECT DISTINCT subject FROM actions WHERE action NOT IN ('hold', 'accept')"
         )
         return frozenset(row["subject"] for row in rows)
+
+    def totals(self) -> list[Total]:
+        """How many actions of each kind have ever ended, those included that are forgotten."""
+        return [
+            Total(
+                action=Action.read(row["action"], otherwise=Action.OTHER),
+                reason=Reason.read(row["reason"], otherwise=Reason.OTHER),
+                status=checked_code(row["status"]),
+                count=row["count"],
+                seconds=row["seconds"],
+            )
+            for row in self._rows("SELECT * FROM totals")
+        ]
+
+    def phases(self) -> dict[str, dict[str, float]]:
+        """Of each stack's last deploy that has ended: how long its phases took, in seconds."""
+        rows = self._rows(
+            "SELECT subject, phases FROM actions WHERE id IN (SELECT MAX(id) FROM actions"
+            " WHERE phases IS NOT NULL AND action = 'deploy' GROUP BY subject)"
+        )
+        return {row["subject"]: json.loads(row["phases"]) for row in rows}
 
     def changed_at(self) -> str | None:
         """When something was last done here that was no hold, ISO 8601; None: never."""

@@ -18,8 +18,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -31,7 +31,7 @@ from agent.adapters.state.journal import Journal
 from agent.adapters.state.news import News
 from agent.adapters.state.turns import Turns
 from agent.domain.errors import CommitdError
-from agent.domain.outcome import Action, Cause, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, Outcome, Phase, Reason, Status
 
 log = logging.getLogger("commitd.journal")
 
@@ -46,6 +46,8 @@ class Recording:
         self._journal = journal
         self._number = number
         self._messages: list[Callable[[], None]] = []
+        self.phases: dict[Phase, float] = {}
+        """How long each took so far, in seconds."""
         self.outcome: Outcome | None = None
 
     def log_after(self, log: Callable[..., None], *message: object, **more: object) -> None:
@@ -56,6 +58,15 @@ class Recording:
         """Write the log lines that were kept back until the end was in the journal."""
         for message in self._messages:
             message()
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Measure a part of it. What is tried several times adds up."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - began
 
     async def add_causes(self, causes: Iterable[Cause]) -> None:
         """Write down more of why it is done. Raises :class:`CommitdError`."""
@@ -143,7 +154,13 @@ class AsyncJournal:
             outcome, duration_s = entry.outcome or plain, time.monotonic() - started
             try:
                 with anyio.CancelScope(shield=True):
-                    await self.run(Journal._finish, number, outcome, duration_s)  # noqa: SLF001
+                    await self.run(
+                        Journal._finish,  # noqa: SLF001
+                        number,
+                        outcome,
+                        duration_s,
+                        entry.phases,
+                    )
                 self.news.tell()
             except CommitdError as err:
                 log.error("%s: %s, but %s", subject, outcome.status.value, err)  # noqa: TRY400

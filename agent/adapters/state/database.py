@@ -98,9 +98,21 @@ CREATE TABLE events (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, action INTEGER NOT NULL, ended INTEGER NOT NULL
 ) STRICT;
 """
+_TOTALS = """
+ALTER TABLE actions ADD COLUMN phases TEXT;
+CREATE INDEX actions_phases ON actions (subject, id)
+  WHERE phases IS NOT NULL AND action = 'deploy';
+CREATE TABLE totals (
+  action TEXT NOT NULL, reason TEXT NOT NULL, status TEXT NOT NULL,
+  count INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (action, reason, status)
+) STRICT;
+INSERT INTO totals
+  SELECT action, reason, status, COUNT(*), TOTAL(duration_s) FROM actions
+  WHERE status IS NOT NULL GROUP BY action, reason, status;
+"""
 _MIGRATIONS = (
     _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
-    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS,
+    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS, _TOTALS,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
 

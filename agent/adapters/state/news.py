@@ -51,7 +51,7 @@ class News:
         """
         while True:
             told = self._told = self._told or anyio.Event()
-            found = await self._read(partial(Journal.events, after=seq, limit=limit or AT_ONCE))
+            found = await self.read(partial(Journal.events, after=seq, limit=limit or AT_ONCE))
             if found:
                 return found
             with anyio.move_on_after(_LOOK_S):
@@ -59,14 +59,16 @@ class News:
 
     async def newest(self) -> int:
         """The number of the last event so far. Raises :class:`CommitdError`."""
-        return await self._read(Journal.newest_event)
+        return await self.read(Journal.newest_event)
 
     def close(self) -> None:
         """Nobody reads any more. Blocks."""
         if self._journal:
             self._journal.close()
 
-    async def _read(self, look: Callable[[Journal], _Result]) -> _Result:
+    async def read(self, look: Callable[[Journal], _Result]) -> _Result:
+        """What ``look`` finds, beside those who write. Raises :class:`CommitdError`."""
+
         def read() -> _Result:
             if self._journal is None:
                 self._journal = Journal(self._path, read_only=True, upgrade=False)

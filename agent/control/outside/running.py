@@ -19,7 +19,8 @@ class Running(Struct, frozen=True, kw_only=True):
 
     ``journal.news`` tells of each action, ``standings`` of each judgement on the host. ``alive`` is
     whether the loop gets on within the time that its work may take, ``ready`` whether it knows how
-    the host is. ``wake`` has it ask the remotes, and look at everything, now. ``trouble`` is what
+    the host is. ``wake`` has it ask the remotes, and look at everything, now. ``stream_age`` is for
+    how many seconds it has listened to the engine's events; None: it does not. ``trouble`` is what
     of telling others does not work.
     """
 
@@ -30,6 +31,7 @@ class Running(Struct, frozen=True, kw_only=True):
     alive: Callable[[], bool]
     ready: Callable[[], bool]
     wake: Callable[[], None]
+    stream_age: Callable[[], float | None] = lambda: None
     trouble: Trouble = field(default_factory=Trouble)
 
 

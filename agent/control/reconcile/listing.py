@@ -37,6 +37,7 @@ class Observer:
         self._seen: dict[str, Container | None] = {}
         self._found: tuple[Container, ...] = ()
         self._listening = False
+        self._opened = 0.0
         self._times = 0
         self._ended: set[str] = set()
         """IDs of containers whose end or pause was an event since the last listing."""
@@ -52,11 +53,15 @@ class Observer:
         off: a stream can fall silent without a word.
         """
         follows = self._listening and on
-        self._listening = on
+        self._listening, self._opened = on, time.monotonic()
         self._seen = {k: v for k, v in self._seen.items() if v and not v.joins} if follows else {}
         for owner in self.owners:
             self._seen.pop(owner, None)
         self._changes = {}
+
+    def stream_age(self) -> float | None:
+        """How many seconds ago the stream of events was opened; None: there is none now."""
+        return time.monotonic() - self._opened if self._listening else None
 
     def forget(self, container_id: str) -> None:
         """An event says that it changed."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.adapters.engine import words
-from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.database import utcnow
 from agent.control.release.apply import Applier
 from agent.control.release.deployment import Deployment
@@ -23,7 +23,7 @@ from agent.control.release.starting import Before
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.revival import Revived
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Phase, Reason
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import namespaces
 from agent.domain.release.release import Release, Service
@@ -124,7 +124,7 @@ class Aftermath(Struct, frozen=True, kw_only=True):
         causes = [cause, *moved(run.stack.versions, before.inputs, before.revision)]
         restored: Stack | None = None
 
-        async def work() -> tuple[Service, ...]:
+        async def work(entry: Recording) -> tuple[Service, ...]:
             nonlocal restored
             restored = await self.restorer.restore(before, run.stack, error)
             ready = await self.stacks.prepare(restored, ran=True)
@@ -132,8 +132,9 @@ class Aftermath(Struct, frozen=True, kw_only=True):
             older = {each: failed.files(each) for each in failed.services} if failed else {}
             left = Before(files=older, left=older.keys())
             with words.concealed(ready.invocation.hidden):
-                await self.puller.fetch(ready.images, lambda: None)
-                return await self.applier.run(ready, left, run.batch, doubt=True)
+                with entry.phase(Phase.PULL):
+                    await self.puller.fetch(ready.images, lambda: None)
+                return await self.applier.run(ready, left, run.batch, doubt=True, phase=entry.phase)
 
         async with self.journal.recording(
             Action.ROLLBACK,
@@ -145,7 +146,7 @@ class Aftermath(Struct, frozen=True, kw_only=True):
         ) as entry:
             # Why was logged just before.
             log.warning("%s: rolling back to %s", name, before.revision[:7])
-            outcome, services = await self.attempts.tries(entry, name, work)
+            outcome, services = await self.attempts.tries(entry, name, lambda: work(entry))
             entry.outcome = outcome
         if services is not None and restored is not None:
             release = _release(restored, before.revision, services)

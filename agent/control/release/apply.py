@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import anyio
@@ -19,6 +19,7 @@ from agent.control.release.starting import Batch, Before, Starting, StartTools
 from agent.control.stack.ready import Ready, observed
 from agent.domain.container import Container
 from agent.domain.errors import CancelledError, SupersededError
+from agent.domain.outcome import Phase
 from agent.domain.release.release import Service
 
 _MOST_WAITING = 16
@@ -42,8 +43,9 @@ class Applier:
         batch: Batch,
         *,
         doubt: bool,
+        phase: Callable[[Phase], AbstractContextManager[None]],
     ) -> tuple[Service, ...]:
-        """The services as they stand once they are healthy.
+        """The services as they stand once they are healthy. ``phase`` measures parts of it.
 
         Services that left the stack are ended then, but not in ``doubt`` about what is declared.
         Raises :class:`CommitdError`, of which :class:`StartError` when it did not start at all.
@@ -60,11 +62,13 @@ class Applier:
                 healthy=partial(self._healthy, batch, activity),
             )
             try:
-                await starting.make()
+                with phase(Phase.CREATE):
+                    await starting.make()
             except HookError as err:
                 engine, name = self._gate.engine, ready.stack.name
                 raise await sightings.hook_failed(engine, name, err, _quoting(ready)) from None
-            containers = await self._until_healthy(ready, batch, activity, starting)
+            with phase(Phase.GATE):
+                containers = await self._until_healthy(ready, batch, activity, starting)
         remover = self._tools.remover
         await remover.prune_services(ready, before.left, batch.revision, doubt=doubt)
         await self._tools.making.ledger.forget_left(ready.stack.name, ready.services)

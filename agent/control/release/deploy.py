@@ -42,7 +42,7 @@ from agent.control.stack.ready import Ready, running_services
 from agent.control.stack.remover import Remover
 from agent.control.stack.revival import Revived, Reviver
 from agent.domain.errors import CancelledError, CommitdError, HeldError, PermanentError
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Phase, Reason, Status
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.image_reference import pinned
@@ -168,7 +168,10 @@ class Deployer:
             run = Deployment(deploy=deploy, entry=entry, before=before, batch=batch)
             outcome, revived = await self._revive(run, ends)
             if outcome is None:
-                outcome = await self._prepare(run) or await _wait_for_others(run, ends)
+                outcome = await self._prepare(run)
+            if outcome is None:
+                with entry.phase(Phase.WAIT):
+                    outcome = await _wait_for_others(run, ends)
             if outcome is None:
                 outcome, services = await self._t.attempts.tries(entry, name, lambda: self._up(run))
             entry.outcome = outcome
@@ -209,18 +212,19 @@ class Deployer:
 
     async def _prepare(self, run: Deployment) -> Outcome | None:
         """Read it and pull its images, with nothing touched; how it ended if that fails."""
-        async with run.batch.places.taken(reading=True):
-            outcome, run.ready = await self._t.attempts.tries(
-                run.entry,
-                run.stack.name,
-                lambda: self._t.stacks.prepare(run.stack, ran=not run.other),
-            )
+        entry, name = run.entry, run.stack.name
+        with entry.phase(Phase.READ):
+            async with run.batch.places.taken(reading=True):
+                outcome, run.ready = await self._t.attempts.tries(
+                    entry, name, lambda: self._t.stacks.prepare(run.stack, ran=not run.other)
+                )
         if run.ready is None:
             return outcome
         if causes := _images(run.ready, run.before, run.batch.revision):
             with suppress(CommitdError):  # it would only say more of why
                 await run.entry.add_causes(causes)
-        return await self._pull(run, run.ready)
+        with run.entry.phase(Phase.PULL):
+            return await self._pull(run, run.ready)
 
     async def _pull(self, run: Deployment, ready: Ready) -> Outcome | None:
         """Its images, and those of the release before: a rollback needs them."""
@@ -263,7 +267,8 @@ class Deployer:
     async def _bring_up(self, run: Deployment, ready: Ready) -> tuple[Service, ...]:
         first = run.before is None and ready.services
         if first and (there := await self._there(run, ready)):
-            return await self._t.applier.adopt_release(ready, there, run.batch)
+            with run.entry.phase(Phase.GATE):
+                return await self._t.applier.adopt_release(ready, there, run.batch)
         older: dict[str, Inputs | None] = {}
         if await self._t.journal.started(run.stack.name) == run.stack.digest:
             older = {name: ready.files(name) for name in ready.services}
@@ -277,7 +282,9 @@ class Deployer:
                 changed=run.other,
                 touching=run.touch,
             )
-            return await self._t.applier.run(ready, before, run.batch, doubt=run.batch.doubt)
+            return await self._t.applier.run(
+                ready, before, run.batch, doubt=run.batch.doubt, phase=run.entry.phase
+            )
         except StartError:
             now = await self._t.stacks.containers(run.stack.name)
             run.stopped = run.running - running_services(now)

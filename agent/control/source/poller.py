@@ -122,9 +122,11 @@ class Poller:
             else:
                 # Slow answers are remembered for a while: some come over a new connection.
                 lately_s = self._usual_s.get(name, 0.0) * 0.8
-                self._usual_s[name] = max(time.monotonic() - started, lately_s)
+                took_s = time.monotonic() - started
+                self._usual_s[name] = max(took_s, lately_s)
                 missing = f"{name}: {without(said.answer, self._branch)}"
-                self._tell(name, said.answer, sha=said.sha, error=None if said.sha else missing)
+                error = None if said.sha else missing
+                self._tell(name, said.answer, sha=said.sha, error=error, took_s=took_s)
             group.cancel_scope.cancel()
         return patience_s
 
@@ -135,9 +137,16 @@ class Poller:
         self._tell(name, Answer.DOWN, error=f"{name}: silent for {silent:.1f} s")
 
     def _tell(
-        self, name: str, answer: Answer, *, sha: str | None = None, error: str | None
+        self,
+        name: str,
+        answer: Answer,
+        *,
+        sha: str | None = None,
+        error: str | None,
+        took_s: float | None = None,
     ) -> None:
-        news = self._memory.tell(name, answer, sha=sha, error=error, at=utcnow())
+        now = utcnow()
+        news = self._memory.tell(name, answer, sha=sha, error=error, at=now, took_s=took_s)
         if news:
             if error:
                 log.warning("%s", error)

@@ -24,6 +24,7 @@ class Seen(Struct, frozen=True, kw_only=True):
 
     ``head`` is the last one it showed, also while it is down; ``lag`` counts the commits of the
     applied line that it has not got (None: unknown); ``down_since`` is None while it answers.
+    ``took_s`` is how long the last answer took, in seconds; None: there was none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     error: str | None = None
     down_since: str | None = None
     checked_at: str | None = None
+    took_s: float | None = None
 
 
 class Remotes:
@@ -53,9 +55,16 @@ class Remotes:
         self._kept: dict[str, Any] | None = None
 
     def tell(
-        self, name: str, answer: Answer, *, sha: str | None, error: str | None, at: str
+        self,
+        name: str,
+        answer: Answer,
+        *,
+        sha: str | None,
+        error: str | None,
+        at: str,
+        took_s: float | None = None,
     ) -> bool:
-        """Take in one answer; whether it is news."""
+        """Take in one answer, which took so many seconds; whether it is news."""
         before = self._seen[name]
         down = answer is Answer.DOWN
         after = replace(
@@ -66,6 +75,7 @@ class Remotes:
             error=error,
             down_since=(before.down_since or at) if down else None,
             checked_at=at,
+            took_s=took_s,
         )
         if after.head != before.head:
             after = replace(after, relation=Relation.UNKNOWN, lag=None)
@@ -119,7 +129,9 @@ class Remotes:
 
     async def save(self) -> None:
         """Write down what was said."""
-        lasting = {n: asdict(replace(seen, checked_at=None)) for n, seen in self._seen.items()}
+        lasting = {
+            n: asdict(replace(seen, checked_at=None, took_s=None)) for n, seen in self._seen.items()
+        }
         if lasting != self._kept:
             await self._journal.put(_KEY, lasting)
             self._kept = lasting

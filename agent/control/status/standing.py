@@ -38,6 +38,8 @@ class Standings:
 
     def __init__(self) -> None:
         self.latest: Standing | None = None
+        self.cycle: float | None = None
+        """How many seconds the last cycle took that has ended."""
         self._told = anyio.Event()
 
     def tell(
@@ -51,6 +53,7 @@ class Standings:
     ) -> None:
         """There is a newer one. Costs next to nothing where nobody waits."""
         number = self.latest.number + 1 if self.latest else 1
+        self.cycle = self.cycle if cycle is None else cycle
         self.latest = Standing(
             number=number, cycle=cycle, facts=facts, holds=holds, stacks=stacks, verdict=verdict
         )

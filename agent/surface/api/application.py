@@ -13,6 +13,7 @@ from agent.surface.api.connections import Connections
 from agent.surface.api.documents import Documents, no_words
 from agent.surface.api.errors import ApiError, as_json
 from agent.surface.api.events import EventStreams
+from agent.surface.api.metrics import Metrics
 
 LARGEST_BODY = 64 * 1024
 
@@ -26,6 +27,7 @@ def application(running: Running, connections: Connections, access: Access) -> w
     routes = [
         read("/healthz", answers.alive),
         read("/readyz", answers.ready),
+        read("/metrics", Metrics(running).answer),
         read("/v1/status", answers.status),
         read("/v1/history", answers.history),
         read("/v1/why/{name}", answers.why),
