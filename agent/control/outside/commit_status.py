@@ -141,10 +141,18 @@ class Reporter:
 
     async def _done_for(self, revision: str) -> Done:
         """What was done for the commit; read anew only when something was done."""
-        newest = await self._running.journal.news.newest()
+        journal = self._running.journal
+        newest = await journal.news.newest()
         if self._done is None or self._done[:2] != (revision, newest):
-            entries = await self._running.journal.history(
-                commit=revision, actions=_WORK, limit=_MOST
+            taken = await journal.history(
+                subject=self._running.config.host,
+                actions={Action.ACCEPT},
+                commit=revision,
+                limit=1,
+            )
+            since = taken[0].id if taken else 0  # or all of a long journal would be read
+            entries = await journal.history(
+                after=since, commit=revision, actions=_WORK, limit=_MOST
             )
             well = [each for each in entries if each.status == Status.SUCCEEDED]
             done = Done(
