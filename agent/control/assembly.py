@@ -44,7 +44,7 @@ from agent.control.source.beside import Beside
 from agent.control.source.examine import Examined, Examiner
 from agent.control.source.follower import Follower
 from agent.control.source.housekeeping import Housekeeper
-from agent.control.source.remote_status import Remotes, recall
+from agent.control.source.remote_status import Remotes, last_outages, recall
 from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
 from agent.control.stack.provision import Provisioner
@@ -128,7 +128,8 @@ async def assemble(
             ):
                 names = [remote.name for remote in config.remotes]
                 seen = await journal.run(recall, names)
-                remotes = Remotes(seen, journal, config.runtime_dir)
+                outages = await journal.run(last_outages)
+                remotes = Remotes(seen, journal, config.runtime_dir, outages)
                 look = await journal.run(last, config.runtime_dir)
                 looks = Looks(journal, config.runtime_dir, look)
                 judge = Judge(config, journal, remotes, engine, looks)

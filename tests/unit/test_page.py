@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,8 +15,11 @@ from agent.domain.status import report
 from agent.surface.page import text
 from agent.surface.page.links import Links, file_name
 from agent.surface.page.render import Renderer
-from agent.surface.page.views import chips
+from agent.surface.page.views import chips, timeline
+from agent.surface.page.views.actions import lasted
+from agent.surface.page.views.history import Wanted, history
 from agent.surface.page.views.host import host
+from agent.surface.page.views.stack import releases, stack
 from tests.unit.builders import container, release
 from tests.unit.judged import DOWN, GITEA, LOOKED, facts, hold
 
@@ -187,12 +191,134 @@ def test_a_hostile_name_is_text_and_steers_nothing(renderer: Renderer, word: str
     status = report.status(
         given, undeclared=[_ROGUE, {**_ROGUE, "action": "exempt"}], changed_at=LOOKED
     )
-    page = shown(renderer, _with(status, word))
+    _harmless(shown(renderer, _with(status, word)), word)
+
+
+@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_words_in_commits_files_and_errors_are_text(renderer: Renderer, word: str) -> None:
+    entries = _with([entry(status="failed", error="e", cause=[_CAUSE])], word)
+    view = stack(word, _with(why(), word), entries, _with(_CHANGES, word))
+    page = sound(renderer.page("stack", Links(3), {"stack": view, "icon": "bad"}).decode())
+    _harmless(page, word)
+    _harmless(told(renderer, entries, Wanted(subject=word, action=word)), word)
+
+
+def _harmless(page: Page, word: str) -> None:
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 1
     assert "img" not in {tag for tag, _ in page.tags}
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b\ud800-\udfff]", page.text)
     assert "x" * (text.LONGEST + 1) not in page.text
     assert ("{{ 7 * 7 }}" in page.text) == ("{{" in word)
+
+
+def entry(at: str = LOOKED, **given: Any) -> dict[str, Any]:
+    """Of the history."""
+    return {
+        "id": 1, "at": at, "action": "deploy", "subject": "web", "reason": "changed",
+        "detail": None, "message": "its files changed", "cause": [], "revision": "a" * 40,
+        "status": "succeeded", "attempts": 1, "duration_s": 3.25, "error": None, **given,
+    }  # fmt: skip
+
+
+_CAUSE = {"kind": "file", "message": "stacks/web/compose.yaml: 1 → 2"}
+_COMMIT = {"sha": "c" * 40, "author": "Ada <a@b.c>", "committed_at": LOOKED, "subject": "Run web"}
+_CHANGES: dict[str, Any] = {
+    "stack": "web", "from": {**_COMMIT, "sha": "b" * 40}, "to": _COMMIT, "more": 0,
+    "files": [
+        {"path": "p", "change": "changed", "diff": "@@ -1 +1 @@\n-old\n+new", "note": None},
+        {"path": "s.secret.env", "change": "changed", "diff": None, "note": "a secret"},
+    ],
+}  # fmt: skip
+
+
+def why(**given: Any) -> dict[str, Any]:
+    """The document of a stack that is as it should be, but for what is ``given``."""
+    state = document()["stacks"][0]
+    place = {"where": "host/media/stacks.yaml:1", "commit": _COMMIT}
+    container = {"id": "1", "name": "web-1", "image": "i", "state": "running", "health": None}
+    service = {"name": "web", "image": "i", **place, "containers": [container]}
+    return {
+        "name": "web", "kind": "stack", "because": "it is declared", "stack": "web",
+        "declared": place, "left": None, "state": state, "services": [service], "container": None,
+        "exempt": None, "ended": None, "last": None, "touched": {"f": _COMMIT}, "words": None,
+        **given,
+    }  # fmt: skip
+
+
+def told(renderer: Renderer, entries: list[dict[str, Any]], wanted: Wanted | None = None) -> Page:
+    view = history(
+        "media", wanted or Wanted(), found=entries, full=False, month=entries, outages=[],
+        stacks=[each["subject"] for each in entries], now=NOW,
+    )  # fmt: skip
+    return sound(renderer.page("history", Links(), {"history": view, "icon": "plain"}).decode())
+
+
+NOW = datetime(2026, 1, 2, 9, 15, tzinfo=UTC)
+
+
+def test_a_stack_says_why_it_is_here_and_what_became_of_each_release(renderer: Renderer) -> None:
+    entries = [entry(), entry(revision="b" * 40, status="failed", error="no such image")]
+    view = stack("media", why(), entries, _CHANGES)
+    page = sound(renderer.page("stack", Links(3), {"stack": view, "icon": "good"}).decode())
+    for word in ("host/media/stacks.yaml:1", "Run web", "by Ada", "3.2 s", "no such image", "+new"):
+        assert word in page.text
+    assert "a@b.c" not in page.text
+    assert page.text.count("aaaaaaa") > 1
+
+
+def test_a_stack_that_failed_shows_what_was_said_and_how_root_reads_more(
+    renderer: Renderer,
+) -> None:
+    last = entry(status="failed", error="web exited: no such table")
+    view = stack("media", why(last=last), [last], None)
+    page = sound(renderer.page("stack", Links(3), {"stack": view, "icon": "bad"}).decode())
+    assert page.text.index("no such table") < page.text.index("Why it is here")
+    assert page.all("data-copy") == ["sudo commitd why web"]
+
+
+def test_releases_are_the_commits_of_deploys_the_newest_first() -> None:
+    entries = [entry(), entry(revision="b" * 40), entry(action="hold", revision="c" * 40), entry()]
+    assert [each.short for each in releases(entries)] == ["aaaaaaa", "bbbbbbb"]
+
+
+def test_the_history_keeps_what_was_asked_for(renderer: Renderer) -> None:
+    page = told(renderer, [entry()], Wanted(subject="web", action="deploy", since="7d"))
+    chosen = [attrs["value"] for tag, attrs in page.tags if tag == "option" and "selected" in attrs]
+    assert chosen == ["deploy", "7d"]
+    assert "web" in page.all("value")
+
+
+@pytest.mark.parametrize(
+    ("given", "lane"),
+    [
+        ({}, "Deploys"), ({"status": "failed"}, "Failures"), ({"action": "rollback"}, "Rollbacks"),
+        ({"action": "remove-stack"}, "Removals"), ({"action": "evict"}, "Evictions"),
+        ({"action": "restart"}, "Repairs"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_action_has_its_lane(given: dict[str, Any], lane: str) -> None:
+    old, new = entry("2025-12-20T09:14:00Z", **given), entry("2026-01-02T09:14:00Z", **given)
+    pictures = [make(NOW, [new, old], []) for make in (timeline.day, timeline.month)]
+    counts = [{each.name: each.count for each in picture.lanes} for picture in pictures]
+    assert [(found[lane], sum(found.values())) for found in counts] == [(1, 1), (2, 2)]
+    assert pictures[0].lanes[0].bars[-1:] == () or pictures[0].lanes[0].bars[-1].slot == 95
+
+
+def test_an_outage_goes_through_all_slots_that_it_touches() -> None:
+    outages: list[dict[str, Any]] = [
+        {"remote": "gitea", "since": "2026-01-02T08:00:00Z", "until": "2026-01-02T08:20:00Z"},
+        {"remote": "github", "since": "2025-06-01T08:00:00Z", "until": None},
+        {"remote": "github", "since": "2025-05-01T08:00:00Z", "until": "2025-05-02T08:00:00Z"},
+    ]
+    lane = timeline.day(NOW, [], outages[:1]).lanes[-1]
+    assert [bar.slot for bar in lane.bars] == [91, 92]
+    lane = timeline.day(NOW, [], outages).lanes[-1]
+    assert (lane.count, len(lane.bars)) == (2, 96)
+
+
+def test_a_duration_is_told_as_people_do() -> None:
+    shown = [lasted(seconds) for seconds in (None, 0.44, 12, 200, 3725)]
+    assert shown == ["", "0.4 s", "12 s", "3 min 20 s", "1 h 2 min"]
 
 
 def test_times_in_sentences_are_elements_and_all_else_stays_text() -> None:

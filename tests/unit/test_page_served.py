@@ -51,6 +51,7 @@ def test_each_link_of_each_page_leads_somewhere(agent: Agent) -> None:
     async def work(client: aiohttp.ClientSession) -> None:
         found = await _links(client, "/")
         assert {code for code, _ in found.values()} == {200}
+        assert "/history" in found
         assert {kind for _, kind in found.values()} == {
             "text/html", "text/css", "text/javascript", "image/svg+xml",
         }  # fmt: skip
@@ -91,7 +92,11 @@ def test_what_a_browser_has_already_is_not_sent_again(agent: Agent) -> None:
 
 def test_what_is_wrong_is_a_page_for_a_browser_and_json_for_a_program(agent: Agent) -> None:
     async def work(client: aiohttp.ClientSession) -> None:
-        for path, code in (("/hosts/nobody", 404), ("/nothing", 404), ("/?x=1", 400)):
+        for path, code in (
+            ("/hosts/nobody", 404), ("/nothing", 404), ("/?x=1", 400), ("/history?x=1", 400),
+            ("/history?action=explode", 400), ("/hosts/media/stacks/none", 404),
+            ("/hosts/media/stacks/none?from=x&to=y", 400), ("/history?host=nobody", 404),
+        ):  # fmt: skip
             async with client.get(path, headers=BROWSER) as answer:
                 assert (answer.status, answer.content_type) == (code, "text/html")
                 assert str(code) in sound(await answer.text()).text
@@ -113,7 +118,7 @@ def test_the_page_is_for_those_who_may_read_the_api(agent: Agent) -> None:
 
     async def work(client: aiohttp.ClientSession) -> None:
         right = {**BROWSER, "Authorization": f"Bearer {TOKEN}"}
-        for path in ("/", "/hosts/media"):
+        for path in ("/", "/hosts/media", "/history"):
             async with client.get(path, headers=BROWSER) as answer:
                 assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
                 assert "media" not in await answer.text()

@@ -12,10 +12,14 @@ from msgspec.structs import asdict, replace
 
 from agent.adapters.host.runtime_file import RuntimeFile
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.database import kept_as
 from agent.adapters.state.journal import Journal
+from agent.domain.source import outages
 from agent.domain.source.decide import Answer, Head, Relation
+from agent.domain.source.outages import Outage, Outages
 
 _KEY = "remotes"
+_OUTAGES = "outages"
 _FILE = "remotes.json"
 
 
@@ -46,13 +50,23 @@ class Remotes:
     the runtime directory each time: an idle agent writes to no disk.
     """
 
-    def __init__(self, seen: Mapping[str, Seen], journal: AsyncJournal, runtime_dir: Path) -> None:
-        """``seen`` is what the journal remembers of them, as :func:`recall` tells it."""
+    def __init__(
+        self,
+        seen: Mapping[str, Seen],
+        journal: AsyncJournal,
+        runtime_dir: Path,
+        known: Outages = (),
+    ) -> None:
+        """``seen`` is what the journal remembers of them, as :func:`recall` tells it.
+
+        ``known`` are their outages, as :func:`last_outages` tells them.
+        """
         self._journal = journal
         self._file = RuntimeFile(runtime_dir / _FILE, "what the remotes said")
         self._seen = dict(seen)
         self._asked: set[str] = set()
         self._kept: dict[str, Any] | None = None
+        self._outages = self._kept_outages = known
 
     def tell(
         self,
@@ -80,6 +94,9 @@ class Remotes:
         if after.head != before.head:
             after = replace(after, relation=Relation.UNKNOWN, lag=None)
         self._seen[name] = after
+        self._outages = outages.told(
+            self._outages, name, down_since=after.down_since, at=at, error=error
+        )
         first = name not in self._asked
         self._asked.add(name)
         return first or (before.answer, before.head, before.reachable) != (
@@ -135,12 +152,19 @@ class Remotes:
         if lasting != self._kept:
             await self._journal.put(_KEY, lasting)
             self._kept = lasting
+        await self._keep_outages()
         await anyio.to_thread.run_sync(self._file.write, self._all())
 
     async def keep(self) -> None:
         """Have the times of the last answers survive a restart of the machine."""
         self._kept = None
         await self._journal.put(_KEY, self._all())
+        await self._keep_outages()
+
+    async def _keep_outages(self) -> None:
+        if (now := self._outages) is not self._kept_outages:
+            await self._journal.put(_OUTAGES, [asdict(each) for each in now])
+            self._kept_outages = now
 
     def _all(self) -> dict[str, Any]:
         return {name: asdict(seen) for name, seen in self._seen.items()}
@@ -149,6 +173,14 @@ class Remotes:
 def recall(journal: Journal, names: Sequence[str]) -> dict[str, Seen]:
     """What the journal remembers of the remotes called ``names``."""
     return _parse(journal.get(_KEY) or {}, names)
+
+
+def last_outages(journal: Journal) -> Outages:
+    """When remotes did not answer, the oldest first; what another version wrote is left out."""
+    try:
+        return tuple(kept_as(Outage, each) for each in journal.get(_OUTAGES) or ())
+    except (TypeError, AttributeError):
+        return ()
 
 
 def last_answers(journal: Journal, names: Sequence[str], runtime_dir: Path) -> dict[str, Seen]:

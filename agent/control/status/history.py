@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import asdict
+
 from agent.adapters.state.database import iso
 from agent.adapters.state.journal import Journal, open_journal
+from agent.control.source import remote_status
 from agent.control.status import names
 from agent.control.status.status import list_containers
 from agent.domain.config import Config, duration
@@ -23,6 +26,12 @@ MOST_AT_ONCE = 1000
 """Actions that the agent hands out, who has other things to do."""
 _ALL = 1_000_000
 _LOOK_S = 1.0
+
+
+def outages(config: Config) -> list[dict[str, Any]]:
+    """When remotes did not answer for a minute or more, the oldest first. Blocks."""
+    with closing(open_journal(config)) as journal:
+        return [asdict(each) for each in remote_status.last_outages(journal)]
 
 
 def moment(text: str) -> datetime:

@@ -31,6 +31,8 @@ def application(running: Running, connections: Connections, access: Access) -> w
         read("/v1/status", answers.status),
         read("/v1/history", answers.history),
         read("/v1/why/{name}", answers.why),
+        read("/v1/changes/{stack}", answers.changes),
+        read("/v1/outages", answers.outages),
         read("/v1/plan", answers.plan),
         web.get("/v1/events", EventStreams(running, connections).answer, allow_head=False),
     ]
@@ -90,6 +92,16 @@ class Answers:
         name = queries.text(request.match_info["name"])
         words = self._words if request[CALLER].right is Right.ROOT else no_words
         return web.json_response(await self._documents.why(name, words))
+
+    async def changes(self, request: web.Request) -> web.Response:
+        """``/v1/changes/STACK``."""
+        stack = queries.text(request.match_info["stack"])
+        return web.json_response(await self._documents.changes(stack, *queries.changes(request)))
+
+    async def outages(self, request: web.Request) -> web.Response:
+        """``/v1/outages``."""
+        queries.nothing(request)
+        return web.json_response(await self._documents.outages())
 
     async def plan(self, request: web.Request) -> web.Response:
         """``/v1/plan``."""

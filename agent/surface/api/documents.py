@@ -52,6 +52,14 @@ class Documents:
         except CommitdError as err:
             raise ApiError.of(err) from None
 
+    async def outages(self) -> list[dict[str, Any]]:
+        """What ``/v1/outages`` tells."""
+        look = partial(histories.outages, self._running.config)
+        try:
+            return await anyio.to_thread.run_sync(look, limiter=self._looks)
+        except CommitdError as err:
+            raise ApiError.of(err) from None
+
     async def why(
         self, name: str, words: Callable[[str], Mapping[str, str] | None]
     ) -> dict[str, Any]:
@@ -61,6 +69,20 @@ class Documents:
         try:
             found: dict[str, Any] = await self._apart(
                 why.document, self._running.config, name, words, of=self._looks
+            )
+        except ConfigError as err:
+            raise ApiError.of(err, 404) from None
+        except CommitdError as err:
+            raise ApiError.of(err) from None
+        return found
+
+    async def changes(self, stack: str, before: str, after: str) -> dict[str, Any]:
+        """What ``/v1/changes/STACK`` tells."""
+        from agent.control.status import changes  # noqa: PLC0415  only once somebody asks
+
+        try:
+            found: dict[str, Any] = await self._apart(
+                changes.document, self._running.config, stack, before, after, of=self._looks
             )
         except ConfigError as err:
             raise ApiError.of(err, 404) from None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from multidict import MultiMapping
 
 from agent.control.status import history as histories
 from agent.domain.outcome import Action
@@ -19,37 +20,70 @@ _Body = TypeVar("_Body")
 
 def nothing(request: web.Request) -> None:
     """No parameters."""
-    _known(request, ())
+    _known(request.query, ())
 
 
 def history(request: web.Request) -> tuple[int, dict[str, Any]]:
     """How many actions, and which: what :class:`histories.History` wants."""
-    _known(request, ("subject", "limit", "action", "since", "until", "commit"))
-    limit, most = _one(request, "limit") or "30", histories.MOST_AT_ONCE
+    return narrowed(request.query)
+
+
+def narrowed(query: MultiMapping[str]) -> tuple[int, dict[str, Any]]:
+    """The same of these parameters."""
+    _known(query, ("subject", "limit", "action", "since", "until", "commit"))
+    limit, most = _one(query, "limit") or "30", histories.MOST_AT_ONCE
     if not re.fullmatch(r"[0-9]{1,6}", limit) or not 0 < int(limit) <= most:
         raise ApiError(400, f"limit: {limit[:40]!r} is no number from 1 to {most}")
-    actions = request.query.getall("action", [])
+    actions = query.getall("action", [])
     for name in actions:
         if name not in set(Action):
             raise ApiError(400, f"action: {name[:40]!r} is no action", ", ".join(Action))
     times = {}
     for key in ("since", "until"):
         try:
-            times[key] = histories.moment(at) if (at := _one(request, key)) else None
+            times[key] = histories.moment(at) if (at := _one(query, key)) else None
         except ValueError as err:
             raise ApiError(400, f"{key}: {err}") from None
-    commit = _one(request, "commit") or ""
+    commit = _one(query, "commit") or ""
     if commit and not _COMMIT.fullmatch(commit):
         raise ApiError(400, f"commit: {commit[:80]!r} is not the beginning of a commit's SHA")
     kinds = tuple(Action(name) for name in actions)
-    subject = _one(request, "subject")
+    subject = _one(query, "subject")
     return int(limit), {"subject": subject, "actions": kinds, **times, "commit": commit}
+
+
+ALL: dict[str, Any] = {
+    "subject": None, "actions": (), "since": None, "until": None, "commit": ""
+}  # fmt: skip
+"""A question for the history that nothing narrows."""
+
+
+def changes(request: web.Request) -> tuple[str, str]:
+    """From which commit to which."""
+    if found := compared(request):
+        return found
+    raise ApiError(400, "from and to are the commits to compare")
+
+
+def compared(request: web.Request) -> tuple[str, str] | None:
+    """The same; None without either."""
+    _known(request.query, ("from", "to"))
+    found = [_one(request.query, key) for key in ("from", "to")]
+    for commit in found:
+        if commit is not None and not _COMMIT.fullmatch(commit):
+            raise ApiError(400, f"{commit[:80]!r} is not the beginning of a commit's SHA")
+    before, after = found
+    if before is None and after is None:
+        return None
+    if before is None or after is None:
+        raise ApiError(400, "from and to are the commits to compare")
+    return before, after
 
 
 def plan(request: web.Request) -> str | None:
     """For which commit."""
-    _known(request, ("rev",))
-    return _one(request, "rev")
+    _known(request.query, ("rev",))
+    return _one(request.query, "rev")
 
 
 def text(value: str) -> str:
@@ -76,15 +110,15 @@ async def body(request: web.Request, kind: type[_Body]) -> _Body:
     return order
 
 
-def _known(request: web.Request, known: Collection[str]) -> None:
-    for key in request.query:
+def _known(query: MultiMapping[str], known: Collection[str]) -> None:
+    for key in query:
         if key not in known:
             hint = f"known: {', '.join(known)}" if known else None
             raise ApiError(400, f"there is no parameter {key[:40]!r} here", hint)
 
 
-def _one(request: web.Request, key: str) -> str | None:
-    values = request.query.getall(key, [])
+def _one(query: MultiMapping[str], key: str) -> str | None:
+    values = query.getall(key, [])
     if len(values) > 1:
         raise ApiError(400, f"{key} is there more than once")
     if values and not values[0]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("commitd.page")
 
-PATHS = ("/", "/hosts/{host}", "/assets/{name}")
+PATHS = (
+    "/", "/hosts/{host}", "/hosts/{host}/stacks/{stack}", "/history", "/assets/{name}",
+)  # fmt: skip
 _FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics")
 
 

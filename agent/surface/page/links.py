@@ -35,6 +35,14 @@ class Links(Struct, frozen=True):
         """The page of a host."""
         return self._page("hosts", name)
 
+    def stack(self, host: str, name: str) -> str:
+        """The page of a stack."""
+        return self._page("hosts", host, "stacks", name)
+
+    def history(self) -> str:
+        """What was done, and when."""
+        return self._page("history")
+
     def asset(self, name: str, version: str = "") -> str:
         """A stylesheet, a script, a picture."""
         return f"{self.root}assets/{name}" + (f"?v={version}" if version else "")
@@ -45,7 +53,7 @@ class Links(Struct, frozen=True):
 
     def _page(self, *names: str) -> str:
         if not self.files:
-            return self.root + "/".join(quote(name, safe="") for name in names)
+            return self.root + "/".join(quote(name, safe="", errors="replace") for name in names)
         return self.root + "/".join(map(file_name, names)) + ".html"
 
 

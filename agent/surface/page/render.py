@@ -49,7 +49,10 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._pages.filters |= {"clip": text.clip, "moment": text.moment, "prose": text.prose}
+        self._pages.filters |= {
+            "author": text.author, "clip": text.clip, "moment": text.moment, "prose": text.prose,
+            "tick": text.tick,
+        }  # fmt: skip
 
     def page(self, name: str, links: Links, values: Mapping[str, Any]) -> bytes:
         """One page."""

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from aiohttp import web
+from multidict import MultiDict, MultiMapping
 
 from agent.surface.api import queries
-from agent.surface.api.documents import Documents
-from agent.surface.api.errors import UNAUTHORIZED, ApiError
+from agent.surface.api.documents import Documents, no_words
+from agent.surface.api.errors import NOT_FOUND, UNAUTHORIZED, ApiError
 from agent.surface.page import headers
 from agent.surface.page.links import Links
 from agent.surface.page.render import Renderer
-from agent.surface.page.views import chips
+from agent.surface.page.views import history as histories
+from agent.surface.page.views import stack as stacks
 from agent.surface.page.views.host import host
 
 _AT_A_TIME = 2
+_SHOWN = 100
+"""Actions on one page."""
+_OF_A_MONTH = 1000
 
 
 class Site:
@@ -34,19 +40,75 @@ class Site:
         """The page or the file that was asked for. Raises :class:`ApiError`."""
         if asset := request.match_info.get("name"):
             return self._asset(request, asset)
-        queries.nothing(request)
         if request.match_info.get("host", self._name) != self._name:
             raise ApiError(404, "no host of this name is known here")
-        return await self._host(Links(request.path.count("/") - 1))
+        links = Links(request.rel_url.raw_path.count("/") - 1)
+        if request.path == "/history":
+            return await self._history(links, request.query)
+        if stack := request.match_info.get("stack"):
+            return await self._stack(links, queries.text(stack), queries.compared(request))
+        queries.nothing(request)
+        return await self._host(links)
 
     async def _host(self, links: Links) -> web.Response:
         view = host(await self._documents.status())
         return await self._page("host", links, icon=view.state.tone, host=view)
 
+    async def _stack(
+        self, links: Links, name: str, compared: tuple[str, str] | None
+    ) -> web.Response:
+        why = await self._documents.why(name, no_words)
+        if why["kind"] != "stack":
+            raise ApiError(404, "no stack of this name is known here")
+        told = await self._documents.history(_SHOWN, {**queries.ALL, "subject": name})
+        known = stacks.releases(told)
+        changes = None
+        if compared or len(known) > 1:
+            before, after = compared or (known[1].sha, known[0].sha)
+            changes = await self._changes(name, before, after)
+        view = stacks.stack(self._name, why, told, changes)
+        return await self._page("stack", links, icon=view.sync.tone, stack=view)
+
+    async def _history(self, links: Links, query: MultiMapping[str]) -> web.Response:
+        filled = MultiDict((key, value) for key, value in query.items() if value)
+        if filled.pop("host", self._name) != self._name:
+            raise ApiError(404, "no host of this name is known here")
+        filled.setdefault("limit", str(_SHOWN))
+        limit, narrowed = queries.narrowed(filled)
+        try:
+            found = await self._documents.history(limit + 1, narrowed)
+        except ApiError as err:
+            if err.code != NOT_FOUND:
+                raise
+            found = []  # a name that was mistyped into the form
+        month = await self._documents.history(
+            _OF_A_MONTH, {**queries.ALL, "since": datetime.now(UTC) - timedelta(days=30)}
+        )
+        view = histories.history(
+            self._name,
+            histories.Wanted(**{k: filled.get(k, "") for k in ("subject", "action", "since")}),
+            found=found[:limit],
+            full=len(found) > limit,
+            month=month,
+            outages=await self._documents.outages(),
+            stacks={each["subject"] for each in month},
+            now=datetime.now(UTC),
+        )
+        return await self._page("history", links, icon="plain", history=view)
+
+    async def _changes(self, name: str, before: str, after: str) -> dict[str, Any] | None:
+        """None where they cannot be read: a clone that is gone takes nothing else from the page."""
+        try:
+            return await self._documents.changes(name, before, after)
+        except ApiError as err:
+            if err.code == NOT_FOUND:
+                raise
+            return None
+
     async def error(self, request: web.Request, error: ApiError) -> web.Response:
         """The page that says what is wrong."""
-        links = Links(request.path.count("/") - 1)
-        answer = await self._page("error", links, icon=chips.UNKNOWN.tone, error=error)
+        links = Links(request.rel_url.raw_path.count("/") - 1)
+        answer = await self._page("error", links, icon="plain", error=error)
         answer.set_status(error.code)
         if error.code == UNAUTHORIZED:
             answer.headers["WWW-Authenticate"] = "Bearer"

@@ -40,6 +40,12 @@ def clip(value: str | None, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
 
 
+def author(name: str | None) -> str:
+    """Who a commit is by, without the address."""
+    text = name or "?"
+    return text.partition(" <")[0] or text
+
+
 def moment(at: str | None) -> Markup | str:
     """A time (ISO 8601) as an element; its text is in UTC until a script has put it right."""
     try:
@@ -48,6 +54,13 @@ def moment(at: str | None) -> Markup | str:
         return str(plain(clip(at, 40))) if at else "never"
     written = then.isoformat(timespec="seconds").replace("+00:00", "Z")
     return Markup('<time datetime="{}">{}</time>').format(written, f"{then:%d %b %Y, %H:%M:%S} UTC")
+
+
+def tick(at: str, scale: str) -> Markup:
+    """A time below a picture, as short as its ``scale`` (day, month) allows."""
+    then = datetime.fromisoformat(at)
+    shown = f"{then:%H:%M}" if scale == "day" else f"{then:%d %b}"
+    return Markup('<time datetime="{}" data-scale="{}">{}</time>').format(at, scale, shown)
 
 
 def prose(value: str | None) -> Markup:

@@ -2,13 +2,17 @@
 "use strict";
 (() => {
   const exact = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "medium"});
+  const scales = {
+    day: new Intl.DateTimeFormat(undefined, {timeStyle: "short"}),
+    month: new Intl.DateTimeFormat(undefined, {day: "numeric", month: "short"}),
+  };
   const zoned = new Intl.DateTimeFormat(undefined, {dateStyle: "full", timeStyle: "long"});
 
   function localise(root) {
     for (const each of root.querySelectorAll("time[datetime]")) {
       const then = new Date(each.dateTime);
       if (Number.isNaN(then.getTime())) continue;
-      each.textContent = exact.format(then);
+      each.textContent = (scales[each.dataset.scale] ?? exact).format(then);
       each.title = zoned.format(then);
     }
     for (const each of root.querySelectorAll("button[data-copy]")) {

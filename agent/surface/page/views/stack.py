@@ -1,0 +1,158 @@
+"""One stack, as ``why``, its history and the changes of its files have it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from agent.domain.outcome import Action, short
+from agent.surface.page.views import actions
+from agent.surface.page.views.chips import UNKNOWN, Chip, busy, chip
+
+_KINDS = {"+": "added", "-": "dropped", "@": "place"}
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """A place in the repository and the commit that made it so, as far as it is known."""
+
+    where: str
+    commit: str
+    author: str
+    subject: str
+    at: str | None
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """One service: its image, where Git says so, and its containers with their states."""
+
+    name: str
+    image: str
+    origin: Origin | None
+    containers: tuple[tuple[str, Chip], ...]
+
+
+class Changed(Struct, frozen=True, kw_only=True):
+    """One file that differs; ``lines`` are of a diff, each with its kind."""
+
+    path: str
+    change: str
+    note: str | None
+    lines: tuple[tuple[str, str], ...]
+
+
+class Release(Struct, frozen=True, kw_only=True):
+    """A commit that the stack was worked on for, as a choice of what to compare."""
+
+    sha: str
+    short: str
+    at: str
+
+
+class Stack(Struct, frozen=True, kw_only=True):
+    """All that the page of a stack shows. ``hidden`` is how root reads its last words."""
+
+    host: str
+    name: str
+    sync: Chip
+    health: Chip
+    because: str
+    origins: tuple[tuple[str, Origin], ...]
+    services: tuple[Service, ...]
+    history: tuple[actions.Line, ...]
+    releases: tuple[Release, ...]
+    before: str | None
+    after: str | None
+    changes: tuple[Changed, ...] | None
+    more: int
+    failure: actions.Line | None
+    hidden: str | None
+
+
+def releases(history: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
+    """The commits of the history, the newest first, each when it was first worked on."""
+    found: dict[str, str] = {}
+    for entry in history:
+        if entry["revision"] and entry["action"] in {Action.DEPLOY, Action.ROLLBACK}:
+            found[entry["revision"]] = entry["at"]
+    return tuple(Release(sha=sha, short=sha[:7], at=at[:16]) for sha, at in found.items())
+
+
+def stack(
+    host: str,
+    why: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    changes: Mapping[str, Any] | None,
+) -> Stack:
+    """The page of the stack that ``why`` is about; ``changes`` if two releases were compared."""
+    state = why["state"]
+    working = state and state["working"]
+    last = why["last"]
+    failed = last if last and last["status"] == "failed" else None
+    return Stack(
+        host=host,
+        name=why["stack"] or why["name"],
+        sync=busy(Action(working["action"]).text) if working else _of(state, "sync"),
+        health=_of(state, "health"),
+        because=why["because"],
+        origins=tuple(_origins(why)),
+        services=tuple(map(_service, why["services"])),
+        history=tuple(map(actions.line, history)),
+        releases=releases(history),
+        before=changes["from"]["sha"] if changes else None,
+        after=changes["to"]["sha"] if changes else None,
+        changes=tuple(map(_changed, changes["files"])) if changes else None,
+        more=changes["more"] if changes else 0,
+        failure=actions.line(failed) if failed else None,
+        hidden=f"sudo commitd why {shlex.quote(why['name'])}" if failed else None,
+    )
+
+
+def _of(state: Mapping[str, Any] | None, key: str) -> Chip:
+    return chip(state[key]) if state else UNKNOWN
+
+
+def _origins(why: Mapping[str, Any]) -> Iterable[tuple[str, Origin]]:
+    if why["declared"]:
+        yield "declared by", _origin(why["declared"])
+    if why["left"]:
+        yield "no longer named by", _origin(why["left"])
+    for path, commit in why["touched"].items():
+        yield "last changed", _origin({"where": path, "commit": commit})
+
+
+def _origin(place: Mapping[str, Any]) -> Origin:
+    commit = place["commit"] or {}
+    return Origin(
+        where=place["where"],
+        commit=(commit.get("sha") or "")[:7],
+        author=commit.get("author") or "",
+        subject=commit.get("subject") or "",
+        at=commit.get("committed_at"),
+    )
+
+
+def _service(service: Mapping[str, Any]) -> Service:
+    return Service(
+        name=service["name"],
+        image=short(service["image"]) if service["image"] else "–",
+        origin=_origin(service) if service["where"] else None,
+        containers=tuple((each["name"], _state(each)) for each in service["containers"]),
+    )
+
+
+def _state(container: Mapping[str, Any]) -> Chip:
+    ill = container["health"] in {"unhealthy", "starting"}
+    return chip(container["health"] if ill else container["state"])
+
+
+def _changed(file: Mapping[str, Any]) -> Changed:
+    lines = (file["diff"] or "").split("\n") if file["diff"] else []
+    return Changed(
+        path=file["path"],
+        change=file["change"],
+        note=file["note"],
+        lines=tuple((_KINDS.get(each[:1], "same"), each) for each in lines),
+    )
