@@ -6,7 +6,8 @@ group of api.writers     reads and orders
 group commitd            reads
 on TCP          reads alone, for whoever
 calls the agent by a name of its own (Host), against DNS rebinding, and
-shows the token, where there is one
+shows the token, where there is one, or
+is known by a cookie that the page gave for it
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import ipaddress
 import os
 import platform
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import IntEnum
 from typing import Protocol, cast
 
@@ -57,6 +58,10 @@ class Access(Protocol):
         """Who asks. Raises :class:`ApiError` for those who may not even do that."""
         ...
 
+    def check_host(self, request: web.Request) -> None:
+        """Raises :class:`ApiError` where another host was meant."""
+        ...
+
 
 class SocketAccess:
     """On the Unix socket: by what the kernel knows of the process at the other end.
@@ -79,6 +84,9 @@ class SocketAccess:
             raise ConnectionResetError from None
         return Caller(found.name, self._right(found))
 
+    def check_host(self, request: web.Request) -> None:
+        """It is this one: the socket is a file of it."""
+
     def _right(self, found: peer.Peer) -> Right:
         if found.user in {0, os.geteuid()}:
             return Right.ROOT
@@ -96,20 +104,37 @@ class TcpAccess:
     def __init__(self, names: Iterable[str], token: bytes | None) -> None:
         self._names = frozenset(map(_name, names))
         self._token = token
+        self.knows: Callable[[web.Request], bool] = _nobody
+        """Whether a browser has shown the token before."""
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether there is one."""
+        return self._token is not None
+
+    def fits(self, token: str) -> bool:
+        """Whether this is the token, in the same time for each that it is not."""
+        given = token.encode(errors="surrogateescape")
+        return self._token is not None and hmac.compare_digest(given, self._token)
 
     def caller(self, request: web.Request) -> Caller:
         """Who asks: somebody who may read."""
+        self.check_host(request)
+        if self.needs_token and not self._shown(request) and not self.knows(request):
+            raise ApiError(401, "a bearer token is needed", "Authorization: Bearer TOKEN")
+        return Caller(f"somebody at {request.remote}", Right.READ)
+
+    def check_host(self, request: web.Request) -> None:
+        """Raises :class:`ApiError` where this host is called by a name that it has not got."""
         called = request.get_extra_info("sockname") or ("",)
         if not self._is_ours(request.headers.getall("Host", []), _name(str(called[0]))):
             hint = "ask by the name or the address of this host; api.hosts allows further names"
             raise ApiError(421, "this host is not called so", hint)
-        if self._token is not None:
-            shown = request.headers.getall("Authorization", [])
-            scheme, _, token = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
-            given = token.strip().encode(errors="surrogateescape")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
-                raise ApiError(401, "a bearer token is needed", "Authorization: Bearer TOKEN")
-        return Caller(f"somebody at {request.remote}", Right.READ)
+
+    def _shown(self, request: web.Request) -> bool:
+        shown = request.headers.getall("Authorization", [])
+        scheme, _, token = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
+        return scheme.lower() == "bearer" and self.fits(token.strip())
 
     def _is_ours(self, hosts: list[str], called: str) -> bool:
         if len(hosts) != 1:
@@ -117,6 +142,10 @@ class TcpAccess:
         name, _, port = hosts[0].rpartition(":")
         name = _name(name if port.isdecimal() else hosts[0])
         return name in self._names or name == called
+
+
+def _nobody(_: web.Request) -> bool:
+    return False
 
 
 def names(config: Config) -> set[str]:
@@ -132,11 +161,17 @@ def _name(written: str) -> str:
         return name
 
 
-def admitting(access: Access) -> Middleware:
-    """Lets those through who may, as far as the method tells."""
+def admitting(access: Access, to_all: Collection[str] = ()) -> Middleware:
+    """Lets those through who may, as far as the method tells; on the paths ``to_all`` everybody
+    who calls this host by a name of its own.
+    """
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        if resource is not None and resource.canonical in to_all:
+            access.check_host(request)
+            return await handler(request)
         caller = request[CALLER] = access.caller(request)
         wanted = Right.READ if request.method in _READING else Right.WRITE
         if caller.right < wanted:

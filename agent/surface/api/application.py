@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from aiohttp import web
@@ -24,6 +25,7 @@ def application(running: Running, connections: Connections, access: Access) -> w
     answers = Answers(running, documents)
     read = partial(web.get, allow_head=True)
     middlewares = [connections.answering, as_json]
+    to_all: Collection[str] = ()
     routes = [
         read("/healthz", answers.alive),
         read("/readyz", answers.ready),
@@ -39,7 +41,8 @@ def application(running: Running, connections: Connections, access: Access) -> w
     if isinstance(access, TcpAccess):
         from agent.surface.page.door import Door  # noqa: PLC0415  not where nobody looks
 
-        door = Door(running, documents)
+        door = Door(running, documents, access)
+        to_all = door.to_all
         routes += door.routes()
         middlewares.append(door.errors)
     else:
@@ -51,7 +54,7 @@ def application(running: Running, connections: Connections, access: Access) -> w
         connections.end_streams()
 
     app = web.Application(
-        middlewares=[*middlewares, admitting(access)], client_max_size=LARGEST_BODY
+        middlewares=[*middlewares, admitting(access, to_all)], client_max_size=LARGEST_BODY
     )
     app.add_routes(routes)
     app.on_shutdown.append(end_streams)

@@ -40,8 +40,15 @@ class ApiError(Exception):
         return web.json_response(body, status=self.code, headers=headers)
 
 
-UNAUTHORIZED, NOT_FOUND = 401, 404
-_KINDS = {400: "invalid", 401: "denied", 403: "denied", 404: "invalid", 503: "unavailable"}
+UNAUTHORIZED, NOT_FOUND, TOO_MANY = 401, 404, 429
+_KINDS = {
+    400: "invalid",
+    401: "denied",
+    403: "denied",
+    404: "invalid",
+    429: "denied",
+    503: "unavailable",
+}
 _MEANING: tuple[tuple[type[CommitdError], tuple[int, str]], ...] = (
     (DeniedError, (503, "unavailable")),  # it is the agent that may not
     (ConfigError, (400, "invalid")),

@@ -11,8 +11,10 @@ import anyio.to_thread
 from aiohttp import web
 
 from agent.control.outside.running import Running
+from agent.surface.api.access import TcpAccess
 from agent.surface.api.documents import Documents
 from agent.surface.api.errors import ApiError, Handler
+from agent.surface.page.login import Login
 
 if TYPE_CHECKING:
     from agent.surface.page.site import Site
@@ -28,14 +30,23 @@ _FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics")
 class Door:
     """Of one listener."""
 
-    def __init__(self, running: Running, documents: Documents) -> None:
+    to_all = ("/assets/{name}", "/login", "/logout")
+    """What is there for those who have not shown the token yet: nothing in it is about a host."""
+
+    def __init__(self, running: Running, documents: Documents, access: TcpAccess) -> None:
         self._running = running
         self._documents = documents
         self._site: Site | None = None
+        self._login = Login(running.config.host, access) if access.needs_token else None
+        if self._login:
+            access.knows = self._login.knows
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Each path of the page."""
-        return [web.get(path, self._answer, allow_head=True) for path in PATHS]
+        yield from (web.get(path, self._answer, allow_head=True) for path in PATHS)
+        if self._login:
+            yield web.post("/login", self._login.begin)
+            yield web.post("/logout", self._login.end)
 
     @web.middleware
     async def errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -65,7 +76,8 @@ class Door:
 
     def _load(self) -> Site:
         module = importlib.import_module("agent.surface.page.site")
-        site: Site = module.Site(self._running.config.host, self._documents)
+        knows = self._login.knows if self._login else None
+        site: Site = module.Site(self._running.config.host, self._documents, knows)
         return site
 
 

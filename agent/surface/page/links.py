@@ -16,10 +16,14 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Links(Struct, frozen=True):
-    """Links of a page that lies ``depth`` directories deep; ``files`` are for an export."""
+    """Links of a page that lies ``depth`` directories deep; ``files`` are for an export.
+
+    ``session``: its reader has given the token, and can end that.
+    """
 
     depth: int = 0
     files: bool = False
+    session: bool = False
 
     @property
     def root(self) -> str:
@@ -50,6 +54,14 @@ class Links(Struct, frozen=True):
     def events(self) -> str | None:
         """The stream that tells when something is done; a file hears of nothing."""
         return None if self.files else f"{self.root}v1/events"
+
+    def login(self) -> str:
+        """Where a form with the token is sent."""
+        return f"{self.root}login"
+
+    def logout(self) -> str | None:
+        """Where a session is ended, by those who have one."""
+        return f"{self.root}logout" if self.session else None
 
     def _page(self, *names: str) -> str:
         if not self.files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from multidict import MultiDict, MultiMapping
 
 from agent.surface.api import queries
 from agent.surface.api.documents import Documents, no_words
-from agent.surface.api.errors import NOT_FOUND, UNAUTHORIZED, ApiError
+from agent.surface.api.errors import NOT_FOUND, TOO_MANY, UNAUTHORIZED, ApiError
 from agent.surface.page import headers
 from agent.surface.page.links import Links
 from agent.surface.page.render import Renderer
@@ -28,10 +29,16 @@ _OF_A_MONTH = 1000
 
 
 class Site:
-    """Answers each path of the page, for the host ``name``. Blocks while it begins."""
+    """Answers each path of the page, for the host ``name``. Blocks while it begins.
 
-    def __init__(self, name: str, documents: Documents) -> None:
+    ``knows`` is whether a browser has a session; None: none is needed.
+    """
+
+    def __init__(
+        self, name: str, documents: Documents, knows: Callable[[web.Request], bool] | None
+    ) -> None:
         self._name = name
+        self._knows = knows
         self._documents = documents
         self._renderer = Renderer()
         self._turns = anyio.CapacityLimiter(_AT_A_TIME)
@@ -42,7 +49,7 @@ class Site:
             return self._asset(request, asset)
         if request.match_info.get("host", self._name) != self._name:
             raise ApiError(404, "no host of this name is known here")
-        links = Links(request.rel_url.raw_path.count("/") - 1)
+        links = self._links(request)
         if request.path == "/history":
             return await self._history(links, request.query)
         if stack := request.match_info.get("stack"):
@@ -107,12 +114,24 @@ class Site:
 
     async def error(self, request: web.Request, error: ApiError) -> web.Response:
         """The page that says what is wrong."""
-        links = Links(request.rel_url.raw_path.count("/") - 1)
-        answer = await self._page("error", links, icon="plain", error=error)
+        links = self._links(request)
+        if self._knows and error.code in {UNAUTHORIZED, TOO_MANY}:
+            posted = request.method == "POST"
+            answer = await self._page(
+                "login", links, icon="plain",
+                to="" if request.path in {"/login", "/logout"} else request.path_qs[1:],
+                wrong=error.message if posted else "", hint=error.hint,
+            )  # fmt: skip
+        else:
+            answer = await self._page("error", links, icon="plain", error=error)
         answer.set_status(error.code)
         if error.code == UNAUTHORIZED:
             answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
+
+    def _links(self, request: web.Request) -> Links:
+        depth = request.rel_url.raw_path.count("/") - 1
+        return Links(depth, session=bool(self._knows and self._knows(request)))
 
     async def _page(self, name: str, links: Links, **values: Any) -> web.Response:
         make = partial(self._renderer.page, name, links, values)

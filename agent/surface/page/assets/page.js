@@ -74,6 +74,7 @@
     last = Date.now();
     try {
       const answer = await fetch(location.href, {headers: {Accept: "text/html"}, cache: "no-store"});
+      if (answer.status === 401) return location.reload();  // the session has ended
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const before = document.title;
