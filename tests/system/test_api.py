@@ -13,7 +13,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests import schemas
 from tests.sandbox.process import freeze, wait_until
@@ -84,17 +84,21 @@ def test_a_stream_of_events_goes_on_where_it_was_left(fleet: Fleet) -> None:
 _MEMBER, _WRITER, _STRANGER = ["users"], ["users", "games"], ["nogroup"]
 
 
-def _as(groups: Sequence[str], code: str, *words: str, **environment: str) -> str:
-    """What a process of nobody with these groups prints; it becomes that when it has begun."""
-    become = (
+def _become(groups: Sequence[str]) -> str:
+    """What a process runs that becomes nobody, with these groups, when it has begun."""
+    return (
         "import grp, os, sys\n"
         "from agent.surface.cli import asking, history, main, plan, status, suspend, why\n"
         "import agent.adapters.host.peer, agent.control.status.why, agent.surface.cli.logs\n"
         f"groups = [grp.getgrnam(name).gr_gid for name in {groups!r}]\n"
         "os.setgroups(groups); os.setgid(groups[0]); os.setuid(65534)\n"
     )
+
+
+def _as(groups: Sequence[str], code: str, *words: str, **environment: str) -> str:
+    """What such a process prints."""
     done = subprocess.run(
-        [sys.executable, "-c", become + code, *words],
+        [sys.executable, "-c", _become(groups) + code, *words],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.stdout + done.stderr
@@ -138,7 +142,13 @@ def test_who_is_in_the_group_asks_and_who_is_a_writer_orders(fleet: Fleet) -> No
             asked = ["GET /v1/history", "POST /v1/sync", "GET /v1/words/one"]
             assert [_as(groups, _ASK, each).strip() for each in asked] == [reads, orders, words]
         assert "(uid 65534) ordered sync" in agent.log
-        for verb in (["history"], ["why", "one"], ["plan"], ["history", "nothing-here"]):
+        for verb in (
+            ["history"],
+            ["history", "-n", "2000"],
+            ["why", "one"],
+            ["plan"],
+            ["history", "nothing-here"],
+        ):
             mine = host.commitd(*verb)
             assert _as(_MEMBER, _VERB, *verb, **others) == mine.stdout + mine.stderr
         assert "in sync with" in _as(_MEMBER, _VERB, "status", **others)
@@ -149,6 +159,44 @@ def test_who_is_in_the_group_asks_and_who_is_a_writer_orders(fleet: Fleet) -> No
             lambda: host.json("status")["stacks"][0]["sync"] == "suspended", what="the suspension"
         )
     assert "sudo commitd status" in _as(_MEMBER, _VERB, "status", **others)
+
+
+def test_who_is_in_the_group_follows_what_is_done_over_a_restart_of_the_agent(
+    fleet: Fleet,
+) -> None:
+    host = fleet.synced(
+        {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": fleet.compose()}
+    )
+    host.config |= {"runtime_dir": "/run/commitd"}
+    host.write_config()
+    host.config_path.chmod(0o600)
+    host.constants = {"agent.adapters.host.peer.GROUP": "users"}
+    verb = ["history", "one", "--follow", "--json"]
+    with ExitStack() as held:
+        told: list[Any] = []
+        following: subprocess.Popen[str] | None = None
+        for text in ("    init: true\n", "    init: false\n"):
+            with host.running() as agent:
+                agent.says("in sync with")
+                if following is None:
+                    following = held.enter_context(
+                        subprocess.Popen(
+                            [sys.executable, "-c", _become(_MEMBER) + _VERB, *verb],
+                            env={"LC_ALL": "C.UTF-8", "COMMITD_CONFIG": str(host.config_path)},
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                        )
+                    )  # fmt: skip
+                assert following.stdout
+                if not told:
+                    told.append(json.loads(following.stdout.readline()))
+                sha = fleet.commit("more", {"stacks/one/compose.yaml": fleet.compose(more=text)})
+                while (told[-1]["revision"], told[-1]["status"]) != (sha, "succeeded"):
+                    told.append(json.loads(following.stdout.readline()))
+        assert following
+        following.send_signal(signal.SIGINT)
+        assert following.wait(timeout=240) == 0
+    ended = [each for each in told if each["status"] != "running"]
+    assert ended == list(reversed(host.json("history", "one")))
 
 
 def test_the_commands_say_the_same_of_an_agent_that_hangs(fleet: Fleet) -> None:

@@ -221,6 +221,7 @@ class Actions(Evictions):
         subject: str | None = None,
         limit: int = 50,
         after: int = 0,
+        before: int = 0,
         actions: Collection[Action] = (),
         since: str | None = None,
         until: str | None = None,
@@ -228,19 +229,20 @@ class Actions(Evictions):
     ) -> list[JournalEntry]:
         """Actions, newest first; those still going on have the status ``running``.
 
-        ``after`` is the number of an action; ``since`` (included) and ``until`` (not included) are
-        ISO 8601 in UTC; ``commit`` is how the SHA of their revision begins. Unless ``actions`` are
-        named, all kinds.
+        ``after`` and ``before`` are numbers of actions, 0 for none; ``since`` (included) and
+        ``until`` (not included) are ISO 8601 in UTC; ``commit`` is how the SHA of their revision
+        begins. Unless ``actions`` are named, all kinds.
         """
         rows = self._rows(
-            "SELECT * FROM actions WHERE id > ? AND (? IS NULL OR subject = ?)"
+            "SELECT * FROM actions WHERE id > ? AND (? = 0 OR id < ?)"
+            " AND (? IS NULL OR subject = ?)"
             " AND (? IS NULL OR at >= ?) AND (? IS NULL OR at < ?)"
             " AND (? = '' OR substr(revision, 1, ?) = ?)"
             " AND (? = '[]' OR action IN (SELECT value FROM json_each(?)))"
             " ORDER BY id DESC LIMIT ?",
             (
-                after, subject, subject, since, since, until, until, commit, len(commit), commit,
-                kinds := json.dumps(sorted(actions)), kinds, limit,
+                after, before, before, subject, subject, since, since, until, until,
+                commit, len(commit), commit, kinds := json.dumps(sorted(actions)), kinds, limit,
             ),
         )  # fmt: skip
         return [entry_of(row) for row in rows]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from agent.adapters.state.database import iso
@@ -20,12 +20,11 @@ from agent.domain.errors import ConfigError, did_you_mean
 from agent.domain.outcome import Action
 
 Document = Mapping[str, Any]
-"""One action as ``history --json`` shows it."""
+"""One action as ``history --json`` shows it; of an event also its ``phase``."""
 
 MOST_AT_ONCE = 1000
-"""Actions that the agent hands out, who has other things to do."""
-_ALL = 1_000_000
-_LOOK_S = 1.0
+"""Actions that the agent hands out with one answer, who has other things to do."""
+_EVENTS = 1000
 
 
 def outages(config: Config) -> list[dict[str, Any]]:
@@ -45,56 +44,79 @@ def moment(text: str) -> datetime:
         raise ValueError(message) from None
 
 
-class History:
-    """Actions with ``subject``, of some kinds, in some time and for some commit; of all without.
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Actions with ``subject``, of some kinds, in some time and for some commit; without, all."""
+
+    subject: str | None = None
+    actions: Sequence[Action] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    commit: str = ""
+
+    def matches(self, entry: Document) -> bool:
+        """Whether the action is one of them."""
+        return (
+            (not self.subject or entry["subject"] == self.subject)
+            and (not self.actions or entry["action"] in self.actions)
+            and (self.since is None or entry["at"] >= iso(self.since))
+            and (self.until is None or entry["at"] < iso(self.until))
+            and str(entry["revision"] or "").startswith(self.commit)
+        )
+
+
+def newest(config: Config, wanted: Wanted, limit: int, before: int = 0) -> list[Document]:
+    """The newest first, of those whose number is below ``before`` (0: of all).
 
     Raises :class:`ConfigError` for a subject that nothing on this host is called: an empty answer
     to a mistyped name would say that nothing was done. Blocks.
     """
+    with closing(open_journal(config)) as journal:
+        if wanted.subject:
+            _refuse_unknown(wanted.subject, config, journal)
+        found = journal.history(
+            limit=limit,
+            before=before,
+            subject=wanted.subject,
+            actions=wanted.actions,
+            since=iso(wanted.since) if wanted.since else None,
+            until=iso(wanted.until) if wanted.until else None,
+            commit=wanted.commit,
+        )
+    return [each.as_json() for each in found]
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        subject: str | None,
-        actions: Collection[Action],
-        since: datetime | None,
-        until: datetime | None,
-        commit: str,
-    ) -> None:
-        self._journal = open_journal(config)
-        if subject:
-            _refuse_unknown(subject, config, self._journal)
-        self._wanted: dict[str, Any] = {
-            "subject": subject,
-            "actions": actions,
-            "since": since and iso(since),
-            "until": until and iso(until),
-            "commit": commit,
-        }
 
-    def newest(self, limit: int) -> list[Document]:
-        """The newest first."""
-        return [each.as_json() for each in self._journal.history(limit=limit, **self._wanted)]
+def events(config: Config, after: int | None) -> tuple[int, list[Document]]:
+    """The next events after number ``after``, oldest first; without, none, but where they begin.
 
-    def follow(self, begun: Iterable[Document]) -> Iterator[Document]:
-        """Those that have ``begun``, oldest first, then each new one, and each that has ended.
+    With the number of the last one. Blocks.
+    """
+    with closing(open_journal(config)) as journal:
+        if after is None:
+            return journal.newest_event(), []
+        found = journal.events(after=after, limit=_EVENTS)
+    return (found[-1].seq if found else after), [event.as_json() for event in found]
 
-        For ever; waits between two looks.
-        """
-        new, going_on = sorted(begun, key=lambda each: int(each["id"])), set[int]()
-        last = 0 if new else max((each.id for each in self._journal.history(limit=1)), default=0)
-        while True:
-            for each in new:
-                yield each
-                last = max(last, each["id"])
-                going_on.discard(each["id"])
-                if each["status"] == "running":
-                    going_on.add(each["id"])
-            time.sleep(_LOOK_S)
-            ended = [each for each in self._journal.entries(going_on) if each.status != "running"]
-            later = self._journal.history(limit=_ALL, after=last, **self._wanted)
-            new = [each.as_json() for each in (*ended, *reversed(later))]
+
+class Following:
+    """What is shown of events that come in batches, after ``begun`` (newest first) was shown.
+
+    Each action as it begins, and again as it has ended; only that of one that was over before
+    anybody could look.
+    """
+
+    def __init__(self, wanted: Wanted, begun: Iterable[Document]) -> None:
+        self._wanted = wanted
+        self._shown = {each["id"]: each["status"] != "running" for each in begun}
+        """Whether each of these was over."""
+
+    def news(self, batch: Sequence[Document]) -> Iterator[Document]:
+        """The actions that are to be shown of it."""
+        over = {event["id"] for event in batch if event["phase"] == "end"}
+        for event in batch:
+            number, ends = event["id"], event["phase"] == "end"
+            told = self._shown.get(number, False) if ends else number in over | self._shown.keys()
+            if not told and self._wanted.matches(event):
+                yield {key: value for key, value in event.items() if key != "phase"}
 
 
 def _refuse_unknown(name: str, config: Config, journal: Journal) -> None:

@@ -39,16 +39,16 @@ class Documents:
         except CommitdError as err:
             raise ApiError.of(err, 503) from None
 
-    async def history(self, limit: int, wanted: Mapping[str, Any]) -> list[histories.Document]:
-        """What ``history --json`` prints; ``wanted`` is what :class:`histories.History` takes."""
-
-        def look() -> list[histories.Document]:
-            return histories.History(self._running.config, **wanted).newest(limit)
+    async def history(
+        self, limit: int, wanted: histories.Wanted, before: int = 0
+    ) -> list[histories.Document]:
+        """What ``history --json`` prints, of actions whose number is below ``before``."""
+        look = partial(histories.newest, self._running.config, wanted, limit, before)
 
         try:
             return await anyio.to_thread.run_sync(look, limiter=self._looks)
         except ConfigError as err:
-            raise ApiError.of(err, 404 if wanted["subject"] else 503) from None
+            raise ApiError.of(err, 404 if wanted.subject else 503) from None
         except CommitdError as err:
             raise ApiError.of(err) from None
 

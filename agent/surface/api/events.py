@@ -47,7 +47,11 @@ class EventStreams:
         except CommitdError as err:
             raise ApiError.of(err) from None
         response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "Last-Event-ID": str(seq),
+            }
         )
         with anyio.CancelScope() as scope, self._connections.streaming(request, scope.cancel):
             await response.prepare(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -23,14 +23,17 @@ def nothing(request: web.Request) -> None:
     _known(request.query, ())
 
 
-def history(request: web.Request) -> tuple[int, dict[str, Any]]:
-    """How many actions, and which: what :class:`histories.History` wants."""
+def history(request: web.Request) -> tuple[int, histories.Wanted, int]:
+    """How many actions, which, and below which number (0: any)."""
     return narrowed(request.query)
 
 
-def narrowed(query: MultiMapping[str]) -> tuple[int, dict[str, Any]]:
+def narrowed(query: MultiMapping[str]) -> tuple[int, histories.Wanted, int]:
     """The same of these parameters."""
-    _known(query, ("subject", "limit", "action", "since", "until", "commit"))
+    _known(query, ("subject", "limit", "before", "action", "since", "until", "commit"))
+    before = _one(query, "before") or "0"
+    if not re.fullmatch(r"[0-9]{1,18}", before):
+        raise ApiError(400, f"before: {before[:40]!r} is not the number of an action")
     limit, most = _one(query, "limit") or "30", histories.MOST_AT_ONCE
     if not re.fullmatch(r"[0-9]{1,6}", limit) or not 0 < int(limit) <= most:
         raise ApiError(400, f"limit: {limit[:40]!r} is no number from 1 to {most}")
@@ -48,14 +51,8 @@ def narrowed(query: MultiMapping[str]) -> tuple[int, dict[str, Any]]:
     if commit and not _COMMIT.fullmatch(commit):
         raise ApiError(400, f"commit: {commit[:80]!r} is not the beginning of a commit's SHA")
     kinds = tuple(Action(name) for name in actions)
-    subject = _one(query, "subject")
-    return int(limit), {"subject": subject, "actions": kinds, **times, "commit": commit}
-
-
-ALL: dict[str, Any] = {
-    "subject": None, "actions": (), "since": None, "until": None, "commit": ""
-}  # fmt: skip
-"""A question for the history that nothing narrows."""
+    wanted = histories.Wanted(subject=_one(query, "subject"), actions=kinds, commit=commit, **times)
+    return int(limit), wanted, int(before)
 
 
 def changes(request: web.Request) -> tuple[str, str]:

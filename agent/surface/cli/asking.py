@@ -7,7 +7,7 @@ journal.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,6 +25,9 @@ from agent.domain.errors import (
     TransientError,
 )  # fmt: skip
 from agent.surface.cli import common
+
+Batch = tuple[int, list[Any]]
+"""Events, and the number of the last one so far."""
 
 _USUAL = Path("/run/commitd")
 _KINDS: Mapping[str, type[CommitdError]] = {
@@ -57,6 +60,32 @@ def document(
     if config is None:
         raise denied
     return otherwise(config)
+
+
+def events(
+    ctx: click.Context, after: int | None, otherwise: Callable[[Config, int | None], Batch]
+) -> Iterator[Batch]:
+    """What happened after event number ``after`` (None: from now on), with the number of the last.
+
+    From the agent, as long as it answers; one batch that is read ``otherwise``, where none does.
+    The first one comes at once. Raises :class:`CommitdError` when there can be none.
+    """
+    config, denied = _config(ctx)
+    answers = False
+    try:
+        for answer in api_socket.events(_directory(config), after):
+            if isinstance(answer, api_socket.Answer):
+                raise _error(answer) or TransientError(f"the agent has answered {answer.code}")
+            answers = True
+            yield answer
+    except (OSError, DeniedError):  # none answers, or no more
+        if config is None and after is None and not answers:
+            raise denied from None
+    except CommitdError:
+        if config is None:
+            raise
+    if config is not None and not answers:
+        yield otherwise(config, after)
 
 
 def order(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.domain.config import Config
 from agent.domain.outcome import Action, Reason
 from agent.surface.cli import asking, common, complete, terminal
 
+if TYPE_CHECKING:
+    from agent.control.status.history import Document, Wanted
+
 _MOST = 1_000_000
 _CAUSES = 5
+_LOOK_S = 1.0
 _SHOWN_S = 0.05
 """A shorter duration is not worth a word."""
 
@@ -85,34 +90,16 @@ def command(
 
     Example: commitd history web --since 2h --action deploy
     """
-    from agent.control.status.history import MOST_AT_ONCE, Document, History
+    from agent.control.status.history import Wanted
 
-    def history(config: Config) -> History:
-        return History(
-            config, subject=stack, actions=actions, since=since, until=until, commit=commit
-        )
-
-    def newest(config: Config) -> list[Document]:
-        return history(config).newest(limit)
-
+    wanted = Wanted(subject=stack, actions=actions, since=since, until=until, commit=commit)
     told: dict[str, str] = {}
     if follow:
-        following = history(common.load(ctx))
         with contextlib.suppress(KeyboardInterrupt):
-            for entry in following.follow(following.newest(limit)):
+            for entry in _follow(ctx, wanted, limit):
                 click.echo(json.dumps(entry)) if as_json else _show(entry, told)
         return
-    entries = asking.document(
-        ctx,
-        "/v1/history" if limit <= MOST_AT_ONCE else None,
-        newest,
-        subject=stack,
-        limit=limit,
-        action=actions,
-        since=since and since.isoformat(),
-        until=until and until.isoformat(),
-        commit=commit,
-    )
+    entries = _newest(ctx, wanted, limit)
     if as_json:
         common.print_json(entries)
     elif not entries:
@@ -122,6 +109,49 @@ def command(
     else:
         for entry in entries:
             _show(entry, told)
+
+
+def _newest(ctx: click.Context, wanted: Wanted, limit: int) -> list[Document]:
+    """So many at most, asked for page by page."""
+    from agent.control.status import history
+
+    entries: list[Document] = []
+    while len(entries) < limit:
+        some = min(limit - len(entries), history.MOST_AT_ONCE)
+        before = entries[-1]["id"] if entries else 0
+        page = asking.document(
+            ctx,
+            "/v1/history",
+            partial(history.newest, wanted=wanted, limit=some, before=before),
+            subject=wanted.subject,
+            limit=some,
+            before=before or None,
+            action=wanted.actions,
+            since=wanted.since and wanted.since.isoformat(),
+            until=wanted.until and wanted.until.isoformat(),
+            commit=wanted.commit,
+        )
+        entries += page
+        if len(page) < some:
+            break
+    return entries
+
+
+def _follow(ctx: click.Context, wanted: Wanted, limit: int) -> Iterator[Document]:
+    """The newest ones, the newest last, then what happens, from whoever knows: for ever."""
+    from agent.control.status import history
+
+    last: int | None = None
+    following: history.Following | None = None
+    while True:
+        for number, batch in asking.events(ctx, last, history.events):
+            if following is None:  # from here on nothing is missed
+                begun = _newest(ctx, wanted, limit)
+                yield from reversed(begun)
+                following = history.Following(wanted, begun)
+            yield from following.news(batch)
+            last = number
+        time.sleep(_LOOK_S)
 
 
 def _show(entry: Mapping[str, Any], told: dict[str, str]) -> None:

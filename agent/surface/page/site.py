@@ -12,6 +12,7 @@ import anyio.to_thread
 from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
+from agent.control.status.history import Wanted
 from agent.surface.api import queries
 from agent.surface.api.documents import Documents, no_words
 from agent.surface.api.errors import NOT_FOUND, TOO_MANY, UNAUTHORIZED, ApiError
@@ -67,7 +68,7 @@ class Site:
         why = await self._documents.why(name, no_words)
         if why["kind"] != "stack":
             raise ApiError(404, "no stack of this name is known here")
-        told = await self._documents.history(_SHOWN, {**queries.ALL, "subject": name})
+        told = await self._documents.history(_SHOWN, Wanted(subject=name))
         known = stacks.releases(told)
         changes = None
         if compared or len(known) > 1:
@@ -81,16 +82,15 @@ class Site:
         if filled.pop("host", self._name) != self._name:
             raise ApiError(404, "no host of this name is known here")
         filled.setdefault("limit", str(_SHOWN))
-        limit, narrowed = queries.narrowed(filled)
+        limit, wanted, before = queries.narrowed(filled)
         try:
-            found = await self._documents.history(limit + 1, narrowed)
+            found = await self._documents.history(limit + 1, wanted, before)
         except ApiError as err:
             if err.code != NOT_FOUND:
                 raise
             found = []  # a name that was mistyped into the form
-        month = await self._documents.history(
-            _OF_A_MONTH, {**queries.ALL, "since": datetime.now(UTC) - timedelta(days=30)}
-        )
+        since = datetime.now(UTC) - timedelta(days=30)
+        month = await self._documents.history(_OF_A_MONTH, Wanted(since=since))
         view = histories.history(
             self._name,
             histories.Wanted(**{k: filled.get(k, "") for k in ("subject", "action", "since")}),
