@@ -14,6 +14,8 @@ from tests.sandbox.process import wait_until
 from tests.unit.test_page import Page, sound
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.system.conftest import Fleet
 
 _PORT = 8793
@@ -91,6 +93,30 @@ def test_hostile_words_of_git_and_of_containers_are_text_on_each_page(fleet: Fle
             "stacks/web/.env", "stacks/web/compose.yaml",
         ]  # fmt: skip
         assert _get("/v1/changes/web?from=abcd&to=abcd")[0] == 404
+
+
+def test_the_pages_are_written_to_files_with_and_without_an_agent(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    files = {
+        "host/media/stacks.yaml": "- web\n",
+        "stacks/web/compose.yaml": fleet.compose(fleet.web),
+    }
+    fleet.commit("first", files)
+    host = fleet.host()
+    with host.running() as agent:
+        agent.says("in sync with")
+        fleet.commit("second", {"stacks/web/compose.yaml": fleet.compose(fleet.web2)})
+        agent.says("second by Ada")
+        wait_until(lambda: host.json("status")["state"] == "in-sync", what="the second commit")
+        said = host.commitd("page", "--out", str(tmp_path / "out"), check=True).stdout
+        assert said == f"4 pages are in {tmp_path / 'out'}.\n"
+        assert "In sync" in sound((tmp_path / "out/index.html").read_text()).text
+    host.commitd("page", "--out", str(tmp_path / "out"), check=True)
+    assert "No agent runs here" in sound((tmp_path / "out/index.html").read_text()).text
+    web = sound((tmp_path / "out/hosts/media/stacks/web.html").read_text())
+    assert re.search(r"^-    image: ", web.text, re.MULTILINE)
+    assert "to " in web.text
 
 
 def _undeclared() -> str:

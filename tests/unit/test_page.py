@@ -17,7 +17,7 @@ from agent.surface.page.links import Links, file_name
 from agent.surface.page.render import Renderer
 from agent.surface.page.views import chips, timeline
 from agent.surface.page.views.actions import lasted
-from agent.surface.page.views.history import Wanted, history
+from agent.surface.page.views.history import Asked, history
 from agent.surface.page.views.host import host
 from agent.surface.page.views.stack import releases, stack
 from tests.unit.builders import container, release
@@ -200,7 +200,7 @@ def test_hostile_words_in_commits_files_and_errors_are_text(renderer: Renderer, 
     view = stack(word, _with(why(), word), entries, _with(_CHANGES, word))
     page = sound(renderer.page("stack", Links(3), {"stack": view, "icon": "bad"}).decode())
     _harmless(page, word)
-    _harmless(told(renderer, entries, Wanted(subject=word, action=word)), word)
+    _harmless(told(renderer, entries, Asked(subject=word, action=word)), word)
 
 
 def _harmless(page: Page, word: str) -> None:
@@ -245,9 +245,9 @@ def why(**given: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def told(renderer: Renderer, entries: list[dict[str, Any]], wanted: Wanted | None = None) -> Page:
+def told(renderer: Renderer, entries: list[dict[str, Any]], wanted: Asked | None = None) -> Page:
     view = history(
-        "media", wanted or Wanted(), found=entries, full=False, month=entries, outages=[],
+        "media", wanted or Asked(), found=entries, full=False, month=entries, outages=[],
         stacks=[each["subject"] for each in entries], now=NOW,
     )  # fmt: skip
     return sound(renderer.page("history", Links(), {"history": view, "icon": "plain"}).decode())
@@ -282,7 +282,7 @@ def test_releases_are_the_commits_of_deploys_the_newest_first() -> None:
 
 
 def test_the_history_keeps_what_was_asked_for(renderer: Renderer) -> None:
-    page = told(renderer, [entry()], Wanted(subject="web", action="deploy", since="7d"))
+    page = told(renderer, [entry()], Asked(subject="web", action="deploy", since="7d"))
     chosen = [attrs["value"] for tag, attrs in page.tags if tag == "option" and "selected" in attrs]
     assert chosen == ["deploy", "7d"]
     assert "web" in page.all("value")
@@ -314,6 +314,16 @@ def test_an_outage_goes_through_all_slots_that_it_touches() -> None:
     assert [bar.slot for bar in lane.bars] == [91, 92]
     lane = timeline.day(NOW, [], outages).lanes[-1]
     assert (lane.count, len(lane.bars)) == (2, 96)
+
+
+def test_what_is_older_is_on_another_page_that_is_narrowed_alike(renderer: Renderer) -> None:
+    wanted = Asked(subject="a&b", action="deploy")
+    view = history(
+        "media", wanted, found=[entry()], full=True, month=[], outages=[], stacks=[], now=NOW
+    )
+    page = sound(renderer.page("history", Links(), {"history": view, "icon": "plain"}).decode())
+    assert "?subject=a%26b&action=deploy&before=1" in page.all("href")
+    assert "Older ones" not in told(renderer, [entry()]).text
 
 
 def test_a_duration_is_told_as_people_do() -> None:

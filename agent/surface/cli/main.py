@@ -21,6 +21,7 @@ VERBS = {
     "status": "Show what runs here and whether it is what Git says.",
     "history": "Show what was done, and why.",
     "why": "Say why a stack or a container runs here.",
+    "page": "Write the pages about this host to files.",
     "enroll": "Agree to the removal of what Git does not declare.",
     "suspend": "Stop the agent from changing a stack or the host.",
     "resume": "End a suspension.",

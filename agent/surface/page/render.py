@@ -61,4 +61,4 @@ class Renderer:
             return links.asset(file, self.assets[file].version)
 
         template = self._pages.get_template(f"{name}.html")
-        return template.render(links=links, asset=asset, **values).encode()
+        return template.render({"made": None, **values}, links=links, asset=asset).encode()

@@ -93,9 +93,10 @@ class Site:
         month = await self._documents.history(_OF_A_MONTH, Wanted(since=since))
         view = histories.history(
             self._name,
-            histories.Wanted(**{k: filled.get(k, "") for k in ("subject", "action", "since")}),
+            histories.Asked(**{k: filled.get(k, "") for k in ("subject", "action", "since")}),
             found=found[:limit],
             full=len(found) > limit,
+            page=bool(before),
             month=month,
             outages=await self._documents.outages(),
             stacks={each["subject"] for each in month},

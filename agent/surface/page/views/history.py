@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from msgspec import Struct
 
@@ -18,39 +19,54 @@ PERIODS = (
 )
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class Asked(Struct, frozen=True, kw_only=True):
     """By what the list is narrowed; empty: by nothing."""
 
     subject: str = ""
     action: str = ""
     since: str = ""
 
+    def query(self, before: int) -> str:
+        """The same as parameters, for what was done before the action of that number."""
+        said = {"subject": self.subject, "action": self.action, "since": self.since}
+        filled = {key: value.encode(errors="replace") for key, value in said.items() if value}
+        return "?" + urlencode({**filled, "before": before})
+
 
 class History(Struct, frozen=True, kw_only=True):
-    """All that the page shows. ``full``: there is more than the list has."""
+    """All that the page shows.
+
+    ``older`` are the parameters of the next page; None: there is none. ``newest``: this is the
+    first one.
+    """
 
     host: str
-    wanted: Wanted
+    wanted: Asked
     stacks: tuple[str, ...]
     kinds: tuple[tuple[str, str], ...]
     periods: tuple[tuple[str, str], ...]
     lines: tuple[actions.Line, ...]
-    full: bool
+    older: str | None
+    newest: bool
     pictures: tuple[timeline.Timeline, ...]
 
 
 def history(
     host: str,
-    wanted: Wanted,
+    wanted: Asked,
     *,
     found: Sequence[Mapping[str, Any]],
     full: bool,
+    page: bool = False,
     month: Sequence[Mapping[str, Any]],
     outages: Sequence[Mapping[str, Any]],
     stacks: Iterable[str],
     now: datetime,
 ) -> History:
-    """The page, with what was ``found`` and all of the last ``month`` for the pictures."""
+    """The page, with what was ``found`` and all of the last ``month`` for the pictures.
+
+    ``full``: more was found than is shown; ``page``: what is newer is on another page.
+    """
     return History(
         host=host,
         wanted=wanted,
@@ -58,6 +74,7 @@ def history(
         kinds=actions.ACTIONS,
         periods=PERIODS,
         lines=tuple(map(actions.line, found)),
-        full=full,
+        older=wanted.query(found[-1]["id"]) if full else None,
+        newest=not page,
         pictures=(timeline.day(now, month, outages), timeline.month(now, month, outages)),
     )
