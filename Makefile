@@ -32,7 +32,8 @@ help:
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
 	@echo "make bench-doc  write the figures of the last run into the documentation"
-	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root)"
+	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root);"
+	@echo "              NOTIFY=1 with apprise, for notifications"
 
 # A venv needs python3-venv on Debian, which is not part of python3.
 $(READY): requirements-dev.txt pyproject.toml
@@ -166,13 +167,15 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 
 lock: $(READY)
 	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra notify --constraint requirements.txt \
+	  --output-file requirements-notify.txt pyproject.toml
 	$(COMPILE) --extra notify --output-file requirements-dev.txt pyproject.toml requirements-dev.in
 
 install:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/pip install --quiet --require-hashes -r requirements.txt
+	$(PREFIX)/bin/pip install --quiet --require-hashes -r requirements$(if $(NOTIFY),-notify).txt
 	$(PREFIX)/bin/pip install --quiet --no-deps .
 	ln -sf $(PREFIX)/bin/commitd /usr/local/bin/commitd
 	install -d -m 700 /etc/commitd

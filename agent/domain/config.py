@@ -17,7 +17,15 @@ import msgspec
 
 from agent.domain import documents, outside_config
 from agent.domain.errors import ConfigError, PermanentError, did_you_mean
-from agent.domain.outside_config import Api, CommitStatus, Hooks, Problem, Section
+from agent.domain.outside_config import (
+    Api,
+    CommitStatus,
+    Heartbeat,
+    Hooks,
+    Problem,
+    Section,
+    Target,
+)
 
 DEFAULT_PATH = Path("/etc/commitd/config.yaml")
 
@@ -136,6 +144,8 @@ class Config(Section, frozen=True):
     api: Api = Api()
     commit_status: CommitStatus | None = None
     hooks: Hooks | None = None
+    notify: tuple[Target, ...] = ()
+    heartbeat: Heartbeat | None = None
 
 
 def is_host_name(name: str) -> bool:
@@ -241,6 +251,8 @@ def _keys_at(path: documents.Path) -> tuple[str, ...]:
             "api": Api,
             "commit_status": CommitStatus,
             "hooks": Hooks,
+            "notify": Target,
+            "heartbeat": Heartbeat,
         }[step]
     return tuple(field.name for field in msgspec.structs.fields(kind))
 
@@ -272,6 +284,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from outside_config.problems(config.listen, config.api)
     yield from outside_config.status_problems(config.commit_status)
     yield from outside_config.hook_problems(config.hooks, config.listen)
+    yield from outside_config.notify_problems(config.notify)
     socket = config.docker.socket
     if socket is not None and not socket.startswith("unix:///"):
         message = f"{socket!r} is not a local socket"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,9 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.domain.documents import Path as Place
+from agent.domain.errors import did_you_mean
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_TARGET = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 
@@ -71,6 +75,47 @@ class Hooks(Section, frozen=True):
     listen: str
     gitea_secret_file: Path | None = None
     github_secret_file: Path | None = None
+
+
+class Kind(StrEnum):
+    """A kind of happening that people are told of."""
+
+    DEPLOYED = "deployed"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled-back"
+    EVICTED = "evicted"
+    HELD = "held"
+    REMOTE_DOWN = "remote-down"
+    REMOTE_BACK = "remote-back"
+    RECOVERED = "recovered"
+
+
+_KINDS = tuple(kind.value for kind in Kind)
+FIELDS = (
+    "host", "kind", "count", "subject", "said", "cause", "advice", "commit", "commit_subject",
+    "author", "title", "text",
+)  # fmt: skip
+"""What a template may name in braces."""
+
+
+class Target(Section, frozen=True):
+    """Somebody who is told: by which service, of what, in which words."""
+
+    name: str
+    url_file: Path
+    kinds: tuple[str, ...] = tuple(Kind)
+    templates: Mapping[str, str] = {}
+
+    @property
+    def wanted(self) -> frozenset[Kind]:
+        """The kinds it is told of."""
+        return frozenset(map(Kind, self.kinds))
+
+
+class Heartbeat(Section, frozen=True):
+    """A page that is asked for after each cycle, so that its owner notices when nobody asks."""
+
+    url_file: Path
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -152,3 +197,46 @@ def hook_problems(section: Hooks | None, listen: str | None) -> Iterator[Problem
     if not (section.gitea_secret_file or section.github_secret_file):
         message = "hooks are known by a secret, and none is named"
         yield ("hooks",), message, "set gitea_secret_file or github_secret_file"
+
+
+def notify_problems(targets: Sequence[Target]) -> Iterator[Problem]:
+    """What types cannot say of ``notify``."""
+    names = set()
+    for i, target in enumerate(targets):
+        if not _TARGET.fullmatch(target.name) or target.name in names:
+            message = f"{target.name!r} cannot be the name of this target"
+            yield ("notify", i, "name"), message, "use a different short lower-case word for each"
+        names.add(target.name)
+        if not target.kinds:
+            yield ("notify", i, "kinds"), "kinds is empty", "leave it out for all of them"
+        for j, kind in enumerate(target.kinds):
+            if kind not in _KINDS:
+                yield ("notify", i, "kinds", j), *_no_kind(kind)
+        for kind, template in target.templates.items():
+            place = ("notify", i, "templates", kind)
+            if kind not in _KINDS:
+                yield place, *_no_kind(kind)
+            elif kind not in target.kinds:
+                yield place, f"{kind} is not among the kinds that {target.name} is told of", None
+            if problem := _template_problem(template):
+                yield place, *problem
+
+
+def _no_kind(kind: str) -> tuple[str, str]:
+    known = f"known: {', '.join(_KINDS)}"
+    return f"there is no kind {kind!r}", did_you_mean(kind, _KINDS, known)
+
+
+def _template_problem(template: str) -> tuple[str, str | None] | None:
+    """Only names in braces: nothing that reaches into what they stand for."""
+    known = f"known: {', '.join(FIELDS)}"
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as err:
+        return f"the template is not whole: {err}", "write {{ and }} for braces that are meant"
+    for _, name, spec, conversion in parts:
+        if name is not None and name not in FIELDS:
+            return f"the template has an unknown field {{{name}}}", known
+        if spec or conversion:
+            return f"the template has a format behind {{{name}}}", "write the name alone"
+    return None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.domain import config, outside_config
 from agent.domain.errors import ConfigError
+from agent.domain.outside_config import Kind
 
 PINNED = f"ghcr.io/getsops/sops:v3@sha256:{'0' * 64}"
 MINIMAL = """\
@@ -23,6 +24,10 @@ DIGEST = "a" * 64
 
 def parse(text: str, hostname: str = "media") -> config.Config:
     return config.parse(text.encode(), "config.yaml", hostname=hostname)
+
+
+def _target(text: str) -> str:
+    return f"{MINIMAL}notify: [{{name: a, url_file: /x, {text}}}]"
 
 
 def remote(text: str) -> config.Remote:
@@ -83,6 +88,12 @@ converge: {{parallel: 2, timeout: 1h}}
 resync: 1m
 listen: "[::]:8787"
 api: {{token_file: /etc/commitd/api.token, hosts: [media.lan], writers: ops}}
+notify:
+  - name: phone
+    url_file: /etc/commitd/phone.url
+    kinds: [failed, rolled-back]
+    templates: {{rolled-back: "{{subject}} is back"}}
+heartbeat: {{url_file: /etc/commitd/heartbeat.url}}
 state_dir: /s
 runtime_dir: /r
 """)
@@ -98,6 +109,10 @@ runtime_dir: /r
     assert read.api == outside_config.Api(
         token_file=Path("/etc/commitd/api.token"), hosts=("media.lan",), writers="ops"
     )
+    [phone] = read.notify
+    assert phone.wanted == {Kind.FAILED, Kind.ROLLED_BACK}
+    assert phone.templates[Kind.ROLLED_BACK] == "{subject} is back"
+    assert read.heartbeat == outside_config.Heartbeat(url_file=Path("/etc/commitd/heartbeat.url"))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +149,19 @@ runtime_dir: /r
         (f"{MINIMAL}undeclared: {{per_minute: 0}}", 4, "at least 1", None),
         (f"{MINIMAL}docker: {{socket: tcp://x:1}}", 4, "not a local socket", "unix:///run"),
         (f"{MINIMAL}signatures: {{require: all}}", 4, "no key is trusted", "allowed_signers"),
+        (_target("kinds: [deploy]"), 4, "there is no kind 'deploy'", "'deployed'?"),
+        (_target("kinds: []"), 4, "kinds is empty", "leave it out"),
+        (_target("templates: {fail: x}"), 4, "there is no kind 'fail'", "'failed'?"),
+        (_target("templates: {failed: '{stack}'}"), 4, "field {stack}", "known: host"),
+        (_target("templates: {failed: '{host.x}'}"), 4, "field {host.x}", "known: host"),
+        (_target("templates: {failed: '{0}'}"), 4, "field {0}", "known: host"),
+        (_target("templates: {failed: '{host!r}'}"), 4, "a format behind", "alone"),
+        (_target("templates: {failed: '{host:>{count}}'}"), 4, "a format behind", "alone"),
+        (_target("templates: {failed: '{host'}"), 4, "not whole", "meant"),
+        (_target("kinds: [held], templates: {failed: x}"), 4, "is not among the kinds", None),
+        (f"{MINIMAL}notify: [{{name: Phone, url_file: /x}}]", 4, "name of this target", "lower"),
+        (f"{MINIMAL}notify: [{{name: a, url: /x}}]", 4, "unknown key 'url'", "url_file"),
+        (f"{MINIMAL}heartbeat: {{url: /x}}", 4, "unknown key 'url'", "url_file"),
         (f"{MINIMAL}listen: localhost:1", 4, "not an address with a port", "127.0.0.1:8787"),
         (f"{MINIMAL}listen: 300.0.0.1:1", 4, "does not appear to be an IPv4", "127.0.0.1:8787"),
         (f"{MINIMAL}listen: 127.0.0.1:99999", 4, "99999 is not a port", "127.0.0.1:8787"),

@@ -53,6 +53,8 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
         *("aiohttp", "asyncssh", "cryptography", "urllib.request", "agent.surface.api.server"),
         *("agent.surface.hooks.receiver", "agent.control.outside.commit_status"),
         *("agent.adapters.outside.http", "agent.domain.outside.commit_status"),
+        *("apprise", "requests", "agent.control.outside.notify", "agent.control.outside.heartbeat"),
+        *("agent.adapters.outside.delivery", "agent.domain.outside.folding"),
     )
 
 

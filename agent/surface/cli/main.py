@@ -28,6 +28,7 @@ VERBS = {
     "undo": "Bring back a container that was ended.",
     "retry": "Try a stack again that failed.",
     "approve": "Accept a commit that waits for a person.",
+    "notify": "Send a test to those who are notified.",
     "sync": "Have the agent look at the remotes now.",
     "init": "Start a repository of stacks, with its review.",
     "adopt": "Write the Compose projects that run here into a repository.",

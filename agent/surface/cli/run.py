@@ -51,4 +51,6 @@ def _consumers() -> list[Consumer]:
         serving.serving,
         hooks.serving,
         optional(lambda config: config.commit_status, f"{outside}.commit_status", "reporting"),
+        optional(lambda config: config.notify, f"{outside}.notify", "notifying"),
+        optional(lambda config: config.heartbeat, f"{outside}.heartbeat", "beating"),
     ]
