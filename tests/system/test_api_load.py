@@ -93,6 +93,19 @@ def _wrong_answers(held: ExitStack, connect: Connect) -> None:
                 _hear(client)
 
 
+def _metrics_for_everybody(held: ExitStack, connect: Connect) -> None:
+    """Many who ask at once, some who read the answers, with types that nobody else wants."""
+    head = f"GET /metrics HTTP/1.1\r\nHost: media\r\nAuthorization: Bearer {_TOKEN}\r\n"
+    for number in range(_CONNECTIONS):
+        accept = f"Accept: text/plain;q=0.{number}\r\n\r\n"
+        _say(held.enter_context(connect()), (head + accept).encode())
+    for _ in range(200):
+        with closing(connect()) as client:
+            _say(client, f"{head}Connection: close\r\n\r\n".encode())
+            while _hear(client):
+                pass
+
+
 @contextmanager
 def _many_files() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -131,11 +144,15 @@ def test_harm_by_the_api_stays_bounded_and_the_agent_goes_on(fleet: Fleet) -> No
     host.write_config()
     with host.running() as agent, _many_files(), ExitStack() as held:
         agent.says("in sync with")
-        for path in ("status", "history", "why/one", "plan"):  # what is only loaded then
-            assert host.ask(f"GET /v1/{path}")[0] == 200
+        for path in ("v1/status", "v1/history", "v1/why/one", "v1/plan"):  # only loaded then
+            assert host.ask(f"GET /{path}")[0] == 200
+        before = _rss(agent)
+        assert host.ask("GET /metrics")[0] == 200
+        assert _rss(agent) - before < _MOST_GROWTH
         before, done = _rss(agent), 0
         for harm in (
             _deaf_listeners, _half_questions, _large_bodies, _large_heads, _wrong_answers,
+            _metrics_for_everybody,
         ):  # fmt: skip
             for connect in (_by_tcp, partial(_on_socket, host)):
                 harm(held, connect)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _REFERENCE = Path(__file__).parents[2] / "docs/reference"
 _ALERTS = yaml.safe_load((_REFERENCE / "alerts.yaml").read_text())
 _DASHBOARD = json.loads((_REFERENCE / "grafana-dashboard.json").read_text())
+_PROMETHEUS = "127.0.0.1:9090"
 _ONLY_IN_TROUBLE = {"commitd_outside_failing"}
 _BROKEN = "services:\n  app:\n    image: nowhere\n    build: .\n"
 
@@ -70,6 +73,73 @@ def test_promtool_parses_every_expression_of_the_alerts_and_the_dashboard(tmp_pa
     done = _promtool("check", "rules", file)
     assert done.returncode == 0, done.stderr
     assert f"{len(records)} rules found" in done.stdout
+
+
+def _asked(path: str) -> Any:
+    try:
+        with urllib.request.urlopen(f"http://{_PROMETHEUS}/api/v1/{path}", timeout=30) as answer:
+            return json.load(answer)["data"]
+    except OSError:  # it has not begun yet
+        return {"result": [], "alerts": []}
+
+
+def test_a_real_prometheus_reads_it_with_the_token_and_its_alerts_come(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    files = {"host/media/stacks.yaml": "- two\n", "stacks/two/compose.yaml": _BROKEN}
+    fleet.commit("first", files)
+    host = fleet.host()
+    token = host.root / "api.token"
+    token.write_text("0123456789abcdef0123")
+    token.chmod(0o600)
+    host.config |= {"listen": "127.0.0.1:8787", "api": {"token_file": str(token)}}
+    host.write_config()
+    job = {
+        "job_name": "commitd",
+        "authorization": {"credentials_file": str(token)},
+        "static_configs": [{"targets": ["127.0.0.1:8787"]}],
+    }
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(_REFERENCE / "alerts.yaml")],
+        "scrape_configs": [job],
+    }
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config))
+    assert _promtool("check", "config", file).returncode == 0
+    command = [
+        "prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address={_PROMETHEUS}",
+    ]  # fmt: skip
+    with (
+        host.running() as agent,
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as prometheus,
+    ):
+        try:
+            agent.says("held: two")
+            held = quote('commitd_holds{job="commitd",reason="invalid-files"} == 1')
+            wait_until(lambda: _asked(f"query?query={held}")["result"], what="the hold")
+            wait_until(
+                lambda: (
+                    {
+                        (alert["labels"]["alertname"], alert["labels"].get("stack"))
+                        for alert in _asked("alerts")["alerts"]
+                    }
+                    >= {("CommitdStackNotSynced", "two"), ("CommitdStackUnhealthy", "two")}
+                ),
+                what="the alerts to be pending",
+            )
+            agent.end()
+            wait_until(
+                lambda: any(
+                    alert["labels"]["alertname"] == "CommitdDown"
+                    for alert in _asked("alerts")["alerts"]
+                ),
+                what="the alert of an agent that is gone",
+            )
+        finally:
+            prometheus.terminate()
 
 
 def test_each_alert_says_what_to_do() -> None:

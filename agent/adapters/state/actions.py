@@ -252,11 +252,6 @@ class Actions(Evictions):
         rows = self._rows("SELECT * FROM actions WHERE status IS NULL ORDER BY id")
         return [entry_of(row) for row in rows]
 
-    def entries(self, numbers: Iterable[int]) -> list[JournalEntry]:
-        """These actions as they are now, oldest first."""
-        found = [self._rows("SELECT * FROM actions WHERE id = ?", (n,)) for n in sorted(numbers)]
-        return [entry_of(row) for rows in found for row in rows]
-
     def subjects(self) -> frozenset[str]:
         """Stacks and containers that something was ever done with, as far as is remembered."""
         rows = self._rows(
