@@ -55,6 +55,7 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
         *("agent.adapters.outside.http", "agent.domain.outside.commit_status"),
         *("apprise", "requests", "agent.control.outside.notify", "agent.control.outside.heartbeat"),
         *("agent.adapters.outside.delivery", "agent.domain.outside.folding"),
+        *("agent.surface.page", "jinja2"),
     )
 
 

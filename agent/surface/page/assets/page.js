@@ -84,7 +84,7 @@
         const icon = fresh.getElementById("icon");
         if (icon) document.getElementById("icon").replaceWith(icon);
       }
-      const said = fresh.querySelector(".verdict .state")?.textContent.trim() ?? "";
+      const said = fresh.querySelector("#verdict .state")?.textContent.trim() ?? "";
       if (live.dataset.state !== undefined && live.dataset.state !== said) live.textContent = said;
       live.dataset.state = said;
       delete document.body.dataset.stale;
@@ -128,6 +128,6 @@
     listen();
     soon();
   }, AT_LEAST_EVERY);
-  live.dataset.state = document.querySelector(".verdict .state")?.textContent.trim() ?? "";
+  live.dataset.state = document.querySelector("#verdict .state")?.textContent.trim() ?? "";
   listen();
 })();
