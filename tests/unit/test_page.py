@@ -143,6 +143,20 @@ def test_sync_and_health_are_two_columns(renderer: Renderer) -> None:
     assert "degraded" in page.text
 
 
+def test_a_container_that_had_only_to_end_is_no_trouble(renderer: Renderer) -> None:
+    assert chips.container("exited", None, well=True).tone == "unknown"
+    assert chips.container("exited", None, well=False).tone == "bad"
+    assert chips.container("running", "unhealthy", well=False).word == "unhealthy"
+    assert chips.container("running", "healthy", well=True).word == "running"
+    assert "Not followed yet" in shown(renderer, document()).text
+
+
+def test_many_that_were_ended_are_folded_away(renderer: Renderer) -> None:
+    ended = [{**_ROGUE, "id": f"{n}" * 64} for n in range(9)]
+    status = report.status(facts([release("web")]), undeclared=ended)
+    assert "Older ones: 3" in shown(renderer, status).text
+
+
 def test_a_remote_tells_whether_it_answers_since_when_not_and_how_far_it_is(
     renderer: Renderer,
 ) -> None:

@@ -22,6 +22,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)
 
 def plain(value: object) -> object:
     """A value as a template shows it: text without what steers, and bounded. Markup stays."""
+    if value is None:
+        return ""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     if len(value) > LONGEST:

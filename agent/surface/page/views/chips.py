@@ -39,6 +39,15 @@ def chip(word: str) -> Chip:
     return Chip(sign, word, _TONES[sign])
 
 
+def container(state: str, health: str | None, *, well: bool) -> Chip:
+    """Of a container; in a stack that is ``well``, one that has ended had only that to do."""
+    if state == "running" and health in {"unhealthy", "starting"}:
+        return chip(health)
+    if state == "exited" and well:
+        return Chip("·", "ended", "unknown")
+    return chip(state or "unknown")
+
+
 def busy(word: str) -> Chip:
     """Of what is being done."""
     return Chip("…", word, "busy")

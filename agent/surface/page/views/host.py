@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.outcome import Action, EvictionAction, Reason, short
-from agent.surface.page.views.chips import ORDER, Chip, busy, chip, of_host
+from agent.surface.page.views.chips import ORDER, Chip, busy, chip, container, of_host
 
 _SHOWN_SERVICES = 12
 
@@ -43,7 +43,7 @@ class Stack(Struct, frozen=True, kw_only=True):
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """All that the page of a host shows."""
+    """All that the page of a host shows. ``newer`` is a commit that is not followed yet."""
 
     name: str
     state: Chip
@@ -58,6 +58,7 @@ class Host(Struct, frozen=True, kw_only=True):
     remotes: tuple[Mapping[str, Any], ...]
     outside: tuple[Mapping[str, Any], ...]
     revision: Mapping[str, Any]
+    newer: str
     count: Mapping[str, int]
 
 
@@ -88,6 +89,7 @@ def host(document: Mapping[str, Any]) -> Host:
         remotes=tuple(map(_remote, document["remotes"])),
         outside=tuple(document.get("outside") or ()),
         revision=document["revision"],
+        newer=_newer(document["revision"]),
         count=_counted(stacks),
     )
 
@@ -122,7 +124,8 @@ def _alike(holds: Iterable[Mapping[str, Any]]) -> Iterable[Need]:
 
 def _stack(stack: Mapping[str, Any]) -> Stack:
     working = stack["working"]
-    services = tuple(map(_service, stack["services"]))
+    well = stack["health"] == "healthy"
+    services = tuple(_service(each, well=well) for each in stack["services"])
     return Stack(
         name=stack["name"],
         sync=busy(Action(working["action"]).text) if working else chip(stack["sync"]),
@@ -134,11 +137,11 @@ def _stack(stack: Mapping[str, Any]) -> Stack:
     )
 
 
-def _service(service: Mapping[str, Any]) -> Service:
-    state, health = service["state"], service["health"]
-    shown = health if state == "running" and health in {"unhealthy", "starting"} else state
+def _service(service: Mapping[str, Any], *, well: bool) -> Service:
     return Service(
-        name=service["name"] or "?", image=short(service["image"]), state=chip(shown or "unknown")
+        name=service["name"] or "?",
+        image=short(service["image"]),
+        state=container(service["state"], service["health"], well=well),
     )
 
 
@@ -161,6 +164,12 @@ def _remote(remote: Mapping[str, Any]) -> dict[str, Any]:
     if remote["reachable"] and not remote["current"]:
         word = "unknown"
     return {**remote, "answer": chip(word), "head": (remote["head"] or "")[:7]}
+
+
+def _newer(revision: Mapping[str, Any]) -> str:
+    """The beginning of a commit that was looked at and is not followed; empty: there is none."""
+    attempted = revision["attempted"]
+    return attempted[:7] if attempted and attempted != revision["applied"] else ""
 
 
 def _counted(stacks: Iterable[Stack]) -> dict[str, int]:

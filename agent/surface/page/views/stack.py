@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agent.domain.outcome import Action, short
 from agent.surface.page.views import actions
-from agent.surface.page.views.chips import UNKNOWN, Chip, busy, chip
+from agent.surface.page.views.chips import UNKNOWN, Chip, busy, chip, container
 
 _KINDS = {"+": "added", "-": "dropped", "@": "place"}
 
@@ -98,7 +98,10 @@ def stack(
         health=_of(state, "health"),
         because=why["because"],
         origins=tuple(_origins(why)),
-        services=tuple(map(_service, why["services"])),
+        services=tuple(
+            _service(each, well=bool(state and state["health"] == "healthy"))
+            for each in why["services"]
+        ),
         history=tuple(map(actions.line, history)),
         releases=releases(history),
         before=changes["from"]["sha"] if changes else None,
@@ -134,18 +137,16 @@ def _origin(place: Mapping[str, Any]) -> Origin:
     )
 
 
-def _service(service: Mapping[str, Any]) -> Service:
+def _service(service: Mapping[str, Any], *, well: bool) -> Service:
     return Service(
         name=service["name"],
         image=short(service["image"]) if service["image"] else "–",
         origin=_origin(service) if service["where"] else None,
-        containers=tuple((each["name"], _state(each)) for each in service["containers"]),
+        containers=tuple(
+            (each["name"], container(each["state"], each["health"], well=well))
+            for each in service["containers"]
+        ),
     )
-
-
-def _state(container: Mapping[str, Any]) -> Chip:
-    ill = container["health"] in {"unhealthy", "starting"}
-    return chip(container["health"] if ill else container["state"])
 
 
 def _changed(file: Mapping[str, Any]) -> Changed:
