@@ -35,6 +35,9 @@ def main() -> list[Figure]:
         box.engine.pull(image)
         name, other, *_ = stacks.declare(Workspace(box), image, STACKS)
         host = stacks.host(box)
+        # A remote by path is asked by a process of Git each time, which is no part of a repair.
+        host.config["remotes"] = [box.gitea.remote_config(poll="1h")]
+        host.write_config()
         with host.running() as agent:
             agent.says("in sync with", timeout_s=120)
             time.sleep(PAUSE_S)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
+from msgspec import Struct
 
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -26,6 +29,13 @@ CLOSE_S = 2.0
 
 class StaleError(UnreachableError):
     """A kept connection turned out to be of no use any more, as after the server's restart."""
+
+
+class Line(Struct, frozen=True):
+    """Both ends of a talk with a remote's ``git upload-pack``: file descriptors of two pipes."""
+
+    read: int
+    write: int
 
 
 class Probe(ABC):
@@ -64,6 +74,14 @@ class Probe(ABC):
             if not done:
                 await self._drop()
         return said
+
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[Line | None]:
+        """For a fetch over the connection that is kept; None where there is none to fetch over.
+
+        What becomes of it when the server goes away meanwhile is that nothing more is read.
+        """
+        yield None
 
     async def aclose(self) -> None:
         """Part from the server, within ``CLOSE_S`` seconds; another ask connects again."""
