@@ -21,6 +21,7 @@ from agent.adapters.engine.engine import Engine, Helpers
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
 from agent.adapters.host import directories, key_file, lock
+from agent.adapters.probes.connect import probes
 from agent.adapters.secrets import sops
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state import damage
@@ -218,10 +219,12 @@ def _wire(
     )
     restorer = Restorer(repository, journal, secrets, config.host)
     verifier = Verifier(config.signatures, repository.incoming.commits, config.runtime_dir)
-    examiner = Examiner(config, repository, verifier)
+    asked = probes(config.remotes, config.branch)
+    examiner = Examiner(config, repository, verifier, asked)
     return Parts(
         config=config,
         repository=repository,
+        probes=asked,
         remotes=remotes,
         follower=Follower(config, repository, remotes, journal, examiner=examiner, beside=beside),
         housekeeper=housekeeper,

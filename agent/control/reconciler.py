@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.guard import Guard, brief
+from agent.adapters.probes.base import Probe
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.reconcile import left_data
@@ -57,6 +58,7 @@ class Parts(Struct, frozen=True, kw_only=True):
 
     config: Config
     repository: Repository
+    probes: Mapping[str, Probe]
     remotes: Remotes
     follower: Follower
     housekeeper: Housekeeper

@@ -86,11 +86,12 @@ async def once(config: Config) -> Verdict:
 
 async def _one_cycle(parts: Parts) -> Verdict:
     await _finish_killed(parts)
-    config = parts.config
-    poller = Poller(config.remotes, config.branch, parts.remotes, lambda _: None)
-    await poller.ask_all()
-    await poller.aclose()
-    return await Reconciler(parts).cycle()
+    poller = Poller(parts.probes, parts.remotes, lambda _: None)
+    try:
+        await poller.ask_all()
+        return await Reconciler(parts).cycle()
+    finally:
+        await poller.aclose()
 
 
 async def _failed(judge: Judge, error: str) -> Verdict:
@@ -209,8 +210,7 @@ class Daemon:
             self._wake_up,
             resync_s=parts.config.resync,
         )
-        config = parts.config
-        poller = Poller(config.remotes, config.branch, parts.remotes, self._wake_up)
+        poller = Poller(parts.probes, parts.remotes, self._wake_up)
         self._poller = poller
         try:
             async with task_group() as group:

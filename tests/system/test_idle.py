@@ -48,7 +48,7 @@ def test_a_cycle_with_nothing_to_do_asks_little(
 
     async def work(config: Config) -> None:
         async with assemble(config) as parts:
-            poller = Poller(config.remotes, config.branch, parts.remotes, lambda _: None)
+            poller = Poller(parts.probes, parts.remotes, lambda _: None)
             await poller.ask_all()
             await poller.aclose()
             reconciler = Reconciler(parts)

@@ -91,7 +91,7 @@ class _Probe(Probe):
     """Says what it is given."""
 
     def __init__(self, said: RefAnswer | Exception) -> None:
-        super().__init__(Remote(name="given", url="file:///nowhere"), "main")
+        super().__init__(Remote("given", "file:///nowhere", poll=Seconds(0.01)), "main")
         self._said = said
         self._asked = 0
         self.asked_often = anyio.Event()
@@ -118,16 +118,12 @@ class _Probe(Probe):
 def test_what_nobody_expected_in_one_probe_makes_that_remote_down_and_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    remotes = [
-        Remote(name, f"file:///nowhere/{name}", poll=Seconds(0.01)) for name in ("odd", "sound")
-    ]
     journal = Journal(tmp_path / "journal.db")
     memory = Remotes(recall(journal, ["odd", "sound"]), AsyncJournal(journal), tmp_path)
     probes = {"odd": _Probe(KeyError("refs")), "sound": _Probe(RefAnswer(Answer.HEAD, "a" * 40))}
 
     async def run() -> None:
-        poller = Poller(remotes, "main", memory, lambda _: None)
-        poller._probes = dict(probes)
+        poller = Poller(probes, memory, lambda _: None)
         await poller.ask_all()
         with anyio.fail_after(60):
             async with task_group() as group:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.adapters import process
 from agent.adapters.git.session import Session, complaint
@@ -45,6 +46,13 @@ _CLOSED = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
 )
+
+
+class Line(NamedTuple):
+    """Both ends of a talk with a remote's ``git upload-pack``: file descriptors of two pipes."""
+
+    read: int
+    write: int
 
 
 class Git:
@@ -97,6 +105,7 @@ class Git:
         timeout_s: float = LOCAL_TIMEOUT_S,
         max_output: int = process.MAX_OUTPUT,
         max_file: int | None = None,
+        pass_fds: Sequence[int] = (),
         nice: int = 0,
         cut: bool = False,
     ) -> process.Result:
@@ -109,6 +118,7 @@ class Git:
             timeout_s=timeout_s,
             max_output=max_output,
             max_file=max_file,
+            pass_fds=pass_fds,
             nice=nice,
             cut=cut,
             umask=_UMASK,
@@ -158,6 +168,12 @@ class Git:
                 "COMMITD_TOKEN_FILE": str(remote.token_file),
             }
         return by
+
+
+def over(line: Line) -> dict[str, str]:
+    """Have Git talk to an ssh remote over ``line``, which it inherits, whatever server it names."""
+    words = f"cat /dev/fd/{line.read} 2>/dev/null & exec cat >/dev/fd/{line.write} #"
+    return {"GIT_SSH_COMMAND": words, "GIT_SSH_VARIANT": "ssh"}
 
 
 def command(*args: str) -> list[str]:

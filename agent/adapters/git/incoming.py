@@ -18,13 +18,14 @@ works meanwhile finds new packs by itself; one that has seen packs which are gon
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
 
 from agent.adapters.git import git_dir
 from agent.adapters.git.commits import Commits
-from agent.adapters.git.git import Git, fetch_error, on_disk, remote_options
+from agent.adapters.git.git import Git, Line, fetch_error, on_disk, over, remote_options
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -88,10 +89,16 @@ class Incoming:
         return bool(over)
 
     async def fetch(
-        self, remote: Remote, expected: str, *, timeout_s: float = FETCH_TIMEOUT_S
+        self,
+        remote: Remote,
+        expected: str,
+        line: Line | None = None,
+        *,
+        timeout_s: float = FETCH_TIMEOUT_S,
     ) -> None:
         """Fetch the branch with its full history, which a probe saw at ``expected``.
 
+        Over ``line`` first, if there is one; where that fails, over a connection of its own.
         Raises :class:`UnreachableError` when nothing usable arrived, :class:`PermanentError` when
         the remote answered that there is no such branch, :class:`TransientError` for the disk.
         """
@@ -100,24 +107,31 @@ class Incoming:
             await anyio.to_thread.run_sync(git_dir.remove, scratch)
             await anyio.to_thread.run_sync(git_dir.write_anew, self._git.dir)
             try:
-                await self._arrive(remote, scratch, expected, timeout_s)
+                await self._arrive(remote, scratch, expected, line, timeout_s)
             finally:
                 await to_the_end(lambda: git_dir.remove(scratch))
 
-    async def _arrive(self, remote: Remote, scratch: Path, expected: str, timeout_s: float) -> None:
+    async def _arrive(
+        self, remote: Remote, scratch: Path, expected: str, line: Line | None, timeout_s: float
+    ) -> None:
         await anyio.to_thread.run_sync(git_dir.begin_scratch, scratch, self._git.dir / "objects")
         aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
-        result = await self._git.run(
+        fetch = partial(
+            self._git.run,
             *remote_options(remote),
             # A pack, however little it is: one file less to move for each object.
             "-c", "fetch.unpackLimit=1",
+            # Nothing of it outlives the machine's run: see clear().
+            "-c", "core.fsync=none",
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
             "--no-recurse-submodules", "--no-auto-maintenance",
             "--", remote.url, f"refs/heads/{self._branch}:{git_dir.SCRATCH_REF}",
-            env=self._git.remote_env(remote) | aside,
             timeout_s=timeout_s,
             max_file=MAX_PACK,
         )  # fmt: skip
+        env = self._git.remote_env(remote) | aside
+        if line is None or (result := await fetch(env=env | over(line), pass_fds=line)).code:
+            result = await fetch(env=env)
         if result.code != 0:
             raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))
         brought = await anyio.to_thread.run_sync((scratch / git_dir.SCRATCH_REF).read_text)

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-from msgspec import Struct
 
+from agent.adapters.git.git import Line
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
 from agent.domain.source.git_protocol import RefAnswer, plain
@@ -29,13 +29,6 @@ CLOSE_S = 2.0
 
 class StaleError(UnreachableError):
     """A kept connection turned out to be of no use any more, as after the server's restart."""
-
-
-class Line(Struct, frozen=True):
-    """Both ends of a talk with a remote's ``git upload-pack``: file descriptors of two pipes."""
-
-    read: int
-    write: int
 
 
 class Probe(ABC):
@@ -77,9 +70,9 @@ class Probe(ABC):
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line | None]:
-        """For a fetch over the connection that is kept; None where there is none to fetch over.
+        """For one fetch over the connection that is kept; None where that cannot be.
 
-        What becomes of it when the server goes away meanwhile is that nothing more is read.
+        When the connection breaks meanwhile, Git reads an end.
         """
         yield None
 

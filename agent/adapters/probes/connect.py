@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent.adapters.probes.base import Probe
 from agent.domain.config import Remote
 
@@ -20,3 +22,8 @@ def probe(remote: Remote, branch: str) -> Probe:
     from agent.adapters.probes.http import HttpProbe  # noqa: PLC0415
 
     return HttpProbe(remote, branch)
+
+
+def probes(remotes: Sequence[Remote], branch: str) -> dict[str, Probe]:
+    """One for each, by its name."""
+    return {remote.name: probe(remote, branch) for remote in remotes}

@@ -7,7 +7,8 @@ once in its life, so a session that stays open shows for ever the head it showed
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from socket import gaierror
@@ -18,6 +19,8 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
+from agent.adapters.git.git import Line
+from agent.adapters.probes import ssh_line
 from agent.adapters.probes.asyncssh_import import asyncssh
 from agent.adapters.probes.base import ASK_S, CLOSE_S, CONNECT_S, Probe, StaleError, reason
 from agent.domain.config import Remote
@@ -110,6 +113,17 @@ class SshProbe(Probe):
         if scope.cancelled_caught:
             await self._drop()
         return said
+
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[Line | None]:
+        """A channel of the connection there is, see ssh_line.py."""
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            yield None
+            return
+        lent = ssh_line.line(connection, self._command, window=_WINDOW, keepalive_s=KEEPALIVE_S)
+        async with lent as found:
+            yield found
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         remote = self.remote

@@ -16,15 +16,18 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.adapters.git import git
 from agent.adapters.git.commits import Line
 from agent.adapters.git.incoming import FETCH_TIMEOUT_S
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
 from agent.adapters.lru import Lru
+from agent.adapters.probes.base import Probe
 from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
@@ -80,8 +83,16 @@ class Examined(Struct, frozen=True, kw_only=True):
 class Examiner:
     """Examines commits; of two examinations the first is at its end before the next begins."""
 
-    def __init__(self, config: Config, repository: Repository, verifier: Verifier) -> None:
+    def __init__(
+        self,
+        config: Config,
+        repository: Repository,
+        verifier: Verifier,
+        probes: Mapping[str, Probe],
+    ) -> None:
+        """What ``probes`` are connected to is fetched over the same connections."""
         self._config = config
+        self._probes = probes
         self._incoming = repository.incoming
         self._commits = repository.incoming.commits
         self._stop_tidying = repository.tidying.stop
@@ -96,7 +107,7 @@ class Examiner:
     ) -> Examined:
         """What follows from the heads that are ``shown``. Raises :class:`CommitdError`."""
         await self._incoming.keep({head.sha for head in shown if head.sha})
-        heads, complete, missing = await self._fetch_unknown(shown)
+        heads, complete, missing = await self._fetch_unknown(shown, few=applied is not None)
         ancestry = await self._ancestry(await self._known(heads, applied), applied)
         follow = self._config.history == "follow"
         decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved)
@@ -113,7 +124,7 @@ class Examiner:
 
     async def fetch(self, shown: list[Head]) -> Examined:
         """Bring in what is ``shown``, and decide nothing yet."""
-        heads, complete, missing = await self._fetch_unknown(shown)
+        heads, complete, missing = await self._fetch_unknown(shown, few=False)
         decision = decide.Stay("nothing is decided yet")
         return Examined(
             decision=decision,
@@ -123,11 +134,14 @@ class Examiner:
             judged=None,
         )
 
-    async def _fetch_unknown(self, heads: list[Head]) -> tuple[list[Head], bool, list[Hold]]:
+    async def _fetch_unknown(
+        self, heads: list[Head], *, few: bool
+    ) -> tuple[list[Head], bool, list[Hold]]:
         """Bring in the commits that are not here, each from the first remote that delivers it.
 
         A remote that cannot deliver counts as down; a commit that none delivers is a hold, and
-        asked for again with a backoff. The flag says whether nothing is missing.
+        asked for again with a backoff. The flag says whether nothing is missing. A whole history,
+        which are more than a ``few``, would keep the event loop busy on its way.
         """
         found: list[Head] = []
         failures: dict[str, str] = {}
@@ -143,7 +157,8 @@ class Examiner:
                 patience_s = FETCH_TIMEOUT_S if alone else SHARED_FETCH_S
                 await self._stop_tidying()
                 remote = self._by_name[head.remote]
-                await self._incoming.fetch(remote, head.sha, timeout_s=patience_s)
+                async with self._warm(head.remote, first=few and not tries) as line:
+                    await self._incoming.fetch(remote, head.sha, line, timeout_s=patience_s)
             except CommitdError as err:
                 if time.monotonic() >= next_at:
                     log.warning("%s", err)
@@ -160,6 +175,10 @@ class Examiner:
             if not await self._commits.knows(sha)
         ]
         return found, not failures, holds
+
+    def _warm(self, remote: str, *, first: bool) -> AbstractAsyncContextManager[git.Line | None]:
+        probe = self._probes.get(remote) if first else None
+        return probe.line() if probe else nullcontext()
 
     async def _known(self, heads: Iterable[Head], applied: str | None) -> set[str]:
         """All commits that a decision is about: shown now, shown before and here, applied."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import anyio
 
 from agent.adapters.guard import Guard, brief
 from agent.adapters.probes.base import Probe
-from agent.adapters.probes.connect import probe
 from agent.adapters.state.database import utcnow
 from agent.adapters.tasks import task_group
 from agent.control.source.remote_status import Remotes
 from agent.domain.backoff import Backoff
-from agent.domain.config import Remote
 from agent.domain.errors import BusyError, CommitdError
 from agent.domain.source.decide import Answer, without
 
@@ -37,11 +35,10 @@ class Poller:
     """Keeps ``memory`` up to date with what the remotes say; ``wake`` when that is news."""
 
     def __init__(
-        self, remotes: Sequence[Remote], branch: str, memory: Remotes, wake: Callable[[str], None]
+        self, probes: Mapping[str, Probe], memory: Remotes, wake: Callable[[str], None]
     ) -> None:
-        self._remotes = {remote.name: remote for remote in remotes}
-        self._probes: dict[str, Probe] = {r.name: probe(r, branch) for r in remotes}
-        self._branch = branch
+        self._remotes = {name: probe.remote for name, probe in probes.items()}
+        self._probes = probes
         self._memory = memory
         self._wake = wake
         self._usual_s: dict[str, float] = {}
@@ -124,7 +121,7 @@ class Poller:
                 lately_s = self._usual_s.get(name, 0.0) * 0.8
                 took_s = time.monotonic() - started
                 self._usual_s[name] = max(took_s, lately_s)
-                missing = f"{name}: {without(said.answer, self._branch)}"
+                missing = f"{name}: {without(said.answer, self._probes[name].branch)}"
                 error = None if said.sha else missing
                 self._tell(name, said.answer, sha=said.sha, error=error, took_s=took_s)
             group.cancel_scope.cancel()
