@@ -27,8 +27,9 @@ from agent.control.status.standing import Standings
 from agent.domain.config import Config, Remote
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action, Reason
+from agent.domain.outside.metrics import Observed
 from agent.domain.outside_config import Api
-from agent.surface.api import serving
+from agent.surface.api import exposition, metrics, serving
 from agent.surface.api.access import SocketAccess
 from agent.surface.api.application import application
 from agent.surface.api.connections import Connections
@@ -388,6 +389,38 @@ def test_health_is_that_of_the_loop_and_readiness_that_of_the_verdict(agent: Age
         assert await _codes(client, "GET", ["/healthz", "/readyz"]) == {503}
 
     agent.serve(work)
+
+
+def test_metrics_are_made_once_for_all_who_ask_at_a_time(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    write = exposition.written
+
+    def written(seen: Observed, wanted: str) -> tuple[bytes, str]:
+        made.append(wanted)
+        return write(seen, wanted)
+
+    monkeypatch.setattr(exposition, "written", written)
+    monkeypatch.setattr(metrics, "_FRESH_S", 60.0)
+    kinds: set[str] = set()
+
+    async def ask(client: aiohttp.ClientSession, accept: str) -> None:
+        async with client.get("/metrics", headers={"Accept": accept}) as answer:
+            assert answer.status == 200
+            kinds.add(answer.headers["Content-Type"])
+            ends = (await answer.text()).endswith("# EOF\n")
+            assert ends == ("openmetrics" in accept)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        async with anyio.create_task_group() as group:  # noqa: TID251  nothing raises here
+            for number in range(10):
+                for kind in ("text/plain", "application/openmetrics-text", "image/png"):
+                    group.start_soon(ask, client, f"{kind};q=0.{number}")
+
+    agent.serve(work)
+    assert sorted(made) == ["application/openmetrics-text", "text/plain"]
+    assert len(kinds) == 2
 
 
 def test_each_path_is_described_and_each_that_is_described_is_there(agent: Agent) -> None:

@@ -20,8 +20,6 @@ _PATIENCE_S = 5.0
 """For any answer at all: an agent that hangs gives none."""
 _ANSWER_S = 75.0
 """For one that takes work; the agent ends it before."""
-
-
 _BEAT_S = 45.0
 """For another line of a stream: the agent writes one each 15 s."""
 _QUIET_S = 0.2

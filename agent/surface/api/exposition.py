@@ -41,7 +41,7 @@ def _metric(measured: Measured) -> Metric:
 
 
 def written(seen: Observed, wanted: str) -> tuple[bytes, str]:
-    """All series as the ``Accept`` of a request wants them, and the type. Blocks."""
+    """All series in the ``wanted`` format, and its type with the version. Blocks."""
     encode, kind = choose_encoder(wanted)
     registry = CollectorRegistry()
     registry.register(_Snapshot(seen))

@@ -1,7 +1,7 @@
 """``GET /metrics``: what the agent knows, for Prometheus.
 
-Made when asked, by one thread, at most twice a second: who asks more often gets what was made
-last. The library that writes it down is loaded with the first question.
+Made when asked, by one thread, in each of two formats at most twice a second: who asks more often
+gets what was made last. The library that writes it down is loaded with the first question.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from agent.surface.api import queries
 
 _FRESH_S = 0.5
 
-_Made = tuple[str, float, bytes, str]
-"""For which ``Accept``, when, and the answer with its type."""
+_FORMATS = ("application/openmetrics-text", "text/plain")
+"""The last one is for those who want none of them."""
+
+_Made = tuple[float, bytes, str]
+"""When, and the answer with its type."""
 
 
 class Metrics:
@@ -30,18 +33,19 @@ class Metrics:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._turn = anyio.Lock()
-        self._last: _Made = ("", 0.0, b"", "")
+        self._last: dict[str, _Made] = {}
 
     async def answer(self, request: web.Request) -> web.Response:
         """All series."""
         queries.nothing(request)
-        wanted = request.headers.get(hdrs.ACCEPT, "")
+        accepted = request.headers.get(hdrs.ACCEPT, "")
+        wanted = next((each for each in _FORMATS if each in accepted), _FORMATS[-1])
         async with self._turn:
-            accepted, at, _, _ = self._last
-            if accepted != wanted or not at or time.monotonic() - at > _FRESH_S:
-                text, kind = await self._made(wanted)
-                self._last = wanted, time.monotonic(), text, kind
-            _, _, text, kind = self._last
+            made = self._last.get(wanted)
+            if made is None or time.monotonic() - made[0] > _FRESH_S:
+                made = time.monotonic(), *await self._made(wanted)
+                self._last[wanted] = made
+        _, text, kind = made
         return web.Response(body=text, headers={hdrs.CONTENT_TYPE: kind})
 
     async def _made(self, wanted: str) -> tuple[bytes, str]:
