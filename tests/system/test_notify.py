@@ -120,6 +120,25 @@ def test_a_storm_of_undeclared_containers_is_one_message_with_their_number(
     assert phone.titles() == [told.title]
 
 
+def test_a_stack_that_comes_and_goes_is_told_once(
+    fleet: Fleet, host: Host, phone: Receiver
+) -> None:
+    check = "{test: [CMD, test, '!', -e, /ill], interval: 1s, retries: 1}"
+    ill = fleet.compose(more=f"    healthcheck: {check}\n")
+    fleet.commit("Checked", {"stacks/web/compose.yaml": ill})
+    assert host.once().returncode == 0
+    host.constants = SOON | {"agent.domain.outside.folding.SETTLE_S": 3600.0}
+    with host.running() as agent:
+        agent.says("in sync")
+        for number in range(1, 4):
+            fleet.box.engine.run("exec", "web-app-1", "touch", "/ill")
+            wait_until(lambda: agent.log.count("degraded: web") == number, what="it to be ill")  # noqa: B023
+            fleet.box.engine.run("exec", "web-app-1", "rm", "/ill")
+            wait_until(lambda: agent.log.count("in sync with") > number, what="it to be well")  # noqa: B023
+            phone.gets("media: web is not healthy")
+    assert phone.titles() == ["media: web is not healthy"]
+
+
 def test_a_remote_that_is_away_and_back_is_told_both_times(fleet: Fleet, phone: Receiver) -> None:
     fleet.commit("first", {LIST: "- web\n", "stacks/web/compose.yaml": fleet.compose()})
     host = fleet.connected()
@@ -239,9 +258,15 @@ def test_the_url_is_nowhere_but_in_its_file(fleet: Fleet, host: Host, phone: Rec
     canaries = Canaries(fleet.box.age.private)
     phone.token = canaries.unused
     _tells(host, phone)
+    beat = fleet.box.root / "beat.url"
+    beat.write_text(f"http://127.0.0.1:{phone.port}/{canaries.unused}\n")
+    beat.chmod(0o600)
+    host.config["heartbeat"] = {"url_file": str(beat)}
+    host.write_config()
     search = Search(fleet, host, canaries)
     with Watcher(canaries, fleet.box.compose) as watcher, host.running() as agent:
         agent.says("in sync")
+        wait_until(lambda: phone.asked != [], what="the heartbeat")
         assert search.run("notify", "--test").returncode == 0
         fleet.commit("More", {LIST: "- web\n- a\n", "stacks/a/compose.yaml": fleet.compose()})
         phone.gets("media: a deployed")
@@ -259,6 +284,7 @@ def test_the_url_is_nowhere_but_in_its_file(fleet: Fleet, host: Host, phone: Rec
         assert search.run("notify", "--test").returncode == 1
         assert search.everywhere() == []
     assert watcher.found == []
+    assert set(phone.asked) <= {f"/{canaries.unused}", f"/{canaries.unused}/fail"}
     assert phone.titles()[0] == "media: test"
 
 

@@ -49,8 +49,10 @@ _LONGEST_AGAIN_S = 600.0
 END_S = 5.0
 """How long a message that is under way may take when the agent ends."""
 _ACTIONS_S = 5.0
-_UNKEPT = 200
-"""Events without news after which the cursor is written down all the same."""
+_UNKEPT, _UNKEPT_S = 200, 3600.0
+"""Events, or time, after which the cursor is written down although there was no news."""
+_AWAY_S = 86400.0
+"""Whose cursor is older was not told for a while, because nobody wanted it: no old story then."""
 _KEY = "notify/"
 
 
@@ -87,7 +89,7 @@ class Telling:
         self._host = running.config.host
         self._target = target
         self._memory: Memory | None = None
-        self._kept: Memory | None = None
+        self._kept = (0, 0.0)
         self._news, self._at_rest, self._ending = anyio.Event(), anyio.Event(), False
         self._at_rest.set()
         self._sending = Guard(f"notifying {target.name}", log)
@@ -99,7 +101,8 @@ class Telling:
 
     async def _run(self) -> None:
         if self._memory is None:
-            self._memory = self._kept = await self._recall()
+            self._memory = await self._recall()
+            await self._keep()
         async with task_group() as group:
             # What cannot be read for a while interrupts no message that is under way.
             for work in (self._hear_actions, self._hear_standings, self._tell):
@@ -113,6 +116,8 @@ class Telling:
         try:
             memory = msgspec.convert(kept, Memory) if kept else Memory(seq=newest)
         except msgspec.ValidationError:  # of another version
+            memory = Memory(seq=newest)
+        if kept and self._journal.now() - memory.at > _AWAY_S:
             memory = Memory(seq=newest)
         # A journal that was begun anew counts from the beginning.
         return memory if memory.seq <= newest else replace(memory, seq=0)
@@ -168,11 +173,12 @@ class Telling:
         self._memory = memory
         told, self._news = self._news, anyio.Event()
         told.set()
-        if changed or memory.seq - (self._kept or memory).seq >= _UNKEPT:
+        unkept = memory.seq - self._kept[0] >= _UNKEPT
+        if changed or unkept or self._journal.now() - self._kept[1] >= _UNKEPT_S:
             await self._keep()
 
     async def _keep(self) -> None:
-        memory = self._now
+        memory = replace(self._now, at=self._journal.now())
 
         async def put() -> None:
             await self._journal.put(_KEY + self._target.name, msgspec.to_builtins(memory))
@@ -182,7 +188,7 @@ class Telling:
         except CommitdError as err:  # a full disk: it goes on, and may repeat itself later
             self._keeping.note(err)
         else:
-            self._kept = memory
+            self._kept = memory.seq, memory.at
             self._keeping.recovered()
 
     async def _tell(self) -> None:

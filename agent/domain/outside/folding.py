@@ -8,8 +8,8 @@
 - A trouble is told when it begins and when it is over. The same again, however often it is tried,
   is not told. One that comes and goes is over once it has been so for longer each time.
 - Happenings of one kind that come together are one message: each kind waits a little for more,
-  successes for the end of the cycle. After a message the next of its kind waits, twice as long each
-  time while more keeps coming.
+  successes for the end of the cycle. After a few messages in a row the next of that kind waits,
+  twice as long each time while more keeps coming.
 - What waits is bounded: the first of each kind in full, of the others how many.
 
 Times are seconds of a clock that never goes back; nothing here reads one. A memory is kept by its
@@ -39,10 +39,15 @@ SETTLE_S = 30.0
 RELAPSE_S = 3600.0
 """How long after its end a trouble that comes again counts as one that comes and goes."""
 GAP_S = 10.0
-"""Between two messages of one kind."""
+"""Between two messages of one kind, after the first ones in a row."""
+ROW_S = 60.0
+"""What follows the last message of its kind sooner is in a row with it."""
 
 _WAITS: Mapping[Kind, tuple[float, float]] = {Kind.EVICTED: (3.0, 30.0)}
 """For so many seconds without another one, but no longer than that after the first."""
+_AT_ONCE: Mapping[Kind, int] = {Kind.EVICTED: 1}
+_USUALLY_AT_ONCE = 5
+"""Messages in a row without a gap: who pushes one mistake after the other hears of each."""
 _ENDS = {Kind.DEPLOYED, Kind.RECOVERED, Kind.REMOTE_BACK}
 _SHORT = (0.2, 1.0)
 _LONGEST_SETTLE_S, _LONGEST_GAP_S = 1800.0, 300.0
@@ -111,9 +116,12 @@ class Pace(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """All that is known of one target. ``seq`` is the last event that was taken."""
+    """All that is known of one target. ``seq`` is the last event that was taken, ``at`` when it
+    was kept last.
+    """
 
     seq: int
+    at: float = 0.0
     open: Mapping[str, Open] = {}
     pending: Mapping[Kind, Pending] = {}
     paces: Mapping[Kind, Pace] = {}
@@ -267,15 +275,16 @@ def _ready_at(memory: Memory, kind: Kind) -> float | None:
         return None
     quiet, longest = _WAITS.get(kind, _SHORT)
     at = waiting.first if waiting.whole else min(waiting.last + quiet, waiting.first + longest)
-    at = max(at, pace.at + _gap(pace)) if pace else at
+    at = max(at, pace.at + _gap(kind, pace)) if pace else at
     if kind not in _ENDS:
         return at
     begun = [_ready_at(memory, other) for other in memory.pending if other not in _ENDS]
     return max([at, *filter(None, begun)])  # a trouble is not told after its end
 
 
-def _gap(pace: Pace) -> float:
-    return Backoff(first_s=GAP_S, longest_s=_LONGEST_GAP_S).wait_s(pace.row)
+def _gap(kind: Kind, pace: Pace) -> float:
+    further = pace.row - _AT_ONCE.get(kind, _USUALLY_AT_ONCE) + 1
+    return Backoff(first_s=GAP_S, longest_s=_LONGEST_GAP_S).wait_s(further) if further > 0 else 0.0
 
 
 def load(memory: Memory, now: float) -> Memory:
@@ -288,7 +297,7 @@ def load(memory: Memory, now: float) -> Memory:
         at = _ready_at(memory, kind)
         if at is not None and now >= at:
             waiting, pace = memory.pending[kind], memory.paces.get(kind)
-            close = pace is not None and now - pace.at < 4 * _gap(pace)
+            close = pace is not None and now - pace.at < max(ROW_S, 4 * _gap(kind, pace))
             row = pace.row + 1 if pace and close else 1
             return replace(
                 memory,
