@@ -22,6 +22,7 @@ from agent.domain.outside_config import (
     CommitStatus,
     Heartbeat,
     Hooks,
+    Peer,
     Problem,
     Section,
     Target,
@@ -146,6 +147,7 @@ class Config(Section, frozen=True):
     hooks: Hooks | None = None
     notify: tuple[Target, ...] = ()
     heartbeat: Heartbeat | None = None
+    peers: tuple[Peer, ...] = ()
 
 
 def is_host_name(name: str) -> bool:
@@ -253,6 +255,7 @@ def _keys_at(path: documents.Path) -> tuple[str, ...]:
             "hooks": Hooks,
             "notify": Target,
             "heartbeat": Heartbeat,
+            "peers": Peer,
         }[step]
     return tuple(field.name for field in msgspec.structs.fields(kind))
 
@@ -285,6 +288,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from outside_config.status_problems(config.commit_status)
     yield from outside_config.hook_problems(config.hooks, config.listen)
     yield from outside_config.notify_problems(config.notify)
+    yield from outside_config.peer_problems(config.host, config.listen, config.peers)
     socket = config.docker.socket
     if socket is not None and not socket.startswith("unix:///"):
         message = f"{socket!r} is not a local socket"

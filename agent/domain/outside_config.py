@@ -22,8 +22,11 @@ from agent.domain.errors import did_you_mean
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _TARGET = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
+
+_MOST_PEERS = 100
 
 Problem = tuple[Place, str, str | None]
 """Where in the file, what is wrong, and a hint."""
@@ -116,6 +119,15 @@ class Heartbeat(Section, frozen=True):
     """A page that is asked for after each cycle, so that its owner notices when nobody asks."""
 
     url_file: Path
+
+
+class Peer(Section, frozen=True):
+    """Another host that the page shows; ``url`` is where its agent listens."""
+
+    name: str
+    url: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -240,3 +252,25 @@ def _template_problem(template: str) -> tuple[str, str | None] | None:
         if spec or conversion:
             return f"the template has a format behind {{{name}}}", "write the name alone"
     return None
+
+
+def peer_problems(host: str, listen: str | None, peers: Sequence[Peer]) -> Iterator[Problem]:
+    """The same of ``peers`` of the ``host``."""
+    if peers and listen is None:
+        yield ("peers",), "peers are shown on the page, and nothing listens", "set listen:"
+    if len(peers) > _MOST_PEERS:
+        yield ("peers",), f"{len(peers)} peers are more than {_MOST_PEERS}", None
+    names = {host}
+    for i, peer in enumerate(peers):
+        if not _HOST.fullmatch(peer.name) or peer.name in names:
+            message = f"{peer.name!r} cannot be the name of this peer"
+            hint = "write the name of that host, each once, without this one"
+            yield ("peers", i, "name"), message, hint
+        names.add(peer.name)
+        wrong = _url_problem(peer.url)
+        if not wrong and ("?" in peer.url or "#" in peer.url):
+            wrong = "the url holds more than an address and a path"
+        if wrong:
+            yield ("peers", i, "url"), f"url: {wrong}", "write http://nas.lan:8787"
+        if peer.ca_file and not peer.url.startswith("https://"):
+            yield ("peers", i, "ca_file"), "ca_file is for https://", None

@@ -16,10 +16,11 @@ import pytest
 import yaml
 
 from agent.adapters.host import api_socket, config_file, peer
-from agent.adapters.host.peer import Peer
+from agent.adapters.host.peer import Peer as Asking
 from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
+from agent.adapters.tasks import task_group
 from agent.control.outside.running import Running
 from agent.control.outside.trouble import Trouble
 from agent.control.status import why
@@ -28,17 +29,17 @@ from agent.domain.config import Config, Remote
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action, Reason
 from agent.domain.outside.metrics import Observed
-from agent.domain.outside_config import Api
+from agent.domain.outside_config import Api, Peer
 from agent.surface.api import exposition, metrics, serving
 from agent.surface.api.access import SocketAccess
 from agent.surface.api.application import application
 from agent.surface.api.connections import Connections
 
 TOKEN = "t0ken-" + "x" * 32
-MEMBER = Peer(1000, frozenset({1000, 70}))
-WRITER = Peer(1001, frozenset({1001, 70, 71}))
-STRANGER = Peer(1002, frozenset({1002}))
-ROOT = Peer(0, frozenset({0}))
+MEMBER = Asking(1000, frozenset({1000, 70}))
+WRITER = Asking(1001, frozenset({1001, 70, 71}))
+STRANGER = Asking(1002, frozenset({1002}))
+ROOT = Asking(0, frozenset({0}))
 READS = [
     "/v1/status", "/v1/history", "/v1/plan", "/v1/why/web", "/healthz", "/readyz", "/metrics",
 ]  # fmt: skip
@@ -59,6 +60,7 @@ class Agent:
     place: Path
     api: Api = field(default_factory=Api)
     listen: str | None = None
+    peers: tuple[Peer, ...] = ()
     alive: bool = True
     ready: bool = True
     woken: int = 0
@@ -78,6 +80,7 @@ class Agent:
             runtime_dir=self.place,
             listen=self.listen,
             api=self.api,
+            peers=self.peers,
         )
         words: Lru[str, tuple[str, str]] = Lru(4)
         words.put("web", ("2026-01-01", "the password is hunter2"))
@@ -94,7 +97,9 @@ class Agent:
                 wake=self.wake,
                 trouble=self.trouble,
             )
-            app = application(running, Connections("nowhere"), SocketAccess(None, None))
+            async with task_group() as group:
+                access = SocketAccess(None, None)
+                app = application(running, Connections("nowhere"), access, group)
             self.routes = {
                 (route.method, route.resource.canonical)
                 for route in app.router.routes()
@@ -126,7 +131,7 @@ def on_tcp(agent: Agent) -> Agent:
     return agent
 
 
-def _groups(monkeypatch: pytest.MonkeyPatch, asking: Peer) -> None:
+def _groups(monkeypatch: pytest.MonkeyPatch, asking: Asking) -> None:
     """The group commitd is 70, ops is 71; whoever connects is ``asking``."""
     known = {peer.GROUP: 70, "ops": 71}
     monkeypatch.setattr(peer, "group", known.get)
@@ -158,7 +163,7 @@ async def _codes(client: aiohttp.ClientSession, method: str, paths: Any) -> set[
 def test_the_kernel_says_who_asks_and_the_group_what_he_may(
     agent: Agent,
     monkeypatch: pytest.MonkeyPatch,
-    asking: Peer,
+    asking: Asking,
     may: set[str],
 ) -> None:
     _groups(monkeypatch, asking)
@@ -181,7 +186,7 @@ def test_the_kernel_says_who_asks_and_the_group_what_he_may(
 
 @pytest.mark.parametrize(("asking", "hears"), [(ROOT, True), (WRITER, False), (MEMBER, False)])
 def test_why_tells_last_words_to_root_alone(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch, asking: Peer, hears: bool
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, asking: Asking, hears: bool
 ) -> None:
     async def document(_: Config, name: str, words: Callable[[str], Any]) -> dict[str, Any]:
         return {"words": words(name)}

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.adapters.lru import Lru
+from agent.adapters.outside import http
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.outside import commit_status
@@ -433,8 +434,7 @@ def test_a_token_file_that_others_may_read_is_not_used(host: Told) -> None:
 def test_a_forge_that_hangs_is_waited_for_with_a_limit_and_holds_up_no_end(host: Told) -> None:
     host.forge.answers.append((0, {}))
     host.quickly()
-    host.patch.setattr("agent.adapters.outside.http.ask.__kwdefaults__",
-                       {"ca_file": None, "within_s": 0.2})  # fmt: skip
+    host.patch.setitem(http.ask.__kwdefaults__ or {}, "within_s", 0.2)
 
     async def work(_journal: AsyncJournal) -> None:
         host.tell(facts([WEB]))

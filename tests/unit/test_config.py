@@ -94,6 +94,7 @@ notify:
     kinds: [failed, rolled-back]
     templates: {{rolled-back: "{{subject}} is back"}}
 heartbeat: {{url_file: /etc/commitd/heartbeat.url}}
+peers: [{{name: nas, url: "https://nas.lan/commitd/", token_file: /t, ca_file: /ca}}]
 state_dir: /s
 runtime_dir: /r
 """)
@@ -113,6 +114,13 @@ runtime_dir: /r
     assert phone.wanted == {Kind.FAILED, Kind.ROLLED_BACK}
     assert phone.templates[Kind.ROLLED_BACK] == "{subject} is back"
     assert read.heartbeat == outside_config.Heartbeat(url_file=Path("/etc/commitd/heartbeat.url"))
+    nas = outside_config.Peer(
+        name="nas", url="https://nas.lan/commitd/", token_file=Path("/t"), ca_file=Path("/ca")
+    )
+    assert read.peers == (nas,)
+
+
+_LISTEN = "host: media\nlisten: 127.0.0.1:8787"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +179,20 @@ runtime_dir: /r
         (f"{MINIMAL}listen: 127.0.0.1:1\napi: {{hosts: ['a:1']}}", 5, "name of a host", "alone"),
         (f"{MINIMAL}api: {{writers: 'a b'}}", 4, "cannot be the name of a group", None),
         (f"{MINIMAL}api: {{tokn_file: /t}}", 4, "unknown key 'tokn_file'", "mean 'token_file'?"),
+        (f"{MINIMAL}peers: [{{name: a, url: 'http://a'}}]", 4, "nothing listens", "set listen:"),
+        *(
+            (f"{MINIMAL}{_LISTEN}\npeers:\n- name: {name}\n  url: {url}", line, said, hint)
+            for name, url, line, said, hint in (
+                ("nas/x", "http://a", 7, "name of this peer", "name of that host"),
+                ("media", "http://a", 7, "name of this peer", "without this one"),
+                ("nas", "nas.lan:8787", 8, "no url of http:// or https://", "http://nas.lan"),
+                ("nas", "http://u:p@nas.lan", 8, "url holds a credential", "http://nas"),
+                ("nas", "http://nas.lan/?x=1", 8, "more than an address", "http://nas.lan"),
+                ("nas", "http://nas.lan:99999", 8, "this is no url", "http://nas.lan"),
+                ("nas", "http://nas.lan\n  ca_file: /c", 9, "ca_file is for https://", None),
+                ("nas", "http://nas.lan\n  tken_file: /c", 9, "'tken_file'", "'token_file'?"),
+            )
+        ),
         (f"{MINIMAL}secrets: {{}}", 4, "missing key `sops`", None),
         (f"{MINIMAL}secrets: {{sops: {{}}}}", 4, "either image or binary", "image: NAME:TAG@sha"),
         (f"{MINIMAL}secrets: {{sops: {{image: a, binary: /b}}}}", 4, "either image or", "image:"),

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from functools import partial
 
 from aiohttp import web
+from anyio.abc import TaskGroup
 
 from agent.control.outside.running import Running
 from agent.surface.api import queries
@@ -19,8 +20,13 @@ from agent.surface.api.metrics import Metrics
 LARGEST_BODY = 64 * 1024
 
 
-def application(running: Running, connections: Connections, access: Access) -> web.Application:
-    """All that can be asked of the agent that runs, by those whom ``access`` lets in."""
+def application(
+    running: Running, connections: Connections, access: Access, group: TaskGroup
+) -> web.Application:
+    """All that can be asked of the agent that runs, by those whom ``access`` lets in.
+
+    What outlives an answer works in ``group``.
+    """
     documents = Documents(running)
     answers = Answers(running, documents)
     read = partial(web.get, allow_head=True)
@@ -41,7 +47,7 @@ def application(running: Running, connections: Connections, access: Access) -> w
     if isinstance(access, TcpAccess):
         from agent.surface.page.door import Door  # noqa: PLC0415  not where nobody looks
 
-        door = Door(running, documents, access)
+        door = Door(running, documents, access, group)
         to_all = door.to_all
         routes += door.routes()
         middlewares.append(door.errors)

@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from agent.adapters.host import peer
 from agent.adapters.host.token_file import read_token
+from agent.adapters.tasks import task_group
 from agent.control.outside.running import Running
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
@@ -28,8 +29,9 @@ async def answer(running: Running, listener: socket.socket, where: str) -> None:
     except CommitdError as err:
         log.warning("there is no API on %s: %s", where, err)
         return
-    connections = Connections(where)
-    await serve(application(running, connections, access), connections, listener, where)
+    async with task_group() as group:
+        connections = Connections(where)
+        await serve(application(running, connections, access, group), connections, listener, where)
 
 
 def _on_socket(config: Config) -> Access:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from aiohttp import web
+from anyio.abc import TaskGroup
 
 from agent.control.outside.running import Running
 from agent.surface.api.access import TcpAccess
@@ -28,12 +29,15 @@ _FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics")
 
 
 class Door:
-    """Of one listener."""
+    """Of one listener; what outlives an answer works in ``group``."""
 
     to_all = ("/assets/{name}", "/login", "/logout")
     """What is there for those who have not shown the token yet: nothing in it is about a host."""
 
-    def __init__(self, running: Running, documents: Documents, access: TcpAccess) -> None:
+    def __init__(
+        self, running: Running, documents: Documents, access: TcpAccess, group: TaskGroup
+    ) -> None:
+        self._group = group
         self._running = running
         self._documents = documents
         self._site: Site | None = None
@@ -77,7 +81,7 @@ class Door:
     def _load(self) -> Site:
         module = importlib.import_module("agent.surface.page.site")
         knows = self._login.knows if self._login else None
-        site: Site = module.Site(self._running.config.host, self._documents, knows)
+        site: Site = module.Site(self._running.config, self._documents, knows, self._group)
         return site
 
 

@@ -18,12 +18,14 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Links(Struct, frozen=True):
     """Links of a page that lies ``depth`` directories deep; ``files`` are for an export.
 
-    ``session``: its reader has given the token, and can end that.
+    ``session``: its reader has given the token, and can end that. ``fleet``: the first page is of
+    all hosts.
     """
 
     depth: int = 0
     files: bool = False
     session: bool = False
+    fleet: bool = False
 
     @property
     def root(self) -> str:
@@ -34,6 +36,10 @@ class Links(Struct, frozen=True):
     def start(self) -> str:
         """The first page."""
         return self.root + ("index.html" if self.files else "")
+
+    def own(self, name: str) -> str:
+        """The page of the host whose agent shows this."""
+        return self.host(name) if self.fleet else self.start
 
     def host(self, name: str) -> str:
         """The page of a host."""

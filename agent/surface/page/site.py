@@ -10,18 +10,23 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from aiohttp import web
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
 from multidict import MultiDict, MultiMapping
 
+from agent.control.outside.peers import Peers
 from agent.control.status.history import Wanted
+from agent.domain.config import Config
 from agent.surface.api import queries
 from agent.surface.api.documents import Documents, no_words
 from agent.surface.api.errors import NOT_FOUND, TOO_MANY, UNAUTHORIZED, ApiError
 from agent.surface.page import headers
 from agent.surface.page.links import Links
 from agent.surface.page.render import Renderer
+from agent.surface.page.views import fleet as fleets
 from agent.surface.page.views import history as histories
 from agent.surface.page.views import stack as stacks
-from agent.surface.page.views.host import host
+from agent.surface.page.views.host import Elsewhere, host
 
 _AT_A_TIME = 2
 _SHOWN = 100
@@ -30,15 +35,21 @@ _OF_A_MONTH = 1000
 
 
 class Site:
-    """Answers each path of the page, for the host ``name``. Blocks while it begins.
+    """Answers each path of the page, for the host of ``config`` and its peers, which are asked in
+    ``group``. Blocks while it begins.
 
     ``knows`` is whether a browser has a session; None: none is needed.
     """
 
     def __init__(
-        self, name: str, documents: Documents, knows: Callable[[web.Request], bool] | None
+        self,
+        config: Config,
+        documents: Documents,
+        knows: Callable[[web.Request], bool] | None,
+        group: TaskGroup,
     ) -> None:
-        self._name = name
+        self._name = config.host
+        self._peers = Peers(config.peers, fleets.line, group)
         self._knows = knows
         self._documents = documents
         self._renderer = Renderer()
@@ -48,7 +59,8 @@ class Site:
         """The page or the file that was asked for. Raises :class:`ApiError`."""
         if asset := request.match_info.get("name"):
             return self._asset(request, asset)
-        if request.match_info.get("host", self._name) != self._name:
+        name = request.match_info.get("host", self._name)
+        if name != self._name and (name not in self._peers or "stack" in request.match_info):
             raise ApiError(404, "no host of this name is known here")
         links = self._links(request)
         if request.path == "/history":
@@ -56,11 +68,36 @@ class Site:
         if stack := request.match_info.get("stack"):
             return await self._stack(links, queries.text(stack), queries.compared(request))
         queries.nothing(request)
+        if name != self._name:
+            return await self._peer(links, name)
+        if self._peers and request.path == "/":
+            return await self._fleet(links)
         return await self._host(links)
 
     async def _host(self, links: Links) -> web.Response:
         view = host(await self._documents.status())
         return await self._page("host", links, icon=view.state.tone, host=view)
+
+    async def _peer(self, links: Links, name: str) -> web.Response:
+        seen, document = await self._peers.document(name)
+        if document is None:
+            raise ApiError(503, f"{name} does not answer: {seen.error or 'not within 5 s'}")
+        elsewhere = Elsewhere(url=seen.url, seen_at=seen.seen_at, error=seen.error)
+        view = replace(host(document), name=name, elsewhere=elsewhere)
+        if seen.error:
+            view = replace(view, state=fleets.SILENT)
+        return await self._page("host", links, icon=view.state.tone, host=view)
+
+    async def _fleet(self, links: Links) -> web.Response:
+        own = fleets.row(self._name, fleets.line(await self._documents.status()))
+        others = [
+            fleets.row(
+                seen.name, seen.line, error=seen.error, seen_at=seen.seen_at, asked=seen.asked
+            )
+            for seen in await self._peers.look()
+        ]
+        view = fleets.fleet([own, *others])
+        return await self._page("fleet", links, icon=view.state.tone, fleet=view, by=self._name)
 
     async def _stack(
         self, links: Links, name: str, compared: tuple[str, str] | None
@@ -132,7 +169,8 @@ class Site:
 
     def _links(self, request: web.Request) -> Links:
         depth = request.rel_url.raw_path.count("/") - 1
-        return Links(depth, session=bool(self._knows and self._knows(request)))
+        session = bool(self._knows and self._knows(request))
+        return Links(depth, session=session, fleet=bool(self._peers))
 
     async def _page(self, name: str, links: Links, **values: Any) -> web.Response:
         make = partial(self._renderer.page, name, links, values)

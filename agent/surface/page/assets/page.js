@@ -36,7 +36,7 @@
   const source = document.body.dataset.events;
   if (!source) return;
 
-  const AT_MOST_EVERY = 1000, AT_LEAST_EVERY = 60000;
+  const AT_MOST_EVERY = 1000, AT_LEAST_EVERY = Number(document.body.dataset.every || 60) * 1000;
   const live = document.getElementById("live");
   const shown = new Map();
   let events = null, due = null, last = 0, busy = false, again = false;

@@ -42,6 +42,14 @@ class Stack(Struct, frozen=True, kw_only=True):
     more: int
 
 
+class Elsewhere(Struct, frozen=True, kw_only=True):
+    """That it is a peer whose own page is at ``url``; ``error`` is why it does not answer now."""
+
+    url: str
+    seen_at: str | None
+    error: str | None
+
+
 class Host(Struct, frozen=True, kw_only=True):
     """All that the page of a host shows. ``newer`` is a commit that is not followed yet."""
 
@@ -60,6 +68,7 @@ class Host(Struct, frozen=True, kw_only=True):
     revision: Mapping[str, Any]
     newer: str
     count: Mapping[str, int]
+    elsewhere: Elsewhere | None = None
 
 
 def host(document: Mapping[str, Any]) -> Host:
