@@ -76,3 +76,19 @@ def test_a_look_that_failed_leaves_it_to_the_next(tmp_path: Path) -> None:
         anyio.run(observer.containers)
     engine.fails = False
     assert [c.state for c in anyio.run(observer.containers)] == ["exited", "running"]
+
+
+def test_the_age_of_the_events_is_that_of_the_stream_that_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("agent.control.reconcile.listing.time.monotonic", lambda: now[0])
+    observer = Observer(_Late(), AsyncJournal(Journal(tmp_path / "journal.db")))
+    assert observer.stream_age() is None
+    observer.listen(on=True)
+    now[0] += 5
+    assert observer.stream_age() == 5
+    observer.listen(on=True)  # another one, in its place
+    assert observer.stream_age() == 0
+    observer.listen(on=False)
+    assert observer.stream_age() is None

@@ -18,9 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.adapters.state import database, journal
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
+from agent.control.source.remote_status import Remotes, Seen, last_answers
 from agent.domain.outcome import Action, Outcome, Phase, Reason, Status, Total
 from agent.domain.outside import metrics
 from agent.domain.outside.metrics import Observed, Record
+from agent.domain.source.decide import Answer
 from agent.domain.status import held, stack_state
 from agent.domain.status.facts import Facts, LastLook
 from agent.surface.api import exposition
@@ -257,3 +259,20 @@ def test_what_an_older_version_did_is_counted(
     }  # fmt: skip
     assert again.phases() == {}
     again.close()
+
+
+def test_how_long_an_answer_took_is_kept_while_the_agent_runs_and_no_longer(tmp_path: Path) -> None:
+    async def main() -> None:
+        mine = AsyncJournal(Journal(tmp_path / "journal.db"))
+        remotes = Remotes({"gitea": Seen(name="gitea")}, mine, tmp_path)
+        for took in (0.25, 0.5):
+            remotes.tell("gitea", Answer.HEAD, sha=SHA, error=None, at="t", took_s=took)
+            await remotes.save()
+            kept = await mine.get("remotes")
+            assert kept["gitea"]["took_s"] is None  # or each answer would be a write to the disk
+        assert last_answers(mine._journal, ["gitea"], tmp_path)["gitea"].took_s == 0.5
+        remotes.tell("gitea", Answer.DOWN, sha=None, error="refused", at="t")
+        assert remotes.seen["gitea"].took_s is None
+        mine.close()
+
+    anyio.run(main)
