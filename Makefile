@@ -180,6 +180,8 @@ install:
 	ln -sf $(PREFIX)/bin/commitd /usr/local/bin/commitd
 	install -d -m 700 /etc/commitd
 	sed 's|/opt/commitd|$(PREFIX)|' systemd/commitd.service > /etc/systemd/system/commitd.service
+	install -D -m 644 systemd/commitd.sysusers.conf /etc/sysusers.d/commitd.conf
+	systemd-sysusers /etc/sysusers.d/commitd.conf 2>/dev/null || groupadd --force --system commitd
 	-systemctl daemon-reload
 	@echo "next: write /etc/commitd/config.yaml, then commitd enroll (makes the age key),"
 	@echo "      commitd once, systemctl enable --now commitd"

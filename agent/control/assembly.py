@@ -114,8 +114,7 @@ async def assemble(
         file = await anyio.to_thread.run_sync(_open_journal, config)
         journal = AsyncJournal(file)
         try:
-            if closed := await journal.run(Journal.close_open_actions):
-                log.warning("marked %d interrupted actions as cancelled", closed)
+            await journal.close_open_actions()
             await anyio.to_thread.run_sync(_prepare, config)
             places = await anyio.to_thread.run_sync(directories.agent_places, config)
             repository = Repository.of(config)

@@ -30,6 +30,7 @@ from agent.control.source.follower import Followed, Follower
 from agent.control.source.housekeeping import Housekeeper
 from agent.control.source.remote_status import Remotes
 from agent.control.stack.ledger import Ledger
+from agent.control.status import names
 from agent.control.status.judge import Judge
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
@@ -49,8 +50,6 @@ log = logging.getLogger("commitd")
 
 _FOUND_LATER = (Reason.RATE, Reason.VOLUMES, Reason.RENAMED, Reason.EVICTION)
 """Holds that only come up while a plan is carried out."""
-_LOGGED = {Reason.FAILED, Reason.ROLLED_BACK}
-"""Holds whose details were logged when it failed."""
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -339,14 +338,17 @@ class Reconciler:
         later = () if final else _FOUND_LATER
         revision = desired.revision.sha if desired else None
         new = await self._p.journal.keep_holds(holds, found_later=later)
+        stacks = await self._p.journal.run(names.stacks) if new else ()
         for hold in new:
-            detail = "" if hold.reason in _LOGGED else f": {hold.detail}"
-            try:
-                async with self._p.journal.recording(
-                    Action.HOLD, hold.subject, hold.reason, revision=revision
-                ) as entry:
-                    entry.outcome = Outcome(
-                        subject=hold.subject, status=Status.HELD, error=hold.detail, attempts=0
-                    )
-            finally:
-                log.warning("held: %s: %s%s", hold.subject, hold.reason.text, detail)
+            stack = hold.subject if hold.subject in stacks else None
+            async with self._p.journal.recording(
+                Action.HOLD,
+                hold.subject,
+                hold.reason,
+                revision=revision,
+                stack=stack,
+                actor=hold.actor,
+            ) as entry:
+                entry.outcome = Outcome(
+                    subject=hold.subject, status=Status.HELD, error=hold.detail, attempts=0
+                )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,7 +12,6 @@ from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.adapters.state.database import utcnow
 from agent.domain.backoff import Backoff
 from agent.domain.errors import (
-    CancelledError,
     CommitdError,
     HeldError,
     InterferenceError,
@@ -23,8 +21,6 @@ from agent.domain.errors import (
 from agent.domain.outcome import Outcome, Status
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.release.release import Attempt
-
-log = logging.getLogger("commitd.converge")
 
 _Result = TypeVar("_Result")
 
@@ -48,7 +44,7 @@ class Attempts:
     ) -> tuple[Outcome, _Result | None]:
         """Do ``work``, with a few tries; how it ended, and its result if it succeeded.
 
-        Why it failed is logged with the end of ``entry``.
+        What nobody expected of it is logged with the end of ``entry``.
         """
         tries = 0
         result: _Result | None = None
@@ -59,15 +55,10 @@ class Attempts:
                 with attempt:
                     await self.refuse_suspended(subject)
                     result = await work()
-        except (HeldError, CancelledError) as err:
-            error = err
-            entry.log_after(log.info, "%s: %s", subject, err)
         except CommitdError as err:
             error = err
-            entry.log_after(log.error, "%s: %s", subject, err)
         except Exception as err:  # noqa: BLE001  it is logged
-            error = TransientError(f"unexpected {type(err).__name__}")
-            entry.log_after(log.error, "%s: unexpected", subject, exc_info=err)
+            error, entry.unexpected = TransientError(f"unexpected {type(err).__name__}"), err
         if error and error.words:
             self.words.put(subject, (utcnow(), error.words))
         outcome = Outcome(

@@ -1,13 +1,12 @@
 """One cycle (``once``), or the daemon with its timers and signals (``run``).
 
-    remotes (Poller) ┐  a wake: a stream   ┌▶ _sleep ends: the next cycle begins
-    engine (Watcher) ┼▶ of one reason   ───┤
-    signals          ┘  at most            └▶ _repair_meanwhile, while a cycle runs: drift elsewhere
-                                              does not wait for it
+    remotes (Poller) ┐            ┌▶ _sleep ends: the next cycle begins
+    engine (Watcher) ┼▶ Wakes ────┤
+    signals          ┘            └▶ _repair_meanwhile, while a cycle runs: drift elsewhere does not
+                                     wait for it
 
-Whoever takes a reason looks at everything, so one that is not taken yet is enough: further ones are
-dropped. What was taken during a cycle is asked for again at its end, for the next one. That end
-comes by the same stream (``_DONE``): the repairer then stops waiting, and is never cut short.
+The end of a cycle comes to the repairer by the same way: it then stops waiting, and is never cut
+short.
 
     run ─▶ _run_or_fall_back ─▶ _run_with_one_config ─▶ _work ─▶ _loop ─▶ turn: cycle, log, sleep
 
@@ -20,13 +19,13 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from agent.adapters import log_context
 from agent.adapters.engine import lease
 from agent.adapters.engine.helper_container import remove_helper
 from agent.adapters.guard import Guard, brief
@@ -39,7 +38,9 @@ from agent.control.outside.running import Consumer, Running
 from agent.control.reconciler import Parts, Reconciler
 from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
+from agent.control.status.verdict_log import VerdictLog
 from agent.control.undeclared.watcher import Watcher
+from agent.control.wakes import Wakes
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
 from agent.domain.status import verdict
@@ -61,8 +62,6 @@ REPAIR_EVERY_S = 5.0
 REPAIR_PAUSE_S = 0.2
 """Between two looks for drift during one cycle; events of stacks that nobody works on ask for
 one."""
-
-_DONE = "the cycle is done"
 
 
 async def _reap_helpers(parts: Parts) -> None:
@@ -89,7 +88,8 @@ async def _one_cycle(parts: Parts) -> Verdict:
     poller = Poller(parts.probes, parts.remotes, lambda _: None)
     try:
         await poller.ask_all()
-        return await Reconciler(parts).cycle()
+        with log_context.about(cycle=1):
+            return await Reconciler(parts).cycle()
     finally:
         await poller.aclose()
 
@@ -120,12 +120,12 @@ class Daemon:
         self._stopping = False
         self._damage: DamagedError | None = None
         self._poller: Poller | None = None
-        self._has_worked = self._is_known = self._dropped = False
+        self._has_worked = self._is_known = False
+        self._cycles = 0
         self._guard = Guard("working", log, pause=self._sleep)
         self._liveness = Liveness(START_S)
-        self._wake: tuple[MemoryObjectSendStream[str], MemoryObjectReceiveStream[str]] = (
-            anyio.create_memory_object_stream[str](1)
-        )
+        self._wakes = Wakes()
+        self._verdicts = VerdictLog()
 
     async def run(self) -> None:
         """Work until told to stop. Raises :class:`CommitdError` when it cannot begin.
@@ -167,7 +167,7 @@ class Daemon:
                 self._config,
                 pulse=self._pulse,
                 stopping=lambda: self._stopping,
-                wake=self._wake_up,
+                wake=self._wakes.look,
                 patience_s=NEWS_S,
             ) as parts,
             AsyncExitStack() as beside,
@@ -207,10 +207,10 @@ class Daemon:
             parts.evictor,
             parts.protection,
             parts.observer,
-            self._wake_up,
+            self._wakes.look,
             resync_s=parts.config.resync,
         )
-        poller = Poller(parts.probes, parts.remotes, self._wake_up)
+        poller = Poller(parts.probes, parts.remotes, self._wakes.look)
         self._poller = poller
         try:
             async with task_group() as group:
@@ -246,15 +246,12 @@ class Daemon:
     async def _loop(self, reconciler: Reconciler, parts: Parts) -> None:
         """Cycles, woken by time, remotes, events and signals."""
         tick_s = min(self._config.resync, *(remote.poll for remote in self._config.remotes))
-        last_line, journal, cycles = None, parts.journal, Guard("reconciling", log)
+        journal, cycles = parts.journal, Guard("reconciling", log)
 
         async def turn() -> None:
-            nonlocal last_line
             found = await self._cycle(reconciler, parts.judge, cycles)
             self._is_known = found.state is not State.UNKNOWN
-            if found.line != last_line:
-                log.log(logging.WARNING if found.exit_code else logging.INFO, "%s", found.line)
-                last_line = found.line
+            self._verdicts.note(found, journal.log.take_troubled())
             systemd.notify(f"STATUS={found.line}")
             now = journal.now()
             due = await journal.next_due(now)
@@ -268,12 +265,13 @@ class Daemon:
 
     async def _cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
         self._pulse()
-        done, self._dropped = anyio.Event(), False
-        async with task_group() as group:
-            group.start_soon(self._repair_meanwhile, reconciler, done)
-            found = await self._one_cycle(reconciler, judge, guard)
-            done.set()
-            self._wake_up(_DONE)
+        done, self._cycles = anyio.Event(), self._cycles + 1
+        with log_context.about(cycle=self._cycles):
+            async with task_group() as group:
+                group.start_soon(self._repair_meanwhile, reconciler, done)
+                found = await self._one_cycle(reconciler, judge, guard)
+                done.set()
+                self._wakes.tell()
         return found
 
     async def _one_cycle(self, reconciler: Reconciler, judge: Judge, guard: Guard) -> Verdict:
@@ -298,24 +296,21 @@ class Daemon:
         Nor for a repair that takes its time: its end comes as that of the cycle does. None is begun
         after the cycle: the next one, which may have a new commit, would wait for it.
         """
-        woken, due_at = False, anyio.current_time() + REPAIR_EVERY_S
-        ended = partial(self._wake_up, _DONE)
+        due_at = anyio.current_time() + REPAIR_EVERY_S
         async with task_group() as repairs:
             while not done.is_set() or reconciler.repairing:
                 with anyio.move_on_at(due_at):  # what failed is due again
-                    woken = await self._wake[1].receive() != _DONE or woken
+                    await self._wakes.heard()
                 if anyway := anyio.current_time() >= due_at:
                     due_at = anyio.current_time() + REPAIR_EVERY_S
-                found = await reconciler.repair(repairs, ended, anyway=anyway, over=done.is_set)
+                found = await reconciler.repair(
+                    repairs, self._wakes.tell, anyway=anyway, over=done.is_set
+                )
                 if found:
                     due_at = anyio.current_time() + REPAIR_EVERY_S
                     systemd.notify(f"STATUS={found.line}")
                 with anyio.move_on_after(REPAIR_PAUSE_S):
                     await (anyio.sleep_forever() if done.is_set() else done.wait())
-        with suppress(anyio.WouldBlock):
-            woken = self._wake[1].receive_nowait() != _DONE or woken
-        if woken or self._dropped:
-            self._wake_up("something happened during the cycle")
 
     def _pulse(self) -> None:
         """The work gets on: it may now take as long as its longest bounded step."""
@@ -325,18 +320,12 @@ class Daemon:
         """Until woken or time is up."""
         self._liveness.may_take(seconds + SLACK_S)
         with anyio.move_on_after(seconds):
-            await self._wake[1].receive()
+            await self._wakes.asked()
 
     def _look_now(self) -> None:
         if self._poller:
             self._poller.ask_now()  # at once: a cycle may go on for long
-        self._wake_up("asked to look now")
-
-    def _wake_up(self, why: str) -> None:
-        try:
-            self._wake[0].send_nowait(why)
-        except anyio.WouldBlock:  # it is about to look anyway, unless the other one is an end
-            self._dropped = self._dropped or why != _DONE
+        self._wakes.look()
 
     async def _take_new_config(self) -> None:
         try:
@@ -362,4 +351,4 @@ class Daemon:
                     systemd.notify("STOPPING=1", "STATUS=finishing running actions")
                 else:
                     self._look_now()
-                self._wake_up(signal.Signals(number).name)
+                self._wakes.look()

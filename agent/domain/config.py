@@ -148,6 +148,7 @@ class Config(Section, frozen=True):
     notify: tuple[Target, ...] = ()
     heartbeat: Heartbeat | None = None
     peers: tuple[Peer, ...] = ()
+    log: Literal["text", "json"] = "text"
 
 
 def is_host_name(name: str) -> bool:

@@ -141,7 +141,7 @@ def test_a_suspended_stack_is_a_persons_until_its_time_is_over(fleet: Fleet, hos
         fleet.commit(
             "change", {"stacks/one/compose.yaml": fleet.compose(more="    hostname: other\n")}
         )
-        agent.says("accepted change")
+        agent.says("change by ")
         _start(fleet, "rogue2")
         _gone(fleet, "rogue2")
         assert set(fleet.running()) == {"mine"}

@@ -87,7 +87,8 @@ def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once
             return f"in sync with {sha[:7]}" in agent.log
 
         wait_until(over, what="the new release to be well")
-        assert "web: removed was removed from outside (0 of 1 containers) during" in agent.log
+        said = "undone from outside during the health gate: removed was removed from outside"
+        assert f"{said} (0 of 1 containers)" in agent.log
     done = {(e["action"], e["status"]) for e in host.json("history", "web") if e["id"] > 1}
     assert done == {("deploy", "succeeded"), ("restart", "succeeded")}
     undone = {
@@ -183,7 +184,7 @@ def test_what_waits_for_a_sick_service_is_not_started_once_its_stack_is_suspende
         wait_until(given_up, what="Compose to give up")
         host.commitd("suspend", "web", check=True)
         fleet.box.engine.run("exec", "web-db-1", "touch", "/ok")
-        agent.says("web: it was suspended meanwhile")
+        agent.says("it was suspended meanwhile")
         assert fleet.running().keys() == {"web-db-1"}
 
 

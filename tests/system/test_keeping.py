@@ -232,7 +232,7 @@ def test_more_than_so_many_a_minute_are_left_and_that_is_said_once(fleet: Fleet)
         files = {_LIST: "- one\n", "stacks/one/compose.yaml": fleet.compose()}
         for message, changed in (("a stack", files), ("a note", {"a": "1"}), ("last", {"a": "2"})):
             fleet.commit(message, changed)
-            agent.says(f"accepted {message}")  # the cycle before is over
+            agent.says(f": {message} by ")  # the cycle before is over
         assert len(rogues & set(fleet.running())) == 3
         status = host.json("status")
     assert "one-app-1" in fleet.running()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -339,9 +340,7 @@ def test_an_agent_that_works_is_left_alone_by_the_watchdog(
 
 def test_stop_lets_compose_finish_what_it_has_begun(service: Service, slow_stack: Fleet) -> None:
     service.start()
-    head = slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
-    began = f"slow: deploying {head[:7]}"
-    wait_until(lambda: began in service.log, what="the deployment to begin")
+    slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
     wait_until(lambda: _compose_runs(service), what="Compose to run")
     service.systemctl("stop", _UNIT)
     assert service.show("ActiveState", "Result") == ("inactive", "success")
@@ -509,6 +508,81 @@ def test_files_that_a_container_has_made_its_own_are_updated_all_the_same(
     one_stack.commit("it changes", {"stacks/one/conf/a.ini": "new"})
     service.reports(_head(one_stack)[:7])
     assert service.machine.run("cat", f"{directory}/a.ini").stdout == "new"
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+def test_the_journal_shows_just_the_trouble_and_all_of_one_stack(
+    service: Service, fleet: Fleet
+) -> None:
+    crash = fleet.box.images.build("crash", "1.0", command="exit 3")
+    fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- web\n- other\n",
+            "stacks/web/compose.yaml": fleet.compose(),
+            "stacks/other/compose.yaml": fleet.compose(),
+        },
+    )
+    service.machine.run("/opt/commitd/bin/commitd", "enroll", "--yes")
+    service.start()
+    first = _head(fleet)
+    assert service.logged("--priority=warning") == ""
+    bad = fleet.commit("it crashes", {"stacks/web/compose.yaml": fleet.compose(crash)})
+    service.reports(f"web rolled back to {first[:7]}")
+
+    trouble = service.logged("--priority=warning").splitlines()
+    assert len(trouble) == 2, trouble
+    assert re.fullmatch(
+        rf"web: deploying {bad[:7]} failed after [\d.]+ s: web-app-1 has ended with 3.*"
+        r" \[changed\]",
+        trouble[0],
+    )
+    assert re.fullmatch(
+        rf"web: rolled back to {first[:7]} in [\d.]+ s: its new release was not healthy"
+        r" \[release-unhealthy\]",
+        trouble[1],
+    )
+
+    def of(*matches: str) -> list[dict[str, str]]:
+        said = service.logged(*matches, "--output=json")
+        return [json.loads(line) for line in said.splitlines()]
+
+    ends = [each for each in of("STACK=web") if "STATUS" in each]
+    assert [(each["ACTION"], each["STATUS"], each["REASON"]) for each in ends] == [
+        ("deploy", "succeeded", "new"),
+        ("deploy", "failed", "changed"),
+        ("rollback", "succeeded", "release-unhealthy"),
+        ("hold", "held", "release-unhealthy"),
+    ]
+    assert [each["REVISION"] for each in ends] == [first, bad, first, bad]
+    assert {each["STACK"] for each in of("STACK=web")} == {"web"}
+    assert all(float(each["DURATION_S"]) >= 0 and int(each["CYCLE"]) > 0 for each in ends)
+    # Nothing of another stack, and of that one nothing but its deploy.
+    assert [(each["ACTION"], each["STATUS"]) for each in of("STACK=other", "STATUS=succeeded")] == [
+        ("deploy", "succeeded")
+    ]
+    assert len(of(f"CYCLE={ends[1]['CYCLE']}", "STACK=web")) >= 2
+
+    # Who orders something by sudo is in the history.
+    ordered = ("env", "SUDO_UID=65534", "/opt/commitd/bin/commitd", "suspend", "other")
+    service.machine.run(*ordered)
+    service.reports("suspended: other")
+    history = service.machine.run("/opt/commitd/bin/commitd", "history", "other", "--json").stdout
+    newest = json.loads(history)[0]
+    assert (newest["reason"], newest["actor"]) == ("suspended", "nobody (uid 65534)")
+
+
+def test_the_package_makes_the_group_that_may_ask(service: Service) -> None:
+    file = "/etc/sysusers.d/commitd.conf"
+    service.machine.write(file, (_REPO / "systemd/commitd.sysusers.conf").read_bytes())
+    try:
+        service.machine.run("systemd-sysusers", file)
+        assert service.machine.run("getent", "group", "commitd").stdout.startswith("commitd:")
+    finally:
+        service.machine.run("groupdel", "commitd", check=False)
+        service.machine.run("rm", file)
 
 
 # --- the key --------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_what_goes_on_and_what_was_just_ordered_is_told_while_a_cycle_lasts(flee
     slow = fleet.compose(more=_FILE_THERE)
     fleet.commit("slow", {LIST: "- bad\n- slow\n", "stacks/slow/compose.yaml": slow})
     with host.running() as agent:
-        agent.says("bad: bad-app-1 has ended with 3")
+        agent.says("bad-app-1 has ended with 3")
         wait_until(lambda: "slow-app-1" in fleet.running(), what="the slow stack to begin")
         assert "again now" in host.commitd("retry", "bad").stdout
 

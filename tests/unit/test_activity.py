@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.adapters.engine.engine import Event
+from agent.adapters.engine.events import Event
 from agent.control.health.activity import Activity
 from agent.domain.container import PROJECT
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -379,12 +381,35 @@ def test_an_order_is_carried_out_logged_with_who_gave_it_and_wakes_the_agent(
         async with client.get("/v1/history") as answer:
             [entry, _] = await answer.json()
             assert (entry["action"], entry["reason"]) == (Action.HOLD, Reason.RESUMED)
+            assert "uid " in entry["actor"]
 
-    with caplog.at_level(logging.INFO, "commitd.api"):
+    with caplog.at_level(logging.INFO, "commitd"):
         agent.serve(work)
     assert agent.woken == 2
-    assert "ordered suspend: host True, for 2h, reason a new disk" in caplog.text
-    assert "(uid " in caplog.text
+    said = [record.getMessage() for record in caplog.records if "order" in record.getMessage()]
+    assert len(said) == 2
+    assert re.fullmatch(r"media: a person resumed it; ordered by .*uid \d+\)? \[resumed\]", said[0])
+    assert "ordered resume: host True; in vain: media is not suspended" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "actor"),
+    [("4321", "uid 4321"), ("x\u00b2", None), ("9" * 11, None), ("-1", None), ("", None)],
+)
+def test_root_may_order_for_the_user_who_called_sudo(
+    agent: Agent, said: str, actor: str | None
+) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        for order in ("suspend", "resume"):
+            answer = await client.post(
+                f"/v1/{order}", json={"host": True}, headers={"Commitd-Sudo-Uid": said}
+            )
+            assert answer.status == 200
+        async with client.get("/v1/history") as answer:
+            [entry] = await answer.json()
+            assert entry["actor"] == (actor or peer.named(os.geteuid()))
+
+    agent.serve(work)
 
 
 def test_health_is_that_of_the_loop_and_readiness_that_of_the_verdict(agent: Agent) -> None:

@@ -253,7 +253,7 @@ def test_a_journal_of_the_version_before_keeps_its_ends_and_all_of_its_history(
         number = database._MIGRATIONS.index(database._RAN)
         patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:number])
         older = Journal(path, clocks=machine)
-        older.suspend(Suspension("web", WALL + HOUR_S, "", "t"))
+        older._do("INSERT INTO suspensions VALUES ('web', ?, '', 't')", (WALL + HOUR_S,))
         older._do("DELETE FROM meta WHERE key = 'clock'")
         older._do(
             "INSERT INTO actions (at, action, subject, reason, cause, status)"

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PROGRAM = """
-import logging
+import logging, sys
+from agent.adapters.host import journald
 from agent.surface.cli import logs
+journald.SOCKET = sys.argv[1]
 logs.set_up(verbose=True)
 log = logging.getLogger("commitd")
 log.debug("looked"), log.info("done"), log.warning("two\\nlines")
@@ -30,12 +32,12 @@ raise SystemError("<7>the end")
 """
 
 
-def _log(path: Path, journal: str) -> list[str]:
+def _log(path: Path, journal: str, socket: str = "/nonexistent") -> list[str]:
     with path.open("wb") as file:
         status = os.fstat(file.fileno())
         stream = journal.format(device=status.st_dev, inode=status.st_ino)
         subprocess.run(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-c", _PROGRAM, socket],
             env={**os.environ, "JOURNAL_STREAM": stream},
             stderr=file,
             check=False,
@@ -99,7 +101,9 @@ def test_the_damper_remembers_only_so_much() -> None:
 
 _BLOCKED = """
 import logging, os, sys
+from agent.adapters.host import journald
 from agent.surface.cli import logs
+journald.SOCKET = "/nonexistent"
 logs.set_up()
 log = logging.getLogger("commitd")
 for number in range(5000):

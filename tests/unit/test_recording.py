@@ -210,9 +210,9 @@ class _Listener(logging.Handler):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (HeldError("it is suspended"), ["written: held", "web: it is suspended"]),
-        (PermanentError("no such image"), ["written: failed", "web: no such image"]),
-        (KeyError("a secret"), ["written: failed", "web: unexpected"]),
+        (HeldError("suspended"), ["written: held", "web: evicting was held: suspended"]),
+        (PermanentError("no image"), ["written: failed", "web: evicting failed: no image"]),
+        (KeyError("x"), ["written: failed", "web: evicting failed: unexpected KeyError"]),
     ],
 )
 def test_what_the_log_says_of_an_end_is_in_the_journal_by_then(
@@ -237,25 +237,26 @@ def test_what_the_log_says_of_an_end_is_in_the_journal_by_then(
         entry.outcome, _ = await attempts.tries(entry, "web", work)
 
     monkeypatch.setattr(Journal, "_finish", noted)
-    listener, log = _Listener(told), logging.getLogger("commitd.converge")
+    listener, log = _Listener(told), logging.getLogger("commitd.action")
     log.addHandler(listener)
     try:
         with caplog.at_level(logging.INFO, log.name):
             _record(journal, _plain, body)
     finally:
         log.removeHandler(listener)
-    assert told == expected
+    assert told == [expected[0], f"{expected[1]} [no-project]"]
 
 
 def test_what_is_to_be_said_of_an_end_is_said_although_it_cannot_be_written(
     journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body(entry: Recording) -> None:
-        entry.log_after(logging.getLogger("commitd").error, "web: %s", "no such image")
+        entry.outcome = Outcome(subject="web", status=Status.FAILED, error="no such image")
         journal._db.execute("PRAGMA query_only = 1")
 
     _record(journal, _plain, body)
-    assert [record.getMessage() for record in caplog.records[1:]] == ["web: no such image"]
+    said = [record.getMessage() for record in caplog.records[1:]]
+    assert said == ["web: evicting failed: no such image [no-project]"]
 
 
 @both

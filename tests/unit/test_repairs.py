@@ -70,8 +70,7 @@ def daemon(path: Path) -> Daemon:
 
 
 async def _cycle(of: Daemon, cycle: Cycle) -> None:
-    with of._wake[0], of._wake[1]:
-        await of._cycle(cycle, cast("Judge", None), cast("Guard", _Quiet()))
+    await of._cycle(cycle, cast("Judge", None), cast("Guard", _Quiet()))
 
 
 class _Quiet:
@@ -88,7 +87,7 @@ def test_a_cycle_waits_for_repairs_that_it_has_seen_begin_and_for_no_others(
         agent = daemon(tmp_path)
 
         async def work() -> None:
-            agent._wake_up("something")
+            agent._wakes.look()
             await cycle.began.wait()
 
         cycle = Cycle(work, 0.05)
@@ -116,7 +115,7 @@ def test_a_look_is_due_some_time_after_the_last_one_whatever_else_happens(
         async def work() -> None:
             with anyio.fail_after(5):
                 while not any(anyway for anyway, _ in cycle.asked):
-                    agent._wake_up("something")
+                    agent._wakes.look()
                     await anyio.sleep(0.001)
 
         cycle = Cycle(work)
@@ -132,12 +131,12 @@ def test_what_happens_while_an_end_is_told_is_looked_at_in_the_next_cycle(tmp_pa
 
         async def work() -> None:
             await anyio.sleep(0.01)  # the repairer waits by then
-            for why in (service._DONE, service._DONE, "something"):
-                agent._wake_up(why)
+            for say in (agent._wakes.tell, agent._wakes.tell, agent._wakes.look):
+                say()
 
-        with agent._wake[0], agent._wake[1]:
-            await agent._cycle(Cycle(work), cast("Judge", None), cast("Guard", _Quiet()))
-            assert agent._wake[1].receive_nowait() != service._DONE
+        await _cycle(agent, Cycle(work))
+        with anyio.fail_after(5):
+            await agent._wakes.asked()
 
     anyio.run(main)
 

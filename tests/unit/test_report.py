@@ -48,7 +48,7 @@ def test_the_document_has_the_promised_shape() -> None:
             {
                 "name": "web", "sync": "held", "health": "healthy", "revision": SHA,
                 "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
-                "working": None,
+                "rolled_back_to": None, "working": None,
                 "services": [
                     {"name": "web", "image": "img", "state": "running", "health": None}
                 ],

@@ -28,7 +28,9 @@ from agent.domain.errors import (
     TransientError,
     UnreachableError,
 )
-from agent.domain.outcome import Cause, CauseKind, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Reason, Status
+from agent.domain.outside import action_line
+from agent.domain.outside.action_line import Deed, Severity
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.health import Expected, Need
 from tests.unit import builders
@@ -255,14 +257,6 @@ def test_what_does_not_run_after_its_start_is_called_what_it_is(
         anyio.run(_revive, Noting(), [one("paused")], after)
 
 
-class _Entry:
-    def __init__(self) -> None:
-        self.logged: list[str] = []
-
-    def log_after(self, log: Callable[..., None], *_: object) -> None:
-        self.logged.append(log.__name__)
-
-
 class _Raising(Struct):
     error: CommitdError
 
@@ -288,26 +282,32 @@ class _Tools(Struct):
 @pytest.mark.parametrize(
     ("error", "level", "status"),
     [
-        (TransientError("web-app-1 was started and has ended with 3"), "error", Status.FAILED),
-        (HeldError("it was suspended meanwhile"), "info", Status.HELD),
-        (CancelledError("the agent is stopping"), "info", Status.CANCELLED),
+        (
+            TransientError("web-app-1 was started and has ended with 3"),
+            Severity.ERROR,
+            Status.FAILED,
+        ),
+        (HeldError("it was suspended meanwhile"), Severity.INFO, Status.HELD),
+        (CancelledError("the agent is stopping"), Severity.INFO, Status.CANCELLED),
     ],
 )
 def test_a_restart_that_fails_is_logged_as_an_error(
-    error: CommitdError, level: str, status: Status
+    error: CommitdError, level: Severity, status: Status
 ) -> None:
     async def main() -> None:
-        entry, stack = _Entry(), builders.stack("web")
+        stack = builders.stack("web")
         cause = Cause(kind=CauseKind.STATE, stack="web", before="running", after="exited 3")
         run = Deployment(
             deploy=Deploy(stack, Reason.DRIFTED, (cause,)),
-            entry=cast("Recording", entry),
+            entry=cast("Recording", None),
             before=builders.release("web"),
             batch=cast("Batch", None),
         )
         deployer = Deployer(cast("DeployTools", _Tools(_Raising(error))), lambda _: None)
         outcome, revived = await deployer._revive(run, {"web": Completion(awaited=False)})
         assert outcome is not None
-        assert (outcome.status, revived, entry.logged) == (status, None, [level])
+        assert (outcome.status, revived) == (status, None)
+        deed = Deed(action=Action.RESTART, subject="web", reason=Reason.DRIFTED)
+        assert action_line.ended(deed, outcome, 0.1).severity is level
 
     anyio.run(main)

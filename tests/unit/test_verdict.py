@@ -15,7 +15,7 @@ from agent.domain.release.release import Release
 from agent.domain.status import verdict
 from agent.domain.status.facts import Facts, LastLook
 from agent.domain.status.verdict import State, judge
-from tests.unit.builders import attempt, container, release, running, service
+from tests.unit.builders import SHA, attempt, container, release, running, service
 from tests.unit.judged import DOWN, GITEA, LONG_AGO, LOOKED, SILENT, action, facts, hold
 from tests.values import replace
 
@@ -94,6 +94,55 @@ ROGUE = [*running(WEB), container("rogue")]
 def test_the_line_says_how_the_host_is(host: Facts, state: State, line: str) -> None:
     found = judge(host)
     assert (found.state, found.line) == (state, line)
+
+
+NEW = {"sha": SHA, "at": "2026-01-02T09:14:01.000Z"}
+OLD = release("web", "d0")
+BACK = {"web": ("d1", "it crashed")}
+TURNS = dict.fromkeys("abcdefg", "d1")
+
+
+@pytest.mark.parametrize(
+    ("host", "state", "line"),
+    [
+        # What has not begun yet waits for its turn: nothing is wrong with it.
+        (
+            facts([WEB], stacks=BOTH, working=[action("deploy", "web")]),
+            State.WORKING,
+            f"{AT}; deploying web (8 s); next: db",
+        ),
+        (
+            facts(stacks=TURNS, working=[action("deploy", "a")]),
+            State.WORKING,
+            f"{AT}; deploying a (8 s); next: b, c, d, e, f and 1 more",
+        ),
+        (replace(facts(), attempted=NEW), State.WORKING, f"{AT}; next: web"),
+        (replace(facts([WEB]), attempted=NEW), State.IN_SYNC, IN_SYNC),
+        # What fails, or is ill, is wrong all the same.
+        (
+            facts([WEB], [ILL], stacks=BOTH, working=[action("deploy", "db")]),
+            State.FAILED,
+            f"{AT}; deploying db (8 s); degraded: web",
+        ),
+    ],
+)
+def test_what_is_about_to_be_done_is_not_called_wrong(host: Facts, state: State, line: str) -> None:
+    found = judge(host)
+    assert (found.state, found.line) == (state, line)
+
+
+def test_a_stack_that_went_back_says_to_what() -> None:
+    found = judge(facts([OLD], rollbacks=BACK))
+    assert (found.state, found.line) == (
+        State.FAILED, f"{AT}; web rolled back to {OLD.revision[:7]}",
+    )  # fmt: skip
+    [trouble] = found.troubles
+    assert str(trouble) == f"rolled back: web: {Reason.ROLLED_BACK.text}: it crashed"
+
+
+def test_a_stack_whose_way_back_failed_has_not_gone_back() -> None:
+    found = judge(facts([replace(OLD, dirty=True)], rollbacks=BACK))
+    assert found.line == f"{AT}; failed: web"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Ends containers gently and never touches a volume.
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,11 +14,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import anyio
-from msgspec import Struct
 
-from agent.adapters.engine import containers, words
-from agent.adapters.engine.client import Client, EngineError, objects, unframed
-from agent.adapters.http1 import Answer, CutOffError
+from agent.adapters.engine import containers, events, words
+from agent.adapters.engine.client import Client, EngineError, unframed
+from agent.adapters.engine.events import Event
 from agent.domain.container import PROJECT, Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 from agent.domain.resources.ports import Port
@@ -31,40 +29,6 @@ START_S = 300.0
 REPLAY_S = 2.0
 """How far back a new event stream begins, by the engine's own clock."""
 _GONE_HELPERS = 64
-_WATCHED = ("start", "die", "destroy", "rename", "update", "oom", "pause", "kill")
-_NETWORK = "network"
-_WATCHED_NETWORK = ("connect", "disconnect")
-_WATCHED_CLOSELY = (*_WATCHED, "create", "unpause", "health_status")
-_NANO = 1e9
-_NO_END = {"1", "10", "12", "28"}
-"""HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
-
-
-class Event(Struct, frozen=True, kw_only=True):
-    """Something happened to a container; ``labels`` as they were then.
-
-    ``at`` is when, in seconds since the epoch by the engine's clock. ``network`` is the one that it
-    was connected to or disconnected from; then nothing else but its ``id`` is known of it.
-    """
-
-    action: str
-    id: str
-    name: str
-    image: str
-    labels: Mapping[str, str]
-    network: str | None = None
-    at: float = math.inf
-
-    def container(self) -> Container:
-        """What is known of the container from the event alone."""
-        return Container(
-            id=self.id, name=self.name, image=self.image, state="running", labels=self.labels
-        )
-
-    @property
-    def stops(self) -> bool:
-        """Whether somebody tells the container to end; what ends by itself has no such event."""
-        return self.action == "kill" and self.labels.get("signal") not in _NO_END
 
 
 class Helpers:
@@ -246,22 +210,18 @@ class Engine:
                 info = await docker.get("info")
                 now = datetime.fromisoformat(info["SystemTime"]).timestamp()
                 params: dict[str, str] = {"since": f"{now - REPLAY_S:.3f}"}
-                filters = {
-                    "type": ["container", _NETWORK],
-                    "event": [*_WATCHED, *_WATCHED_NETWORK],
-                }
+                filters = events.ALL
             else:
                 params = {"since": f"{since:.3f}"}
-                filters = {"type": ["container"], "event": [*_WATCHED_CLOSELY]}
+                filters = events.OF_CONTAINERS
         async with AsyncExitStack() as stack:
             async with self.asking("watch") as docker:
                 params["filters"] = json.dumps(filters)
                 asked = docker.answer("GET", "events", params)
                 answer = await stack.enter_async_context(asked)
             connected()
-            async for raw in _stream(answer):
-                if event := _event(raw):
-                    handle(event)
+            async for event in events.read(answer):
+                handle(event)
         raise UnreachableError("the engine's event stream ended")
 
     @asynccontextmanager
@@ -314,40 +274,3 @@ def _meaning(work: str, err: EngineError) -> CommitdError:
     if err.status >= 500:  # noqa: PLR2004  the engine's own trouble
         return TransientError(message)
     return PermanentError(message)
-
-
-async def _stream(answer: Answer) -> AsyncIterator[Any]:
-    try:
-        async for raw in objects(answer):
-            yield raw
-    except CutOffError:
-        return
-    except (OSError, ValueError) as err:  # of lines too long, of what is no JSON
-        kind = type(err).__name__
-        raise UnreachableError(f"the engine's event stream cannot be read: {kind}") from None
-
-
-def _event(raw: Any) -> Event | None:
-    try:
-        actor = raw["Actor"]
-        attributes = actor["Attributes"]
-        if raw["Type"] == _NETWORK:
-            network = str(attributes["name"])
-            return Event(
-                action=str(raw["Action"]),
-                id=str(attributes["container"]),
-                name="",
-                image="",
-                labels={},
-                network=network,
-            )
-        return Event(
-            action=str(raw["Action"]),
-            id=str(actor["ID"]),
-            name=str(attributes.get("name", "")),
-            image=str(attributes.get("image", "")),
-            labels=attributes,
-            at=raw.get("timeNano", math.inf) / _NANO,
-        )
-    except (KeyError, TypeError, AttributeError):
-        return None

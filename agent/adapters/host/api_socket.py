@@ -14,8 +14,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from agent.adapters.host import peer
+
 SOCKET = "commitd.sock"
 OK = http.client.OK
+SUDO_USER = "Commitd-Sudo-Uid"
+"""Header of an order: the number of the user who has become root by sudo. Only root is believed."""
 _PATIENCE_S = 5.0
 """For any answer at all: an agent that hangs gives none."""
 _ANSWER_S = 75.0
@@ -63,7 +67,10 @@ def ask(runtime_dir: Path, method: str, path: str, order: Any = None) -> Answer 
         if connection.sock:
             connection.sock.settimeout(_ANSWER_S)
         try:
-            connection.request(method, path, None if order is None else json.dumps(order))
+            user = None if order is None else peer.sudo_user()
+            headers = {} if user is None else {SUDO_USER: str(user)}
+            body = None if order is None else json.dumps(order)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return Answer(answer.status, json.load(answer))
         except (http.client.HTTPException, ValueError) as err:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import socket
 import struct
 from array import array
@@ -18,6 +19,7 @@ GROUP = "commitd"
 """Made by the package, or by hand: its members may read."""
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _MOST_GROUPS = 256
 """That fit into what Python takes of an answer; of a process with more its other groups count not.
 """
@@ -32,10 +34,27 @@ class Peer(Struct, frozen=True):
     @property
     def name(self) -> str:
         """Of its user, as a person knows it."""
-        try:
-            return f"{pwd.getpwuid(self.user).pw_name} (uid {self.user})"
-        except KeyError:
-            return f"uid {self.user}"
+        return named(self.user)
+
+
+def named(user: int) -> str:
+    """A user of this machine as a person knows it: ``ada (uid 1000)``. Blocks."""
+    try:
+        return f"{pwd.getpwuid(user).pw_name} (uid {user})"
+    except (KeyError, OverflowError):
+        return f"uid {user}"
+
+
+def sudo_user() -> int | None:
+    """Who has become root by sudo to run this process; None: nobody has."""
+    said = os.environ.get("SUDO_UID", "")
+    return int(said) if os.geteuid() == 0 and _NUMBER.fullmatch(said) else None
+
+
+def ordering() -> str:
+    """Who orders what this process does: its user, or who became root by sudo. Blocks."""
+    user = sudo_user()
+    return named(os.geteuid() if user is None else user)
 
 
 def peer_of(connection: socket.socket) -> Peer:

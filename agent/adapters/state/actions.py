@@ -29,6 +29,8 @@ from agent.domain.outcome import (
     checked_code,
 )
 
+CUT_SHORT = "the agent ended meanwhile"
+"""Of actions that a killed agent left open."""
 Ended = tuple[Evicted, Mapping[str, Any]]
 """A container that is about to be ended, and what an inspect showed of it."""
 
@@ -48,6 +50,7 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     attempts: int
     duration_s: float | None
     error: str | None
+    actor: str | None = None
 
     @property
     def message(self) -> str:
@@ -130,6 +133,7 @@ class Actions(Evictions):
         causes: Iterable[Cause] = (),
         revision: str | None = None,
         ended: Ended | None = None,
+        actor: str | None = None,
     ) -> int:
         """Write down what is about to be done; its number.
 
@@ -140,9 +144,10 @@ class Actions(Evictions):
             if ended:
                 self._keep(db, *ended)
             cursor = db.execute(
-                "INSERT INTO actions (at, ran, action, subject, reason, detail, cause, revision)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (utcnow(), self.now(), action, subject, reason, detail, known, revision),
+                "INSERT INTO actions"
+                " (at, ran, action, subject, reason, detail, cause, revision, actor)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (utcnow(), self.now(), action, subject, reason, detail, known, revision, actor),
             )
             number = int(cursor.lastrowid or 0)
             _tell(db, number, ended=False)
@@ -192,8 +197,8 @@ class Actions(Evictions):
             )
             _count(db, "status IS NULL")
             return db.execute(
-                "UPDATE actions SET status = 'cancelled', error = 'the agent ended meanwhile'"
-                " WHERE status IS NULL"
+                "UPDATE actions SET status = 'cancelled', error = ? WHERE status IS NULL",
+                (CUT_SHORT,),
             ).rowcount
 
     def events(self, *, after: int, limit: int) -> list[Event]:

@@ -8,9 +8,9 @@ An action is begun before anything is done, and finished however its body ends::
     error: nothing is done
 
 When the end cannot be written, nothing is undone: the error is logged, and the agent closes the
-action as cancelled at its next start. What is logged of an end comes after it is written
-(:meth:`Recording.log_after`): who reads it in the log finds it in the journal. Nothing but the
-journal hears of an action here: what tells others of it reads :attr:`AsyncJournal.news`.
+action as cancelled at its next start. The line of the log on it comes after its end is written
+(:mod:`agent.adapters.state.action_log`): who reads it in the log finds it in the journal. Nobody
+else hears of an action here: what tells others of it reads :attr:`AsyncJournal.news`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
-from agent.adapters.state.actions import Ended
+from agent.adapters.state.action_log import ActionLog
+from agent.adapters.state.actions import CUT_SHORT, Ended
 from agent.adapters.state.journal import Journal
 from agent.adapters.state.news import News
 from agent.adapters.state.turns import Turns
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Action, Cause, Outcome, Phase, Reason, Status
+from agent.domain.outside import action_line
+from agent.domain.outside.action_line import Deed
 
 log = logging.getLogger("commitd.journal")
 
@@ -40,24 +43,18 @@ _Result = TypeVar("_Result")
 
 
 class Recording:
-    """An action that has begun. ``outcome`` is for its body to say how it ended, if not plainly."""
+    """An action that has begun. ``outcome`` is for its body to say how it ended, if not plainly.
+
+    ``unexpected`` is what nobody foresaw and the body did not raise: for the log.
+    """
 
     def __init__(self, journal: AsyncJournal, number: int) -> None:
         self._journal = journal
-        self._number = number
-        self._messages: list[Callable[[], None]] = []
+        self.number = number
         self.phases: dict[Phase, float] = {}
         """How long each took so far, in seconds."""
         self.outcome: Outcome | None = None
-
-    def log_after(self, log: Callable[..., None], *message: object, **more: object) -> None:
-        """Have ``log(*message, **more)`` called once the end of the action is written."""
-        self._messages.append(partial(log, *message, **more))
-
-    def log_messages(self) -> None:
-        """Write the log lines that were kept back until the end was in the journal."""
-        for message in self._messages:
-            message()
+        self.unexpected: BaseException | None = None
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
@@ -70,7 +67,7 @@ class Recording:
 
     async def add_causes(self, causes: Iterable[Cause]) -> None:
         """Write down more of why it is done. Raises :class:`CommitdError`."""
-        await self._journal.run(Journal.add_causes, self._number, causes)
+        await self._journal.run(Journal.add_causes, self.number, causes)
 
 
 def _coroutine(
@@ -91,6 +88,7 @@ class AsyncJournal:
         """SQLite does one thing at a time: who waits for that takes no thread."""
         self._thread = anyio.CapacityLimiter(1)
         self.news = News(journal.path)
+        self.log = ActionLog()
 
     def urgent(self) -> AsyncJournal:
         """The same, for those who do not wait for others' turns: each write waits for the disk."""
@@ -120,32 +118,58 @@ class AsyncJournal:
         causes: Iterable[Cause] = (),
         revision: str | None = None,
         ended: Ended | None = None,
+        stack: str | None = None,
+        actor: str | None = None,
     ) -> AsyncIterator[Recording]:
         """Write down that ``action`` begins, and how the body of the context ended.
 
         ``detail`` is of this one case; what ``ended`` says of a container is written with it.
-        Raises :class:`CommitdError` when its beginning cannot be written, and what the body raises.
+        ``stack`` is the one that it is about, where its kind does not tell; ``actor`` the person
+        who ordered it. Raises :class:`CommitdError` when its beginning cannot be written, and what
+        the body raises.
         """
+        deed = Deed(
+            action=action,
+            subject=subject,
+            reason=reason,
+            detail=detail,
+            causes=tuple(causes),
+            revision=revision,
+            stack=stack or action_line.stack_of(action, subject, reason),
+            image=ended[0].image if ended else None,
+            actor=actor,
+        )
         number = await self.run(
             Journal._begin,  # noqa: SLF001  nobody else may
             action,
             subject,
             reason,
             detail=detail,
-            causes=causes,
+            causes=deed.causes,
             revision=revision,
             ended=ended,
+            actor=actor,
         )
         self.news.tell()
         entry, started = Recording(self, number), time.monotonic()
-        plain = Outcome(subject=subject, status=Status.CANCELLED)
+        with self.log.about(deed):
+            async with self._ending(deed, entry, started):
+                yield entry
+
+    @asynccontextmanager
+    async def _ending(self, deed: Deed, entry: Recording, started: float) -> AsyncIterator[None]:
+        """Write down how the block ended, and log it."""
+        subject, plain = deed.subject, Outcome(subject=deed.subject, status=Status.CANCELLED)
+        raised: Exception | None = None
         try:
-            yield entry
+            yield
             plain = Outcome(subject=subject, status=Status.SUCCEEDED)
         except CommitdError as err:
+            raised = err
             entry.outcome = Outcome(subject=subject, status=Status.of(err), error=str(err))
             raise
         except Exception as err:
+            raised = err
             entry.outcome = Outcome(
                 subject=subject, status=Status.FAILED, error=f"unexpected {type(err).__name__}"
             )
@@ -156,7 +180,7 @@ class AsyncJournal:
                 with anyio.CancelScope(shield=True):
                     await self.run(
                         Journal._finish,  # noqa: SLF001
-                        number,
+                        entry.number,
                         outcome,
                         duration_s,
                         entry.phases,
@@ -165,7 +189,13 @@ class AsyncJournal:
             except CommitdError as err:
                 log.error("%s: %s, but %s", subject, outcome.status.value, err)  # noqa: TRY400
             finally:
-                entry.log_messages()
+                self.log.ended(deed, outcome, duration_s, raised or entry.unexpected)
+
+    async def close_open_actions(self) -> None:
+        """As :meth:`Journal.close_open_actions`, with a line of the log for each."""
+        open_ones = await self.run(Journal.unfinished)
+        if await self.run(Journal.close_open_actions):
+            self.log.interrupted(open_ones, CUT_SHORT)
 
     def close(self) -> None:
         """Close the file, for those who read its news too. Blocks."""

@@ -110,9 +110,13 @@ INSERT INTO totals
   SELECT action, reason, status, COUNT(*), TOTAL(duration_s) FROM actions
   WHERE status IS NOT NULL GROUP BY action, reason, status;
 """
+_ACTOR = """
+ALTER TABLE actions ADD COLUMN actor TEXT;
+ALTER TABLE suspensions ADD COLUMN actor TEXT
+"""
 _MIGRATIONS = (
     _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
-    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS, _TOTALS,
+    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS, _TOTALS, _ACTOR,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
 

@@ -49,8 +49,15 @@ class OperatorOverrides(PassingTime):
         Here ``until`` is as :meth:`now` counts.
         """
         self._do(
-            "INSERT OR REPLACE INTO suspensions VALUES (?, ?, ?, ?)",
-            (suspension.stack or _HOST, suspension.until, suspension.reason, suspension.since),
+            "INSERT OR REPLACE INTO suspensions (stack, until, reason, since, actor)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (
+                suspension.stack or _HOST,
+                suspension.until,
+                suspension.reason,
+                suspension.since,
+                suspension.actor,
+            ),
         )
 
     def resume(self, stack: str | None) -> bool:
@@ -62,7 +69,7 @@ class OperatorOverrides(PassingTime):
     def suspensions(self, now: float) -> tuple[Suspension, ...]:
         """Those that hold at ``now``."""
         rows = self._rows(
-            "SELECT stack, until, reason, since FROM suspensions"
+            "SELECT stack, until, reason, since, actor FROM suspensions"
             " WHERE until IS NULL OR until > ? ORDER BY stack",
             (now,),
         )
@@ -72,6 +79,7 @@ class OperatorOverrides(PassingTime):
                 None if row["until"] is None else self.shown(row["until"]),
                 row["reason"],
                 row["since"],
+                row["actor"],
             )
             for row in rows
         )

@@ -8,8 +8,10 @@ from msgspec import Struct
 
 from agent.adapters.host import directories, key_file
 from agent.adapters.secrets import age_key
+from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import open_journal
+from agent.control.operator.orders import note
 from agent.control.review import plan_view
 from agent.control.status.status import list_containers
 from agent.domain.config import Config
@@ -92,6 +94,7 @@ class Enrolment:
                 hint=f"{directories.look_now(self._config)} finds out; then commitd enroll",
             )
 
-    def agree(self) -> None:
-        """Enrol the host: what Git does not declare is removed from now on."""
-        self._journal.put("enrolled", utcnow())
+    async def agree(self, *, actor: str) -> None:
+        """Enrol the host for ``actor``: what Git does not declare is removed from now on."""
+        await AsyncJournal(self._journal).put("enrolled", utcnow())
+        await note(self._journal, self._config.host, Reason.ENROLLED, actor=actor)

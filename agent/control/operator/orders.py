@@ -1,6 +1,11 @@
-"""Orders of a person on this host: each is written to the journal, and the agent acts on it."""
+"""Orders of a person on this host: each is written to the journal, and the agent acts on it.
+
+With who gave it (``actor``), as :mod:`agent.adapters.host.peer` names users.
+"""
 
 from __future__ import annotations
+
+import anyio.to_thread
 
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
@@ -23,6 +28,7 @@ def suspend(
     *,
     for_s: float | None,
     reason: str,
+    actor: str,
 ) -> list[Ongoing]:
     """Take a stack (None: the host) out of the agent's hands; what of that it still finishes.
 
@@ -34,7 +40,7 @@ def suspend(
     if stack is not None:
         _refuse_unknown(stack, config, journal)
     until = None if for_s is None else journal.now() + for_s
-    journal.suspend(Suspension(stack, until, reason, utcnow()))
+    journal.suspend(Suspension(stack, until, reason, utcnow(), actor))
     return [each for each in working(journal) if stack in {None, each.subject}]
 
 
@@ -49,7 +55,7 @@ def _refuse_unknown(stack: str, config: Config, journal: Journal) -> None:
         )
 
 
-async def resume(config: Config, stack: str | None) -> None:
+async def resume(config: Config, stack: str | None, *, actor: str) -> None:
     """Give a stack (None: the host) back to the agent.
 
     Raises :class:`ConfigError` when it is not suspended.
@@ -62,15 +68,35 @@ async def resume(config: Config, stack: str | None) -> None:
             f"{subject} is not suspended",
             hint=f"suspended: {', '.join(others)}" if others else "nothing is",
         )
-    async with AsyncJournal(journal).recording(Action.HOLD, subject, Reason.RESUMED):
+    await note(journal, subject, Reason.RESUMED, stack=stack, actor=actor)
+
+
+async def note(
+    journal: Journal,
+    subject: str,
+    reason: Reason,
+    *,
+    actor: str,
+    stack: str | None = None,
+    revision: str | None = None,
+) -> None:
+    """Write down an order that ends a wait."""
+    async with AsyncJournal(journal).recording(
+        Action.HOLD, subject, reason, stack=stack, revision=revision, actor=actor
+    ):
         pass
 
 
-def retry(config: Config, stack: str) -> None:
+async def retry(config: Config, stack: str, *, actor: str) -> None:
     """Try a stack again although its files have not changed.
 
     Raises :class:`ConfigError` when it has not failed.
     """
+    journal = await anyio.to_thread.run_sync(_retried, config, stack)
+    await note(journal, stack, Reason.RETRIED, stack=stack, actor=actor)
+
+
+def _retried(config: Config, stack: str) -> Journal:
     journal = open_journal(config, read_only=False)
     if not journal.retry(stack):
         failed = sorted({*journal.attempts(), *journal.rollbacks()})
@@ -78,9 +104,10 @@ def retry(config: Config, stack: str) -> None:
             f"{stack} has not failed",
             hint=did_you_mean(stack, failed, f"failed: {', '.join(failed) or 'none'}"),
         )
+    return journal
 
 
-async def approve(config: Config, rev: str, *, without_data: bool) -> tuple[str, bool]:
+async def approve(config: Config, rev: str, *, without_data: bool, actor: str) -> tuple[str, bool]:
     """Accept a commit that waits for a person. Raises :class:`CommitdError`.
 
     Returns its whole SHA, and whether stacks may go on waiting for data under an old name, because
@@ -95,5 +122,6 @@ async def approve(config: Config, rev: str, *, without_data: bool) -> tuple[str,
         raise DeniedError("this user may not read it", where=str(config.state_dir)) from None
     journal = open_journal(config, read_only=False)
     journal.approve(sha, without_data=without_data)
+    await note(journal, config.host, Reason.APPROVED, revision=sha, actor=actor)
     waits = any(hold["reason"] is Reason.DATA for hold in journal.holds())
     return sha, waits and not without_data

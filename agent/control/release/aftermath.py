@@ -7,8 +7,6 @@ failed ─┬▶ for good, or what ran is down, or in passing three times ─▶
 
 from __future__ import annotations
 
-import logging
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -28,8 +26,6 @@ from agent.domain.reconcile.plan import moved
 from agent.domain.release import namespaces
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
-
-log = logging.getLogger("commitd.deploy")
 
 _IN_PASSING = 2
 """As many rounds may fail in passing before the last healthy release comes back."""
@@ -144,8 +140,6 @@ class Aftermath(Struct, frozen=True, kw_only=True):
             causes=causes,
             revision=before.revision,
         ) as entry:
-            # Why was logged just before.
-            log.warning("%s: rolling back to %s", name, before.revision[:7])
             outcome, services = await self.attempts.tries(entry, name, lambda: work(entry))
             entry.outcome = outcome
         if services is not None and restored is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import anyio
 
+from agent.adapters.state.action_log import was_told
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
@@ -136,10 +137,12 @@ class Converger:
         try:
             return await self._remove(removal, revision)
         except CommitdError as err:
-            log.error("%s: %s", removal.project, err)  # noqa: TRY400  the message is for operators
+            if not was_told(err):
+                log.error("%s: %s", removal.project, err)  # noqa: TRY400  for operators
             return Outcome(subject=removal.project, status=Status.FAILED, error=str(err))
         except Exception as err:
-            log.exception("%s: unexpected", removal.project)
+            if not was_told(err):
+                log.exception("%s: unexpected", removal.project)
             return Outcome(
                 subject=removal.project,
                 status=Status.FAILED,
@@ -156,15 +159,12 @@ class Converger:
             causes=(*removal.causes, *kept_volumes(volumes)),
             revision=revision.sha,
         ) as entry:
-            log.info("%s: removing it: %s", project, removal.reason.text)
             outcome, _ = await self._attempts.tries(
                 entry, project, lambda: self._remover.take_down(project, revision)
             )
             entry.outcome = outcome
         if outcome.status is Status.SUCCEEDED:
             await self._journal.forget_release(project)
-            if volumes:
-                log.info("%s: its volumes are kept: %s", project, ", ".join(volumes))
         elif outcome.status is Status.FAILED:
             # No digest and never for good: what leaves has no input that could change.
             before, error = (await self._journal.attempts()).get(project), outcome.error

@@ -24,6 +24,7 @@ from functools import partial
 from msgspec import Struct
 
 from agent.adapters.engine import words
+from agent.adapters.state.action_log import was_told
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
@@ -41,7 +42,7 @@ from agent.control.stack.places import Places
 from agent.control.stack.ready import Ready, running_services
 from agent.control.stack.remover import Remover
 from agent.control.stack.revival import Revived, Reviver
-from agent.domain.errors import CancelledError, CommitdError, HeldError, PermanentError
+from agent.domain.errors import CancelledError, CommitdError, PermanentError
 from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Phase, Reason, Status
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release.release import Release, Service
@@ -136,10 +137,12 @@ class Deployer:
         try:
             outcome = await self._deploy(deploy, batch, ends)
         except CommitdError as err:  # what cannot be written down is not done
-            log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
+            if not was_told(err):
+                log.error("%s: %s", name, err)  # noqa: TRY400  the message is for operators
             outcome = Outcome(subject=name, status=Status.FAILED, error=str(err))
         except Exception as err:
-            log.exception("%s: unexpected", name)
+            if not was_told(err):
+                log.exception("%s: unexpected", name)
             outcome = Outcome(
                 subject=name, status=Status.FAILED, error=f"unexpected {type(err).__name__}"
             )
@@ -164,7 +167,6 @@ class Deployer:
             entry.outcome = Outcome(
                 subject=name, status=Status.CANCELLED, error=STOPPING
             )  # if it is cut short
-            log.info("%s: deploying %s: %s", name, batch.revision.short, deploy.reason.text)
             run = Deployment(deploy=deploy, entry=entry, before=before, batch=batch)
             outcome, revived = await self._revive(run, ends)
             if outcome is None:
@@ -205,8 +207,6 @@ class Deployer:
                 return None, None
         except CommitdError as err:
             error = err
-            passing = isinstance(err, CancelledError | HeldError)
-            run.entry.log_after(log.info if passing else log.error, "%s: %s", run.stack.name, err)
         status, message = Status.of(error), str(error) if error else None
         return Outcome(subject=run.stack.name, status=status, error=message), revived
 
@@ -235,10 +235,8 @@ class Deployer:
                 if run.before and run.changed:
                     await self._pull_older(name, run.before, cancel_reason)
         except CancelledError as err:
-            run.entry.log_after(log.info, "%s: %s", name, err)
             return Outcome(subject=name, status=Status.CANCELLED, error=str(err))
         except CommitdError as err:
-            run.entry.log_after(log.error, "%s: %s", name, err)
             return Outcome(
                 subject=name,
                 status=Status.FAILED,
@@ -305,9 +303,8 @@ class Deployer:
         except CommitdError as err:  # bringing it up is always right
             called, why = ready, str(err)
         if why:
-            log.info("%s: applying: %s", name, words.shown(why))
+            log.debug("%s: applying: %s", name, words.shown(why))
             return None
-        log.info("%s: it runs already as it is declared: nothing is recreated", name)
         cause = Cause(
             kind=CauseKind.ADOPTED,
             stack=name,

@@ -27,6 +27,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.adapters.state.action_log import was_told
 from agent.adapters.state.async_journal import AsyncJournal, Recording
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import STOPPING, Steps
@@ -219,15 +220,12 @@ class Starting(Steps):
         if self._t.stopping():
             raise CancelledError(STOPPING)
         await self._t.attempts.refuse_suspended(self._name)
-        services = sorted({finding.service for finding in findings})
         replaced = {f.service for f in findings if f.trouble in _OF_OTHERS}
-        for finding in findings:
-            log.warning("%s: %s during the health gate, restoring it", self._name, finding)
-
         causes = [
             self._cause(CauseKind.STATE, f.service, "running", f.trouble.value) for f in findings
         ]
-        recording = self._recording(Reason.INTERFERENCE, ", ".join(services), causes)
+        said = ", ".join(dict.fromkeys(map(str, findings)))
+        recording = self._recording(Reason.INTERFERENCE, said, causes)
         try:
             async with recording:
                 async with self._batch.places.taken(), self._compose() as begun:
@@ -242,7 +240,8 @@ class Starting(Steps):
                     # Somebody goes on undoing it, which the next look finds.
                     log.info("%s: undone again while it was restored: %s", self._name, err)
         except CommitdError as err:  # the gate goes on looking, and will ask for it again
-            log.warning("%s: it cannot be restored yet: %s", self._name, err)
+            if not was_told(err):
+                log.warning("%s: it cannot be restored yet: %s", self._name, err)
 
     # --- reactions ---
 
@@ -299,8 +298,6 @@ class Starting(Steps):
         self.made = health.made_by_compose(self._ready.services, there, self.made)
 
     async def _reload_for(self, step: reload.Step, containers: Sequence[Container]) -> None:
-        log.info("%s: %s: %s: %s", self._name, step.service, step.reason.text, step.how)
-
         detail, causes = f"{step.how} {step.service}", self._causes(step)
         recreates = step.how == Reload.RECREATE
         place = self._batch.places.taken() if recreates else nullcontext()

@@ -24,22 +24,22 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.adapters.compose.invocation import Invocation
 from agent.adapters.secrets.plaintext_store import Owner, PlaintextStore
 from agent.adapters.secrets.sops import Decryptor, EncryptedFile, Opened
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.control.secrets import wanted
 from agent.control.secrets.failures import Failures
+from agent.control.secrets.wanted import Wanted
 from agent.domain.errors import CommitdError, ConfigError, PermanentError, TransientError
 from agent.domain.outcome import Reason
-from agent.domain.repository import encryption_faults, plaintext_faults
+from agent.domain.repository import plaintext_faults
 from agent.domain.repository.desired import DesiredState, EnvFile, Stack
 from agent.domain.repository.layout import plaintext_path
 from agent.domain.repository.tree import blob_id
@@ -48,14 +48,6 @@ log = logging.getLogger("commitd.secrets")
 
 Locked = dict[str, tuple[Reason, str]]
 """Stacks that must not be deployed, with the reason and its detail."""
-
-
-class _Wanted(Struct, frozen=True):
-    """The plaintext of which Git object, and whose; ``variables`` for Compose, or just a file."""
-
-    oid: str
-    owner: Owner | None
-    variables: bool
 
 
 class SecretKeeper:
@@ -86,35 +78,34 @@ class SecretKeeper:
         ``kept`` are stacks that are still up although they are not readable or not declared:
         their plaintext stays.
         """
-        needed = _needed(desired)
+        needed = wanted.needed(desired)
         have = await self._journal.plaintext()
         stale = await anyio.to_thread.run_sync(self._on_disk, desired, needed, have)
         self._failures.forget_all_but(stale)
         failures = await self._decrypt(stale) if stale else {}
         await self._tidy(desired, kept, await self._journal.plaintext() if stale else have)
-        return {
-            stack.name: (Reason.SECRET, failures[path])
+        said = {
+            stack.name: dict.fromkeys(failures[path] for path in stack.secrets if path in failures)
             for stack in desired.stacks
-            for path in stack.secrets
-            if path in failures
         }
+        return {name: (Reason.SECRET, "; ".join(why)) for name, why in said.items() if why}
 
     def _on_disk(
-        self, desired: DesiredState, needed: Mapping[str, _Wanted], have: Mapping[str, str]
-    ) -> dict[str, _Wanted]:
+        self, desired: DesiredState, needed: Mapping[str, Wanted], have: Mapping[str, str]
+    ) -> dict[str, Wanted]:
         """What is stale there; copies that nobody needs go, in the same trip to a thread."""
         self._drop_copies(desired)
         return self._stale(needed, have)
 
-    def _stale(self, needed: Mapping[str, _Wanted], have: Mapping[str, str]) -> dict[str, _Wanted]:
+    def _stale(self, needed: Mapping[str, Wanted], have: Mapping[str, str]) -> dict[str, Wanted]:
         return {
-            path: wanted
-            for path, wanted in needed.items()
-            if have.get(path) != wanted.oid
-            or not self._store.present(plaintext_path(path), wanted.owner)
+            path: each
+            for path, each in needed.items()
+            if have.get(path) != each.oid
+            or not self._store.present(plaintext_path(path), each.owner)
         }
 
-    async def _decrypt(self, stale: Mapping[str, _Wanted]) -> dict[str, str]:
+    async def _decrypt(self, stale: Mapping[str, Wanted]) -> dict[str, str]:
         """Decrypt what is ``stale``; the reason for each that failed."""
         if self._decryptor is None:
             message = "the host's configuration has no secrets: section"
@@ -122,7 +113,6 @@ class SecretKeeper:
         try:
             key = await anyio.to_thread.run_sync(self._read_key)
         except CommitdError as err:
-            log.warning("secrets cannot be decrypted: %s", err)
             return dict.fromkeys(stale, str(err))
         digest = hashlib.sha256(key).digest()
         due = {
@@ -133,33 +123,30 @@ class SecretKeeper:
         return self._failures.messages
 
     async def _try(
-        self, due: Mapping[str, _Wanted], decryptor: Decryptor, key: bytes
+        self, due: Mapping[str, Wanted], decryptor: Decryptor, key: bytes
     ) -> dict[str, str | None]:
         """Decrypt the Git objects ``due`` by path; the problem of each, or None."""
         if not due:
             return {}
         try:
-            contents = await self._contents({path: wanted.oid for path, wanted in due.items()})
-            opened = await anyio.to_thread.run_sync(_no_secrets, contents)
+            contents = await self._contents({path: each.oid for path, each in due.items()})
+            opened = await anyio.to_thread.run_sync(wanted.no_secrets, contents)
             asked = [EncryptedFile(path, contents[path]) for path in due if path not in opened]
             results = await decryptor.decrypt(asked, key) if asked else []
             opened |= {file.path: each for file, each in zip(asked, results, strict=True)}
             problems = await self._keep(due, opened)
         except CommitdError as err:
-            log.warning("secrets cannot be decrypted: %s", err)
             return dict.fromkeys(due, str(err))
         for path, problem in problems.items():
-            if problem:
-                log.warning("%s is not decrypted: %s", path, problem)
-            else:
+            if not problem:  # which the hold of its stack, or the rollback that needs it, says
                 log.info("decrypted %s", path)
         return problems
 
     async def _keep(
-        self, due: Mapping[str, _Wanted], opened: Mapping[str, Opened]
+        self, due: Mapping[str, Wanted], opened: Mapping[str, Opened]
     ) -> dict[str, str | None]:
         """Write what is usable; the problem of each, or None."""
-        problems = {path: _unusable(path, due[path], opened[path]) for path in due}
+        problems = {path: wanted.unusable(path, due[path], opened[path]) for path in due}
         before = await self._journal.plaintext()
         # Cut short from here on, it is unknown what is in place: it is decrypted again, and what
         # nobody needs any more is deleted all the same.
@@ -219,7 +206,7 @@ class SecretKeeper:
         Those that it shares with others are tried as well, and nothing is kept of them.
         """
         have = await self._journal.plaintext()
-        own = {path: wanted for path, wanted in _wanted(stack).items() if stack.owns(path)}
+        own = {path: each for path, each in wanted.of_stack(stack).items() if stack.owns(path)}
         stale = await anyio.to_thread.run_sync(self._stale, own, have)
         failures = await self._decrypt(stale) if stale else {}
         if locked := [failures[path] for path in stale if path in failures]:
@@ -318,44 +305,6 @@ class SecretKeeper:
         for path in self._copies.glob("*"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
-
-
-def _needed(desired: DesiredState) -> dict[str, _Wanted]:
-    needed: dict[str, _Wanted] = {}
-    for stack in desired.stacks:
-        for path, wanted in _wanted(stack).items():
-            # What a stack that was rolled back shares with others stays as it is for those.
-            if stack.name in desired.rolled_back and not stack.owns(path) and wanted.variables:
-                continue
-            # Others may name it too; what it is and whom it belongs to, its own stack says.
-            if path not in needed or stack.owns(path):
-                needed[path] = wanted
-    return needed
-
-
-def _wanted(stack: Stack) -> dict[str, _Wanted]:
-    variables = {file.path for file in stack.environment}
-    return {
-        path: _Wanted(oid, stack.owner(path), path in variables)
-        for path, oid in stack.secrets.items()
-    }
-
-
-def _no_secrets(contents: Mapping[str, bytes]) -> dict[str, Opened]:
-    """The errors of files, by path, that SOPS need not be asked about: they are no secrets."""
-    found: dict[str, Opened] = {}
-    for path, content in contents.items():
-        with suppress(PermanentError):  # SOPS may be able to read what this cannot
-            if fault := encryption_faults.examine(content, path)[1]:
-                found[path] = fault
-    return found
-
-
-def _unusable(path: str, wanted: _Wanted, opened: Opened) -> str | None:
-    """Why the plaintext must not be used, or None."""
-    if isinstance(opened, CommitdError):
-        return str(opened)
-    return plaintext_faults.unusable(path, opened) if wanted.variables else None
 
 
 def no_key() -> bytes:

@@ -14,7 +14,7 @@ is removed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from msgspec.structs import asdict, replace
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.work_tree import Signature
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.database import utcnow
 from agent.control.source.beside import Beside
 from agent.control.source.examine import Examined, Examiner, Judged, unsafe
 from agent.control.source.pinned_releases import applicable, kept_files
@@ -37,6 +38,9 @@ from agent.domain.source import decide
 from agent.domain.source.decide import Answer, Head
 
 log = logging.getLogger("commitd.follower")
+
+_NAMED = 5
+"""Files that one line names."""
 
 
 class Followed(Struct, frozen=True):
@@ -203,8 +207,9 @@ class Follower:
     ) -> Followed:
         """Make a commit that was judged the checkout; in doubt keep what is there."""
         repository, host, revision = self._repository, self._config.host, judged.revision
+        attempted = {**asdict(revision), "remote": remote} if revision else {}
         if revision:
-            await self._journal.put("attempted", {**asdict(revision), "remote": remote})
+            await self._journal.put("attempted", attempted)
         if judged.desired is None or revision is None:
             return replace(self._current, holds=judged.holds, doubt=judged.doubt)
         desired = judged.desired
@@ -215,29 +220,24 @@ class Follower:
             after=sha,
             commit=sha,
         )
+        said = f"{revision.subject} by {revision.author} from {remote}"
         try:
             await repository.take_over(sha)
             overlays = await self._overlays(sha, desired)
             if faults := await self._in_the_way(sha, overlays):
                 return replace(self._current, holds=unsafe(sha, faults), doubt=None)
             async with self._journal.recording(
-                Action.ACCEPT, host, Reason.NEW_HEAD, causes=[cause], revision=sha
+                Action.ACCEPT, host, Reason.NEW_HEAD, detail=said, causes=[cause], revision=sha
             ):
                 # Before: cut short, it is asked for again rather than used twice.
                 await self._journal.end_approvals(sha)
+                await self._journal.put("attempted", {**attempted, "at": utcnow()})
                 await repository.reset(sha, overlays)
         except CommitdError as err:
             if repository.unsettled:  # between two commits
                 raise
             hold = Hold(err.where or host, Reason.TREE, f"{sha[:7]}: {err}")
             return replace(self._current, holds=(hold,), doubt=None)
-        log.info(
-            "%s: accepted %s by %s from %s",
-            revision.short,
-            revision.subject,
-            revision.author,
-            remote,
-        )
         await self._take(desired)
         return Followed(desired, remote)
 
@@ -284,6 +284,7 @@ class Follower:
                 Action.ACCEPT,
                 self._config.host,
                 Reason.LOCAL_EDIT,
+                detail=_some(edits),
                 causes=[
                     Cause(
                         kind=CauseKind.FILE,
@@ -297,7 +298,6 @@ class Follower:
                 revision=sha,
             ):
                 await repository.reset(sha, overlays)
-            log.warning("local edits were discarded: %s", ", ".join(edits))
         self._signature = await repository.signature(await repository.tree("HEAD"))
         return []
 
@@ -315,6 +315,12 @@ class Follower:
         for fault in lost.values():
             log.warning("%s", fault)
         return there
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, for one line."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _doubt(absent: list[tuple[str, str]], heads: Iterable[Head]) -> str | None:

@@ -59,7 +59,6 @@ class Remover(Stepping):
         what is declared, so go those of services that a failed try has left behind. Raises
         :class:`CommitdError`.
         """
-        name = ready.stack.name
         gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return
@@ -70,7 +69,6 @@ class Remover(Stepping):
             if raw and (found := exclusive.in_the_way(exclusive.had(raw), wants)):
                 what = ", ".join(found)
                 await self._step(self._drop(container, revision, Reason.IN_THE_WAY, what))
-                log.info("%s: removing %s to make room: it has %s", name, container.name, what)
 
     async def prune_services(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
@@ -81,8 +79,7 @@ class Remover(Stepping):
         containers that do not run anyway: who runs is evicted, if nobody declared it. Volumes
         stay. Raises :class:`CommitdError`.
         """
-        name = ready.stack.name
-        containers = await self._engine.containers(name)
+        containers = await self._engine.containers(ready.stack.name)
         gone = self._gone(ready, left, containers, doubt=doubt)
         if not gone:
             return
@@ -90,7 +87,6 @@ class Remover(Stepping):
         for container in removal.own(containers, gone, exempt):
             if not container.alive or (container.service in left and not doubt):
                 await self._step(self._drop(container, revision, Reason.SERVICE_LEFT))
-                log.info("%s: %s is no longer in its stack", name, container.name)
 
     def _gone(
         self, ready: Ready, left: Collection[str], containers: Collection[Container], *, doubt: bool
@@ -126,7 +122,6 @@ class Remover(Stepping):
             await self._step(self._drop(container, revision, Reason.UNKNOWN_CONTAINER, detail))
         except PermanentError as err:
             raise TransientError(f"{container.name}: {err.message}") from None
-        log.info("%s: removed %s: %s", container.project, container.name, detail)
 
     async def half_left(self, half: Container, old: Collection[Container]) -> float:
         """For how many seconds whoever recreates an ``old`` container may still need its new half.

@@ -126,7 +126,7 @@ class Reviver:
             except OverdueError as err:  # by what it mounts, or is made of: no engine is down
                 said = f"{container.name} has not started in {err.after_s:g} s"
                 raise TransientError(said) from None
-        log.info("%s: %s runs again", container.project, container.name)
+        log.debug("%s: %s runs again", container.project, container.name)
 
     def _refuse_foreign_links(self, container: Container, sources: Iterable[str]) -> None:
         """The engine follows links at each start. Blocks."""

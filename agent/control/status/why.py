@@ -159,6 +159,8 @@ class Explainer:
             because = f"{name} is not declared any more"
         if working := state["working"]:
             because += f"; {Action(working['action']).text} since {working['since']}"
+        elif back := state["rolled_back_to"]:
+            because += f"; it was rolled back to {back[:7]}"
         elif state["message"]:
             because += f"; it is {state['sync']}"
         because += f": {state['message']}" if state["message"] else ""

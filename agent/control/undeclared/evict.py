@@ -205,7 +205,6 @@ class Evictor:
             self._ending,  # many, because each may take its time to stop
         ):
             await self._end(container, raw, record)
-        log.warning("%s (%s) is %s: %s", record.name, record.image, record.action, record.message)
         return None
 
     def _record(self, container: Container, reason: Reason) -> Evicted:
@@ -245,7 +244,7 @@ class Evictor:
             at=utcnow(),
         )
         if await self._journal.report(record, redacted(raw)):
-            log.warning("%s is left running: %s: %s", container.name, reason.text, hold.detail)
+            log.debug("%s is left running: %s: %s", container.name, reason.text, hold.detail)
 
     def _many(self, *, one_more: bool = False) -> bool:
         """A storm of undeclared containers is a mistake somewhere: say so, and evict no more.

@@ -117,7 +117,6 @@ class Quarantine:
         async with self._journal.recording(Action.EVICT, record.name, why, causes=causes):
             yield
             await self._journal.evicted_is_over(record.id)
-        log.info("%s (%s): %s", record.name, record.id[:12], why.text)
 
 
 async def restore_kept(

@@ -31,21 +31,29 @@ class Restored(Struct, frozen=True):
     until: float
 
 
-async def undo(config: Config, word: str, for_s: float) -> Restored:
+async def undo(config: Config, word: str, for_s: float, *, actor: str) -> Restored:
     """Bring back the container whose ID begins with ``word``, or that was called so.
 
-    For ``for_s`` seconds it is exempt; that is written first, so that its start is no rogue's. An
-    eviction of it that goes on is waited for.
-    Raises :class:`CommitdError` when there is no such container any more or it cannot start.
+    ``actor`` orders it. For ``for_s`` seconds it is exempt; that is written first, so that its
+    start is no rogue's. An eviction of it that goes on is waited for. Raises :class:`CommitdError`
+    when there is no such container any more or it cannot start.
     """
     patience_s = config.undeclared.stop_timeout + _SLACK_S
     async with Engine(directories.docker_host(config)) as engine:
         file = await anyio.to_thread.run_sync(partial(open_journal, config, read_only=False))
-        return await _undo(engine, AsyncJournal(file), word, for_s, patience_s)
+        return await _undo(
+            engine, AsyncJournal(file), word, for_s, patience_s=patience_s, actor=actor
+        )
 
 
 async def _undo(
-    engine: Engine, journal: AsyncJournal, word: str, for_s: float, patience_s: float
+    engine: Engine,
+    journal: AsyncJournal,
+    word: str,
+    for_s: float,
+    *,
+    patience_s: float,
+    actor: str,
 ) -> Restored:
     record, container = await _find(engine, journal, word)
     until = journal.now() + for_s
@@ -54,7 +62,9 @@ async def _undo(
     )
 
     await journal.exempt(record.id, until)
-    async with journal.recording(Action.RESTART, record.name, Reason.UNDONE, causes=[cause]):
+    async with journal.recording(
+        Action.RESTART, record.name, Reason.UNDONE, causes=[cause], actor=actor
+    ):
         if await _going_on(journal, record):
             container = await _ended(engine, record, container, patience_s)
         await restore_kept(engine, journal, record, container)

@@ -9,7 +9,8 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from agent.adapters.engine.engine import Engine, Event
+from agent.adapters.engine.engine import Engine
+from agent.adapters.engine.events import Event
 from agent.adapters.guard import Guard
 from agent.adapters.tasks import task_group
 from agent.control.reconcile.listing import Observer

@@ -54,13 +54,15 @@ class Exempted(Struct, frozen=True):
 class Hold(Struct, frozen=True):
     """Something that is not done, and what it waits for.
 
-    ``needs_person`` when only a decision on the host or a commit that answers it ends the hold.
+    ``needs_person`` when only a decision on the host or a commit that answers it ends the hold;
+    ``actor`` is the person who ordered it.
     """
 
     subject: str
     reason: Reason
     detail: str
     needs_person: bool = False
+    actor: str | None = None
 
     @property
     def message(self) -> str:

@@ -9,12 +9,14 @@ class Suspension(Struct, frozen=True):
     """A person took a stack, or with ``stack`` None the whole host, out of the agent's hands.
 
     ``until`` is in seconds since the epoch; None: until it is resumed. ``since`` is ISO 8601.
+    ``actor`` is that person, where known.
     """
 
     stack: str | None
     until: float | None
     reason: str
     since: str
+    actor: str | None = None
 
 
 class Exemptions(Struct, frozen=True):

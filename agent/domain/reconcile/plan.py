@@ -83,8 +83,10 @@ def suspended(suspension: Suspension, host: str) -> Hold:
     if suspension.until is not None:
         at = datetime.fromtimestamp(suspension.until, UTC).isoformat(timespec="seconds")
         end = at.replace("+00:00", "Z")
-    detail = f"until {end}" + (f": {suspension.reason}" if suspension.reason else "")
-    return Hold(suspension.stack or host, Reason.SUSPENDED, detail)
+    by = f", by {suspension.actor}" if suspension.actor else ""
+    detail = f"until {end}{by}" + (f": {suspension.reason}" if suspension.reason else "")
+    subject = suspension.stack or host
+    return Hold(subject, Reason.SUSPENDED, detail, actor=suspension.actor)
 
 
 def _in_order(

@@ -92,6 +92,13 @@ class Facts(Struct, frozen=True, kw_only=True):
         found: Mapping[str, str] = (self.declared or {}).get("notes", {})
         return found
 
+    @property
+    def accepted_lately(self) -> bool:
+        """Whether the agent has not looked at everything since it went to the applied commit."""
+        attempted = self.attempted or {}
+        at = attempted.get("at") if attempted.get("sha") == self.applied else None
+        return self.running and at is not None and (self.look.at or "") < at
+
     def age(self, at: str | None) -> float | None:
         """How many seconds ago ``at`` (ISO 8601) was; None if that is no time."""
         try:

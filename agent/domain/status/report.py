@@ -88,6 +88,7 @@ def _stack(stack: StackState) -> dict[str, Any]:
         "revision": stack.release.revision if stack.release else None,
         "reason": stack.reason,
         "message": stack.message,
+        "rolled_back_to": stack.rolled_back,
         "working": _working(stack.working) if stack.working else None,
         "services": [
             {"name": c.service, "image": c.image, "state": c.state, "health": c.health}

@@ -26,6 +26,7 @@ class StackState(Struct, frozen=True, kw_only=True):
     progressing, degraded, missing or unknown. ``reason`` is why it is not synced, or what is
     worth knowing of it, ``message`` the same for people, ``working`` what is being done with it.
     ``containers`` are its own, sorted by service; ``problems`` say what of them is not healthy.
+    ``rolled_back`` is the commit of the release that is back in the place of one that failed.
     """
 
     name: str
@@ -37,6 +38,7 @@ class StackState(Struct, frozen=True, kw_only=True):
     working: Ongoing | None
     containers: tuple[Container, ...]
     problems: tuple[str, ...]
+    rolled_back: str | None = None
 
 
 def states(facts: Facts, holds: Iterable[Held]) -> tuple[StackState, ...]:
@@ -66,7 +68,13 @@ def _state(name: str, facts: Facts, holds: Mapping[str, Held], mine: list[Contai
         working=working,
         containers=tuple(mine),
         problems=tuple(problems),
+        rolled_back=release.revision if release and _went_back(sync, reason, release) else None,
     )
+
+
+def _went_back(sync: str, reason: Reason | None, release: Release) -> bool:
+    """Not where the way back has failed too: its containers may be any then."""
+    return sync == "failed" and reason is Reason.ROLLED_BACK and not release.dirty
 
 
 def _sync(

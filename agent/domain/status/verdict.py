@@ -5,7 +5,7 @@ of the same :class:`Facts`; exit codes follow from it. What is not known is neve
 
     the engine away, no agent, one that does not look   unknown, whatever else is known
     a cycle that failed; stacks or containers not right failed
-    something goes on                                   working
+    something goes on, or is about to                   working
     a hold that only a person ends                      waiting
     no remote for too long                              unknown
     the host suspended                                  suspended
@@ -16,7 +16,7 @@ The first that is true counts. Times in the line are ISO 8601 in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct, field
@@ -30,7 +30,7 @@ from agent.domain.status.held import Held
 from agent.domain.status.stack_state import StackState
 
 _SHOWN = 5
-"""Things that go on at the same time, by name."""
+"""Things that go on at the same time, or come next, by name."""
 _NO_FAILURES = {Reason.SUSPENDED, Reason.REPORT_ONLY}
 """Holds that somebody wants so, in an order or in the configuration."""
 
@@ -54,6 +54,7 @@ class VerdictKind(StrEnum):
     """What is wrong with one thing; WAITING: nothing, but a person has to decide."""
 
     FAILED = "failed"
+    BACK = "rolled back"
     OFF = "not in sync"
     DEGRADED = "degraded"
     HELD = "held"
@@ -85,7 +86,7 @@ class Verdict(Struct, frozen=True):
 
     def with_errors(self, errors: Mapping[str, str]) -> Verdict:
         """The same, with how each thing ended that a cycle has just tried, by subject."""
-        told = {VerdictKind.FAILED, VerdictKind.OFF}
+        told = {VerdictKind.FAILED, VerdictKind.BACK, VerdictKind.OFF}
         return replace(
             self,
             troubles=tuple(
@@ -165,7 +166,8 @@ def _silence(facts: Facts) -> _Silence | None:
 
 def _known(facts: Facts, holds: Sequence[Held], stacks: Sequence[StackState]) -> Verdict:
     """What can be said of what was applied and of what runs."""
-    troubles = (*_of_stacks(stacks, holds), *_of_holds(stacks, holds))
+    coming = _coming(facts, stacks)
+    troubles = (*_of_stacks(stacks, holds, coming), *_of_holds(stacks, holds))
     if facts.look.error:
         since = f" (it last worked at {facts.look.at})" if facts.look.at else ""
         return replace(failed(facts.look.error, since), troubles=troubles)
@@ -174,7 +176,7 @@ def _known(facts: Facts, holds: Sequence[Held], stacks: Sequence[StackState]) ->
         said = said or [remote["error"] for remote in facts.remotes if remote["error"]]
         line = f"nothing was ever applied here: {'; '.join(said) or 'no commit was ever fetched'}"
         return Verdict(State.FAILED, line, troubles)
-    parts = [*_working(facts, stacks), *_listed(troubles)]
+    parts = [*_working(facts, stacks), *_next(coming), *_listed(troubles, stacks)]
     host = any(suspension.stack is None for suspension in facts.suspensions)
     paused = [s.name for s in stacks if s.sync == "suspended"]
     reported = [hold.subject for hold in holds if hold.reason == Reason.REPORT_ONLY]
@@ -184,7 +186,21 @@ def _known(facts: Facts, holds: Sequence[Held], stacks: Sequence[StackState]) ->
     head = f"suspended at {where}" if host else f"in sync with {where}"
     head = f"at {where}" if parts else head
     asides += ["suspended"] if host and parts else []
-    return Verdict(_state(facts, troubles, host=host), "; ".join([head, *parts, *asides]), troubles)
+    working = bool(facts.working or coming)
+    state = _state(troubles, working=working, host=host)
+    return Verdict(state, "; ".join([head, *parts, *asides]), troubles)
+
+
+def _coming(facts: Facts, stacks: Iterable[StackState]) -> list[str]:
+    """The stacks whose turn comes in what the agent is at, or begins with just now."""
+    if not (facts.working or facts.accepted_lately):
+        return []
+    return [stack.name for stack in stacks if stack.sync == "pending" and not stack.working]
+
+
+def _next(coming: Sequence[str]) -> Iterable[str]:
+    if coming:
+        yield f"next: {_some(coming)}"
 
 
 def _confirmed(facts: Facts) -> str:
@@ -197,27 +213,34 @@ def _confirmed(facts: Facts) -> str:
     return f" (behind: {', '.join(behind)})" if behind else ""
 
 
-def _state(facts: Facts, troubles: Iterable[HostTrouble], *, host: bool) -> State:
+def _state(troubles: Iterable[HostTrouble], *, working: bool, host: bool) -> State:
     kinds = {trouble.kind for trouble in troubles}
     if kinds - {VerdictKind.WAITING}:
         return State.FAILED
-    if facts.working:
+    if working:
         return State.WORKING
     if kinds:
         return State.WAITING
     return State.SUSPENDED if host else State.IN_SYNC
 
 
-def _of_stacks(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[HostTrouble]:
-    """What is wrong with stacks, the worst first. One that waits for a person is told of there."""
+def _of_stacks(
+    stacks: Iterable[StackState], holds: Iterable[Held], coming: Collection[str]
+) -> Iterable[HostTrouble]:
+    """What is wrong with stacks, the worst first; nothing is with those whose turn is ``coming``.
+
+    One that waits for a person is told of there.
+    """
     waiting = {hold.subject for hold in holds if hold.needs_person}
     by_subject = {hold.subject: hold.message for hold in reversed(list(holds))}
     found: list[HostTrouble] = []
     for stack in stacks:
         detail = by_subject.get(stack.name) or stack.message or ""
-        if stack.sync in {"failed", "held"} and stack.name not in waiting:
+        if stack.rolled_back and stack.name not in waiting:
+            found.append(HostTrouble(VerdictKind.BACK, stack.name, detail))
+        elif stack.sync in {"failed", "held"} and stack.name not in waiting:
             found.append(HostTrouble(VerdictKind(stack.sync), stack.name, detail))
-        elif stack.sync in {"pending", "unknown"} and not stack.working:
+        elif stack.sync in {"pending", "unknown"} and not (stack.working or stack.name in coming):
             found.append(HostTrouble(VerdictKind.OFF, stack.name, detail))
         elif stack.sync == "synced" and stack.problems:
             found.append(HostTrouble(VerdictKind.DEGRADED, stack.name, ", ".join(stack.problems)))
@@ -236,11 +259,14 @@ def _of_holds(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[H
             yield HostTrouble(VerdictKind.OFF if hold.settled else kind, hold.subject, hold.message)
 
 
-def _listed(troubles: Sequence[HostTrouble]) -> Iterable[str]:
+def _listed(troubles: Sequence[HostTrouble], stacks: Iterable[StackState]) -> Iterable[str]:
+    back = {stack.name: stack.rolled_back[:7] for stack in stacks if stack.rolled_back}
     for kind in VerdictKind:
         subjects = list(dict.fromkeys(t.subject for t in troubles if t.kind is kind))
         if subjects and kind is VerdictKind.WAITING:
             yield f"{len(subjects)} waiting for a person"
+        elif subjects and kind is VerdictKind.BACK:
+            yield ", ".join(f"{name} rolled back to {back[name]}" for name in subjects)
         elif subjects:
             yield f"{kind}: {', '.join(subjects)}"
 
@@ -258,5 +284,9 @@ def _working(facts: Facts, stacks: Iterable[StackState]) -> Iterable[str]:
         seconds = max(0, int(facts.age(action.since) or 0))
         verbs.setdefault(verb, []).append(f"{action.subject} ({seconds} s)")
     for verb, subjects in verbs.items():
-        some, more = subjects[:_SHOWN], len(subjects) - _SHOWN
-        yield f"{verb} {', '.join(some)}" + (f" and {more} more" if more > 0 else "")
+        yield f"{verb} {_some(subjects)}"
+
+
+def _some(subjects: Sequence[str]) -> str:
+    some, more = subjects[:_SHOWN], len(subjects) - _SHOWN
+    return ", ".join(some) + (f" and {more} more" if more > 0 else "")

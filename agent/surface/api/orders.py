@@ -1,7 +1,7 @@
 """What changes something: the verbs of the command line, ordered on the socket.
 
 Each does what its verb does, by the same functions, in a worker thread; then the agent looks. Who
-has ordered it is in the log.
+has ordered it is in the journal, and with what came to nothing in the log.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import asdict
 
+from agent.adapters.host import api_socket, peer
 from agent.control.operator import orders
 from agent.control.outside.running import Running
 from agent.control.undeclared.undo import undo
 from agent.domain.config import Config, lasting
 from agent.domain.errors import CommitdError, ConfigError
 from agent.surface.api import queries
-from agent.surface.api.access import CALLER
+from agent.surface.api.access import CALLER, Right
 from agent.surface.api.errors import ApiError
 
 log = logging.getLogger("commitd.api")
 
 _AT_A_TIME = 2
+_LONGEST_UID = 10
 
 
 class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -88,39 +90,40 @@ class Retry(_Order, frozen=True):
     stack: str
 
 
-def _sync(_: Config, __: Sync) -> dict[str, Any]:
+def _sync(_: Config, __: Sync, ___: str) -> dict[str, Any]:
     return {}
 
 
-def _suspend(config: Config, order: Suspend) -> dict[str, Any]:
+def _suspend(config: Config, order: Suspend, actor: str) -> dict[str, Any]:
     begun = orders.suspend(
         config,
         order.subject(),
         for_s=_seconds(order.for_) if isinstance(order.for_, str) else None,
         reason=order.reason,
+        actor=actor,
     )
     return {"working": [asdict(each) for each in begun]}
 
 
-def _resume(config: Config, order: Resume) -> dict[str, Any]:
-    _run(orders.resume, config, order.subject())
+def _resume(config: Config, order: Resume, actor: str) -> dict[str, Any]:
+    _run(partial(orders.resume, config, order.subject(), actor=actor))
     return {}
 
 
-def _approve(config: Config, order: Approve) -> dict[str, Any]:
-    approve = partial(orders.approve, config, order.sha, without_data=order.without_data)
-    sha, waits = _run(approve)
+def _approve(config: Config, order: Approve, actor: str) -> dict[str, Any]:
+    data = order.without_data
+    sha, waits = _run(partial(orders.approve, config, order.sha, without_data=data, actor=actor))
     return {"sha": sha, "waits_for_data": waits}
 
 
-def _undo(config: Config, order: Undo) -> dict[str, Any]:
-    found = _run(undo, config, order.id, _seconds(order.for_))
+def _undo(config: Config, order: Undo, actor: str) -> dict[str, Any]:
+    found = _run(partial(undo, config, order.id, _seconds(order.for_), actor=actor))
     until = datetime.fromtimestamp(found.until, UTC).isoformat(timespec="milliseconds")
     return {"name": found.name, "until": until.replace("+00:00", "Z")}
 
 
-def _retry(config: Config, order: Retry) -> dict[str, Any]:
-    orders.retry(config, order.stack)
+def _retry(config: Config, order: Retry, actor: str) -> dict[str, Any]:
+    _run(partial(orders.retry, config, order.stack, actor=actor))
     return {}
 
 
@@ -135,7 +138,7 @@ def _seconds(text: str) -> float:
         raise ApiError(400, f"for: {err}") from None
 
 
-_Carried = Callable[[Config, Any], dict[str, Any]]
+_Carried = Callable[[Config, Any, str], dict[str, Any]]
 _ORDERS: dict[str, tuple[type[_Order], _Carried]] = {
     "sync": (Sync, _sync),
     "suspend": (Suspend, _suspend),
@@ -144,6 +147,13 @@ _ORDERS: dict[str, tuple[type[_Order], _Carried]] = {
     "undo": (Undo, _undo),
     "retry": (Retry, _retry),
 }
+
+
+def _actor(request: web.Request) -> str:
+    """Who gives the order. Root may give it for the user who has become root by sudo."""
+    caller, said = request[CALLER], request.headers.get(api_socket.SUDO_USER, "")
+    trusted = caller.right is Right.ROOT and said.isascii() and said.isdecimal()
+    return peer.named(int(said)) if trusted and len(said) <= _LONGEST_UID else caller.name
 
 
 class Orders:
@@ -160,14 +170,15 @@ class Orders:
     async def _answer(self, name: str, request: web.Request) -> web.Response:
         kind, carry_out = _ORDERS[name]
         order = await queries.body(request, kind)
-        running, caller = self._running, request[CALLER].name
-        work = partial(carry_out, running.config, order)
+        running, caller = self._running, _actor(request)
+        work = partial(carry_out, running.config, order, caller)
         try:
             done = await anyio.to_thread.run_sync(work, limiter=self._turn)
         except CommitdError as err:
             log.info("%s ordered %s%s; in vain: %s", caller, name, order.said(), err)
             raise ApiError.of(err, 409 if isinstance(err, ConfigError) else None) from None
-        log.info("%s ordered %s%s", caller, name, order.said())
+        if name == "sync":  # the others are in the journal, with their own line
+            log.info("%s ordered %s", caller, name)
         running.journal.news.tell()
         running.wake()
         return web.json_response(done)

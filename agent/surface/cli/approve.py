@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from agent.adapters.host import peer
 from agent.domain.config import Config
 from agent.surface.cli import asking
 
@@ -31,7 +32,9 @@ def command(ctx: click.Context, sha: str, without_data: bool) -> None:
     from agent.control.operator import orders
 
     def approve(config: Config) -> dict[str, Any]:
-        order = partial(orders.approve, config, sha, without_data=without_data)
+        order = partial(
+            orders.approve, config, sha, without_data=without_data, actor=peer.ordering()
+        )
         approved, waits = anyio.run(order, backend="asyncio")
         return {"sha": approved, "waits_for_data": waits}
 

@@ -17,7 +17,7 @@ from agent.adapters.host import config_file, lock
 from agent.domain.config import Config, is_host_name, lasting
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action
-from agent.surface.cli.terminal import clock, json_text, state
+from agent.surface.cli.terminal import ROLLED_BACK, age, clock, json_text, state
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -119,9 +119,12 @@ def print_json(data: Any) -> None:
 
 def sync(stack: Mapping[str, Any]) -> str:
     """How a stack of the status is with its sign, or what is being done with it."""
-    if stack["working"] is None:
-        return state(stack["sync"])
-    return f"… {Action(stack['working']['action']).text}"
+    if stack["working"]:
+        seconds = age(stack["working"]["since"])
+        return f"… {Action(stack['working']['action']).text} ({seconds} s)"
+    if back := stack.get("rolled_back_to"):
+        return f"{ROLLED_BACK} rolled back to {back[:7]}"
+    return state(stack["sync"])
 
 
 def alike(holds: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.adapters.host import peer
 from agent.domain.config import Config, UndeclaredRules
 from agent.domain.errors import HeldError
 from agent.domain.outcome import Reason
@@ -52,7 +53,7 @@ def command(ctx: click.Context, yes: bool) -> None:
         click.echo(_meaning(config.undeclared))
     if not yes and not common.agreed("Agree?"):
         raise HeldError("not enrolled; nothing will be removed")
-    enrolment.agree()
+    anyio.run(partial(enrolment.agree, actor=peer.ordering()), backend="asyncio")
     click.echo(f"{config.host} is enrolled.")
     common.wake_agent(config)
 

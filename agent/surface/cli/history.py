@@ -173,7 +173,8 @@ def show(
     took = f" in {took_s:.1f} s" if took_s >= _SHOWN_S else ""
     commit = f" at {entry['revision'][:7]}" if entry["revision"] else ""
     when = terminal.clock(entry["at"])
-    terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}")
+    by = f", ordered by {entry['actor']}" if entry.get("actor") else ""
+    terminal.say(f"{ended}  {when}  {entry['action']} {entry['subject']}{commit}{took}{by}")
     again = bool(entry["detail"]) and entry["detail"] in told
     terminal.say(Reason(entry["reason"]).message("as above") if again else entry["message"], 4)
     causes = entry["cause"]

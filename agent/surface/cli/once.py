@@ -26,7 +26,9 @@ def command(ctx: click.Context, verbose: bool) -> None:
 
     logs.set_up(verbose=verbose)
     common.ignore_wakes()
-    verdict = anyio.run(service.once, common.load_for_work(ctx), backend="asyncio")
+    config = common.load_for_work(ctx)
+    logs.write_as(config.log)
+    verdict = anyio.run(service.once, config, backend="asyncio")
     click.echo(terminal.one_line(terminal.local(verdict.line)))
     for trouble in verdict.troubles:
         click.echo(f"  {terminal.one_line(terminal.local(str(trouble)))}")

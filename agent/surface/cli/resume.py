@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
+from agent.adapters.host import peer
 from agent.domain.config import Config
 from agent.surface.cli import asking, complete
 
@@ -24,7 +27,8 @@ def command(ctx: click.Context, stack: str | None) -> None:
         raise click.UsageError("STACK is empty; leave it out for the whole host")
 
     def resume(config: Config) -> None:
-        anyio.run(orders.resume, config, stack, backend="asyncio")
+        order = partial(orders.resume, config, stack, actor=peer.ordering())
+        anyio.run(order, backend="asyncio")
 
     asking.order(ctx, "resume", {"stack": stack, "host": stack is None or None}, resume)
     click.echo(f"{stack or asking.host(ctx)} is in the agent's hands again.")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
+from agent.adapters.host import peer
+from agent.domain.config import Config
 from agent.surface.cli import asking, complete
 
 
@@ -15,9 +19,13 @@ def command(ctx: click.Context, stack: str) -> None:
 
     Example: commitd retry web
     """
+    import anyio
+
     from agent.control.operator import orders
 
-    _, when = asking.order(
-        ctx, "retry", {"stack": stack}, lambda config: orders.retry(config, stack)
-    )
+    def retry(config: Config) -> None:
+        order = partial(orders.retry, config, stack, actor=peer.ordering())
+        anyio.run(order, backend="asyncio")
+
+    _, when = asking.order(ctx, "retry", {"stack": stack}, retry)
     click.echo(f"The agent tries {stack} again {when}.")

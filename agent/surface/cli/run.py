@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.domain.config import Config
 from agent.surface.cli import common, logs
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ def command(ctx: click.Context, verbose: bool) -> None:
     common.ignore_wakes()
     with contextlib.suppress(OSError):  # a rogue is to be ended at once, however busy the host is
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-    config = common.load_for_work(ctx)
-    daemon = service.Daemon(config, lambda: common.load_for_work(ctx), _consumers())
+
+    def load() -> Config:
+        config = common.load_for_work(ctx)
+        logs.write_as(config.log)
+        return config
+
+    daemon = service.Daemon(load(), load, _consumers())
     anyio.run(daemon.run, backend="asyncio")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from msgspec.structs import asdict
 
+from agent.adapters.host import peer
 from agent.domain.config import Config
 from agent.domain.errors import HeldError
 from agent.surface.cli import asking, common, complete
@@ -49,7 +50,7 @@ def command(
             raise HeldError("nothing is suspended", hint="--yes answers where nobody can be asked")
 
     def suspend(config: Config) -> dict[str, Any]:
-        begun = orders.suspend(config, stack, for_s=for_s, reason=reason)
+        begun = orders.suspend(config, stack, for_s=for_s, reason=reason, actor=peer.ordering())
         return {"working": [asdict(each) for each in begun]}
 
     confirm()

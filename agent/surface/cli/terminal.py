@@ -26,9 +26,29 @@ SIGNS = {
     "running": "…", "skipped": "·", "failed": "✗", "degraded": "✗", "missing": "✗", "held": "‖",
     "suspended": "‖", "cancelled": "‖", "unknown": "?",
 }  # fmt: skip
-_COLOURS = {"✓": "green", "✗": "red", "!": "red", "‖": "yellow", "…": "yellow", "?": "yellow"}
+ROLLED_BACK = "↩"
+_COLOURS = {
+    "✓": "green",
+    "✗": "red",
+    "↩": "red",
+    "!": "red",
+    "‖": "yellow",
+    "…": "yellow",
+    "?": "yellow",
+}
 _PLAIN = str.maketrans(
-    {"✓": "+", "✗": "x", "‖": "=", "…": "~", "·": "-", "→": "->", "—": "-", "–": "-", "─": "-"}
+    {
+        "✓": "+",
+        "✗": "x",
+        "‖": "=",
+        "…": "~",
+        "↩": "<",
+        "·": "-",
+        "→": "->",
+        "—": "-",
+        "–": "-",
+        "─": "-",
+    }
     | {"━": "-", "“": '"', "”": '"', "’": "'"}
 )
 
@@ -111,6 +131,12 @@ def clock(at: str | float | None) -> str:
         return "never"
     then = datetime.fromtimestamp(at, UTC) if isinstance(at, float) else _parsed(at)
     return _CLOCK.show(then) if then else str(at)[:19]
+
+
+def age(at: str) -> int:
+    """Whole seconds since a time (ISO 8601)."""
+    then = _parsed(at)
+    return max(0, int((datetime.now(UTC) - then).total_seconds())) if then else 0
 
 
 def local(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 from msgspec.structs import asdict
 
+from agent.adapters.host import peer
 from agent.domain.config import Config
 from agent.surface.cli import asking, common, complete
 
@@ -29,7 +31,8 @@ def command(ctx: click.Context, container: str, for_s: float) -> None:
     from agent.control.undeclared.undo import undo
 
     def restore(config: Config) -> dict[str, Any]:
-        return asdict(anyio.run(undo, config, container, for_s, backend="asyncio"))
+        order = partial(undo, config, container, for_s, actor=peer.ordering())
+        return asdict(anyio.run(order, backend="asyncio"))
 
     done, _ = asking.order(ctx, "undo", {"id": container, "for": asking.duration(for_s)}, restore)
     click.echo(f"{done['name']} runs again, and is left alone{common.until(done['until'])}.")
