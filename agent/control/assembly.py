@@ -245,6 +245,7 @@ def _wire(
                 attempts=attempts,
                 reviver=Reviver(
                     engine,
+                    stacks.starts,
                     attempts,
                     store.foreign_link,
                     stopped=lambda: protection.stopped,

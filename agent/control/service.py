@@ -64,16 +64,12 @@ REPAIR_PAUSE_S = 0.2
 one."""
 
 
-async def _reap_helpers(parts: Parts) -> None:
-    """Containers that a killed agent left: known by ID, because a label could be anyone's."""
+async def _finish_killed(parts: Parts) -> None:
+    """What a killed agent left half done on the engine, before anything new is begun."""
+    # Its helper containers by ID, because a label could be anyone's.
     for container_id in await parts.journal.helpers():
         await remove_helper(parts.engine, container_id)
         await parts.journal.forget_helper(container_id)
-
-
-async def _finish_killed(parts: Parts) -> None:
-    """What a killed agent left half done on the engine, before anything new is begun."""
-    await _reap_helpers(parts)
     await parts.ledger.settle()
 
 

@@ -83,6 +83,12 @@ def _held(reason: Reason, detail: str, *, subject: str = "media", person: bool =
             "failed: web: it failed and waits for a change: no such image",
         ),
         (
+            facts([release("web", "d0")], rollbacks={"web": ("d1", "it crashed")}),
+            Done(),
+            "failure",
+            "rolled back: web: its new release was not healthy: it crashed",
+        ),
+        (
             facts([WEB], [container("web-1", "web", "web", health="unhealthy")]),
             Done(),
             "failure",

@@ -198,6 +198,7 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
             attempts=attempts,
             reviver=Reviver(
                 engine,
+                stacks.starts,
                 attempts,
                 store.foreign_link,
                 stopped=tuple,

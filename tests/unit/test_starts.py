@@ -19,6 +19,7 @@ from agent.control.stack.ledger import Look
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready
 from agent.control.stack.revival import Reviver
+from agent.control.stack.starts import Starts
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import (
     CancelledError,
@@ -223,6 +224,7 @@ async def _revive(engine: Noting, before: list[Container], after: Container | No
     )
     reviver = Reviver(
         engine,
+        Starts(engine),
         cast("Attempts", _Allowed()),
         lambda _: None,
         stopped=tuple,

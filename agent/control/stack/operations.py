@@ -9,14 +9,15 @@ import anyio.to_thread
 
 from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.containers import binds_of
-from agent.adapters.engine.engine import AbsentError, Engine, OverdueError
+from agent.adapters.engine.engine import AbsentError, Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.secrets.decrypt import SecretKeeper
-from agent.control.stack import notes, places, port_owner, unsound
+from agent.control.stack import notes, port_owner, unsound
 from agent.control.stack.kept_models import KeptModels
 from agent.control.stack.readjust import readjust
 from agent.control.stack.ready import Ready, accept
+from agent.control.stack.starts import Starts
 from agent.control.stack.stepping import Stepping
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.container import Container, CutOff
@@ -56,8 +57,8 @@ class Stacks(Stepping):
         self._journal = journal
         self._secrets = secrets
         self._models = KeptModels(compose)
-        self._told: dict[str, str] = {}
-        self._starts = places.for_starts()
+        self._noted: dict[str, str] = {}
+        self.starts = Starts(engine)
 
     async def prepare(self, stack: Stack, *, ran: bool) -> Ready:
         """Read the stack as Compose resolves it; touches nothing. Raises :class:`CommitdError`.
@@ -78,7 +79,7 @@ class Stacks(Stepping):
                 models=self._models,
                 agent=self._agent,
                 ran=ran,
-                told=self._told,
+                noted_before=self._noted,
             )
         )
 
@@ -139,12 +140,9 @@ class Stacks(Stepping):
     async def _launch(self, containers: Iterable[Container]) -> None:
         """Start those of one service, one after the other: they may share a range of ports."""
         for container in containers:
-            async with self._starts.taken():
+            async with self.starts.taken():
                 try:
-                    await self._step(self._engine.start(container.id))
-                except OverdueError as err:  # by what it mounts, or is made of: no engine is down
-                    said = TransientError(f"{container.name} has not started in {err.after_s:g} s")
-                    raise said from None
+                    await self._step(self.starts.start(container))
                 except PermanentError as err:  # what it says to Compose is not for good either
                     said = TransientError(err.message)
                     raise await port_owner.explained(self._engine, said) from None

@@ -163,12 +163,12 @@ async def accept(
     models: KeptModels | None = None,
     agent: AgentPlaces | None = None,
     ran: bool = False,
-    told: dict[str, str] | None = None,
+    noted_before: dict[str, str] | None = None,
 ) -> Ready:
     """The stack as the host lets it run. Touches nothing.
 
     ``models`` are asked before ``compose``. ``ran`` says that it is a release that ran here before.
-    ``told`` is what the log was told before of what stacks are allowed, by their names; it is told
+    ``noted_before`` is what the log has of what stacks are allowed, by their names; it is noted
     again where that changes. Raises :class:`CommitdError`, also for what policy refuses.
     """
     resolved = await (models or compose).resolve(call)
@@ -182,10 +182,10 @@ async def accept(
         raise PermanentError(refused)
     if warned := said[Effect.WARNED]:
         log.warning("%s: allowed: %s", stack.name, warned)
-    noted, told = said[Effect.NOTED], {} if told is None else told
-    if noted and noted != told.get(stack.name):
+    noted, before = said[Effect.NOTED], {} if noted_before is None else noted_before
+    if noted and noted != before.get(stack.name):
         log.info("%s: allowed: %s", stack.name, noted)
-    told[stack.name] = noted
+    before[stack.name] = noted
     passed = await compose.passed(call, model)
     call = replace(call, own=resolved.own, passed=passed, private=resolved.private)
     return await anyio.to_thread.run_sync(Ready.of, call, model)

@@ -20,10 +20,11 @@ from msgspec import Struct
 
 from agent.adapters.engine import resources
 from agent.adapters.engine.containers import binds_of, volumes_of
-from agent.adapters.engine.engine import Engine, OverdueError
+from agent.adapters.engine.engine import Engine
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
 from agent.control.retry import Attempts
+from agent.control.stack.starts import Starts
 from agent.domain.container import Container
 from agent.domain.errors import (
     CancelledError,
@@ -36,7 +37,6 @@ from agent.domain.release.release import Release
 
 log = logging.getLogger("commitd.deploy")
 
-_AT_ONCE = 16
 _OFTEN, _OFTEN_S = 30, 60.0
 """As many in as many seconds no person does: two tools fight over the stack."""
 
@@ -57,6 +57,7 @@ class Reviver:
     def __init__(
         self,
         engine: Engine,
+        starts: Starts,
         attempts: Attempts,
         foreign_link: Callable[[str], str | None],
         *,
@@ -70,7 +71,7 @@ class Reviver:
         self._stopped = stopped
         self._stopping = stopping
         self._unsettled = unsettled
-        self._starting = anyio.CapacityLimiter(_AT_ONCE)
+        self._starts = starts
         self._times: dict[str, deque[float]] = {}
 
     async def revive(self, release: Release) -> Revived | None:
@@ -112,7 +113,7 @@ class Reviver:
                 group.start_soon(self._start, container)
 
     async def _start(self, container: Container) -> None:
-        async with self._starting:
+        async with self._starts.taken():
             if container.state == "paused":
                 await self._engine.unpause(container.id)
                 return
@@ -121,11 +122,7 @@ class Reviver:
             devices = {str((v.get("Options") or {}).get("device") or "") for v in volumes}
             sources = binds_of(raw) | devices
             await anyio.to_thread.run_sync(self._refuse_foreign_links, container, sources)
-            try:
-                await self._engine.start(container.id)
-            except OverdueError as err:  # by what it mounts, or is made of: no engine is down
-                said = f"{container.name} has not started in {err.after_s:g} s"
-                raise TransientError(said) from None
+            await self._starts.start(container)
         log.debug("%s: %s runs again", container.project, container.name)
 
     def _refuse_foreign_links(self, container: Container, sources: Iterable[str]) -> None:

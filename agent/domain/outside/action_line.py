@@ -81,6 +81,8 @@ _TROUBLE = {
 }  # fmt: skip
 """What somebody should look at, although what was done about it has succeeded."""
 _CAUSES = 3
+_OF_FAILURES = {Reason.FAILED, Reason.ROLLED_BACK}
+"""Holds whose details an action has told when it failed."""
 _SHORTEST_S = 0.05
 """A shorter duration is not worth a word."""
 
@@ -125,7 +127,7 @@ def _held(deed: Deed, outcome: Outcome, told: str | None) -> Line:
     if outcome.status is not Status.HELD:
         text = f"{deed.subject}: {deed.reason.text}: {outcome.status}: {outcome.error}"
         return Line(Severity.ERROR, f"{text} [{deed.reason}]")
-    again = _said(outcome.error, told)
+    again = _said(outcome.error, told) or (deed.reason in _OF_FAILURES and bool(told))
     why = deed.reason.text if again else deed.reason.message(outcome.error)
     quiet = again or deed.reason is Reason.SUSPENDED
     severity = Severity.INFO if quiet else Severity.WARNING

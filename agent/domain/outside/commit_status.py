@@ -27,7 +27,7 @@ LONGEST = 140
 """Characters of a sentence that GitHub takes."""
 _NAMED = 5
 _REFUSALS = (Reason.SIGNATURE, Reason.LIST_IN_DOUBT, Reason.TREE)
-_BROKEN = {VerdictKind.FAILED, VerdictKind.HELD, VerdictKind.DEGRADED}
+_BROKEN = {VerdictKind.FAILED, VerdictKind.BACK, VerdictKind.HELD, VerdictKind.DEGRADED}
 
 
 class Report(Struct, frozen=True, kw_only=True):

@@ -137,13 +137,19 @@ def _stack(stack: Mapping[str, Any]) -> Stack:
     services = tuple(_service(each, well=well) for each in stack["services"])
     return Stack(
         name=stack["name"],
-        sync=busy(Action(working["action"]).text) if working else chip(stack["sync"]),
+        sync=busy(Action(working["action"]).text) if working else _sync(stack),
         health=chip(stack["health"]),
         revision=(stack["revision"] or "")[:7],
         message=stack["message"],
         services=services[:_SHOWN_SERVICES],
         more=max(0, len(services) - _SHOWN_SERVICES),
     )
+
+
+def _sync(stack: Mapping[str, Any]) -> Chip:
+    """Of an agent that does not say yet to what a stack went back, as it was."""
+    failed, back = chip(stack["sync"]), stack.get("rolled_back_to")
+    return Chip(failed.sign, f"rolled back to {back[:7]}", failed.tone) if back else failed
 
 
 def _service(service: Mapping[str, Any], *, well: bool) -> Service:
