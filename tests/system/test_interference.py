@@ -90,7 +90,9 @@ def test_what_is_removed_stopped_or_replaced_during_the_gate_is_put_back_at_once
         said = "undone from outside during the health gate: removed was removed from outside"
         assert f"{said} (0 of 1 containers)" in agent.log
     done = {(e["action"], e["status"]) for e in host.json("history", "web") if e["id"] > 1}
-    assert done == {("deploy", "succeeded"), ("restart", "succeeded")}, [e["error"] for e in host.json("history", "web")]
+    assert done == {("deploy", "succeeded"), ("restart", "succeeded")}, [
+        e["error"] for e in host.json("history", "web")
+    ]
     undone = {
         (cause["service"], cause["to"])
         for entry in host.json("history", "web")

@@ -300,6 +300,6 @@ def test_a_failed_deploy_a_repair_and_a_rogue_show_within_moments(fleet: Fleet) 
         assert after is not None
         assert after > before
     with host.running() as agent:  # another process, the same counters
-        agent.says("failed: one")
+        agent.says("one rolled back to")
         assert _value(host, "commitd_undeclared_removed_total") == 1
         assert _value(host, "commitd_actions_total", action="deploy", status="failed") == 1

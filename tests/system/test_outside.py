@@ -97,7 +97,7 @@ def test_a_commit_is_shown_as_it_fares_and_a_bad_one_with_its_reason(fleet: Flee
     assert told[-2:] == [(second, "pending"), (second, "failure")]
     assert (first, "success") in told
     assert {each["context"] for each in forge.told} == {"commitd/media"}
-    assert forge.told[-1]["description"].startswith("failed: web: ")
+    assert forge.told[-1]["description"].startswith("rolled back: web: ")
 
 
 def test_a_forge_that_hangs_or_fails_holds_up_no_deploy(fleet: Fleet) -> None:

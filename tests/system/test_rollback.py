@@ -317,7 +317,7 @@ def test_older_files_that_cannot_be_put_back_cost_no_other_stack_its_own(fleet: 
     files = {f"stacks/{name}/compose.yaml": bad for name in names}
     gone = {f"stacks/{name}/f": None for name in names}
     fleet.commit("bad", {**files, **gone, "global/g.env": "G=2\n"})
-    assert host.once().stdout.count("rolled back to") == 2
+    assert host.once().stdout.count("; rolled back to") == 2
     before = fleet.running()
     copies = host.state / "older"
     assert len([*copies.iterdir()]) == 1
