@@ -14,8 +14,8 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage mutants engines templates check format bench bench-doc \
-        lock install clean
+.PHONY: help demo test unit system shell pythons coverage mutants engines templates forge check format bench \
+        bench-doc lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
@@ -29,6 +29,7 @@ help:
 	@echo "make engines  the system tests with other engines and Compose versions (root, Go, an hour);"
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
+	@echo "make forge    the agent with a real Gitea (root, Go, gcc; builds it once, 8 minutes of CPU)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
 	@echo "make bench-doc  write the figures of the last run into the documentation"
@@ -139,6 +140,11 @@ $(RENOVATE)/.ready: $(READY) tests/templates/requirements.txt tests/templates/pa
 
 templates: $(RENOVATE)/.ready
 	$(BIN)/python -m pytest tests/templates
+
+# Gitea is built once, at the lowest priority; what is missing for that is said.
+forge: $(READY)
+	@$(BIN)/python -m tests.forge
+	$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m pytest $(or $(T),tests/forge) $(CHOICE)
 
 check: $(READY)
 	$(BIN)/ruff check .

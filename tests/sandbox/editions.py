@@ -36,7 +36,7 @@ class _Suite:
 
 
 @dataclass(frozen=True)
-class _Module:
+class Module:
     """A Go module and its checksum as `go.sum` has it."""
 
     path: str
@@ -58,15 +58,17 @@ _SUITES = {
     ),
 }
 _MODULES = {
-    "2.24.7": _Module(
+    "2.24.7": Module(
         "github.com/docker/compose/v2", "v2.24.7", "h1:1WSo4CVf18tnGJMC6V78jYsAxSDD61ry6L3JwVT+8EI="
     ),
-    "5.6.0": _Module(
+    "5.6.0": Module(
         "github.com/docker/compose/v5", "v5.6.0", "h1:WCDEV0D1CtZLyPdklHdEjFBnCStosBYkfsD3tvM/ITU="
     ),
 }
 ENGINES = (OWN, *_SUITES)
 COMPOSES = (OWN, *_MODULES)
+GO = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
+"""The environment of Go, whose own tool chain it is to use."""
 STORES = ("overlay2", "containerd")
 """Where an engine keeps its images; those of Debian up to 13 know only the first."""
 
@@ -114,21 +116,33 @@ def _unpack(name: str, suite: _Suite, scratch: Path) -> Path:
     return root
 
 
-def _build(module: _Module, scratch: Path) -> Path:
-    go = shutil.which("go")
-    if go is None:
-        raise SandboxError(f"Go is missing, which builds Compose {module.version}: install it")
+def _build(module: Module, scratch: Path) -> Path:
     print(f"sandbox: building Compose {module.version}, two minutes", file=sys.stderr, flush=True)
-    at = f"{module.path}@{module.version}"
-    env = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
-    found = json.loads(run([go, "mod", "download", "-json", at], env=env, cwd=scratch, timeout=600))
-    if found["Sum"] != module.sum:
-        raise SandboxError(f"{at} is {found['Sum']}, expected {module.sum}")
-    source, made = scratch / "source", scratch / "made"
-    shutil.copytree(found["Dir"], source)
-    source.chmod(0o755)  # Go keeps its modules read-only
+    source, made = go_source(module, scratch), scratch / "made"
     version = f"-s -w -X {module.path}/internal.Version={module.version}"
     program = made / "docker-compose"
     words = ["build", "-trimpath", "-ldflags", version, "-o", str(program), "./cmd"]
-    run([go, *words], env=env, cwd=source, timeout=_GO_SECONDS)
+    env = {**GO, "CGO_ENABLED": "0"}
+    run([go(module.path), *words], env=env, cwd=source, timeout=_GO_SECONDS)
     return made
+
+
+def go(wanted_by: str) -> Path:
+    """Go's own program. Raises SandboxError where it is not installed."""
+    if found := shutil.which("go") or shutil.which("/usr/local/go/bin/go"):
+        return Path(found)
+    raise SandboxError(f"Go is missing, which builds {wanted_by}: see https://go.dev/doc/install")
+
+
+def go_source(module: Module, scratch: Path) -> Path:
+    """A copy of the module's files in `scratch` that can be written to. Raises SandboxError."""
+    at = f"{module.path}@{module.version}"
+    found = json.loads(
+        run([go(module.path), "mod", "download", "-json", at], env=GO, cwd=scratch, timeout=600)
+    )
+    if found["Sum"] != module.sum:
+        raise SandboxError(f"{at} is {found['Sum']}, expected {module.sum}")
+    source = scratch / "source"
+    shutil.copytree(found["Dir"], source)
+    source.chmod(0o755)  # Go keeps its modules read-only
+    return source

@@ -1,0 +1,1 @@
+"""The agent with a real Gitea: `make forge`."""
