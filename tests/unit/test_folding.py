@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from agent.domain.outside import folding
 from agent.domain.outside.folding import Batch, Memory
-from agent.domain.outside.happenings import Happening
+from agent.domain.outside.happenings import Happening, held
 from agent.domain.outside_config import Kind
 
 ALL = tuple(Kind)
@@ -196,6 +196,17 @@ def test_a_deployment_ends_a_trouble_and_says_so() -> None:
     target.wait(3600)
     assert target.lines() == ["failed 1", "deployed 1"]
     assert target.told[-1].items[0].happening.said == "deployed; it is no longer in trouble"
+
+
+def test_what_a_person_has_agreed_to_is_told_with_what_came_of_it() -> None:
+    target = Target()
+    waiting = Happening(kind=Kind.HELD, subject="web", said="waits", key=held("web"))
+    target.cycle(waiting)
+    target.wait(60)
+    target.take(deployed("web"))
+    target.cycle()
+    target.wait(3600)
+    assert target.lines() == ["held 1", "deployed 1"]
 
 
 def test_who_hears_of_no_deployment_hears_of_the_recovery() -> None:

@@ -18,7 +18,7 @@ from agent.domain.errors import ConfigError, PermanentError, TransientError
 APPRISE = "apprise"
 LIMIT_S = 30.0
 """For one message, with the start of the child. Each service has limits of its own before that."""
-_MEMORY = 512 << 20
+_MEMORY = 256 << 20
 _CHILD = Path(__file__).with_name("delivery_child.py")
 _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 

@@ -41,6 +41,8 @@ from agent.domain.outside_config import Target
 
 log = logging.getLogger("commitd.notify")
 
+AT_ONCE = 3
+"""Children that send, for all targets: each takes 50 MB while it does."""
 TRIES = 12
 """Of one message; the last one is about an hour after the first."""
 AGAIN_S = 5.0
@@ -66,7 +68,8 @@ async def notifying(running: Running) -> AsyncIterator[None]:
             running.trouble.set(f"notify:{target.name}", str(delivery.missing()))
         yield
         return
-    tellings = [Telling(running, target) for target in running.config.notify]
+    places = anyio.CapacityLimiter(AT_ONCE)
+    tellings = [Telling(running, target, places) for target in running.config.notify]
     async with task_group() as group:
         for telling in tellings:
             group.start_soon(telling.forever)
@@ -82,7 +85,8 @@ async def notifying(running: Running) -> AsyncIterator[None]:
 class Telling:
     """Of one target."""
 
-    def __init__(self, running: Running, target: Target) -> None:
+    def __init__(self, running: Running, target: Target, places: anyio.CapacityLimiter) -> None:
+        self._places = places
         self._journal = running.journal
         self._standings = running.standings
         self._trouble = running.trouble
@@ -215,7 +219,9 @@ class Telling:
         name, self._at_rest = f"notify:{self._target.name}", anyio.Event()
         try:
             template = self._target.templates.get(batch.kind)
-            await deliver(self._target, texts.message(batch, self._host, template))
+            message = texts.message(batch, self._host, template)
+            async with self._places:
+                await deliver(self._target, message)
         except CommitdError as err:
             tries = batch.tries + 1
             self._trouble.set(name, str(err))

@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.domain.backoff import Backoff
-from agent.domain.outside.happenings import Happening
+from agent.domain.outside.happenings import Happening, held
 from agent.domain.outside_config import Kind
 
 MOST_ITEMS = 20
@@ -133,10 +133,11 @@ def take(memory: Memory, happening: Happening, kinds: Collection[Kind], now: flo
     if happening.kind in {Kind.FAILED, Kind.ROLLED_BACK}:
         return _trouble(memory, happening, kinds, now)
     if happening.kind is Kind.DEPLOYED and happening.kind in kinds:
-        known = memory.open.get(happening.key)
-        if known and known.told and not known.closed:
+        ended = (happening.key, held(happening.key))
+        known = [memory.open[key] for key in ended if key in memory.open]
+        if any(each.told and not each.closed for each in known):
             happening = replace(happening, said=f"{happening.said}; {_OVER}")
-        memory = replace(memory, open=_without(memory.open, happening.key))
+        memory = replace(memory, open=_without(memory.open, *ended))
     return _add(memory, happening, kinds, now)
 
 
@@ -168,11 +169,11 @@ def _same(known: Happening, found: Happening) -> bool:
 def _withdraw(memory: Memory, key: str) -> Memory:
     """A failure of this key that is not told yet is told with what came of it."""
     waiting = memory.pending.get(Kind.FAILED)
-    if waiting is None:
+    if waiting is None or waiting.more:
         return memory
     left = tuple(item for item in waiting.items if item.happening.key != key)
     pending = _without(memory.pending, Kind.FAILED)
-    if left or waiting.more:
+    if left:
         pending = {**pending, Kind.FAILED: replace(waiting, items=left)}
     return replace(memory, pending=pending)
 
@@ -335,5 +336,5 @@ def _bounded(found: dict[str, Open]) -> dict[str, Open]:
     return found
 
 
-def _without(mapping: Mapping[_Key, _Value], key: _Key) -> dict[_Key, _Value]:
-    return {each: value for each, value in mapping.items() if each != key}
+def _without(mapping: Mapping[_Key, _Value], *keys: _Key) -> dict[_Key, _Value]:
+    return {each: value for each, value in mapping.items() if each not in keys}

@@ -174,6 +174,11 @@ def _failed(done: Done, declared: Declared) -> Happening:
     )
 
 
+def held(name: str) -> str:
+    """The key of what waits for a person about a stack or another thing."""
+    return f"held {name}"
+
+
 def after_eviction(causes: Iterable[tuple[str, str | None]]) -> str | None:
     """What became of a container, by the kinds and new values of the causes of its eviction."""
     return next((after for kind, after in causes if kind == CauseKind.CONTAINER), None)
@@ -213,7 +218,7 @@ def _of_trouble(
             kind=Kind.HELD, subject=name,
             said="wait for a person" if reason in _MANY else "waits for a person",
             cause=trouble.detail,
-            commit=declared.commit, key=f"held {name}",
+            commit=declared.commit, key=held(name),
             advice=(hold and remedy.command(hold, facts)) or _LOOK,
         )  # fmt: skip
     return Happening(
