@@ -93,6 +93,7 @@ def test_hostile_words_of_git_and_of_containers_are_text_on_each_page(fleet: Fle
             "stacks/web/.env", "stacks/web/compose.yaml",
         ]  # fmt: skip
         assert _get("/v1/changes/web?from=abcd&to=abcd")[0] == 404
+        assert _get(f"/v1/changes/rogue?from={second}&to={second}")[0] == 404
 
 
 def test_the_pages_are_written_to_files_with_and_without_an_agent(

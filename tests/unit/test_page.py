@@ -123,6 +123,19 @@ def test_what_waits_for_a_person_stands_first_with_the_command_to_copy(renderer:
     assert command in page.text
 
 
+def test_what_failed_for_good_needs_somebody_and_what_is_tried_again_does_not() -> None:
+    def needed(reason: Reason, **given: Any) -> list[str]:
+        return [
+            each.subjects for each in host(document(holds=[hold("web", reason)], **given)).needs
+        ]
+
+    rolled_back = {"web": ("d1", "why")}
+    assert needed(Reason.ROLLED_BACK, rollbacks=rolled_back) == ["web"]
+    assert needed(Reason.ROLLED_BACK) == []  # it is tried again now
+    assert needed(Reason.INVALID, broken={"web": "why"}, stacks={}) == ["web"]
+    assert needed(Reason.AFTER) == needed(Reason.SECRET) == []
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -341,8 +354,8 @@ def test_what_is_older_is_on_another_page_that_is_narrowed_alike(renderer: Rende
 
 
 def test_a_duration_is_told_as_people_do() -> None:
-    shown = [lasted(seconds) for seconds in (None, 0.44, 12, 200, 3725)]
-    assert shown == ["", "0.4 s", "12 s", "3 min 20 s", "1 h 2 min"]
+    shown = [lasted(seconds) for seconds in (None, 0.01, 0.44, 12, 200, 3725)]
+    assert shown == ["", "", "0.4 s", "12 s", "3 min 20 s", "1 h 2 min"]
 
 
 def test_times_in_sentences_are_elements_and_all_else_stays_text() -> None:

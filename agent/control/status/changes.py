@@ -12,12 +12,17 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.state.journal import open_journal
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.outcome import Action
 from agent.domain.repository.desired import with_modes
 from agent.domain.repository.tree import PLAIN
 from agent.domain.status import changes
 from agent.domain.status.why import commit_json
 
 _RELEASES = 1000
+_OF_STACKS = (Action.DEPLOY, Action.ROLLBACK)
+"""Others are also of containers, which may be called like a stack of another host."""
+_MOST_BYTES = 512 * 1024
+"""Of all files together, before and after each; what is compared must not take for ever."""
 
 
 async def document(config: Config, stack: str, before: str, after: str) -> dict[str, Any]:
@@ -41,7 +46,7 @@ async def document(config: Config, stack: str, before: str, after: str) -> dict[
 
 def _revisions(config: Config, stack: str) -> list[str]:
     with closing(open_journal(config)) as journal:
-        entries = journal.history(subject=stack, limit=_RELEASES)
+        entries = journal.history(subject=stack, actions=_OF_STACKS, limit=_RELEASES)
     found = [entry.revision for entry in entries if entry.revision]
     if not found:
         raise ConfigError(f"no release of {stack!r} is known here")
@@ -105,5 +110,10 @@ async def _contents(repository: Repository, versions: Mapping[str, str]) -> dict
         if changes.readable(path)
     }
     sizes = await repository.sizes(set(wanted.values()))
-    short = {p: oid for p, oid in wanted.items() if sizes.get(oid, 0) <= changes.LARGEST}
-    return await repository.contents({p: oid for p, oid in short.items() if oid in sizes})
+    short, total = {}, 0
+    for path, oid in sorted(wanted.items(), key=lambda each: sizes.get(each[1], 0)):
+        size = sizes.get(oid, changes.LARGEST + 1)
+        total += size
+        if size <= changes.LARGEST and total <= _MOST_BYTES:
+            short[path] = oid
+    return await repository.contents(short)

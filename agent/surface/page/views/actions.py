@@ -10,6 +10,7 @@ from msgspec import Struct
 from agent.surface.page.views.chips import Chip, chip
 
 _SHOWN_CAUSES = 8
+_NO_TIME_S = 0.05
 _NAMES = {
     "deploy": "deploy", "restart": "repair", "rollback": "rollback", "remove-stack": "removal",
     "evict": "eviction", "hold": "hold", "accept": "new commit", "other": "other",
@@ -60,8 +61,8 @@ def line(entry: Mapping[str, Any]) -> Line:
 
 
 def lasted(seconds: float | None) -> str:
-    """``0.4 s``, ``12 s``, ``3 min 20 s``."""
-    if seconds is None:
+    """``0.4 s``, ``12 s``, ``3 min 20 s``; empty for what is not known or took no time."""
+    if seconds is None or seconds < _NO_TIME_S:
         return ""
     if seconds < 10:  # noqa: PLR2004
         return f"{seconds:.1f} s"

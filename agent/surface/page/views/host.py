@@ -11,6 +11,11 @@ from agent.domain.outcome import Action, EvictionAction, Reason, short
 from agent.surface.page.views.chips import ORDER, Chip, busy, chip, container, of_host
 
 _SHOWN_SERVICES = 12
+_BY_A_PERSON = {
+    Reason.FAILED, Reason.ROLLED_BACK, Reason.INVALID, Reason.ORDER, Reason.LIST_IN_DOUBT,
+    Reason.TREE, Reason.VOLUMES,
+}  # fmt: skip
+"""Holds that end with no order, but with a commit or a look of somebody: they do not end alone."""
 
 
 class Need(Struct, frozen=True, kw_only=True):
@@ -76,12 +81,20 @@ def host(document: Mapping[str, Any]) -> Host:
     stacks = sorted((_stack(each) for each in document["stacks"]), key=_urgency)
     undeclared = [_undeclared(each) for each in document["undeclared"]]
     exempt = [each for each in undeclared if each["action"].word == EvictionAction.EXEMPT]
-    needed = [each for each in document["holds"] if each["needs_person"]]
+    going_on = {
+        each["name"] for each in document["stacks"] if each["sync"] not in {"failed", "held"}
+    }
+    needed = [
+        each
+        for each in document["holds"]
+        if each["needs_person"]
+        or (each["reason"] in _BY_A_PERSON and each["subject"] not in going_on)
+    ]
     reported = {each["name"] for each in undeclared if each["action"].word == "reported"}
     others = [
         each
         for each in document["holds"]
-        if not each["needs_person"]
+        if each not in needed
         and not (each["subject"] in reported and each["reason"] == Reason.REPORT_ONLY)
     ]
     return Host(
