@@ -80,3 +80,18 @@ def test_help_loads_neither_a_verb_nor_what_verbs_need() -> None:
         *("asyncio", "msgspec", "yaml", "sqlite3", "socket", "logging", "json", "difflib"),
         *("agent.surface.cli.common", "agent.domain.config"),
     )
+
+
+def test_a_start_looks_for_no_garbage_in_what_it_loads() -> None:
+    _child(
+        "import contextlib, gc, sys\n"
+        "looks = []\n"
+        "gc.callbacks.append(lambda phase, info: looks.append(phase))\n"
+        "from agent.__main__ import main\n"
+        "sys.argv = ['commitd', '--version']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "del looks[:]\n"
+        "import agent.control.service, agent.adapters.probes.ssh\n"
+        "assert not looks, len(looks)\n"
+    )

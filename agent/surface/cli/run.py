@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from agent.control.outside.running import Consumer
 
 _NICE = -5
+_COLLECT = 700
+"""As Python does it unless it is told otherwise: what works for months lets no garbage gather."""
 
 
 @click.command()
@@ -32,6 +35,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
 
     from agent.control import service
 
+    gc.set_threshold(_COLLECT)
     logs.set_up(verbose=verbose)
     common.ignore_wakes()
     with contextlib.suppress(OSError):  # a rogue is to be ended at once, however busy the host is
