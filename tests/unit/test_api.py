@@ -17,7 +17,7 @@ import anyio
 import pytest
 import yaml
 
-from agent.adapters.host import api_socket, config_file, peer
+from agent.adapters.host import config_file, directories, peer
 from agent.adapters.host.peer import Peer as Asking
 from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
@@ -107,7 +107,7 @@ class Agent:
                 for route in app.router.routes()
                 if route.resource and route.method != "HEAD"
             }
-            path = str(self.place / api_socket.SOCKET)
+            path = str(self.place / directories.SOCKET)
             connector = None if self.listen else aiohttp.UnixConnector(path)
             with anyio.fail_after(60):
                 async with serving.serving(running):
@@ -477,7 +477,7 @@ def test_where_it_cannot_listen_all_else_works(
             async with (
                 aiohttp.ClientSession(
                     "http://host",
-                    connector=aiohttp.UnixConnector(str(on_tcp.place / api_socket.SOCKET)),
+                    connector=aiohttp.UnixConnector(str(on_tcp.place / directories.SOCKET)),
                 ) as client,
                 client.get("/healthz") as answer,
             ):

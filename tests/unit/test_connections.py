@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agent.adapters.host.api_socket import SOCKET
+from agent.adapters.host.directories import SOCKET
 from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from agent.adapters.engine import containers, images
+from agent.adapters.engine import images, listing_now
 from agent.adapters.engine.client import Client
 from agent.adapters.engine.docker_config import DockerConfig
 from agent.adapters.engine.engine import Engine
@@ -171,7 +171,7 @@ def test_the_engine_is_asked_in_a_version_that_both_know_and_once_for_it(
 
 def test_commands_that_only_look_ask_in_that_version_too(place: Path) -> None:
     async def work(engine: Engine) -> None:
-        assert await anyio.to_thread.run_sync(containers.list_now, engine.host) == ()
+        assert await anyio.to_thread.run_sync(listing_now.list_now, engine.host) == ()
 
     liar = asked(place, with_pong("1.53", answer(200, b"[]")), work)
     assert liar.heard == ["GET /_ping", "GET /v1.48/containers/json?all=1"]

@@ -11,7 +11,7 @@ import pytest
 
 from agent.adapters.engine.lease import only_agent_of
 from agent.adapters.host import directories, key_file, lock
-from agent.adapters.host.api_socket import SOCKET
+from agent.adapters.host.directories import SOCKET
 from agent.domain import config
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import ConfigError, HeldError

@@ -51,6 +51,7 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
         "agent.surface.cli.run._consumers()\n"
         "import agent.adapters.probes.http, agent.adapters.probes.file",
         *("aiohttp", "asyncssh", "cryptography", "urllib.request", "agent.surface.api.server"),
+        *("http.client", "email"),
         *("agent.surface.hooks.receiver", "agent.control.outside.commit_status"),
         *("agent.adapters.outside.http", "agent.domain.outside.commit_status"),
         *("apprise", "requests", "agent.control.outside.notify", "agent.control.outside.heartbeat"),

@@ -15,8 +15,8 @@ from typing import Any
 from msgspec import Struct
 
 from agent.adapters.host import peer
+from agent.adapters.host.directories import SOCKET
 
-SOCKET = "commitd.sock"
 OK = http.client.OK
 SUDO_USER = "Commitd-Sudo-Uid"
 """Header of an order: the number of the user who has become root by sudo. Only root is believed."""

@@ -13,7 +13,9 @@ from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
 
-_OWN = frozenset({"journal.db", "commitd.sock"})
+SOCKET = "commitd.sock"
+"""The API's, in the runtime directory."""
+_OWN = frozenset({"journal.db", SOCKET})
 """What is in a state or a runtime directory that an agent has used, and in no other."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from email.utils import parsedate_to_datetime
 from os import strerror
 from pathlib import Path
 from socket import gaierror
@@ -20,6 +19,8 @@ _NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 def retry_after(value: str) -> float | None:
     """Seconds, from either form of the header; never more than an hour, for anyone may say it."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  few servers say it
+
     value = value.strip()
     try:
         seconds = (

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.compose import locate
-from agent.adapters.engine import containers
+from agent.adapters.engine import listing_now
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
@@ -173,7 +173,7 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
         return PlanView(revision=sha, plan=plan, releases=journal.releases())
     reading(len(plan.deploys))
     repository, docker_host = Repository.to_read(config), directories.docker_host(config)
-    new = _there_before(plan, containers.list_now(docker_host))
+    new = _there_before(plan, listing_now.list_now(docker_host))
     whole = await repository.tree(sha)
     tree = {path: whole[path] for stack in new for path, _ in stack.inputs}
     contents = await repository.contents(small(tree))
@@ -196,7 +196,7 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
         stacks = str(config.state_dir / "repo" / "stacks")
         situation = HostState(
             desired=desired,
-            containers=containers.list_now(docker_host),
+            containers=listing_now.list_now(docker_host),
             releases={},
             now=time.time(),
             stacks_dir=stacks,
@@ -245,7 +245,7 @@ def newer(config: Config, sha: str | None) -> list[str]:
 
 def _situation(config: Config, journal: Journal, desired: DesiredState) -> HostState:
     joining = namespaces.joining(journal.releases().values())
-    listed = containers.list_now(directories.docker_host(config), joining)
+    listed = listing_now.list_now(directories.docker_host(config), joining)
     exempt = observe.exemptions(journal, journal.helpers())
     return observe.situation(journal, config, desired, listed, exempt)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from agent.adapters.engine import containers
 from agent.adapters.host import directories, lock
 from agent.adapters.state.database import iso
 from agent.adapters.state.journal import Journal, open_journal
@@ -185,8 +184,10 @@ def _look(
     config: Config, releases: Iterable[Release]
 ) -> tuple[tuple[Container, ...] | None, str | None]:
     """The listing, or why there is none."""
+    from agent.adapters.engine import listing_now  # noqa: PLC0415  the daemon does without it
+
     try:
         joining = namespaces.joining(releases)
-        return containers.list_now(directories.docker_host(config), joining), None
+        return listing_now.list_now(directories.docker_host(config), joining), None
     except CommitdError as err:
         return None, str(err)

@@ -12,7 +12,6 @@ read knows where in the text it stands.
 from __future__ import annotations
 
 import binascii
-import html
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -112,6 +111,8 @@ def _meant(escape: str) -> Iterator[tuple[str, int]]:
     if kind[0] == "%":
         yield from _characters(bytes.fromhex(escape.replace("%", "")), len("%41"))
     elif kind[0] == "&":
+        import html  # noqa: PLC0415  its list of names is long, and seldom asked
+
         meant = html.unescape(escape)
         yield from [(meant, len(escape))] if len(meant) == 1 else [(char, 1) for char in escape]
     elif len(escape) == len(kind):

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from agent.adapters.host import peer
-from agent.adapters.host.api_socket import SOCKET
+from agent.adapters.host.directories import SOCKET
 from agent.control.outside.running import Running
 from agent.surface.listening import begin, listening, tcp
 
