@@ -76,7 +76,8 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert list(stacks) == ["one", "two"]
     for stack in stacks.values():
         assert stack.keys() == {
-            "name", "sync", "health", "revision", "reason", "message", "working", "services",
+            "name", "sync", "health", "revision", "reason", "message", "rolled_back_to", "working",
+            "services",
         }  # fmt: skip
         [service] = stack["services"]
         assert service.keys() == {"name", "image", "state", "health"}
@@ -106,7 +107,7 @@ def test_history_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     for entry in history:
         assert list(entry) == [
             "id", "at", "action", "subject", "reason", "detail", "message", "cause", "revision",
-            "status", "attempts", "duration_s", "error",
+            "status", "attempts", "duration_s", "error", "actor",
         ]  # fmt: skip
         assert entry["action"] in {"accept", "deploy"}
         assert entry["status"] == "succeeded"

@@ -243,7 +243,8 @@ def entry(at: str = LOOKED, **given: Any) -> dict[str, Any]:
     return {
         "id": 1, "at": at, "action": "deploy", "subject": "web", "reason": "changed",
         "detail": None, "message": "its files changed", "cause": [], "revision": "a" * 40,
-        "status": "succeeded", "attempts": 1, "duration_s": 3.25, "error": None, **given,
+        "status": "succeeded", "attempts": 1, "duration_s": 3.25, "error": None,
+        "actor": "ada (uid 1000)", **given,
     }  # fmt: skip
 
 
@@ -312,6 +313,7 @@ def test_the_history_keeps_what_was_asked_for(renderer: Renderer) -> None:
     page = told(renderer, [entry()], Asked(subject="web", action="deploy", since="7d"))
     chosen = [attrs["value"] for tag, attrs in page.tags if tag == "option" and "selected" in attrs]
     assert chosen == ["deploy", "7d"]
+    assert "ordered by ada (uid 1000)" in page.text
     assert "web" in page.all("value")
 
 

@@ -36,6 +36,7 @@ class Line(Struct, frozen=True, kw_only=True):
     duration: str
     attempts: int
     error: str | None
+    actor: str | None
 
 
 def line(entry: Mapping[str, Any]) -> Line:
@@ -57,6 +58,7 @@ def line(entry: Mapping[str, Any]) -> Line:
         duration=lasted(entry["duration_s"]),
         attempts=entry["attempts"],
         error=entry["error"],
+        actor=entry.get("actor"),  # an older agent tells of none
     )
 
 
