@@ -36,13 +36,12 @@ class Service(Struct, frozen=True, kw_only=True):
 
 
 class Stack(Struct, frozen=True, kw_only=True):
-    """One line of the table. ``rolled_back``: an older release is back."""
+    """One line of the table."""
 
     name: str
     sync: Chip
     health: Chip
     revision: str
-    rolled_back: bool
     message: str | None
     services: tuple[Service, ...]
     more: int
@@ -154,7 +153,6 @@ def _stack(stack: Mapping[str, Any]) -> Stack:
         sync=busy(Action(working["action"]).text) if working else _sync(stack),
         health=chip(stack["health"]),
         revision=(stack["revision"] or "")[:7],
-        rolled_back=bool(stack.get("rolled_back_to")),
         message=stack["message"],
         services=services[:_SHOWN_SERVICES],
         more=max(0, len(services) - _SHOWN_SERVICES),
