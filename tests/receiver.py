@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+ELSEWHERE = "/elsewhere"
+
+
 class Received(Struct, frozen=True):
     """One message, and when it came (seconds since the epoch)."""
 
@@ -47,7 +50,10 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 receiver.asked.append(self.path)
-                if not self.refuses():
+                if self.path.startswith(ELSEWHERE):
+                    receiver.faults.append(f"a redirect was followed to {self.path}")
+                    self.answer({}, 200)
+                elif not self.refuses():
                     self.answer({}, 200)
 
             def do_POST(self) -> None:
@@ -72,7 +78,8 @@ class Receiver:
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Content-Type", "application/json")
                 if 300 <= code < 400:
-                    self.send_header("Location", f"http://127.0.0.2:{receiver.port}{self.path}")
+                    place = f"localhost:{receiver.port}{ELSEWHERE}{self.path}"
+                    self.send_header("Location", f"http://{place}")
                 self.end_headers()
                 self.wfile.write(body)
 

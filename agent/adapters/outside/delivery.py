@@ -44,14 +44,17 @@ async def send(url: str, title: str, text: str) -> None:
     env = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
     for name in _PASSED_ON:
         env |= {n: os.environ[n] for n in (name, name.lower()) if n in os.environ}
-    ended = await process.run(
-        [sys.executable, "-I", str(_CHILD)],
-        env=env,
-        timeout_s=LIMIT_S,
-        stdin=given,
-        max_output=4096,
-        max_memory=_MEMORY,
-    )
+    try:
+        ended = await process.run(
+            [sys.executable, "-I", str(_CHILD)],
+            env=env,
+            timeout_s=LIMIT_S,
+            stdin=given,
+            max_output=4096,
+            max_memory=_MEMORY,
+        )
+    except process.OverdueError:
+        raise TransientError(f"the service does not answer within {LIMIT_S:g} s") from None
     word = ended.out.decode(errors="replace")
     match word:
         case "sent":
