@@ -56,6 +56,7 @@ def test_the_token_is_given_once_and_the_cookie_is_no_token(agent: Agent) -> Non
         page = sound(await answer.text())
         assert answer.status == 401
         assert page.all("action") == ["../login"]
+        assert page.all("data-events") == [], "it would load itself again and again"
         assert "hosts/media?x=1" in page.all("value")
         for link in (*page.all("href"), *page.all("src")):
             if "assets" in link:
