@@ -109,7 +109,7 @@ def test_a_commit_is_pending_while_it_is_deployed_and_fails_with_a_sentence(
 
         wait_until(over, what="the failure to be shown", seconds=120)
         state, text, _ = forge.statuses(bad)["commitd/media"]
-        assert (state, text.startswith("failed: web: "), len(text) <= 140) == (
+        assert (state, text.startswith("rolled back: web: "), len(text) <= 140) == (
             "failure", True, True,
         )  # fmt: skip
         history = forge.done("GET", f"/repos/{OWNER}/{REPOSITORY}/statuses/{bad}")
