@@ -80,6 +80,8 @@ class Proxy:
             client.close()
             return
         server.settimeout(None)
+        for side in (client, server):  # or small pieces wait 40 ms for word of those before them
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = _Link(client, server)
         with self._changed:
             link.budget = self._amount
