@@ -305,6 +305,8 @@ class Daemon:
                 if found:
                     due_at = anyio.current_time() + REPAIR_EVERY_S
                     systemd.notify(f"STATUS={found.line}")
+                if done.is_set() and not reconciler.repairing:
+                    return  # at once: a new commit may be waiting
                 with anyio.move_on_after(REPAIR_PAUSE_S):
                     await (anyio.sleep_forever() if done.is_set() else done.wait())
 

@@ -32,6 +32,9 @@ CHANGED = "stack-025"
 HAND = "by-hand"
 ROUNDS = 9
 PAUSE_S = 1.5
+STEADY_S = 0.2
+"""For so long a container has to run before it counts as healthy; Compose does not wait for that.
+"""
 GOAL = 1.5
 
 
@@ -44,6 +47,7 @@ def main() -> list[Figure]:
         media = stacks.host(box)
         media.config["undeclared"]["mode"] = "report"
         media.config["remotes"] = [box.gitea.remote_config(poll="1h")]
+        media.config["converge"] = {"steady": f"{STEADY_S:g}s"}
         media.write_config()
         hand, file = ByHand(box), box.root / "by-hand.yaml"
         file.write_text(stacks.compose(image))
@@ -92,6 +96,11 @@ def main() -> list[Figure]:
             goal=f"{GOAL:g}",
             met=ratio <= GOAL,
             numbers={"agent_s": whole, "compose_s": hand_s},
+        ),
+        Figure(
+            what="  without the time for which it has to stay up",
+            measured=f"median {statistics.median(whole) - STEADY_S:.2f} s",
+            ratio=f"{(statistics.median(whole) - STEADY_S) / statistics.median(hand_s):.2f}",
         ),
         Figure(
             what="  commit accepted, to container started",

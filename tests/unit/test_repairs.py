@@ -102,6 +102,21 @@ def test_a_cycle_waits_for_repairs_that_it_has_seen_begin_and_for_no_others(
     anyio.run(main)
 
 
+def test_a_cycle_without_repairs_ends_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "REPAIR_PAUSE_S", 3600)
+
+    async def main() -> None:
+        async def work() -> None:
+            await anyio.sleep(0.01)  # the repairer waits by then
+
+        with anyio.fail_after(60):
+            await _cycle(daemon(tmp_path), Cycle(work))
+
+    anyio.run(main)
+
+
 def test_a_look_is_due_some_time_after_the_last_one_whatever_else_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
