@@ -549,6 +549,9 @@ def test_the_journal_shows_just_the_trouble_and_all_of_one_stack(
         said = service.logged(*matches, "--output=json")
         return [json.loads(line) for line in said.splitlines()]
 
+    # The verdict may be known a moment before the hold is written down.
+    held = ("STACK=web", "ACTION=hold", "STATUS=held")
+    wait_until(lambda: bool(of(*held)), what="the line of the hold")
     ends = [each for each in of("STACK=web") if "STATUS" in each]
     assert [(each["ACTION"], each["STATUS"], each["REASON"]) for each in ends] == [
         ("deploy", "succeeded", "new"),

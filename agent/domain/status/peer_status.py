@@ -83,7 +83,7 @@ class Working(Struct, frozen=True):
 
 
 class Stack(Struct, frozen=True):
-    """One stack."""
+    """One stack. An agent that is older does not say to what it went back."""
 
     name: _Name
     sync: _Name
@@ -93,6 +93,7 @@ class Stack(Struct, frozen=True):
     message: _Name | None
     working: Working | None
     services: Annotated[list[Service], Meta(max_length=1000)]
+    rolled_back_to: _Sha | None = None
 
 
 class Undeclared(Struct, frozen=True):
