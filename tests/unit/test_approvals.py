@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from agent.adapters.git.repository import Repository
-from agent.adapters.state import database
+from agent.adapters.state import schema
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
@@ -134,9 +134,9 @@ def test_an_approval_of_a_move_that_the_host_did_not_make_ends_with_the_next(wor
 
 
 def test_a_journal_that_grew_forgets_the_approvals_of_moves_long_made(tmp_path: Path) -> None:
-    path, before = tmp_path / "journal.db", database._MIGRATIONS.index(database._APPROVALS)
+    path, before = tmp_path / "journal.db", schema.MIGRATIONS.index(schema.APPROVALS)
     with sqlite3.connect(path) as db:
-        for script in database._MIGRATIONS[:before]:
+        for script in schema.MIGRATIONS[:before]:
             db.executescript(script)
         db.execute(f"PRAGMA user_version = {before}")
         db.executemany(

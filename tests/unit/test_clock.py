@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.adapters.state import database
+from agent.adapters.state import schema
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal
 from agent.domain.clock import LEAP_S, UNSETTLED_S, Course, Reading
@@ -250,8 +250,8 @@ def test_a_journal_of_the_version_before_keeps_its_ends_and_all_of_its_history(
 ) -> None:
     path, machine = tmp_path / "journal.db", Machine()
     with monkeypatch.context() as patch:
-        number = database._MIGRATIONS.index(database._RAN)
-        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:number])
+        number = schema.MIGRATIONS.index(schema.RAN)
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:number])
         older = Journal(path, clocks=machine)
         older._do("INSERT INTO suspensions VALUES ('web', ?, '', 't')", (WALL + HOUR_S,))
         older._do("DELETE FROM meta WHERE key = 'clock'")

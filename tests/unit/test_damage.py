@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.state import damage, database
+from agent.adapters.state import damage, schema
 from agent.adapters.state.database import DamagedError
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.state.journal import Journal, open_journal
@@ -322,7 +322,7 @@ def test_what_is_not_damaged_is_not_set_aside(tmp_path: Path) -> None:
     newer = tmp_path / "journal.db"
     Journal(newer).close()
     with closing(sqlite3.connect(newer)) as db:
-        db.execute(f"PRAGMA user_version = {len(database._MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
     with pytest.raises(ConfigError, match="newer version"):
         _open(newer)
     with pytest.raises(TransientError):

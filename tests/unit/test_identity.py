@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.adapters.engine.engine import Engine
-from agent.adapters.state import database
+from agent.adapters.state import schema
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.damage import BEGUN_ANEW
 from agent.adapters.state.evictions import Evicted
@@ -384,8 +384,8 @@ def test_a_journal_of_the_version_before_keeps_its_history_and_knows_no_containe
 ) -> None:
     path = tmp_path / "journal.db"
     with monkeypatch.context() as patch:
-        number = database._MIGRATIONS.index(database._MADE)
-        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:number])
+        number = schema.MIGRATIONS.index(schema.MADE)
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:number])
         Journal(path).close()
     with sqlite3.connect(path) as db:
         db.execute(

@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.adapters.state import database, journal
+from agent.adapters.state import journal, schema
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.source.remote_status import Remotes, Seen, last_answers
@@ -238,8 +238,8 @@ def test_what_an_older_version_did_is_counted(
 ) -> None:
     path = tmp_path / "journal.db"
     with monkeypatch.context() as patch:
-        before = database._MIGRATIONS.index(database._TOTALS)
-        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:before])
+        before = schema.MIGRATIONS.index(schema.TOTALS)
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:before])
         Journal(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         for status, seconds in (("succeeded", 2.5), ("succeeded", 1.0), ("failed", None)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agent.adapters.state import database, journal, news
+from agent.adapters.state import journal, news, schema
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import CommitdError
@@ -130,8 +130,8 @@ def test_a_journal_of_the_version_before_has_no_old_stories(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        before = database._MIGRATIONS.index(database._EVENTS)
-        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:before])
+        before = schema.MIGRATIONS.index(schema.EVENTS)
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:before])
         Journal(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(

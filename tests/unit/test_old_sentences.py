@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.state import database
+from agent.adapters.state import schema
 from agent.adapters.state.journal import Journal
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
 
@@ -34,7 +34,7 @@ def of(
 def old(tmp_path: Path) -> Path:
     path = tmp_path / "journal.db"
     with sqlite3.connect(path) as db:
-        for script in database._MIGRATIONS[:_BEFORE]:
+        for script in schema.MIGRATIONS[:_BEFORE]:
             db.executescript(script)
         db.execute(f"PRAGMA user_version = {_BEFORE}")
     db.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.state import database
+from agent.adapters.state import schema
 from agent.adapters.state.evictions import _FIRST_SEEN, _MOST_FIRST_SEEN, Evicted
 from agent.adapters.state.journal import Journal
 from agent.domain.errors import ConfigError
@@ -249,7 +249,7 @@ def version_1(path: Path) -> None:
     """What the version before suspensions left behind."""
     made = release("web")
     with sqlite3.connect(path) as db:
-        db.executescript(database._SCHEMA)
+        db.executescript(schema.SCHEMA)
         db.execute("PRAGMA user_version = 1")
         db.execute("INSERT INTO meta VALUES ('enrolled', '\"2026-01-01\"')")
         db.execute(
@@ -315,7 +315,7 @@ def test_a_journal_of_the_version_before_keeps_what_it_knew(tmp_path: Path) -> N
     assert again.suspensions(0.0) == (WEB,)
     assert again.granted(0.0) == {"c1": 100.0}
     assert again.releases() == {"web": release("web")}
-    assert _version(path) == len(database._MIGRATIONS)
+    assert _version(path) == len(schema.MIGRATIONS)
     again.close()
 
 
@@ -330,7 +330,7 @@ def test_a_new_journal_and_one_that_grew_have_the_same_shape(tmp_path: Path) -> 
 def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     Journal(path).close()
-    newer = len(database._MIGRATIONS) + 1
+    newer = len(schema.MIGRATIONS) + 1
     with sqlite3.connect(path) as db:
         db.execute(f"PRAGMA user_version = {newer}")
     db.close()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from agent.adapters.state import database
+from agent.adapters.state import schema
 from agent.adapters.state.journal import Journal
 from agent.control.upgrade import complete
 from agent.domain.release.health import Need
@@ -39,7 +39,7 @@ def test_a_journal_of_the_version_before_knows_which_files_were_away(
 ) -> None:
     path = tmp_path / "journal.db"
     with monkeypatch.context() as patch:
-        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:5])
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:5])
         Journal(path).close()
     with sqlite3.connect(path) as db:
         for name in ("web", "same"):

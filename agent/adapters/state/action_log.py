@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from agent.adapters import log_context
 from agent.adapters.lru import Lru
 from agent.adapters.state.actions import JournalEntry
-from agent.domain.outcome import Outcome, Status
+from agent.domain.outcome import Action, Outcome, Status
 from agent.domain.outside import action_line
 from agent.domain.outside.action_line import Deed, Line, Severity
 
@@ -48,7 +48,8 @@ class ActionLog:
             action=deed.action.value,
             actor=deed.actor,
         ):
-            _write(action_line.begun(deed))
+            if deed.action is not Action.HOLD:  # which takes no time
+                _write(action_line.begun(deed))
             yield
 
     def ended(

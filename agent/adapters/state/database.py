@@ -14,111 +14,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from agent.adapters.state import schema
 from agent.domain.errors import ConfigError, DeniedError, TransientError
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE actions (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  at TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,
-  cause TEXT NOT NULL, revision TEXT, status TEXT, attempts INTEGER NOT NULL DEFAULT 0,
-  duration_s REAL, error TEXT
-) STRICT;
-CREATE INDEX actions_subject ON actions (subject, id);
-CREATE TABLE releases (
-  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL,
-  inputs TEXT NOT NULL, services TEXT NOT NULL, at TEXT NOT NULL
-) STRICT;
-CREATE TABLE attempts (
-  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, count INTEGER NOT NULL,
-  next_at REAL NOT NULL, permanent INTEGER NOT NULL, error TEXT NOT NULL
-) STRICT;
-CREATE TABLE holds (
-  subject TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
-  needs_person INTEGER NOT NULL, since TEXT NOT NULL, PRIMARY KEY (subject, reason)
-) STRICT;
-CREATE TABLE plaintext (path TEXT PRIMARY KEY, oid TEXT NOT NULL) STRICT;
-CREATE TABLE approvals (sha TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
-CREATE TABLE helpers (id TEXT PRIMARY KEY) STRICT;
-CREATE TABLE evicted (
-  id TEXT PRIMARY KEY, name TEXT NOT NULL, image TEXT NOT NULL, action TEXT NOT NULL,
-  reason TEXT NOT NULL, at TEXT NOT NULL, remove_at REAL, inspect TEXT NOT NULL
-) STRICT;
-"""
-_ORDERS = """
-CREATE TABLE suspensions (
-  stack TEXT PRIMARY KEY, until REAL, reason TEXT NOT NULL, since TEXT NOT NULL
-) STRICT;
-CREATE TABLE undone (id TEXT PRIMARY KEY, until REAL NOT NULL) STRICT;
-ALTER TABLE evicted ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
-UPDATE evicted SET over = 1 WHERE remove_at IS NULL;
-"""
-_ROLLBACKS = """
-ALTER TABLE releases ADD COLUMN after TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE releases ADD COLUMN disturbed INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE rollbacks (
-  stack TEXT PRIMARY KEY, digest TEXT NOT NULL, revision TEXT NOT NULL, reason TEXT NOT NULL
-) STRICT;
-"""
-_MODES = "ALTER TABLE releases ADD COLUMN modes INTEGER NOT NULL DEFAULT 0;"
-_CODES = """
-ALTER TABLE actions ADD COLUMN detail TEXT;
-ALTER TABLE evicted ADD COLUMN detail TEXT;
-"""
-_INPUTS = """
-ALTER TABLE releases RENAME COLUMN disturbed TO dirty;
-ALTER TABLE releases ADD COLUMN away INTEGER NOT NULL DEFAULT 0;
-UPDATE releases SET away = 1 WHERE 'away/' || stack IN (SELECT key FROM meta);
-CREATE TABLE started (stack TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
-INSERT INTO started
-  SELECT substr(key, 9), json_extract(value, '$') FROM meta WHERE key GLOB 'started/*';
-DELETE FROM meta WHERE key GLOB 'away/*' OR key GLOB 'started/*';
-"""
-_ONE_SHOT = """
-UPDATE releases SET services = replace(services, '"finishes": ', '"one_shot": ');
-"""
-_APPROVALS = """
-DELETE FROM approvals WHERE at <=
-    (SELECT MAX(at) FROM actions WHERE reason = 'new-commit')
-  AND sha <> coalesce((SELECT json_extract(value, '$.revision.sha') FROM meta
-    WHERE key = 'declared'), '');
-DELETE FROM meta WHERE key = 'rewrites'
-"""
-"""Those that were for moves before the newest one; until then they counted for ever."""
-_MADE = "CREATE TABLE made (stack TEXT PRIMARY KEY, own TEXT NOT NULL, before TEXT) STRICT;"
-_RAN = """
-ALTER TABLE actions ADD COLUMN ran REAL NOT NULL DEFAULT 0;
-ALTER TABLE evicted ADD COLUMN ran REAL NOT NULL DEFAULT 0;
-UPDATE actions SET ran = strftime('%s', 'now');
-UPDATE evicted SET ran = strftime('%s', 'now');
-"""
-_WITHOUT_DATA = "ALTER TABLE approvals ADD COLUMN without_data INTEGER NOT NULL DEFAULT 0;"
-_EVENTS = """
-CREATE TABLE events (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, action INTEGER NOT NULL, ended INTEGER NOT NULL
-) STRICT;
-"""
-_TOTALS = """
-ALTER TABLE actions ADD COLUMN phases TEXT;
-CREATE INDEX actions_phases ON actions (subject, id)
-  WHERE phases IS NOT NULL AND action = 'deploy';
-CREATE TABLE totals (
-  action TEXT NOT NULL, reason TEXT NOT NULL, status TEXT NOT NULL,
-  count INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (action, reason, status)
-) STRICT;
-INSERT INTO totals
-  SELECT action, reason, status, COUNT(*), TOTAL(duration_s) FROM actions
-  WHERE status IS NOT NULL GROUP BY action, reason, status;
-"""
-_ACTOR = """
-ALTER TABLE actions ADD COLUMN actor TEXT;
-ALTER TABLE suspensions ADD COLUMN actor TEXT
-"""
-_MIGRATIONS = (
-    _SCHEMA, _ORDERS, _ROLLBACKS, _MODES, _CODES, _INPUTS, _ONE_SHOT,
-    _APPROVALS, _MADE, _RAN, _WITHOUT_DATA, _EVENTS, _TOTALS, _ACTOR,
-)  # fmt: skip
-"""Each brings a file of the version before to the next; the first makes a new one."""
 
 
 def _sentences_to_codes(db: sqlite3.Connection) -> None:
@@ -236,14 +133,14 @@ class Database:
 
     def _version(self) -> int:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(_MIGRATIONS):
+        if version > len(schema.MIGRATIONS):
             message = f"the journal is of a newer version of commitd ({version})"
             hint = "install that version again; the journal is as it was"
             raise ConfigError(message, where=str(self._path), hint=hint)
         return version
 
     def _refuse_other_versions(self) -> None:
-        if 0 < self._version() < len(_MIGRATIONS):
+        if 0 < self._version() < len(schema.MIGRATIONS):
             message = "the journal is of an older version of commitd"
             hint = "systemctl restart commitd: the agent brings it up to date at its start"
             raise ConfigError(message, where=str(self._path), hint=hint)
@@ -253,7 +150,7 @@ class Database:
             done = self._version()
             if not (done or self._may_begin):
                 raise self.damaged("nothing was ever written in it")
-            for number, script in enumerate(_MIGRATIONS[done:], done + 1):
+            for number, script in enumerate(schema.MIGRATIONS[done:], done + 1):
                 for statement in script.split(";"):
                     db.execute(statement)
                 if convert := _CONVERSIONS.get(number):

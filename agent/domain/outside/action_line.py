@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Status, short
 
 
 class Severity(IntEnum):
@@ -151,7 +151,7 @@ def _doing(deed: Deed) -> str:
 
 
 def _subject(deed: Deed) -> str:
-    return f"{deed.subject} ({deed.image})" if deed.image else deed.subject
+    return f"{deed.subject} ({short(deed.image)})" if deed.image else deed.subject
 
 
 def _revision(deed: Deed) -> str:

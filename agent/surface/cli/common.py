@@ -127,6 +127,12 @@ def sync(stack: Mapping[str, Any]) -> str:
     return state(stack["sync"])
 
 
+def health(stack: Mapping[str, Any]) -> str:
+    """Its health with a sign: no failure yet, while something is being done with it."""
+    shown = state(stack["health"])
+    return f"… {stack['health']}" if stack["working"] and shown.startswith("✗") else shown
+
+
 def alike(holds: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     """Holds for people: those that are held for the same reason are one, with all their names."""
     found: dict[tuple[str, bool], tuple[list[str], Mapping[str, Any]]] = {}

@@ -105,7 +105,7 @@ def _stacks(stacks: list[dict[str, Any]], told: str) -> None:
                 (
                     stack["name"],
                     common.sync(stack),
-                    terminal.state(stack["health"]),
+                    common.health(stack),
                     (stack["revision"] or "")[:7],
                     ", ".join(f"{s['name']} {s['state']}" for s in stack["services"]),
                 )

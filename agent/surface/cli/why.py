@@ -76,7 +76,7 @@ def show(answer: Mapping[str, Any]) -> None:
 
 def _state(state: Mapping[str, Any]) -> None:
     revision = f", release of {state['revision'][:7]}" if state["revision"] else ""
-    sync, health = common.sync(state), terminal.state(state["health"])
+    sync, health = common.sync(state), common.health(state)
     terminal.say(f"{sync}, {health}{revision}", 2)
 
 
