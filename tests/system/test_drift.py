@@ -217,6 +217,36 @@ def test_a_limit_that_cannot_be_set_back_costs_a_new_container_and_no_release(
     assert fleet.box.engine.inspect("one-other-1")["Config"]["Hostname"] == "second"
 
 
+def test_a_limit_changed_by_hand_during_a_deploy_is_not_taken_for_the_right_one(
+    fleet: Fleet,
+) -> None:
+    """Of a container that the deploy does not touch; nothing else would ever tell of it."""
+    limited = f"  limited: {{image: '{fleet.idle}', network_mode: none, mem_limit: 60m}}\n"
+    check = "healthcheck: {test: [CMD, test, -e, /ok], interval: 1s, start_period: 300s}"
+    slow = f"    {check}\n    hostname: second\n"
+    files = {"host/media/stacks.yaml": "- one\n"}
+    compose = "stacks/one/compose.yaml"
+    host = fleet.synced({**files, compose: fleet.compose() + limited})
+    engine = fleet.box.engine
+
+    def probed() -> bool:
+        found = [c for c in engine.containers(all=False) if c["Names"] == ["/one-app-1"]]
+        state = engine.inspect(found[0]["Id"])["State"] if found else {}
+        return bool(state.get("Health", {}).get("Log"))
+
+    with host.running() as agent:
+        agent.says("in sync with")
+        sha = fleet.commit("second", {compose: fleet.compose(more=slow) + limited})
+        wait_until(probed, what="the new container to be waited for")
+        engine.run("update", "--memory", "50m", "--memory-swap", "90m", "one-limited-1")
+        engine.run("exec", "one-app-1", "touch", "/ok")
+        agent.says(f"in sync with {sha[:7]}")
+        wait_until(
+            lambda: engine.inspect("one-limited-1")["HostConfig"]["Memory"] == 60 * 1024**2,
+            what="the limit to be set back",
+        )
+
+
 def _memory(fleet: Fleet, container: str) -> int:
     """Bytes of it that are resident."""
     pages = fleet.box.engine.run("exec", container, "sh", "-c", "cat /proc/[0-9]*/statm")

@@ -126,7 +126,7 @@ class Aftermath(Struct, frozen=True, kw_only=True):
             ready = await self.stacks.prepare(restored, ran=True)
             failed = run.ready
             older = {each: failed.files(each) for each in failed.services} if failed else {}
-            left = Before(files=older, left=older.keys())
+            left = Before(files=older, left=older.keys(), release=before)
             with words.concealed(ready.invocation.hidden):
                 with entry.phase(Phase.PULL):
                     await self.puller.fetch(ready.images, lambda: None)

@@ -72,7 +72,7 @@ class Applier:
         remover = self._tools.remover
         await remover.prune_services(ready, before.left, batch.revision, doubt=doubt)
         await self._tools.making.ledger.forget_left(ready.stack.name, ready.services)
-        return observed(ready, containers)
+        return observed(ready, containers, before.release)
 
     async def adopt_release(self, ready: Ready, there: Ready, batch: Batch) -> tuple[Service, ...]:
         """The same for a stack that is up already: nothing is started, all of it is looked at.
@@ -86,7 +86,7 @@ class Applier:
             standing = Standing(await self._tools.stacks.containers(name))
             containers = await self._until_healthy(there, batch, activity, standing)
             await self._tools.making.ledger.adopt(name, containers)
-            return observed(ready, containers)
+            return observed(ready, containers, None)
 
     async def _healthy(self, batch: Batch, activity: Activity, ready: Ready, service: str) -> None:
         standing = Standing(await self._tools.stacks.containers(ready.stack.name))

@@ -276,6 +276,7 @@ class Deployer:
         try:
             before = Before(
                 files=older,
+                release=run.before,
                 left=run.services_before if not run.batch.doubt else (),
                 changed=run.other,
                 touching=run.touch,

@@ -49,6 +49,7 @@ from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason, Relo
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import health, reload
 from agent.domain.release.health import HealthFinding, Trouble
+from agent.domain.release.release import Release
 from agent.domain.repository.tree import Inputs
 from agent.domain.revision import Revision
 
@@ -81,10 +82,12 @@ class Before(Struct, frozen=True, kw_only=True):
 
     ``files`` are those that were mounted into each service; None: unknown. ``left`` are
     services that may go first. ``changed`` is whether it was another release; ``touching`` is told
-    of the containers that there are before anything is done to them.
+    of the containers that there are before anything is done to them. ``release`` is the last one
+    that was healthy; None: there was none.
     """
 
     files: Mapping[str, Inputs | None]
+    release: Release | None
     left: Collection[str] = ()
     changed: bool = False
     touching: Callable[[Collection[Container]], None] = lambda _: None

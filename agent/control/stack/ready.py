@@ -23,7 +23,7 @@ from agent.domain.errors import PermanentError
 from agent.domain.reconcile.effects import Side, relative
 from agent.domain.release import expected, reload
 from agent.domain.release.health import Expected
-from agent.domain.release.release import Service
+from agent.domain.release.release import Release, Service
 from agent.domain.release.reload import Mounted
 from agent.domain.repository import artefacts
 from agent.domain.repository.desired import Stack
@@ -196,11 +196,18 @@ def running_services(containers: Iterable[Container]) -> frozenset[str]:
     return frozenset(c.service for c in containers if c.service and c.alive and not c.one_off)
 
 
-def observed(ready: Ready, containers: Iterable[Container]) -> tuple[Service, ...]:
-    """The release as it stands, once it is healthy."""
+def observed(
+    ready: Ready, containers: Iterable[Container], before: Release | None
+) -> tuple[Service, ...]:
+    """The release as it stands, once it is healthy; ``before`` is the one that stood last.
+
+    A container that goes on has the settings that it had then: whatever else it has by now was
+    changed by hand meanwhile, and is put right in the next cycle.
+    """
     mine = [c for c in containers if not c.one_off]
     hashes = {c.service: c.labels.get(CONFIG_HASH, "") for c in mine}
     settings = {c.service: c.settings for c in mine if c.state == "running"}
+    settings |= before.settings_that_stand(mine) if before else {}
     return tuple(
         Service(
             name=name,

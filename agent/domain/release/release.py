@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from agent.domain import adjustable
+from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.release.health import Need
 from agent.domain.release.identity import Own
 from agent.domain.repository.tree import Inputs
@@ -54,6 +57,25 @@ class Release(Struct, frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     dirty: bool = False
     own: Own | None = None
+
+    def settings_that_stand(
+        self, containers: Iterable[Container]
+    ) -> dict[str | None, adjustable.Settings]:
+        """Of the services all of whose ``containers`` are those of this release, as it has them."""
+        own = self.own or frozenset()
+        there = [(c.service, c.id, c.labels.get(CONFIG_HASH)) for c in containers]
+        hashes = {service.name: service.config_hash for service in self.services}
+        others = {
+            service
+            for service, identifier, made_from in there
+            if (service, identifier) not in own or hashes.get(service or "") != made_from
+        }
+        names = {service for service, _, _ in there} - others
+        return {
+            service.name: service.settings
+            for service in self.services
+            if service.name in names and service.settings is not None
+        }
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
