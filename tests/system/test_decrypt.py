@@ -220,7 +220,7 @@ def test_an_image_with_another_digest_never_runs(fleet: Fleet) -> None:
     host = fleet.host(secrets={"age_key": str(fleet.box.age.private), "sops": {"image": image}})
     result = host.once()
     assert result.returncode == 1
-    assert f"{image} cannot be pulled: manifest unknown" in result.stderr
+    assert f"{image} cannot be pulled: " in result.stderr  # the words of engines differ
     assert fleet.running() == {}
 
 

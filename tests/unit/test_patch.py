@@ -125,6 +125,12 @@ def test_a_refused_key_is_passed_over_and_all_others_stay() -> None:
     assert patch.without(current, again, files, places) is None
 
 
+def test_a_key_that_compose_5_does_not_know_is_one_that_no_compose_knows() -> None:
+    older = refusal("services.web additional properties 'restrat' not allowed")
+    newer = refusal("validating stacks/web/compose.yaml: services.web.restrat false schema")
+    assert newer == older
+
+
 def test_nothing_is_read_that_must_not_be() -> None:
     compose = (
         "include: [../../../etc/x.yaml, {path: /etc/y.yaml, env_file: /etc/passwd}]\n"

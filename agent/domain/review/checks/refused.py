@@ -21,6 +21,7 @@ _ENV_LINE = re.compile(r"failed to read (\S+): line (\d+): (.*)", re.DOTALL)
 _ENV_TEXT = re.compile(r'failed to read (\S+): (Invalid template: "(.*)")', re.DOTALL)
 _REQUIRED = re.compile(r"required variable (\w+)")
 _UNKNOWN = re.compile(r"(?:validating \S+: +)?(\S*) ?additional properties ('.*') not allowed")
+_NO_KEY = re.compile(r"(?:validating \S+: +)?((?:[\w-]+\.)*)(\S+) false schema")
 _DECODED = re.compile(r"'(\w+)\[([^\]]+)\]\.([\w.-]+)' ((?:(?! / ).)+)")
 _UNDEFINED = re.compile(r'service "([^"]+)" refers to undefined (\w+) ')
 _NO_SERVICE = re.compile(r'service "([^"]+)" depends on undefined service "([^"]+)"')
@@ -89,6 +90,10 @@ def read(error: CommitdError, root: str, places: Places, text: Callable[[str], s
         texts = [f"Compose knows no key {key[-1]!r} in {place}" for key in keys]
         findings = [_finding(places.of(*key), text) for key, text in zip(keys, texts, strict=True)]
         return Refusal(findings=tuple(findings), keys=keys)
+    if found := _NO_KEY.search(said):  # Compose 5
+        key = (*places.find(found[1].rstrip(".")), found[2])
+        message = f"Compose knows no key {found[2]!r} in {found[1].rstrip('.') or 'the file'}"
+        return Refusal(findings=(_finding(places.of(*key), message),), keys=(key,))
     if entries := list(_DECODED.finditer(said)):
         paths = [f"{each[1]}.{each[2]}.{each[3]}" for each in entries]
         keys = tuple(places.find(path) for path in paths)
