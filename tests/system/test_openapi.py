@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tests.system.conftest import Fleet
 
 _REFERENCE = Path(__file__).parents[2] / "docs/reference"
-_PORT = 8788
 _STREAM = "events"
 _EXAMPLES = 3
 """For each path beside those that its description leads to; about half a minute for all."""
@@ -26,11 +25,11 @@ _EXAMPLES = 3
 def _relayed(path: Path) -> Iterator[str]:
     """The socket at ``path`` by TCP, which is all that the program speaks."""
     with socket() as listener:
-        listener.bind(("127.0.0.1", _PORT))
+        listener.bind(("127.0.0.1", 0))
         listener.listen()
         accepting = threading.Thread(target=_accept, args=(listener, path))
         accepting.start()
-        yield f"http://127.0.0.1:{_PORT}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(SHUT_RDWR)
         accepting.join()
 
