@@ -18,7 +18,7 @@ from agent.adapters.guard import Guard, brief
 from agent.adapters.probes.base import Probe
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
-from agent.control.reconcile import left_data
+from agent.control.reconcile import left_data, new_holds
 from agent.control.reconcile.listing import Observer
 from agent.control.reconcile.observe import exempt_ones, situation
 from agent.control.reconcile.planner import Planner
@@ -37,7 +37,7 @@ from agent.control.undeclared.protection import Protection
 from agent.control.undeclared.quarantine import Quarantine
 from agent.domain.config import Config
 from agent.domain.errors import CommitdError
-from agent.domain.outcome import Action, Outcome, Reason, Status
+from agent.domain.outcome import Outcome, Reason, Status
 from agent.domain.reconcile import host_state, plan, renamed
 from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan, one_of_a_kind
 from agent.domain.reconcile.exemptions import Exemptions
@@ -336,19 +336,8 @@ class Reconciler:
     ) -> None:
         """Those that are not there any more are over; what is only found later, when ``final``."""
         later = () if final else _FOUND_LATER
-        revision = desired.revision.sha if desired else None
         new = await self._p.journal.keep_holds(holds, found_later=later)
-        stacks = await self._p.journal.run(names.stacks) if new else ()
-        for hold in new:
-            stack = hold.subject if hold.subject in stacks else None
-            async with self._p.journal.recording(
-                Action.HOLD,
-                hold.subject,
-                hold.reason,
-                revision=revision,
-                stack=stack,
-                actor=hold.actor,
-            ) as entry:
-                entry.outcome = Outcome(
-                    subject=hold.subject, status=Status.HELD, error=hold.detail, attempts=0
-                )
+        revision = desired.revision.sha if desired else None
+        if new:
+            stacks = await self._p.journal.run(names.stacks)
+            await new_holds.record(self._p.journal, new, revision, stacks)

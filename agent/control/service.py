@@ -27,11 +27,11 @@ import anyio.to_thread
 
 from agent.adapters import log_context
 from agent.adapters.engine import lease
-from agent.adapters.engine.helper_container import remove_helper
 from agent.adapters.guard import Guard, brief
 from agent.adapters.host import systemd
 from agent.adapters.state.database import DamagedError
 from agent.adapters.tasks import task_group
+from agent.control import leftovers
 from agent.control.assembly import assemble
 from agent.control.liveness import Liveness
 from agent.control.outside.running import Consumer, Running
@@ -64,15 +64,6 @@ REPAIR_PAUSE_S = 0.2
 one."""
 
 
-async def _finish_killed(parts: Parts) -> None:
-    """What a killed agent left half done on the engine, before anything new is begun."""
-    # Its helper containers by ID, because a label could be anyone's.
-    for container_id in await parts.journal.helpers():
-        await remove_helper(parts.engine, container_id)
-        await parts.journal.forget_helper(container_id)
-    await parts.ledger.settle()
-
-
 async def once(config: Config) -> Verdict:
     """One whole cycle."""
     async with assemble(config) as parts, lease.only_agent_of(await parts.engine.identity()):
@@ -80,7 +71,7 @@ async def once(config: Config) -> Verdict:
 
 
 async def _one_cycle(parts: Parts) -> Verdict:
-    await _finish_killed(parts)
+    await leftovers.finish(parts)
     poller = Poller(parts.probes, parts.remotes, lambda _: None)
     try:
         await poller.ask_all()
@@ -229,7 +220,7 @@ class Daemon:
         while not (self._stopping or self._reload_wanted):
             try:
                 engine_id = await parts.engine.identity()
-                await _finish_killed(parts)
+                await leftovers.finish(parts)
             except Exception as err:  # noqa: BLE001  it is logged, and tried again
                 guard.note(err)
                 found = await _failed(parts.judge, brief(err))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from agent.domain import documents, outside_config
-from agent.domain.errors import ConfigError, PermanentError, did_you_mean
+from agent.domain import documents, outside_config, schema_errors
+from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.outside_config import (
     Api,
     CommitStatus,
@@ -174,7 +173,7 @@ def parse(content: bytes, name: str, *, hostname: str) -> Config:
     try:
         config = msgspec.convert(data, Config, dec_hook=_decode)
     except msgspec.ValidationError as err:
-        raise _explain(str(err), document) from None
+        raise schema_errors.explain(str(err), document, Config) from None
     _check(config, document)
     return config
 
@@ -208,57 +207,6 @@ def _decode(kind: type, value: object) -> object:
             raise ValueError(f"{value!r} is not an absolute path")
         return Path(value)
     raise NotImplementedError(kind)  # what msgspec expects of a hook for other types
-
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.+)`")
-_AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>.*)`)?", re.DOTALL)
-_STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
-
-
-def _explain(message: str, document: documents.Document) -> ConfigError:
-    """Msgspec names the value by its path; people look for a line."""
-    match = _AT.fullmatch(message)
-    what, at = (match["what"], match["at"] or "") if match else (message, "")
-    path: documents.Path = tuple(int(index) if index else key for key, index in _STEP.findall(at))
-    hint = None
-    if unknown := _UNKNOWN.fullmatch(what):
-        key = unknown["key"]
-        known = _keys_at(path)
-        what = f"unknown key {key!r}"
-        hint = did_you_mean(key, known, f"known keys: {', '.join(sorted(known))}")
-        path = (*path, key)
-    elif path:
-        value = documents.value(document.data, path)
-        if isinstance(value, int | float | date):  # what YAML made of it is not what stands there
-            if what.startswith(repr(value)):
-                what = document.written(path) + what.removeprefix(repr(value))
-            hint = document.as_text(path) if "Expected `str`" in what else None
-        what = f"{'.'.join(str(step) for step in path)}: {what}"
-    what = what.replace("Object missing required field", "missing key")
-    return ConfigError(what, where=f"{document.name}:{document.line(path)}", hint=hint)
-
-
-def _keys_at(path: documents.Path) -> tuple[str, ...]:
-    kind: Any = Config
-    for step in path:
-        if isinstance(step, int):
-            continue
-        kind = {
-            "remotes": Remote,
-            "signatures": Signatures,
-            "secrets": Secrets,
-            "sops": Sops,
-            "docker": Docker,
-            "undeclared": UndeclaredRules,
-            "converge": Converge,
-            "api": Api,
-            "commit_status": CommitStatus,
-            "hooks": Hooks,
-            "notify": Target,
-            "heartbeat": Heartbeat,
-            "peers": Peer,
-        }[step]
-    return tuple(field.name for field in msgspec.structs.fields(kind))
 
 
 def _check(config: Config, document: documents.Document) -> None:

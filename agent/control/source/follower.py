@@ -14,7 +14,7 @@ is removed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from msgspec import Struct
@@ -34,6 +34,7 @@ from agent.domain.finding import Fault
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
 from agent.domain.reconcile.actions import Hold
 from agent.domain.repository.desired import DesiredState
+from agent.domain.shortened import some_of
 from agent.domain.source import decide
 from agent.domain.source.decide import Answer, Head
 
@@ -284,7 +285,7 @@ class Follower:
                 Action.ACCEPT,
                 self._config.host,
                 Reason.LOCAL_EDIT,
-                detail=_some(edits),
+                detail=some_of(edits, _NAMED),
                 causes=[
                     Cause(
                         kind=CauseKind.FILE,
@@ -315,12 +316,6 @@ class Follower:
         for fault in lost.values():
             log.warning("%s", fault)
         return there
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first of them, for one line."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _doubt(absent: list[tuple[str, str]], heads: Iterable[Head]) -> str | None:

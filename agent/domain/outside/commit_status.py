@@ -18,6 +18,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.domain.outcome import Reason
+from agent.domain.shortened import some_of
 from agent.domain.status.facts import Facts
 from agent.domain.status.held import Held
 from agent.domain.status.stack_state import StackState
@@ -135,5 +136,4 @@ def _said(done: Done, suspended: Collection[str]) -> Iterator[str]:
 
 
 def _listed(names: Collection[str]) -> str:
-    some, more = sorted(names)[:_NAMED], len(names) - _NAMED
-    return ", ".join(some) + (f" and {more} more" if more > 0 else "")
+    return some_of(sorted(names), _NAMED)

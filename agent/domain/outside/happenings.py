@@ -1,7 +1,7 @@
 """What happened that a person wants to hear of.
 
-    an action that has ended ─▶ done_by ──▶ a Happening, told once
-    a judgement on the host ──▶ troubles ─▶ what is wrong now, told when it begins and ends
+    an action that has ended ─▶ done_by ──▶ a Happening, one message
+    a judgement on the host ──▶ troubles ─▶ what is wrong now: a message when it begins and ends
 
 Pure: an action comes from the journal, a judgement from the agent, and both with the commit that
 was in force.
@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agent.domain.outcome import Action, CauseKind, EvictionAction, Reason, Status
 from agent.domain.outside_config import Kind
+from agent.domain.shortened import some_of
 from agent.domain.status import remedy
 from agent.domain.status.facts import Facts
 from agent.domain.status.held import Held
@@ -52,8 +53,8 @@ class Happening(Struct, frozen=True, kw_only=True):
 
     ``said`` is what happened to the subject ("failed", "was rolled back to 1a2b3c4"), ``cause``
     why, ``advice`` what to do: a command or a sentence. ``key`` and ``version`` say which trouble
-    it is: of the same thing, and with the same input, it is told once. One that is ``passing`` may
-    be over in a moment.
+    it is: of the same thing, and with the same input, it is one message. One that is
+    ``passing`` may be over in a moment.
     """
 
     kind: Kind
@@ -148,8 +149,7 @@ def done_by(done: Done, declared: Declared) -> Happening | None:
 
 
 def _why(done: Done) -> str:
-    more = len(done.moved) - _SHOWN
-    moved = ", ".join(done.moved[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    moved = some_of(done.moved, _SHOWN)
     return f"{done.message}: {moved}" if moved else done.message
 
 

@@ -22,6 +22,7 @@ from agent.domain.release.release import Release
 from agent.domain.repository import image_reference
 from agent.domain.repository.desired import Stack
 from agent.domain.revision import Revision
+from agent.domain.shortened import some_of
 
 _MOST = 5
 """Places of data that are named."""
@@ -88,8 +89,8 @@ def hold(new: str, situation: HostState) -> Hold | None:
     if data.shared and not (data.paths or data.volumes):
         detail = (
             f"it seems to be {data.old} under a new name, and uses its volume "
-            f"{_some(data.shared)}, which both at once may destroy; to let {data.old} go first, "
-            f"run: {approve}"
+            f"{some_of(data.shared, _MOST)}, which both at once may destroy; "
+            f"to let {data.old} go first, run: {approve}"
         )
     else:
         detail = (
@@ -103,12 +104,13 @@ def said(new: str, data: LeftData) -> str:
     """Where the data is, and how to move it."""
     places: list[str] = []
     if data.paths:
-        where = _some(data.paths)
+        where = some_of(data.paths, _MOST)
         places.append(f"{where} in the checkout (stop {data.old}, then mv it to stacks/{new})")
     if data.volumes:
         key = data.volumes[0].removeprefix(f"{data.old}_")
         places.append(
-            f"the volume {_some(data.volumes)} (give it its name in the Compose file, volumes: "
+            f"the volume {some_of(data.volumes, _MOST)} "
+            f"(give it its name in the Compose file, volumes: "
             f"{{{key}: {{name: {data.volumes[0]}}}}}, or copy it to {new}_{key})"
         )
     return (
@@ -169,11 +171,6 @@ def _beside(stack: Stack) -> set[str]:
 
 def _tracked(stack: Stack, path: str) -> bool:
     return any(each == path or each.startswith(f"{path}/") for each in stack.tracked)
-
-
-def _some(items: tuple[str, ...]) -> str:
-    more = f" and {len(items) - _MOST} more" if len(items) > _MOST else ""
-    return ", ".join(items[:_MOST]) + more
 
 
 def _same_files(release: Release, stack: Stack) -> bool:

@@ -23,6 +23,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.domain.outcome import Action, Reason
+from agent.domain.shortened import some_of
 from agent.domain.source.decide import Relation
 from agent.domain.status import held, stack_state
 from agent.domain.status.facts import Facts, Ongoing
@@ -200,7 +201,7 @@ def _coming(facts: Facts, stacks: Iterable[StackState]) -> list[str]:
 
 def _next(coming: Sequence[str]) -> Iterable[str]:
     if coming:
-        yield f"next: {_some(coming)}"
+        yield f"next: {some_of(coming, _SHOWN)}"
 
 
 def _confirmed(facts: Facts) -> str:
@@ -284,9 +285,4 @@ def _working(facts: Facts, stacks: Iterable[StackState]) -> Iterable[str]:
         seconds = max(0, int(facts.age(action.since) or 0))
         verbs.setdefault(verb, []).append(f"{action.subject} ({seconds} s)")
     for verb, subjects in verbs.items():
-        yield f"{verb} {_some(subjects)}"
-
-
-def _some(subjects: Sequence[str]) -> str:
-    some, more = subjects[:_SHOWN], len(subjects) - _SHOWN
-    return ", ".join(some) + (f" and {more} more" if more > 0 else "")
+        yield f"{verb} {some_of(subjects, _SHOWN)}"

@@ -10,9 +10,10 @@ from msgspec import to_builtins
 from agent.control.review.diff import Comparison
 from agent.domain.outcome import short
 from agent.domain.review.host_diff import StackChange
+from agent.domain.shortened import some_of
 from agent.surface.cli import effect_report
 from agent.surface.cli.check_report import count
-from agent.surface.cli.effect_report import MOST, some
+from agent.surface.cli.effect_report import MOST
 from agent.surface.cli.terminal import json_text, one_line
 
 MAX_MARKDOWN = 60_000
@@ -111,14 +112,13 @@ def _summary(stack: StackChange) -> str:
     parts += [effect_report.summary(effect) for effect in stack.effects.services]
     if not parts:
         return f"{stack.message}, no container is touched"
-    more = f" and {len(parts) - MOST} more" if len(parts) > MOST else ""
-    said = "; ".join(parts[:MOST]) + more
+    said = some_of(parts, MOST, between="; ")
     return said if stack.inputs else f"{stack.message}: {said}"
 
 
 def _details(stack: StackChange) -> list[str]:
     """Everything about one stack; what belongs to a service is indented by two."""
-    files = [f"files: {some(stack.inputs)}"] if stack.inputs else []
+    files = [f"files: {some_of(stack.inputs, MOST)}"] if stack.inputs else []
     return files + effect_report.details(stack.effects)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from agent.domain.outcome import short
 from agent.domain.reconcile.effects import Delta, ServiceEffect, StackEffects
+from agent.domain.shortened import some_of
 
 MOST = 12
 """Items of one list that are shown."""
@@ -34,7 +35,7 @@ def details(effects: StackEffects) -> list[str]:
     """Everything about the services of one stack; what belongs to a service is indented by two."""
     lines = [f"not known: {effects.unknown}"] if effects.unknown else []
     if effects.other:
-        lines.append(f"other: {some(effects.other)}")
+        lines.append(f"other: {some_of(effects.other, MOST)}")
     lines += [f"! reaches the host: {each}" for each in effects.asks]
     for effect in effects.services:
         lines.append(_headline(effect))
@@ -50,13 +51,7 @@ def summary(effect: ServiceEffect) -> str:
     differs += ["mounted files"] if effect.files and effect.action != "rebuild" else []
     differs += [f"after {effect.follows}"] if effect.follows else []
     act = f"leave {effect.name}" if effect.action == "none" else f"{effect.action} {effect.name}"
-    return f"{act} ({some(differs)})" if differs else act
-
-
-def some(items: Sequence[str]) -> str:
-    """The first of many, and how many more there are."""
-    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
-    return ", ".join(items[:MOST]) + more
+    return f"{act} ({some_of(differs, MOST)})" if differs else act
 
 
 def _headline(effect: ServiceEffect) -> str:
@@ -70,8 +65,10 @@ def _differences(effect: ServiceEffect) -> list[tuple[str, str]]:
     """What differs, by name, and how."""
     found = {"image": _image(effect)} if effect.image else {}
     found |= {key: _delta(getattr(effect, key)) for key in _DELTAS}
-    found["other"] = some(effect.other)
-    found["built from" if effect.action == "rebuild" else "mounted files"] = some(effect.files)
+    found["other"] = some_of(effect.other, MOST)
+    found["built from" if effect.action == "rebuild" else "mounted files"] = some_of(
+        effect.files, MOST
+    )
     return [(what, said) for what, said in found.items() if said]
 
 
@@ -81,4 +78,4 @@ def _image(effect: ServiceEffect) -> str:
 
 def _delta(delta: Delta) -> str:
     signs = (("+", delta.added), ("-", delta.removed), ("~", delta.changed))
-    return some([f"{sign}{item}" for sign, items in signs for item in items])
+    return some_of([f"{sign}{item}" for sign, items in signs for item in items], MOST)
