@@ -48,7 +48,7 @@ _CLOSED = (
 )
 
 
-class Line(NamedTuple):
+class Channel(NamedTuple):
     """Both ends of a talk with a remote's ``git upload-pack``: file descriptors of two pipes."""
 
     read: int
@@ -170,9 +170,9 @@ class Git:
         return by
 
 
-def over(line: Line) -> dict[str, str]:
-    """Have Git talk to an ssh remote over ``line``, which it inherits, whatever server it names."""
-    words = f"cat /dev/fd/{line.read} 2>/dev/null & exec cat >/dev/fd/{line.write} #"
+def over(channel: Channel) -> dict[str, str]:
+    """Have Git talk to an ssh remote over ``channel``, which it inherits, whatever it is called."""
+    words = f"cat /dev/fd/{channel.read} 2>/dev/null & exec cat >/dev/fd/{channel.write} #"
     return {"GIT_SSH_COMMAND": words, "GIT_SSH_VARIANT": "ssh"}
 
 

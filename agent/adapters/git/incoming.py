@@ -25,7 +25,7 @@ import anyio.to_thread
 
 from agent.adapters.git import git_dir
 from agent.adapters.git.commits import Commits
-from agent.adapters.git.git import Git, Line, fetch_error, on_disk, over, remote_options
+from agent.adapters.git.git import Channel, Git, fetch_error, on_disk, over, remote_options
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -92,13 +92,13 @@ class Incoming:
         self,
         remote: Remote,
         expected: str,
-        line: Line | None = None,
+        channel: Channel | None = None,
         *,
         timeout_s: float = FETCH_TIMEOUT_S,
     ) -> None:
         """Fetch the branch with its full history, which a probe saw at ``expected``.
 
-        Over ``line`` first, if there is one; where that fails, over a connection of its own.
+        Over ``channel`` first, if there is one; where that fails, over a connection of its own.
         Raises :class:`UnreachableError` when nothing usable arrived, :class:`PermanentError` when
         the remote answered that there is no such branch, :class:`TransientError` for the disk.
         """
@@ -107,12 +107,17 @@ class Incoming:
             await anyio.to_thread.run_sync(git_dir.remove, scratch)
             await anyio.to_thread.run_sync(git_dir.write_anew, self._git.dir)
             try:
-                await self._arrive(remote, scratch, expected, line, timeout_s)
+                await self._arrive(remote, scratch, expected, channel, timeout_s)
             finally:
                 await to_the_end(lambda: git_dir.remove(scratch))
 
     async def _arrive(
-        self, remote: Remote, scratch: Path, expected: str, line: Line | None, timeout_s: float
+        self,
+        remote: Remote,
+        scratch: Path,
+        expected: str,
+        channel: Channel | None,
+        timeout_s: float,
     ) -> None:
         await anyio.to_thread.run_sync(git_dir.begin_scratch, scratch, self._git.dir / "objects")
         aside = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": ""}
@@ -130,7 +135,8 @@ class Incoming:
             max_file=MAX_PACK,
         )  # fmt: skip
         env = self._git.remote_env(remote) | aside
-        if line is None or (result := await fetch(env=env | over(line), pass_fds=line)).code:
+        result = await fetch(env=env | over(channel), pass_fds=channel) if channel else None
+        if result is None or result.code != 0:
             result = await fetch(env=env)
         if result.code != 0:
             raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from agent.adapters.git.git import Line
+from agent.adapters.git.git import Channel
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
 from agent.domain.source.git_protocol import RefAnswer, plain
@@ -69,7 +69,7 @@ class Probe(ABC):
         return said
 
     @asynccontextmanager
-    async def line(self) -> AsyncIterator[Line | None]:
+    async def channel(self) -> AsyncIterator[Channel | None]:
         """For one fetch over the connection that is kept; None where that cannot be.
 
         When the connection breaks meanwhile, Git reads an end.

@@ -19,8 +19,8 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
-from agent.adapters.git.git import Line
-from agent.adapters.probes import ssh_line
+from agent.adapters.git.git import Channel
+from agent.adapters.probes import ssh_channel
 from agent.adapters.probes.asyncssh_import import asyncssh
 from agent.adapters.probes.base import ASK_S, CLOSE_S, CONNECT_S, Probe, StaleError, reason
 from agent.domain.config import Remote
@@ -115,13 +115,15 @@ class SshProbe(Probe):
         return said
 
     @asynccontextmanager
-    async def line(self) -> AsyncIterator[Line | None]:
-        """A channel of the connection there is, see ssh_line.py."""
+    async def channel(self) -> AsyncIterator[Channel | None]:
+        """One of the connection there is, see ssh_channel.py."""
         connection = self._connection
         if connection is None or connection.is_closed():
             yield None
             return
-        lent = ssh_line.line(connection, self._command, window=_WINDOW, keepalive_s=KEEPALIVE_S)
+        lent = ssh_channel.channel(
+            connection, self._command, window=_WINDOW, keepalive_s=KEEPALIVE_S
+        )
         async with lent as found:
             yield found
 

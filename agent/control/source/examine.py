@@ -107,7 +107,7 @@ class Examiner:
     ) -> Examined:
         """What follows from the heads that are ``shown``. Raises :class:`CommitdError`."""
         await self._incoming.keep({head.sha for head in shown if head.sha})
-        heads, complete, missing = await self._fetch_unknown(shown, few=applied is not None)
+        heads, complete, missing = await self._fetch_unknown(shown, shared=applied is not None)
         ancestry = await self._ancestry(await self._known(heads, applied), applied)
         follow = self._config.history == "follow"
         decision = decide.decide(heads, ancestry, applied, follow=follow, approved=approved)
@@ -124,7 +124,7 @@ class Examiner:
 
     async def fetch(self, shown: list[Head]) -> Examined:
         """Bring in what is ``shown``, and decide nothing yet."""
-        heads, complete, missing = await self._fetch_unknown(shown, few=False)
+        heads, complete, missing = await self._fetch_unknown(shown, shared=False)
         decision = decide.Stay("nothing is decided yet")
         return Examined(
             decision=decision,
@@ -135,13 +135,15 @@ class Examiner:
         )
 
     async def _fetch_unknown(
-        self, heads: list[Head], *, few: bool
+        self, heads: list[Head], *, shared: bool
     ) -> tuple[list[Head], bool, list[Hold]]:
         """Bring in the commits that are not here, each from the first remote that delivers it.
 
         A remote that cannot deliver counts as down; a commit that none delivers is a hold, and
-        asked for again with a backoff. The flag says whether nothing is missing. A whole history,
-        which are more than a ``few``, would keep the event loop busy on its way.
+        asked for again with a backoff. The flag says whether nothing is missing.
+
+        ``shared``: the first try goes over the connection of the probe. Not a whole history: its
+        bytes pass through the event loop, which would have time for nothing else.
         """
         found: list[Head] = []
         failures: dict[str, str] = {}
@@ -157,8 +159,8 @@ class Examiner:
                 patience_s = FETCH_TIMEOUT_S if alone else SHARED_FETCH_S
                 await self._stop_tidying()
                 remote = self._by_name[head.remote]
-                async with self._warm(head.remote, first=few and not tries) as line:
-                    await self._incoming.fetch(remote, head.sha, line, timeout_s=patience_s)
+                async with self._channel(head.remote, shared=shared and not tries) as channel:
+                    await self._incoming.fetch(remote, head.sha, channel, timeout_s=patience_s)
             except CommitdError as err:
                 if time.monotonic() >= next_at:
                     log.warning("%s", err)
@@ -176,9 +178,11 @@ class Examiner:
         ]
         return found, not failures, holds
 
-    def _warm(self, remote: str, *, first: bool) -> AbstractAsyncContextManager[git.Line | None]:
-        probe = self._probes.get(remote) if first else None
-        return probe.line() if probe else nullcontext()
+    def _channel(
+        self, remote: str, *, shared: bool
+    ) -> AbstractAsyncContextManager[git.Channel | None]:
+        probe = self._probes.get(remote) if shared else None
+        return probe.channel() if probe else nullcontext()
 
     async def _known(self, heads: Iterable[Head], applied: str | None) -> set[str]:
         """All commits that a decision is about: shown now, shown before and here, applied."""

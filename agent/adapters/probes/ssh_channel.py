@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 
-from agent.adapters.git.git import Line
+from agent.adapters.git.git import Channel
 from agent.adapters.probes.asyncssh_import import asyncssh
 from agent.adapters.probes.base import CLOSE_S
 from agent.domain.source import git_protocol
@@ -28,9 +28,9 @@ _KEEPALIVE_S = 5.0
 
 
 @asynccontextmanager
-async def line(
+async def channel(
     connection: asyncssh.SSHClientConnection, command: str, *, window: int, keepalive_s: float
-) -> AsyncIterator[Line | None]:
+) -> AsyncIterator[Channel | None]:
     """Both ends of ``command`` on the server; None where it cannot be started there.
 
     ``window`` bytes may be under way; ``keepalive_s`` is the pace of the connection afterwards.
@@ -52,7 +52,7 @@ async def line(
                 encoding=None,
                 window=window,
             )
-        yield Line(read, written) if talk else None
+        yield Channel(read, written) if talk else None
     finally:
         os.close(read)
         os.close(written)
