@@ -16,6 +16,7 @@ from agent.adapters.state.journal import Journal
 from agent.control.outside import notify
 from agent.control.outside.running import Running
 from agent.control.status.standing import Standings
+from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.outcome import Action, Reason
@@ -50,7 +51,7 @@ class Service:
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     found = Service()
     monkeypatch.setattr(notify, "deliver", found.deliver)
-    monkeypatch.setattr(notify, "AGAIN_S", 0.01)
+    monkeypatch.setattr(notify, "AGAIN", Backoff(first_s=0.01, longest_s=600.0))
     monkeypatch.setattr(folding, "GAP_S", 0.01)
     monkeypatch.setattr(folding, "_SHORT", (0.0, 0.0))
     return found

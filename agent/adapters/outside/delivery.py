@@ -1,7 +1,8 @@
 """Services that apprise knows, each message by a child that ends with it.
 
 The URL goes to the child in memory (:mod:`agent.adapters.memory_file`): it is in no argument, no
-environment and no file, and what a service says is told only as far as it cannot hold the URL.
+environment and no file. Of a service's answer only its status code is passed on, because its text
+may hold the URL.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ An action is begun before anything is done, and finished however its body ends::
     error: nothing is done
 
 When the end cannot be written, nothing is undone: the error is logged, and the agent closes the
-action as cancelled at its next start. The line of the log on it comes after its end is written
-(:mod:`agent.adapters.state.action_log`): who reads it in the log finds it in the journal. Nobody
-else hears of an action here: what tells others of it reads :attr:`AsyncJournal.news`.
+action as cancelled at its next start. An action is logged once its end is in the journal
+(:mod:`agent.adapters.state.action_log`). Consumers outside read :attr:`AsyncJournal.news`.
 """
 
 from __future__ import annotations

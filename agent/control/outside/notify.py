@@ -45,9 +45,8 @@ AT_ONCE = 3
 """Children that send, for all targets: each takes 50 MB while it does."""
 TRIES = 12
 """Of one message; the last one is about an hour after the first."""
-AGAIN_S = 5.0
-"""Before the second try; then twice as long each time."""
-_LONGEST_AGAIN_S = 600.0
+AGAIN = Backoff(first_s=5.0, longest_s=600.0)
+"""Before the second try, and the further ones."""
 END_S = 5.0
 """How long a message that is under way may take when the agent ends."""
 _ACTIONS_S = 5.0
@@ -232,8 +231,8 @@ class Telling:
                 told = f"{batch.count} × {batch.kind.value}"
                 log.warning("%s is not told of %s: %s", self._target.name, told, err)
             else:
-                self._sending.note(err, f"; again in {_again(tries):.0f} s")
-                await anyio.sleep(_again(tries))
+                self._sending.note(err, f"; again in {AGAIN.wait_s(tries):.0f} s")
+                await anyio.sleep(AGAIN.wait_s(tries))
         else:
             self._trouble.clear(name)
             self._sending.recovered()
@@ -245,10 +244,6 @@ class Telling:
         """Begin no message any more; wait for the end of one that is under way."""
         self._ending = True
         await self._at_rest.wait()
-
-
-def _again(tries: int) -> float:
-    return Backoff(first_s=AGAIN_S, longest_s=_LONGEST_AGAIN_S).wait_s(tries)
 
 
 def _done(entry: JournalEntry) -> Done:

@@ -22,6 +22,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.host.token_file import read_token
 from agent.adapters.outside import http
@@ -124,11 +125,11 @@ class Peers(Generic[Line]):
             line, packed = await anyio.to_thread.run_sync(self._read, content)
         except CommitdError as err:
             error = f"{err.message}; {err.hint}" if err.hint else err.message
-            known.sighting = _replaced(before, error=error)
+            known.sighting = replace(before, error=error, asked=True)
         except Exception:
             log.exception("asking %s: unexpected", known.peer.name)
             error = "unexpected error; the log of the agent that shows this says more"
-            known.sighting = _replaced(before, error=error)
+            known.sighting = replace(before, error=error, asked=True)
         else:
             kept = sum(
                 len(each.packed or b"") for each in self._known.values() if each is not known
@@ -179,10 +180,3 @@ def _refusal(status: int, token_file: Path | None) -> PermanentError:
 
 def _unpacked(packed: bytes) -> dict[str, Any]:
     return peer_status.read(zlib.decompress(packed))
-
-
-def _replaced(before: Sighting[Line], *, error: str) -> Sighting[Line]:
-    return Sighting(
-        name=before.name, url=before.url, line=before.line, seen_at=before.seen_at,
-        error=error, asked=True,
-    )  # fmt: skip

@@ -1,12 +1,12 @@
-"""Many happenings, few messages: what one target has been told, and what it is to be told next.
+"""Many happenings, few messages: what was sent to one target, and what is to be sent next.
 
     take    ─▶ an action that has ended              ┐
     observe ─▶ what is wrong at the end of a cycle   ├▶ Memory: troubles, pending happenings
     tick    ─▶ a trouble has lasted, or is over      ┘       │
                                                      load ─▶ one Batch: one message
 
-- A trouble is told when it begins and when it is over. The same again, however often it is tried,
-  is not told. One that comes and goes is over once it has been so for longer each time.
+- A trouble is one message when it begins and one when it has ended. The same trouble again, however
+  often it is tried, is none. One that flaps has ended after it was absent for longer each time.
 - Happenings of one kind that come together are one message: each kind waits a little for more,
   successes for the end of the cycle. After a few messages in a row the next of that kind waits,
   twice as long each time while more keeps coming.
@@ -29,15 +29,15 @@ from agent.domain.outside.happenings import Happening, held
 from agent.domain.outside_config import Kind
 
 MOST_ITEMS = 20
-"""Happenings of one message that are told in full."""
+"""Happenings that one message describes; of further ones it says how many."""
 MOST_OPEN = 500
-"""Troubles that are known at a time; further ones are told when some of these are over."""
+"""Troubles remembered at a time; further ones are sent when some of these have ended."""
 PATIENCE_S = 30.0
-"""How long a trouble that may pass must last before it is told: a remote, health, a cycle."""
+"""Seconds that a trouble of a remote, of health or of a cycle must last before it is sent."""
 SETTLE_S = 30.0
-"""How long it must be over before that is told, the first time."""
+"""Seconds without it before its recovery is sent; doubled after each relapse."""
 RELAPSE_S = 3600.0
-"""How long after its end a trouble that comes again counts as one that comes and goes."""
+"""Seconds after its end within which the same trouble counts as a relapse."""
 GAP_S = 10.0
 """Between two messages of one kind, after the first ones in a row."""
 ROW_S = 60.0
@@ -50,7 +50,8 @@ _USUALLY_AT_ONCE = 5
 """Messages in a row without a gap: who pushes one mistake after the other hears of each."""
 _ENDS = {Kind.DEPLOYED, Kind.RECOVERED, Kind.REMOTE_BACK}
 _SHORT = (0.2, 1.0)
-_LONGEST_SETTLE_S, _LONGEST_GAP_S = 1800.0, 300.0
+_SETTLING = Backoff(first_s=SETTLE_S, longest_s=1800.0)
+_GAPS = Backoff(first_s=GAP_S, longest_s=300.0)
 _URGENT = (
     Kind.FAILED, Kind.ROLLED_BACK, Kind.HELD, Kind.REMOTE_DOWN, Kind.EVICTED, Kind.DEPLOYED,
     Kind.RECOVERED, Kind.REMOTE_BACK,
@@ -95,9 +96,9 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 class Open(Struct, frozen=True, kw_only=True):
-    """A trouble: when it was first seen, whether it was told, since when it is over.
+    """A trouble: when it was first seen, whether it was sent (``told``), since when it is ``fine``.
 
-    ``closed``: its end was told; it is kept for a while to know it again.
+    ``closed``: its recovery was sent; it is kept for ``RELAPSE_S`` to recognise a relapse.
     """
 
     happening: Happening
@@ -145,7 +146,7 @@ _OVER = "it is no longer in trouble"
 
 
 def _trouble(memory: Memory, found: Happening, kinds: Collection[Kind], now: float) -> Memory:
-    """An action that failed: told, unless it is what was told already."""
+    """An action that failed: sent, unless the same failure was sent already."""
     known = memory.open.get(found.key)
     if known and known.told and not known.closed and _same(known.happening, found):
         if known.fine is not None:
@@ -167,7 +168,7 @@ def _same(known: Happening, found: Happening) -> bool:
 
 
 def _withdraw(memory: Memory, key: str) -> Memory:
-    """A failure of this key that is not told yet is told with what came of it."""
+    """Take back a failure of this key that was not sent yet: that of the rollback says why."""
     waiting = memory.pending.get(Kind.FAILED)
     if waiting is None or waiting.more:
         return memory
@@ -214,7 +215,7 @@ def observe(
 
 
 def tick(memory: Memory, kinds: Collection[Kind], now: float) -> Memory:
-    """Time has passed: what has lasted is told, and what has been over for long enough."""
+    """Time has passed: queue troubles, and recoveries, that have lasted long enough."""
     for key, known in memory.open.items():
         if known.closed:
             if now - (known.fine or 0.0) > RELAPSE_S:
@@ -234,7 +235,7 @@ def _patience(known: Open) -> float:
 
 
 def _settle(known: Open) -> float:
-    return Backoff(first_s=SETTLE_S, longest_s=_LONGEST_SETTLE_S).wait_s(known.relapses + 1)
+    return _SETTLING.wait_s(known.relapses + 1)
 
 
 def _relapses(known: Open | None, now: float) -> int:
@@ -280,12 +281,12 @@ def _ready_at(memory: Memory, kind: Kind) -> float | None:
     if kind not in _ENDS:
         return at
     begun = [_ready_at(memory, other) for other in memory.pending if other not in _ENDS]
-    return max([at, *filter(None, begun)])  # a trouble is not told after its end
+    return max([at, *filter(None, begun)])  # no recovery before its trouble
 
 
 def _gap(kind: Kind, pace: Pace) -> float:
     further = pace.row - _AT_ONCE.get(kind, _USUALLY_AT_ONCE) + 1
-    return Backoff(first_s=GAP_S, longest_s=_LONGEST_GAP_S).wait_s(further) if further > 0 else 0.0
+    return _GAPS.wait_s(further) if further > 0 else 0.0
 
 
 def load(memory: Memory, now: float) -> Memory:
@@ -310,7 +311,7 @@ def load(memory: Memory, now: float) -> Memory:
 
 
 def _add(memory: Memory, found: Happening, kinds: Collection[Kind], now: float) -> Memory:
-    """It waits to be told, if this target wants to hear of such things."""
+    """Queue it, if this target has subscribed to its kind."""
     if found.kind not in kinds:
         return memory
     waiting = memory.pending.get(found.kind) or Pending(first=now, last=now)

@@ -39,6 +39,11 @@ def chip(word: str) -> Chip:
     return Chip(sign, word, _TONES[sign])
 
 
+def rolled_back(word: str) -> Chip:
+    """Of what went back to an older release."""
+    return Chip("↩", word, "bad")
+
+
 def container(state: str, health: str | None, *, well: bool) -> Chip:
     """Of a container; in a stack that is ``well``, one that has ended had only that to do."""
     if state == "running" and health in {"unhealthy", "starting"}:

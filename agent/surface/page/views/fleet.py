@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.outcome import Reason
-from agent.surface.page.views.chips import ORDER, Chip, chip
+from agent.surface.page.views.chips import ORDER, Chip, chip, rolled_back
 from agent.surface.page.views.host import host
 
 _SHOWN, _LONGEST = 3, 300
@@ -151,7 +151,7 @@ def _trouble(stacks: Iterable[Mapping[str, Any]]) -> Iterable[Stacks]:
     for word in ("failed", "rolled back", "degraded", "missing"):
         if names := found.get(word):
             shown = tuple(map(_clip, names[:_NAMES]))
-            tone = Chip("↶", word, "bad") if word == "rolled back" else chip(word)
+            tone = rolled_back(word) if word == "rolled back" else chip(word)
             yield Stacks(word=tone, names=shown, more=len(names) - len(shown))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.outcome import Action, EvictionAction, Reason, short
-from agent.surface.page.views.chips import ORDER, Chip, busy, chip, container, of_host
+from agent.surface.page.views.chips import ORDER, Chip, busy, chip, container, of_host, rolled_back
 
 _SHOWN_SERVICES = 12
 _BY_A_PERSON = {
@@ -160,9 +160,9 @@ def _stack(stack: Mapping[str, Any]) -> Stack:
 
 
 def _sync(stack: Mapping[str, Any]) -> Chip:
-    """Of an agent that does not say yet to what a stack went back, as it was."""
-    failed, back = chip(stack["sync"]), stack.get("rolled_back_to")
-    return Chip(failed.sign, f"rolled back to {back[:7]}", failed.tone) if back else failed
+    """An older agent does not say to what a stack went back."""
+    back = stack.get("rolled_back_to")
+    return rolled_back(f"rolled back to {back[:7]}") if back else chip(stack["sync"])
 
 
 def _service(service: Mapping[str, Any], *, well: bool) -> Service:
