@@ -15,9 +15,9 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from agent.adapters import process
 from agent.adapters.compose import compose, locate
 from agent.adapters.engine.engine import Engine, Helpers
+from agent.adapters.git import version
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
 from agent.adapters.host import directories, key_file, lock
@@ -59,14 +59,12 @@ from agent.control.undeclared.quarantine import Quarantine
 from agent.control.upgrade import complete_records
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
-from agent.domain.errors import ConfigError
 
 log = logging.getLogger("commitd")
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _SWITCH_S = 0.001
 """How long a thread that computes, as one that reads YAML, keeps the event loop from its turn."""
-OLDEST_GIT = (2, 39)
 
 
 class JournalledHelpers(Helpers):
@@ -108,7 +106,7 @@ async def assemble(
     await anyio.to_thread.run_sync(directories.prepare_directories, config)
     with ExitStack() as held:
         await anyio.to_thread.run_sync(held.enter_context, lock.only_agent(config))
-        await _check_git()
+        await version.check()
         docker_host = directories.docker_host(config)
         program = await locate.find(docker_host, config.converge.timeout)
         file = await anyio.to_thread.run_sync(_open_journal, config)
@@ -282,16 +280,4 @@ def _prepare(config: Config) -> None:
             kind or "an unknown file system",
         )
     shutil.rmtree(config.state_dir / "gnupg", ignore_errors=True)  # keys that older versions kept
-    directories.install_askpass(config)
-
-
-async def _check_git() -> None:
-    need = f"install git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
-    if await anyio.to_thread.run_sync(shutil.which, "git") is None:
-        raise ConfigError("git is not on this machine", hint=need)
-    result = await process.run(
-        ["git", "version"], env={"PATH": os.environ.get("PATH", os.defpath)}, timeout_s=10
-    )
-    numbers = [int(part) for part in result.out.decode().split()[2].split(".")[:2]]
-    if tuple(numbers) < OLDEST_GIT:
-        raise ConfigError(f"git {numbers[0]}.{numbers[1]} is too old", hint=need)
+    directories.install_askpass(config.state_dir)

@@ -38,7 +38,7 @@ def clone(tmp_path: Path) -> Repository:
     """The agent's, with nothing in it."""
     config = Config(host="media", remotes=(), state_dir=tmp_path / "state")
     config.state_dir.mkdir(mode=0o700)
-    directories.install_askpass(config)
+    directories.install_askpass(config.state_dir)
     found = Repository.of(config)
     anyio.run(found.prepare)
     return found

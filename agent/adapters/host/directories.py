@@ -85,9 +85,9 @@ def _of_others(directory: Path) -> bool:
     return bool(names) and not names & _OWN
 
 
-def install_askpass(config: Config) -> Path:
+def install_askpass(directory: Path) -> Path:
     """The program that Git asks for a token: it reads the file, so that no one else has to."""
-    path = config.state_dir / "askpass"
+    path = directory / "askpass"
     script = (
         "#!/bin/sh\n"
         'case "$1" in\n'

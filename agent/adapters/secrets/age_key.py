@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from agent.adapters import private_file
 from agent.domain.errors import ConfigError
 from agent.domain.sops import bech32
 
@@ -24,31 +23,10 @@ def make(path: Path) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     identity = bech32.encode(_PRIVATE, key.private_bytes_raw()).upper()
     content = f"# created: {now}\n# public key: {_recipient(key)}\n{identity}\n"
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(handle, "w") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # A link, unlike a rename, never takes the place of a key that somebody else made now.
-            os.link(temporary, path)
-        finally:
-            temporary.unlink()
-        _keep_name(path.parent)
+        private_file.make(path, content)
     except OSError as err:
         raise ConfigError(f"no key can be put there: {err.strerror}", where=str(path)) from None
-
-
-def _keep_name(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def recipients(key: bytes) -> list[str]:

@@ -38,8 +38,10 @@ _MOST_IN_CONTAINER = 4
 _GO = {"GOMAXPROCS": "1", "GOGC": "off", "GOMEMLIMIT": "64MiB"}
 """A third of what SOPS takes for a small file is Go's garbage collection."""
 
+NOT_ENCRYPTED = "it is not a SOPS file: its metadata is missing"
+"""What a SOPS that works says of a file that is none."""
 _MEANING = {
-    1: "it is not a SOPS file: its metadata is missing",
+    1: NOT_ENCRYPTED,
     25: "a key name or a value was changed after encryption",
     51: "it was changed after encryption: the checksum does not match",
 }

@@ -1,0 +1,65 @@
+"""The host keys of the servers: shown, agreed to, and pinned. None is trusted silently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio.to_thread
+
+from agent.adapters.probes import host_keys, ssh
+from agent.adapters.probes.host_keys import HostKey
+from agent.adapters.probes.ssh import Address
+from agent.control.onboarding.dialog import Dialog
+from agent.domain.config import Remote
+from agent.domain.errors import ConfigError, HeldError
+
+_FLAG = "--host-key"
+
+
+async def pin(remote: Remote, expected: Sequence[str], dialog: Dialog) -> None:
+    """Have the keys of the remote's server in its ``known_hosts``.
+
+    ``expected`` are fingerprints (``SHA256:…``) that a person knows from elsewhere: keys that have
+    one of them are pinned, and no others. Raises :class:`CommitdError`.
+    """
+    if remote.known_hosts is None:
+        return
+    address = ssh.address(remote.url)
+    known = await anyio.to_thread.run_sync(host_keys.pinned, remote.known_hosts, address)
+    if known:
+        return
+    shown = await host_keys.shown(address)
+    keys = _expected(address, shown, expected) if expected else _agreed(address, shown, dialog)
+    await anyio.to_thread.run_sync(host_keys.pin, remote.known_hosts, address, keys)
+    named = ", ".join(key.fingerprint for key in keys)
+    dialog.say(f"Pinned the host key of {address.host} in {remote.known_hosts}: {named}.")
+
+
+def _expected(
+    address: Address, shown: tuple[HostKey, ...], expected: Sequence[str]
+) -> tuple[HostKey, ...]:
+    keys = tuple(key for key in shown if key.fingerprint in expected)
+    if not keys:
+        raise ConfigError(
+            f"{address.host}, port {address.port}, shows other keys: {_listed(shown)}",
+            where=_FLAG,
+            hint="somebody else may be answering; nothing was pinned",
+        )
+    return keys
+
+
+def _agreed(address: Address, shown: tuple[HostKey, ...], dialog: Dialog) -> tuple[HostKey, ...]:
+    dialog.say(f"{address.host}, port {address.port}, shows these host keys:")
+    for key in shown:
+        dialog.say(f"  {key.fingerprint}  {key.kind}")
+    dialog.say("Compare them with what the server's owner or its web page says.")
+    if not dialog.agree(f"Are these the keys of {address.host}?"):
+        raise HeldError(
+            f"the host keys of {address.host} are not agreed to; nothing was pinned",
+            hint=f"compare, then answer yes, or give {_FLAG} {shown[0].fingerprint}",
+        )
+    return shown
+
+
+def _listed(shown: tuple[HostKey, ...]) -> str:
+    return ", ".join(f"{key.fingerprint} ({key.kind})" for key in shown)

@@ -1,0 +1,180 @@
+"""Making this machine a host, step by step; each step finds out what is there and adds the rest.
+
+    programs ─▶ keys ─▶ host keys of the servers ─▶ config.yaml ─▶ a look at the repository
+                                                                            │
+                       the service is started ◀─ waiting for people ◀───────┘
+
+So setup that was stopped anywhere, and is started again, goes on. Answers of a person are kept
+beside the configuration until that is written.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from agent.adapters import private_file
+from agent.adapters.host import lock
+from agent.control.onboarding import keys, look, pinning, programs
+from agent.control.onboarding.dialog import Dialog
+from agent.control.onboarding.keys import HostKeys
+from agent.domain import config as configuration
+from agent.domain import documents
+from agent.domain.config import Config, Sops
+from agent.domain.errors import ConfigError, HeldError
+from agent.domain.onboarding import answers as given
+from agent.domain.onboarding import config_text, todo
+from agent.domain.onboarding.answers import Answers
+from agent.domain.onboarding.todo import Sight, Todo
+
+AGAIN_S = 10.0
+"""Between two looks at the repository while it is waited for people."""
+_DRAFT = ".setup-answers.json"
+
+
+class Setup:
+    """Of the host whose configuration is at ``path``. Its methods raise :class:`CommitdError`."""
+
+    def __init__(self, path: Path, dialog: Dialog) -> None:
+        """Reads the configuration, if there is one. Blocks."""
+        self.path = path
+        self.directory = path.parent
+        self.before: str | None = None
+        with suppress(FileNotFoundError):
+            self.before = path.read_text()
+        self._dialog = dialog
+        self._sight = Sight(remotes={}, files=None)
+
+    def earlier(self) -> Answers:
+        """What was answered to a setup that did not come to its end. Blocks."""
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode((self.directory / _DRAFT).read_bytes(), type=Answers)
+        return Answers()
+
+    def keep(self, answers: Answers) -> None:
+        """Keep these answers for another try. Blocks."""
+        try:
+            content = msgspec.json.encode(answers).decode()
+            private_file.replace(self.directory / _DRAFT, content)
+        except OSError as err:
+            message = f"nothing can be written there: {err.strerror}"
+            raise ConfigError(message, where=str(self.directory)) from None
+
+    async def configuration(self, answers: Answers) -> tuple[str, Config]:
+        """The text of the configuration with these answers, and what it means."""
+        sops = await programs.pinned(answers.sops) if answers.sops else None
+        return await anyio.to_thread.run_sync(self._text, answers, sops)
+
+    def _text(self, answers: Answers, sops: Sops | None) -> tuple[str, Config]:
+        before, name = self.before, str(self.path)
+        data = documents.load(before.encode(), name).data if before is not None else {}
+        sections = given.sections(answers, sops, self.directory, data or {})
+        if before is None and (socket := programs.docker_socket()):
+            sections["docker"] = {"socket": socket}
+        if before is None:
+            text = config_text.new(sections)
+        else:
+            text = config_text.changed(before, name, sections)
+        try:
+            return text, configuration.parse(text.encode(), name, hostname=platform.node())
+        except ConfigError as err:
+            if text == before:
+                raise
+            (self.directory / _DRAFT).unlink(missing_ok=True)  # or it would be said for ever
+            # The line is of a file that is not written.
+            raise ConfigError(err.message, hint=err.hint) from None
+
+    async def prepare(
+        self, config: Config, *, host_keys: Sequence[str], keep_keys: bool
+    ) -> HostKeys:
+        """Programs, keys, and the host keys of the servers."""
+        self._dialog.say(f"Found {await programs.check(config)}.")
+        ensure = partial(keys.ensure, config, self.directory, self._dialog, keep=keep_keys)
+        found = await anyio.to_thread.run_sync(ensure)
+        for remote in config.remotes:
+            await pinning.pin(remote, host_keys, self._dialog)
+        if await anyio.to_thread.run_sync(lock.running_agent, config) is None:
+            await programs.try_sops(config)  # a running agent would take the container for another
+        return found
+
+    def keep_token(self, name: str, token: str) -> str:
+        """Put a token into a file of its own; its path. Blocks."""
+        path = self.directory / f"{name}.token"
+        try:
+            private_file.replace(path, f"{token}\n")
+        except OSError as err:
+            message = f"it cannot be written: {err.strerror}"
+            raise ConfigError(message, where=str(path)) from None
+        return str(path)
+
+    def write(self, text: str, *, agreed: bool) -> None:
+        """Put the configuration there; in the place of another one only after a yes. Blocks."""
+        if text == self.before:
+            self._dialog.say(f"{self.path} says so already.")
+        else:
+            if self.path.is_symlink():
+                message = "it is a link, and is not written through"
+                raise ConfigError(message, where=str(self.path), hint="change where it leads")
+            if self.before is not None:
+                self._agree(text, agreed=agreed)
+            try:
+                private_file.replace(self.path, text)
+            except OSError as err:
+                message = f"it cannot be written: {err.strerror}"
+                raise ConfigError(message, where=str(self.path)) from None
+            self._dialog.say(f"Wrote {self.path}.")
+        (self.directory / _DRAFT).unlink(missing_ok=True)
+
+    def _agree(self, text: str, *, agreed: bool) -> None:
+        self._dialog.say(config_text.difference(self.before or "", text, str(self.path)))
+        if not agreed and not self._dialog.agree(f"Change {self.path} so?"):
+            raise HeldError(f"{self.path} stays as it is", hint="--yes agrees to the change")
+
+    async def settle(
+        self,
+        config: Config,
+        found: HostKeys,
+        report: Callable[[Todo, HostKeys], None],
+        *,
+        keep_keys: bool,
+        wait: bool,
+    ) -> Todo:
+        """What the repository lacks of this host; if ``wait``, until that is nothing.
+
+        ``report`` hears of it, and again when it changes.
+        """
+        told = None
+        while True:
+            found = await self._of_nobody_else(config, found, keep=keep_keys)
+            left = todo.left(config.host, self._sight, found.age_keys)
+            if left != told:
+                report(left, found)
+                told = left
+            if left.waits_for is None or not wait:
+                return left
+            await anyio.sleep(AGAIN_S)
+
+    async def _of_nobody_else(self, config: Config, found: HostKeys, *, keep: bool) -> HostKeys:
+        """The keys, with another age key if the repository says that this one is another host's."""
+        self._sight = await look.look(config)
+        other = self._sight.other_host(config.host, found.age_keys or ())
+        if other is None or keep:
+            return found
+        renew = partial(keys.renew_age_key, config, self.directory, other, self._dialog)
+        return await anyio.to_thread.run_sync(renew)
+
+    def have_it_read(self, config: Config) -> None:
+        """Have an agent that runs here read its configuration and the note anew. Blocks."""
+        if agent := lock.running_agent(config):
+            with suppress(ProcessLookupError):
+                os.kill(agent, signal.SIGHUP)
+            self._dialog.say("The agent that runs here reads it anew.")

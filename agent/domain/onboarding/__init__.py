@@ -1,0 +1,1 @@
+"""Making a machine a host: what was answered, what is written, what is left to do."""

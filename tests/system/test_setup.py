@@ -1,0 +1,456 @@
+"""`commitd setup` makes a machine a host: with flags alone, asked, interrupted, and as a clone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.sandbox import agent, forkserver
+from tests.sandbox.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.conftest import Fleet
+
+_COMMIT = "git -c user.name=ada -c user.email=ada@example.org commit"
+_KEYS = ("age.key", "deploy_key")
+_LOOKS = "agent.control.onboarding.setup.AGAIN_S"
+
+
+class Newcomer:
+    """A machine with nothing of commitd's yet; its directory stands for /etc/commitd."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet, self.box = fleet, fleet.box
+        self.root = Path(tempfile.mkdtemp(prefix="newcomer-", dir=fleet.box.root))
+        self.etc = self.root / "etc"
+        self.config = self.etc / "config.yaml"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.box.compose.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self.root),
+            "LC_ALL": "C.UTF-8",
+            "COMMITD_CONFIG": str(self.config),
+            "DOCKER_HOST": self.box.engine.host,
+        }
+
+    @property
+    def flags(self) -> list[str]:
+        """All that has to be known."""
+        return [
+            *("--host", "attic", "--remote", self.box.gitea.url),
+            *("--host-key", self.fingerprint, "--sops", str(self.box.sops)),
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """The server's own key, as its owner would tell it."""
+        return _fingerprint(self.box.gitea.root / "host_key.pub")
+
+    def setup(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return self.commitd("setup", *words, stdin=stdin)
+
+    def commitd(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return agent.run(
+            self.box, words, env=self.environment, stdin=stdin, constants={_LOOKS: 0.1}
+        )
+
+    def public(self) -> str:
+        return (self.etc / "deploy_key.pub").read_text()
+
+    def with_places(self) -> None:
+        """Its state is below its own directory, unlike that of a real machine."""
+        text = self.config.read_text()
+        places = f"state_dir: {self.root}/state\nruntime_dir: {self.root}/run\n"
+        self.config.write_text(text + places)
+
+
+def _fingerprint(public: Path) -> str:
+    said = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True)
+    return said.stdout.split()[1]
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def newcomer(fleet: Fleet) -> Iterator[Newcomer]:
+    """The forge knows its key only once a test has pasted it there."""
+    keys = fleet.box.gitea.root / "authorized_keys"
+    before = keys.read_text()
+    fleet.commit("first", {"host/media/stacks.yaml": "[]\n"})
+    yield Newcomer(fleet)
+    keys.write_text(before)
+
+
+def _paste(newcomer: Newcomer, public: str) -> None:
+    """What a person does in the forge."""
+    keys = newcomer.box.gitea.root / "authorized_keys"
+    keys.write_text(f"{keys.read_text()}restrict {public}\n")
+
+
+def _block(text: str, before: str) -> list[str]:
+    """The lines of the block that follows this sentence."""
+    return text.partition(before)[2].partition("\n\n")[2].partition("\n\n")[0].splitlines()
+
+
+def _run_as_printed(newcomer: Newcomer, said: str) -> None:
+    """What a person does in a clone, with the commands that setup has printed."""
+    commands = "\n".join(_block(said, "Run this in a clone"))
+    workspace = newcomer.fleet.workspace
+    assert "git push" in commands
+    script = commands.replace("git commit", _COMMIT).replace("&& git push", "")
+    subprocess.run(["sh", "-ec", script], cwd=workspace.path, check=True, timeout=60)
+    newcomer.fleet.push()
+
+
+def _there(newcomer: Newcomer) -> None:
+    """It is known to the forge and in the repository."""
+    said = newcomer.setup(*newcomer.flags).stdout
+    _paste(newcomer, newcomer.public())
+    _run_as_printed(newcomer, said)
+
+
+# --- with flags ---
+
+
+def test_flags_alone_lead_from_nothing_to_a_deployed_commit(newcomer: Newcomer) -> None:
+    first = newcomer.setup(*newcomer.flags)
+    assert first.returncode == 3, first.stdout + first.stderr
+    assert "attic waits for a remote that can be read" in first.stderr
+    for name in ("config.yaml", "age.key", "deploy_key", "known_hosts", "identity.json"):
+        assert _mode(newcomer.etc / name) == 0o600, name
+    assert _mode(newcomer.etc) == 0o700
+    (key,) = _block(first.stdout, "Paste this into")
+    assert key == newcomer.public().strip()
+    _paste(newcomer, key)
+    _run_as_printed(newcomer, first.stdout)
+
+    second = newcomer.setup()
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "systemctl enable --now commitd" in second.stdout
+    assert second.stdout.count("Made") == 0
+
+    newcomer.fleet.commit(
+        "a stack with a secret for attic",
+        {
+            "host/attic/stacks.yaml": "- web\n",
+            "stacks/web/compose.yaml": newcomer.fleet.compose(more="    environment: [WORD]\n"),
+            "stacks/web/app.secret.env": newcomer.box.encrypt(
+                "WORD=correct horse\n",
+                [(newcomer.fleet.workspace.path / "host/attic/age.pub").read_text().strip()],
+            ),
+        },
+    )
+    newcomer.with_places()
+    done = newcomer.commitd("once")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert newcomer.fleet.environment("web-app-1")["WORD"] == "correct horse"
+
+
+def test_what_it_writes_is_a_configuration_with_pinned_sops(newcomer: Newcomer) -> None:
+    newcomer.setup(*newcomer.flags)
+    written = yaml.safe_load(newcomer.config.read_text())
+    assert written == {
+        "host": "attic",
+        "remotes": [
+            {
+                "name": "git",
+                "url": newcomer.box.gitea.url,
+                "ssh_key": f"{newcomer.etc}/deploy_key",
+                "known_hosts": f"{newcomer.etc}/known_hosts",
+            }
+        ],
+        "secrets": {
+            "age_key": f"{newcomer.etc}/age.key",
+            "sops": {"binary": str(newcomer.box.sops), "sha256": newcomer.box.sops_sha256},
+        },
+        "docker": {"socket": newcomer.box.engine.host},
+    }
+    noted = json.loads((newcomer.etc / "identity.json").read_text())
+    assert noted["deploy_key"] == _fingerprint(newcomer.etc / "deploy_key.pub")
+
+
+def test_a_second_setup_changes_nothing(newcomer: Newcomer) -> None:
+    newcomer.setup(*newcomer.flags)
+    before = {path.name: path.read_bytes() for path in newcomer.etc.iterdir()}
+    again = newcomer.setup(*newcomer.flags)
+    assert again.returncode == 3
+    assert "says so already" in again.stdout
+    assert {path.name: path.read_bytes() for path in newcomer.etc.iterdir()} == before
+
+
+@pytest.mark.parametrize("flag", ["--remote", "--host-key", "--sops"])
+def test_a_missing_answer_names_its_flag_where_nobody_can_be_asked(
+    newcomer: Newcomer, flag: str
+) -> None:
+    at = newcomer.flags.index(flag)
+    words = newcomer.flags[:at] + newcomer.flags[at + 2 :]
+    done = newcomer.setup(*words, stdin="y\n" * 9)  # words in a pipe are no agreement
+    assert done.returncode in {2, 3}
+    assert flag in done.stderr
+    assert not newcomer.config.exists()
+    assert not (newcomer.etc / "known_hosts").exists()
+
+
+def test_another_host_key_than_the_expected_one_is_never_trusted(newcomer: Newcomer) -> None:
+    flags = [f"SHA256:{'A' * 43}" if w == newcomer.fingerprint else w for w in newcomer.flags]
+    done = newcomer.setup(*flags)
+    assert done.returncode == 2
+    assert f"shows other keys: {newcomer.fingerprint} (ssh-ed25519)" in done.stderr
+    assert not (newcomer.etc / "known_hosts").exists()
+    assert not newcomer.config.exists()
+
+
+def test_a_server_with_another_key_than_the_pinned_one_cannot_be_read(newcomer: Newcomer) -> None:
+    _there(newcomer)
+    other = newcomer.root / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    kind, key, *_ = other.with_suffix(".pub").read_text().split()
+    (newcomer.etc / "known_hosts").write_text(f"[127.0.0.1]:2222 {kind} {key}\n")
+    done = newcomer.setup()
+    assert done.returncode == 3
+    assert "the host key of 127.0.0.1 is not the one in" in done.stdout
+
+
+def test_a_remote_over_https_is_read_with_a_token_from_a_file(newcomer: Newcomer) -> None:
+    github = newcomer.box.github
+    done = newcomer.setup(
+        *("--host", "media", "--remote", f"github={github.url}", "--sops", "none"),
+        *("--token-file", str(github.token_file), "--username", github.username),
+        *("--ca-file", str(github.ca_file)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert github.token_file.read_text().strip() not in done.stdout + newcomer.config.read_text()
+    entry = github.remote_config()
+    del entry["poll"]
+    assert yaml.safe_load(newcomer.config.read_text())["remotes"] == [entry]
+    assert not (newcomer.etc / "deploy_key").exists()
+
+
+def test_the_digest_of_the_sops_image_is_filled_in(newcomer: Newcomer) -> None:
+    image = newcomer.box.images.sops
+    flags = newcomer.flags[:-1]
+    done = newcomer.setup(*flags, image.partition("@")[0])
+    assert done.returncode == 3, done.stderr
+    assert yaml.safe_load(newcomer.config.read_text())["secrets"]["sops"] == {"image": image}
+    assert newcomer.box.engine.containers() == []
+
+
+def test_a_program_that_is_no_sops_is_refused(newcomer: Newcomer) -> None:
+    done = newcomer.setup(*newcomer.flags[:-1], "/bin/true")
+    assert done.returncode == 2
+    assert "this is no SOPS that can be used" in done.stderr
+    assert not newcomer.config.exists()
+
+
+def test_no_answer_is_taken_from_a_url_with_a_credential(newcomer: Newcomer) -> None:
+    done = newcomer.setup("--remote", "https://ada:correct-horse@gitea.lan/homelab.git")
+    assert done.returncode == 2
+    assert "--token-file" in done.stderr
+    assert "correct-horse" not in done.stderr
+    assert not newcomer.etc.exists()
+
+
+# --- a configuration that is there ---
+
+
+def test_a_configuration_is_only_changed_after_the_difference_was_agreed_to(
+    newcomer: Newcomer,
+) -> None:
+    newcomer.setup(*newcomer.flags)
+    text = newcomer.config.read_text() + "# my own remark\nresync: 10m\n"
+    newcomer.config.write_text(text)
+    refused = newcomer.setup("--branch", "live")
+    assert refused.returncode == 3
+    assert "+branch: live" in refused.stdout
+    assert "--yes agrees" in refused.stderr
+    assert newcomer.config.read_text() == text
+    newcomer.setup("--branch", "live", "--yes")
+    assert newcomer.config.read_text() == text + "branch: live\n"
+    assert _mode(newcomer.config) == 0o600
+
+
+# --- stopped anywhere ---
+
+_EFFECTS = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+def fatal(effect):
+    def tried(*args, **more):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return effect(*args, **more)
+    return tried
+for name in ("link", "rename", "replace", "unlink"):
+    setattr(os, name, fatal(getattr(os, name)))
+from agent.__main__ import main
+main()
+"""
+
+
+def _setup_killed_at(newcomer: Newcomer, number: int) -> int:
+    """How a setup ends that is killed before this effect, if it comes to that."""
+    return subprocess.run(
+        [sys.executable, "-c", _EFFECTS, str(number), "setup", *newcomer.flags],
+        env=newcomer.environment | {"PYTHONPATH": str(forkserver.ROOT)},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    ).returncode
+
+
+def test_killed_before_any_effect_and_started_again_it_goes_on(newcomer: Newcomer) -> None:
+    number = 1
+    while (code := _setup_killed_at(newcomer, number)) == -signal.SIGKILL:
+        keys = {p.name: p.read_bytes() for p in newcomer.etc.glob("*") if p.name in _KEYS}
+        done = newcomer.setup(*newcomer.flags)
+        assert done.returncode == 3, done.stderr
+        assert yaml.safe_load(newcomer.config.read_text())["host"] == "attic"
+        assert keys.items() <= {p.name: p.read_bytes() for p in newcomer.etc.glob("*")}.items()
+        assert newcomer.public().split()[1] in done.stdout
+        shutil.rmtree(newcomer.etc)
+        number += 1
+    assert code == 3
+    assert number > 8
+
+
+# --- asked at a terminal ---
+
+
+class Terminal:
+    """A setup that somebody answers by typing."""
+
+    def __init__(self, newcomer: Newcomer, *words: str) -> None:
+        self._ours, theirs = pty.openpty()
+        with os.fdopen(theirs, "r+b", buffering=0) as end:
+            self.process = agent.start(
+                newcomer.box,
+                ("setup", *words),
+                env=newcomer.environment,
+                stdin=end,
+                stdout=end,
+                stderr=end,
+                constants={_LOOKS: 0.1},
+            )
+        self.shown = ""
+
+    def reads(self, text: str) -> None:
+        """Wait until it shows this, after what was waited for before."""
+        while text not in self.shown:
+            assert select.select([self._ours], [], [], 60)[0], self.shown
+            try:
+                self.shown += os.read(self._ours, 65536).decode()
+            except OSError:
+                pytest.fail(f"it ended before {text!r}: {self.shown}")
+        self.shown = self.shown.partition(text)[2]
+
+    def types(self, text: str) -> None:
+        os.write(self._ours, f"{text}\n".encode())
+
+    def end(self) -> int:
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._ours, 65536):
+                self.shown += chunk.decode()
+        os.close(self._ours)
+        return self.process.wait(60)
+
+
+def test_at_a_terminal_it_asks_shows_the_host_key_and_pins_it_after_a_yes(
+    newcomer: Newcomer,
+) -> None:
+    terminal = Terminal(newcomer)
+    terminal.reads("The name of this host")
+    terminal.types("at/tic")
+    terminal.reads("cannot be the name of a host")
+    terminal.types("attic")
+    terminal.reads("The URL of the repository")
+    terminal.types(newcomer.box.gitea.url)
+    terminal.reads("What decrypts secrets")
+    terminal.types(str(newcomer.box.sops))
+    terminal.reads(newcomer.fingerprint)
+    terminal.reads("Are these the keys of 127.0.0.1?")
+    assert not (newcomer.etc / "known_hosts").exists()
+    terminal.types("y")
+    terminal.reads("Paste this into")
+    assert terminal.end() == 3
+    assert _mode(newcomer.config) == 0o600
+    assert not (newcomer.etc / ".setup-answers.json").exists()
+
+
+def test_a_no_to_the_host_key_pins_nothing(newcomer: Newcomer) -> None:
+    flags = [word for word in newcomer.flags if word not in {"--host-key", newcomer.fingerprint}]
+    terminal = Terminal(newcomer, *flags)
+    terminal.reads("Are these the keys of 127.0.0.1?")
+    terminal.types("n")
+    terminal.reads("nothing was pinned")
+    assert terminal.end() == 3
+    assert not (newcomer.etc / "known_hosts").exists()
+
+
+def test_what_was_answered_is_not_asked_again_after_a_kill(newcomer: Newcomer) -> None:
+    terminal = Terminal(newcomer)
+    terminal.reads("The name of this host")
+    terminal.types("attic")
+    terminal.reads("The URL of the repository")
+    terminal.types(newcomer.box.github.url)
+    terminal.reads("A token that may read")
+    terminal.types("correct-horse-battery")
+    terminal.reads("What decrypts secrets")
+    terminal.process.kill()
+    terminal.end()
+    assert "correct-horse-battery" not in (newcomer.etc / ".setup-answers.json").read_text()
+    assert (newcomer.etc / "git.token").read_text() == "correct-horse-battery\n"
+    again = Terminal(newcomer)
+    again.reads("What decrypts secrets")
+    again.types("none")
+    assert again.end() == 3
+    assert "correct-horse-battery" not in again.shown + newcomer.config.read_text()
+    written = yaml.safe_load(newcomer.config.read_text())
+    assert (written["host"], written["remotes"][0]["url"]) == ("attic", newcomer.box.github.url)
+
+
+# --- waiting ---
+
+
+def test_it_waits_for_the_forge_and_for_the_commit(newcomer: Newcomer) -> None:
+    log = newcomer.root / "log"
+    with log.open("wb") as out:
+        words = ("setup", *newcomer.flags, "--wait")
+        waiting = agent.start(
+            newcomer.box,
+            words,
+            env=newcomer.environment,
+            stdout=out,
+            stderr=out,
+            constants={_LOOKS: 0.1},
+        )
+    wait_until(lambda: "Waiting for a remote" in log.read_text(), what="it to wait")
+    said = log.read_text()
+    _paste(newcomer, newcomer.public())
+    wait_until(lambda: "Waiting for host/attic/stacks.yaml and" in log.read_text(), what="the key")
+    assert waiting.poll() is None
+    _run_as_printed(newcomer, said)
+    assert waiting.wait(60) == 2  # here, where systemd runs no machine
+    assert "has attic" in log.read_text()
+    assert "systemd does not run this machine" in log.read_text()
