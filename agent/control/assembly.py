@@ -20,7 +20,7 @@ from agent.adapters.engine.engine import Engine, Helpers
 from agent.adapters.git import version
 from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
-from agent.adapters.host import directories, key_file, lock
+from agent.adapters.host import directories, identity_file, key_file, lock
 from agent.adapters.probes.connect import probes
 from agent.adapters.secrets import sops
 from agent.adapters.secrets.plaintext_store import PlaintextStore
@@ -59,6 +59,8 @@ from agent.control.undeclared.quarantine import Quarantine
 from agent.control.upgrade import complete_records
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Hold
 
 log = logging.getLogger("commitd")
 
@@ -115,6 +117,7 @@ async def assemble(
             await journal.close_open_actions()
             await anyio.to_thread.run_sync(_prepare, config)
             places = await anyio.to_thread.run_sync(directories.agent_places, config)
+            keys = await anyio.to_thread.run_sync(_whose_keys, config)
             repository = Repository.of(config)
             applied = await journal.get("declared")
             await repository.prepare(str(applied["revision"]["sha"]) if applied else None)
@@ -144,6 +147,7 @@ async def assemble(
                     places=places,
                     remotes=remotes,
                     judge=judge,
+                    standing_holds=keys,
                     ledger=ledger,
                     pulse=pulse,
                     stopping=stopping,
@@ -173,6 +177,7 @@ def _wire(
     places: AgentPlaces,
     remotes: Remotes,
     judge: Judge,
+    standing_holds: tuple[Hold, ...],
     ledger: Ledger,
     pulse: Callable[[], None],
     stopping: Callable[[], bool],
@@ -260,6 +265,7 @@ def _wire(
         protection=protection,
         judge=judge,
         words=attempts.words,
+        standing_holds=standing_holds,
     )
 
 
@@ -267,6 +273,19 @@ def _open_journal(config: Config) -> Journal:
     return damage.open_journal_of_agent(
         config.state_dir / "journal.db", worked_before=worked_before(config)
     )
+
+
+def _whose_keys(config: Config) -> tuple[Hold, ...]:
+    """A clone goes by the keys of the machine that it is a copy of, and may be one host twice.
+
+    That is said and stops nothing: a machine that was restored has another number too.
+    """
+    noted = identity_file.of_another_machine(config)
+    if noted is None:
+        return ()
+    detail = f"as {noted.host}; commitd setup makes new ones, with --keep-keys they are kept"
+    log.warning("%s: %s", config.host, Reason.OTHER_MACHINE.message(detail))
+    return (Hold(config.host, Reason.OTHER_MACHINE, detail, needs_person=True),)
 
 
 def _prepare(config: Config) -> None:

@@ -73,6 +73,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     protection: Protection
     judge: Judge
     words: LastWords
+    standing_holds: tuple[Hold, ...] = ()
+    """What was found when the agent started, and stays until it starts anew."""
 
 
 class Reconciler:
@@ -101,7 +103,7 @@ class Reconciler:
         seen = self._p.remotes.shown()
         exemptions = await self._orders()
         followed = await (self._stay() if exemptions.host else self._follow())
-        holds = list(followed.holds)
+        holds = [*self._p.standing_holds, *followed.holds]
         desired = followed.desired
         if desired is None:
             await self._write_holds(holds, None)

@@ -142,6 +142,7 @@ class Reason(Coded):
     SWARM = "swarm-task", "a Swarm task"
     ONE_OFF = "one-off", "a one-off, a hook or one half of a recreate, of a declared stack"
     NOT_ENROLLED = "not-enrolled", "this host is not enrolled"
+    OTHER_MACHINE = "keys-of-another-machine", "its keys were made on another machine"
     JOURNAL = "journal-set-aside", "the journal could not be read"
     LIST_IN_DOUBT = "declaration-in-doubt", "what is declared is in doubt"
     CLIFF = "teardown-limit", "exceeds teardown_limit"

@@ -40,6 +40,13 @@ class Newcomer:
         self.root = Path(tempfile.mkdtemp(prefix="newcomer-", dir=fleet.box.root))
         self.etc = self.root / "etc"
         self.config = self.etc / "config.yaml"
+        self.constants: dict[str, float | str] = {_LOOKS: 0.1}
+
+    def cloned(self) -> None:
+        """It is another machine from now on, with a copy of all files."""
+        number = self.root / "machine-id"
+        number.write_text(f"{len(self.constants):032x}\n")
+        self.constants["agent.adapters.host.identity_file._MACHINE_ID"] = str(number)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,7 +76,7 @@ class Newcomer:
 
     def commitd(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return agent.run(
-            self.box, words, env=self.environment, stdin=stdin, constants={_LOOKS: 0.1}
+            self.box, words, env=self.environment, stdin=stdin, constants=self.constants
         )
 
     def public(self) -> str:
@@ -351,7 +358,7 @@ class Terminal:
                 stdin=end,
                 stdout=end,
                 stderr=end,
-                constants={_LOOKS: 0.1},
+                constants=newcomer.constants,
             )
         self.shown = ""
 
@@ -443,7 +450,7 @@ def test_it_waits_for_the_forge_and_for_the_commit(newcomer: Newcomer) -> None:
             env=newcomer.environment,
             stdout=out,
             stderr=out,
-            constants={_LOOKS: 0.1},
+            constants=newcomer.constants,
         )
     wait_until(lambda: "Waiting for a remote" in log.read_text(), what="it to wait")
     said = log.read_text()
@@ -454,3 +461,98 @@ def test_it_waits_for_the_forge_and_for_the_commit(newcomer: Newcomer) -> None:
     assert waiting.wait(60) == 2  # here, where systemd runs no machine
     assert "has attic" in log.read_text()
     assert "systemd does not run this machine" in log.read_text()
+
+
+# --- a clone of a template ---
+
+
+def _joined(newcomer: Newcomer) -> None:
+    """It has worked as attic, and is enrolled."""
+    _there(newcomer)
+    newcomer.setup()
+    newcomer.with_places()
+    newcomer.commitd("enroll", "--yes")
+    assert newcomer.commitd("once").returncode == 0
+
+
+def test_a_clone_gets_keys_of_its_own_and_the_old_ones_are_kept(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    before = {name: (newcomer.etc / name).read_bytes() for name in _KEYS}
+    newcomer.cloned()
+    done = newcomer.setup("--host", "loft", "--yes")
+    assert done.returncode == 3, done.stderr
+    assert "not the one on which its keys were made (attic): a clone" in done.stdout
+    for name, content in before.items():
+        assert (newcomer.etc / name).read_bytes() != content
+        assert (newcomer.etc / f"{name}.of-attic").read_bytes() == content
+    assert newcomer.public().split()[1] in done.stdout
+    # What the template was agreed to does not hold for its clones.
+    assert (newcomer.root / "state/journal.db.of-attic").exists()
+    _paste(newcomer, newcomer.public())
+    _run_as_printed(newcomer, done.stdout)
+    again = newcomer.setup()
+    assert again.returncode == 0, again.stdout
+    assert "clone" not in again.stdout
+    newcomer.commitd("once")
+    assert json.loads(newcomer.commitd("status", "--json").stdout)["enrolled"] is False
+
+
+def test_keys_of_a_machine_that_was_restored_can_be_kept(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    before = {name: (newcomer.etc / name).read_bytes() for name in _KEYS}
+    newcomer.cloned()
+    assert newcomer.setup("--keep-keys").returncode == 0
+    assert newcomer.setup().returncode == 0
+    assert {name: (newcomer.etc / name).read_bytes() for name in _KEYS} == before
+    assert newcomer.commitd("once").returncode == 0
+
+
+def test_an_agent_with_the_keys_of_another_machine_deploys_and_says_so(
+    newcomer: Newcomer,
+) -> None:
+    _joined(newcomer)
+    newcomer.cloned()
+    newcomer.fleet.commit(
+        "a stack",
+        {
+            "host/attic/stacks.yaml": "- web\n",
+            "stacks/web/compose.yaml": newcomer.fleet.compose(),
+        },
+    )
+    done = newcomer.commitd("once")
+    assert done.returncode == 3
+    assert "its keys were made on another machine: as attic" in done.stderr
+    assert set(newcomer.fleet.running()) == {"web-app-1"}
+    [hold] = json.loads(newcomer.commitd("status", "--json").stdout)["holds"]
+    assert (hold["reason"], hold["command"]) == ("keys-of-another-machine", "commitd setup")
+
+
+def test_a_key_that_the_repository_has_for_another_host_is_replaced(newcomer: Newcomer) -> None:
+    _there(newcomer)
+    before = (newcomer.etc / "age.key").read_bytes()
+    newcomer.setup()
+    (newcomer.etc / "identity.json").unlink()  # keys that were copied by hand have none
+    done = newcomer.setup("--host", "loft", "--yes")
+    assert done.returncode == 3
+    assert "The age key is that of attic, by its age.pub in the repository" in done.stdout
+    assert (newcomer.etc / "age.key.of-attic").read_bytes() == before
+    recipient = done.stdout.partition("echo age1")[2].split()[0]
+    assert f"age1{recipient}" in (newcomer.etc / "age.key").read_text()
+
+
+def test_the_keys_of_a_working_agent_are_not_taken_from_under_it(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    newcomer.cloned()
+    before = {path.name: path.read_bytes() for path in newcomer.etc.iterdir()}
+    running = agent.start(
+        newcomer.box, ("run",), env=newcomer.environment, constants=newcomer.constants
+    )
+    try:
+        wait_until((newcomer.root / "run/commitd.sock").exists, what="the agent to work")
+        done = newcomer.setup()
+        assert done.returncode == 3
+        assert "systemctl stop commitd" in done.stderr
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(60)
+    assert {path.name: path.read_bytes() for path in newcomer.etc.iterdir()} == before

@@ -231,7 +231,7 @@ def test_only_a_note_of_another_machine_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = tmp_path / "machine-id"
-    monkeypatch.setattr(identity_file, "_MACHINE_ID", number)
+    monkeypatch.setattr(identity_file, "_MACHINE_ID", str(number))
     remote = Remote(name="a", url=SSH, ssh_key=tmp_path / "key", known_hosts=tmp_path / "known")
     host = Config(host="attic", remotes=(remote,))
     assert identity_file.of_another_machine(host) is None  # neither a number nor a note

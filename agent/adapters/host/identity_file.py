@@ -12,13 +12,13 @@ from agent.domain.onboarding import identity
 from agent.domain.onboarding.identity import Identity
 
 NAME = "identity.json"
-_MACHINE_ID = Path("/etc/machine-id")
+_MACHINE_ID = "/etc/machine-id"
 
 
 def this_machine() -> str | None:
     """What stands for this machine; None where it has no number. Blocks."""
     try:
-        return identity.machine(_MACHINE_ID.read_text())
+        return identity.machine(Path(_MACHINE_ID).read_text())
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -23,6 +23,8 @@ def command(hold: Held, facts: Facts) -> str | None:
         return None
     if hold.reason in _ENROLL:
         return "commitd enroll"
+    if hold.reason is Reason.OTHER_MACHINE:
+        return "commitd setup"
     if hold.reason in _RETRY:
         return f"commitd retry {quote(hold.subject)}"
     if hold.reason in _APPROVE and facts.applied:
