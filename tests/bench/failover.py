@@ -11,6 +11,7 @@ fetched.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import random
@@ -34,6 +35,7 @@ ROUNDS = 3
 FETCHES = 2
 PATIENCE_S = 20.0
 """For a commit whose fetch was cut short; then it counts as not accepted."""
+LARGE_B = 3_000_000
 POLL_S = 2.0
 GOAL_S = POLL_S + 2.0
 
@@ -58,7 +60,7 @@ class _Scene:
             self._work.push()
             wait_until(lambda: not self._seen()["reachable"], what="the remote to count as down")
             down = time.time() - silence
-            self._agent.says(f"{sha[:7]}: accepted")
+            self._agent.says(f"accepted {sha[:7]}")
         finally:
             self._preferred.proxy.mode("pass")
         self._recover(sha)
@@ -66,16 +68,18 @@ class _Scene:
 
     def silent_fetch(self) -> float:
         """The seconds from the silence in a fetch until the commit is accepted, if it is."""
+        self._work.write({"large": base64.b64encode(random.randbytes(LARGE_B)).decode()})
         sha = self._work.commit("fetch")
         proxy = self._preferred.proxy
-        before = set(proxy._links)
+        proxy.mode("drip", LARGE_B // 3)  # so that the fetch takes seconds
         self._work.push(self._preferred)
-        wait_until(lambda: not set(proxy._links) <= before, what="the agent to fetch")
+        wait_until(lambda: self._seen()["head"] == sha, what="the agent to see the commit")
+        time.sleep(0.5)
         silence = time.time()
         proxy.mode("blackhole")
         try:
             self._work.push(self._other)
-            self._agent.says(f"{sha[:7]}: accepted", timeout_s=PATIENCE_S)
+            self._agent.says(f"accepted {sha[:7]}", timeout_s=PATIENCE_S)
             took = time.time() - silence
         except SandboxError:
             took = math.inf
