@@ -222,7 +222,7 @@ def _wire(
     restorer = Restorer(repository, journal, secrets, config.host)
     verifier = Verifier(config.signatures, repository.incoming.commits, config.runtime_dir)
     asked = probes(config.remotes, config.branch)
-    examiner = Examiner(config, repository, verifier, asked)
+    examiner = Examiner(config, repository, verifier, asked, remotes.heads)
     return Parts(
         config=config,
         repository=repository,

@@ -139,7 +139,7 @@ def _let_run(process: subprocess.Popen[bytes]) -> None:
         process.stdin.write(b"\n")
         process.stdin.close()
         if not select.select([descriptor], [], [], PATIENCE_S)[0]:
-            raise SandboxError(f"{process.args} runs for more than {PATIENCE_S:g} s")
+            raise SandboxError(f"{process.args!r} runs for more than {PATIENCE_S:g} s")
     finally:
         os.close(descriptor)
     process.wait()

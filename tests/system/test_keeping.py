@@ -533,9 +533,7 @@ def test_a_storm_costs_the_engine_a_look_a_stop_and_a_name_for_each(
         agent.says("in sync with")
         # By then the event stream is open, and the cycle that its opening calls for has looked.
         first = _start(fleet, "rogue", "--stop-signal", "SIGKILL")
-        wait_until(
-            lambda: _name(fleet, first).startswith(KEPT_PREFIX), what="one to be put aside"
-        )
+        wait_until(lambda: _name(fleet, first).startswith(KEPT_PREFIX), what="one to be put aside")
         proxy.requests.clear()
         rogues = [_start(fleet, name, "--stop-signal", "SIGKILL") for name in names]
         wait_until(

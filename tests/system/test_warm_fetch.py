@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,3 +93,41 @@ def _pipes(agent: RunningAgent) -> int:
         with contextlib.suppress(FileNotFoundError):
             found += str(path.readlink()).startswith("pipe:")
     return found
+
+
+def test_a_remote_that_falls_silent_amid_a_fetch_gives_way_to_the_next(fleet: Fleet) -> None:
+    _commit(fleet, "1")
+    host = fleet.connected()
+    preferred, other = fleet.box.gitea, fleet.box.github
+    with host.running() as agent:
+        agent.says("in sync with")
+        large = base64.b64encode(os.urandom(3_000_000)).decode()
+        fleet.workspace.write({"large": large})
+        sha = fleet.workspace.commit("large")
+        preferred.proxy.mode("drip", 300_000)
+        fleet.workspace.push(preferred)
+        agent.send(signal.SIGUSR1)
+        wait_until(lambda: _head(host, preferred.name) == sha, what="the commit to be seen")
+        preferred.proxy.mode("blackhole")
+        fleet.workspace.push(other)
+        agent.send(signal.SIGUSR1)
+        agent.says(f"gitea: it has not delivered {sha[:7]} within 2 s, and another remote has it")
+        agent.says(f"in sync with {sha[:7]} (github)")
+
+
+def test_remotes_that_are_slow_deliver_in_the_end(fleet: Fleet) -> None:
+    _commit(fleet, "1")
+    host = fleet.connected()
+    with host.running() as agent:
+        agent.says("in sync with")
+        for server in (fleet.box.gitea, fleet.box.github):
+            server.proxy.mode("drip", 500_000)
+        large = base64.b64encode(os.urandom(3_000_000)).decode()
+        sha = fleet.commit("large", {"large": large})
+        agent.send(signal.SIGUSR1)
+        agent.says(f"in sync with {sha[:7]}")
+
+
+def _head(host: Host, remote: str) -> str:
+    seen: dict[str, dict[str, str]] = json.loads((host.root / "run/remotes.json").read_text())
+    return seen[remote]["head"]

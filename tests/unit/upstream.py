@@ -58,7 +58,7 @@ def following(
 ) -> Follower:
     """As the agent puts it together."""
     verifier = Verifier(config.signatures, repository.incoming.commits, config.runtime_dir)
-    examiner = Examiner(config, repository, verifier, {})
+    examiner = Examiner(config, repository, verifier, {}, tuple)
     beside: Beside[Any] = Beside(group, patience_s, lambda _: None)
     return Follower(config, repository, remotes, journal, examiner=examiner, beside=beside)
 

@@ -26,6 +26,7 @@ import anyio.to_thread
 from agent.adapters.git import git_dir
 from agent.adapters.git.commits import Commits
 from agent.adapters.git.git import Channel, Git, fetch_error, on_disk, over, remote_options
+from agent.adapters.process import OverdueError
 from agent.adapters.tasks import to_the_end
 from agent.domain.config import Remote
 from agent.domain.errors import UnreachableError
@@ -135,9 +136,14 @@ class Incoming:
             max_file=MAX_PACK,
         )  # fmt: skip
         env = self._git.remote_env(remote) | aside
-        result = await fetch(env=env | over(channel), pass_fds=channel) if channel else None
-        if result is None or result.code != 0:
-            result = await fetch(env=env)
+        try:
+            result = await fetch(env=env | over(channel), pass_fds=channel) if channel else None
+            if result is None or result.code != 0:
+                result = await fetch(env=env)
+        except OverdueError:
+            raise UnreachableError(
+                f"{remote.name}: it has not delivered {expected[:7]} within {timeout_s:g} s"
+            ) from None
         if result.code != 0:
             raise fetch_error(remote, self._branch, result.err.decode(errors="replace"))
         brought = await anyio.to_thread.run_sync((scratch / git_dir.SCRATCH_REF).read_text)

@@ -20,11 +20,13 @@ import anyio
 
 from agent.adapters.git.git import Channel
 from agent.adapters.probes.asyncssh_import import asyncssh
-from agent.adapters.probes.base import CLOSE_S
 from agent.domain.source import git_protocol
 
 _KEEPALIVE_S = 5.0
 """While Git waits for the server; three of these without a word, and it is gone."""
+
+_CLOSE_S = 0.5
+"""For the server's word that the channel is closed: after it the connection is given up."""
 
 
 @asynccontextmanager
@@ -62,7 +64,7 @@ async def channel(
             target.close()
         else:
             talk.close()
-            with anyio.move_on_after(CLOSE_S, shield=True) as scope:
+            with anyio.move_on_after(_CLOSE_S, shield=True) as scope:
                 await talk.wait_closed()
             if scope.cancelled_caught:
                 connection.abort()

@@ -15,9 +15,11 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
+import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -28,6 +30,7 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.git.signatures import Verifier
 from agent.adapters.lru import Lru
 from agent.adapters.probes.base import Probe
+from agent.adapters.tasks import task_group
 from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
@@ -41,8 +44,11 @@ from agent.domain.source.decide import Answer, Decision, Head, Relation
 
 log = logging.getLogger("commitd.follower")
 
-SHARED_FETCH_S = 20.0
-"""For a fetch of a commit that another remote shows too: then that one is next."""
+_PATIENCE = Backoff(first_s=20.0, longest_s=FETCH_TIMEOUT_S)
+"""For a fetch of a commit that another remote shows too, by the number of the try."""
+GIVE_WAY_S = 2.0
+"""A first try that lasts longer ends once another remote shows the commit: this may be silent."""
+_GIVE_WAY_LOOK_S = 0.25
 _REFETCH = Backoff(first_s=1.0, longest_s=300.0)
 """Between two tries to fetch the same commit."""
 _LOOK_AGAIN = Backoff(first_s=1.0, longest_s=30.0)
@@ -89,10 +95,15 @@ class Examiner:
         repository: Repository,
         verifier: Verifier,
         probes: Mapping[str, Probe],
+        shown_now: Callable[[], Sequence[Head]],
     ) -> None:
-        """What ``probes`` are connected to is fetched over the same connections."""
+        """What ``probes`` are connected to is fetched over the same connections.
+
+        ``shown_now`` is what the remotes show while one of them is fetched from.
+        """
         self._config = config
         self._probes = probes
+        self._shown_now = shown_now
         self._incoming = repository.incoming
         self._commits = repository.incoming.commits
         self._stop_tidying = repository.tidying.stop
@@ -156,11 +167,14 @@ class Examiner:
                 if time.monotonic() < next_at:
                     raise UnreachableError(f"{head.remote}: waits before it fetches again")
                 alone = sum(other.sha == head.sha for other in heads) == 1
-                patience_s = FETCH_TIMEOUT_S if alone else SHARED_FETCH_S
+                patience_s = FETCH_TIMEOUT_S if alone else _PATIENCE.wait_s(tries + 1)
                 await self._stop_tidying()
                 remote = self._by_name[head.remote]
-                async with self._channel(head.remote, shared=shared and not tries) as channel:
-                    await self._incoming.fetch(remote, head.sha, channel, timeout_s=patience_s)
+                first = shared and not tries
+                async with self._channel(head.remote, shared=first) as channel:
+                    fetch = partial(self._incoming.fetch, remote, head.sha, channel)
+                    fetch = partial(fetch, timeout_s=patience_s)
+                    await (self._unless_silent(remote, head.sha, fetch) if first else fetch())
             except CommitdError as err:
                 if time.monotonic() >= next_at:
                     log.warning("%s", err)
@@ -177,6 +191,37 @@ class Examiner:
             if not await self._commits.knows(sha)
         ]
         return found, not failures, holds
+
+    async def _unless_silent(
+        self, remote: Remote, sha: str, fetch: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Fetch, or raise :class:`UnreachableError` when it takes long and another one shows it."""
+
+        async def give_way() -> None:
+            await anyio.sleep(GIVE_WAY_S)
+            while not self._another_shows(remote.name, sha):  # noqa: ASYNC110  no event tells of an answer
+                await anyio.sleep(_GIVE_WAY_LOOK_S)
+            fetching.cancel()
+
+        async with task_group() as group:
+            group.start_soon(give_way)
+            with anyio.CancelScope() as fetching:
+                await fetch()
+            group.cancel_scope.cancel()
+        if fetching.cancelled_caught:
+            raise UnreachableError(
+                f"{remote.name}: it has not delivered {sha[:7]} within {GIVE_WAY_S:g} s, "
+                "and another remote has it"
+            )
+
+    def _another_shows(self, remote: str, sha: str) -> bool:
+        """Whether one does from which it was not tried to fetch it."""
+        return any(
+            head.remote != remote
+            and head.sha == sha
+            and self._failed.get((head.remote, sha)) is None
+            for head in self._shown_now()
+        )
 
     def _channel(
         self, remote: str, *, shared: bool
