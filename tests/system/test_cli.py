@@ -90,7 +90,7 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert (undeclared["name"], undeclared["action"]) == ("rogue", "removed")
     [hold] = status["holds"]
     assert hold.keys() == {
-        "subject", "reason", "message", "since", "needs_person", "command",
+        "subject", "reason", "message", "since", "needs_person", "ends_alone", "command",
     }  # fmt: skip
     assert (hold["reason"], stacks["two"]["reason"]) == ("invalid-files", "invalid-files")
     assert "stacks/two/compose.yaml:1" in hold["message"]

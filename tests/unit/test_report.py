@@ -57,13 +57,35 @@ def test_the_document_has_the_promised_shape() -> None:
         "undeclared": [{**ENDED, "id": "1"}],
         "holds": [
             {
-                "subject": "web", "since": LOOKED, "needs_person": True,
+                "subject": "web", "since": LOOKED, "needs_person": True, "ends_alone": False,
                 "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
                 "command": f"commitd approve {SHA[:12]}",
             }
         ],
         "outside": [],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "given", "alone"),
+    [
+        (Reason.CLIFF, {}, False),
+        (Reason.VOLUMES, {}, False),
+        (Reason.ROLLED_BACK, {"rollbacks": {"web": ("d1", "why")}}, False),
+        (Reason.INVALID, {"broken": {"web": "why"}, "stacks": {}}, False),
+        (Reason.ROLLED_BACK, {}, True),  # it is tried again now
+        (Reason.AFTER, {}, True),
+        (Reason.SECRET, {}, True),
+    ],
+)
+def test_a_hold_tells_whether_it_ends_though_nobody_does_anything(
+    reason: Reason, given: Any, alone: bool
+) -> None:
+    subject = "web-web-0" if reason is Reason.VOLUMES else "web"
+    waits = hold(subject, reason, person=reason is Reason.CLIFF)
+    told = report.status(facts([WEB], holds=[waits], **given))
+    assert schemas.faults(told, "status") == []
+    assert [each["ends_alone"] for each in told["holds"]] == [alone]
 
 
 def test_what_goes_on_is_told_of_its_stack_and_of_the_host() -> None:

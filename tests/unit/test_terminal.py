@@ -24,10 +24,12 @@ from agent.control.review import plan_view
 from agent.control.review.plan_view import PlanView
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, Hold, Plan
+from agent.domain.status import report
 from agent.domain.status.why import Explanation
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
-from tests.unit.builders import SHA, stack
+from tests.unit.builders import SHA, release, stack
+from tests.unit.judged import facts, hold
 
 HOSTILE = "fine\n✓ media: in sync\x1b]0;owned\x07\x1b[2J\r\x9b1A\u202ecba"
 
@@ -90,6 +92,22 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     _harmless(capsys.readouterr().out, 1)
     terminal.print_table(("A", "B"), [("fine", HOSTILE[:10]), ("two", "lines\nof one")])
     _harmless(capsys.readouterr().out, 3)
+
+
+def test_what_somebody_has_to_end_stands_before_what_ends_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = facts(
+        [release("web")], holds=[hold("web", Reason.AFTER), hold("db", Reason.TREE)]
+    )
+    document = report.status(given)
+    status.show(document, advice=[])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:4] for line in lines[1:3]] == ["! db", "‖ we"]
+    for each in document["holds"]:
+        del each["ends_alone"]  # as an older agent tells it
+    status.show(document, advice=[])
+    assert [line[:4] for line in capsys.readouterr().out.splitlines()[1:3]] == ["‖ we", "‖ db"]
 
 
 def test_a_subject_in_the_log_steers_none_either(

@@ -110,13 +110,14 @@ class Undeclared(Struct, frozen=True):
 
 
 class Hold(Struct, frozen=True):
-    """What waits. An agent that is older names no command."""
+    """What waits. An agent that is older names no command, nor whether it ends alone."""
 
     subject: _Name
     reason: _Name
     message: _Name
     since: _Name
     needs_person: bool
+    ends_alone: bool | None = None
     command: _Name | None = None
 
 
@@ -162,6 +163,8 @@ def read(content: bytes) -> dict[str, Any]:
         raise PermanentError(message) from None
     document: dict[str, Any] = msgspec.to_builtins(found)
     for hold in document["holds"]:
+        if hold["ends_alone"] is None:
+            hold["ends_alone"] = not hold["needs_person"]
         if hold["command"] is not None and not _COMMAND.fullmatch(hold["command"]):
             hold["command"] = None
     return document

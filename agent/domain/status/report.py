@@ -62,6 +62,7 @@ def status(
                 "message": hold.message,
                 "since": hold.since,
                 "needs_person": hold.needs_person,
+                "ends_alone": remedy.ends_alone(hold, stacks),
                 "command": remedy.command(hold, facts),
             }
             for hold in holds

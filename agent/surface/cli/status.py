@@ -50,7 +50,7 @@ def command(ctx: click.Context, *, as_json: bool, as_exit_code: bool) -> None:
 
 def show(document: dict[str, Any], *, advice: list[str]) -> None:
     """Print it for people: what waits for them first. ``advice`` is what to do for the agent."""
-    holds, needed = document["holds"], [h for h in document["holds"] if h["needs_person"]]
+    holds, needed = document["holds"], [h for h in document["holds"] if not _ends_alone(h)]
     sign = _SIGNS[State(document["state"])]
     line = f"{sign} {document['host']}: {terminal.local(document['verdict'])}"
     since = f"; last change {terminal.clock(document['since'])}" if document["since"] else ""
@@ -86,6 +86,11 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
     exempt = [item for item in document["undeclared"] if item["action"] == EvictionAction.EXEMPT]
     _list("undeclared", [item for item in document["undeclared"] if item not in exempt])
     _list("exempt", exempt)
+
+
+def _ends_alone(hold: Mapping[str, Any]) -> bool:
+    """An agent of before the upgrade does not say it."""
+    return bool(hold.get("ends_alone", not hold["needs_person"]))
 
 
 def _revision(revision: Mapping[str, Any]) -> None:

@@ -11,11 +11,6 @@ from agent.domain.outcome import Action, EvictionAction, Reason, short
 from agent.surface.page.views.chips import ORDER, Chip, busy, chip, container, of_host, rolled_back
 
 _SHOWN_SERVICES = 12
-_BY_A_PERSON = {
-    Reason.FAILED, Reason.ROLLED_BACK, Reason.INVALID, Reason.ORDER, Reason.LIST_IN_DOUBT,
-    Reason.TREE, Reason.VOLUMES,
-}  # fmt: skip
-"""Holds that end with no order, but with a commit or a look of somebody: they do not end alone."""
 
 
 class Need(Struct, frozen=True, kw_only=True):
@@ -81,15 +76,7 @@ def host(document: Mapping[str, Any]) -> Host:
     stacks = sorted((_stack(each) for each in document["stacks"]), key=_urgency)
     undeclared = [_undeclared(each) for each in document["undeclared"]]
     exempt = [each for each in undeclared if each["action"].word == EvictionAction.EXEMPT]
-    going_on = {
-        each["name"] for each in document["stacks"] if each["sync"] not in {"failed", "held"}
-    }
-    needed = [
-        each
-        for each in document["holds"]
-        if each["needs_person"]
-        or (each["reason"] in _BY_A_PERSON and each["subject"] not in going_on)
-    ]
+    needed = [each for each in document["holds"] if not each["ends_alone"]]
     reported = {each["name"] for each in undeclared if each["action"].word == "reported"}
     others = [
         each
