@@ -43,6 +43,20 @@ def test_no_variable_of_the_agent_reaches_a_stack(
     assert found.model["services"]["app"]["image"] == "a:clean"
 
 
+@pytest.mark.parametrize(
+    "more", ["bogus: 1", "env_file: a.env", "extends: {file: ../b.yaml, service: b}"]
+)
+def test_what_is_wrong_is_told_of_a_file_as_git_calls_it(
+    compose: Compose, tmp_path: Path, more: str
+) -> None:
+    text = f"services:\n  app:\n    image: a\n    {more}\n"
+    invocation = replace(call(tmp_path / "export", text), checkout=tmp_path / "repo")
+    with pytest.raises(CommitdError) as caught:
+        anyio.run(compose.resolve, invocation)
+    assert "stacks/" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
 @contextmanager
 def listening(callers: list[object]) -> Iterator[int]:
     """A port that notes who connects, and parts at once."""

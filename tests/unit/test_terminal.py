@@ -97,9 +97,7 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_somebody_has_to_end_stands_before_what_ends_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = facts(
-        [release("web")], holds=[hold("web", Reason.AFTER), hold("db", Reason.TREE)]
-    )
+    given = facts([release("web")], holds=[hold("web", Reason.AFTER), hold("db", Reason.TREE)])
     document = report.status(given)
     status.show(document, advice=[])
     lines = capsys.readouterr().out.splitlines()

@@ -84,7 +84,7 @@ class Program:
                     pass_fds=[*files, *pass_fds],
                 )
             except CommitdError as err:
-                raise _in_checkout(err, call) from None
+                raise _of_repository(err, call) from None
 
     async def give(
         self,
@@ -154,11 +154,13 @@ class Program:
         return result
 
 
-def _in_checkout(err: CommitdError, call: Invocation) -> CommitdError:
-    """The error, about files where people look for them."""
-    export, checkout = f"{call.root}/", f"{call.checkout}/"
-    message, where = (text and text.replace(export, checkout) for text in (err.message, err.where))
-    return type(err)(message or "", where=where, hint=err.hint)
+def _of_repository(err: CommitdError, call: Invocation) -> CommitdError:
+    """The error, about files as they are called in Git, where they are mended."""
+
+    def shown(text: str | None) -> str | None:
+        return text and text.replace(f"{call.root}/", "").replace(f"{call.checkout}/", "")
+
+    return type(err)(shown(err.message) or "", where=shown(err.where), hint=err.hint)
 
 
 def _parted(values: Mapping[str, str]) -> tuple[dict[str, str], list[bytes]]:
