@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -46,6 +47,8 @@ def test_of_a_secret_only_that_it_changed(path: str) -> None:
         "DB_PASSWORD=hunter2", "export API_TOKEN='hunter2'", "  - SECRET_KEY=hunter2",
         "      MYSQL_ROOT_PASSWORD: hunter2", '"api_key": "hunter2"',
         "DATABASE_URL=postgres://ada:hunter2@db/x", "command: run --db mysql://a:hunter2@db",
+        "environment: {MODE: fast, DB_PASSWORD: hunter2}", "command: [run, --password=hunter2]",
+        "command: env PGPASSWORD=hunter2 run", '{"auth": {"api_token": "hunter2"}}',
     ],
 )  # fmt: skip
 def test_a_value_that_nobody_should_know_is_masked_wherever_it_stands(line: str) -> None:
@@ -53,6 +56,21 @@ def test_a_value_that_nobody_should_know_is_masked_wherever_it_stands(line: str)
     assert "hunter2" not in found["diff"]
     assert MASK in found["diff"]
     assert found["diff"].startswith("@@")
+
+
+@pytest.mark.parametrize(
+    "line", ["image: app@sha256:0123abcd", "ports: ['80:8080']", "x: {KEY_FILE: /run/a/b}"]
+)
+def test_what_everybody_may_know_is_shown(line: str) -> None:
+    assert f"+{line}" in change("stacks/web/compose.yaml", b"", line.encode())["diff"]
+
+
+@pytest.mark.parametrize("character", ["a", "_", "a_", " ", "://", "a:", "-"])
+def test_a_long_line_takes_no_quadratic_time(character: str) -> None:
+    line = (character * changes.LARGEST)[: changes.LARGEST].encode()
+    began = time.process_time()
+    change("x", b"", line)
+    assert time.process_time() - began < 5  # it took 18 s
 
 
 def test_what_cannot_be_read_by_people_says_why() -> None:

@@ -16,7 +16,8 @@ _NO_SECRET_NAME = re.compile(
 _NO_SECRET = re.compile(
     r"(?:true|false|yes|no|on|off|null|none|[01]?|(?:/[\w.-]+){2,})$", re.IGNORECASE
 )
-_CREDENTIALS = re.compile(r"[A-Za-z][\w+.-]*://[^/\s:@]*:[^/\s@]+@")
+_CREDENTIALS = re.compile(r"[A-Za-z][\w+.-]{0,30}://[^/\s:@]*:[^/\s@]+@")
+"""Bounded, or a long line of letters takes quadratic time, in which nothing else is done."""
 
 
 def looks_secret(name: str, value: str) -> bool:

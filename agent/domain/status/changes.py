@@ -23,7 +23,10 @@ _MOST_LINES = 2000
 _MOST_FILES = 100
 _SHOWN_LINES = 400
 _LONGEST_LINE = 400
+_LONGEST_KEY = 100
 _CONTEXT = 3
+_PAIR = re.compile(r"(?P<key>\w[\w.-]{0,99})[\"']?\s*[:=]\s*[\"']?(?P<value>[^\s\"',}\]]+)")
+"""One of several in a line: ``{NAME: value}``, ``--name=value``."""
 _VALUE = re.compile(
     r"^(?P<name>[-+ ]\s*(?:-\s+)?(?:export\s+)?[\"']?(?P<key>[\w.-]+)[\"']?\s*[:=]\s*)"
     r"(?P<value>\S.*)$"
@@ -89,6 +92,7 @@ def some(names: list[str]) -> tuple[list[str], int]:
 
 def _masked(line: str) -> str:
     found = _VALUE.match(line)
-    if found and looks_secret(found["key"], found["value"].strip("\"'")):
+    if found and looks_secret(found["key"][-_LONGEST_KEY:], found["value"].strip("\"'")):
         return found["name"] + MASK
-    return line[:1] + MASK if with_credentials(line) else line
+    hides = any(looks_secret(pair["key"], pair["value"]) for pair in _PAIR.finditer(line))
+    return line[:1] + MASK if hides or with_credentials(line) else line
