@@ -304,6 +304,36 @@ def test_a_stack_that_failed_shows_what_was_said_and_how_root_reads_more(
     assert page.all("data-copy") == ["sudo commitd why web"]
 
 
+def test_a_long_history_of_a_stack_leads_to_all_of_it(renderer: Renderer) -> None:
+    def links(links: Links, *, older: bool) -> Page:
+        view = stack("media", why(), [entry()], None, older=older)
+        return sound(renderer.page("stack", links, {"stack": view, "icon": "good"}).decode())
+
+    assert "../../../history?subject=web" in links(Links(3), older=True).all("href")
+    assert "../../../history?subject=web" not in links(Links(3), older=False).all("href")
+    assert "commitd history web" in links(Links(3, files=True), older=True).text
+
+
+def test_times_in_a_choice_are_of_the_readers_zone_or_say_which(renderer: Renderer) -> None:
+    view = stack("media", why(), [entry(), entry(revision="b" * 40)], None)
+    page = sound(renderer.page("stack", Links(3), {"stack": view, "icon": "good"}).decode())
+    assert page.all("data-at") == [LOOKED] * 4
+    assert "aaaaaaa · 2026-01-02 09:14 UTC" in page.text
+
+
+def test_pictures_say_from_when_on_they_are_whole(renderer: Renderer) -> None:
+    def pictured(*, full: bool) -> Page:
+        view = history(
+            "media", Asked(), found=[], full=False, month=[entry()], outages=[], stacks=[],
+            full_month=full, now=NOW,
+        )  # fmt: skip
+        return sound(renderer.page("history", Links(), {"history": view, "icon": "plain"}).decode())
+
+    assert "the pictures begin at" in pictured(full=True).text
+    assert LOOKED[:19] + "Z" in pictured(full=True).all("datetime")
+    assert "the pictures begin at" not in pictured(full=False).text
+
+
 def test_releases_are_the_commits_of_deploys_the_newest_first() -> None:
     entries = [entry(), entry(revision="b" * 40), entry(action="hold", revision="c" * 40), entry()]
     assert [each.short for each in releases(entries)] == ["aaaaaaa", "bbbbbbb"]

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from agent.domain.outside_config import Api
+from agent.surface.api import events
 from agent.surface.page import sessions
 from agent.surface.page.sessions import LASTS_S, OF_ALL, OF_ONE, WITHIN_S, Sessions, Tries
 from tests.unit.test_api import TOKEN, Agent
@@ -91,6 +92,28 @@ def test_the_token_is_given_once_and_the_cookie_is_no_token(agent: Agent) -> Non
     agent.serve(work)
 
 
+def test_events_are_heard_for_as_long_as_the_session_lasts(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BEAT_S", 0.05)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        cookie = _cookie(await _post(client, agent))
+        shown = {"Cookie": f"{cookie.key}={cookie.value}"}
+        program = {"Authorization": f"Bearer {TOKEN}"}
+        async with (
+            client.get("/v1/events", headers=shown) as heard,
+            client.get("/v1/events", headers=program) as goes_on,
+        ):
+            assert await heard.content.readline() == b":\n"
+            assert (await _post(client, agent, "/logout", headers=shown)).status == 303
+            await heard.content.read()  # to its end
+            for _ in range(8):
+                assert await goes_on.content.readline()
+
+    agent.serve(work)
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -98,6 +121,7 @@ def test_the_token_is_given_once_and_the_cookie_is_no_token(agent: Agent) -> Non
         {"Origin": "null"},
         {"Origin": None},
         {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://["},
         {"Host": "evil.example", "Origin": "http://evil.example"},
     ],
 )
@@ -122,7 +146,17 @@ def test_behind_https_the_cookie_never_goes_without(agent: Agent) -> None:
 
 @pytest.mark.parametrize(
     "to",
-    ["//evil.example", "https://evil.example", "/\\evil", "../../x", "a//b", "x" * 600, "a\nb"],
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil",
+        "../../x",
+        "a//b",
+        "x" * 600,
+        "a\nb",
+        "%2e%2e/x",
+        "a/%2E./%2e%2E/x",
+    ],
 )
 def test_a_login_leads_to_no_other_host(agent: Agent, to: str) -> None:
     async def work(client: aiohttp.ClientSession) -> None:
@@ -162,6 +196,29 @@ def test_a_form_is_small_and_a_form(agent: Agent) -> None:
         assert "login" not in again.all("value")
 
     agent.serve(work)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("charset=none-such", b"token=x"), ("charset=unicode_escape", b"token=\\ud800"),
+        ("charset=utf-8", b"token=\xff"), ("x", b"token=\xff"),
+        ("x", b"&".join(b"%d=x" % n for n in range(1500))),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_is_no_form_and_no_fault_of_the_agent(
+    agent: Agent, kind: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        headers = {
+            **BROWSER, "Origin": f"http://{agent.listen}",
+            "Content-Type": f"application/x-www-form-urlencoded; {kind}",
+        }  # fmt: skip
+        async with client.post("/login", headers=headers, data=body) as answer:
+            assert answer.status in {400, 401}
+
+    agent.serve(work)
+    assert "unexpected" not in caplog.text
 
 
 def test_without_a_token_there_is_no_login(agent: Agent) -> None:

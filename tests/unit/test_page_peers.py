@@ -26,8 +26,9 @@ from agent.surface.page.links import Links
 from agent.surface.page.render import Renderer
 from agent.surface.page.views import fleet as fleets
 from agent.surface.page.views.fleet import Row
+from agent.surface.page.views.host import host
 from tests.unit.builders import release
-from tests.unit.judged import DOWN, GITEA, LOOKED, facts, hold
+from tests.unit.judged import DOWN, GITEA, LOOKED, action, facts, hold
 from tests.unit.test_api import TOKEN, Agent
 from tests.unit.test_page import HOSTILE, Page, _with, document, sound
 from tests.unit.test_page_served import BROWSER
@@ -291,6 +292,16 @@ def test_no_peer_has_a_person_copy_another_command(command: str) -> None:
     assert peer_status.read(json.dumps(given).encode())["holds"][0]["command"]
     given["holds"][0]["command"] = command
     assert peer_status.read(json.dumps(given).encode())["holds"][0]["command"] is None
+
+
+def test_a_peer_of_another_version_may_do_what_is_not_known_here() -> None:
+    given = document(working=[action("deploy", "web")], holds=[hold("media", Reason.TREE)])
+    given["stacks"][0]["working"]["action"] = "teleport"
+    for each in given["holds"]:
+        del each["ends_alone"], each["command"]
+    view = host(peer_status.read(json.dumps(given).encode()))
+    assert [each.sync.word for each in view.stacks] == ["working"]
+    assert view.needs == ()
 
 
 def test_an_id_of_a_peer_is_an_id() -> None:

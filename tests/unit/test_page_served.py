@@ -76,6 +76,17 @@ def test_each_answer_tells_the_browser_to_load_nothing_from_elsewhere(agent: Age
     agent.serve(work)
 
 
+def test_no_answer_for_programs_is_kept_or_of_use_to_another_site(agent: Agent) -> None:
+    async def work(client: aiohttp.ClientSession) -> None:
+        for path in ("/v1/status", "/v1/history", "/metrics", "/v1/events", "/v1/nothing"):
+            async with client.get(path) as answer:
+                assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+                assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin", path
+                assert answer.headers["Cache-Control"] == "no-store", path
+
+    agent.serve(work)
+
+
 def test_what_a_browser_has_already_is_not_sent_again(agent: Agent) -> None:
     async def work(client: aiohttp.ClientSession) -> None:
         async with client.get("/assets/style.css") as answer:

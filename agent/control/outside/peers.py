@@ -39,6 +39,8 @@ WITHIN_S = 4.0
 """For one answer, of which not one byte more than ``MOST`` is read."""
 MOST = 1024 * 1024
 _AT_ONCE = 32
+_READ_AT_ONCE = 2
+"""A document takes ten times its length while it is read."""
 _KEPT = 8 * 1024 * 1024
 """Bytes of all documents together; one that does not fit is asked for when it is looked at."""
 _OK = 200
@@ -86,6 +88,7 @@ class Peers(Generic[Line]):
         self._known: dict[str, _Known[Line]] = {peer.name: _Known(peer) for peer in peers}
         self._line = line
         self._turns = anyio.Semaphore(_AT_ONCE)
+        self._readers = anyio.CapacityLimiter(_READ_AT_ONCE)
 
     def __contains__(self, name: object) -> bool:
         return name in self._known
@@ -122,7 +125,9 @@ class Peers(Generic[Line]):
         try:
             async with self._turns:
                 content = await self._told(known)
-            line, packed = await anyio.to_thread.run_sync(self._read, content)
+            line, packed = await anyio.to_thread.run_sync(
+                self._read, content, limiter=self._readers
+            )
         except CommitdError as err:
             error = f"{err.message}; {err.hint}" if err.hint else err.message
             known.sighting = replace(before, error=error, asked=True)

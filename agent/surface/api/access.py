@@ -62,6 +62,10 @@ class Access(Protocol):
         """Raises :class:`ApiError` where another host was meant."""
         ...
 
+    def admits(self, request: web.Request) -> bool:
+        """Whether one that was let in still would be."""
+        ...
+
 
 class SocketAccess:
     """On the Unix socket: by what the kernel knows of the process at the other end.
@@ -86,6 +90,10 @@ class SocketAccess:
 
     def check_host(self, request: web.Request) -> None:
         """It is this one: the socket is a file of it."""
+
+    def admits(self, request: web.Request) -> bool:  # noqa: ARG002
+        """It does: what the kernel knows of the other end does not change."""
+        return True
 
     def _right(self, found: peer.Peer) -> Right:
         if found.user in {0, os.geteuid()}:
@@ -120,9 +128,13 @@ class TcpAccess:
     def caller(self, request: web.Request) -> Caller:
         """Who asks: somebody who may read."""
         self.check_host(request)
-        if self.needs_token and not self._shown(request) and not self.knows(request):
+        if not self.admits(request):
             raise ApiError(401, "a bearer token is needed", "Authorization: Bearer TOKEN")
         return Caller(f"somebody at {request.remote}", Right.READ)
+
+    def admits(self, request: web.Request) -> bool:
+        """Whether it comes with the token, of a browser that has shown it, or needs none."""
+        return not self.needs_token or self._shown(request) or self.knows(request)
 
     def check_host(self, request: web.Request) -> None:
         """Raises :class:`ApiError` where this host is called by a name that it has not got."""

@@ -18,6 +18,11 @@ from agent.surface.api.events import EventStreams
 from agent.surface.api.metrics import Metrics
 
 LARGEST_BODY = 64 * 1024
+_GUARDS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def application(
@@ -42,7 +47,7 @@ def application(
         read("/v1/changes/{stack}", answers.changes),
         read("/v1/outages", answers.outages),
         read("/v1/plan", answers.plan),
-        web.get("/v1/events", EventStreams(running, connections).answer, allow_head=False),
+        web.get("/v1/events", EventStreams(running, connections, access).answer, allow_head=False),
     ]
     if isinstance(access, TcpAccess):
         from agent.surface.page.door import Door  # noqa: PLC0415  not where nobody looks
@@ -64,7 +69,14 @@ def application(
     )
     app.add_routes(routes)
     app.on_shutdown.append(end_streams)
+    app.on_response_prepare.append(_guard)
     return app
+
+
+async def _guard(_: web.Request, response: web.StreamResponse) -> None:
+    """Keeps each answer out of caches and other sites' pages, if it does not say it otherwise."""
+    for name, value in _GUARDS.items():
+        response.headers.setdefault(name, value)
 
 
 class Answers:

@@ -2,7 +2,7 @@
 
 The number of an event is its id: who comes back with ``Last-Event-ID`` misses none. The stream is
 read from the journal in its own time, and what a client has not read is held by the kernel alone:
-who does not take an event within ``WRITE_S`` is cut off.
+who does not take an event within ``WRITE_S`` is cut off. A browser's stream ends with its session.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from agent.control.outside.running import Running
 from agent.domain.errors import CommitdError
+from agent.surface.api.access import Access
 from agent.surface.api.connections import Connections
 from agent.surface.api.errors import ApiError
 
@@ -33,7 +34,8 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 class EventStreams:
     """The streams of one agent."""
 
-    def __init__(self, running: Running, connections: Connections) -> None:
+    def __init__(self, running: Running, connections: Connections, access: Access) -> None:
+        self._access = access
         self._news = running.journal.news
         self._connections = connections
 
@@ -67,6 +69,8 @@ class EventStreams:
             events = []
             with anyio.move_on_after(BEAT_S):
                 events = await self._news.after(seq, _AT_ONCE)
+            if not self._access.admits(request):
+                return
             for event in events:
                 kind = "end" if event.ended else "begin"
                 text = f"id: {event.seq}\nevent: {kind}\ndata: {json.dumps(event.as_json())}\n\n"

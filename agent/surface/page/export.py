@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.control.status.history import MOST_AT_ONCE
 from agent.domain.errors import CommitdError, ConfigError
 from agent.surface.page.links import Links, file_name
 from agent.surface.page.render import Renderer
@@ -130,6 +131,7 @@ def _pages(renderer: Renderer, sources: Sources, now: datetime) -> Iterator[tupl
         month=[each for each in entries if each["at"] >= begin],
         outages=sources.outages(),
         stacks=names,
+        full_month=len(entries) >= MOST_AT_ONCE,
         now=now,
     )
     lines = tuple(
@@ -142,7 +144,8 @@ def _stack(host_name: str, name: str, sources: Sources) -> stacks.Stack | None:
     """None for one of which nothing is known any more."""
     try:
         why = sources.why(name)
-        entries = sources.history(name)[:_OF_A_STACK]
+        told = sources.history(name)
+        entries = told[:_OF_A_STACK]
     except ConfigError:
         return None
     if why["kind"] != "stack":
@@ -154,4 +157,4 @@ def _stack(host_name: str, name: str, sources: Sources) -> stacks.Stack | None:
             changes = sources.changes(name, known[1].sha, known[0].sha)
         except CommitdError:  # a clone that is gone takes nothing else from the page
             changes = None
-    return stacks.stack(host_name, why, entries, changes)
+    return stacks.stack(host_name, why, entries, changes, older=len(told) > len(entries))

@@ -49,9 +49,10 @@ class Links(Struct, frozen=True):
         """The page of a stack."""
         return self._page("hosts", host, "stacks", name)
 
-    def history(self) -> str:
-        """What was done, and when."""
-        return self._page("history")
+    def history(self, subject: str = "") -> str:
+        """What was done, and when; to ``subject`` alone, if there is one."""
+        narrowed = f"?subject={quote(subject, safe='', errors='replace')}" if subject else ""
+        return self._page("history") + narrowed
 
     def asset(self, name: str, version: str = "") -> str:
         """A stylesheet, a script, a picture."""

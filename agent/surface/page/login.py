@@ -14,7 +14,7 @@ import hashlib
 import logging
 import math
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from aiohttp import web
 
@@ -28,6 +28,7 @@ log = logging.getLogger("commitd.page")
 _LONGEST = 8 * 1024
 """Bytes of a form."""
 _FORM = "application/x-www-form-urlencoded"
+_NO_FORM = "this is no form of this page"
 _WAY = re.compile(r"[A-Za-z0-9_~?&=%.-]+(/[A-Za-z0-9_~?&=%.-]+)*")
 """A path below the login, which leads to no other host."""
 
@@ -81,21 +82,34 @@ class Login:
 
 async def _posted(request: web.Request) -> dict[str, str]:
     """The fields of a form that a page of this address has sent."""
-    origin = urlsplit(request.headers.get("Origin", ""))
+    origin = _origin(request)
     if not origin.netloc or origin.netloc.lower() != request.host.lower():
         hint = "a proxy in front of the agent has to hand on the Host that it was called by"
         raise ApiError(403, "this was not sent by a page of this address", hint)
-    if request.content_type != _FORM or (request.content_length or 0) > _LONGEST:
-        raise ApiError(400, "this is no form of this page")
-    fields = await request.post()
+    written = request.content_type == _FORM and request.charset in {None, "utf-8"}
+    if not written or (request.content_length or 0) > _LONGEST:
+        raise ApiError(400, _NO_FORM)
+    try:
+        fields = await request.post()
+    except ValueError:
+        raise ApiError(400, _NO_FORM) from None
     return {name: value for name, value in fields.items() if isinstance(value, str)}
 
 
 def _came_by_https(request: web.Request) -> bool:
     """As the browser says it, which knows better than what is behind a proxy."""
-    return urlsplit(request.headers.get("Origin", "")).scheme == "https"
+    return _origin(request).scheme == "https"
+
+
+def _origin(request: web.Request) -> SplitResult:
+    """Empty where it is none."""
+    try:
+        return urlsplit(request.headers.get("Origin", ""))
+    except ValueError:
+        return urlsplit("")
 
 
 def _onward(way: str) -> web.Response:
-    where = way if len(way) < 500 and _WAY.fullmatch(way) and ".." not in way else ""  # noqa: PLR2004
+    fits = len(way) < 500 and _WAY.fullmatch(way) and ".." not in unquote(way)  # noqa: PLR2004
+    where = way if fits else ""
     return web.Response(status=303, headers={**headers.PAGE, "Location": f"./{where}"})

@@ -105,13 +105,14 @@ class Site:
         why = await self._documents.why(name, no_words)
         if why["kind"] != "stack":
             raise ApiError(404, "no stack of this name is known here")
-        told = await self._documents.history(_SHOWN, Wanted(subject=name))
+        told = await self._documents.history(_SHOWN + 1, Wanted(subject=name))
+        told, older = told[:_SHOWN], len(told) > _SHOWN
         known = stacks.releases(told)
         changes = None
         if compared or len(known) > 1:
             before, after = compared or (known[1].sha, known[0].sha)
             changes = await self._changes(name, before, after)
-        view = stacks.stack(self._name, why, told, changes)
+        view = stacks.stack(self._name, why, told, changes, older=older)
         return await self._page("stack", links, icon=view.sync.tone, stack=view)
 
     async def _history(self, links: Links, query: MultiMapping[str]) -> web.Response:
@@ -137,6 +138,7 @@ class Site:
             month=month,
             outages=await self._documents.outages(),
             stacks={each["subject"] for each in month},
+            full_month=len(month) == _OF_A_MONTH,
             now=datetime.now(UTC),
         )
         return await self._page("history", links, icon="plain", history=view)

@@ -15,6 +15,10 @@
       each.textContent = (scales[each.dataset.scale] ?? exact).format(then);
       each.title = zoned.format(then);
     }
+    for (const each of root.querySelectorAll("[data-at]")) {  // where there can be no element
+      const then = new Date(each.dataset.at);
+      if (!Number.isNaN(then.getTime())) each.textContent = each.dataset.before + exact.format(then);
+    }
     for (const each of root.querySelectorAll("button[data-copy]")) {
       each.hidden = !navigator.clipboard;
     }

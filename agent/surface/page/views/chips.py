@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from agent.domain.outcome import Action
+
 
 class Chip(Struct, frozen=True):
     """``tone`` is good, busy, held, bad or unknown."""
@@ -53,9 +55,12 @@ def container(state: str, health: str | None, *, well: bool) -> Chip:
     return chip(state or "unknown")
 
 
-def busy(word: str) -> Chip:
-    """Of what is being done."""
-    return Chip("…", word, "busy")
+_TOLD = set(Action) - {Action.OTHER}
+
+
+def under_way(action: str) -> Chip:
+    """Of what is being done; of an action of another version nothing more is known."""
+    return Chip("…", Action(action).text if action in _TOLD else "working", "busy")
 
 
 def of_host(state: str) -> Chip:

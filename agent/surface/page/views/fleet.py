@@ -60,7 +60,6 @@ class Row(Struct, frozen=True, kw_only=True):
     name: str
     state: Chip
     line: Line | None
-    own: bool = False
     error: str | None = None
     seen_at: str | None = None
     was: str | None = None
@@ -96,14 +95,13 @@ def row(
     name: str,
     line: Line | None,
     *,
-    own: bool = False,
     error: str | None = None,
     seen_at: str | None = None,
     asked: bool = True,
 ) -> Row:
     """Of a host that said ``line`` last, and now does not answer, if there is an ``error``."""
     if error is None and line is not None:
-        return Row(name=name, state=line.state, line=line, own=own, seen_at=seen_at)
+        return Row(name=name, state=line.state, line=line, seen_at=seen_at)
     return Row(
         name=name,
         state=SILENT if asked else _ASKED,

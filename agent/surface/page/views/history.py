@@ -37,7 +37,8 @@ class History(Struct, frozen=True, kw_only=True):
     """All that the page shows.
 
     ``older`` are the parameters of the next page; None: there is none. ``newest``: this is the
-    first one.
+    first one. ``unpictured`` is until when (ISO 8601) nothing is in the pictures, because too much
+    was done since; None: all of the month is.
     """
 
     host: str
@@ -49,6 +50,7 @@ class History(Struct, frozen=True, kw_only=True):
     older: str | None
     newest: bool
     pictures: tuple[timeline.Timeline, ...]
+    unpictured: str | None
 
 
 def history(
@@ -61,11 +63,13 @@ def history(
     month: Sequence[Mapping[str, Any]],
     outages: Sequence[Mapping[str, Any]],
     stacks: Iterable[str],
+    full_month: bool = False,
     now: datetime,
 ) -> History:
     """The page, with what was ``found`` and all of the last ``month`` for the pictures.
 
-    ``full``: more was found than is shown; ``page``: what is newer is on another page.
+    ``full``: more was found than is shown; ``page``: what is newer is on another page;
+    ``full_month``: more may have been done in the month.
     """
     return History(
         host=host,
@@ -77,4 +81,5 @@ def history(
         older=wanted.query(found[-1]["id"]) if full else None,
         newest=not page,
         pictures=(timeline.day(now, month, outages), timeline.month(now, month, outages)),
+        unpictured=month[-1]["at"] if full_month and month else None,
     )

@@ -7,8 +7,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from agent.domain.outcome import Action, EvictionAction, Reason, short
-from agent.surface.page.views.chips import ORDER, Chip, busy, chip, container, of_host, rolled_back
+from agent.domain.outcome import EvictionAction, Reason, short
+from agent.surface.page.views.chips import (
+    ORDER,
+    Chip,
+    chip,
+    container,
+    of_host,
+    rolled_back,
+    under_way,
+)
 
 _SHOWN_SERVICES = 12
 
@@ -137,7 +145,7 @@ def _stack(stack: Mapping[str, Any]) -> Stack:
     services = tuple(_service(each, well=well) for each in stack["services"])
     return Stack(
         name=stack["name"],
-        sync=busy(Action(working["action"]).text) if working else _sync(stack),
+        sync=under_way(working["action"]) if working else _sync(stack),
         health=chip(stack["health"]),
         revision=(stack["revision"] or "")[:7],
         message=stack["message"],

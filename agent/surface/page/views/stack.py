@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agent.domain.outcome import Action, short
 from agent.surface.page.views import actions
-from agent.surface.page.views.chips import UNKNOWN, Chip, busy, chip, container
+from agent.surface.page.views.chips import UNKNOWN, Chip, chip, container, under_way
 
 _KINDS = {"+": "added", "-": "dropped", "@": "place"}
 
@@ -52,7 +52,10 @@ class Release(Struct, frozen=True, kw_only=True):
 
 
 class Stack(Struct, frozen=True, kw_only=True):
-    """All that the page of a stack shows. ``hidden`` is how root reads its last words."""
+    """All that the page of a stack shows. ``hidden`` is how root reads its last words.
+
+    ``older``: more was done than ``history`` has.
+    """
 
     host: str
     name: str
@@ -62,6 +65,7 @@ class Stack(Struct, frozen=True, kw_only=True):
     origins: tuple[tuple[str, Origin], ...]
     services: tuple[Service, ...]
     history: tuple[actions.Line, ...]
+    older: bool
     releases: tuple[Release, ...]
     before: str | None
     after: str | None
@@ -77,7 +81,7 @@ def releases(history: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
     for entry in history:
         if entry["revision"] and entry["action"] in {Action.DEPLOY, Action.ROLLBACK}:
             found[entry["revision"]] = entry["at"]
-    return tuple(Release(sha=sha, short=sha[:7], at=at[:16]) for sha, at in found.items())
+    return tuple(Release(sha=sha, short=sha[:7], at=at) for sha, at in found.items())
 
 
 def stack(
@@ -85,6 +89,8 @@ def stack(
     why: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     changes: Mapping[str, Any] | None,
+    *,
+    older: bool = False,
 ) -> Stack:
     """The page of the stack that ``why`` is about; ``changes`` if two releases were compared."""
     state = why["state"]
@@ -94,7 +100,7 @@ def stack(
     return Stack(
         host=host,
         name=why["stack"] or why["name"],
-        sync=busy(Action(working["action"]).text) if working else _of(state, "sync"),
+        sync=under_way(working["action"]) if working else _of(state, "sync"),
         health=_of(state, "health"),
         because=why["because"],
         origins=tuple(_origins(why)),
@@ -103,6 +109,7 @@ def stack(
             for each in why["services"]
         ),
         history=tuple(map(actions.line, history)),
+        older=older,
         releases=releases(history),
         before=changes["from"]["sha"] if changes else None,
         after=changes["to"]["sha"] if changes else None,
