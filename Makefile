@@ -78,12 +78,12 @@ pythons: $(READY)
 # need the tests in the same order, which is that of the files unless SEED is given.
 WORLDS := $(if $(T)$(K),1,$(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6))))
 BARE   := $(if $(filter tests/system/test_%,$(T)),$(if $(findstring test_service,$(T)),,--no-machine))
-SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory $(BARE) $(EDITION) -- \
+SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory --with prometheus $(BARE) $(EDITION) -- \
           $(BIN)/python $(MEASURED) -m pytest $(or $(T),tests/system) $(CHOICE) $(if $(SEED),$(ORDER)) \
           --take-from .sandbox/taken
 
 system: $(READY)
-	@$(BIN)/python -m tests.sandbox exec $(BARE) $(EDITION) -- true
+	@$(BIN)/python -m tests.sandbox exec --with prometheus $(BARE) $(EDITION) -- true
 	@rm -f .sandbox/world-*.log; : > .sandbox/taken; others=; \
 	for n in $$(seq 2 $(WORLDS)); do $(SYSTEM) > .sandbox/world-$$n.log 2>&1 & others="$$others $$!"; done; \
 	$(SYSTEM); failed=$$?; \
@@ -111,7 +111,7 @@ coverage: $(READY)
 
 # Never in this checkout: each rule is broken in a copy. See tests/mutants/mutants.toml.
 mutants: $(READY)
-	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.mutants $(K)
+	@$(BIN)/python -m tests.sandbox exec --no-machine --with prometheus -- $(BIN)/python -m tests.mutants $(K)
 
 # Engine, store and Compose of each run; one that is chosen by hand takes the place of all.
 EDITIONS := 28/overlay2/5.6.0 28/containerd/5.6.0 own/overlay2/2.24.7 own/overlay2/5.6.0

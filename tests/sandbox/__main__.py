@@ -43,6 +43,14 @@ def main() -> int:
         default=editions.OWN,
         help="instead of that of the development tools; Go builds it once, for two minutes",
     )
+    execute.add_argument(
+        "--with",
+        dest="more",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="have this Debian package too, which only some tests need",
+    )
     execute.add_argument("command", nargs="+", metavar="COMMAND")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -52,7 +60,8 @@ def main() -> int:
         overlay = tools.provide()
         if not options.no_machine:
             rootfs.provide(overlay)
-        layers = [path for path in (editions.engine(options.engine), overlay) if path]
+        more = [tools.unpacked(package) for package in options.more]
+        layers = [path for path in (editions.engine(options.engine), overlay, *more) if path]
         settings = {world.STORE: options.store}
         if compose := editions.compose(options.compose):
             settings[world.COMPOSE] = str(compose)

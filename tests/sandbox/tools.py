@@ -36,7 +36,6 @@ _PACKAGES = (
     "openssh-client",
     "openssh-server",
     "openssl",
-    "prometheus",
     "strace",
     "systemd-container",
 )
