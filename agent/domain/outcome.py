@@ -130,6 +130,7 @@ class Reason(Coded):
     APPROVED = "approved", "a person approved the commit"
     RETRIED = "retried", "a person has it tried again"
     ENROLLED = "enrolled", "a person enrolled this host"
+    DISMISSED = "dismissed", "a person had the agent leave this host"
     UNDONE = "brought-back", "brought back by commitd undo"
     DECLARED_AGAIN = "declared-again", "it is declared again"
     KEEP_EXPIRED = "keep-expired", "its keep time is over"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.sandbox.forkserver import ROOT
 from tests.sandbox.process import descendants, freeze, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.sandbox.agent import Process
     from tests.sandbox.engine_proxy import EngineProxy, Request
@@ -77,3 +80,34 @@ def nth(kind: str, count: int = 1) -> Fatal:
         return request.kind == kind and seen.count(kind) == count
 
     return fatal
+
+
+_ON_FILES = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+def fatal(effect):
+    def done(*args, **more):
+        global left
+        found = effect(*args, **more)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    return done
+for name in ("link", "rename", "replace", "unlink", "rmdir"):
+    setattr(os, name, fatal(getattr(os, name)))
+from agent.__main__ import main
+main()
+"""
+
+
+def after(number: int, words: Sequence[str], env: Mapping[str, str]) -> int:
+    """How a verb ends that is killed after so many changes of names of files; -9: it was."""
+    return subprocess.run(
+        [sys.executable, "-c", _ON_FILES, str(number), *words],
+        env={**env, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    ).returncode

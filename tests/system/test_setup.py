@@ -11,7 +11,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.sandbox import agent, forkserver
+from tests.sandbox import agent
 from tests.sandbox.process import wait_until
+from tests.system import killing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -298,38 +298,11 @@ def test_a_configuration_is_only_changed_after_the_difference_was_agreed_to(
 
 # --- stopped anywhere ---
 
-_EFFECTS = """
-import os, signal, sys
-left = int(sys.argv.pop(1))
-def fatal(effect):
-    def tried(*args, **more):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return effect(*args, **more)
-    return tried
-for name in ("link", "rename", "replace", "unlink"):
-    setattr(os, name, fatal(getattr(os, name)))
-from agent.__main__ import main
-main()
-"""
 
-
-def _setup_killed_at(newcomer: Newcomer, number: int) -> int:
-    """How a setup ends that is killed before this effect, if it comes to that."""
-    return subprocess.run(
-        [sys.executable, "-c", _EFFECTS, str(number), "setup", *newcomer.flags],
-        env=newcomer.environment | {"PYTHONPATH": str(forkserver.ROOT)},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    ).returncode
-
-
-def test_killed_before_any_effect_and_started_again_it_goes_on(newcomer: Newcomer) -> None:
+def test_killed_after_any_effect_and_started_again_it_goes_on(newcomer: Newcomer) -> None:
     number = 1
-    while (code := _setup_killed_at(newcomer, number)) == -signal.SIGKILL:
+    words = ("setup", *newcomer.flags)
+    while (code := killing.after(number, words, newcomer.environment)) == -signal.SIGKILL:
         keys = {p.name: p.read_bytes() for p in newcomer.etc.glob("*") if p.name in _KEYS}
         done = newcomer.setup(*newcomer.flags)
         assert done.returncode == 3, done.stderr
@@ -479,6 +452,13 @@ def test_a_clone_gets_keys_of_its_own_and_the_old_ones_are_kept(newcomer: Newcom
     _joined(newcomer)
     before = {name: (newcomer.etc / name).read_bytes() for name in _KEYS}
     newcomer.cloned()
+    refused = newcomer.setup()
+    assert refused.returncode == 3
+    assert "another machine, which is attic as well" in refused.stderr
+    assert {name: (newcomer.etc / name).read_bytes() for name in _KEYS} == before
+    unsure = newcomer.setup("--host", "loft")
+    assert "+host: loft" in unsure.stdout
+    assert {name: (newcomer.etc / name).read_bytes() for name in _KEYS} == before
     done = newcomer.setup("--host", "loft", "--yes")
     assert done.returncode == 3, done.stderr
     assert "not the one on which its keys were made (attic): a clone" in done.stdout
@@ -549,7 +529,7 @@ def test_the_keys_of_a_working_agent_are_not_taken_from_under_it(newcomer: Newco
     )
     try:
         wait_until((newcomer.root / "run/commitd.sock").exists, what="the agent to work")
-        done = newcomer.setup()
+        done = newcomer.setup("--host", "attic")
         assert done.returncode == 3
         assert "systemctl stop commitd" in done.stderr
     finally:

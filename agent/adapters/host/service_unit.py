@@ -29,16 +29,21 @@ def enable_now() -> None:
     _systemctl(_START_S, "enable", "--now", NAME)
 
 
-def disable_now() -> bool:
-    """Stop the service, and have it start at no boot; False where there is no such unit. Blocks.
+def stands() -> bool:
+    """Whether there is such a service that runs, or will at the next boot. Blocks.
 
     Raises :class:`CommitdError`.
     """
-    shown = _systemctl(_STOP_S, "show", NAME, "--property=LoadState", "--value").strip()
-    if shown in {"not-found", ""}:
+    if not booted():
         return False
+    words = ("show", NAME, "--property=ActiveState,UnitFileState", "--value")
+    states = set(_systemctl(_STOP_S, *words).split())
+    return bool(states & {"active", "activating", "reloading", "enabled", "enabled-runtime"})
+
+
+def disable_now() -> None:
+    """Stop the service, and have it start at no boot. Blocks. Raises :class:`CommitdError`."""
     _systemctl(_STOP_S, "disable", "--now", NAME)
-    return True
 
 
 def _systemctl(timeout_s: float, *words: str) -> str:

@@ -191,11 +191,16 @@ class PlaintextStore:
             self._seen[path] = (_signature(source), _signature(copy))
             return True
 
-    def delete(self, path: str) -> None:
-        """Remove the file if it is there. Raises OSError when it stays."""
+    def delete(self, path: str, *, with_copy: bool = True) -> None:
+        """Remove the file if it is there, and the copy of it that containers may mount.
+
+        Raises OSError when it stays.
+        """
         self._seen.pop(path, None)
-        for base in (*self._privates, self._mounted, self.export, self.checkout):
-            _delete(base, path)
+        copies = (self._mounted, self.checkout) if with_copy else ()
+        for base in (*self._privates, self.export, *copies):
+            if with_copy or base != self.checkout:
+                _delete(base, path)
 
     @property
     def _others(self) -> list[Path]:

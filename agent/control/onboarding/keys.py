@@ -33,13 +33,15 @@ class HostKeys(Struct, frozen=True, kw_only=True):
     age_keys: tuple[str, ...] | None
 
 
-def ensure(config: Config, directory: Path, dialog: Dialog, *, keep: bool) -> HostKeys:
+def ensure(config: Config, directory: Path, dialog: Dialog, *, keep: bool, named: bool) -> HostKeys:
     """Have the keys that ``config`` names, and the note beside them in ``directory``.
 
-    ``keep`` takes those of another machine for this one's. Raises :class:`CommitdError`. Blocks.
+    ``keep`` takes those of another machine for this one's; ``named`` is whether a person has just
+    said what this host is called. Raises :class:`CommitdError`. Blocks.
     """
     noted, machine = identity_file.read(directory), identity_file.this_machine()
     if noted and machine and noted.machine != machine and not keep:
+        _refuse_two_of_one_name(config, noted, named=named)
         _set_aside_all(config, noted, dialog)
     if ssh_key := _deploy_key(config):
         if deploy_key.ensure(ssh_key, f"commitd@{config.host}"):
@@ -64,6 +66,16 @@ def renew_age_key(config: Config, directory: Path, other: str, dialog: Dialog) -
     found = _public(config)
     _note(config, directory, found)
     return found
+
+
+def _refuse_two_of_one_name(config: Config, noted: Identity, *, named: bool) -> None:
+    """A copied configuration would make a second host that runs what the first one runs."""
+    if noted.host == config.host and not named:
+        raise HeldError(
+            f"the keys here were made on another machine, which is {noted.host} as well",
+            hint="--host NAME is the name of this one, the same if it takes the other's place;"
+            " --keep-keys if it is the same machine",
+        )
 
 
 def _set_aside_all(config: Config, noted: Identity, dialog: Dialog) -> None:

@@ -94,12 +94,15 @@ class Setup:
             raise ConfigError(err.message, hint=err.hint) from None
 
     async def prepare(
-        self, config: Config, *, host_keys: Sequence[str], keep_keys: bool
+        self, config: Config, *, host_keys: Sequence[str], keep_keys: bool, named: bool
     ) -> HostKeys:
-        """Programs, keys, and the host keys of the servers."""
+        """Programs, keys, and the host keys of the servers.
+
+        ``named``: a person has just said what this host is called.
+        """
         self._dialog.say(f"Found {await programs.check(config)}.")
-        ensure = partial(keys.ensure, config, self.directory, self._dialog, keep=keep_keys)
-        found = await anyio.to_thread.run_sync(ensure)
+        ensure = partial(keys.ensure, config, self.directory, self._dialog)
+        found = await anyio.to_thread.run_sync(partial(ensure, keep=keep_keys, named=named))
         for remote in config.remotes:
             await pinning.pin(remote, host_keys, self._dialog)
         if await anyio.to_thread.run_sync(lock.running_agent, config) is None:
@@ -116,16 +119,22 @@ class Setup:
             raise ConfigError(message, where=str(path)) from None
         return str(path)
 
-    def write(self, text: str, *, agreed: bool) -> None:
-        """Put the configuration there; in the place of another one only after a yes. Blocks."""
+    def agree(self, text: str, *, agreed: bool) -> None:
+        """Show how a configuration that is there would change, and have a yes to that. Blocks."""
+        if self.before is None or text == self.before:
+            return
+        if self.path.is_symlink():
+            message = "it is a link, and is not written through"
+            raise ConfigError(message, where=str(self.path), hint="change where it leads")
+        self._dialog.say(config_text.difference(self.before, text, str(self.path)))
+        if not agreed and not self._dialog.agree(f"Change {self.path} so?"):
+            raise HeldError(f"{self.path} stays as it is", hint="--yes agrees to the change")
+
+    def write(self, text: str) -> None:
+        """Put the configuration there, which was agreed to. Blocks."""
         if text == self.before:
             self._dialog.say(f"{self.path} says so already.")
         else:
-            if self.path.is_symlink():
-                message = "it is a link, and is not written through"
-                raise ConfigError(message, where=str(self.path), hint="change where it leads")
-            if self.before is not None:
-                self._agree(text, agreed=agreed)
             try:
                 private_file.replace(self.path, text)
             except OSError as err:
@@ -133,11 +142,6 @@ class Setup:
                 raise ConfigError(message, where=str(self.path)) from None
             self._dialog.say(f"Wrote {self.path}.")
         (self.directory / _DRAFT).unlink(missing_ok=True)
-
-    def _agree(self, text: str, *, agreed: bool) -> None:
-        self._dialog.say(config_text.difference(self.before or "", text, str(self.path)))
-        if not agreed and not self._dialog.agree(f"Change {self.path} so?"):
-            raise HeldError(f"{self.path} stays as it is", hint="--yes agrees to the change")
 
     async def settle(
         self,

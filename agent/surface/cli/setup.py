@@ -105,8 +105,11 @@ def command(
 
     async def work() -> tuple[Config, Todo]:
         text, config = await steps.configuration(answers)
-        found = await steps.prepare(config, host_keys=host_keys, keep_keys=keep_keys)
-        steps.write(text, agreed=yes)
+        steps.agree(text, agreed=yes)
+        found = await steps.prepare(
+            config, host_keys=host_keys, keep_keys=keep_keys, named=bool(host)
+        )
+        steps.write(text)
         steps.have_it_read(config)
         left = await steps.settle(config, found, _report(config), keep_keys=keep_keys, wait=wait)
         return config, left
