@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
+from agent.control.operator import orders
 from agent.control.outside.running import Running
 from agent.control.outside.trouble import Trouble
 from agent.control.status import why
@@ -256,6 +258,22 @@ def test_by_tcp_the_agent_answers_to_its_own_names_alone(
     on_tcp.serve(work)
 
 
+def test_on_all_addresses_it_answers_to_each_of_them(on_tcp: Agent) -> None:
+    port = str(on_tcp.listen).rpartition(":")[2]
+    on_tcp.listen = f"[::]:{port}"
+    found: list[int] = []
+
+    async def work(_: aiohttp.ClientSession) -> None:
+        async with aiohttp.ClientSession() as client:
+            for host in ("127.0.0.1", "127.0.0.2"):
+                headers = {"Host": f"127.0.0.1:{port}"}
+                async with client.get(f"http://{host}:{port}/healthz", headers=headers) as answer:
+                    found.append(answer.status)
+
+    on_tcp.serve(work)
+    assert found == [200, 421]
+
+
 @pytest.mark.parametrize(
     "shown",
     [None, "", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", TOKEN,
@@ -410,6 +428,64 @@ def test_root_may_order_for_the_user_who_called_sudo(
             assert entry["actor"] == (actor or peer.named(os.geteuid()))
 
     agent.serve(work)
+
+
+def test_an_order_is_carried_out_whole_also_if_who_gave_it_leaves(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    resume = orders.resume
+
+    async def slowly(*words: Any, **more: Any) -> None:
+        begun.set()
+        assert released.wait(30)
+        await resume(*words, **more)
+
+    monkeypatch.setattr(orders, "resume", slowly)
+    woken: list[str] = []
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        await client.post("/v1/suspend", json={"host": True})
+        with anyio.move_on_after(30) as leaving:
+
+            async def leave() -> None:
+                while not begun.is_set():
+                    await anyio.sleep(0.01)
+                leaving.cancel()
+
+            async with task_group() as group:
+                group.start_soon(leave)
+                await client.post("/v1/resume", json={"host": True})
+        released.set()
+        while agent.woken < 2:
+            await anyio.sleep(0.01)
+        async with client.get("/v1/history") as answer:
+            woken.extend(entry["reason"] for entry in await answer.json())
+
+    agent.serve(work)
+    assert woken == [Reason.RESUMED]
+
+
+def test_a_directory_of_users_that_hangs_holds_up_no_loop(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def named(user: int) -> str:
+        asked.append(threading.current_thread() is threading.main_thread())
+        return f"uid {user}"
+
+    monkeypatch.setattr(peer, "named", named)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        assert await _codes(client, "GET", ["/v1/status", "/healthz"]) == {200}
+        assert not asked
+        await client.post("/v1/suspend", json={"host": True})
+        _groups(monkeypatch, STRANGER)
+        assert await _codes(client, "GET", ["/v1/status"]) == {403}
+
+    agent.serve(work)
+    assert asked == [False, False]
 
 
 def test_health_is_that_of_the_loop_and_readiness_that_of_the_verdict(agent: Agent) -> None:

@@ -53,7 +53,7 @@ def serve(place: Path, work: Callable[[Path, AsyncJournal], Awaitable[None]]) ->
             ready=lambda: True,
             wake=lambda: None,
         )
-        with anyio.fail_after(120):
+        with anyio.fail_after(20):
             async with serving.serving(running):
                 await work(place / SOCKET, journal)
         journal.close()
@@ -158,6 +158,28 @@ def test_an_answer_may_take_longer_than_a_question(
     serve(place, work)
 
 
+def test_who_asks_and_leaves_leaves_nothing_behind(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(status, "now", lambda *_: {"waited": released.wait(30)})
+
+    async def work(path: Path, _journal: AsyncJournal) -> None:
+        before = len(asyncio.all_tasks())
+        for _ in range(5 * connections.MOST):
+            _, writer = await _open(path, ASK.replace(b"nothing", b"v1/status"))
+            await writer.drain()
+            await anyio.sleep(0.005)  # it is asked
+            writer.close()
+            await writer.wait_closed()
+        most = 8  # who waits for the engine; the others were dropped with their connections
+        while len(asyncio.all_tasks()) - before > most:
+            await anyio.sleep(0.01)
+        released.set()
+
+    serve(place, work)
+
+
 def test_where_nothing_can_answer_nobody_is_kept_waiting(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +229,17 @@ def test_a_stream_tells_of_each_action_as_it_begins_and_as_it_ends(place: Path) 
         assert [each[0] for each in told] == ["id: 2", "id: 3", "id: 4"]
         for streams in (listening, again):
             streams[1].close()
+
+    serve(place, work)
+
+
+def test_a_stream_of_a_journal_that_was_begun_anew_has_all_of_it(place: Path) -> None:
+    async def work(path: Path, journal: AsyncJournal) -> None:
+        async with journal.recording(Action.DEPLOY, "web", Reason.NEW):
+            pass
+        listening = await _listen(path, last="4711")  # of a journal that was set aside
+        assert await _told(listening) == ["id: 1", "event: begin", "web"]
+        listening[1].close()
 
     serve(place, work)
 

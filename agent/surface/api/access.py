@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable
 from enum import IntEnum
 from typing import Protocol, cast
 
+import anyio.to_thread
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from msgspec import Struct
@@ -42,10 +43,16 @@ class Right(IntEnum):
 
 
 class Caller(Struct, frozen=True):
-    """Who asks, for the log, and what he may do."""
+    """Who asks, and what he may do: a ``user`` of this machine, or somebody at ``place``."""
 
-    name: str
     right: Right
+    user: int | None = None
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """For the log. Blocks: what knows the users of this machine may be a server elsewhere."""
+        return f"somebody at {self.place}" if self.user is None else peer.named(self.user)
 
 
 CALLER = web.RequestKey("caller", Caller)
@@ -86,7 +93,7 @@ class SocketAccess:
             found = peer.peer_of(cast("socket.socket", connection))
         except OSError:
             raise ConnectionResetError from None
-        return Caller(found.name, self._right(found))
+        return Caller(self._right(found), user=found.user)
 
     def check_host(self, request: web.Request) -> None:
         """It is this one: the socket is a file of it."""
@@ -130,7 +137,7 @@ class TcpAccess:
         self.check_host(request)
         if not self.admits(request):
             raise ApiError(401, "a bearer token is needed", "Authorization: Bearer TOKEN")
-        return Caller(f"somebody at {request.remote}", Right.READ)
+        return Caller(Right.READ, place=str(request.remote))
 
     def admits(self, request: web.Request) -> bool:
         """Whether it comes with the token, of a browser that has shown it, or needs none."""
@@ -166,11 +173,13 @@ def names(config: Config) -> set[str]:
 
 
 def _name(written: str) -> str:
+    """As it is compared: an address of IPv4 that came by IPv6 is what its user has written."""
     name = written.strip("[]").lower().rstrip(".")
     try:
-        return str(ipaddress.ip_address(name))
+        found = ipaddress.ip_address(name)
     except ValueError:
         return name
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def admitting(access: Access, to_all: Collection[str] = ()) -> Middleware:
@@ -187,12 +196,13 @@ def admitting(access: Access, to_all: Collection[str] = ()) -> Middleware:
         caller = request[CALLER] = access.caller(request)
         wanted = Right.READ if request.method in _READING else Right.WRITE
         if caller.right < wanted:
-            raise denied(caller)
+            raise await denied(caller)
         return await handler(request)
 
     return admit
 
 
-def denied(caller: Caller) -> ApiError:
+async def denied(caller: Caller) -> ApiError:
     """What those are told who may not."""
-    return ApiError(403, f"{caller.name} may not do this", "root may", kind="denied")
+    name = await anyio.to_thread.run_sync(lambda: caller.name)
+    return ApiError(403, f"{name} may not do this", "root may", kind="denied")

@@ -131,7 +131,7 @@ class Answers:
     async def words(self, request: web.Request) -> web.Response:
         """``/v1/words/STACK``."""
         if request[CALLER].right is not Right.ROOT:
-            raise denied(request[CALLER])
+            raise await denied(request[CALLER])
         said = self._words(request.match_info["stack"])
         if said is None:
             raise ApiError(404, "no output is kept for this stack")

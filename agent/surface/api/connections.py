@@ -8,6 +8,9 @@ some are taken, and none is kept that says nothing::
         └────────────┼─────────────────────┼── asks again ◀────────┘
     one too many ─▶ closed; logged once until half of them are free
 
+Who closes before he was answered is not answered: what is made for him is given up at its next
+await, or those who ask and leave would pile up behind an engine that hangs.
+
 A stream that goes on for long is not one of them, or a few who listen would keep all others out:
 there are ``STREAMS`` of these at most, and each looks itself after a client that does not read.
 """
@@ -20,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
+import anyio
 from aiohttp import web
 
 from agent.surface.api.errors import ApiError, Handler
@@ -62,19 +66,22 @@ class Connections:
 
     @web.middleware
     async def answering(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Around each answer: while it is made, its connection is not idle."""
+        """Around each answer: while it is made, its connection is not idle; without, it is not."""
         connection = self._open.get(request.protocol)
         if connection is None:
-            return await handler(request)
+            raise ConnectionResetError
         connection.may_take(ANSWER_S)
         try:
-            return await handler(request)
+            with anyio.CancelScope() as connection.answer:
+                return await handler(request)
         finally:
+            connection.answer = None
             connection.may_take(IDLE_S)
+        raise ConnectionResetError  # it was closed meanwhile
 
     @contextmanager
     def streaming(self, request: web.Request, end: Callable[[], None]) -> Iterator[None]:
-        """Around an answer that goes on for long; ``end`` is called when nobody can read it.
+        """Around an answer that goes on for long; ``end`` is called when the agent ends it.
 
         Raises :class:`ApiError` where there are too many of them.
         """
@@ -134,6 +141,8 @@ class _Connection(asyncio.Protocol):
         self._ended = ended
         self._transport: asyncio.Transport | None = None
         self.end_stream: Callable[[], None] | None = None
+        self.answer: anyio.CancelScope | None = None
+        """That is being made."""
         self.may_take(IDLE_S)
 
     def may_take(self, seconds: float) -> None:
@@ -173,8 +182,8 @@ class _Connection(asyncio.Protocol):
         self._handler.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.end_stream:
-            self.end_stream()
+        if self.answer:
+            self.answer.cancel()
         self._ended(self._handler)
         self._handler.connection_lost(exc)
 

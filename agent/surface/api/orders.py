@@ -150,7 +150,7 @@ _ORDERS: dict[str, tuple[type[_Order], _Carried]] = {
 
 
 def _actor(request: web.Request) -> str:
-    """Who gives the order. Root may give it for the user who has become root by sudo."""
+    """Who gives the order. Root may give it for the user who has become root by sudo. Blocks."""
     caller, said = request[CALLER], request.headers.get(api_socket.SUDO_USER, "")
     trusted = caller.right is Right.ROOT and said.isascii() and said.isdecimal()
     return peer.named(int(said)) if trusted and len(said) <= _LONGEST_UID else caller.name
@@ -170,15 +170,18 @@ class Orders:
     async def _answer(self, name: str, request: web.Request) -> web.Response:
         kind, carry_out = _ORDERS[name]
         order = await queries.body(request, kind)
-        running, caller = self._running, _actor(request)
-        work = partial(carry_out, running.config, order, caller)
-        try:
-            done = await anyio.to_thread.run_sync(work, limiter=self._turn)
-        except CommitdError as err:
-            log.info("%s ordered %s%s; in vain: %s", caller, name, order.said(), err)
-            raise ApiError.of(err, 409 if isinstance(err, ConfigError) else None) from None
-        if name == "sync":  # the others are in the journal, with their own line
-            log.info("%s ordered %s", caller, name)
-        running.journal.news.tell()
-        running.wake()
+        running = self._running
+        async with self._turn:
+            with anyio.CancelScope(shield=True):  # once it is begun, also if nobody hears of it
+                caller = await anyio.to_thread.run_sync(_actor, request)
+                work = partial(carry_out, running.config, order, caller)
+                try:
+                    done = await anyio.to_thread.run_sync(work)
+                except CommitdError as err:
+                    log.info("%s ordered %s%s; in vain: %s", caller, name, order.said(), err)
+                    raise ApiError.of(err, 409 if isinstance(err, ConfigError) else None) from None
+                if name == "sync":  # the others are in the journal, with their own line
+                    log.info("%s ordered %s", caller, name)
+                running.journal.news.tell()
+                running.wake()
         return web.json_response(done)
