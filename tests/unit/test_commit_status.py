@@ -300,6 +300,33 @@ def test_a_commit_is_pending_at_once_and_then_a_success_by_the_documented_reques
     }  # fmt: skip
 
 
+def test_a_deploy_that_failed_is_told_while_others_are_still_deployed(host: Told) -> None:
+    async def deploy(journal: AsyncJournal, sha: str, status: Status, error: str) -> None:
+        async with journal.recording(Action.DEPLOY, "web", Reason.NEW, revision=sha) as entry:
+            entry.outcome = Outcome(subject="web", status=status, error=error)
+
+    async def work(journal: AsyncJournal) -> None:
+        await journal.put("attempted", {"sha": SHA})
+        await until(lambda: journal.news._journal is not None)  # it listens
+        async with journal.recording(Action.ACCEPT, "media", Reason.NEW_HEAD, revision=SHA):
+            pass
+        await until(lambda: host.forge.states() == ["pending"])
+        await deploy(journal, NEWER, Status.FAILED, "of another commit")
+        await deploy(journal, SHA, Status.CANCELLED, "a newer commit came")
+        await deploy(journal, SHA, Status.FAILED, "no such image")
+        await until(lambda: host.forge.states() == ["pending", "failure"])
+        host.tell(facts(), ended=False)  # others are not there yet
+        host.tell(facts(attempts=[attempt("web", permanent=True)]))
+        await until(lambda: len(host.forge.told) == 3)
+
+    host.run(work)
+    assert [each["description"] for each in host.forge.told] == [
+        "being deployed",
+        "failed: web: no such image",
+        "failed: web: it failed and waits for a change: no such image",
+    ]
+
+
 def test_a_restart_tells_nothing_twice_and_another_forge_all_anew(host: Told) -> None:
     async def first(journal: AsyncJournal) -> None:
         host.tell(facts([WEB]))

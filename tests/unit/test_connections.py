@@ -173,7 +173,7 @@ def test_who_asks_and_leaves_leaves_nothing_behind(
             writer.close()
             await writer.wait_closed()
         most = 8  # who waits for the engine; the others were dropped with their connections
-        while len(asyncio.all_tasks()) - before > most:
+        while len(asyncio.all_tasks()) - before > most:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         released.set()
 

@@ -1,9 +1,9 @@
 """Tells a forge how the newest commit fares on this host, beside the work.
 
-    journal's news ─▶ accepted ─┐
-    standings ─▶ report ────────┴▶ wanted ─▶ is it what was sent? ─▶ send ─▶ the journal's meta
-                                     ▲                                 │
-                                     └── later, what is wanted then ◀──┘ fails
+    journal's news ─▶ accepted, failed ┐
+    standings ─▶ report ───────────────┴▶ wanted ─▶ is it what was sent? ─▶ send ─▶ journal's meta
+                                            ▲                                 │
+                                            └── later, what is wanted then ◀──┘ fails
 
 Only the newest is ever sent, and what was sent is not sent again, by the next agent neither. What
 the forge refuses is tried again when something else is to be told, or ever more rarely: somebody
@@ -104,7 +104,7 @@ class Reporter:
     # --- what is to be told ---
 
     async def _hear(self) -> None:
-        """A new commit is told of at once, not when the cycle is over that deploys it."""
+        """A new commit, and a failure, are told at once: a cycle waits for the slowest stack."""
         journal = self._running.journal
         if self._cursor is None:
             self._cursor = await journal.news.newest()
@@ -112,15 +112,28 @@ class Reporter:
         self._cursor = events[-1].seq
         for event in events:
             entry = event.entry
+            if not event.ended or entry.revision is None:
+                continue
             new = entry.action is Action.ACCEPT and entry.reason is Reason.NEW_HEAD
-            if new and event.ended and entry.status == Status.SUCCEEDED and entry.revision:
+            if new and entry.status == Status.SUCCEEDED:
                 await self._accepted(entry.revision)
+            elif entry.action is Action.DEPLOY and entry.status == Status.FAILED:
+                await self._failed(entry.revision, entry.subject, entry.error or "")
 
     async def _accepted(self, revision: str) -> None:
-        newest = await self._running.journal.get("attempted") or {}
         known = self._wanted is not None and self._wanted.revision == revision
-        if newest.get("sha") == revision and not known:
+        if not known and await self._is_newest(revision):
             self._want(commit_status.accepted(revision))
+
+    async def _failed(self, revision: str, stack: str, error: str) -> None:
+        before = self._wanted or self._sent
+        waits = before and (before.revision, before.state) == (revision, "pending")
+        if waits and await self._is_newest(revision):
+            self._want(commit_status.failed(revision, stack, error))
+
+    async def _is_newest(self, revision: str) -> bool:
+        newest = await self._running.journal.get("attempted") or {}
+        return bool(newest.get("sha") == revision)
 
     async def _judge(self) -> None:
         standing = await self._running.standings.after(self._number)

@@ -1,8 +1,9 @@
 """What a forge is told of a commit on this host: a state and one sentence.
 
     accepted ─▶ pending ─▶ each cycle's end ─┬▶ success: "deployed web", "nothing to do here"
-                                             ├▶ failure: the first trouble of the verdict
-                                             └▶ pending: what waits for a person
+                    │             ▲          ├▶ failure: the first trouble of the verdict
+                    │             │          └▶ pending: what waits for a person
+                    └▶ failure: the first stack that failed, at once
     refused ─▶ failure: the hold that says why
 
 It is about the newest commit only: the one that is applied, or a newer one that remotes show and
@@ -22,7 +23,7 @@ from agent.domain.shortened import some_of
 from agent.domain.status.facts import Facts
 from agent.domain.status.held import Held
 from agent.domain.status.stack_state import StackState
-from agent.domain.status.verdict import State, Verdict, VerdictKind
+from agent.domain.status.verdict import HostTrouble, State, Verdict, VerdictKind
 
 LONGEST = 140
 """Characters of a sentence that GitHub takes."""
@@ -49,6 +50,12 @@ class Done(Struct, frozen=True, kw_only=True):
 def accepted(revision: str) -> Report:
     """The commit is the one to be deployed now."""
     return Report(revision=revision, state="pending", text="being deployed")
+
+
+def failed(revision: str, stack: str, error: str) -> Report:
+    """A stack could not be deployed; others may still be."""
+    said = fitting(str(HostTrouble(VerdictKind.FAILED, stack, error)))
+    return Report(revision=revision, state="failure", text=said)
 
 
 def subject(facts: Facts, holds: Iterable[Held]) -> str | None:
