@@ -136,7 +136,7 @@ class Reconciler:
             await self._p.quarantine.sweep(situation.containers)
             if not outcomes:
                 self._p.housekeeper.idle()
-        found = await self._p.judge.ended(now.containers)
+        found = await self._p.judge.ended(now.containers, repairing=self.repairing > 0)
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
 
     async def repair(

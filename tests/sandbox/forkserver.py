@@ -159,6 +159,7 @@ def _attend(request: dict[str, Any], link: socket.socket, stdio: list[int]) -> N
     sys.argv[1:] = request["words"]
     for name, value in request["constants"].items():
         module, _, constant = name.rpartition(".")
+        getattr(sys.modules[module], constant)  # a name that is none would be set in vain
         setattr(sys.modules[module], constant, value)
     if _WORK.intersection(request["words"]):
         event_loop.watch()

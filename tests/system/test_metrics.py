@@ -181,6 +181,7 @@ _WELL = [
     'commitd_stack_health{stack="web",state="degraded"} 0',
     'commitd_stack_failures{stack="web"} 0', "commitd_holds_waiting 0",
     'commitd_actions_total{action="rollback",status="succeeded"} 4',
+    'commitd_actions_total{action="rollback",status="failed"} +1',  # nothing was rolled back
     'commitd_remote_reachable{remote="a"} 1', 'commitd_remote_lag_commits{remote="a"} 0',
     "commitd_undeclared_removed_total 7", 'commitd_revision_info{instance="a",revision="1"} 1',
     "commitd_process_resident_memory_bytes 6e7",

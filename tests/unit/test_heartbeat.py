@@ -106,6 +106,35 @@ def test_while_nothing_changes_it_is_asked_for_now_and_then(
     assert server.asked == [f"/{TOKEN}", f"/{TOKEN}/fail"]
 
 
+def test_a_change_soon_after_the_last_question_is_told_without_another_cycle(
+    server: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "EVERY_S", 3600.0)
+    monkeypatch.setattr(heartbeat, "CHANGE_S", 0.5)
+
+    async def work(_: Running, cycle: Callable[[State], Awaitable[None]]) -> None:
+        await cycle(State.IN_SYNC)
+        await _until(lambda: bool(server.asked))
+        await cycle(State.IN_SYNC)
+        await cycle(State.FAILED)
+        await _until(lambda: len(server.asked) > 1)
+
+    beat(f"http://127.0.0.1:{server.port}/{TOKEN}", tmp_path, work)
+    assert server.asked == [f"/{TOKEN}", f"/{TOKEN}/fail"]
+
+
+def test_a_cycle_beside_which_something_is_put_right_is_no_bad_one(
+    server: Receiver, tmp_path: Path
+) -> None:
+    async def work(_: Running, cycle: Callable[[State], Awaitable[None]]) -> None:
+        await cycle(State.WORKING)
+        await cycle(State.IN_SYNC)
+        await _until(lambda: bool(server.asked))
+
+    beat(f"http://127.0.0.1:{server.port}/{TOKEN}", tmp_path, work)
+    assert server.asked == [f"/{TOKEN}"]
+
+
 @pytest.mark.parametrize(
     "case",
     [(500, "answers 500"), (302, "leads elsewhere"), ("hang", "no answer within")],

@@ -16,7 +16,6 @@ from agent.adapters.state.journal import Journal
 from agent.control.outside import notify
 from agent.control.outside.running import Running
 from agent.control.status.standing import Standings
-from agent.domain.backoff import Backoff
 from agent.domain.config import Config, Remote
 from agent.domain.errors import PermanentError, TransientError
 from agent.domain.outcome import Action, Reason
@@ -39,11 +38,12 @@ class Service:
         self.told: list[str] = []
         self.tried = 0
         self.works = True
+        self.wrong: Exception = TransientError("the service answers 500")
 
     async def deliver(self, _: Target, message: Message) -> None:
         self.tried += 1
         if not self.works:
-            raise TransientError("the service answers 500")
+            raise self.wrong
         self.told.append(message.title)
 
 
@@ -51,7 +51,7 @@ class Service:
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     found = Service()
     monkeypatch.setattr(notify, "deliver", found.deliver)
-    monkeypatch.setattr(notify, "AGAIN", Backoff(first_s=0.01, longest_s=600.0))
+    monkeypatch.setattr(notify, "AGAIN_S", 0.01)
     monkeypatch.setattr(folding, "GAP_S", 0.01)
     monkeypatch.setattr(folding, "_SHORT", (0.0, 0.0))
     return found
@@ -155,12 +155,22 @@ def test_who_was_not_wanted_for_long_is_told_no_old_story(
     assert service.told == ["media: new failed"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (TransientError("the service answers 500"), "the service answers 500"),
+        (ValueError("of our own"), "unexpected ValueError, see the log"),
+    ],
+)
 def test_a_message_that_nobody_takes_is_given_up_and_said_in_the_log(
     tmp_path: Path,
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    wrong: Exception,
+    said: str,
 ) -> None:
+    service.wrong = wrong
     monkeypatch.setattr(notify, "TRIES", 3)
     caplog.set_level(logging.INFO)
     service.works = False
@@ -169,7 +179,7 @@ def test_a_message_that_nobody_takes_is_given_up_and_said_in_the_log(
         await fails(running, "one")
         await _until(lambda: "phone is not told of 1 × failed" in caplog.text)
         assert service.tried == 3
-        assert running.trouble.current["notify:phone"].error == "the service answers 500"
+        assert running.trouble.current["notify:phone"].error == said
         service.works = True
         await fails(running, "two")
         await _until(lambda: not running.trouble.current)

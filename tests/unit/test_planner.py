@@ -19,9 +19,11 @@ from agent.control.source.remote_status import Remotes, Seen
 from agent.control.status.judge import Judge
 from agent.control.status.looks import Looks
 from agent.domain import config
+from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile import host_state, plan
 from agent.domain.release import drift
 from agent.domain.status.facts import LastLook
+from agent.domain.status.verdict import State
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -136,6 +138,12 @@ async def _verdicts(path: Path, compared: list[str]) -> None:
     assert compared == []
     down = again(situation).containers[:-1]
     assert "not in sync: c" in (await judge.ended(down)).line
+    async with known.recording(Action.RESTART, "c", Reason.DRIFTED):  # beside that cycle
+        found = await judge.ended(down, repairing=True)
+        assert (found.state, "; repairing c (" in found.line) == (State.WORKING, True)
+        standing_now = judge.standings.latest
+        assert standing_now
+        assert standing_now.cycle is not None
     journal.close()
 
 

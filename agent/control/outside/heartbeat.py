@@ -2,7 +2,7 @@
 
 After a bad one it is the same URL with ``/fail`` behind it, as healthchecks has it. Cycles may come
 each second, which nobody has to hear: how it is, is said again after ``EVERY_S``, and a change
-after ``CHANGE_S``.
+after ``CHANGE_S``. One that ends while something is still being put right is neither.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from agent.adapters.host.url_file import read_url
 from agent.adapters.outside import http
 from agent.adapters.tasks import task_group
 from agent.control.outside.running import Running
+from agent.control.status.standing import Standing
 from agent.domain.errors import CommitdError, ConfigError, UnreachableError
+from agent.domain.status.verdict import State
 
 log = logging.getLogger("commitd.heartbeat")
 
@@ -50,9 +52,13 @@ async def _beat(running: Running, guard: Guard) -> None:
     number, said, at = 0, None, -math.inf
     while section is not None:
         standing = await running.standings.after(number, ended=True)
-        number, good = standing.number, standing.verdict.exit_code == 0
-        now = anyio.current_time()
-        if now - at < (EVERY_S if good == said else CHANGE_S):
+        early_s = at + CHANGE_S - anyio.current_time()
+        if early_s > 0 and _is_good(standing) is not said:  # the next cycle may be long in coming
+            await anyio.sleep(early_s)
+            newest = running.standings.latest
+            standing = newest if newest and newest.cycle is not None else standing
+        number, good, now = standing.number, _is_good(standing), anyio.current_time()
+        if good is None or (good is said and now - at < EVERY_S):
             continue
         said, at = good, now
         try:
@@ -63,6 +69,12 @@ async def _beat(running: Running, guard: Guard) -> None:
         else:
             running.trouble.clear(_NAME)
             guard.recovered()
+
+
+def _is_good(standing: Standing) -> bool | None:
+    """None: something is still being done."""
+    found = standing.verdict
+    return None if found.state is State.WORKING else found.exit_code == 0
 
 
 async def _ask(file: Path, *, good: bool) -> None:

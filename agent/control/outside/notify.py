@@ -23,7 +23,7 @@ import anyio.to_thread
 import msgspec
 from msgspec.structs import replace
 
-from agent.adapters.guard import Guard
+from agent.adapters.guard import Guard, brief
 from agent.adapters.host.url_file import read_url
 from agent.adapters.outside import delivery
 from agent.adapters.state.actions import Event, JournalEntry
@@ -45,8 +45,8 @@ AT_ONCE = 3
 """Children that send, for all targets: each takes 50 MB while it does."""
 TRIES = 12
 """Of one message; the last one is about an hour after the first."""
-AGAIN = Backoff(first_s=5.0, longest_s=600.0)
-"""Before the second try, and the further ones."""
+AGAIN_S, _AGAIN_MOST_S = 5.0, 600.0
+"""Before the second try, and before the last ones."""
 END_S = 5.0
 """How long a message that is under way may take when the agent ends."""
 _ACTIONS_S = 5.0
@@ -221,18 +221,18 @@ class Telling:
             message = texts.message(batch, self._host, template)
             async with self._places:
                 await deliver(self._target, message)
-        except CommitdError as err:
-            tries = batch.tries + 1
-            self._trouble.set(name, str(err))
+        except Exception as err:  # noqa: BLE001  a message that cannot be sent holds up no other
+            tries, again_s = batch.tries + 1, _again_s(batch.tries + 1)
+            self._trouble.set(name, brief(err))
             left = replace(batch, tries=tries) if tries < TRIES else None
             await self._update(replace(self._now, outbox=left))
             self._at_rest.set()
             if left is None:
                 told = f"{batch.count} × {batch.kind.value}"
-                log.warning("%s is not told of %s: %s", self._target.name, told, err)
+                log.warning("%s is not told of %s: %s", self._target.name, told, brief(err))
             else:
-                self._sending.note(err, f"; again in {AGAIN.wait_s(tries):.0f} s")
-                await anyio.sleep(AGAIN.wait_s(tries))
+                self._sending.note(err, f"; again in {again_s:.0f} s")
+                await anyio.sleep(again_s)
         else:
             self._trouble.clear(name)
             self._sending.recovered()
@@ -244,6 +244,10 @@ class Telling:
         """Begin no message any more; wait for the end of one that is under way."""
         self._ending = True
         await self._at_rest.wait()
+
+
+def _again_s(tries: int) -> float:
+    return Backoff(first_s=AGAIN_S, longest_s=_AGAIN_MOST_S).wait_s(tries)
 
 
 def _done(entry: JournalEntry) -> Done:

@@ -48,10 +48,14 @@ class Judge:
         """A cycle begins."""
         self._began = time.monotonic()
 
-    async def ended(self, containers: _Containers) -> Verdict:
-        """A cycle has looked at everything, last at these containers."""
+    async def ended(self, containers: _Containers, *, repairing: bool = False) -> Verdict:
+        """A cycle has looked at everything, last at these containers.
+
+        ``repairing``: what drifts is being put right beside it.
+        """
         await self._looks.ended()
-        return await self._judge(containers)
+        working = await self._journal.run(status.working) if repairing else ()
+        return await self._judge(containers, working)
 
     async def failed(self, error: str) -> Verdict:
         """A cycle could not look at everything. Raises :class:`CommitdError` for the journal."""

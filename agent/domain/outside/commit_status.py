@@ -1,9 +1,9 @@
 """What a forge is told of a commit on this host: a state and one sentence.
 
-    accepted ─▶ pending ─▶ each cycle's end ─┬▶ success: "deployed web", "nothing to do here"
-                    │             ▲          ├▶ failure: the first trouble of the verdict
-                    │             │          └▶ pending: what waits for a person
-                    └▶ failure: the first stack that failed, at once
+    accepted ─▶ pending ─┬▶ a stack failed ─▶ failure: which and why, at once
+                         └▶ each cycle's end ─┬▶ success: "deployed web", "nothing to do here"
+                                              ├▶ failure: the first trouble of the verdict
+                                              └▶ pending: what waits for a person
     refused ─▶ failure: the hold that says why
 
 It is about the newest commit only: the one that is applied, or a newer one that remotes show and

@@ -40,6 +40,7 @@ RELAPSE_S = 3600.0
 """Seconds after its end within which the same trouble counts as a relapse."""
 GAP_S = 10.0
 """Between two messages of one kind, after the first ones in a row."""
+_SETTLE_MOST_S, _GAP_MOST_S = 1800.0, 300.0
 ROW_S = 60.0
 """What follows the last message of its kind sooner is in a row with it."""
 
@@ -50,8 +51,6 @@ _USUALLY_AT_ONCE = 5
 """Messages in a row without a gap: who pushes one mistake after the other hears of each."""
 _ENDS = {Kind.DEPLOYED, Kind.RECOVERED, Kind.REMOTE_BACK}
 _SHORT = (0.2, 1.0)
-_SETTLING = Backoff(first_s=SETTLE_S, longest_s=1800.0)
-_GAPS = Backoff(first_s=GAP_S, longest_s=300.0)
 _URGENT = (
     Kind.FAILED, Kind.ROLLED_BACK, Kind.HELD, Kind.REMOTE_DOWN, Kind.EVICTED, Kind.DEPLOYED,
     Kind.RECOVERED, Kind.REMOTE_BACK,
@@ -235,7 +234,7 @@ def _patience(known: Open) -> float:
 
 
 def _settle(known: Open) -> float:
-    return _SETTLING.wait_s(known.relapses + 1)
+    return Backoff(first_s=SETTLE_S, longest_s=_SETTLE_MOST_S).wait_s(known.relapses + 1)
 
 
 def _relapses(known: Open | None, now: float) -> int:
@@ -286,7 +285,7 @@ def _ready_at(memory: Memory, kind: Kind) -> float | None:
 
 def _gap(kind: Kind, pace: Pace) -> float:
     further = pace.row - _AT_ONCE.get(kind, _USUALLY_AT_ONCE) + 1
-    return _GAPS.wait_s(further) if further > 0 else 0.0
+    return Backoff(first_s=GAP_S, longest_s=_GAP_MOST_S).wait_s(further) if further > 0 else 0.0
 
 
 def load(memory: Memory, now: float) -> Memory:
