@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +35,8 @@ Answer = tuple[int, Mapping[str, str]]
 class Forge:
     """What it was told, and how it answers: as ``answers`` say, then as it should.
 
-    A code of 0 is no answer at all, until the forge ends.
+    ``told_at`` is when (seconds since the epoch). A code of 0 is no answer at all, until the forge
+    ends.
     """
 
     url: str
@@ -42,6 +44,7 @@ class Forge:
     token: str = TOKEN
     answers: list[Answer] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
+    told_at: list[float] = field(default_factory=list)
     asked: int = 0
     faults: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -62,6 +65,7 @@ class Forge:
         if found is None or method != "POST":
             return 404, {}
         self.faults += self._faults(headers, body)
+        self.told_at.append(time.time())
         self.told.append({"sha": found[1], **json.loads(body)})
         return 201, {}
 

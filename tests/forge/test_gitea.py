@@ -101,17 +101,13 @@ def test_a_commit_is_pending_while_it_is_deployed_and_fails_with_a_sentence(
             more="    healthcheck: {test: [CMD, 'false'], interval: 1s, retries: 3}\n"
         )
         bad = _commit(fleet, forge, "bad", {"stacks/web/compose.yaml": slow})
-        seen: set[str] = set()
 
         def over() -> bool:
-            seen.update(state for state, _, _ in forge.statuses(bad).values())
-            return "failure" in seen
+            [(state, text, _)] = forge.statuses(bad).values() or [("", "", "")]
+            return state == "failure" and text.startswith("rolled back: web: ")
 
-        wait_until(over, what="the failure to be shown", seconds=120)
-        state, text, _ = forge.statuses(bad)["commitd/media"]
-        assert (state, text.startswith("rolled back: web: "), len(text) <= 140) == (
-            "failure", True, True,
-        )  # fmt: skip
+        wait_until(over, what="the rollback to be shown", seconds=120)
+        assert len(forge.statuses(bad)["commitd/media"][1]) <= 140
         history = forge.done("GET", f"/repos/{OWNER}/{REPOSITORY}/statuses/{bad}")
         assert [each["status"] for each in history][-1] == "pending"
         better = _commit(fleet, forge, "better", _files(fleet, "better"))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import socket
+import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import forges
+from tests.receiver import Receiver
 from tests.sandbox.process import wait_until
 from tests.system.test_api_load import _many_files, _rss, _say
 
@@ -90,7 +93,10 @@ def test_a_commit_is_shown_as_it_fares_and_a_bad_one_with_its_reason(fleet: Flee
             wait_until(lambda: forge.states()[-1:] == ["success"], what="the first to be shown")
             bad = fleet.compose(more="    command: [/bin/false]\n    restart: always\n")
             second = fleet.commit("second", {"stacks/web/compose.yaml": bad})
-            wait_until(lambda: forge.states()[-1:] == ["failure"], what="the second to fail")
+            wait_until(
+                lambda: forge.told[-1]["description"].startswith("rolled back: web: "),
+                what="the second to be rolled back",
+            )
         assert not forge.faults
         assert forges.TOKEN not in agent.log
     # One state may be told again in more words.
@@ -98,7 +104,55 @@ def test_a_commit_is_shown_as_it_fares_and_a_bad_one_with_its_reason(fleet: Flee
     assert told[-2:] == [(second, "pending"), (second, "failure")]
     assert (first, "success") in told
     assert {each["context"] for each in forge.told} == {"commitd/media"}
-    assert forge.told[-1]["description"].startswith("rolled back: web: ")
+
+
+def test_one_failed_deploy_shows_everywhere_while_another_stack_is_still_deployed(
+    fleet: Fleet,
+) -> None:
+    """In a notification, a commit status, an event and a metric; `-s` prints how soon."""
+    host = fleet.synced(_files(fleet))
+    shown: dict[str, float] = {}
+    with (
+        forges.forge("gitea") as forge,
+        Receiver("A0123456789abcdef") as phone,
+        ExitStack() as held,
+    ):
+        _tells(host, forge)
+        url = phone.write_url(host.root / "phone.url")
+        host.config["notify"] = [{"name": "phone", "url_file": str(url)}]
+        host.write_config()
+        agent = held.enter_context(host.running())
+        agent.says("in sync with")
+        events = held.enter_context(host.listening())
+        never = "    healthcheck: {test: [CMD, 'false'], interval: 1s, start_period: 600s}\n"
+        sha = fleet.commit(
+            "one of two is bad",
+            {
+                "host/media/stacks.yaml": "- web\n- bad\n- slow\n",
+                "stacks/bad/compose.yaml": fleet.compose(more="    command: [no]\n"),
+                "stacks/slow/compose.yaml": fleet.compose(more=never),
+            },
+        )
+        failed = {"action": "deploy", "subject": "bad", "status": "failed", "phase": "end"}
+        for event in events:
+            if failed.items() <= event["data"].items():
+                shown["event"] = time.time()
+                break
+        metric = 'commitd_actions_total{action="deploy",status="failed"} 1.0'
+        wait_until(lambda: metric in host.ask("GET /metrics")[1], what="it to be counted")
+        shown["metric"] = time.time()
+        shown["notification"] = phone.gets("media: bad failed").at
+        wait_until(lambda: forge.states()[-1:] == ["failure"], what="the forge to be told")
+        shown["commit status"] = forge.told_at[-1]
+        history = host.json("history")
+        state = {e["subject"]: e["status"] for e in history if e["action"] == "deploy"}
+        assert (state["bad"], state["slow"]) == ("failed", "running")
+        assert forge.told[-1]["sha"] == sha
+        assert forge.told[-1]["description"].startswith("failed: bad: ")
+        assert not forge.faults
+    [entry] = [e for e in history if (e["action"], e["subject"]) == ("deploy", "bad")]
+    written = datetime.fromisoformat(entry["at"]).timestamp() + entry["duration_s"]
+    print({name: f"{at - written:.2f} s" for name, at in shown.items()})  # noqa: T201
 
 
 def test_a_forge_that_hangs_or_fails_holds_up_no_deploy(fleet: Fleet) -> None:

@@ -156,7 +156,7 @@ def test_who_was_not_wanted_for_long_is_told_no_old_story(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    "case",
     [
         (TransientError("the service answers 500"), "the service answers 500"),
         (ValueError("of our own"), "unexpected ValueError, see the log"),
@@ -167,10 +167,9 @@ def test_a_message_that_nobody_takes_is_given_up_and_said_in_the_log(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    wrong: Exception,
-    said: str,
+    case: tuple[Exception, str],
 ) -> None:
-    service.wrong = wrong
+    service.wrong, said = case
     monkeypatch.setattr(notify, "TRIES", 3)
     caplog.set_level(logging.INFO)
     service.works = False
