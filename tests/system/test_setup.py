@@ -477,6 +477,21 @@ def test_a_clone_gets_keys_of_its_own_and_the_old_ones_are_kept(newcomer: Newcom
     assert json.loads(newcomer.commitd("status", "--json").stdout)["enrolled"] is False
 
 
+def test_a_template_has_neither_a_name_nor_keys(newcomer: Newcomer) -> None:
+    done = newcomer.setup("--template", *newcomer.flags[2:])
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in newcomer.etc.iterdir()) == ["config.yaml", "known_hosts"]
+    assert "host" not in yaml.safe_load(newcomer.config.read_text())
+    (newcomer.etc / "age.key").write_text("of an older template")
+    assert (
+        f"! {newcomer.etc}/age.key is of this machine alone" in newcomer.setup("--template").stdout
+    )
+    newcomer.config.write_text(newcomer.config.read_text() + "host: attic\n")
+    refused = newcomer.setup("--template")
+    assert refused.returncode == 2
+    assert "all clones would be that one" in refused.stderr
+
+
 def test_keys_of_a_machine_that_was_restored_can_be_kept(newcomer: Newcomer) -> None:
     _joined(newcomer)
     before = {name: (newcomer.etc / name).read_bytes() for name in _KEYS}
@@ -485,6 +500,19 @@ def test_keys_of_a_machine_that_was_restored_can_be_kept(newcomer: Newcomer) -> 
     assert newcomer.setup().returncode == 0
     assert {name: (newcomer.etc / name).read_bytes() for name in _KEYS} == before
     assert newcomer.commitd("once").returncode == 0
+
+
+def test_a_clone_with_the_same_number_is_not_taken_for_a_renamed_host(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    before = {path.name: path.read_bytes() for path in newcomer.etc.iterdir()}
+    unsure = newcomer.setup("--host", "loft", "--yes")
+    assert unsure.returncode == 3
+    assert "systemd-machine-id-setup" in unsure.stderr
+    assert {path.name: path.read_bytes() for path in newcomer.etc.iterdir()} == before
+    renamed = newcomer.setup("--host", "loft", "--yes", "--keep-keys")
+    assert renamed.returncode == 3
+    assert "host/loft" in renamed.stdout
+    assert (newcomer.etc / "age.key").read_bytes() == before["age.key"]
 
 
 def test_an_agent_with_the_keys_of_another_machine_deploys_and_says_so(

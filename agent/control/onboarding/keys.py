@@ -1,6 +1,6 @@
 """The keys of this host: made where there are none, and made anew where they are another's.
 
-identity.json beside them: of this machine ──▶ used
+identity.json beside them: of this machine ──▶ used; with another name, a person says why
                            of another one ───▶ set aside with the journal, new ones are made
 host/OTHER/age.pub in the repository is ours ─▶ set aside, a new one is made
 """
@@ -21,6 +21,8 @@ from agent.domain.config import Config, Secrets
 from agent.domain.errors import ConfigError, HeldError
 from agent.domain.onboarding.identity import Identity
 
+FILES = ("deploy_key", "deploy_key.pub", "age.key")
+"""What setup makes beside the configuration."""
 _JOURNAL = ("journal.db", "journal.db-wal", "journal.db-shm")
 
 
@@ -43,6 +45,13 @@ def ensure(config: Config, directory: Path, dialog: Dialog, *, keep: bool, named
     if noted and machine and noted.machine != machine and not keep:
         _refuse_two_of_one_name(config, noted, named=named)
         _set_aside_all(config, noted, dialog)
+    if noted and noted.machine == machine and noted.host != config.host and not keep:
+        raise HeldError(
+            f"the keys here are those of {noted.host}, made on a machine with the same number:"
+            f" this is a clone that kept it, or {noted.host} has another name now",
+            hint="a clone: rm /etc/machine-id && systemd-machine-id-setup, reboot, and again;"
+            " another name: --keep-keys",
+        )
     if ssh_key := _deploy_key(config):
         if deploy_key.ensure(ssh_key, f"commitd@{config.host}"):
             dialog.say(f"Made a deploy key: {ssh_key}. It stays on this host.")

@@ -23,7 +23,7 @@ import anyio.to_thread
 import msgspec
 
 from agent.adapters import private_file
-from agent.adapters.host import lock
+from agent.adapters.host import identity_file, lock
 from agent.control.onboarding import keys, look, pinning, programs
 from agent.control.onboarding.dialog import Dialog
 from agent.control.onboarding.keys import HostKeys
@@ -103,8 +103,7 @@ class Setup:
         self._dialog.say(f"Found {await programs.check(config)}.")
         ensure = partial(keys.ensure, config, self.directory, self._dialog)
         found = await anyio.to_thread.run_sync(partial(ensure, keep=keep_keys, named=named))
-        for remote in config.remotes:
-            await pinning.pin(remote, host_keys, self._dialog)
+        await self._pin(config, host_keys)
         if await anyio.to_thread.run_sync(lock.running_agent, config) is None:
             await programs.try_sops(config)  # a running agent would take the container for another
         return found
@@ -118,6 +117,24 @@ class Setup:
             message = f"it cannot be written: {err.strerror}"
             raise ConfigError(message, where=str(path)) from None
         return str(path)
+
+    async def prepare_template(
+        self, text: str, config: Config, *, host_keys: Sequence[str]
+    ) -> None:
+        """What clones of this machine share: programs, and the host keys of the servers."""
+        if "host" in documents.load(text.encode(), str(self.path)).data:
+            message = "it names a host, and all clones would be that one"
+            raise ConfigError(message, where=str(self.path), hint="take host: out of it")
+        own = [self.directory / name for name in (*keys.FILES, identity_file.NAME)]
+        for path in (*own, config.state_dir / "journal.db"):
+            if path.exists():
+                self._dialog.say(f"! {path} is of this machine alone: move it away before a clone.")
+        self._dialog.say(f"Found {await programs.check(config)}.")
+        await self._pin(config, host_keys)
+
+    async def _pin(self, config: Config, host_keys: Sequence[str]) -> None:
+        for remote in config.remotes:
+            await pinning.pin(remote, host_keys, self._dialog)
 
     def agree(self, text: str, *, agreed: bool) -> None:
         """Show how a configuration that is there would change, and have a yes to that. Blocks."""

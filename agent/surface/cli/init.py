@@ -65,4 +65,4 @@ def _steps(
     place = shlex.quote(str(directory))
     yield f"cd {place} && git init --initial-branch main && git add --all && git commit"
     yield "push it to a private repository, and read its README.md"
-    yield "on each host: /etc/commitd/config.yaml, then commitd enroll and commitd once"
+    yield "on each host: commitd setup --wait, then commitd enroll"

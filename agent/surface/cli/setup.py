@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.adapters.host import config_file, service_unit
-from agent.domain.errors import HeldError
+from agent.domain.errors import ConfigError, HeldError
 from agent.domain.onboarding import answers as given
 from agent.domain.onboarding.answers import Answers
 from agent.surface.cli import common, setup_questions
@@ -62,6 +62,9 @@ _OF_REMOTE = "With two or more remotes over https: NAME=…"
 @click.option(
     "--keep-keys", is_flag=True, help="Keys that were made on another machine are this one's now."
 )
+@click.option(
+    "--template", is_flag=True, help="Write what clones of this machine share: no name, no keys."
+)
 @click.option("-y", "--yes", is_flag=True, help="Agree to a changed configuration unasked.")
 @click.option(
     "--wait", is_flag=True, help="Wait until the repository has this host; start the service."
@@ -79,6 +82,7 @@ def command(
     ca_files: tuple[str, ...],
     sops: str | None,
     keep_keys: bool,
+    template: bool,
     yes: bool,
     wait: bool,
 ) -> None:
@@ -101,7 +105,19 @@ def command(
     steps = Setup(config_file.config_path(ctx.obj).absolute(), _Terminal())
     chosen = setup_questions.sops(sops) if sops else None
     flags = Answers(host=host, branch=branch, remotes=wanted, sops=chosen)
-    answers = flags if steps.before is not None else setup_questions.complete(steps, flags)
+    if template and (host or wait):
+        message = "a template has no name of its own, and runs no service"
+        raise ConfigError(message, where="--template", hint="leave out --host and --wait")
+    answers = flags
+    if steps.before is None:
+        answers = setup_questions.complete(steps, flags, named=not template)
+
+    async def share() -> None:
+        text, config = await steps.configuration(answers)
+        steps.agree(text, agreed=yes)
+        await steps.prepare_template(text, config, host_keys=host_keys)
+        steps.write(text)
+        click.echo("On each clone, once it has its hostname: commitd setup --wait")
 
     async def work() -> tuple[Config, Todo]:
         text, config = await steps.configuration(answers)
@@ -114,6 +130,9 @@ def command(
         left = await steps.settle(config, found, _report(config), keep_keys=keep_keys, wait=wait)
         return config, left
 
+    if template:
+        anyio.run(share, backend="asyncio")
+        return
     config, left = anyio.run(work, backend="asyncio")
     if left.waits_for:
         hint = "commitd setup --wait starts the service once that is there"

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def complete(steps: Setup, flags: Answers) -> Answers:
+def complete(steps: Setup, flags: Answers, *, named: bool) -> Answers:
     """All that has to be known for a new configuration; what a person says is kept at once.
+
+    ``named``: the name of the host is part of it.
 
     Raises :class:`ConfigError` that names the flag where nobody can be asked.
     """
@@ -33,7 +35,7 @@ def complete(steps: Setup, flags: Answers) -> Answers:
         typed = Answers(**more).over(typed)
         steps.keep(typed)
 
-    if flags.over(typed).host is None and sys.stdin.isatty():
+    if named and flags.over(typed).host is None and sys.stdin.isatty():
         note(host=_ask("--host", "The name of this host", _host, platform.node()))
     if not (flags.remotes or typed.remotes):
         note(remotes=_ask("--remote", "The URL of the repository", _remotes))
@@ -50,7 +52,7 @@ def complete(steps: Setup, flags: Answers) -> Answers:
         question = "What decrypts secrets (an image name:tag, the path of sops, or none)"
         note(sops=_ask("--sops", question, sops, _offered()))
     answers = Answers(remotes=tuple(remotes)).over(flags.over(typed))
-    return answers if answers.host else Answers(host=platform.node()).over(answers)
+    return answers if answers.host or not named else Answers(host=platform.node()).over(answers)
 
 
 def sops(text: str) -> str:
