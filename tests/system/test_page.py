@@ -16,6 +16,7 @@ from tests.unit.test_page import Page, sound
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
 _PORT = 8793
@@ -109,7 +110,7 @@ def test_the_pages_are_written_to_files_with_and_without_an_agent(
         agent.says("in sync with")
         fleet.commit("second", {"stacks/web/compose.yaml": fleet.compose(fleet.web2)})
         agent.says("second by Ada")
-        wait_until(lambda: host.json("status")["state"] == "in-sync", what="the second commit")
+        wait_until(lambda: _in_sync_with(host, fleet.web2), what="the second commit")
         said = host.commitd("page", "--out", str(tmp_path / "out"), check=True).stdout
         assert said == f"4 pages are in {tmp_path / 'out'}.\n"
         assert "In sync" in sound((tmp_path / "out/index.html").read_text()).text
@@ -118,6 +119,12 @@ def test_the_pages_are_written_to_files_with_and_without_an_agent(
     web = sound((tmp_path / "out/hosts/media/stacks/web.html").read_text())
     assert re.search(r"^-    image: ", web.text, re.MULTILINE)
     assert "to " in web.text
+
+
+def _in_sync_with(host: Host, image: str) -> bool:
+    status = host.json("status")
+    images = [each["image"] for stack in status["stacks"] for each in stack["services"]]
+    return status["state"] == "in-sync" and images == [image]
 
 
 def _undeclared() -> str:

@@ -121,7 +121,7 @@ def test_each_shows_both_and_what_was_last_known_of_one_that_is_gone(
             first = fleet.workspace.git("rev-parse", "HEAD")
         _said(
             "media", "1 of 2 hosts in sync, 1 does not answer", "No answer", "Connection refused",
-            "It was: In sync.", first[:7],
+            "It was: In sync (in sync with", first[:7],
         )  # fmt: skip
         _said("media", "It does not answer now", "files", path="/hosts/nas")
         fleet.commit("Change web", _files(fleet, fleet.web2))  # nobody waits for the one

@@ -335,8 +335,35 @@ def test_pictures_say_from_when_on_they_are_whole(renderer: Renderer) -> None:
 
 
 def test_releases_are_the_commits_of_deploys_the_newest_first() -> None:
-    entries = [entry(), entry(revision="b" * 40), entry(action="hold", revision="c" * 40), entry()]
-    assert [each.short for each in releases(entries)] == ["aaaaaaa", "bbbbbbb"]
+    def at(minute: int, **given: Any) -> dict[str, Any]:
+        return entry(f"2026-01-02T09:{minute:02}:00Z", **given)
+
+    entries = [
+        at(9, action="rollback"), at(8, revision="b" * 40, status="failed"), at(7),
+        at(6, action="hold", revision="c" * 40), at(5),
+    ]  # fmt: skip
+    found = releases(entries)
+    assert [(each.short, each.at[14:16]) for each in found] == [
+        ("bbbbbbb", "08"),
+        ("aaaaaaa", "05"),
+    ]
+
+
+def test_a_stack_that_went_back_says_so_and_what_failed(renderer: Renderer) -> None:
+    back = entry(action="rollback", reason="release-unhealthy")
+    bad = entry(status="failed", error="web ended: no such table", revision="b" * 40)
+    told = why(last=back)
+    told["state"] |= {"sync": "failed", "rolled_back_to": "a" * 40}
+
+    def page(history: list[dict[str, Any]]) -> Page:
+        view = stack("media", told, history, None)
+        return sound(renderer.page("stack", Links(3), {"stack": view, "icon": "bad"}).decode())
+
+    shown = page([back, bad])
+    assert "rolled back to aaaaaaa" in shown.text
+    assert shown.text.index("no such table") < shown.text.index("Why it is here")
+    assert "What failed last" not in page([entry(), bad]).text
+    assert "What failed last" not in page([entry(action="hold", status="held")]).text
 
 
 def test_the_history_keeps_what_was_asked_for(renderer: Renderer) -> None:

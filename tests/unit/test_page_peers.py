@@ -147,7 +147,8 @@ def test_a_host_that_is_gone_is_shown_with_what_it_said_last(
         answers.pop(0)
         page = await _page(client)
         assert "No answer" in _row(page, "nas")
-        assert "It was: In sync" in page.text
+        assert "It was: In sync (in sync with 1a2b3c4 (gitea))" in page.text
+        assert page.text.count("in sync with") == 1, "what was then is not said of now"
         assert "1 does not answer" in page.text
         async with client.get("/hosts/nas", headers=BROWSER) as answer:
             text = await answer.text()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from msgspec import Struct
 
 from agent.domain.outcome import Action
@@ -61,6 +64,14 @@ _TOLD = set(Action) - {Action.OTHER}
 def under_way(action: str) -> Chip:
     """Of what is being done; of an action of another version nothing more is known."""
     return Chip("…", Action(action).text if action in _TOLD else "working", "busy")
+
+
+def sync(stack: Mapping[str, Any]) -> Chip:
+    """Of a stack: whether it is as in Git, or what is being done with it."""
+    if working := stack["working"]:
+        return under_way(working["action"])
+    back = stack.get("rolled_back_to")  # of which an older agent does not tell
+    return rolled_back(f"rolled back to {back[:7]}") if back else chip(stack["sync"])
 
 
 def of_host(state: str) -> Chip:

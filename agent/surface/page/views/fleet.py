@@ -54,7 +54,7 @@ class Line(Struct, frozen=True, kw_only=True):
 class Row(Struct, frozen=True, kw_only=True):
     """A host in the table. Without an answer ``line`` is what was known at ``seen_at``, or None.
 
-    ``was`` is what its state was then.
+    ``was`` is how it was then, in words.
     """
 
     name: str
@@ -108,7 +108,7 @@ def row(
         line=line,
         error=error,
         seen_at=seen_at,
-        was=line.state.word if line else None,
+        was=f"{line.state.word} ({line.verdict})" if line else None,
     )
 
 

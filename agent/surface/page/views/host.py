@@ -8,15 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.outcome import EvictionAction, Reason, short
-from agent.surface.page.views.chips import (
-    ORDER,
-    Chip,
-    chip,
-    container,
-    of_host,
-    rolled_back,
-    under_way,
-)
+from agent.surface.page.views.chips import ORDER, Chip, chip, container, of_host, sync
 
 _SHOWN_SERVICES = 12
 
@@ -140,24 +132,17 @@ def _alike(holds: Iterable[Mapping[str, Any]]) -> Iterable[Need]:
 
 
 def _stack(stack: Mapping[str, Any]) -> Stack:
-    working = stack["working"]
     well = stack["health"] == "healthy"
     services = tuple(_service(each, well=well) for each in stack["services"])
     return Stack(
         name=stack["name"],
-        sync=under_way(working["action"]) if working else _sync(stack),
+        sync=sync(stack),
         health=chip(stack["health"]),
         revision=(stack["revision"] or "")[:7],
         message=stack["message"],
         services=services[:_SHOWN_SERVICES],
         more=max(0, len(services) - _SHOWN_SERVICES),
     )
-
-
-def _sync(stack: Mapping[str, Any]) -> Chip:
-    """An older agent does not say to what a stack went back."""
-    back = stack.get("rolled_back_to")
-    return rolled_back(f"rolled back to {back[:7]}") if back else chip(stack["sync"])
 
 
 def _service(service: Mapping[str, Any], *, well: bool) -> Service:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agent.domain.outcome import Action, short
 from agent.surface.page.views import actions
-from agent.surface.page.views.chips import UNKNOWN, Chip, chip, container, under_way
+from agent.surface.page.views.chips import UNKNOWN, Chip, chip, container, sync
 
 _KINDS = {"+": "added", "-": "dropped", "@": "place"}
 
@@ -76,12 +76,13 @@ class Stack(Struct, frozen=True, kw_only=True):
 
 
 def releases(history: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
-    """The commits of the history, the newest first, each when it was first worked on."""
+    """The commits of the history, each when it was first worked on, the newest first."""
     found: dict[str, str] = {}
     for entry in history:
         if entry["revision"] and entry["action"] in {Action.DEPLOY, Action.ROLLBACK}:
             found[entry["revision"]] = entry["at"]
-    return tuple(Release(sha=sha, short=sha[:7], at=at) for sha, at in found.items())
+    ordered = sorted(found.items(), key=lambda each: each[1], reverse=True)
+    return tuple(Release(sha=sha, short=sha[:7], at=at) for sha, at in ordered)
 
 
 def stack(
@@ -94,14 +95,12 @@ def stack(
 ) -> Stack:
     """The page of the stack that ``why`` is about; ``changes`` if two releases were compared."""
     state = why["state"]
-    working = state and state["working"]
-    last = why["last"]
-    failed = last if last and last["status"] == "failed" else None
+    failed = _failed(history)
     return Stack(
         host=host,
         name=why["stack"] or why["name"],
-        sync=under_way(working["action"]) if working else _of(state, "sync"),
-        health=_of(state, "health"),
+        sync=sync(state) if state else UNKNOWN,
+        health=chip(state["health"]) if state else UNKNOWN,
         because=why["because"],
         origins=tuple(_origins(why)),
         services=tuple(
@@ -120,8 +119,14 @@ def stack(
     )
 
 
-def _of(state: Mapping[str, Any] | None, key: str) -> Chip:
-    return chip(state[key]) if state else UNKNOWN
+def _failed(history: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """What failed last, if no deploy has succeeded since: to go back is no success of it."""
+    for entry in history:
+        if entry["status"] == "failed":
+            return entry
+        if entry["action"] == Action.DEPLOY and entry["status"] == "succeeded":
+            return None
+    return None
 
 
 def _origins(why: Mapping[str, Any]) -> Iterable[tuple[str, Origin]]:
