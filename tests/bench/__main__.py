@@ -34,6 +34,7 @@ from tests.bench import (
     once,
     one_of_fifty,
     page,
+    page_reader,
     peers,
     probe_cost,
     relist,
@@ -60,6 +61,7 @@ _BENCHES: Mapping[str, Callable[[], list[Figure]]] = {
     "verbs": verbs.main,
     "check": check.main,
     "page": page.main,
+    "page_reader": page_reader.main,
     "peers": peers.main,
     "relist": relist.main,
     "secrets": secrets.main,
@@ -77,6 +79,7 @@ _MORE_PATIENCE_S = {
     "storm": 540,
     "nothing_to_do": 400,
     "peers": 400,
+    "page_reader": 400,
 }
 
 
