@@ -7,10 +7,18 @@ from pathlib import Path
 
 from tests.sandbox import tools
 
-_PACKAGES = ("chromium-headless-shell", "fonts-dejavu-core")
-_FONTS = """<?xml version="1.0"?>
+_PACKAGES = ("chromium-headless-shell", "fonts-inter", "fonts-dejavu-core")
+_SANS = "<prefer><family>Inter</family><family>DejaVu Sans</family></prefer>"
+_MONO = "<prefer><family>DejaVu Sans Mono</family></prefer>"
+_FONTS = f"""<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>{fonts}</dir><dir>/usr/share/fonts</dir><cachedir>{cache}</cachedir></fontconfig>
+<fontconfig>
+<dir>{{fonts}}</dir><dir>/usr/share/fonts</dir><cachedir>{{cache}}</cachedir>
+<alias><family>system-ui</family>{_SANS}</alias>
+<alias><family>sans-serif</family>{_SANS}</alias>
+<alias><family>ui-monospace</family>{_MONO}</alias>
+<alias><family>monospace</family>{_MONO}</alias>
+</fontconfig>
 """
 
 
