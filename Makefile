@@ -14,8 +14,8 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage mutants engines templates forge page check format bench \
-        bench-doc lock install clean
+.PHONY: help demo test unit system shell pythons coverage mutants engines templates forge page page-doc check format \
+        bench bench-doc lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
@@ -31,6 +31,7 @@ help:
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
 	@echo "make forge    the agent with a real Gitea (root, Go, gcc; builds it once, 8 minutes of CPU)"
 	@echo "make page     look at the page in Debian's Chromium (root; fetches 250 MB)"
+	@echo "make page-doc  take the pictures of the last run into the documentation"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
 	@echo "make bench-doc  write the figures of the last run into the documentation"
@@ -168,7 +169,13 @@ $(PAGE)/.ready: $(READY) tests/page/requirements.txt tests/page/package-lock.jso
 page: $(PAGE)/.ready
 	@$(BIN)/python -m tests.page.chromium
 	PYTHONPATH=$(PAGE)/python PLAYWRIGHT_NODEJS_PATH=$(PAGE_NODE)/bin/node $(BIN)/python -m tests.sandbox exec --no-machine -- \
-	  $(BIN)/python -m pytest tests/page $(CHOICE)
+	  $(BIN)/python -m pytest $(or $(T),tests/page) $(CHOICE)
+
+# The pictures that the last run has made of it.
+PICTURES := $(addsuffix .webp,fleet-light fleet-dark host-light host-dark stack-light phone-dark)
+
+page-doc:
+	@install -D -m 644 -t docs/how-to/page $(PICTURES:%=$(PAGE)/pictures/%)
 
 check: $(READY)
 	$(BIN)/ruff check .
