@@ -11,7 +11,7 @@ from agent.surface.cli.main import cli
 @click.command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def command(shell: str) -> None:
-    r"""Print what a shell needs to complete verbs, options and the names of stacks.
+    """Print what a shell needs to complete verbs, options and the names of stacks.
 
     \b
     bash: commitd completion bash > /etc/bash_completion.d/commitd
@@ -19,7 +19,7 @@ def command(shell: str) -> None:
     fish: commitd completion fish > /etc/fish/completions/commitd.fish
 
     Example: source <(commitd completion bash)
-    """
+    """  # noqa: D301  the mark of click for lines that stay as they are
     kind = get_completion_class(shell)
     if kind is not None:
         click.echo(kind(cli, {}, "commitd", "_COMMITD_COMPLETE").source())
