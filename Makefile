@@ -15,7 +15,7 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
 PREFIX ?= /opt/commitd
 
 .PHONY: help demo test unit system shell pythons coverage mutants engines templates forge page page-doc check format \
-        bench bench-doc lock install clean
+        bench bench-doc dist deb install-test lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
@@ -35,6 +35,10 @@ help:
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
 	@echo "make bench-doc  write the figures of the last run into the documentation"
+	@echo "make dist     wheel and sdist of the commit, into dist/"
+	@echo "make deb      the packages of Debian 12 and 13, into dist/; ARCH=arm64 chooses"
+	@echo "make install-test  boot Debian 12 and 13, and install, upgrade and remove the package there"
+	@echo "              (root, 10 minutes; fetches 500 MB)"
 	@echo "make install  install the agent of this checkout to $(PREFIX) with its systemd unit (root);"
 	@echo "              NOTIFY=1 with apprise, for notifications"
 
@@ -199,6 +203,35 @@ bench: $(READY)
 bench-doc: $(READY)
 	$(BIN)/python -m tests.bench.document $(FIGURES)
 
+# What builds and judges packages is beside the agent's own tools: no test needs it.
+PACKAGING := .sandbox/packaging
+PACKAGE   := PYTHONPATH=$(PACKAGING) $(BIN)/python
+ARCH      := amd64 arm64
+
+$(PACKAGING)/.ready: $(READY) packaging/requirements.txt
+	@echo "fetching what builds and judges packages into $(PACKAGING)"
+	@rm -rf $(PACKAGING) && mkdir -p $(PACKAGING)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --target $(PACKAGING) -r packaging/requirements.txt
+	@touch $@
+
+dist: $(PACKAGING)/.ready
+	@rm -f dist/*.whl dist/*.tar.gz
+	$(PACKAGE) packaging/build.py
+	$(PACKAGE) -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(PACKAGE) -m check_wheel_contents dist/*.whl
+
+deb: $(PACKAGING)/.ready
+	@rm -f dist/*.deb
+	$(PACKAGE) packaging/build.py $(ARCH:%=--deb %)
+
+# The packages are those of the commit: what was not committed is not tested.
+install-test: $(PACKAGING)/.ready
+	@$(PACKAGE) -m tests.install
+	$(if $(T)$(K),,$(PACKAGE) -m pytest tests/install/test_packages.py)
+	$(PACKAGE) -m tests.sandbox exec --no-machine -- \
+	  $(BIN)/python -m pytest $(or $(T),tests/install/test_hosts.py) $(CHOICE)
+
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
            --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
 
@@ -207,6 +240,7 @@ lock: $(READY)
 	$(COMPILE) --extra notify --constraint requirements.txt \
 	  --output-file requirements-notify.txt pyproject.toml
 	$(COMPILE) --extra notify --output-file requirements-dev.txt pyproject.toml requirements-dev.in
+	$(COMPILE) --output-file packaging/requirements.txt packaging/requirements.in
 
 install:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
@@ -224,4 +258,4 @@ install:
 	@echo "      commitd once, systemctl enable --now commitd"
 
 clean:
-	rm -rf $(VENV) .sandbox build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .sandbox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
