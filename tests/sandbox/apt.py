@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SETTINGS = re.compile(r"Acquire::(Check-|Retries|https?(::| ))")  # proxies among them
+SUITE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+"""Of this machine."""
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -24,8 +26,13 @@ def settings_of_this_machine() -> list[str]:
 
 
 def sources(suite: str) -> list[str]:
-    """Where this machine's apt finds Debian itself, as lines of a sources.list."""
-    found = {f"deb {' '.join(where)}": None for _, *where in _origins(suite)}
+    """Where this machine's apt finds Debian itself, as lines of a sources.list.
+
+    Another suite is looked for on the same mirrors.
+    """
+    found: dict[str, None] = {}
+    for _, uri, archive, component in _origins(SUITE):
+        found[f"deb {uri} {archive.replace(SUITE, suite)} {component}"] = None
     return list(found)
 
 
@@ -35,8 +42,7 @@ def download_of(suite: str, versions: Mapping[str, str], scratch: Path) -> list[
     `scratch` is an empty directory. The signature of the suite is checked. Raises SandboxError
     when the suite has other versions meanwhile.
     """
-    mine = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    mirror = next(where[0] for codename, *where in _origins(mine) if codename == mine)
+    mirror = next(where[0] for codename, *where in _origins(SUITE) if codename == SUITE)
     etc, cache, archives = scratch / "etc", scratch / "cache", scratch / "archives"
     for directory in (etc, cache / "archives/partial", scratch / "lists/partial", archives):
         directory.mkdir(parents=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.sandbox import linux, rootfs, world
-from tests.sandbox.process import Daemon, SandboxError
+from tests.sandbox.process import Daemon, SandboxError, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ class Machine:
     """One machine, running for the time of a `with` block.
 
     `mounts` and `read_only_mounts` say what of the world it sees: sources by their path inside. All
-    else that it needs lies below `directory`, and is removed with it.
+    else that it needs lies below `directory`, and is removed with it. `root` is another system than
+    the one of `rootfs.find()`. One with an `engine` has Docker installed, which works in it.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Machine:
         *,
         mounts: Mapping[str, Path],
         read_only_mounts: Mapping[str, Path],
+        root: Path | None = None,
+        engine: bool = False,
     ) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="machine-", dir=directory))
         self._root = self._directory / "root"  # the cached system, and over it what has changed
@@ -43,7 +46,7 @@ class Machine:
         layers = [self._directory / name for name in ("changes", "work")]
         for path in (self._root, *layers):
             path.mkdir()
-        self._overlay = f"lowerdir={rootfs.find()},upperdir={layers[0]},workdir={layers[1]}"
+        self._overlay = f"lowerdir={root or rootfs.find()},upperdir={layers[0]},workdir={layers[1]}"
         data = world.data_directory()
         self._cgroup = f"{data.name}/{self._directory.name}"
         command: list[str | Path] = ["sh", "-ec", _ENTER_CGROUPS]
@@ -54,6 +57,11 @@ class Machine:
         # There is no systemd in the world to register it with.
         command += ["--register=no", "--keep-unit", "--machine=machine", "--console=pipe"]
         command += ["--link-journal=no", "--resolv-conf=off", "--timezone=off"]
+        if engine:
+            command += ["--capability=all", "--system-call-filter=@keyring bpf"]
+            images = self._directory / "images"  # an engine cannot lay overlays upon an overlay
+            images.mkdir()
+            mounts = {**mounts, "/var/lib/docker": images}
         command += [f"--bind={source}:{path}" for path, source in mounts.items()]
         command += [f"--bind-ro={source}:{path}" for path, source in read_only_mounts.items()]
         self._daemon = Daemon(
@@ -92,6 +100,14 @@ class Machine:
             words = " ".join(map(str, command))
             raise SandboxError(f"`{words}` exited {done.returncode} in the machine: {done.stderr}")
         return done
+
+    def reboot(self) -> None:
+        """Have it shut down and start again; return once it is up."""
+        self.run("systemctl", "reboot", check=False)  # which may end amid its own answer
+        # Told to stay in its cgroup (--keep-unit), it leaves a new start to whoever has started it.
+        wait_until(lambda: self._daemon.pid is None, what="the machine to shut down", seconds=120)
+        self._leader = None
+        self._daemon.start()
 
     def write(self, path: str, content: str | bytes, *, mode: int = 0o644) -> None:
         """Write one of its files, making the directories above it."""

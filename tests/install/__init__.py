@@ -1,0 +1,1 @@
+"""The packages, and hosts that live with them: `make install-test`."""

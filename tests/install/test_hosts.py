@@ -1,0 +1,119 @@
+"""Hosts from nothing, on each Debian: what the package does to them, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.install import debians, packages
+from tests.install.host import Host
+
+if TYPE_CHECKING:
+    from tests.install.debians import Debian
+    from tests.system.conftest import Fleet
+
+_KEPT = ("/etc/commitd/config.yaml", "/etc/commitd/age.key", "/var/lib/commitd/journal.db")
+_VERSIONS = "/var/lib/commitd-agent"
+
+
+@pytest.mark.parametrize("debian", debians.ALL, ids=lambda debian: debian.suite)
+def test_a_host_lives_with_the_package_and_its_containers_never_notice(
+    fleet: Fleet, debian: Debian
+) -> None:
+    built = {
+        "first": next(packages.first().glob(f"*_{packages.architecture()}.deb")),
+        "upgrade": packages.upgrade(),
+    }
+    with Host(fleet.box, debian, built) as host:
+        _is_installed(host)
+        _deploys(host, fleet)
+        _is_upgraded(host)
+        _is_rebooted(host)
+        _is_removed(host)
+        _is_installed_again(host)
+        _is_purged(host)
+
+
+def _is_installed(host: Host) -> None:
+    said = host.install("first")
+    assert "/etc/commitd/config.yaml" in said, said  # what is next
+    assert host.property("ActiveState") == "inactive"
+    assert host.run("commitd", "--version") == f"commitd {packages.version()}\n"
+    assert host.run("getent", "group", "commitd").startswith("commitd:")
+    modes = host.run("stat", "--format=%a %U", "/etc/commitd", _VERSIONS)
+    assert modes == "700 root\n755 root\n"
+    assert host.run("systemd-analyze", "verify", "commitd.service") == ""
+    assert "not writable" not in host.run("dpkg", "--verify", "commitd")
+
+
+def _deploys(host: Host, fleet: Fleet) -> None:
+    first = fleet.commit(
+        "first",
+        {
+            "host/media/stacks.yaml": "- one\n",
+            "stacks/one/compose.yaml": fleet.compose(more="    environment: [GREETING]\n"),
+            "stacks/one/app.secret.env": fleet.box.encrypt("GREETING=good morning\n"),
+        },
+    )
+    host.configure()
+    host.run("commitd", "enroll", "--yes")
+    host.run("systemctl", "enable", "--now", "commitd")
+    host.reports(f"in sync with {first[:7]}")
+    assert set(host.containers()) == {"one-app-1"}
+    second = fleet.commit(
+        "second",
+        {
+            "host/media/stacks.yaml": "- one\n- two\n",
+            "stacks/two/compose.yaml": fleet.compose(fleet.web),
+        },
+    )
+    host.reports(f"in sync with {second[:7]}")
+    assert set(host.containers()) == {"one-app-1", "two-app-1"}
+
+
+def _is_upgraded(host: Host) -> None:
+    before, process = host.containers(), host.property("MainPID")
+    host.install("upgrade")
+    host.reports("in sync")
+    assert host.property("MainPID") != process
+    assert host.run("commitd", "--version") == f"commitd {packages.upgraded()}\n"
+    link = host.run("readlink", f"{_VERSIONS}/previous").strip()
+    assert link == f"versions/{packages.version()}"
+    assert host.containers() == before
+
+
+def _is_rebooted(host: Host) -> None:
+    before = host.containers()
+    host.machine.reboot()
+    host.reports("in sync")
+    after = host.containers()
+    assert {name: each[0] for name, each in after.items()} == {
+        name: each[0] for name, each in before.items()
+    }
+
+
+def _is_removed(host: Host) -> None:
+    before = host.containers()
+    host.run("apt-get", "remove", "--yes", "commitd")
+    assert host.containers() == before
+    assert host.exists("/usr/bin/commitd", "/usr/lib/commitd") == [False, False]
+    assert host.property("LoadState") == "not-found"
+    assert host.exists(*_KEPT, _VERSIONS) == [True] * 4
+
+
+def _is_installed_again(host: Host) -> None:
+    before = host.containers()
+    host.install("upgrade")
+    host.run("systemctl", "start", "commitd")
+    host.reports("in sync")
+    assert host.containers() == before
+    assert "enabled" in host.run("systemctl", "is-enabled", "commitd")
+
+
+def _is_purged(host: Host) -> None:
+    before = host.containers()
+    said = host.run("apt-get", "purge", "--yes", "commitd")
+    assert "/etc/commitd /var/lib/commitd stay" in said
+    assert host.containers() == before
+    assert host.exists(*_KEPT, _VERSIONS) == [True, True, True, False]
