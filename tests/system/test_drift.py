@@ -178,8 +178,11 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
         right, before = shown(), fleet.running()
         act()
         wait_until(are_right, what="all of them to be put right", seconds=120)
+        # On a slow machine some of it is changed after a first repair, which is held for seconds.
         wait_until(
-            lambda: all(e["status"] == "succeeded" for e in host.json("history")),
+            lambda: all(
+                e["status"] == "succeeded" for e in host.json("history") if e["action"] != "hold"
+            ),
             what="the repairs to be done",
         )
     after = fleet.running()
