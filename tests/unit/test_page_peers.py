@@ -163,6 +163,22 @@ def test_a_host_that_is_gone_is_shown_with_what_it_said_last(
         agent.serve(work)
 
 
+def test_a_document_that_is_not_kept_is_not_called_silence(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_KEPT", 10)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        assert "In sync" in _row(await _page(client), "nas")
+        page = await _page(client, "/hosts/nas", 503)
+        assert "more than is kept" in page.text
+        assert "does not answer" not in page.text
+
+    with peer(saying(told())) as (url, _):
+        agent.peers = (Peer(name="nas", url=url),)
+        agent.serve(work)
+
+
 def test_one_that_hangs_keeps_nobody_waiting(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "PATIENCE_S", 0.05)
     go_on = threading.Event()

@@ -81,6 +81,8 @@ class Site:
     async def _peer(self, links: Links, name: str) -> web.Response:
         seen, document = await self._peers.document(name)
         if document is None:
+            if seen.asked and seen.error is None:
+                raise ApiError(503, "all hosts together say more than is kept here", seen.url)
             raise ApiError(503, f"{name} does not answer: {seen.error or 'not within 5 s'}")
         elsewhere = Elsewhere(url=seen.url, seen_at=seen.seen_at, error=seen.error)
         view = replace(host(document), name=name, elsewhere=elsewhere)
