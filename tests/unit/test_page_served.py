@@ -83,6 +83,7 @@ def test_no_answer_for_programs_is_kept_or_of_use_to_another_site(agent: Agent) 
                 assert answer.headers["X-Content-Type-Options"] == "nosniff", path
                 assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin", path
                 assert answer.headers["Cache-Control"] == "no-store", path
+                assert answer.headers["Server"] == "commitd", path
 
     agent.serve(work)
 

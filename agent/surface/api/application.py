@@ -77,6 +77,7 @@ async def _guard(_: web.Request, response: web.StreamResponse) -> None:
     """Keeps each answer out of caches and other sites' pages, if it does not say it otherwise."""
     for name, value in _GUARDS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "commitd"  # and not which versions of what
 
 
 class Answers:
