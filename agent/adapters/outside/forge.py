@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+
+from msgspec import Struct
 
 from agent.adapters.outside import http
 from agent.adapters.outside.http import Reply
@@ -14,7 +17,8 @@ from agent.domain.errors import BusyError, CommitdError, PermanentError, Unreach
 from agent.domain.outside.commit_status import Report
 from agent.domain.outside_config import CommitStatus
 
-_CREATED = 201
+_OK, _CREATED, _NOT_FOUND = 200, 201, 404
+_MOST = 256 * 1024
 _PATIENCE_S = 60.0
 _LONGEST_S = 3600.0
 
@@ -37,6 +41,42 @@ async def tell(section: CommitStatus, context: str, report: Report, token: str) 
     )
     if reply.status != _CREATED:
         raise _refusal(reply, section, report.revision[:7])
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What a forge shows of a token: ``scopes``, None where it names none, and whether the account
+    that it belongs to may push; None where it does not say.
+    """
+
+    scopes: tuple[str, ...] | None
+    may_push: bool | None
+
+
+async def look(section: CommitStatus, token: str) -> Seen:
+    """Ask for the repository with the token, which changes nothing. Raises as :func:`tell`."""
+    reply = await http.ask(
+        "GET",
+        section.statuses.removesuffix("/statuses"),
+        _headers(section, token),
+        ca_file=section.ca_file,
+        most=_MOST,
+    )
+    if reply.status == _NOT_FOUND:
+        message = f"404: there is no {section.repository} that the token may see"
+        raise PermanentError(message, hint="see repository: and the token's rights")
+    if reply.status != _OK:
+        raise _refusal(reply, section, "")
+    try:
+        said = json.loads(reply.body)
+    except ValueError:
+        said = None
+    if not isinstance(said, Mapping):
+        raise PermanentError("what answers there is not the API of a forge")
+    rights = said.get("permissions")
+    push = rights.get("push") if isinstance(rights, Mapping) else None
+    named = reply.headers.get("x-oauth-scopes")
+    scopes = None if named is None else tuple(s.strip() for s in named.split(",") if s.strip())
+    return Seen(scopes=scopes, may_push=push if isinstance(push, bool) else None)
 
 
 def _headers(section: CommitStatus, token: str) -> dict[str, str]:

@@ -32,14 +32,15 @@ async def read() -> Versions:
     programs = {
         "commitd": metadata.version("commitd"),
         "python": platform.python_version(),
-        "git": await _first_line("git", "version"),
+        "git": await first_line("git", "version"),
         "docker-compose": others.pop(compose) if compose else None,
-        "sops": await _first_line("sops", "--version", "--disable-version-check"),
+        "sops": await first_line("sops", "--version", "--disable-version-check"),
     }
     return Versions(programs, compose, others)
 
 
-async def _first_line(program: str, *words: str) -> str | None:
+async def first_line(program: str, *words: str) -> str | None:
+    """What the program prints first, without its name; None: it is not here."""
     if shutil.which(program) is None:
         return None
     env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"}

@@ -32,6 +32,7 @@ VERBS = {
     "sync": "Have the agent look at the remotes now.",
     "setup": "Make this machine a host of the repository.",
     "leave": "End the agent's work here; what runs goes on.",
+    "doctor": "Look at all that can be wrong on this host.",
     "init": "Start a repository of stacks, with its review.",
     "adopt": "Write the Compose projects that run here into a repository.",
     "check": "Check a clone before it is merged.",

@@ -1,0 +1,90 @@
+"""All looks at this host, and what they found. See examination.py for how they are run."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agent.adapters.host import config_file
+from agent.adapters.state.database import iso
+from agent.control.doctor import access, host, remotes, running
+from agent.control.doctor.examination import Check, examine, waiting
+from agent.domain.config import Config
+from agent.domain.doctor import choices
+from agent.domain.doctor.finding import Code, Finding, document, ok, problem, unknown
+from agent.domain.errors import CommitdError, ConfigError, DeniedError
+
+
+def look(path: Path) -> dict[str, Any]:
+    """The document of ``doctor --json`` for the host whose configuration is at ``path``. Blocks."""
+    config, found = _configuration(path)
+    found += examine([*_checks(path, config)])
+    return document(
+        found,
+        host=config.host if config else None,
+        version=running.installed(),
+        at=iso(datetime.now(UTC)),
+    )
+
+
+def _configuration(path: Path) -> tuple[Config | None, list[Finding]]:
+    try:
+        config = config_file.load_config(path)
+    except DeniedError as err:
+        return None, [unknown(Code.CONFIG, f"{path}: {err.message}", "sudo commitd doctor")]
+    except ConfigError as err:
+        if not os.path.lexists(path):
+            said = f"there is no {path}: this machine is no host yet"
+            return None, [problem(Code.CONFIG, said, "commitd setup")]
+        remedy = f"{err.hint}; " if err.hint else ""
+        where = err.where or str(path)
+        remedy += "docs/reference/configuration.md has all keys"
+        return None, [problem(Code.CONFIG, f"{where}: {err.message}", remedy)]
+    said = f"{path} is read: host {config.host}, on {platform.node()}"
+    return config, [ok(Code.CONFIG, said)]
+
+
+def _checks(path: Path, config: Config | None) -> Iterator[Check]:
+    """What can be looked at; without a configuration only what does not hang on it."""
+    yield waiting(Code.GIT, partial(host.tools, config), 60)
+    yield Check(code=Code.UNIT, look=partial(running.service, config), limit_s=45)
+    yield Check(code=Code.AGENT, look=partial(running.agent_runs, config), limit_s=45)
+    yield Check(code=Code.AGENT_VERSION, look=partial(running.agent_version, config), limit_s=45)
+    yield Check(code=Code.SPACE, look=host.journal_room)
+    try:
+        engine = host.docker_address(config)
+    except CommitdError as err:
+        yield Check(code=Code.DOCKER, look=partial(_found, problem(Code.DOCKER, str(err), "")))
+    else:
+        yield Check(code=Code.DOCKER_SOCKET, look=partial(host.socket, engine))
+        yield waiting(Code.DOCKER, partial(host.docker, engine))
+    if os.path.lexists(path):
+        yield Check(code=Code.TRUST_FILE, look=partial(host.config_file, path))
+    if config is None:
+        return
+    yield Check(code=Code.CONFIG_CHOICE, look=partial(choices.judge, config))
+    yield Check(code=Code.DIRECTORY, look=partial(host.own_directories, config))
+    yield Check(code=Code.SPACE, look=partial(host.room, "state_dir", config.state_dir))
+    yield Check(code=Code.SECRET_FILE, look=partial(host.files_of, config))
+    yield Check(code=Code.IDENTITY, look=partial(running.machine, config))
+    yield waiting(Code.CLOCK, partial(host.time_of_others, config), 45)
+    for remote in config.remotes:
+        if remote.scheme == "ssh":
+            yield waiting(Code.HOST_KEY, partial(remotes.host_key, remote), 45)
+        yield waiting(Code.REMOTE, partial(remotes.remote, config, remote), remotes.FETCH_S)
+    yield Check(code=Code.AGE_KEY, look=partial(access.age_key, config))
+    yield waiting(Code.SECRETS, partial(access.secrets, config), access.SECRETS_S)
+    yield waiting(Code.REGISTRY, partial(access.registries, config), access.REGISTRIES_S)
+    if config.commit_status:
+        told = config.commit_status
+        yield waiting(Code.FORGE_TOKEN, partial(access.forge_token, told), 45)
+    yield waiting(Code.PLAN, partial(running.plan, config), running.PLAN_S)
+
+
+def _found(finding: Finding) -> Iterable[Finding]:
+    return (finding,)

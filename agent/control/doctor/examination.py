@@ -1,0 +1,93 @@
+"""Many looks at once, none of which can hold up another.
+
+Each has a thread that ends with the process, and an event loop of its own if it needs one. So one
+that hangs, in a system call that nothing ends or on a disk that does not answer, is left behind
+when its time is up, and said to be.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import anyio
+from msgspec import Struct
+
+from agent.domain.doctor.finding import Code, Finding, unknown
+from agent.domain.errors import CommitdError
+
+log = logging.getLogger("commitd.doctor")
+
+LIMIT_S = 20.0
+_GRACE_S = 3.0
+"""For a look that was told to end, until it is left behind."""
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One look; it takes ``limit_s`` seconds at most. What it raises is said, and no claim."""
+
+    code: Code
+    look: Callable[[], Iterable[Finding]]
+    limit_s: float = LIMIT_S
+
+
+def waiting(
+    code: Code, look: Callable[[], Awaitable[Iterable[Finding]]], limit_s: float = LIMIT_S
+) -> Check:
+    """A look that waits for others, on an event loop of its own."""
+
+    async def within() -> Iterable[Finding]:
+        with anyio.fail_after(limit_s):
+            return await look()
+
+    return Check(code=code, look=lambda: anyio.run(within, backend="asyncio"), limit_s=limit_s)
+
+
+def examine(checks: Sequence[Check]) -> list[Finding]:
+    """What all of them found, in their order. Blocks for as long as the longest may take."""
+    answers: queue.SimpleQueue[tuple[int, list[Finding]]] = queue.SimpleQueue()
+    began, found = time.monotonic(), dict[int, list[Finding]]()
+    for number, check in enumerate(checks):
+        name = f"doctor {check.code}"
+        threading.Thread(
+            target=_look, args=(check, number, answers), name=name, daemon=True
+        ).start()
+    due = sorted({check.limit_s for check in checks})
+    while due and len(found) < len(checks):
+        try:
+            number, said = answers.get(
+                timeout=max(0.0, began + due[0] + _GRACE_S - time.monotonic())
+            )
+            found.setdefault(number, said)
+        except queue.Empty:
+            over = due.pop(0)
+            for number, check in enumerate(checks):
+                if check.limit_s <= over and number not in found:
+                    found[number] = [_hangs(check)]
+    return [each for number in range(len(checks)) for each in found[number]]
+
+
+def _look(check: Check, number: int, answers: queue.SimpleQueue[tuple[int, list[Finding]]]) -> None:
+    try:
+        said = list(check.look())
+    except TimeoutError:
+        said = [_hangs(check)]
+    except CommitdError as err:
+        said = [unknown(check.code, f"not looked at: {err}")]
+    except OSError as err:
+        said = [unknown(check.code, f"not looked at: {err.strerror or type(err).__name__}")]
+    except Exception as err:  # the others are told all the same
+        log.debug("the look at %s failed", check.code, exc_info=err)
+        said = [unknown(check.code, f"not looked at: unexpected {type(err).__name__}")]
+    answers.put((number, said))
+
+
+def _hangs(check: Check) -> Finding:
+    return unknown(
+        check.code,
+        f"not looked at: no answer within {check.limit_s:g} s",
+        "what it looks at hangs or is slow; try again",
+    )

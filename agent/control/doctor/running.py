@@ -1,0 +1,135 @@
+"""Looks at the agent: its service, its socket, its version, and what the installed one would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import agent
+from agent.adapters.host import api_socket, lock, services, sight
+from agent.control.review import plan_view
+from agent.domain.config import Config
+from agent.domain.doctor import running, unit
+from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
+from agent.domain.errors import CommitdError, DeniedError
+from agent.domain.outcome import Reason
+from agent.domain.status.unit import NAME
+
+PLAN_S = 180.0
+_USUAL = Path("/run/commitd")
+_SHOWN = 10
+
+
+def installed() -> str:
+    """The version of this program."""
+    return metadata.version("commitd")
+
+
+def service(config: Config | None) -> Iterator[Finding]:
+    """The agent's unit and Docker's, and what loosens the agent's."""
+    seen = services.look(NAME)
+    yield from unit.agent_service(seen.service if seen else None)
+    docker = services.look("docker.service")
+    yield unit.docker_service(docker.service if docker else None)
+    if seen is None or seen.service.load != "loaded":
+        return
+    lines: list[unit.Line] = []
+    for path in seen.files:
+        try:
+            lines += unit.lines(str(path), services.text(path))
+        except OSError as err:
+            yield unknown(Code.UNIT_DROP_IN, f"{path}: {err.strerror}", "sudo commitd doctor")
+    own = [str(p) for p in (config.state_dir, config.runtime_dir)] if config else []
+    found = unit.loosened(lines, own)
+    yield from found
+    if not found:
+        names = ", ".join(map(str, seen.files))
+        yield ok(Code.UNIT_DROP_IN, f"nothing loosens the unit ({names})")
+
+
+def agent_process(config: Config | None) -> tuple[int | None, bool]:
+    """The process of the agent, and whether this user can see that."""
+    if (seen := services.look(NAME)) and seen.process:
+        return seen.process, True
+    try:
+        return (lock.running_agent(config) if config else None), config is not None
+    except DeniedError:
+        return None, False
+
+
+def agent_runs(config: Config | None) -> Iterator[Finding]:
+    """Whether it runs, and answers."""
+    process, known = agent_process(config)
+    try:
+        answer = api_socket.ask(config.runtime_dir if config else _USUAL, "GET", "/healthz")
+    except OSError:
+        answer = None
+    if process is None and answer is None and not known:
+        hint = "sudo commitd doctor, or join the group commitd"
+        yield unknown(Code.AGENT, "this user may not see whether the agent runs", hint)
+    else:
+        may_ask = sight.passable(config.runtime_dir if config else _USUAL)
+        yield running.agent(process, answers=answer is not None, may_ask=may_ask)
+
+
+def agent_version(config: Config | None) -> Iterator[Finding]:
+    """Whether the agent that runs is the one that is installed."""
+    process, _ = agent_process(config)
+    began = sight.began(process) if process else None
+    changed = sight.changed(Path(agent.__file__).parent)
+    yield running.version(installed(), began=began, changed=changed)
+
+
+async def plan(config: Config) -> list[Finding]:
+    """What the installed version would do to what runs, with the commit that is applied."""
+    try:
+        document = await plan_view.document(config, None)
+    except DeniedError:
+        raise
+    except CommitdError as err:
+        return [unknown(Code.PLAN, f"no plan could be made: {err}", err.hint or "")]
+    return [*_planned(document)]
+
+
+def _planned(document: Mapping[str, Any]) -> Iterator[Finding]:
+    where = f"with {installed()} at {document['revision'][:7]}"
+    changes = [*map(_deploy, document["deploys"])]
+    changes += [f"{each['stack']} would be taken down" for each in document["removals"]]
+    changes += [f"{each['name']} would be evicted" for each in document["evictions"]]
+    remedy = "commitd plan shows why; it is done in the next cycle unless it is held"
+    for change in changes[:_SHOWN]:
+        yield warning(Code.PLAN, f"{where}: {change}", remedy)
+    if len(changes) > _SHOWN:
+        yield warning(Code.PLAN, f"{where}: {len(changes) - _SHOWN} more changes", remedy)
+    for hold in document["holds"]:
+        if hold["needs_person"] and hold["reason"] != Reason.OTHER_MACHINE:
+            said = f"{hold['subject']} waits for a person: {hold['message']}"
+            yield warning(Code.PLAN, said, "commitd status has the command")
+    if not changes:
+        yield ok(Code.PLAN, f"{where} nothing that runs would be changed")
+
+
+def _deploy(deploy: Mapping[str, Any]) -> str:
+    touched = [s["name"] for s in deploy.get("services", ()) if s.get("effect") != "unchanged"]
+    named = f" ({', '.join(touched)})" if touched else ""
+    return f"{deploy['stack']} would be deployed{named}: {deploy['message']}"
+
+
+def machine(config: Config) -> list[Finding]:
+    """Whether the keys are those of this machine, and not of one that it was cloned from."""
+    from agent.adapters.host import identity_file  # noqa: PLC0415  beside its only use
+
+    if (noted := identity_file.of_another_machine(config)) is None:
+        if identity_file.this_machine() is None:
+            said = "this machine has no number (/etc/machine-id), so a clone cannot be told"
+            return [warning(Code.IDENTITY, said, "systemd-machine-id-setup")]
+        return [ok(Code.IDENTITY, "nothing says that the keys were made on another machine")]
+    return [
+        problem(
+            Code.IDENTITY,
+            f"the keys were made on another machine, as {noted.host}: this is a clone of it",
+            "commitd setup makes new ones; with --keep-keys they are kept",
+        )
+    ]

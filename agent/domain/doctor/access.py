@@ -1,0 +1,79 @@
+"""Whether secrets decrypt here, images can be pulled, and the forge can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
+
+_SHOWN = 10
+
+
+def secrets(failures: Mapping[str, str], total: int, by: str) -> Iterator[Finding]:
+    """``failures`` say by path why a file is of no use here; ``by`` is how that was found out."""
+    for path, why in list(failures.items())[:_SHOWN]:
+        said = why if path in why else f"{path}: {why}"
+        yield problem(
+            Code.SECRETS,
+            f"a secret of this host cannot be used: {said}",
+            "in a clone: commitd secrets recipients shows who can read what; --update adds this"
+            " host's key",
+        )
+    if len(failures) > _SHOWN:
+        more = f"{len(failures) - _SHOWN} more secrets of this host cannot be used"
+        yield problem(Code.SECRETS, more, "mend the first ones, then look again")
+    if not failures:
+        said = f"each secret of this host decrypts: {total}, {by}"
+        yield ok(Code.SECRETS, said if total else "this host needs no secret")
+
+
+_WRITES = frozenset({"repo", "repo:status", "public_repo"})
+
+
+def forge_token(
+    forge: str, repository: str, *, scopes: Sequence[str] | None, may_push: bool | None
+) -> Finding:
+    """What the forge says of the token that it has accepted for ``repository``.
+
+    ``scopes`` are those of a classic token of GitHub, None: it names none. ``may_push`` is the
+    right of its account.
+    """
+    code = Code.FORGE_TOKEN
+    if scopes is not None and not _WRITES & set(scopes):
+        shown = ", ".join(scopes) or "none"
+        return problem(
+            code,
+            f"the token may not write commit statuses of {repository}: its scopes are {shown}",
+            "make one with the scope repo:status",
+        )
+    if scopes is not None:
+        broad = "repo" in scopes
+        if broad:
+            return warning(
+                code,
+                f"the token has the scope repo, which may also push to {repository}",
+                "make one with the scope repo:status alone",
+            )
+        return ok(code, f"the token has the scope {', '.join(scopes)}")
+    if may_push is False and forge == "gitea":
+        return problem(
+            code,
+            f"the token's account may not write to {repository}, so it can tell no status",
+            "give the account the right to write to it: docs/how-to/commit-status.md",
+        )
+    return unknown(
+        code,
+        f"the forge accepts the token and shows {repository}; whether the token itself may write"
+        " commit statuses it does not tell",
+        "commitd status shows under outside whether statuses are accepted",
+    )
+
+
+def registry(name: str, why: str | None, *, login: bool, images: int) -> Finding:
+    """Whether ``images`` images of a registry are shown to this host; ``why`` they are not."""
+    code = Code.REGISTRY
+    who = "with the login that is here" if login else "without a login"
+    if why is None:
+        some = f"{images} images" if images > 1 else "image"
+        return ok(code, f"{name} shows the {some} of this host, {who}")
+    return problem(code, f"{name}, {who}: {why}", f"docker login {name}, as root")

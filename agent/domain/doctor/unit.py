@@ -1,0 +1,208 @@
+"""The agent's service: whether it runs and comes back at a boot, and what loosens its unit.
+
+``SHIPPED`` is what the unit of this version says where that bounds the agent (a unit test holds it
+to ``systemd/commitd.service``). A file of the unit, or of a drop-in, loosens it where a directive
+allows more than that. What only sets limits higher, as ``MemoryMax=``, does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
+from agent.domain.status.unit import NAME
+
+SHIPPED: Mapping[str, str] = {
+    "Restart": "always",
+    "WatchdogSec": "60",
+    "ProtectSystem": "strict",
+    "ProtectHome": "tmpfs",
+    "PrivateTmp": "yes",
+    "PrivateMounts": "yes",
+    "NoExecPaths": "/tmp /var/tmp",  # noqa: S108
+    "UMask": "0077",
+    "LimitCORE": "0",
+    "MemorySwapMax": "0",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "CAP_DAC_OVERRIDE CAP_CHOWN",
+    "PrivateDevices": "yes",
+    "DevicePolicy": "closed",
+    "ProtectClock": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectProc": "invisible",
+    "ProcSubset": "pid",
+    "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service ~@privileged @chown",
+}
+_AS_STRICT: Mapping[str, frozenset[str]] = {
+    "ProtectHome": frozenset({"tmpfs", "yes"}),
+    "DevicePolicy": frozenset({"closed", "strict"}),
+    "Restart": frozenset({"always"}),
+}
+_YES, _NO = frozenset({"yes", "true", "on", "1"}), frozenset({"no", "false", "off", "0"})
+_SETS = frozenset({"CapabilityBoundingSet", "RestrictAddressFamilies", "SystemCallFilter"})
+_WIDENS = frozenset({"AmbientCapabilities", "DeviceAllow", "ExecPaths", "SupplementaryGroups"})
+"""Of these the unit says nothing, and each value allows more."""
+_ALLOWED_CALLS = frozenset({"@system-service", "@chown"})
+_WRITES = frozenset({"ReadWritePaths", "BindPaths"})
+
+
+class Line(Struct, frozen=True):
+    """One directive of the section ``[Service]``, and where it is written (``file:line``)."""
+
+    name: str
+    value: str
+    where: str
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """A service as ``systemctl show`` prints it."""
+
+    load: str
+    active: str
+    enabled: str
+    needs_reload: bool = False
+
+
+def lines(path: str, text: str) -> Iterator[Line]:
+    """The directives of ``[Service]`` in a file of a unit; continued lines are one."""
+    section, number, held, begun = "", 0, "", 0
+    for raw in text.splitlines():
+        number += 1
+        line = raw.strip()
+        if not held:
+            begun = number
+            if not line or line[0] in "#;":
+                continue
+            if line[0] == "[":
+                section = line.strip("[]")
+                continue
+        elif line[:1] in {"#", ";"}:  # remarks may be among continued lines
+            continue
+        held += line.removesuffix("\\")
+        if line.endswith("\\"):
+            continue
+        name, _, value = held.partition("=")
+        if section == "Service":
+            yield Line(name.strip(), " ".join(value.split()), f"{path}:{begun}")
+        held = ""
+
+
+def loosened(found: Sequence[Line], own: Sequence[str]) -> list[Finding]:
+    """What in these files allows more than the unit of this version.
+
+    ``own`` are the directories of the configuration that it may write to.
+    """
+    return [
+        warning(
+            Code.UNIT_DROP_IN,
+            f"{line.where} loosens the unit: {line.name}={line.value}, {why}",
+            f"take the line out of {line.where.rpartition(':')[0]} unless you need it,"
+            " then systemctl daemon-reload && systemctl restart commitd",
+        )
+        for line in found
+        if (why := _looser(line, own))
+    ]
+
+
+def _looser(line: Line, own: Sequence[str]) -> str | None:
+    """In which way it does; None: it does not."""
+    name, value = line.name, line.value
+    shipped = SHIPPED.get(name)
+    if name in _WIDENS and value:
+        return "of which the shipped unit has none"
+    if name in _WRITES:
+        more = [path for path in _paths(value) if path not in own]
+        return f"which lets it write to {', '.join(more)}" if more else None
+    if name == "User" and value not in {"", "root", "0"}:
+        return "and the agent needs root's files"
+    if shipped is None:
+        return None
+    if name in _SETS:
+        return _more_of(name, value, shipped)
+    if name == "NoExecPaths":
+        return None if value else f"which takes back {shipped}"
+    low = value.lower()
+    if shipped == "yes":
+        return "shipped as yes" if low in _NO or not low else None
+    if name == "WatchdogSec":
+        return "without which a hung agent stays" if low in {"0", "infinity", ""} else None
+    if low in _AS_STRICT.get(name, frozenset({shipped.lower()})):
+        return None
+    if name in {"UMask", "LimitCORE", "MemorySwapMax"} and low.lstrip("0") == shipped.lstrip("0"):
+        return None
+    if low in _YES and "yes" in _AS_STRICT.get(name, ()):
+        return None
+    return f"shipped as {shipped}"
+
+
+def _more_of(name: str, value: str, shipped: str) -> str | None:
+    if not value:  # begins the list anew
+        return None if name == "CapabilityBoundingSet" else "which takes the whole list back"
+    if value.startswith("~"):
+        return "which allows all others" if name != "SystemCallFilter" else None
+    known = _ALLOWED_CALLS if name == "SystemCallFilter" else frozenset(shipped.split())
+    more = [word for word in value.split() if word not in known]
+    return f"which adds {' '.join(more)}" if more else None
+
+
+def _paths(value: str) -> Iterator[str]:
+    for word in value.split():
+        source, _, to = word.lstrip("-+").partition(":")
+        yield (to.partition(":")[0] or source).rstrip("/") or "/"
+
+
+def agent_service(seen: Service | None) -> Iterator[Finding]:
+    """The agent's own. None: no systemd runs this machine."""
+    if seen is None:
+        yield unknown(Code.UNIT, "no systemd runs this machine")
+        return
+    if seen.load != "loaded":
+        yield warning(
+            Code.UNIT,
+            f"systemd has no {NAME} ({seen.load}): the agent does not come back at a boot",
+            "install the package, or make install",
+        )
+        return
+    if seen.enabled not in {"enabled", "enabled-runtime", "linked", "alias", "static"}:
+        said = f"{NAME} is {seen.enabled or 'not enabled'}: it does not start at a boot"
+        yield problem(Code.UNIT, said, "systemctl enable commitd")
+    if seen.needs_reload:
+        said = f"the files of {NAME} have changed since systemd read them"
+        yield warning(Code.UNIT, said, "systemctl daemon-reload && systemctl restart commitd")
+    if seen.active == "failed":
+        hint = "journalctl -u commitd -n 20; once that is mended: systemctl restart commitd"
+        yield problem(Code.UNIT, f"{NAME} has failed", hint)
+    elif seen.active not in {"active", "activating", "reloading"}:
+        yield problem(Code.UNIT, f"{NAME} is {seen.active}", "systemctl start commitd")
+    else:
+        yield ok(Code.UNIT, f"{NAME} is {seen.active}, {seen.enabled}")
+
+
+def docker_service(seen: Service | None) -> Finding:
+    """Docker's. An engine can be started in other ways, too."""
+    code, name = Code.DOCKER_SERVICE, "docker.service"
+    if seen is None:
+        return unknown(code, "no systemd runs this machine")
+    if seen.load != "loaded":
+        return unknown(code, f"systemd has no {name}: something else has to start Docker at a boot")
+    if seen.active == "failed":
+        return problem(code, f"{name} has failed", "journalctl -u docker -n 20")
+    if seen.enabled not in {"enabled", "enabled-runtime", "static", "indirect", "linked"}:
+        said = f"{name} is {seen.enabled or 'not enabled'}: Docker does not start at a boot"
+        return warning(code, said, "systemctl enable docker")
+    if seen.active != "active":
+        return warning(code, f"{name} is {seen.active}", "systemctl start docker")
+    return ok(code, f"{name} is active, {seen.enabled}")
