@@ -87,6 +87,8 @@ def test_a_push_and_a_hook_are_deployed_without_a_poll(fleet: Fleet, kind: str) 
 def test_a_commit_is_shown_as_it_fares_and_a_bad_one_with_its_reason(fleet: Fleet) -> None:
     first = fleet.commit("first", _files(fleet))
     host = fleet.host()
+    # A slow engine shows a process that has ended as running for longer than the tests' 0.2 s.
+    host.config["converge"] = {"steady": "1s"}
     with forges.forge("gitea") as forge:
         _tells(host, forge)
         with host.running() as agent:
