@@ -254,6 +254,8 @@ def test_by_tcp_the_agent_answers_to_its_own_names_alone(
     async def work(client: aiohttp.ClientSession) -> None:
         async with client.get("/v1/history", headers={"Host": host}) as answer:
             assert answer.status == code
+            said = await answer.json()
+            assert code == 200 or said["kind"] == "http"
 
     on_tcp.serve(work)
 

@@ -351,6 +351,22 @@ def test_a_restart_tells_nothing_twice_and_another_forge_all_anew(host: Told) ->
     host.run(moved)
 
 
+def test_what_need_not_be_told_any_more_is_no_trouble(host: Told) -> None:
+    ill = facts([WEB], [container("web-1", "web", "web", health="unhealthy")])
+
+    async def work(_: AsyncJournal) -> None:
+        host.tell(facts([WEB]))
+        await until(lambda: host.forge.states() == ["success"])
+        host.forge.answers += [(500, {})]
+        host.tell(ill)
+        await until(lambda: SENT in host.trouble.current)
+        host.tell(facts([WEB]))
+        await until(lambda: SENT not in host.trouble.current)
+
+    host.run(work)
+    assert host.forge.states() == ["success"]
+
+
 def test_after_an_outage_only_the_newest_is_told(host: Told) -> None:
     host.quickly()
     host.forge.answers += [(500, {})] * 3

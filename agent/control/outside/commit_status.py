@@ -185,6 +185,8 @@ class Reporter:
 
     async def _tell(self) -> None:
         changed, wanted = self._changed, self._wanted
+        if wanted == self._sent:  # whatever could not be told meanwhile is over
+            self._running.trouble.clear(SENT)
         wait_s = self._wait_s(wanted)
         if wanted is None or wait_s > 0:
             with anyio.move_on_after(wait_s):

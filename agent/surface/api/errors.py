@@ -46,6 +46,9 @@ _KINDS = {
     401: "denied",
     403: "denied",
     404: "invalid",
+    408: "http",
+    413: "http",
+    421: "http",
     429: "denied",
     503: "unavailable",
 }
