@@ -11,6 +11,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from tests.sandbox import agent
+from tests.sandbox.forkserver import ROOT
 from tests.sandbox.process import wait_until
 from tests.system import killing
 
@@ -296,6 +298,30 @@ def test_a_configuration_is_only_changed_after_the_difference_was_agreed_to(
     assert _mode(newcomer.config) == 0o600
 
 
+@pytest.mark.parametrize("content", ["- a\n- list\n", "remotes: [\n", "# nothing yet\n"])
+def test_a_file_that_is_no_configuration_is_named_and_stays(
+    newcomer: Newcomer, content: str
+) -> None:
+    newcomer.etc.mkdir(mode=0o700)
+    newcomer.config.write_text(content)
+    done = newcomer.setup(*newcomer.flags)
+    assert done.returncode in {1, 2}
+    assert str(newcomer.config) in done.stderr
+    assert newcomer.config.read_text() == content
+
+
+def test_without_the_right_to_write_it_says_so_at_once(newcomer: Newcomer) -> None:
+    newcomer.root.chmod(0o755)
+    newcomer.etc.mkdir(mode=0o755)
+    done = subprocess.run(
+        ["setpriv", "--reuid=nobody", "--clear-groups", sys.executable, "-m", "agent", "setup"],
+        env=newcomer.environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "this user may not write there (sudo commitd setup)" in done.stderr
+
+
 # --- stopped anywhere ---
 
 
@@ -533,6 +559,25 @@ def test_an_agent_with_the_keys_of_another_machine_deploys_and_says_so(
     assert set(newcomer.fleet.running()) == {"web-app-1"}
     [hold] = json.loads(newcomer.commitd("status", "--json").stdout)["holds"]
     assert (hold["reason"], hold["command"]) == ("keys-of-another-machine", "commitd setup")
+
+
+def test_a_working_agent_hears_that_the_keys_are_this_machines(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    newcomer.cloned()
+    running = agent.start(
+        newcomer.box, ("run",), env=newcomer.environment, constants=newcomer.constants
+    )
+
+    def holds() -> int:
+        return len(json.loads(newcomer.commitd("status", "--json").stdout)["holds"])
+
+    try:
+        wait_until(lambda: holds() == 1, what="the agent to say it")
+        assert newcomer.setup("--keep-keys").returncode == 0
+        wait_until(lambda: holds() == 0, what="the agent to have read the note")
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(60)
 
 
 def test_a_key_that_the_repository_has_for_another_host_is_replaced(newcomer: Newcomer) -> None:

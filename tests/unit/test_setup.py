@@ -264,6 +264,16 @@ def test_the_deploy_key_is_one_that_openssh_takes(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_public_half_that_is_missing_is_put_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "deploy_key"
+    deploy_key.ensure(path, "commitd@attic")
+    beside = path.with_name("deploy_key.pub")
+    before = beside.read_text()
+    beside.unlink()
+    assert not deploy_key.ensure(path, "commitd@attic")
+    assert beside.read_text() == before
+
+
 def test_a_key_that_cannot_be_used_is_named_and_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "deploy_key"
     path.write_text("correct horse")

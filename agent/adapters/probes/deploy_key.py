@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,17 +26,18 @@ def ensure(path: Path, comment: str) -> bool:
 
     Its public half is put beside it, as ``ssh-keygen`` does. Raises :class:`ConfigError`.
     """
-    if path.exists() or path.is_symlink():
-        return False
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    made = not os.path.lexists(path)
+    beside = path.with_name(f"{path.name}.pub")
     try:
-        private_file.replace(path.with_name(f"{path.name}.pub"), f"{public} {comment}\n")
-        private_file.make(path, private)
+        if made:
+            key = Ed25519PrivateKey.generate()
+            private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+            private_file.make(path, private.decode())
+        if made or not beside.exists():
+            private_file.replace(beside, f"{public(path)} {comment}\n")
     except OSError as err:
         raise ConfigError(f"no key can be put there: {err.strerror}", where=str(path)) from None
-    return True
+    return made
 
 
 def public(path: Path) -> str:

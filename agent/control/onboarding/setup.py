@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -30,7 +31,7 @@ from agent.control.onboarding.keys import HostKeys
 from agent.domain import config as configuration
 from agent.domain import documents
 from agent.domain.config import Config, Sops
-from agent.domain.errors import ConfigError, HeldError
+from agent.domain.errors import ConfigError, DeniedError, HeldError
 from agent.domain.onboarding import answers as given
 from agent.domain.onboarding import config_text, todo
 from agent.domain.onboarding.answers import Answers
@@ -49,8 +50,11 @@ class Setup:
         self.path = path
         self.directory = path.parent
         self.before: str | None = None
+        there = next(each for each in (path.parent, *path.parent.parents) if each.exists())
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+            raise DeniedError("this user may not write there", where=str(path.parent))
         with suppress(FileNotFoundError):
-            self.before = path.read_text()
+            self.before = path.read_text(errors="replace") or None
         self._dialog = dialog
         self._sight = Sight(remotes={}, files=None)
 
@@ -76,8 +80,8 @@ class Setup:
 
     def _text(self, answers: Answers, sops: Sops | None) -> tuple[str, Config]:
         before, name = self.before, str(self.path)
-        data = documents.load(before.encode(), name).data if before is not None else {}
-        sections = given.sections(answers, sops, self.directory, data or {})
+        data = self._data()
+        sections = given.sections(answers, sops, self.directory, data)
         if before is None and (socket := programs.docker_socket()):
             sections["docker"] = {"socket": socket}
         if before is None:
@@ -92,6 +96,15 @@ class Setup:
             (self.directory / _DRAFT).unlink(missing_ok=True)  # or it would be said for ever
             # The line is of a file that is not written.
             raise ConfigError(err.message, hint=err.hint) from None
+
+    def _data(self) -> dict[str, Any]:
+        """What the configuration that is there says, as it is written; {} without one."""
+        if not self.before:
+            return {}
+        found = documents.load(self.before.encode(), str(self.path)).data
+        if not isinstance(found, dict):
+            raise ConfigError("the file holds no settings", where=str(self.path))
+        return found
 
     async def prepare(
         self, config: Config, *, host_keys: Sequence[str], keep_keys: bool, named: bool
