@@ -151,7 +151,7 @@ def test_an_agent_of_before_an_installation_is_noticed(fleet: Fleet) -> None:
 
         def installed() -> bool:
             file.chmod(file.stat().st_mode & 0o7777)  # which the inode notes
-            return file.stat().st_ctime > begun + 1
+            return file.stat().st_ctime > begun + 2
 
         wait_until(installed, what="the clock to go on")
         found = host.json("doctor")["findings"]
@@ -169,6 +169,17 @@ def test_an_engine_that_is_down_is_a_problem(fleet: Fleet, host: Host) -> None:
     found = _look(host)
     assert "systemctl status docker" in _one(found, "docker")
     assert next(f for f in found if f["code"] == "remote")["level"] == "ok"
+
+
+def test_an_engine_of_a_swarm_is_told_of(fleet: Fleet, host: Host) -> None:
+    fleet.box.engine.api(
+        "POST", "/swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1"}
+    )
+    try:
+        said = _one(_look(host), "swarm", "warning")
+    finally:
+        fleet.box.engine.api("POST", "/swarm/leave?force=1")
+    assert "a manager of a Swarm (active)" in said
 
 
 def test_a_socket_that_anybody_may_use_is_a_problem(fleet: Fleet, host: Host) -> None:
@@ -336,6 +347,24 @@ def test_a_secret_that_does_not_decrypt_here_is_named(fleet: Fleet, applied: boo
     assert _WORD not in said
 
 
+def test_beside_an_agent_no_container_of_sops_is_started(fleet: Fleet) -> None:
+    secret = fleet.box.encrypt(f"WORD={_WORD}\n")
+    fleet.commit("first", _files(fleet, **{"stacks/web/a.secret.env": secret}))
+    host = fleet.host()
+    host.config["secrets"]["sops"] = {"image": fleet.box.images.sops}
+    host.write_config()
+    assert "1, tried with those of" in _one(_look(host), "secrets", "ok")
+    with host.running() as agent:
+        agent.says("in sync with")
+        found = host.json("doctor")["findings"]
+        assert "1, as the running agent has noted" in _one(found, "secrets", "ok")
+        broken = fleet.box.encrypt(f"WORD={_WORD}\n", [fleet.box.new_age_key().recipient])
+        fleet.commit("second", {"stacks/web/a.secret.env": broken})
+        agent.says("cannot decrypt it")
+        assert "stacks/web/a.secret.env" in _one(_look(host), "secrets")
+    assert "evict" not in agent.log
+
+
 @pytest.mark.usefixtures("basic")
 def test_a_registry_that_wants_a_login_is_named(fleet: Fleet) -> None:
     image = fleet.idle.replace("127.0.0.1:5000", f"127.0.0.1:{registries.BASIC}")
@@ -349,7 +378,7 @@ def test_a_registry_that_wants_a_login_is_named(fleet: Fleet) -> None:
     auths = {"auths": {f"127.0.0.1:{registries.BASIC}": {"auth": pair}}}
     (docker / "config.json").write_text(json.dumps(auths))
     found = _look(host, DOCKER_CONFIG=str(docker))
-    assert "with the login that is here" in _one(found, "registry", "ok")
+    assert "with the login in " in _one(found, "registry", "ok")
     assert registries.PASSWORD not in json.dumps(found)
     assert pair not in json.dumps(found)
     (docker / "config.json").write_text(json.dumps({"credsStore": "nothing"}))
@@ -470,6 +499,25 @@ def test_nothing_that_is_secret_is_shown_or_left_behind(fleet: Fleet) -> None:
     assert [*scratch.iterdir()] == []
     left = [path for path in host.root.rglob("*") if path.is_file()]
     assert not [path for path in left if _WORD.encode() in path.read_bytes()]
+
+
+def test_told_to_end_it_leaves_no_child(fleet: Fleet, host: Host) -> None:
+    host.config["remotes"] = [fleet.box.github.remote_config()]
+    host.write_config()
+    scratch = host.root / "tmp"
+    scratch.mkdir()
+    host.path = [str(host.root / "bin"), *host.path]
+    slow = host.root / "bin/git"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\necho $$ >>"${0%/bin/git}/pids"\nexec sleep 300\n')
+    slow.chmod(0o755)
+    process = host.start("doctor")
+    pids = host.root / "pids"
+    wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"), what="a child")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    for pid in pids.read_text().split():
+        assert not Path(f"/proc/{pid}").exists()
 
 
 def test_another_user_is_told_what_was_not_looked_at(host: Host) -> None:

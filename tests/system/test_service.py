@@ -496,6 +496,45 @@ def test_members_of_the_group_ask_the_service_without_being_root(
     assert set(one_stack.running()) == {"one-app-1"}
 
 
+def test_doctor_finds_the_service_well_and_then_each_fault_of_its_unit(
+    service: Service, one_stack: Fleet
+) -> None:
+    def doctor(level: str, *codes: str) -> str:
+        asked = service.machine.run(_COMMITD, "doctor", "--json", check=False)
+        found = json.loads(asked.stdout)["findings"]
+        return "\n".join(
+            f"{each['what']} → {each['remedy']}"
+            for each in found
+            if each["code"] in codes and each["level"] == level
+        )
+
+    service.start()
+    service.systemctl("enable", _UNIT)
+    assert "commitd.service is active, enabled" in doctor("ok", "unit")
+    assert "nothing loosens the unit" in doctor("ok", "unit-drop-in")
+    assert doctor("problem", "unit", "agent", "agent-version", "secret-file") == ""
+
+    service.drop_in("ProtectSystem=full", "MemoryMax=3G", "NoNewPrivileges=no")
+    said = doctor("warning", "unit-drop-in")
+    assert f"{_DROP_IN}:2 loosens the unit: ProtectSystem=full, shipped as strict" in said
+    assert f"{_DROP_IN}:4 loosens the unit: NoNewPrivileges=no" in said
+    assert "MemoryMax" not in said
+    service.machine.run("rm", "-rf", f"{_UNIT_FILE}.d")
+    assert "systemctl daemon-reload" in doctor("warning", "unit")
+
+    service.systemctl("daemon-reload")
+    service.machine.write("/root/age.key", b"", mode=0o600)
+    service.config["secrets"]["age_key"] = "/root/age.key"
+    service.write_config()
+    assert "BindReadOnlyPaths=/root/age.key" in doctor("problem", "unit")
+
+    service.systemctl("disable", "--now", _UNIT)
+    said = doctor("problem", "unit", "agent")
+    assert "systemctl enable commitd" in said
+    assert "no agent runs → systemctl start commitd" in said
+    assert set(one_stack.running()) == {"one-app-1"}
+
+
 def test_files_that_a_container_has_made_its_own_are_updated_all_the_same(
     service: Service, one_stack: Fleet
 ) -> None:

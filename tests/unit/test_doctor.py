@@ -410,6 +410,47 @@ def test_continued_lines_and_other_sections_are_read_as_systemd_does() -> None:
     )
 
 
+def _reach(drop_in: str, read: str = "/etc/x", written: str = "/var/lib/commitd") -> list[Finding]:
+    shipped = (_ROOT / "systemd/commitd.service").read_text()
+    lines = [
+        *unit.lines("commitd.service", shipped),
+        *unit.lines("a.conf", f"[Service]\n{drop_in}"),
+    ]
+    return unit.beyond_reach(lines, [("secrets.age_key", read)], [("state_dir", written)])
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "read", "written"),
+    [
+        ("", "/etc/commitd/age.key", "/var/lib/commitd"),
+        ("", "/root/.docker/key", "/run/commitd"),
+        ("BindReadOnlyPaths=/home/ada/keys", "/home/ada/keys/age.key", "/var/lib/commitd"),
+        ("ReadWritePaths=/srv/commitd", "/etc/x", "/srv/commitd"),
+        ("ProtectSystem=full", "/etc/x", "/srv/commitd"),
+        ("StateDirectory=other", "/etc/x", "/var/lib/other"),
+        ("TemporaryFileSystem=\nProtectHome=no", "/root/age.key", "/var/lib/commitd"),
+    ],
+)
+def test_what_the_service_can_reach_is_no_trouble(drop_in: str, read: str, written: str) -> None:
+    assert _reach(drop_in, read, written) == []
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "remedy"),
+    [
+        ("/root/age.key", "/var/lib/commitd", "BindReadOnlyPaths=/root/age.key"),
+        ("/home/ada/age.key", "/var/lib/commitd", "BindReadOnlyPaths=/home/ada/age.key"),
+        ("/etc/x", "/srv/commitd", "ReadWritePaths=/srv/commitd"),
+        ("/etc/x", "/var/lib/commitd2", "ReadWritePaths=/var/lib/commitd2"),
+    ],
+)
+def test_what_the_service_cannot_reach_is_a_problem_with_its_directive(
+    read: str, written: str, remedy: str
+) -> None:
+    (said,) = _reach("", read, written)
+    assert (said.level, remedy in said.remedy) == (Level.PROBLEM, True)
+
+
 def _service(**changed: Any) -> unit.Service:
     plain = unit.Service(load="loaded", active="active", enabled="enabled")
     return replace(plain, **changed)
@@ -552,7 +593,7 @@ def test_an_agent_of_before_the_installation_is_told() -> None:
     now = time.time()
     assert _level(running.version("0.3.0", began=None, changed=now)) == "unknown"
     assert _level(running.version("0.3.0", began=now, changed=now - 1)) == "ok"
-    assert _level(running.version("0.3.0", began=now, changed=now + 1)) == "warning"
+    assert _level(running.version("0.3.0", began=now, changed=now + 2)) == "warning"
 
 
 def test_secrets_that_fail_are_told_by_name_and_by_number() -> None:
@@ -584,6 +625,6 @@ def test_a_token_is_judged_by_what_its_forge_tells(
 
 
 def test_a_registry_that_refuses_is_told_with_the_login_to_make() -> None:
-    assert _level(access.registry("ghcr.io", None, login=True, images=2)) == "ok"
-    refused = access.registry("ghcr.io", "denied", login=False, images=2)
+    assert _level(access.registry("ghcr.io", None, login="/x", images=2)) == "ok"
+    refused = access.registry("ghcr.io", "denied", login=None, images=2)
     assert (refused.level, "docker login ghcr.io" in refused.remedy) == (Level.PROBLEM, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 from agent.domain.doctor.disk import Space
@@ -45,17 +46,17 @@ def space(path: Path) -> Space:
 
 
 def began(process: int) -> float | None:
-    """When it began, in seconds since the epoch; None: it cannot be seen."""
+    """When it began, in seconds since the epoch; None: it cannot be seen.
+
+    By the kernel's own clock: the time of boot that ``/proc/stat`` tells is that of the container,
+    where this machine is one, and processes count from that of the kernel.
+    """
     try:
         ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
-        booted = next(
-            int(line.split()[1])
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith("btime ")
-        )
-    except (OSError, ValueError, IndexError, StopIteration):
+    except (OSError, ValueError, IndexError):
         return None
-    return booted + ticks / os.sysconf("SC_CLK_TCK")
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age_s
 
 
 def changed(directory: Path) -> float:

@@ -7,6 +7,7 @@ would take the container for undeclared: then its own journal says what it has d
 from __future__ import annotations
 
 import os
+import pwd
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
@@ -126,12 +127,18 @@ async def registries(config: Config) -> list[Finding]:
         except CommitdError:
             continue  # a variable, or what check complains about
         by_registry[reference.registry].setdefault(reference.repository, reference)
-    logins = DockerConfig()
+    logins = await anyio.to_thread.run_sync(_logins)
     judged = []
     async with Registries(logins.login) as asked:
         for name, references in by_registry.items():
             judged.append(await _registry(asked, logins, name, [*references.values()]))
     return judged or [ok(Code.REGISTRY, "this host's stacks name no image of a registry")]
+
+
+def _logins() -> DockerConfig:
+    """Those of root, whoever has become root here."""
+    directory = os.environ.get("DOCKER_CONFIG") or f"{pwd.getpwuid(0).pw_dir}/.docker"
+    return DockerConfig(Path(directory, "config.json"))
 
 
 async def _registry(
@@ -148,8 +155,10 @@ async def _registry(
         except UnreachableError as err:
             return problem(Code.REGISTRY, err.message, err.hint or "try again later")
         except CommitdError as err:
-            return access.registry(name, err.message, login=login is not None, images=len(some))
-    return access.registry(name, None, login=login is not None, images=len(some))
+            return access.registry(
+                name, err.message, login=str(logins.path) if login else None, images=len(some)
+            )
+    return access.registry(name, None, login=str(logins.path) if login else None, images=len(some))
 
 
 async def forge_token(told: CommitStatus) -> list[Finding]:

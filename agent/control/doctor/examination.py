@@ -7,11 +7,13 @@ when its time is up, and said to be.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import anyio
 from msgspec import Struct
@@ -21,9 +23,15 @@ from agent.domain.errors import CommitdError
 
 log = logging.getLogger("commitd.doctor")
 
+_waiting: dict[int, Callable[[], object]] = {}
+"""What ends the looks that wait, by their threads: they have children that outlive the process."""
+
 LIMIT_S = 20.0
 _GRACE_S = 3.0
 """For a look that was told to end, until it is left behind."""
+
+
+_Answers = queue.SimpleQueue[tuple[int, list[Finding]]]
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -40,34 +48,55 @@ def waiting(
     """A look that waits for others, on an event loop of its own."""
 
     async def within() -> Iterable[Finding]:
-        with anyio.fail_after(limit_s):
-            return await look()
+        thread, loop = threading.get_ident(), asyncio.get_running_loop()
+        said: Iterable[Finding] = ()  # when all are told to end
+        with anyio.fail_after(limit_s) as scope:
+            _waiting[thread] = partial(loop.call_soon_threadsafe, scope.cancel)
+            try:
+                said = await look()
+            finally:
+                del _waiting[thread]
+        return said
 
     return Check(code=code, look=lambda: anyio.run(within, backend="asyncio"), limit_s=limit_s)
 
 
 def examine(checks: Sequence[Check]) -> list[Finding]:
     """What all of them found, in their order. Blocks for as long as the longest may take."""
-    answers: queue.SimpleQueue[tuple[int, list[Finding]]] = queue.SimpleQueue()
+    answers: _Answers = queue.SimpleQueue()
+    threads = [
+        threading.Thread(target=_look, args=(check, number, answers), daemon=True)
+        for number, check in enumerate(checks)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        found = _collected(checks, answers)
+    except BaseException:  # somebody wants it to end
+        for end in [*_waiting.values()]:
+            end()
+        over = time.monotonic() + _GRACE_S
+        for thread in threads:
+            thread.join(max(0.0, over - time.monotonic()))
+        raise
+    return [each for number in range(len(checks)) for each in found[number]]
+
+
+def _collected(checks: Sequence[Check], answers: _Answers) -> dict[int, list[Finding]]:
+    """What each found, by its number, or that it hangs."""
     began, found = time.monotonic(), dict[int, list[Finding]]()
-    for number, check in enumerate(checks):
-        name = f"doctor {check.code}"
-        threading.Thread(
-            target=_look, args=(check, number, answers), name=name, daemon=True
-        ).start()
     due = sorted({check.limit_s for check in checks})
     while due and len(found) < len(checks):
+        left_s = began + due[0] + _GRACE_S - time.monotonic()
         try:
-            number, said = answers.get(
-                timeout=max(0.0, began + due[0] + _GRACE_S - time.monotonic())
-            )
+            number, said = answers.get(timeout=max(0.0, left_s))
             found.setdefault(number, said)
         except queue.Empty:
             over = due.pop(0)
             for number, check in enumerate(checks):
                 if check.limit_s <= over and number not in found:
                     found[number] = [_hangs(check)]
-    return [each for number in range(len(checks)) for each in found[number]]
+    return found
 
 
 def _look(check: Check, number: int, answers: queue.SimpleQueue[tuple[int, list[Finding]]]) -> None:

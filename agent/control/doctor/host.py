@@ -19,6 +19,7 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.host import directories, services, sight
 from agent.adapters.outside import http
 from agent.adapters.state.journal import open_journal
+from agent.control.doctor import named_files
 from agent.control.status import versions as programs
 from agent.domain.config import Config
 from agent.domain.doctor import clock, disk, engine, files, versions
@@ -175,45 +176,10 @@ def config_file(path: Path) -> Iterator[Finding]:
 
 def files_of(config: Config) -> Iterator[Finding]:
     """The files that the configuration names: closed, of root, and where it says."""
-    for what, path in _secret(config):
+    for what, path in named_files.secret(config):
         yield files.judge(Code.SECRET_FILE, what, str(path), sight.file(path))
-    for what, path in _trusted(config):
+    for what, path in named_files.trusted(config):
         yield files.judge(Code.TRUST_FILE, what, str(path), sight.file(path))
-
-
-def _secret(config: Config) -> Iterator[tuple[str, Path]]:
-    for remote in config.remotes:
-        for key, path in (("ssh_key", remote.ssh_key), ("token_file", remote.token_file)):
-            if path:
-                yield f"{key} of remote {remote.name}", path
-    if config.secrets and config.secrets.age_key.startswith("/"):
-        yield "secrets.age_key", Path(config.secrets.age_key)
-    if config.api.token_file:
-        yield "api.token_file", config.api.token_file
-    if config.commit_status:
-        yield "commit_status.token_file", config.commit_status.token_file
-    for target in config.notify:
-        yield f"url_file of notify {target.name}", target.url_file
-    if config.heartbeat:
-        yield "heartbeat.url_file", config.heartbeat.url_file
-    for hook in ("gitea_secret_file", "github_secret_file") if config.hooks else ():
-        if path := getattr(config.hooks, hook):
-            yield f"hooks.{hook}", path
-    for peer in config.peers:
-        if peer.token_file:
-            yield f"token_file of peer {peer.name}", peer.token_file
-
-
-def _trusted(config: Config) -> Iterator[tuple[str, Path]]:
-    for remote in config.remotes:
-        for key, path in (("known_hosts", remote.known_hosts), ("ca_file", remote.ca_file)):
-            if path:
-                yield f"{key} of remote {remote.name}", path
-    for key in ("allowed_signers", "gpg_keyring"):
-        if path := getattr(config.signatures, key):
-            yield f"signatures.{key}", path
-    if config.secrets and config.secrets.sops.binary:
-        yield "secrets.sops.binary", config.secrets.sops.binary
 
 
 def docker_address(config: Config | None) -> str:

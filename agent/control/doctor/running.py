@@ -9,6 +9,7 @@ from typing import Any
 
 import agent
 from agent.adapters.host import api_socket, lock, services, sight
+from agent.control.doctor import named_files
 from agent.control.review import plan_view
 from agent.domain.config import Config
 from agent.domain.doctor import running, unit
@@ -41,8 +42,11 @@ def service(config: Config | None) -> Iterator[Finding]:
             lines += unit.lines(str(path), services.text(path))
         except OSError as err:
             yield unknown(Code.UNIT_DROP_IN, f"{path}: {err.strerror}", "sudo commitd doctor")
-    own = [str(p) for p in (config.state_dir, config.runtime_dir)] if config else []
-    found = unit.loosened(lines, own)
+    dirs = ("state_dir", "runtime_dir") if config else ()
+    written = [(name, str(getattr(config, name))) for name in dirs]
+    if config:
+        yield from unit.beyond_reach(lines, named_files.all_of(config), written)
+    found = unit.loosened(lines, [path for _, path in written])
     yield from found
     if not found:
         names = ", ".join(map(str, seen.files))

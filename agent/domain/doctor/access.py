@@ -69,10 +69,13 @@ def forge_token(
     )
 
 
-def registry(name: str, why: str | None, *, login: bool, images: int) -> Finding:
-    """Whether ``images`` images of a registry are shown to this host; ``why`` they are not."""
+def registry(name: str, why: str | None, *, login: str | None, images: int) -> Finding:
+    """Whether ``images`` images of a registry are shown to this host; ``why`` they are not.
+
+    ``login`` is the file that has the login, None: there is none.
+    """
     code = Code.REGISTRY
-    who = "with the login that is here" if login else "without a login"
+    who = f"with the login in {login}" if login else "without a login"
     if why is None:
         some = f"{images} images" if images > 1 else "image"
         return ok(code, f"{name} shows the {some} of this host, {who}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
 
+_EXACT_S = 1.0
+"""Of both times: clocks of files and of processes go by steps."""
+
 
 def agent(process: int | None, *, answers: bool, may_ask: bool) -> Finding:
     """``process`` is its ID, None: none runs; ``answers``: on its socket."""
@@ -30,7 +33,7 @@ def version(installed: str, *, began: float | None, changed: float) -> Finding:
     code = Code.AGENT_VERSION
     if began is None:
         return unknown(code, f"{installed} is installed; no agent that runs can be seen")
-    if changed > began:
+    if changed > began + _EXACT_S:
         return warning(
             code,
             f"{installed} was installed after the agent began, which is of before",

@@ -57,6 +57,8 @@ _WIDENS = frozenset({"AmbientCapabilities", "DeviceAllow", "ExecPaths", "Supplem
 """Of these the unit says nothing, and each value allows more."""
 _ALLOWED_CALLS = frozenset({"@system-service", "@chown"})
 _WRITES = frozenset({"ReadWritePaths", "BindPaths"})
+_SHOWS = _WRITES | {"BindReadOnlyPaths"}
+_HOMES = ("/home", "/root", "/run/user")
 
 
 class Line(Struct, frozen=True):
@@ -115,6 +117,49 @@ def loosened(found: Sequence[Line], own: Sequence[str]) -> list[Finding]:
         for line in found
         if (why := _looser(line, own))
     ]
+
+
+def beyond_reach(
+    found: Sequence[Line], read: Sequence[tuple[str, str]], written: Sequence[tuple[str, str]]
+) -> list[Finding]:
+    """What the configuration names (setting, path) and the service cannot read, or write to.
+
+    It sees no home directories, and writes to its own directories alone, but for what a drop-in
+    gives it.
+    """
+    last = {line.name: line.value for line in found}
+    shown = [path for line in found if line.name in _SHOWS for path in _paths(line.value)]
+    writes = [path for line in found if line.name in _WRITES for path in _paths(line.value)]
+    for name, root in (("StateDirectory", "/var/lib"), ("RuntimeDirectory", "/run")):
+        writes += [f"{root}/{path}" for path in last.get(name, "").split()]
+    hidden = last.get("ProtectHome") in _AS_STRICT["ProtectHome"] and last.get(
+        "TemporaryFileSystem"
+    )
+    strict = last.get("ProtectSystem") == SHIPPED["ProtectSystem"]
+    return [
+        *(
+            _out_of_reach(what, path, "does not see it", "BindReadOnlyPaths=")
+            for what, path in read
+            if hidden and _below(path, _HOMES) and not _below(path, shown)
+        ),
+        *(
+            _out_of_reach(what, path, "may not write there", "ReadWritePaths=")
+            for what, path in written
+            if strict and not _below(path, writes)
+        ),
+    ]
+
+
+def _out_of_reach(what: str, path: str, why: str, directive: str) -> Finding:
+    return problem(
+        Code.UNIT,
+        f"{what}: {path}: the service {why}",
+        f"move it, or systemctl edit commitd: [Service] {directive}{path}",
+    )
+
+
+def _below(path: str, places: Sequence[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
 def _looser(line: Line, own: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from agent.domain.doctor.finding import Level
 from agent.surface.cli import common, terminal
 
 _SIGNS = {Level.OK: "✓", Level.WARNING: "!", Level.PROBLEM: "✗", Level.UNKNOWN: "?"}
+_ENDED = 128 + signal.SIGTERM
 _COUNTED = {
     Level.PROBLEM: ("problem", "problems"),
     Level.WARNING: ("warning", "warnings"),
@@ -37,6 +39,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
 
     from agent.control.doctor import doctor
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # secrets are in memory for a while
     found = doctor.look(config_file.config_path(ctx.obj).absolute())
     if as_json:
