@@ -72,9 +72,13 @@ def test_no_plaintext_stays_and_no_container_is_touched(fleet: Fleet, store: str
     assert fleet.box.age.private.exists()
     assert [entry["reason"] for entry in host.json("history", "-n", "1")] == ["dismissed"]
 
+    stray = host.repo / "stacks/web/.decrypted.mine"
+    stray.write_text("who knows")
     again = host.commitd("leave", "--yes")
     assert again.returncode == 0
     assert "There is no plaintext to remove." in again.stdout
+    assert f"! {stray} is in no record of the agent" in again.stdout
+    assert [entry["reason"] for entry in host.json("history")].count("dismissed") == 1
     assert _lives(fleet) == before
 
 

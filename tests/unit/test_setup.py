@@ -6,6 +6,7 @@ import string
 import subprocess
 from pathlib import Path
 
+import anyio
 import pytest
 import yaml
 from hypothesis import given
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from agent.adapters import private_file
 from agent.adapters.host import identity_file
-from agent.adapters.probes import deploy_key
+from agent.adapters.probes import deploy_key, host_keys, ssh
+from agent.adapters.probes.host_keys import HostKey
+from agent.control.onboarding import pinning
 from agent.domain import config
 from agent.domain.config import Config, Remote, Sops
-from agent.domain.errors import ConfigError
+from agent.domain.errors import CommitdError, ConfigError, HeldError
 from agent.domain.onboarding import answers, config_text, identity, todo
 from agent.domain.onboarding.answers import Answers, Wanted
 from agent.domain.onboarding.identity import Identity
@@ -247,6 +250,71 @@ def test_only_a_note_of_another_machine_counts(
     assert found.host == "attic"
     number.write_text("uninitialized\n")
     assert identity_file.of_another_machine(host) is None
+
+
+# --- host keys ---
+
+_SHOWN = (HostKey("ssh-ed25519 AAAA", "SHA256:one"), HostKey("ssh-rsa BBBB", "SHA256:two"))
+
+
+class _Person:
+    """Answers each question alike, and remembers what was shown before."""
+
+    def __init__(self, *, answer: bool) -> None:
+        self.answer, self.shown = answer, ""
+
+    def say(self, text: str) -> None:
+        self.shown += text
+
+    def agree(self, question: str) -> bool:
+        assert "SHA256:one" in self.shown, question
+        assert "SHA256:two" in self.shown, question
+        return self.answer
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """A remote whose server shows two keys."""
+
+    async def shown(_: ssh.Address) -> tuple[HostKey, ...]:
+        return _SHOWN
+
+    monkeypatch.setattr(host_keys, "shown", shown)
+    return Remote(name="gitea", url=SSH, ssh_key=tmp_path / "key", known_hosts=tmp_path / "known")
+
+
+def _pinned(server: Remote, person: _Person, *expected: str) -> str:
+    try:
+        anyio.run(pinning.pin, server, expected, person)
+    except CommitdError:
+        assert server.known_hosts
+        assert not server.known_hosts.exists()
+        raise
+    assert server.known_hosts
+    return server.known_hosts.read_text()
+
+
+def test_host_keys_are_pinned_once_a_person_has_seen_them_all_and_agreed(server: Remote) -> None:
+    assert _pinned(server, _Person(answer=True)) == (
+        "[gitea.lan]:2222 ssh-ed25519 AAAA\n[gitea.lan]:2222 ssh-rsa BBBB\n"
+    )
+
+
+def test_a_no_leaves_the_server_unknown(server: Remote) -> None:
+    with pytest.raises(HeldError, match="nothing was pinned"):
+        _pinned(server, _Person(answer=False))
+
+
+def test_only_a_key_with_the_expected_fingerprint_is_pinned(server: Remote) -> None:
+    text = _pinned(server, _Person(answer=False), "SHA256:two")
+    assert text == "[gitea.lan]:2222 ssh-rsa BBBB\n"
+
+
+def test_a_server_without_the_expected_key_is_refused_whatever_a_person_says(
+    server: Remote,
+) -> None:
+    with pytest.raises(ConfigError, match="shows other keys: SHA256:one"):
+        _pinned(server, _Person(answer=True), "SHA256:three")
 
 
 # --- files ---

@@ -97,10 +97,11 @@ class Leaving:
         tops = {str(self._checkout), str(self._copies)}
         return tops | {os.path.realpath(top) for top in tops}
 
-    async def remove(self, *, keep: frozenset[str], actor: str) -> int:
+    async def remove(self, *, keep: frozenset[str], actor: str, ended: bool) -> int:
         """Remove the decrypted files, but the copies of ``keep``; how many were there.
 
-        The agent must have ended: raises :class:`HeldError` while one works.
+        The agent must have ended: raises :class:`HeldError` while one works. ``ended`` is whether
+        the service has just been, which the journal is told in any case.
         """
         if not await anyio.to_thread.run_sync(self._config.state_dir.is_dir):
             return 0
@@ -110,9 +111,14 @@ class Leaving:
                 hint="end it: it is no service, or a service of another name",
             )
         count = await anyio.to_thread.run_sync(self._remove, keep)
-        with suppress(CommitdError), closing(self._journal()) as journal:
-            await note(journal, self._config.host, Reason.DISMISSED, actor=actor)
+        if count or ended:
+            with suppress(CommitdError), closing(self._journal()) as journal:
+                await note(journal, self._config.host, Reason.DISMISSED, actor=actor)
         return count
+
+    def strays(self, keep: frozenset[str]) -> list[str]:
+        """Files in the checkout that are called as decrypted ones, and are in no record. Blocks."""
+        return sorted({*_files(self._checkout)} - keep)
 
     def _journal(self) -> Journal:
         return open_journal(self._config, read_only=False)

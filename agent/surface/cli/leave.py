@@ -58,10 +58,15 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
         click.echo("The service is stopped, and starts at no boot.")
 
     async def remove() -> tuple[int, tuple[Stack, ...] | None]:
-        return await leaving.remove(keep=keep, actor=peer.ordering()), await leaving.stacks()
+        return await leaving.remove(
+            keep=keep, actor=peer.ordering(), ended=serves
+        ), await leaving.stacks()
 
     count, stacks = anyio.run(remove, backend="asyncio")
     click.echo(f"Removed {count} decrypted files." if count else "There is no plaintext to remove.")
+    for path in leaving.strays(keep):
+        where = f"{config.state_dir}/repo/{path}"
+        click.echo(f"! {where} is in no record of the agent: look whether it is a secret.")
     for line in _after(config, stacks, keep):
         click.echo(line)
 

@@ -180,6 +180,7 @@ def _begin(config: Config, *, wait: bool) -> None:
         click.echo("The service runs, and starts at each boot. commitd status shows what it does.")
     else:
         click.echo("Next: systemctl enable --now commitd")
+    click.echo("commitd doctor looks at all that can be wrong.")
     click.echo(
         f"Then commitd enroll, which shows what would be removed from {config.host}, and asks:"
         " until then nothing is."
