@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
@@ -35,11 +36,17 @@ def replace(path: Path, content: str) -> None:
     _keep_names(path.parent)
 
 
-def set_aside(path: Path, whose: str) -> Path:
-    """Give the file another name, ``PATH.of-WHOSE``, that nothing has; that name."""
+def set_aside(path: Path, whose: str, ends: Sequence[str] = ()) -> Path:
+    """Give the file another name, ``PATH.of-WHOSE``, that nothing has; that name.
+
+    Files beside it that are called as it is, with one of ``ends`` behind, go before it and keep
+    that end. Raises :class:`OSError`.
+    """
     names = (f"{path.name}.of-{whose}{f'-{n}' if n > 1 else ''}" for n in count(1))
     other = next(p for name in names if not os.path.lexists(p := path.with_name(name)))
-    path.rename(other)
+    for end in (*ends, ""):
+        with suppress(FileNotFoundError) if end else nullcontext():
+            path.with_name(path.name + end).rename(other.with_name(other.name + end))
     _keep_names(path.parent)
     return other
 

@@ -503,6 +503,36 @@ def test_a_clone_gets_keys_of_its_own_and_the_old_ones_are_kept(newcomer: Newcom
     assert json.loads(newcomer.commitd("status", "--json").stdout)["enrolled"] is False
 
 
+def test_killed_while_it_sets_keys_aside_it_goes_on_with_all_of_it(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    noted = newcomer.etc / "identity.json"
+    note = json.loads(noted.read_text()) | {"machine": "another"}
+    noted.write_text(json.dumps(note))
+    before = newcomer.root / "before"
+    places = (newcomer.etc, newcomer.root / "state")
+    for place in places:
+        shutil.copytree(place, before / place.name, symlinks=True)
+    (before / "state/journal.db-wal").touch()
+    words = ("setup", "--host", "loft", "--yes")
+    number = 0
+    while True:
+        number += 1
+        for place in places:
+            shutil.rmtree(place)
+            shutil.copytree(before / place.name, place, symlinks=True)
+        if killing.after(number, words, newcomer.environment) != -signal.SIGKILL:
+            break
+        done = newcomer.commitd(*words)
+        assert done.returncode == 3, done.stderr
+        for name in _KEYS:
+            old = (before / "etc" / name).read_bytes()
+            assert (newcomer.etc / f"{name}.of-attic").read_bytes() == old
+            assert (newcomer.etc / name).read_bytes() != old
+        left = sorted(path.name for path in (newcomer.root / "state").glob("journal.db*"))
+        assert left == ["journal.db.of-attic", "journal.db.of-attic-wal"]
+    assert number > 8
+
+
 def test_a_template_has_neither_a_name_nor_keys(newcomer: Newcomer) -> None:
     done = newcomer.setup("--template", *newcomer.flags[2:])
     assert done.returncode == 0, done.stderr

@@ -366,5 +366,14 @@ def test_what_is_set_aside_takes_the_place_of_nothing(tmp_path: Path) -> None:
     assert names == {"key.of-media": "one", "key.of-media-2": "two"}
 
 
+def test_what_is_beside_a_file_goes_before_it_and_keeps_its_end(tmp_path: Path) -> None:
+    for name in ("j.db", "j.db-wal"):
+        (tmp_path / name).write_text(name)
+    moved = private_file.set_aside(tmp_path / "j.db", "media", ("-wal", "-shm"))
+    names = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert moved.name == "j.db.of-media"
+    assert names == {"j.db.of-media": "j.db", "j.db.of-media-wal": "j.db-wal"}
+
+
 def test_wanted_remotes_know_their_scheme() -> None:
     assert Wanted(name="a", url="git@gitea.lan:a.git").scheme == "ssh"

@@ -7,6 +7,7 @@ host/OTHER/age.pub in the repository is ours ─▶ set aside, a new one is made
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from agent.domain.onboarding.identity import Identity
 
 FILES = ("deploy_key", "deploy_key.pub", "age.key")
 """What setup makes beside the configuration."""
-_JOURNAL = ("journal.db", "journal.db-wal", "journal.db-shm")
+_JOURNAL = "journal.db"
+_BESIDE_JOURNAL = ("-wal", "-shm")
+"""They go first: what SQLite has left there would be read into a new journal."""
 
 
 class HostKeys(Struct, frozen=True, kw_only=True):
@@ -101,17 +104,15 @@ def _set_aside_all(config: Config, noted: Identity, dialog: Dialog) -> None:
     own = _recipients(secrets) if secrets and Path(secrets.age_key).exists() else ()
     if secrets and set(own or ()) & set(noted.age_keys):
         dialog.say(f"Its age key is now {_aside(Path(secrets.age_key), noted.host)}.")
-    journals = [config.state_dir / name for name in _JOURNAL]
-    if journals[0].exists():
-        aside = [_aside(journal, noted.host) for journal in journals if journal.exists()]
-        dialog.say(
-            f"Its journal, which says that it is enrolled and what it ran, is now {aside[0]}."
-        )
+    journal = config.state_dir / _JOURNAL
+    if journal.exists():
+        aside = _aside(journal, noted.host, _BESIDE_JOURNAL)
+        dialog.say(f"Its journal, which says that it is enrolled and what it ran, is now {aside}.")
 
 
-def _aside(path: Path, whose: str) -> Path:
+def _aside(path: Path, whose: str, ends: Sequence[str] = ()) -> Path:
     try:
-        return private_file.set_aside(path, whose)
+        return private_file.set_aside(path, whose, ends)
     except OSError as err:
         message = f"it cannot be set aside: {err.strerror}"
         raise ConfigError(message, where=str(path)) from None
