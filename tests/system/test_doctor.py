@@ -258,6 +258,19 @@ def test_keys_of_the_machine_that_this_one_was_cloned_from_are_a_problem(host: H
     assert "as template: this is a clone of it" in _one(_look(host), "identity")
 
 
+def test_a_key_that_another_host_has_too_is_a_problem(fleet: Fleet, host: Host) -> None:
+    fleet.commit("attic is a clone", {"host/attic/age.pub": f"{fleet.box.age.recipient}\n"})
+    assert "is that of attic as well" in _one(_look(host), "identity")
+
+
+def test_what_keeps_the_agent_from_starting_is_told_as_that(host: Host) -> None:
+    host.config["api"] = {"writers": "nobody-has-it"}
+    host.write_config()
+    said = _one(_look(host), "config")
+    assert "does not start with this configuration" in said
+    assert "groupadd" in said
+
+
 def _over_ssh(fleet: Fleet, **changed: str) -> Host:
     fleet.commit("first", _files(fleet))
     host = fleet.connected(remotes=[fleet.box.gitea])

@@ -291,6 +291,11 @@ def test_directories_are_judged_by_who_may_look(
     assert _level(files.directory("state_dir", "/x", seen, passable=passable)) == level
 
 
+def test_plaintext_that_is_to_be_volatile_is_judged_by_where_it_is() -> None:
+    assert _level(files.volatile("/run/commitd", "tmpfs")) == "ok"
+    assert _level(files.volatile("/srv/run", "ext4")) == "warning"
+
+
 # --- Docker ---
 
 
@@ -433,6 +438,23 @@ def _reach(drop_in: str, read: str = "/etc/x", written: str = "/var/lib/commitd"
 )
 def test_what_the_service_can_reach_is_no_trouble(drop_in: str, read: str, written: str) -> None:
     assert _reach(drop_in, read, written) == []
+
+
+@pytest.mark.parametrize(
+    ("parallel", "drop_in", "levels"),
+    [
+        (4, "", []),
+        (5, "", ["warning"]),
+        (5, "MemoryMax=2432M", []),
+        (5, "MemoryMax=3G", []),
+        (50, "MemoryMax=infinity", []),
+        (50, "MemoryMax=50%", []),
+    ],
+)
+def test_more_at_a_time_needs_more_memory(parallel: int, drop_in: str, levels: list[str]) -> None:
+    shipped = (_ROOT / "systemd/commitd.service").read_text()
+    lines = [*unit.lines("a", shipped), *unit.lines("b", f"[Service]\n{drop_in}")]
+    assert [_level(each) for each in unit.memory(lines, parallel)] == levels
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ async def secrets(config: Config) -> list[Finding]:
     try:
         failures = await _tried(config, found, needed, key)
     except ConfigError as err:
+        if config.secrets.sops.binary:
+            return [unknown(Code.SECRETS, "not tried: SOPS cannot be used, see sops")]
         return [problem(Code.SOPS, f"SOPS cannot run: {err}", err.hint or "commitd setup --sops")]
     return [*access.secrets(failures, len(needed), f"tried with those of {found.where}")]
 

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.host import config_file
+from msgspec.structs import replace
+
+from agent.adapters.host import config_file, key_file
 from agent.adapters.state.database import iso
 from agent.control.doctor import access, host, remotes, running
 from agent.control.doctor.examination import Check, examine, waiting
@@ -67,6 +69,7 @@ def _checks(path: Path, config: Config | None) -> Iterator[Check]:
         yield Check(code=Code.TRUST_FILE, look=partial(host.config_file, path))
     if config is None:
         return
+    yield Check(code=Code.CONFIG, look=partial(_starts, config))
     yield Check(code=Code.CONFIG_CHOICE, look=partial(choices.judge, config))
     yield Check(code=Code.DIRECTORY, look=partial(host.own_directories, config))
     yield Check(code=Code.SPACE, look=partial(host.room, "state_dir", config.state_dir))
@@ -84,6 +87,21 @@ def _checks(path: Path, config: Config | None) -> Iterator[Check]:
         told = config.commit_status
         yield waiting(Code.FORGE_TOKEN, partial(access.forge_token, told), 45)
     yield waiting(Code.PLAN, partial(running.plan, config), running.PLAN_S)
+
+
+def _starts(config: Config) -> list[Finding]:
+    """What would keep the agent from starting with this configuration, as it looks itself."""
+    if config.secrets and key_file.is_credential(config.secrets):
+        config = replace(config, secrets=None)  # only the service has its key
+    try:
+        config_file.check_files(config)
+    except ConfigError as err:
+        if os.geteuid() != 0:
+            return [unknown(Code.CONFIG, f"not looked at: {err.message}", "sudo commitd doctor")]
+        where = f"{err.where}: " if err.where else ""
+        said = f"the agent does not start with this configuration: {where}{err.message}"
+        return [problem(Code.CONFIG, said, err.hint or "mend it, or name another file")]
+    return [ok(Code.CONFIG, "the agent can start with it: all files that it names can be used")]
 
 
 def _found(finding: Finding) -> Iterable[Finding]:

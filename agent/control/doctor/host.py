@@ -18,13 +18,14 @@ from agent.adapters.engine import about
 from agent.adapters.engine.engine import Engine
 from agent.adapters.host import directories, services, sight
 from agent.adapters.outside import http
+from agent.adapters.secrets.sops import BinarySops
 from agent.adapters.state.journal import open_journal
 from agent.control.doctor import named_files
 from agent.control.status import versions as programs
 from agent.domain.config import Config
 from agent.domain.doctor import clock, disk, engine, files, versions
 from agent.domain.doctor.finding import Code, Finding, Level, problem, unknown
-from agent.domain.errors import CommitdError, UnreachableError
+from agent.domain.errors import CommitdError, ConfigError, UnreachableError
 
 _DATE_S = 1.0
 """What a date of HTTP leaves out."""
@@ -35,21 +36,25 @@ async def tools(config: Config | None) -> list[Finding]:
     """Git, Compose and, where it is a program, SOPS."""
     found = await programs.read()
     named = found.programs
-    sops = config.secrets.sops if config and config.secrets else None
+    pinned = config.secrets.sops if config and config.secrets else None
     return [
         versions.judge(Code.GIT, versions.GIT, named["git"]),
         versions.judge(Code.COMPOSE, versions.COMPOSE, named["docker-compose"]),
-        *([await _sops(sops.binary)] if sops and sops.binary else []),
+        *([await _sops(pinned.binary, pinned.sha256)] if pinned and pinned.binary else []),
     ]
 
 
-async def _sops(binary: Path) -> Finding:
+async def _sops(binary: Path, sha256: str | None) -> Finding:
     if not await anyio.to_thread.run_sync(os.access, binary, os.X_OK):
         return problem(
             Code.SOPS,
             f"secrets.sops.binary: {binary} cannot be run",
             "put it there, or name another with its sha256:",
         )
+    try:
+        await anyio.to_thread.run_sync(BinarySops(binary, sha256 or "").verify)
+    except ConfigError as err:
+        return problem(Code.SOPS, str(err), err.hint or "commitd setup --sops")
     said = await programs.first_line(str(binary), "--version", "--disable-version-check")
     return versions.judge(Code.SOPS, versions.SOPS, said and said.removeprefix("sops "))
 
@@ -111,6 +116,8 @@ def own_directories(config: Config) -> Iterator[Finding]:
     ):
         seen = sight.file(path, directory=True)
         yield files.directory(what, str(path), seen, passable=passable)
+    if config.secrets and config.secrets.store == "runtime" and config.runtime_dir.exists():
+        yield files.volatile(str(config.runtime_dir), directories.file_system(config.runtime_dir))
 
 
 async def time_of_others(config: Config) -> list[Finding]:

@@ -21,6 +21,7 @@ from agent.domain.recipients.access import Access
 from agent.domain.source.decide import Answer
 
 FETCH_S = 150.0
+_OF_HOSTS = re.compile(r"host/[^/]+/(?:age\.pub|stacks\.yaml)")
 _AUTHORITY = b"@cert-authority"
 
 
@@ -61,7 +62,8 @@ async def remote(config: Config, asked: Remote) -> list[Finding]:
         return [problem(Code.REMOTE, f"remote {asked.name}: {err.message}", remedy)]
     said = f"remote {asked.name} answers and is read: {config.branch} is at {head[:7]}"
     own = await anyio.to_thread.run_sync(own_recipients, config)
-    keys = Access(files).host_keys.get(config.host)
+    all_keys = Access(files).host_keys
+    keys = all_keys.get(config.host)
     judged = remotes.repository(
         config.host,
         asked.name,
@@ -69,7 +71,12 @@ async def remote(config: Config, asked: Remote) -> list[Finding]:
         age=None if keys is None else [*keys],
         own=own,
     )
-    return [ok(Code.REMOTE, said), judged]
+    shared = [
+        remotes.shared_key(config.host, name, asked.name)
+        for name, found in all_keys.items()
+        if name != config.host and own and set(own) & found.keys()
+    ]
+    return [ok(Code.REMOTE, said), judged, *shared]
 
 
 async def _head(config: Config, asked: Remote) -> str:
@@ -87,8 +94,7 @@ async def _head(config: Config, asked: Remote) -> str:
 
 
 async def _files(config: Config, asked: Remote) -> Mapping[str, bytes]:
-    wanted = re.compile(rf"host/{re.escape(config.host)}/(?:age\.pub|stacks\.yaml)")
-    return await fetched(config, asked, wanted)
+    return await fetched(config, asked, _OF_HOSTS)
 
 
 async def fetched(config: Config, asked: Remote, wanted: re.Pattern[str]) -> Mapping[str, bytes]:

@@ -45,6 +45,7 @@ def service(config: Config | None) -> Iterator[Finding]:
     dirs = ("state_dir", "runtime_dir") if config else ()
     written = [(name, str(getattr(config, name))) for name in dirs]
     if config:
+        yield from unit.memory(lines, config.converge.parallel)
         yield from unit.beyond_reach(lines, named_files.all_of(config), written)
     found = unit.loosened(lines, [path for _, path in written])
     yield from found

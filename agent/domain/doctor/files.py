@@ -10,6 +10,7 @@ from msgspec import Struct
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
 
 ROOT = 0
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 class File(Struct, frozen=True, kw_only=True):
@@ -92,3 +93,15 @@ def directory(what: str, path: str, seen: File | Missing, *, passable: bool) -> 
         remedy = f"find out who changed it, then chown root: {path}"
         return problem(Code.DIRECTORY, f"{said}: it belongs to user {seen.owner}", remedy)
     return ok(Code.DIRECTORY, f"{said} (mode {mode:04o})")
+
+
+def volatile(path: str, file_system: str) -> Finding:
+    """Where ``secrets.store: runtime`` keeps plaintext; ``file_system`` is its kind."""
+    if file_system in _IN_MEMORY:
+        return ok(Code.DIRECTORY, f"secrets.store: runtime: {path} is in memory ({file_system})")
+    return warning(
+        Code.DIRECTORY,
+        f"secrets.store: runtime: {path} is on {file_system or 'an unknown file system'},"
+        " so plaintext is on a disk all the same",
+        "make runtime_dir a tmpfs, as /run is",
+    )

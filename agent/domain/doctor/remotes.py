@@ -29,6 +29,15 @@ def host_key(server: str, known_hosts: str, pinned: Sequence[str], shown: Sequen
     )
 
 
+def shared_key(host: str, other: str, remote: str) -> Finding:
+    """The age key that is here is that of the host ``other``, by its ``age.pub``."""
+    return problem(
+        Code.IDENTITY,
+        f"the age key of {host} is that of {other} as well, by host/{other}/age.pub at {remote}",
+        "commitd setup makes a new one here, if this machine is a clone of that",
+    )
+
+
 def _listed(keys: Sequence[str]) -> str:
     return ", ".join(keys) or "none"
 

@@ -7,6 +7,7 @@ allows more than that. What only sets limits higher, as ``MemoryMax=``, does not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -58,6 +59,9 @@ _WIDENS = frozenset({"AmbientCapabilities", "DeviceAllow", "ExecPaths", "Supplem
 _ALLOWED_CALLS = frozenset({"@system-service", "@chown"})
 _WRITES = frozenset({"ReadWritePaths", "BindPaths"})
 _SHOWS = _WRITES | {"BindReadOnlyPaths"}
+_AGENT_MIB, _STACK_MIB = 512, 384
+_SIZE = re.compile(r"([0-9]+)([KMGT]?)")
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _HOMES = ("/home", "/root", "/run/user")
 
 
@@ -148,6 +152,28 @@ def beyond_reach(
             if strict and not _below(path, writes)
         ),
     ]
+
+
+def memory(found: Sequence[Line], parallel: int) -> list[Finding]:
+    """Whether ``MemoryMax=`` is enough for ``converge.parallel``, see the unit."""
+    said = [line for line in found if line.name == "MemoryMax"][-1:]
+    needed = _AGENT_MIB + parallel * _STACK_MIB
+    if not said or (has := _mebibytes(said[0].value)) is None or has >= needed:
+        return []
+    return [
+        warning(
+            Code.UNIT,
+            f"{said[0].where}: MemoryMax={said[0].value} is less than converge.parallel:"
+            f" {parallel} can take ({needed} MiB)",
+            f"systemctl edit commitd: [Service] MemoryMax={needed}M, or a smaller parallel",
+        )
+    ]
+
+
+def _mebibytes(value: str) -> float | None:
+    """None: no limit, or one that is a share of the machine's."""
+    size = _SIZE.fullmatch(value)
+    return int(size[1]) * _UNITS[size[2]] / 1024**2 if size else None
 
 
 def _out_of_reach(what: str, path: str, why: str, directive: str) -> Finding:
