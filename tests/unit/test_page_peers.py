@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import pytest
 
 from agent.control.outside import peers
@@ -161,6 +163,43 @@ def test_a_host_that_is_gone_is_shown_with_what_it_said_last(
     with peer(answer) as (url, _):
         agent.peers = (Peer(name="nas", url=url),)
         agent.serve(work)
+
+
+def test_names_that_cannot_be_looked_up_keep_no_other_lookup_waiting(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio looks names up in a few threads, which it shares: the agent asks its remotes so."""
+    monkeypatch.setattr(peers, "FRESH_S", 0.0)
+    monkeypatch.setattr(peers, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(peers, "WITHIN_S", 0.05)
+    real, go_on = socket.getaddrinfo, threading.Event()
+    begun: list[str] = []
+
+    def look_up(host: Any, *words: Any, **more: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            begun.append(str(host))
+            go_on.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(host, *words, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        try:
+            for _ in range(4):
+                await _page(client)
+                await anyio.sleep(0.1)
+            page = await _page(client)
+            assert "20 do not answer" in page.text
+            assert "no answer within 0.05 s" in page.text
+            assert sorted(begun) == sorted(f"host-{n}.invalid" for n in range(20))
+            with anyio.fail_after(10):
+                await asyncio.get_running_loop().run_in_executor(None, str)
+        finally:
+            go_on.set()
+
+    agent.peers = tuple(Peer(name=f"h{n}", url=f"http://host-{n}.invalid") for n in range(20))
+    agent.serve(work)
 
 
 def test_a_document_that_is_not_kept_is_not_called_silence(

@@ -6,17 +6,23 @@
 Nobody waits for a host that does not answer: it is shown with what it said last, and when. What is
 kept of each is what a page shows of it in one line, and the document, compressed, for a page of its
 own. A peer is believed in nothing: see :mod:`agent.domain.status.peer_status`.
+
+Names are looked up in threads of their own, one for each peer and none anew before it is done:
+asyncio has a few for all, in which hung lookups would keep those for Git's remotes waiting.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -26,8 +32,9 @@ from msgspec.structs import replace
 
 from agent.adapters.host.token_file import read_token
 from agent.adapters.outside import http
+from agent.adapters.probes import http_errors
 from agent.adapters.state.database import utcnow
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.outside_config import Peer
 from agent.domain.status import peer_status
 
@@ -67,9 +74,16 @@ class _Known(Generic[Line]):
         self.peer = peer
         self.sighting: Sighting[Line] = Sighting(name=peer.name, url=peer.url)
         self.packed: bytes | None = None
-        self.asked_at = float("-inf")
+        self.begun_at = self.asked_at = float("-inf")
         self.asking: anyio.Event | None = None
         self.trust: ssl.SSLContext | None = None
+
+    def seen(self) -> Sighting[Line]:
+        """What is known of it, with an error also while it takes longer than it may."""
+        overdue = self.asking is not None and self.begun_at + WITHIN_S <= time.monotonic()
+        if not overdue or self.sighting.error:
+            return self.sighting
+        return replace(self.sighting, error=f"no answer within {WITHIN_S:g} s", asked=True)
 
 
 class Peers(Generic[Line]):
@@ -89,6 +103,7 @@ class Peers(Generic[Line]):
         self._line = line
         self._turns = anyio.Semaphore(_AT_ONCE)
         self._readers = anyio.CapacityLimiter(_READ_AT_ONCE)
+        self._lookups = anyio.CapacityLimiter(max(1, len(self._known)))
 
     def __contains__(self, name: object) -> bool:
         return name in self._known
@@ -99,7 +114,7 @@ class Peers(Generic[Line]):
     async def look(self) -> list[Sighting[Line]]:
         """All of them, as they were configured."""
         await self._ask(self._known.values(), PATIENCE_S)
-        return [known.sighting for known in self._known.values()]
+        return [known.seen() for known in self._known.values()]
 
     async def document(self, name: str) -> tuple[Sighting[Line], dict[str, Any] | None]:
         """One of them, and its status document; None: it has told none that was kept."""
@@ -107,14 +122,15 @@ class Peers(Generic[Line]):
         await self._ask([known], WITHIN_S + 1)
         packed = known.packed
         if packed is None:
-            return known.sighting, None
-        return known.sighting, await anyio.to_thread.run_sync(_unpacked, packed)
+            return known.seen(), None
+        return known.seen(), await anyio.to_thread.run_sync(_unpacked, packed)
 
     async def _ask(self, those: Iterable[_Known[Line]], patience_s: float) -> None:
         now = time.monotonic()
         for known in those:
             if known.asking is None and known.asked_at + FRESH_S <= now:
                 known.asking = anyio.Event()
+                known.begun_at = now
                 self._group.start_soon(self._asked, known, known.asking)
         with anyio.move_on_after(patience_s):
             for each in [known.asking for known in those if known.asking]:
@@ -123,6 +139,7 @@ class Peers(Generic[Line]):
     async def _asked(self, known: _Known[Line], done: anyio.Event) -> None:
         before = known.sighting
         try:
+            await self._look_up(urlsplit(known.peer.url).hostname or "")
             async with self._turns:
                 content = await self._told(known)
             line, packed = await anyio.to_thread.run_sync(
@@ -147,6 +164,14 @@ class Peers(Generic[Line]):
             known.asked_at = time.monotonic()
             known.asking = None
             done.set()
+
+    async def _look_up(self, host: str) -> None:
+        """Have it found that this name leads somewhere, so that it is found soon once more."""
+        look = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        try:
+            await anyio.to_thread.run_sync(look, limiter=self._lookups, abandon_on_cancel=True)
+        except (OSError, UnicodeError) as err:
+            raise UnreachableError(http_errors.unconnected(err, host)) from None
 
     async def _told(self, known: _Known[Line]) -> bytes:
         peer = known.peer
