@@ -260,8 +260,8 @@ _SHOWN = (HostKey("ssh-ed25519 AAAA", "SHA256:one"), HostKey("ssh-rsa BBBB", "SH
 class _Person:
     """Answers each question alike, and remembers what was shown before."""
 
-    def __init__(self, *, answer: bool) -> None:
-        self.answer, self.shown = answer, ""
+    def __init__(self, *, answer: bool, asks: bool = True) -> None:
+        self.answer, self.asks, self.shown = answer, asks, ""
 
     def say(self, text: str) -> None:
         self.shown += text
@@ -303,6 +303,11 @@ def test_host_keys_are_pinned_once_a_person_has_seen_them_all_and_agreed(server:
 def test_a_no_leaves_the_server_unknown(server: Remote) -> None:
     with pytest.raises(HeldError, match="nothing was pinned"):
         _pinned(server, _Person(answer=False))
+
+
+def test_where_nobody_can_be_asked_the_flag_is_named(server: Remote) -> None:
+    with pytest.raises(ConfigError, match="compare, then give --host-key SHA256:one"):
+        _pinned(server, _Person(answer=True, asks=False))
 
 
 def test_only_a_key_with_the_expected_fingerprint_is_pinned(server: Remote) -> None:

@@ -8,6 +8,10 @@ from typing import Protocol
 class Dialog(Protocol):
     """A person at a terminal, or flags in their place."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask."""
+
     def say(self, text: str) -> None:
         """Tell what is done."""
 

@@ -52,6 +52,13 @@ def _agreed(address: Address, shown: tuple[HostKey, ...], dialog: Dialog) -> tup
     dialog.say(f"{address.host}, port {address.port}, shows these host keys:")
     for key in shown:
         dialog.say(f"  {key.fingerprint}  {key.kind}")
+    if not dialog.asks:
+        raise ConfigError(
+            f"nobody has agreed to these host keys of {address.host}, and there is no terminal to"
+            " ask on; nothing was pinned",
+            where=_FLAG,
+            hint=f"compare, then give {_FLAG} {shown[0].fingerprint}",
+        )
     dialog.say("Compare them with what the server's owner or its web page says.")
     if not dialog.agree(f"Are these the keys of {address.host}?"):
         raise HeldError(

@@ -143,11 +143,15 @@ def command(
 class _Terminal:
     """See :class:`agent.control.onboarding.dialog.Dialog`."""
 
+    @property
+    def asks(self) -> bool:
+        return sys.stdin.isatty()
+
     def say(self, text: str) -> None:
         click.echo(text)
 
     def agree(self, question: str) -> bool:
-        return sys.stdin.isatty() and common.agreed(question)
+        return self.asks and common.agreed(question)
 
 
 def _report(config: Config) -> Callable[[Todo, HostKeys], None]:
