@@ -101,7 +101,9 @@ def _meaning(
 
 def _after(config: Config, stacks: tuple[Stack, ...] | None, keep: frozenset[str]) -> Iterator[str]:
     """What stays, and how to go on."""
-    root, key = f"{config.state_dir}/repo", config.secrets.age_key if config.secrets else None
+    root, key = f"{config.state_dir}/repo", config.secrets.age_key if config.secrets else ""
+    if not key.startswith("/"):
+        key = "/path/of/the/age.key"  # which systemd alone knows
     for path in sorted(keep):
         yield f"In the clear stays {root}/{path}, which a container mounts."
     yield f"Containers mount files of {root}: keep it while they run."
@@ -115,7 +117,7 @@ def _after(config: Config, stacks: tuple[Stack, ...] | None, keep: frozenset[str
     if secrets := [*going_on.decrypting(stacks)]:
         yield "\nTo apply changed files, first decrypt the secrets, with SOPS on this host:\n"
         yield f"cd {shlex.quote(root)} && umask 077"
-        yield f"export SOPS_AGE_KEY_FILE={shlex.quote(key or '')}"
+        yield f"export SOPS_AGE_KEY_FILE={shlex.quote(key)}"
         yield from secrets
         yield "\nThen, for each stack (containers may be recreated):\n"
     else:
