@@ -458,6 +458,9 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert int(fields["CapBnd"], 16) == 1 << 1 | 1 << 0  # CAP_DAC_OVERRIDE, CAP_CHOWN
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    calls = set(service.show("SystemCallFilter")[0].split())
+    assert {"setpriority", "chown", "execve"} <= calls
+    assert not {"sched_setscheduler", "mbind", "ioprio_set", "setuid", "mount"} & calls
     for place in (_STATE, "/run/commitd", "/tmp", "/var/tmp"):
         assert service.inside(f"touch {place}/x && rm {place}/x && echo yes") == "yes"
     closed = ("/etc", "/etc/commitd", "/opt/commitd/bin", "/home", "/root", "/root/.docker",
