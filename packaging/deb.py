@@ -61,8 +61,10 @@ def build(source: Path, wheel: Path, arch: str, epoch: int, scratch: Path) -> Pa
             path.chmod(0o755 if path.is_dir() or _is_program(path, root) else 0o644)
         os.utime(path, (epoch, epoch), follow_symlinks=False)
     package = scratch / f"commitd_{_debian(version)}_{arch}.deb"
-    # One thread, because several give other bytes.
-    _run("dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", root, package)
+    # One thread, because several give other bytes. Level 2 takes a third of the time, and a tenth
+    # more room.
+    pack = ("dpkg-deb", "--root-owner-group", "-Zxz", "-z2", "--threads-max=1", "--build")
+    _run(*pack, root, package)
     return package
 
 

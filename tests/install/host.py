@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-import yaml
+from typing import TYPE_CHECKING, Self
 
 from tests.sandbox.machine import Machine
-from tests.sandbox.process import wait_until
+from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.install.debians import Debian
-    from tests.sandbox import GitServer, Sandbox
+    from tests.sandbox import Sandbox
 
 _COMPOSE = "/usr/local/lib/docker/cli-plugins/docker-compose"
 _ENGINE = {
@@ -64,28 +63,22 @@ class Host:
         apt = ("apt-get", "install", "--yes", f"/packages/{name}.deb")
         return self.run("env", "DEBIAN_FRONTEND=noninteractive", *apt, seconds=300)
 
-    def configure(self) -> None:
-        """Write what `commitd setup` would."""
-        box, machine = self._box, self.machine
-        machine.write("/etc/commitd/age.key", box.age.private.read_bytes(), mode=0o600)
-        config = {
-            "host": "media",
-            "remotes": [self._remote(box.gitea), self._remote(box.github)],
-            "secrets": {
-                "age_key": "/etc/commitd/age.key",
-                "sops": {"binary": "/usr/local/bin/sops", "sha256": box.sops_sha256},
-            },
-        }
-        machine.write("/etc/commitd/config.yaml", yaml.safe_dump(config), mode=0o600)
+    def set_up(self) -> str:
+        """`commitd setup` with a flag for each answer, until it waits for people; its words."""
+        server = self._box.gitea
+        listed = run(["ssh-keygen", "-lf", server.root / "host_key.pub"]).decode()
+        flags = ["--host=media", f"--remote={server.url}", f"--host-key={listed.split()[1]}"]
+        done = self.machine.run(
+            "commitd", "setup", *flags, "--sops=/usr/local/bin/sops", check=False, seconds=120
+        )
+        assert done.returncode == 3, done.stdout + done.stderr
+        return done.stdout
 
-    def _remote(self, server: GitServer) -> dict[str, Any]:
-        entry = server.remote_config()
-        for key in ("ssh_key", "known_hosts", "token_file", "ca_file"):
-            if key in entry:
-                path = f"/etc/commitd/{server.name}.{key}"
-                self.machine.write(path, Path(entry[key]).read_bytes(), mode=0o600)
-                entry[key] = path
-        return entry
+    def paste_deploy_key(self) -> None:
+        """What its owner does in the forge."""
+        keys = self._box.gitea.root / "authorized_keys"
+        public = self.run("cat", "/etc/commitd/deploy_key.pub")
+        keys.write_text(f"{keys.read_text()}restrict {public}\n")
 
     def property(self, name: str) -> str:
         """A property of the unit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,7 @@ def test_a_host_lives_with_the_package_and_its_containers_never_notice(
     }
     with Host(fleet.box, debian, built) as host:
         _is_installed(host)
+        _is_set_up(host, fleet)
         _deploys(host, fleet)
         _is_upgraded(host)
         _is_rebooted(host)
@@ -44,23 +46,36 @@ def _is_installed(host: Host) -> None:
     modes = host.run("stat", "--format=%a %U", "/etc/commitd", _VERSIONS)
     assert modes == "700 root\n755 root\n"
     assert host.run("systemd-analyze", "verify", "commitd.service") == ""
-    assert "not writable" not in host.run("dpkg", "--verify", "commitd")
+    assert host.run("dpkg", "--verify", "commitd") == ""
+    assert host.exists("/usr/share/man/man1/commitd-setup.1.gz") == [True]
+    host.machine.write("/root/trap/agent.py", "raise SystemExit('not isolated')")
+    trapped = host.run("env", "--chdir=/root/trap", "PYTHONPATH=/root/trap", "commitd", "version")
+    assert f"commitd {packages.version()}" in trapped
 
 
-def _deploys(host: Host, fleet: Fleet) -> None:
+def _is_set_up(host: Host, fleet: Fleet) -> None:
+    said = host.set_up()
+    public = host.run("cat", "/etc/commitd/deploy_key.pub").strip()
+    (recipient,) = set(re.findall(r"\bage1[a-z0-9]+", said))
+    assert public in said
+    host.paste_deploy_key()
     first = fleet.commit(
         "first",
         {
+            "host/media/age.pub": f"{recipient}\n",
             "host/media/stacks.yaml": "- one\n",
             "stacks/one/compose.yaml": fleet.compose(more="    environment: [GREETING]\n"),
-            "stacks/one/app.secret.env": fleet.box.encrypt("GREETING=good morning\n"),
+            "stacks/one/app.secret.env": fleet.box.encrypt("GREETING=hello\n", [recipient]),
         },
     )
-    host.configure()
-    host.run("commitd", "enroll", "--yes")
-    host.run("systemctl", "enable", "--now", "commitd")
+    host.run("commitd", "setup", "--wait")
     host.reports(f"in sync with {first[:7]}")
     assert set(host.containers()) == {"one-app-1"}
+    assert "GREETING=hello" in host.run("docker", "inspect", "one-app-1")
+
+
+def _deploys(host: Host, fleet: Fleet) -> None:
+    host.run("commitd", "enroll", "--yes")
     second = fleet.commit(
         "second",
         {
@@ -68,6 +83,7 @@ def _deploys(host: Host, fleet: Fleet) -> None:
             "stacks/two/compose.yaml": fleet.compose(fleet.web),
         },
     )
+    host.run("commitd", "sync")
     host.reports(f"in sync with {second[:7]}")
     assert set(host.containers()) == {"one-app-1", "two-app-1"}
 
