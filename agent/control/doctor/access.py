@@ -29,8 +29,9 @@ from agent.control.doctor.declared import Declared
 from agent.control.secrets import wanted
 from agent.domain.config import Config
 from agent.domain.doctor import access
+from agent.domain.doctor.access import Unusable
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown
-from agent.domain.errors import CommitdError, ConfigError, DeniedError, UnreachableError
+from agent.domain.errors import BusyError, CommitdError, ConfigError, DeniedError, UnreachableError
 from agent.domain.outside_config import CommitStatus
 from agent.domain.repository import image_reference
 from agent.domain.repository.image_reference import Reference
@@ -91,7 +92,7 @@ def age_key(config: Config) -> list[Finding]:
 
 async def _tried(
     config: Config, found: Declared, needed: Mapping[str, wanted.Wanted], key: bytes
-) -> dict[str, str]:
+) -> dict[str, Unusable]:
     """Why each that is of no use is not, by path."""
     if config.secrets is None:
         return {}
@@ -101,15 +102,22 @@ async def _tried(
         async with Engine(directories.docker_host(config)) as engine:
             answers = await sops.decryptor(config.secrets.sops, engine).decrypt(asked, key)
         opened |= {file.path: each for file, each in zip(asked, answers, strict=True)}
-    problems = {path: wanted.unusable(path, each, opened[path]) for path, each in needed.items()}
+    problems = {path: _problem(path, each, opened[path]) for path, each in needed.items()}
     return {path: why for path, why in problems.items() if why}
+
+
+def _problem(path: str, needed: wanted.Wanted, opened: sops.Opened) -> Unusable | None:
+    if isinstance(opened, CommitdError):
+        return Unusable(opened.message, opened.hint)
+    why = wanted.unusable(path, needed, opened)
+    return Unusable(why.removeprefix(f"{path}: ")) if why else None
 
 
 def _by_agent(config: Config, needed: Mapping[str, wanted.Wanted]) -> list[Finding]:
     with closing(open_journal(config)) as journal:
         have = journal.plaintext()
     missing = {
-        path: f"{path}: the running agent has not decrypted it"
+        path: Unusable("the running agent has not decrypted it", "commitd status says why")
         for path, each in needed.items()
         if have.get(path) != each.oid
     }
@@ -128,13 +136,15 @@ async def registries(config: Config) -> list[Finding]:
             reference = image_reference.parse(mention.text)
         except CommitdError:
             continue  # a variable, or what check complains about
+        if reference.digest is None:
+            continue  # as those that are built here, which no registry has
         by_registry[reference.registry].setdefault(reference.repository, reference)
     logins = await anyio.to_thread.run_sync(_logins)
     judged = []
     async with Registries(logins.login) as asked:
         for name, references in by_registry.items():
             judged.append(await _registry(asked, logins, name, [*references.values()]))
-    return judged or [ok(Code.REGISTRY, "this host's stacks name no image of a registry")]
+    return judged or [ok(Code.REGISTRY, "this host's stacks name no pinned image")]
 
 
 def _logins() -> DockerConfig:
@@ -154,6 +164,8 @@ async def _registry(
     for reference in some:
         try:
             await asked.digest(replace(reference, tag=reference.digest or reference.tag))
+        except BusyError as err:
+            return unknown(Code.REGISTRY, f"{name}: {err.message}", "try again later")
         except UnreachableError as err:
             return problem(Code.REGISTRY, err.message, err.hint or "try again later")
         except CommitdError as err:

@@ -61,7 +61,10 @@ def _checks(path: Path, config: Config | None) -> Iterator[Check]:
     try:
         engine = host.docker_address(config)
     except CommitdError as err:
-        yield Check(code=Code.DOCKER, look=partial(_found, problem(Code.DOCKER, str(err), "")))
+        yield Check(
+            code=Code.DOCKER,
+            look=partial(_found, problem(Code.DOCKER, err.message, err.hint or "")),
+        )
     else:
         yield Check(code=Code.DOCKER_SOCKET, look=partial(host.socket, engine))
         yield waiting(Code.DOCKER, partial(host.docker, engine))

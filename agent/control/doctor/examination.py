@@ -8,20 +8,20 @@ when its time is up, and said to be.
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import anyio
 from msgspec import Struct
 
 from agent.domain.doctor.finding import Code, Finding, unknown
 from agent.domain.errors import CommitdError
-
-log = logging.getLogger("commitd.doctor")
 
 _waiting: dict[int, Callable[[], object]] = {}
 """What ends the looks that wait, by their threads: they have children that outlive the process."""
@@ -74,7 +74,8 @@ def examine(checks: Sequence[Check]) -> list[Finding]:
         found = _collected(checks, answers)
     except BaseException:  # somebody wants it to end
         for end in [*_waiting.values()]:
-            end()
+            with suppress(RuntimeError):  # it has just ended by itself
+                end()
         over = time.monotonic() + _GRACE_S
         for thread in threads:
             thread.join(max(0.0, over - time.monotonic()))
@@ -108,10 +109,15 @@ def _look(check: Check, number: int, answers: queue.SimpleQueue[tuple[int, list[
         said = [unknown(check.code, f"not looked at: {err}")]
     except OSError as err:
         said = [unknown(check.code, f"not looked at: {err.strerror or type(err).__name__}")]
-    except Exception as err:  # the others are told all the same
-        log.debug("the look at %s failed", check.code, exc_info=err)
-        said = [unknown(check.code, f"not looked at: unexpected {type(err).__name__}")]
+    except Exception as err:  # noqa: BLE001  the others are told all the same
+        said = [unknown(check.code, f"not looked at: unexpected {type(err).__name__}{_at(err)}")]
     answers.put((number, said))
+
+
+def _at(err: Exception) -> str:
+    """Where it was raised, for who mends this program; its text could hold anything."""
+    frames = traceback.extract_tb(err.__traceback__)
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def _hangs(check: Check) -> Finding:

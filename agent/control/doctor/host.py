@@ -83,7 +83,7 @@ async def docker(address: str) -> list[Finding]:
     except UnreachableError as err:
         path = address.removeprefix("unix://")
         denied = os.path.exists(path) and not os.access(path, os.W_OK)  # noqa: ASYNC240, PTH110
-        return [engine.unreachable(Code.DOCKER, err.message, denied=denied)]
+        return [engine.unreachable(Code.DOCKER, err.message.rpartition(": ")[2], denied=denied)]
     return [
         versions.judge(Code.DOCKER, versions.DOCKER, said.version),
         engine.swarm(said.swarm, control=said.control),

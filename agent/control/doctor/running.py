@@ -59,7 +59,7 @@ def agent_process(config: Config | None) -> tuple[int | None, bool]:
     if (seen := services.look(NAME)) and seen.process:
         return seen.process, True
     try:
-        return (lock.running_agent(config) if config else None), config is not None
+        return lock.running_agent(config or Config(host="", remotes=())), True
     except DeniedError:
         return None, False
 
@@ -76,7 +76,8 @@ def agent_runs(config: Config | None) -> Iterator[Finding]:
         yield unknown(Code.AGENT, "this user may not see whether the agent runs", hint)
     else:
         may_ask = sight.passable(config.runtime_dir if config else _USUAL)
-        yield running.agent(process, answers=answer is not None, may_ask=may_ask)
+        start = "systemctl start commitd" if config else "commitd setup --wait"
+        yield running.agent(process, answers=answer is not None, may_ask=may_ask, start=start)
 
 
 def agent_version(config: Config | None) -> Iterator[Finding]:
@@ -94,7 +95,7 @@ async def plan(config: Config) -> list[Finding]:
     except DeniedError:
         raise
     except CommitdError as err:
-        return [unknown(Code.PLAN, f"no plan could be made: {err}", err.hint or "")]
+        return [unknown(Code.PLAN, f"no plan could be made: {err.message}", err.hint or "")]
     return [*_planned(document)]
 
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from msgspec import Struct
+
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
 
 _SHOWN = 10
 
 
-def secrets(failures: Mapping[str, str], total: int, by: str) -> Iterator[Finding]:
-    """``failures`` say by path why a file is of no use here; ``by`` is how that was found out."""
-    for path, why in list(failures.items())[:_SHOWN]:
-        said = why if path in why else f"{path}: {why}"
+class Unusable(Struct, frozen=True):
+    """Why a secret is of no use here, and what to do about it."""
+
+    why: str
+    remedy: str | None = None
+
+
+def secrets(failures: Mapping[str, Unusable], total: int, by: str) -> Iterator[Finding]:
+    """``failures`` are by path; ``by`` is how that was found out."""
+    for path, each in [*failures.items()][:_SHOWN]:
         yield problem(
             Code.SECRETS,
-            f"a secret of this host cannot be used: {said}",
-            "in a clone: commitd secrets recipients shows who can read what; --update adds this"
-            " host's key",
+            f"a secret of this host cannot be used: {path}: {each.why}",
+            each.remedy or "in a clone: commitd secrets recipients shows who can read what",
         )
     if len(failures) > _SHOWN:
         more = f"{len(failures) - _SHOWN} more secrets of this host cannot be used"

@@ -32,7 +32,7 @@ def by_commit(ahead_s: float) -> Finding:
         return warning(Code.CLOCK, f"{said}: it is behind, or the author's is ahead", _REMEDY)
     return unknown(
         Code.CLOCK,
-        "compared with no other: servers of SSH do not tell the time",
+        "compared with no other: no server that tells the time (HTTP, not SSH) has answered",
         "timedatectl shows whether it is synchronized",
     )
 

@@ -8,13 +8,13 @@ _EXACT_S = 1.0
 """Of both times: clocks of files and of processes go by steps."""
 
 
-def agent(process: int | None, *, answers: bool, may_ask: bool) -> Finding:
-    """``process`` is its ID, None: none runs; ``answers``: on its socket."""
+def agent(process: int | None, *, answers: bool, may_ask: bool, start: str) -> Finding:
+    """``process`` is its ID, None: none runs; ``answers``: on its socket; ``start`` starts it."""
     code = Code.AGENT
     if answers:
         return ok(code, "the agent runs, and answers on its socket")
     if process is None:
-        return problem(code, "no agent runs", "systemctl start commitd")
+        return problem(code, "no agent runs", start)
     if not may_ask:
         said = f"the agent runs (process {process}); this user may not ask it"
         return unknown(code, said, "sudo commitd doctor, or join the group commitd")
