@@ -56,6 +56,8 @@ def test_hostile_words_of_git_and_of_containers_are_text_on_each_page(fleet: Fle
     with host.running() as agent:
         agent.says("loop")
         wait_until(lambda: "<script>" in _page("/hosts/media/stacks/loop").text, what="the failure")
+        said = "loop is declared by host/media/stacks.yaml:2; it failed and waits"
+        wait_until(lambda: said in _page("/hosts/media/stacks/loop").text, what="why it failed")
         second = fleet.commit(
             _SUBJECT,
             {

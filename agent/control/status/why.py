@@ -161,6 +161,8 @@ class Explainer:
             because += f"; {Action(working['action']).text} since {working['since']}"
         elif back := state["rolled_back_to"]:
             because += f"; it was rolled back to {back[:7]}"
+        elif state["sync"] == "failed" and state["message"]:
+            return replace(answer, because=f"{because}; {state['message']}")
         elif state["message"]:
             because += f"; it is {state['sync']}"
         because += f": {state['message']}" if state["message"] else ""
