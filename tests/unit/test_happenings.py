@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from agent.domain.outcome import Action, Reason
-from agent.domain.outside import happenings, texts
-from agent.domain.outside.folding import Batch, Item
+from agent.domain.outside import folding, happenings, texts
+from agent.domain.outside.folding import Batch, Item, Memory, Open
 from agent.domain.outside.happenings import Commit, Declared, Done, Happening
 from agent.domain.outside_config import Kind
-from agent.domain.status import held, verdict
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.status import held, stack_state, verdict
 from agent.domain.status.facts import Facts, LastLook
 from tests.unit.builders import SHA, container, release
-from tests.unit.judged import DOWN, GITEA, LOOKED, facts, hold
+from tests.unit.judged import DOWN, GITEA, LOOKED, action, facts, hold
 from tests.values import replace
 
 COMMIT = Commit(sha=SHA, subject="Update web", author="Ada")
@@ -100,6 +101,30 @@ def test_a_stack_that_cannot_be_read_and_one_that_is_not_healthy_have_failed() -
     assert troubles(broken)["db"].said == "is held"
     ill = facts([release("web")], [container("web-web-1", "web", "web", health="unhealthy")])
     assert troubles(ill)["web"].passing
+
+
+@pytest.mark.parametrize(
+    ("given", "recovers"),
+    [
+        (facts(), False),  # another commit declares it anew, and nobody has deployed that
+        (facts([release("web")], working=[action("restart", "web")]), False),
+        (facts([release("web")], suspensions=[Suspension("web", None, "", LOOKED)]), False),
+        (facts([release("web")]), True),
+    ],
+)
+@pytest.mark.parametrize("key", ["web", "held web"])
+@pytest.mark.parametrize("fine", [None, 0.5])
+def test_what_is_not_there_yet_has_not_recovered(
+    given: Facts, key: str, fine: float | None, recovers: bool
+) -> None:
+    known = Open(happening=replace(BAD, key=key), since=0.0, told=True, fine=fine)
+    holds = held.current(given)
+    stacks = stack_state.states(given, holds)
+    unknown = happenings.unclear(stacks, verdict.judge_states(given, holds, stacks))
+    memory = Memory(seq=1, open={key: known})
+    seen = folding.observe(memory, {}, set(Kind), 1.0, unknown=unknown)
+    later = folding.tick(seen, set(Kind), 10_000.0)
+    assert (Kind.RECOVERED in later.pending) == recovers
 
 
 def test_a_remote_that_is_down_says_who_is_followed() -> None:

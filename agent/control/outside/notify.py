@@ -159,9 +159,8 @@ class Telling:
         declared = Declared.read(facts.declared)
         found = happenings.troubles(facts, standing.holds, standing.verdict, declared)
         looked = facts.containers is not None and not facts.look.error
-        suspended = {stack.name for stack in standing.stacks if stack.sync == "suspended"}
+        unknown = happenings.unclear(standing.stacks, standing.verdict) if looked else None
         kinds, now = self._target.wanted, self._journal.now()
-        unknown = suspended if looked else None
         return folding.observe(self._now, found, kinds, now, unknown=unknown)
 
     @property

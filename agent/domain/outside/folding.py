@@ -201,9 +201,11 @@ def observe(
     for key, known in memory.open.items():
         remote = known.happening.kind is Kind.REMOTE_DOWN
         looked = remote if unknown is None else key not in unknown
-        if key in troubles or known.closed or not looked:
+        if key in troubles or known.closed:
             continue
-        if not known.told:
+        if not looked:
+            found[key] = replace(known, fine=None)  # nor has it been fine for any time
+        elif not known.told:
             del found[key]  # it has passed
         elif known.fine is None:
             found[key] = replace(known, fine=now)

@@ -20,6 +20,7 @@ from agent.domain.shortened import some_of
 from agent.domain.status import remedy
 from agent.domain.status.facts import Facts
 from agent.domain.status.held import Held
+from agent.domain.status.stack_state import StackState
 from agent.domain.status.verdict import HostTrouble, Verdict, VerdictKind
 
 _UNDECLARED = {
@@ -203,6 +204,16 @@ def troubles(
     for happening in _remotes(facts):
         found[happening.key] = happening
     return found
+
+
+def unclear(stacks: Iterable[StackState], verdict: Verdict) -> set[str]:
+    """Keys of which nothing follows when they are no trouble: nobody can say that it has passed.
+
+    Of stacks that are suspended, being worked on, or not what was declared.
+    """
+    names = {stack.name for stack in stacks if stack.sync == "suspended" or stack.working}
+    names |= {each.subject for each in verdict.troubles if each.kind is VerdictKind.OFF}
+    return names | {held(name) for name in names}
 
 
 def _of_trouble(
