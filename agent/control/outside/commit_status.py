@@ -44,7 +44,7 @@ SENT = "commit-status"
 _RETRY = Backoff(first_s=5.0, longest_s=300.0, jitter=0.1)
 _REFUSED = Backoff(first_s=300.0, longest_s=3600.0, jitter=0.1)
 _PACE = Backoff(first_s=60.0, longest_s=3600.0)
-_AT_ONCE = 4
+_AT_ONCE = 6
 """Reports of one commit; further ones are paced: GitHub takes 1000 of them."""
 _MOST = 200
 """Actions of one commit that are looked at for its sentence."""

@@ -203,10 +203,10 @@ def observe(
         looked = remote if unknown is None else key not in unknown
         if key in troubles or known.closed:
             continue
-        if not looked:
+        if not known.told:
+            del found[key]  # it has passed, or is found again
+        elif not looked:
             found[key] = replace(known, fine=None)  # nor has it been fine for any time
-        elif not known.told:
-            del found[key]  # it has passed
         elif known.fine is None:
             found[key] = replace(known, fine=now)
     pending = memory.pending
