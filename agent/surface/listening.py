@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from agent.adapters.tasks import task_group
 from agent.control.outside.running import Running
+from agent.domain.errors import CommitdError
 from agent.domain.outside_config import address
 
 log = logging.getLogger("commitd.api")
@@ -41,12 +42,12 @@ async def listening(
     """Answer on what ``opening`` (it blocks) opens; whether it could be opened.
 
     By ``answer(running, listener, where)`` of ``module``. What goes wrong is logged, as that
-    ``there is no WHAT on WHERE``.
+    ``there is no WHAT on WHERE``, and is in ``status`` as ``listen:WHERE``.
     """
     try:
         listener = await anyio.to_thread.run_sync(opening)
     except OSError as err:
-        log.warning("there is no %s on %s: %s", what, where, err)
+        _none(running, where, what, err)
         yield False
         return
     try:
@@ -67,12 +68,20 @@ async def _answer(
         await anyio.wait_readable(listener)
         server: Any = await anyio.to_thread.run_sync(importlib.import_module, module)
         await server.answer(running, listener, where)
-    except OSError as err:
-        log.warning("there is no %s on %s: %s", what, where, err)
-    except Exception:
-        log.exception("there is no %s on %s: unexpected", what, where)
+    except Exception as err:  # noqa: BLE001  all else goes on
+        _none(running, where, what, err)
     finally:
         listener.close()  # or whoever connects would wait for an answer for ever
+
+
+def _none(running: Running, where: str, what: str, err: Exception) -> None:
+    if isinstance(err, OSError | CommitdError):
+        said = str(err)
+        log.warning("there is no %s on %s: %s", what, where, said)
+    else:
+        said = "unexpected error; the agent's log says more"
+        log.error("there is no %s on %s: unexpected", what, where, exc_info=err)
+    running.trouble.set(f"listen:{where}", said)
 
 
 def tcp(listen: str) -> socket.socket:

@@ -19,6 +19,7 @@ from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.outside.running import Running
+from agent.control.outside.trouble import Trouble
 from agent.control.status.standing import Standings
 from agent.domain.config import Config, Remote
 from agent.domain.outside_config import Hooks
@@ -47,6 +48,7 @@ class Receiver:
 
     def __init__(self, place: Path) -> None:
         self.woken = 0
+        self.trouble = Trouble()
         self.place = place
         self.secret = place / "secret"
         self.secret.touch(mode=0o600)
@@ -76,6 +78,7 @@ class Receiver:
                 alive=lambda: True,
                 ready=lambda: True,
                 wake=self.wake,
+                trouble=self.trouble,
             )
             with anyio.fail_after(120):
                 async with (
@@ -262,3 +265,4 @@ def test_a_port_that_is_taken_stops_nothing(
     with socket.create_server(("127.0.0.1", agent.port)):
         agent.run(work)
     assert f"there is no place for hooks on {agent.hooks.listen}" in caplog.text
+    assert "in use" in agent.trouble.current[f"listen:{agent.hooks.listen}"].error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 
 import anyio.to_thread
@@ -12,23 +11,19 @@ from agent.adapters.host.token_file import read_token
 from agent.adapters.tasks import task_group
 from agent.control.outside.running import Running
 from agent.domain.config import Config
-from agent.domain.errors import CommitdError
 from agent.surface.api.access import Access, SocketAccess, TcpAccess, names
 from agent.surface.api.application import application
 from agent.surface.api.connections import Connections
 from agent.surface.api.runner import serve
 
-log = logging.getLogger("commitd.api")
-
 
 async def answer(running: Running, listener: socket.socket, where: str) -> None:
-    """Answer on ``listener``, which is at ``where``, until cancelled."""
+    """Answer on ``listener``, which is at ``where``, until cancelled.
+
+    Raises :class:`CommitdError` when the token cannot be read.
+    """
     by = _on_socket if listener.family == socket.AF_UNIX else _by_tcp
-    try:
-        access = await anyio.to_thread.run_sync(by, running.config)
-    except CommitdError as err:
-        log.warning("there is no API on %s: %s", where, err)
-        return
+    access = await anyio.to_thread.run_sync(by, running.config)
     async with task_group() as group:
         connections = Connections(where)
         await serve(application(running, connections, access, group), connections, listener, where)
