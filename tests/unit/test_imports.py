@@ -57,6 +57,7 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
         *("apprise", "requests", "agent.control.outside.notify", "agent.control.outside.heartbeat"),
         *("agent.adapters.outside.delivery", "agent.domain.outside.folding"),
         *("agent.surface.page", "jinja2"),
+        *("agent.domain.doctor", "agent.control.doctor", "agent.adapters.host.sight"),
     )
 
 
