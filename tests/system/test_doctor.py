@@ -161,7 +161,7 @@ def test_an_agent_of_before_an_installation_is_noticed(fleet: Fleet) -> None:
 def test_what_the_installed_version_would_do_is_told(fleet: Fleet) -> None:
     host = fleet.synced(_files(fleet))
     fleet.box.engine.run("stop", "--time", "0", "web-app-1")
-    assert "web would be deployed" in _one(_look(host), "plan", "warning")
+    assert "web would be deployed (start app): " in _one(_look(host), "plan", "warning")
 
 
 def test_an_engine_that_is_down_is_a_problem(fleet: Fleet, host: Host) -> None:
@@ -376,6 +376,15 @@ def test_beside_an_agent_no_container_of_sops_is_started(fleet: Fleet) -> None:
         agent.says("cannot decrypt it")
         assert "stacks/web/a.secret.env" in _one(_look(host), "secrets")
     assert "evict" not in agent.log
+
+
+def test_a_stack_that_cannot_be_read_is_named_and_its_secrets_are_not_called_well(
+    fleet: Fleet, host: Host
+) -> None:
+    fleet.commit("a fault", {"stacks/web/compose.yaml": "services: [\n"})
+    found = _look(host)
+    assert "stacks/web/compose.yaml" in _one(found, "repository")
+    assert "secrets" not in {each["code"] for each in found}
 
 
 @pytest.mark.usefixtures("basic")

@@ -355,6 +355,7 @@ def test_the_shipped_unit_loosens_nothing() -> None:
         "AmbientCapabilities=CAP_NET_ADMIN",
         "SystemCallFilter=",
         "SystemCallFilter=@mount",
+        "SystemCallFilter=@resources",
         "RestrictAddressFamilies=AF_PACKET",
         "DevicePolicy=auto",
         "DeviceAllow=/dev/sda rw",

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from agent.adapters.host import service_unit
 from agent.domain.doctor.unit import Service
+from agent.domain.errors import TransientError
 
 _PATIENCE_S = 10.0
 _PROPERTIES = (
@@ -28,13 +29,16 @@ class Seen(Struct, frozen=True, kw_only=True):
 
 
 def look(name: str) -> Seen | None:
-    """The service ``name``; None where no systemd runs or answers."""
+    """The service ``name``; None where no systemd runs the machine.
+
+    Raises :class:`TransientError` where it does not answer.
+    """
     if not service_unit.booted():
         return None
     shown = _asked("systemctl", "show", name, "-p", _PROPERTIES)
     found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     if not found.get("LoadState"):
-        return None
+        raise TransientError("systemd does not answer", hint=f"systemctl show {name}")
     files = [found.get("FragmentPath", ""), *found.get("DropInPaths", "").split()]
     process = found.get("MainPID", "")
     return Seen(

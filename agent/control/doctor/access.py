@@ -44,9 +44,14 @@ _MOST_IMAGES = 100
 async def secrets(config: Config) -> list[Finding]:
     """Whether each secret of this host decrypts, without writing any of it anywhere."""
     found = await declared.read(config)
+    unread = [*access.unread(found.desired.list_faults, found.desired.broken)]
+    return [*unread, *await _secrets(config, found, whole=not unread)]
+
+
+async def _secrets(config: Config, found: Declared, *, whole: bool) -> list[Finding]:
     needed = wanted.needed(found.desired)
     if not needed:
-        return [*access.secrets({}, 0, "")]
+        return [*access.secrets({}, 0, "")] if whole else []
     if config.secrets is None:
         return [
             problem(
@@ -82,7 +87,7 @@ def age_key(config: Config) -> list[Finding]:
     try:
         key = key_file.read_key(config.secrets)
     except ConfigError as err:
-        if not os.access(Path(config.secrets.age_key).parent, os.X_OK) or os.geteuid() != 0:
+        if os.geteuid() != 0:
             return [unknown(Code.AGE_KEY, str(err), "sudo commitd doctor")]
         return [problem(Code.AGE_KEY, str(err), err.hint or "put the right file there")]
     known = recipients.recipients(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from agent.control.review import plan_view
 from agent.domain.config import Config
 from agent.domain.doctor import running, unit
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
-from agent.domain.errors import CommitdError, DeniedError
+from agent.domain.errors import CommitdError, DeniedError, TransientError
 from agent.domain.outcome import Reason
 from agent.domain.status.unit import NAME
 
@@ -56,8 +57,9 @@ def service(config: Config | None) -> Iterator[Finding]:
 
 def agent_process(config: Config | None) -> tuple[int | None, bool]:
     """The process of the agent, and whether this user can see that."""
-    if (seen := services.look(NAME)) and seen.process:
-        return seen.process, True
+    with suppress(TransientError):
+        if (seen := services.look(NAME)) and seen.process:
+            return seen.process, True
     try:
         return lock.running_agent(config or Config(host="", remotes=())), True
     except DeniedError:
@@ -118,7 +120,7 @@ def _planned(document: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _deploy(deploy: Mapping[str, Any]) -> str:
-    touched = [s["name"] for s in deploy.get("services", ()) if s.get("effect") != "unchanged"]
+    touched = [f"{s['action']} {s['name']}" for s in deploy["services"] if s["action"] != "none"]
     named = f" ({', '.join(touched)})" if touched else ""
     return f"{deploy['stack']} would be deployed{named}: {deploy['message']}"
 

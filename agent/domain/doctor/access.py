@@ -7,8 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
+from agent.domain.finding import Fault
 
 _SHOWN = 10
+
+
+def unread(faults: Sequence[Fault], broken: Mapping[str, Fault]) -> Iterator[Finding]:
+    """What is declared and cannot be read, so that nothing is known of what it needs."""
+    for fault in (*faults, *broken.values()):
+        yield problem(
+            Code.REPOSITORY,
+            f"{fault.where}: {fault.message}; what it needs was not looked at",
+            fault.hint or "in a clone: commitd check",
+        )
 
 
 class Unusable(Struct, frozen=True):

@@ -45,7 +45,7 @@ SHIPPED: Mapping[str, str] = {
     "LockPersonality": "yes",
     "MemoryDenyWriteExecute": "yes",
     "SystemCallArchitectures": "native",
-    "SystemCallFilter": "@system-service ~@privileged @chown",
+    "SystemCallFilter": "@system-service ~@privileged ~@resources setpriority setrlimit @chown",
 }
 _AS_STRICT: Mapping[str, frozenset[str]] = {
     "ProtectHome": frozenset({"tmpfs", "yes"}),
@@ -56,7 +56,6 @@ _YES, _NO = frozenset({"yes", "true", "on", "1"}), frozenset({"no", "false", "of
 _SETS = frozenset({"CapabilityBoundingSet", "RestrictAddressFamilies", "SystemCallFilter"})
 _WIDENS = frozenset({"AmbientCapabilities", "DeviceAllow", "ExecPaths", "SupplementaryGroups"})
 """Of these the unit says nothing, and each value allows more."""
-_ALLOWED_CALLS = frozenset({"@system-service", "@chown"})
 _WRITES = frozenset({"ReadWritePaths", "BindPaths"})
 _SHOWS = _WRITES | {"BindReadOnlyPaths"}
 _AGENT_MIB, _STACK_MIB = 512, 384
@@ -224,8 +223,7 @@ def _more_of(name: str, value: str, shipped: str) -> str | None:
         return None if name == "CapabilityBoundingSet" else "which takes the whole list back"
     if value.startswith("~"):
         return "which allows all others" if name != "SystemCallFilter" else None
-    known = _ALLOWED_CALLS if name == "SystemCallFilter" else frozenset(shipped.split())
-    more = [word for word in value.split() if word not in known]
+    more = [word for word in value.split() if word not in shipped.split()]
     return f"which adds {' '.join(more)}" if more else None
 
 
