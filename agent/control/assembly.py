@@ -283,7 +283,9 @@ def _whose_keys(config: Config) -> tuple[Hold, ...]:
     noted = identity_file.of_another_machine(config)
     if noted is None:
         return ()
-    detail = f"as {noted.host}; commitd setup makes new ones, with --keep-keys they are kept"
+    detail = (
+        f"as {noted.host}; commitd setup --new-keys makes new ones, with --keep-keys they are kept"
+    )
     log.warning("%s: %s", config.host, Reason.OTHER_MACHINE.message(detail))
     return (Hold(config.host, Reason.OTHER_MACHINE, detail, needs_person=True),)
 

@@ -632,10 +632,118 @@ def test_the_keys_of_a_working_agent_are_not_taken_from_under_it(newcomer: Newco
     )
     try:
         wait_until((newcomer.root / "run/commitd.sock").exists, what="the agent to work")
-        done = newcomer.setup("--host", "attic")
+        done = newcomer.setup("--new-keys")
         assert done.returncode == 3
         assert "systemctl stop commitd" in done.stderr
     finally:
         running.send_signal(signal.SIGTERM)
         running.wait(60)
     assert {path.name: path.read_bytes() for path in newcomer.etc.iterdir()} == before
+
+
+def _kept(newcomer: Newcomer) -> dict[str, bytes]:
+    return {name: (newcomer.etc / name).read_bytes() for name in _KEYS}
+
+
+def _key_of(newcomer: Newcomer, host: str) -> None:
+    """The repository says of another host that it has this one's age key, too."""
+    content = (newcomer.fleet.workspace.path / "host/attic/age.pub").read_text()
+    newcomer.fleet.commit("a key", {f"host/{host}/age.pub": content})
+
+
+def test_an_age_key_that_two_hosts_share_is_never_taken_from_one(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    _key_of(newcomer, "nas")
+    before = _kept(newcomer)
+    done = newcomer.setup()
+    assert done.returncode == 0, done.stderr
+    assert _kept(newcomer) == before
+
+
+def test_a_key_that_was_made_here_is_only_set_aside_when_a_person_says_so(
+    newcomer: Newcomer,
+) -> None:
+    newcomer.setup(*newcomer.flags)
+    _paste(newcomer, newcomer.public())
+    noted = json.loads((newcomer.etc / "identity.json").read_text())
+    content = f"{noted['age_keys'][0]}\n"
+    newcomer.fleet.commit("mistyped", {"host/atitc/age.pub": content})
+    before = _kept(newcomer)
+    held = newcomer.setup()
+    assert held.returncode == 3
+    assert "host/atitc/age.pub has the age key of this host, attic, too" in held.stderr
+    assert _kept(newcomer) == before
+    kept = newcomer.setup("--keep-keys")
+    assert "Waiting for host/attic/stacks.yaml" in kept.stdout
+    assert "commitd setup --keep-keys --wait starts the service" in kept.stderr
+    assert _kept(newcomer) == before
+    done = newcomer.setup("--new-keys")
+    assert done.returncode == 3, done.stderr
+    for name, old in before.items():
+        assert (newcomer.etc / name).read_bytes() != old
+        assert (newcomer.etc / f"{name}.of-attic").read_bytes() == old
+
+
+def test_a_renamed_host_keeps_its_key_while_it_waits(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    before = _kept(newcomer)
+    renamed = newcomer.setup("--host", "loft", "--yes", "--keep-keys")
+    assert "commitd setup --keep-keys --wait" in renamed.stderr
+    assert newcomer.setup().returncode == 3  # as it is called without that flag
+    assert _kept(newcomer) == before
+
+
+def test_a_key_among_several_is_left_to_a_person(newcomer: Newcomer) -> None:
+    _there(newcomer)
+    newcomer.setup()
+    (newcomer.etc / "identity.json").unlink()
+    with (newcomer.etc / "age.key").open("a") as file:
+        file.write(newcomer.box.age.private.read_text())
+    before = _kept(newcomer)
+    held = newcomer.setup("--host", "loft", "--yes")
+    assert held.returncode == 3
+    assert "host/attic/age.pub has the age key of this host, loft, too" in held.stderr
+    assert _kept(newcomer) == before
+
+
+def test_keys_of_a_restored_host_are_kept_though_it_is_named_again(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    before = _kept(newcomer)
+    newcomer.cloned()
+    held = newcomer.setup("--host", "attic", "--yes")
+    assert held.returncode == 3
+    assert "--keep-keys" in held.stderr
+    assert "--new-keys" in held.stderr
+    assert _kept(newcomer) == before
+    assert (newcomer.root / "state/journal.db").exists()
+    assert newcomer.setup("--host", "attic", "--keep-keys").returncode == 0
+    assert _kept(newcomer) == before
+
+
+def test_keys_are_either_kept_or_made_anew(newcomer: Newcomer) -> None:
+    assert newcomer.setup("--keep-keys", "--new-keys").returncode == 2
+
+
+def test_a_clone_keeps_no_key_that_its_note_does_not_know(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    for name in _KEYS:  # as after a rotation by hand
+        (newcomer.etc / name).unlink()
+    newcomer.setup()
+    rotated = _kept(newcomer)
+    noted = newcomer.etc / "identity.json"
+    old = json.loads(noted.read_text()) | {"deploy_key": "SHA256:old", "age_keys": []}
+    noted.write_text(json.dumps(old))
+    second = newcomer.etc / "second_key"
+    shutil.copy2(newcomer.etc / "deploy_key", second)
+    text = newcomer.config.read_text()
+    written = yaml.safe_load(text)
+    more = written["remotes"][0] | {"name": "second", "ssh_key": str(second)}
+    newcomer.config.write_text(yaml.safe_dump(written | {"remotes": [*written["remotes"], more]}))
+    newcomer.cloned()
+    done = newcomer.setup("--host", "loft", "--yes")
+    assert done.returncode == 3, done.stderr
+    for name, content in rotated.items():
+        assert (newcomer.etc / name).read_bytes() != content
+        assert (newcomer.etc / f"{name}.of-attic").read_bytes() == content
+    assert second.read_bytes() not in {rotated["deploy_key"], _kept(newcomer)["deploy_key"]}
+    assert done.stdout.count("as a deploy key that may only read") == 2

@@ -206,6 +206,13 @@ def test_a_key_of_another_host_is_noticed_in_the_repository() -> None:
     assert sight.other_host("attic", (KEY,)) is None
 
 
+def test_a_key_that_two_hosts_share_on_purpose_is_no_other_hosts() -> None:
+    files = FILES | {"host/nas/age.pub": f"{KEY}\n".encode()}
+    sight = Sight(remotes={"gitea": None}, files=files)
+    assert sight.other_host("attic", (KEY,)) is None
+    assert sight.other_host("attic", (KEY, OTHER)) == "media"
+
+
 # --- whose keys ---
 
 NUMBER = "0123456789abcdef0123456789abcdef"

@@ -138,6 +138,6 @@ def machine(config: Config) -> list[Finding]:
         problem(
             Code.IDENTITY,
             f"the keys were made on another machine, as {noted.host}: this is a clone of it",
-            "commitd setup makes new ones; with --keep-keys they are kept",
+            "commitd setup --new-keys makes new ones; with --keep-keys they are kept",
         )
     ]

@@ -1,14 +1,17 @@
 """The keys of this host: made where there are none, and made anew where they are another's.
 
 identity.json beside them: of this machine ──▶ used; with another name, a person says why
-                           of another one ───▶ set aside with the journal, new ones are made
-host/OTHER/age.pub in the repository is ours ─▶ set aside, a new one is made
+          of another one with another name ───▶ set aside with the journal, new ones are made
+             of another one with this name ───▶ a person says whether they are kept
+host/OTHER/age.pub in the repository is ours ─▶ set aside, a new one is made; but if it was made
+                                                here, or is one of several, a person says so
+
+Nothing is set aside while an agent works with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -29,39 +32,60 @@ _BESIDE_JOURNAL = ("-wal", "-shm")
 """They go first: what SQLite has left there would be read into a new journal."""
 
 
-class HostKeys(Struct, frozen=True, kw_only=True):
-    """Public halves: of the deploy key, None where no remote needs one; of the age key, None where
-    only systemd knows it or no secrets are configured.
+class Wish(Struct, frozen=True, kw_only=True):
+    """What a person said of the keys that are here: ``keep`` them as this machine's, or set them
+    aside for ``new`` ones.
     """
 
-    deploy_key: str | None
+    keep: bool = False
+    new: bool = False
+
+
+class HostKeys(Struct, frozen=True, kw_only=True):
+    """Public halves: of the deploy keys, by the name of the remote; of the age key, None where
+    only systemd knows it or no secrets are configured. ``made_here`` is whether the age key was
+    made on this machine, as far as is known.
+    """
+
+    deploy_keys: Mapping[str, str]
     age_keys: tuple[str, ...] | None
+    made_here: bool
 
 
-def ensure(config: Config, directory: Path, dialog: Dialog, *, keep: bool, named: bool) -> HostKeys:
+def ensure(config: Config, directory: Path, dialog: Dialog, wish: Wish) -> HostKeys:
     """Have the keys that ``config`` names, and the note beside them in ``directory``.
 
-    ``keep`` takes those of another machine for this one's; ``named`` is whether a person has just
-    said what this host is called. Raises :class:`CommitdError`. Blocks.
+    Raises :class:`CommitdError`. Blocks.
     """
     noted, machine = identity_file.read(directory), identity_file.this_machine()
-    if noted and machine and noted.machine != machine and not keep:
-        _refuse_two_of_one_name(config, noted, named=named)
-        _set_aside_all(config, noted, dialog)
-    if noted and noted.machine == machine and noted.host != config.host and not keep:
-        raise HeldError(
-            f"the keys here are those of {noted.host}, made on a machine with the same number:"
-            f" this is a clone that kept it, or {noted.host} has another name now",
-            hint="a clone: rm /etc/machine-id && systemd-machine-id-setup, reboot, and again;"
-            " another name: --keep-keys",
-        )
-    if ssh_key := _deploy_key(config):
+    if noted and machine and not wish.keep:
+        if noted.machine != machine:
+            _refuse_two_of_one_name(config, noted, wish)
+            dialog.say(
+                f"This machine is not the one on which its keys were made ({noted.host}): a clone."
+            )
+            _set_aside_all(config, noted.host, dialog, journal=True)
+        elif noted.host != config.host:
+            raise HeldError(
+                f"the keys here are those of {noted.host}, made on a machine with the same number:"
+                f" this is a clone that kept it, or {noted.host} has another name now",
+                hint="a clone: rm /etc/machine-id && systemd-machine-id-setup, reboot, and again;"
+                " another name: --keep-keys",
+            )
+        elif wish.new:
+            _set_aside_all(config, noted.host, dialog, journal=False)
+    elif wish.new:
+        _set_aside_all(config, "before", dialog, journal=False)
+    if (noted and noted.machine != machine and not wish.keep) or wish.new:
+        # What is made from here on is this machine's, also for a setup that goes on after a kill.
+        _note(config, directory, HostKeys(deploy_keys={}, age_keys=None, made_here=True))
+    for ssh_key in _deploy_keys(config).values():
         if deploy_key.ensure(ssh_key, f"commitd@{config.host}"):
             dialog.say(f"Made a deploy key: {ssh_key}. It stays on this host.")
         key_file.refuse_open(ssh_key, ssh_key.stat().st_mode)
-    if config.secrets and key_file.ensure_key(config.secrets):
-        dialog.say(f"Made an age key: {config.secrets.age_key}. It stays on this host.")
-    found = _public(config)
+    made = _make_age_key(config.secrets, dialog) if config.secrets else False
+    known = noted.age_keys if noted and noted.machine == machine else ()
+    found = _public(config, known, made=made)
     _note(config, directory, found)
     return found
 
@@ -71,43 +95,53 @@ def renew_age_key(config: Config, directory: Path, other: str, dialog: Dialog) -
     if config.secrets is None or key_file.is_credential(config.secrets):
         message = f"the age key is that of {other}, and systemd hands it to the service"
         raise ConfigError(message, hint="make another one, and name it in the unit's drop-in")
+    _refuse_in_use(config, other)
     aside = _aside(Path(config.secrets.age_key), other)
     dialog.say(f"The age key is that of {other}, by its age.pub in the repository: now {aside}.")
-    key_file.ensure_key(config.secrets)
-    dialog.say(f"Made an age key: {config.secrets.age_key}. It stays on this host.")
-    found = _public(config)
+    made = _make_age_key(config.secrets, dialog)
+    found = _public(config, (), made=made)
     _note(config, directory, found)
     return found
 
 
-def _refuse_two_of_one_name(config: Config, noted: Identity, *, named: bool) -> None:
-    """A copied configuration would make a second host that runs what the first one runs."""
-    if noted.host == config.host and not named:
+def _refuse_two_of_one_name(config: Config, noted: Identity, wish: Wish) -> None:
+    """Either a backup was restored here, or there are two hosts that run what one is to run."""
+    if noted.host == config.host and not wish.new:
         raise HeldError(
             f"the keys here were made on another machine, which is {noted.host} as well",
-            hint="--host NAME is the name of this one, the same if it takes the other's place;"
-            " --keep-keys if it is the same machine",
+            hint=f"restored here, or it is the same machine: --keep-keys; a new {noted.host} that"
+            " gets keys of its own: --new-keys; a host of another name: --host NAME",
         )
 
 
-def _set_aside_all(config: Config, noted: Identity, dialog: Dialog) -> None:
+def _refuse_in_use(config: Config, whose: str) -> None:
     if lock.running_agent(config):
         raise HeldError(
-            f"the agent works here with the keys of {noted.host}, which is another machine",
+            f"the agent works here with the keys of {whose}, which would be set aside",
             hint="systemctl stop commitd, then again; --keep-keys if they are this machine's",
         )
-    dialog.say(f"This machine is not the one on which its keys were made ({noted.host}): a clone.")
-    ssh_key = _deploy_key(config)
-    if ssh_key and ssh_key.exists() and noted.deploy_key == _fingerprint(ssh_key):
-        dialog.say(f"Its deploy key is now {_aside(ssh_key, noted.host)}.")
+
+
+def _set_aside_all(config: Config, whose: str, dialog: Dialog, *, journal: bool) -> None:
+    """Every key that the configuration names, known to the note or not; then the journal."""
+    _refuse_in_use(config, whose)
+    for ssh_key in dict.fromkeys(_deploy_keys(config).values()):
+        if ssh_key.exists():
+            dialog.say(f"Its deploy key is now {_aside(ssh_key, whose)}.")
     secrets = config.secrets
-    own = _recipients(secrets) if secrets and Path(secrets.age_key).exists() else ()
-    if secrets and set(own or ()) & set(noted.age_keys):
-        dialog.say(f"Its age key is now {_aside(Path(secrets.age_key), noted.host)}.")
-    journal = config.state_dir / _JOURNAL
-    if journal.exists():
-        aside = _aside(journal, noted.host, _BESIDE_JOURNAL)
+    if secrets and not key_file.is_credential(secrets) and Path(secrets.age_key).exists():
+        dialog.say(f"Its age key is now {_aside(Path(secrets.age_key), whose)}.")
+    file = config.state_dir / _JOURNAL
+    if journal and file.exists():
+        aside = _aside(file, whose, _BESIDE_JOURNAL)
         dialog.say(f"Its journal, which says that it is enrolled and what it ran, is now {aside}.")
+
+
+def _make_age_key(secrets: Secrets, dialog: Dialog) -> bool:
+    made = key_file.ensure_key(secrets)
+    if made:
+        dialog.say(f"Made an age key: {secrets.age_key}. It stays on this host.")
+    return made
 
 
 def _aside(path: Path, whose: str, ends: Sequence[str] = ()) -> Path:
@@ -122,7 +156,7 @@ def _note(config: Config, directory: Path, found: HostKeys) -> None:
     machine = identity_file.this_machine()
     if machine is None:
         return
-    public = found.deploy_key
+    public = next(iter(found.deploy_keys.values()), None)
     now = Identity(
         machine=machine,
         host=config.host,
@@ -133,10 +167,15 @@ def _note(config: Config, directory: Path, found: HostKeys) -> None:
         identity_file.write(directory, now)
 
 
-def _public(config: Config) -> HostKeys:
-    ssh_key, secrets = _deploy_key(config), config.secrets
-    public = deploy_key.public(ssh_key) if ssh_key else None
-    return HostKeys(deploy_key=public, age_keys=_recipients(secrets) if secrets else None)
+def _public(config: Config, known: Sequence[str], *, made: bool) -> HostKeys:
+    """``known`` are age keys that were noted as this machine's before."""
+    secrets = config.secrets
+    age_keys = _recipients(secrets) if secrets else None
+    return HostKeys(
+        deploy_keys={name: deploy_key.public(at) for name, at in _deploy_keys(config).items()},
+        age_keys=age_keys,
+        made_here=made or bool({*known} & {*(age_keys or ())}),
+    )
 
 
 def _recipients(secrets: Secrets) -> tuple[str, ...] | None:
@@ -146,12 +185,6 @@ def _recipients(secrets: Secrets) -> tuple[str, ...] | None:
     return tuple(age_key.recipients(key_file.read_key(secrets)))
 
 
-def _deploy_key(config: Config) -> Path | None:
-    """The first that a remote names; one is usual."""
-    return next((remote.ssh_key for remote in config.remotes if remote.ssh_key), None)
-
-
-def _fingerprint(path: Path) -> str | None:
-    with suppress(ConfigError):
-        return deploy_key.fingerprint(deploy_key.public(path))
-    return None
+def _deploy_keys(config: Config) -> dict[str, Path]:
+    """By the names of the remotes; one for all is usual."""
+    return {remote.name: remote.ssh_key for remote in config.remotes if remote.ssh_key}

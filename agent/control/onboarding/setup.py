@@ -27,7 +27,7 @@ from agent.adapters import private_file
 from agent.adapters.host import identity_file, lock
 from agent.control.onboarding import keys, look, pinning, programs
 from agent.control.onboarding.dialog import Dialog
-from agent.control.onboarding.keys import HostKeys
+from agent.control.onboarding.keys import HostKeys, Wish
 from agent.domain import config as configuration
 from agent.domain import documents
 from agent.domain.config import Config, Sops
@@ -106,16 +106,11 @@ class Setup:
             raise ConfigError("the file holds no settings", where=str(self.path))
         return found
 
-    async def prepare(
-        self, config: Config, *, host_keys: Sequence[str], keep_keys: bool, named: bool
-    ) -> HostKeys:
-        """Programs, keys, and the host keys of the servers.
-
-        ``named``: a person has just said what this host is called.
-        """
+    async def prepare(self, config: Config, *, host_keys: Sequence[str], wish: Wish) -> HostKeys:
+        """Programs, keys, and the host keys of the servers."""
         self._dialog.say(f"Found {await programs.check(config)}.")
-        ensure = partial(keys.ensure, config, self.directory, self._dialog)
-        found = await anyio.to_thread.run_sync(partial(ensure, keep=keep_keys, named=named))
+        ensure = partial(keys.ensure, config, self.directory, self._dialog, wish)
+        found = await anyio.to_thread.run_sync(ensure)
         await self._pin(config, host_keys)
         if await anyio.to_thread.run_sync(lock.running_agent, config) is None:
             await programs.try_sops(config)  # a running agent would take the container for another
@@ -203,6 +198,12 @@ class Setup:
         other = self._sight.other_host(config.host, found.age_keys or ())
         if other is None or keep:
             return found
+        if found.made_here or len(found.age_keys or ()) > 1:
+            raise HeldError(
+                f"host/{other}/age.pub has the age key of this host, {config.host}, too",
+                hint=f"if {other} is mistyped, mend that in the repository; if {config.host} was"
+                f" called {other} or they share it, --keep-keys; else --new-keys",
+            )
         renew = partial(keys.renew_age_key, config, self.directory, other, self._dialog)
         return await anyio.to_thread.run_sync(renew)
 

@@ -22,12 +22,16 @@ class Sight(Struct, frozen=True, kw_only=True):
     files: Mapping[str, bytes] | None
 
     def other_host(self, host: str, own: tuple[str, ...]) -> str | None:
-        """Another host whose ``age.pub`` has one of these keys; None where there is none."""
+        """Another host whose ``age.pub`` has one of these keys; None where there is none.
+
+        One that ``host`` has in its own ``age.pub`` is its own, whoever else has it.
+        """
         if self.files is None:
             return None
         keys = Access(self.files).host_keys
+        doubtful = {*own} - keys.get(host, {}).keys()
         return next(
-            (name for name, found in keys.items() if name != host and found.keys() & set(own)), None
+            (name for name, found in keys.items() if name != host and found.keys() & doubtful), None
         )
 
 

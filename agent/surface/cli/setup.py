@@ -63,6 +63,9 @@ _OF_REMOTE = "With two or more remotes over https: NAME=…"
     "--keep-keys", is_flag=True, help="Keys that were made on another machine are this one's now."
 )
 @click.option(
+    "--new-keys", is_flag=True, help="Set the keys that are here aside, and make new ones."
+)
+@click.option(
     "--template", is_flag=True, help="Write what clones of this machine share: no name, no keys."
 )
 @click.option("-y", "--yes", is_flag=True, help="Agree to a changed configuration unasked.")
@@ -82,6 +85,7 @@ def command(
     ca_files: tuple[str, ...],
     sops: str | None,
     keep_keys: bool,
+    new_keys: bool,
     template: bool,
     yes: bool,
     wait: bool,
@@ -95,8 +99,11 @@ def command(
     """
     import anyio
 
+    from agent.control.onboarding.keys import Wish
     from agent.control.onboarding.setup import Setup
 
+    if keep_keys and new_keys:
+        raise ConfigError("keys are either kept or made anew", where="--keep-keys, --new-keys")
     wanted = given.remotes(urls)
     for key, values in (
         ("token_file", token_files), ("username", usernames), ("ca_file", ca_files),
@@ -122,9 +129,8 @@ def command(
     async def work() -> tuple[Config, Todo]:
         text, config = await steps.configuration(answers)
         steps.agree(text, agreed=yes)
-        found = await steps.prepare(
-            config, host_keys=host_keys, keep_keys=keep_keys, named=bool(host)
-        )
+        wish = Wish(keep=keep_keys, new=new_keys)
+        found = await steps.prepare(config, host_keys=host_keys, wish=wish)
         steps.write(text)
         steps.have_it_read(config)
         left = await steps.settle(config, found, _report(config), keep_keys=keep_keys, wait=wait)
@@ -135,7 +141,8 @@ def command(
         return
     config, left = anyio.run(work, backend="asyncio")
     if left.waits_for:
-        hint = "commitd setup --wait starts the service once that is there"
+        again = "commitd setup --keep-keys --wait" if keep_keys else "commitd setup --wait"
+        hint = f"{again} starts the service once that is there"
         raise HeldError(f"{config.host} waits for {left.waits_for}", hint=hint)
     _begin(config, wait=wait)
 
@@ -162,10 +169,10 @@ def _report(config: Config) -> Callable[[Todo, HostKeys], None]:
         closed = [name for name in left.unreadable if name in over_ssh]
         for name, why in left.unreadable.items():
             click.echo(f"{name} cannot be read: {why}")
-        if closed and found.deploy_key:
-            where = " and ".join(closed)
+        for public in dict.fromkeys(found.deploy_keys[name] for name in closed):
+            where = " and ".join(name for name in closed if found.deploy_keys[name] == public)
             click.echo(f"\nPaste this into {where}, as a deploy key that may only read:\n")
-            click.echo(f"{found.deploy_key} commitd@{config.host}")
+            click.echo(f"{public} commitd@{config.host}")
         if left.commands:
             click.echo("\nRun this in a clone of the repository, where you may push:\n")
             click.echo("\n".join(left.commands))
