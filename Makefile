@@ -82,7 +82,7 @@ pythons: $(READY)
 # each takes the next test when it has done one. What the others say comes at the end. All of them
 # need the tests in the same order, which is that of the files unless SEED is given.
 WORLDS := $(if $(T)$(K),1,$(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6))))
-BARE   := $(if $(filter tests/system/test_%,$(T)),$(if $(findstring test_service,$(T)),,--no-machine))
+BARE   := $(if $(filter tests/system/test_%,$(T)),$(if $(or $(findstring test_service,$(T)),$(findstring test_upgrade,$(T))),,--no-machine))
 SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory --with prometheus $(BARE) $(EDITION) -- \
           $(BIN)/python $(MEASURED) -m pytest $(or $(T),tests/system) $(CHOICE) $(if $(SEED),$(ORDER)) \
           --take-from .sandbox/taken
@@ -250,7 +250,7 @@ install:
 	$(PREFIX)/bin/pip install --quiet --no-deps .
 	ln -sf $(PREFIX)/bin/commitd /usr/local/bin/commitd
 	install -d -m 700 /etc/commitd
-	sed 's|/opt/commitd|$(PREFIX)|' systemd/commitd.service > /etc/systemd/system/commitd.service
+	sed -e 's|/opt/commitd|$(PREFIX)|' -e '/^ExecStartPre=/d' systemd/commitd.service > /etc/systemd/system/commitd.service
 	install -D -m 644 systemd/commitd.sysusers.conf /etc/sysusers.d/commitd.conf
 	systemd-sysusers /etc/sysusers.d/commitd.conf 2>/dev/null || groupadd --force --system commitd
 	-systemctl daemon-reload

@@ -26,6 +26,7 @@ from agent.adapters.secrets import sops
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state import damage
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.database import DamagedError
 from agent.adapters.state.journal import Journal, worked_before
 from agent.adapters.tasks import task_group, to_the_end
 from agent.control.health.activity import Listener
@@ -53,6 +54,7 @@ from agent.control.stack.remover import Remover
 from agent.control.stack.revival import Reviver
 from agent.control.status.judge import Judge
 from agent.control.status.looks import Looks, last
+from agent.control.trial import Trial, begin
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
 from agent.control.undeclared.quarantine import Quarantine
@@ -111,7 +113,7 @@ async def assemble(
         await version.check()
         docker_host = directories.docker_host(config)
         program = await locate.find(docker_host, config.converge.timeout)
-        file = await anyio.to_thread.run_sync(_open_journal, config)
+        file, trial = await anyio.to_thread.run_sync(_open_journal, config)
         journal = AsyncJournal(file)
         try:
             await journal.close_open_actions()
@@ -153,6 +155,7 @@ async def assemble(
                     stopping=stopping,
                     beside=Beside(group, patience_s, wake),
                     housekeeper=Housekeeper(repository, journal, group),
+                    trial=trial,
                 )
                 try:
                     yield parts
@@ -183,6 +186,7 @@ def _wire(
     stopping: Callable[[], bool],
     beside: Beside[Examined],
     housekeeper: Housekeeper,
+    trial: Trial | None,
 ) -> Parts:
     settings = config.secrets
     store = PlaintextStore.of(config, repository.root, repository.export)
@@ -266,13 +270,19 @@ def _wire(
         judge=judge,
         words=attempts.words,
         standing_holds=standing_holds,
+        trial=trial,
     )
 
 
-def _open_journal(config: Config) -> Journal:
-    return damage.open_journal_of_agent(
-        config.state_dir / "journal.db", worked_before=worked_before(config)
-    )
+def _open_journal(config: Config) -> tuple[Journal, Trial | None]:
+    path, worked = config.state_dir / "journal.db", worked_before(config)
+    trial = begin(config, path)
+    if trial is None:
+        return damage.open_journal_of_agent(path, worked_before=worked), None
+    try:
+        return damage.whole(path, worked_before=worked), trial
+    except DamagedError as err:  # or so this version says: the one before sets it aside, or not
+        raise trial.failed(str(err)) from None
 
 
 def _whose_keys(config: Config) -> tuple[Hold, ...]:

@@ -32,6 +32,7 @@ from agent.control.source.remote_status import Remotes
 from agent.control.stack.ledger import Ledger
 from agent.control.status import names
 from agent.control.status.judge import Judge
+from agent.control.trial import Trial
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
 from agent.control.undeclared.quarantine import Quarantine
@@ -75,6 +76,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     words: LastWords
     standing_holds: tuple[Hold, ...] = ()
     """What was found when the agent started, and stays until it starts anew."""
+    trial: Trial | None = None
 
 
 class Reconciler:
@@ -100,6 +102,7 @@ class Reconciler:
         """
         self._basis = None
         self._p.judge.begins()
+        await self._look_on_trial()
         seen = self._p.remotes.shown()
         exemptions = await self._orders()
         followed = await (self._stay() if exemptions.host else self._follow())
@@ -113,8 +116,10 @@ class Reconciler:
             digests = {stack.name: stack.digest for stack in desired.stacks}
             await self._p.journal.track_inputs(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
-        self._p.protection.publish(self._planner.protected(situation))
         todo = self._planner.plan(situation)
+        if self._p.trial:
+            self._p.trial.examine(todo, situation)
+        self._p.protection.publish(self._planner.protected(situation))
         self._basis, self._due = situation, {deploy.stack.name for deploy in todo.deploys}
         holds += todo.holds
         if not todo.empty:
@@ -138,6 +143,19 @@ class Reconciler:
                 self._p.housekeeper.idle()
         found = await self._p.judge.ended(now.containers, repairing=self.repairing > 0)
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
+
+    async def _look_on_trial(self) -> None:
+        """What this version would do at the applied commit, before it follows or does anything."""
+        trial = self._p.trial
+        if trial is None or not trial.open or trial.looked:
+            return
+        exemptions = await self._orders()
+        followed = await self._p.follower.stay()
+        if followed.desired is not None:
+            desired = await self._p.restorer.effective(followed.desired)
+            situation = await self._situation(desired, None, exemptions)
+            trial.examine(self._planner.plan(situation), situation)
+        trial.looked = True
 
     async def repair(
         self,
@@ -169,6 +187,7 @@ class Reconciler:
                 for deploy in todo.deploys
                 if deploy.reason is Reason.DRIFTED
                 and deploy.stack.name not in self._p.converger.busy | self._due
+                and (self._p.trial is None or self._p.trial.allows(deploy, now))
             ]
             if drifted:
                 self.repairing += 1

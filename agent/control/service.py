@@ -39,10 +39,11 @@ from agent.control.reconciler import Parts, Reconciler
 from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
 from agent.control.status.verdict_log import VerdictLog
+from agent.control.trial import tell_of_return
 from agent.control.undeclared.watcher import Watcher
 from agent.control.wakes import Wakes
 from agent.domain.config import Config
-from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.errors import CommitdError, ConfigError, NotWellError
 from agent.domain.status import verdict
 from agent.domain.status.verdict import State, Verdict
 
@@ -106,6 +107,7 @@ class Daemon:
         self._reload_wanted = False
         self._stopping = False
         self._damage: DamagedError | None = None
+        self._not_well: NotWellError | None = None
         self._poller: Poller | None = None
         self._has_worked = self._is_known = False
         self._cycles = 0
@@ -117,7 +119,7 @@ class Daemon:
     async def run(self) -> None:
         """Work until told to stop. Raises :class:`CommitdError` when it cannot begin.
 
-        Once it has begun it only ends when it is told to.
+        Once it has begun it only ends when it is told to, or with :class:`NotWellError`.
         """
         async with task_group() as group:
             listen = partial(self._listen_to_signals, group.cancel_scope)
@@ -130,6 +132,8 @@ class Daemon:
                 else:
                     await self._run_or_fall_back()
             group.cancel_scope.cancel()
+        if self._not_well:
+            raise self._not_well
 
     async def _run_or_fall_back(self) -> None:
         """A new configuration that turns out not to work must not end a running agent."""
@@ -141,7 +145,7 @@ class Daemon:
             self._guard.note(err, "; opening it again")
             await self._sleep(DAMAGE_PAUSE_S)
         except Exception as err:
-            if self._before is None:
+            if isinstance(err, NotWellError) or self._before is None:
                 systemd.notify(f"STATUS={verdict.failed(brief(err)).line}")
                 raise
             self._guard.note(err, "; continuing with the previous configuration")
@@ -162,6 +166,9 @@ class Daemon:
             running = self._running(parts)
             for consumer in self._consumers:
                 await beside.enter_async_context(consumer(running))
+            await tell_of_return(parts.config, parts.journal)
+            if parts.trial:
+                await beside.enter_async_context(parts.trial.watched(parts.journal, self._give_up))
             if engine_id := await self._await_engine(parts):
                 async with lease.only_agent_of(engine_id):
                     await self._work(parts)
@@ -180,6 +187,7 @@ class Daemon:
             ready=lambda: self._is_known,
             wake=self._look_now,
             stream_age=parts.observer.stream_age,
+            leave=self._leave,
         )
 
     async def _work(self, parts: Parts) -> None:
@@ -211,6 +219,14 @@ class Daemon:
         if self._damage:
             raise self._damage  # opened again, it is set aside
 
+    def _leave(self) -> None:
+        self._stopping = True
+        self._wakes.look()
+
+    def _give_up(self, err: NotWellError) -> None:
+        self._not_well = err
+        self._leave()
+
     async def _await_engine(self, parts: Parts) -> str | None:
         """Docker may start after the agent; an agent in a crash loop would help nobody.
 
@@ -238,6 +254,8 @@ class Daemon:
         async def turn() -> None:
             found = await self._cycle(reconciler, parts.judge, cycles)
             self._is_known = found.state is not State.UNKNOWN
+            if parts.trial:
+                await parts.trial.judged(found, journal)
             self._verdicts.note(found, journal.log.take_troubled())
             systemd.notify(f"STATUS={found.line}")
             now = journal.now()
@@ -266,6 +284,9 @@ class Daemon:
             found = await reconciler.cycle()
         except DamagedError as err:
             self._damage = err
+            return verdict.failed(str(err))
+        except NotWellError as err:
+            self._give_up(err)
             return verdict.failed(str(err))
         except CommitdError as err:
             error = str(err)

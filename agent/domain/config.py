@@ -42,6 +42,7 @@ _SCP_URL = re.compile(
 _PINNED = re.compile(r"[^@\s]+:[^@:/\s]+@sha256:[0-9a-f]{64}")
 _AGE_KEY = re.compile(r"/.*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PORTS = {"ssh": 22, "https": 443, "http": 80}
 
 
 class Seconds(float):
@@ -73,6 +74,14 @@ class Remote(Section, frozen=True):
     def scheme(self) -> str:
         """``ssh``, ``https``, ``http`` or ``file``."""
         return "ssh" if _SCP_URL.fullmatch(self.url) else urlsplit(self.url).scheme
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port that it is asked at; no host for ``file``."""
+        if match := _SCP_URL.fullmatch(self.url):
+            return match["host"], _PORTS["ssh"]
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
 
 
 class Signatures(Section, frozen=True):
@@ -148,6 +157,7 @@ class Config(Section, frozen=True):
     heartbeat: Heartbeat | None = None
     peers: tuple[Peer, ...] = ()
     log: Literal["text", "json"] = "text"
+    self_update: bool = False
 
 
 def is_host_name(name: str) -> bool:

@@ -13,6 +13,7 @@ def main() -> int:
     try:
         packages.first()
         packages.upgrade()
+        packages.broken()
         overlay = tools.provide()
         for debian in debians.ALL:
             debian.provide(overlay)

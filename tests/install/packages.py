@@ -36,6 +36,17 @@ def upgrade() -> Path:
     return package_of("upgrade", lambda source: set_version(source, upgraded()))
 
 
+def broken() -> Path:
+    """One with a still higher version that does not even begin."""
+
+    def break_it(source: Path) -> None:
+        set_version(source, f"{version()}.post2")
+        file = source / "agent" / "control" / "service.py"  # of which completions need nothing
+        file.write_text(file.read_text().replace("import logging\n", "raise ImportError\n", 1))
+
+    return package_of("broken", break_it)
+
+
 def upgraded() -> str:
     """The version of `upgrade`."""
     return f"{version()}.post1"

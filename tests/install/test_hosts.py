@@ -9,6 +9,7 @@ import pytest
 
 from tests.install import debians, packages
 from tests.install.host import Host
+from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
     from tests.install.debians import Debian
@@ -25,12 +26,14 @@ def test_a_host_lives_with_the_package_and_its_containers_never_notice(
     built = {
         "first": next(packages.first().glob(f"*_{packages.architecture()}.deb")),
         "upgrade": packages.upgrade(),
+        "broken": packages.broken(),
     }
     with Host(fleet.box, debian, built) as host:
         _is_installed(host)
         _is_set_up(host, fleet)
         _deploys(host, fleet)
         _is_upgraded(host)
+        _falls_back(host)
         _is_rebooted(host)
         _is_removed(host)
         _is_installed_again(host)
@@ -96,6 +99,16 @@ def _is_upgraded(host: Host) -> None:
     assert host.run("commitd", "--version") == f"commitd {packages.upgraded()}\n"
     link = host.run("readlink", f"{_VERSIONS}/previous").strip()
     assert link == f"versions/{packages.version()}"
+    assert host.containers() == before
+
+
+def _falls_back(host: Host) -> None:
+    before = host.containers()
+    host.install("broken")
+    wait_until(lambda: "was given up at" in host.run("commitd", "version"), what="the way back")
+    host.reports("in sync")
+    assert host.run("commitd", "--version") == f"commitd {packages.upgraded()}\n"
+    assert "agent-not-well" in host.run("commitd", "history", "--json")
     assert host.containers() == before
 
 

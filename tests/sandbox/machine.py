@@ -6,7 +6,9 @@ else; all other namespaces are its own.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -84,6 +86,14 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._put_away()
 
+    def cut_power(self) -> None:
+        """End it as a power cut does, and boot it again with what was on its disk."""
+        assert self._leader is not None
+        os.kill(self._leader, signal.SIGKILL)
+        self._daemon.stop(signal.SIGKILL)
+        self._leader = None
+        self._daemon.start()
+
     def run(
         self, *command: str | Path, check: bool = True, seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
@@ -115,6 +125,10 @@ class Machine:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
         target.chmod(mode)
+
+    def read(self, path: str) -> bytes:
+        """One of its files."""
+        return (self._root / path.lstrip("/")).read_bytes()
 
     def _entry(self) -> list[str]:
         if self._leader is None:

@@ -11,140 +11,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from tests.sandbox.machine import Machine
 from tests.sandbox.process import wait_until
+from tests.system.service import DROP_IN, REPO, STATE, UNIT, UNIT_FILE, Service, lives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from tests.sandbox import GitServer, Sandbox
+    from tests.sandbox import Sandbox
     from tests.system.conftest import Fleet
 
-_REPO = Path(__file__).parents[2]
-_UNIT = "commitd.service"
 _COMMITD = "/opt/commitd/bin/commitd"
-_GOES_ON = re.compile(r"\(\d+ s\)")
-"""In a status line: something is being done for so long."""
-_UNIT_FILE = f"/etc/systemd/system/{_UNIT}"
-_DROP_IN = f"{_UNIT_FILE}.d/test.conf"
 _EXPOSURE = 22  # of 100, as `systemd-analyze security` counts it
-_STATE = "/var/lib/commitd"
 _AGENT = """\
 #!/bin/sh
 PYTHONPATH=/opt/commitd/source exec /opt/commitd/venv/bin/python -m agent "$@"
 """
 
 
-class Service:
-    """The agent of one machine, as its administrator deals with it."""
-
-    def __init__(self, machine: Machine, box: Sandbox) -> None:
-        self.machine = machine
-        self._box = box
-        machine.run("journalctl", "--rotate")
-        machine.run("journalctl", "--vacuum-time=1s")
-        machine.write("/etc/commitd/age.key", box.age.private.read_bytes(), mode=0o600)
-        self.config: dict[str, Any] = {
-            "host": "media",
-            "remotes": [self._remote(box.gitea), self._remote(box.github)],
-            "secrets": {
-                "age_key": "/etc/commitd/age.key",
-                "sops": {"binary": "/usr/bin/sops", "sha256": box.sops_sha256},
-            },
-        }
-        self.write_config()
-
-    def _remote(self, server: GitServer) -> dict[str, Any]:
-        """The entry of `remotes:`, and the files it names, for this machine."""
-        entry = server.remote_config()
-        for key in ("ssh_key", "known_hosts", "token_file", "ca_file"):
-            if key in entry:
-                path = f"/etc/commitd/{server.name}.{key}"
-                self.machine.write(path, Path(entry[key]).read_bytes(), mode=0o600)
-                entry[key] = path
-        return entry
-
-    def write_config(self) -> None:
-        self.machine.write("/etc/commitd/config.yaml", yaml.safe_dump(self.config), mode=0o600)
-
-    def drop_in(self, *lines: str) -> None:
-        """As `systemctl edit` would."""
-        self.machine.write(_DROP_IN, "\n".join(["[Service]", *lines, ""]))
-        self.systemctl("daemon-reload")
-
-    def systemctl(self, *words: str) -> None:
-        self.machine.run("systemctl", *words, seconds=100)
-
-    def start(self) -> None:
-        """Start it, and wait for the verdict of its first cycle."""
-        self.systemctl("start", _UNIT)
-        self.reports("(gitea)")
-
-    def show(self, *names: str) -> tuple[str, ...]:
-        """Properties of the unit."""
-        command = ["systemctl", "show", _UNIT, f"--property={','.join(names)}"]
-        lines = self.machine.run(*command).stdout.splitlines()
-        values = dict(line.split("=", 1) for line in lines)
-        return tuple(values[name] for name in names)
-
-    def reports(self, text: str, *, seconds: float = 60) -> None:
-        """Wait until the unit is active, nothing goes on, and its status line holds `text`."""
-
-        def condition() -> bool:
-            state, line = self.show("ActiveState", "StatusText")
-            return state == "active" and text in line and not _GOES_ON.search(line)
-
-        self._wait(condition, f"the status {text!r}", seconds)
-
-    def restarted(self, times: int, *, seconds: float = 60) -> None:
-        """Wait until systemd has restarted the agent this often."""
-
-        def condition() -> bool:
-            restarts, pid = self.show("NRestarts", "MainPID")
-            return int(restarts) >= times and pid != "0"
-
-        self._wait(condition, f"restart {times}", seconds)
-
-    def _wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
-        try:
-            wait_until(condition, what=what, seconds=seconds)
-        except Exception as error:
-            status = self.machine.run("systemctl", "status", _UNIT, check=False).stdout
-            raise AssertionError(f"{error}\n{status}\n{self.log}") from error
-
-    def inside(self, script: str) -> str:
-        """What a shell script prints in the file systems as the running agent sees them."""
-        (pid,) = self.show("MainPID")
-        command = ["nsenter", f"--target={pid}", "--mount", "sh", "-c", script]
-        return self.machine.run(*command).stdout.strip()
-
-    @property
-    def log(self) -> str:
-        """What the unit has left in the system's journal, and what systemd says about it."""
-        return self.logged()
-
-    def logged(self, *words: str) -> str:
-        """The same, narrowed by options of journalctl."""
-        return self.machine.run("journalctl", "--unit", _UNIT, "--output=cat", *words).stdout
-
-
 @pytest.fixture(scope="module")
 def machine(box: Sandbox) -> Iterator[Machine]:
     """A machine where the unit and the agent of this checkout are installed."""
     read_only = {
-        "/opt/commitd/source": _REPO,
+        "/opt/commitd/source": REPO,
         "/opt/commitd/venv": Path(sys.prefix),
         "/usr/bin/docker-compose": box.compose,
         "/usr/bin/sops": box.sops,
     }
     if sys.base_prefix != "/usr":  # a Python that is not the machine's own
         read_only[sys.base_prefix] = Path(sys.base_prefix)
+    read_only["/usr/lib/commitd/lib"] = REPO / "packaging/lib"
     sockets = {"/run/docker.sock": box.engine.socket}
     with Machine(box.root, mounts=sockets, read_only_mounts=read_only) as booted:
         booted.write("/opt/commitd/bin/commitd", _AGENT, mode=0o755)
-        booted.write(_UNIT_FILE, (_REPO / "systemd" / _UNIT).read_bytes())
+        booted.write(UNIT_FILE, (REPO / "systemd" / UNIT).read_bytes())
         booted.run("systemctl", "daemon-reload")
         yield booted
 
@@ -153,9 +54,9 @@ def machine(box: Sandbox) -> Iterator[Machine]:
 def service(machine: Machine, fleet: Fleet) -> Iterator[Service]:
     """Started by the test, and stopped before the fleet's containers are removed."""
     yield Service(machine, fleet.box)
-    machine.run("systemctl", "stop", _UNIT, check=False)
-    machine.run("systemctl", "reset-failed", _UNIT, check=False)
-    machine.run("rm", "-rf", f"{_UNIT_FILE}.d", _STATE, "/run/commitd", "/etc/commitd")
+    machine.run("systemctl", "stop", UNIT, check=False)
+    machine.run("systemctl", "reset-failed", UNIT, check=False)
+    machine.run("rm", "-rf", f"{UNIT_FILE}.d", STATE, "/run/commitd", "/etc/commitd")
     machine.run("systemctl", "daemon-reload")
 
 
@@ -169,14 +70,6 @@ def one_stack(fleet: Fleet) -> Fleet:
         },
     )
     return fleet
-
-
-def _lives(fleet: Fleet) -> dict[str, tuple[str, str]]:
-    """Running containers: their IDs, and since when they run."""
-    return {
-        name: (identifier, fleet.box.engine.inspect(identifier)["State"]["StartedAt"])
-        for name, identifier in fleet.running().items()
-    }
 
 
 # --- the machine ----------------------------------------------------------------------------------
@@ -226,13 +119,13 @@ def _cgroups_called(name: str) -> list[Path]:
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(machine: Machine) -> None:
-    result = machine.run("systemd-analyze", "verify", _UNIT_FILE)
+    result = machine.run("systemd-analyze", "verify", UNIT_FILE)
     assert result.stdout + result.stderr == ""
 
 
 def test_the_unit_is_hardened(machine: Machine) -> None:
     machine.run("systemd-analyze", "security", "--offline=true", f"--threshold={_EXPOSURE}",
-                _UNIT_FILE)  # fmt: skip
+                UNIT_FILE)  # fmt: skip
 
 
 # --- life and death -------------------------------------------------------------------------------
@@ -241,7 +134,7 @@ def test_the_unit_is_hardened(machine: Machine) -> None:
 def test_it_is_active_once_it_works_and_its_status_shows_the_verdict(
     service: Service, one_stack: Fleet
 ) -> None:
-    service.systemctl("start", _UNIT)  # returns once the agent is ready
+    service.systemctl("start", UNIT)  # returns once the agent is ready
     assert service.show("ActiveState") == ("active",)
     service.reports(f"in sync with {_head(one_stack)[:7]} (gitea)")
     assert set(one_stack.running()) == {"one-app-1"}
@@ -254,7 +147,7 @@ def _head(fleet: Fleet) -> str:
 def test_the_hardened_agent_takes_over_from_ssh_to_https(
     service: Service, one_stack: Fleet
 ) -> None:
-    service.systemctl("start", _UNIT)
+    service.systemctl("start", UNIT)
     service.reports("in sync with")
     one_stack.box.gitea.proxy.mode("cut")
     one_stack.commit(
@@ -267,24 +160,24 @@ def test_the_hardened_agent_takes_over_from_ssh_to_https(
 
 def test_stop_and_start_touch_no_container(service: Service, one_stack: Fleet) -> None:
     service.start()
-    before = _lives(one_stack)
-    service.systemctl("stop", _UNIT)
+    before = lives(one_stack)
+    service.systemctl("stop", UNIT)
     assert service.show("ActiveState", "Result", "ExecMainStatus") == ("inactive", "success", "0")
-    assert _lives(one_stack) == before != {}
+    assert lives(one_stack) == before != {}
     service.start()
     service.reports("in sync")
-    assert _lives(one_stack) == before
+    assert lives(one_stack) == before
 
 
 def test_status_says_why_the_service_does_not_run(service: Service, one_stack: Fleet) -> None:
     service.start()
-    service.systemctl("stop", _UNIT)
+    service.systemctl("stop", UNIT)
     status = ("/opt/commitd/bin/commitd", "status", "--exit-code")
     shown = service.machine.run(*status, check=False)
     assert shown.returncode == 4
     assert "! The agent is stopped: systemctl start commitd\n" in shown.stdout
     service.machine.run("rm", "/etc/commitd/age.key")
-    service.machine.run("systemctl", "start", _UNIT, check=False)
+    service.machine.run("systemctl", "start", UNIT, check=False)
     shown = service.machine.run(*status, check=False)
     assert re.search(
         r"! The agent has failed \(exit status 2, its configuration is wrong\): "
@@ -300,14 +193,14 @@ def test_a_hung_agent_is_restarted_and_no_container_is_touched(
 ) -> None:
     service.drop_in("WatchdogSec=3", "RestartSec=100ms")
     service.start()
-    before = _lives(one_stack)
+    before = lives(one_stack)
     (pid,) = service.show("MainPID")
-    service.systemctl("kill", "--kill-whom=main", "--signal=STOP", _UNIT)
+    service.systemctl("kill", "--kill-whom=main", "--signal=STOP", UNIT)
     service.restarted(1)
     service.reports("in sync")
     assert "Watchdog timeout" in service.log
     assert service.show("MainPID") != (pid,)
-    assert _lives(one_stack) == before != {}
+    assert lives(one_stack) == before != {}
 
 
 @pytest.fixture
@@ -330,19 +223,19 @@ def test_an_agent_that_works_is_left_alone_by_the_watchdog(
 ) -> None:
     service.drop_in("WatchdogSec=3")
     service.start()
-    before = _lives(slow_stack)
+    before = lives(slow_stack)
     head = slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
     service.reports(f"in sync with {head[:7]}")
     assert service.show("NRestarts") == ("0",)
-    assert _lives(slow_stack).keys() == before.keys()
-    assert _lives(slow_stack) != before
+    assert lives(slow_stack).keys() == before.keys()
+    assert lives(slow_stack) != before
 
 
 def test_stop_lets_compose_finish_what_it_has_begun(service: Service, slow_stack: Fleet) -> None:
     service.start()
     slow_stack.commit("second", {"stacks/slow/compose.yaml": _slow(slow_stack, "2")})
     wait_until(lambda: _compose_runs(service), what="Compose to run")
-    service.systemctl("stop", _UNIT)
+    service.systemctl("stop", UNIT)
     assert service.show("ActiveState", "Result") == ("inactive", "success")
     assert len(slow_stack.running()) == 1, service.log
     (identifier,) = slow_stack.running().values()
@@ -368,12 +261,12 @@ def test_a_killed_agent_is_started_again_as_often_as_it_takes(
 ) -> None:
     service.drop_in("RestartSec=100ms")
     service.start()
-    before = _lives(one_stack)
+    before = lives(one_stack)
     for times in range(1, 11):  # systemd's own default gives up after five within ten seconds
-        service.systemctl("kill", "--signal=KILL", _UNIT)
+        service.systemctl("kill", "--signal=KILL", UNIT)
         service.restarted(times)
     service.reports("in sync")
-    assert _lives(one_stack) == before != {}
+    assert lives(one_stack) == before != {}
 
 
 # --- configuration --------------------------------------------------------------------------------
@@ -383,26 +276,26 @@ def test_reload_takes_the_changed_configuration(service: Service, one_stack: Fle
     remotes = service.config["remotes"]
     service.config["remotes"] = remotes[1:]
     service.write_config()
-    service.systemctl("start", _UNIT)
+    service.systemctl("start", UNIT)
     service.reports("(github)")
-    before = _lives(one_stack)
+    before = lives(one_stack)
     (pid,) = service.show("MainPID")
 
     service.config["remotes"] = remotes
     service.write_config()
-    service.systemctl("reload", _UNIT)
+    service.systemctl("reload", UNIT)
     service.reports("in sync with")
     assert service.show("MainPID", "NRestarts") == (pid, "0")
-    assert _lives(one_stack) == before != {}
+    assert lives(one_stack) == before != {}
 
 
 def test_reload_of_a_wrong_configuration_leaves_the_old_one_in_force(
     service: Service, one_stack: Fleet
 ) -> None:
     service.start()
-    before = _lives(one_stack)
+    before = lives(one_stack)
     service.machine.write("/etc/commitd/config.yaml", "remotes: []\n", mode=0o600)
-    service.systemctl("reload", _UNIT)
+    service.systemctl("reload", UNIT)
     complaint = "keeping the previous configuration"
     wait_until(lambda: complaint in service.log, what="the complaint about it")
     warned = service.logged("--priority=warning")
@@ -411,7 +304,7 @@ def test_reload_of_a_wrong_configuration_leaves_the_old_one_in_force(
     assert "in sync" not in warned
     service.reports("in sync")
     assert service.show("NRestarts") == ("0",)
-    assert _lives(one_stack) == before != {}
+    assert lives(one_stack) == before != {}
 
 
 @pytest.mark.parametrize(
@@ -431,7 +324,7 @@ def test_a_wrong_configuration_ends_the_service_until_it_is_corrected(
     right = dict(service.config)
     service.config |= wrong
     service.write_config()
-    started = service.machine.run("systemctl", "start", _UNIT, check=False)
+    started = service.machine.run("systemctl", "start", UNIT, check=False)
     assert started.returncode != 0
     # A restart to come would show at once, as "activating (auto-restart)".
     assert service.show("ActiveState", "SubState", "ExecMainStatus", "NRestarts") == (
@@ -442,7 +335,7 @@ def test_a_wrong_configuration_ends_the_service_until_it_is_corrected(
 
     service.config = right
     service.write_config()
-    service.systemctl("start", _UNIT)
+    service.systemctl("start", UNIT)
     service.reports("in sync")
     assert set(one_stack.running()) == {"one-app-1"}
 
@@ -451,7 +344,7 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     service.machine.write("/root/.docker/config.json", "{}", mode=0o600)
     for path in ("/root/.ssh/signers", "/home/ada/notes"):
         service.machine.write(path, "private", mode=0o600)
-    service.systemctl("start", _UNIT)
+    service.systemctl("start", UNIT)
     service.reports("in sync")
     (pid,) = service.show("MainPID")
     status = service.machine.run("cat", f"/proc/{pid}/status").stdout
@@ -461,7 +354,7 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     calls = set(service.show("SystemCallFilter")[0].split())
     assert {"setpriority", "chown", "execve"} <= calls
     assert not {"sched_setscheduler", "mbind", "ioprio_set", "setuid", "mount"} & calls
-    for place in (_STATE, "/run/commitd", "/tmp", "/var/tmp"):
+    for place in (STATE, "/run/commitd", "/tmp", "/var/tmp"):
         assert service.inside(f"touch {place}/x && rm {place}/x && echo yes") == "yes"
     closed = ("/etc", "/etc/commitd", "/opt/commitd/bin", "/home", "/root", "/root/.docker",
               "/run/user", "/usr/bin", "/var/lib")  # fmt: skip
@@ -474,7 +367,7 @@ def test_the_fences_are_up(service: Service, one_stack: Fleet) -> None:
     for place in ("/tmp", "/var/tmp"):
         script = f"cp /bin/true {place}/x; {place}/x 2>/dev/null || echo no; rm {place}/x"
         assert service.inside(script) == "no"
-    modes = f"stat -c %a {_STATE} /run/commitd {_STATE}/journal.db"
+    modes = f"stat -c %a {STATE} /run/commitd {STATE}/journal.db"
     assert service.inside(modes).split() == ["700", "700", "600"]
     assert set(one_stack.running()) == {"one-app-1"}
 
@@ -484,7 +377,7 @@ def test_members_of_the_group_ask_the_service_without_being_root(
 ) -> None:
     service.machine.run("groupadd", "--system", "commitd")
     try:
-        service.systemctl("start", _UNIT)
+        service.systemctl("start", UNIT)
         service.reports("in sync")
         modes = "stat -c %a:%G /run/commitd /run/commitd/commitd.sock"
         assert service.inside(modes).split() == ["710:commitd", "660:commitd"]
@@ -512,17 +405,17 @@ def test_doctor_finds_the_service_well_and_then_each_fault_of_its_unit(
         )
 
     service.start()
-    service.systemctl("enable", _UNIT)
+    service.systemctl("enable", UNIT)
     assert "commitd.service is active, enabled" in doctor("ok", "unit")
     assert "nothing loosens the unit" in doctor("ok", "unit-drop-in")
     assert doctor("problem", "unit", "agent", "agent-version", "secret-file") == ""
 
     service.drop_in("ProtectSystem=full", "MemoryMax=3G", "NoNewPrivileges=no")
     said = doctor("warning", "unit-drop-in")
-    assert f"{_DROP_IN}:2 loosens the unit: ProtectSystem=full, shipped as strict" in said
-    assert f"{_DROP_IN}:4 loosens the unit: NoNewPrivileges=no" in said
+    assert f"{DROP_IN}:2 loosens the unit: ProtectSystem=full, shipped as strict" in said
+    assert f"{DROP_IN}:4 loosens the unit: NoNewPrivileges=no" in said
     assert "MemoryMax" not in said
-    service.machine.run("rm", "-rf", f"{_UNIT_FILE}.d")
+    service.machine.run("rm", "-rf", f"{UNIT_FILE}.d")
     assert "systemctl daemon-reload" in doctor("warning", "unit")
 
     service.systemctl("daemon-reload")
@@ -531,7 +424,7 @@ def test_doctor_finds_the_service_well_and_then_each_fault_of_its_unit(
     service.write_config()
     assert "BindReadOnlyPaths=/root/age.key" in doctor("problem", "unit")
 
-    service.systemctl("disable", "--now", _UNIT)
+    service.systemctl("disable", "--now", UNIT)
     said = doctor("problem", "unit", "agent")
     assert "systemctl enable commitd" in said
     assert "no agent runs → systemctl start commitd" in said
@@ -542,9 +435,9 @@ def test_files_that_a_container_has_made_its_own_are_updated_all_the_same(
     service: Service, one_stack: Fleet
 ) -> None:
     one_stack.commit("a file to mount", {"stacks/one/conf/a.ini": "old"})
-    service.systemctl("start", _UNIT)
+    service.systemctl("start", UNIT)
     service.reports(_head(one_stack)[:7])
-    directory = f"{_STATE}/repo/stacks/one/conf"
+    directory = f"{STATE}/repo/stacks/one/conf"
     service.machine.run("chown", "-R", "999:999", directory)
     service.machine.run("chmod", "-R", "go-rwx", directory)
     one_stack.commit("it changes", {"stacks/one/conf/a.ini": "new"})
@@ -621,7 +514,7 @@ def test_the_journal_shows_just_the_trouble_and_all_of_one_stack(
 
 def test_the_package_makes_the_group_that_may_ask(service: Service) -> None:
     file = "/etc/sysusers.d/commitd.conf"
-    service.machine.write(file, (_REPO / "systemd/commitd.sysusers.conf").read_bytes())
+    service.machine.write(file, (REPO / "systemd/commitd.sysusers.conf").read_bytes())
     try:
         service.machine.run("systemd-sysusers", file)
         assert service.machine.run("getent", "group", "commitd").stdout.startswith("commitd:")

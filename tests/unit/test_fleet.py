@@ -63,8 +63,8 @@ def test_rules_keep_their_order_and_know_their_lines() -> None:
     ("text", "line", "message", "hint"),
     [
         ("alow: []", 1, "unknown key 'alow'", "did you mean 'allow'?"),
-        ("allow: []\nzzz: 1", 2, "unknown key 'zzz'", "there are allow"),
-        ("7: []", 1, "unknown key '7'", "there are allow"),
+        ("allow: []\nzzz: 1", 2, "unknown key 'zzz'", "there are agent, allow"),
+        ("7: []", 1, "unknown key '7'", "there are agent, allow"),
         ("- preset: buildx", 1, "expected settings", "write allow: and a list of rules"),
         ("allow", 1, "expected settings", "write allow:"),
         ("8080", 1, "expected settings", "write allow:"),

@@ -181,6 +181,7 @@ class _Partly(Struct):
     journal: Any = None
     judge: Any = None
     config: Any = None
+    trial: Any = None
 
 
 class _Broken:

@@ -10,6 +10,8 @@ import time
 
 from agent.domain.status.unit import NAME, Unit
 
+_RESTART_S = 180.0
+"""The agent finishes what it is at."""
 _PATIENCE_S = 0.5
 """For each of two questions: who asks for a status does not want to wait."""
 
@@ -63,6 +65,24 @@ def unit() -> Unit | None:
         status=found.get("ExecMainStatus", ""),
         words=words,
     )
+
+
+def restart() -> str | None:
+    """Start the service again; why that did not work, or None. Blocks."""
+    try:
+        subprocess.run(
+            ["systemctl", "restart", NAME],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_RESTART_S,
+            check=True,
+        )
+    except subprocess.CalledProcessError as err:
+        return str(err.stderr).strip().partition("\n")[0] or f"systemctl ends with {err.returncode}"
+    except (OSError, subprocess.SubprocessError) as err:
+        return str(err)
+    return None
 
 
 def _ask(program: str, *words: str) -> str:

@@ -43,7 +43,7 @@ def open_journal_of_agent(path: Path, *, worked_before: bool) -> Journal:
     lost. Raises :class:`CommitdError` as :class:`Journal` does for all else.
     """
     try:
-        return _whole(path, worked_before=worked_before)
+        return whole(path, worked_before=worked_before)
     except DamagedError as err:
         lost = err
     try:
@@ -74,7 +74,8 @@ def begun_anew(journal: Journal) -> str | None:
     )
 
 
-def _whole(path: Path, *, worked_before: bool) -> Journal:
+def whole(path: Path, *, worked_before: bool) -> Journal:
+    """The journal, once all of it was read. Raises :class:`DamagedError` where it is not whole."""
     if worked_before and not path.exists():
         raise DamagedError("the journal is gone", where=str(path))
     if worked_before and path.stat().st_size < _LEAST:

@@ -156,6 +156,9 @@ class Database:
                 if convert := _CONVERSIONS.get(number):
                     convert(db)
                 db.execute(f"PRAGMA user_version = {number}")
+            if done < len(schema.MIGRATIONS):
+                said = (schema.READABLE, json.dumps(schema.READABLE_FROM))
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", said)
 
     @property
     def path(self) -> Path:

@@ -28,6 +28,8 @@ EVICTED_KEPT = timedelta(days=30)
 """How long the journal remembers finished actions, and containers that are not kept (any more); of
 the time that the machine has run."""
 
+APPROVED_AGENT = "agent-approved"
+"""Where the version of the agent is kept that a person has agreed to."""
 SALT = "salt"
 """Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
 

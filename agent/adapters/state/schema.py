@@ -105,3 +105,7 @@ MIGRATIONS = (
     APPROVALS, MADE, RAN, WITHOUT_DATA, EVENTS, TOTALS, ACTOR,
 )  # fmt: skip
 """Each brings a file of the version before to the next; the first makes a new one."""
+
+READABLE, READABLE_FROM = "readable-from", 7
+"""Under which key a journal says which schema is the oldest whose agent understands its rows, as
+far as that has their columns: the last migration that changed what is in older ones."""

@@ -11,7 +11,7 @@ from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
-from agent.adapters.state.journal import Journal, open_journal
+from agent.adapters.state.journal import APPROVED_AGENT, Journal, open_journal
 from agent.control.source import remote_status
 from agent.control.status import names
 from agent.control.status.status import list_containers, working
@@ -20,6 +20,9 @@ from agent.domain.errors import ConfigError, DeniedError, did_you_mean
 from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.status.facts import Ongoing
+
+AGENT = "agent"
+"""What is approved in place of a commit: the version of the agent that the applied one asks for."""
 
 
 def suspend(
@@ -79,10 +82,17 @@ async def note(
     actor: str,
     stack: str | None = None,
     revision: str | None = None,
+    detail: str | None = None,
 ) -> None:
     """Write down an order that ends a wait."""
     async with AsyncJournal(journal).recording(
-        Action.HOLD, subject, reason, stack=stack, revision=revision, actor=actor
+        Action.HOLD,
+        subject,
+        reason,
+        detail=detail,
+        stack=stack,
+        revision=revision,
+        actor=actor,
     ):
         pass
 
@@ -107,12 +117,30 @@ def _retried(config: Config, stack: str) -> Journal:
     return journal
 
 
+async def _approve_agent(config: Config, *, actor: str) -> str:
+    journal = open_journal(config, read_only=False)
+    asked = (journal.get("declared") or {}).get("agent")
+    if asked is None:
+        raise ConfigError(
+            "the applied commit asks for no version of the agent",
+            hint="agent: in global/commitd.yaml or in that of the host",
+        )
+    journal.put(APPROVED_AGENT, asked)
+    detail = f"version {asked['version']} of the agent"
+    await note(journal, config.host, Reason.APPROVED, actor=actor, detail=detail)
+    return AGENT
+
+
 async def approve(config: Config, rev: str, *, without_data: bool, actor: str) -> tuple[str, bool]:
-    """Accept a commit that waits for a person. Raises :class:`CommitdError`.
+    """Accept a commit that waits for a person, or the version of the agent that one asks for.
+
+    Raises :class:`CommitdError`.
 
     Returns its whole SHA, and whether stacks may go on waiting for data under an old name, because
     it is not accepted that they start ``without_data``.
     """
+    if rev == AGENT:
+        return await _approve_agent(config, actor=actor), False
     try:
         remotes = [remote.name for remote in config.remotes]
         if rev in remotes:

@@ -21,7 +21,8 @@ class Running(Struct, frozen=True, kw_only=True):
     whether the loop gets on within the time that its work may take, ``ready`` whether it knows how
     the host is. ``wake`` has it ask the remotes, and look at everything, now. ``stream_age`` is for
     how many seconds it has listened to the engine's events; None: it does not. ``trouble`` is what
-    of telling others does not work.
+    of telling others does not work. ``leave`` has it end, once it has finished what it is at, so
+    that systemd starts it again.
     """
 
     config: Config
@@ -33,6 +34,7 @@ class Running(Struct, frozen=True, kw_only=True):
     wake: Callable[[], None]
     stream_age: Callable[[], float | None] = lambda: None
     trouble: Trouble = field(default_factory=Trouble)
+    leave: Callable[[], None] = lambda: None
 
 
 Consumer = Callable[[Running], AbstractAsyncContextManager[None]]

@@ -334,4 +334,5 @@ def declared(desired: DesiredState) -> Mapping[str, object]:
         "notes": {
             stack.name: "; ".join(map(str, stack.notes)) for stack in desired.stacks if stack.notes
         },
+        **({"agent": asdict(desired.agent)} if desired.agent else {}),
     }

@@ -61,6 +61,8 @@ _SHOWS = _WRITES | {"BindReadOnlyPaths"}
 _AGENT_MIB, _STACK_MIB = 512, 384
 _SIZE = re.compile(r"([0-9]+)([KMGT]?)")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_VERSIONS = "/var/lib/commitd-agent"
+"""Where versions of the agent are beside each other: the shipped unit may write there."""
 _HOMES = ("/home", "/root", "/run/user")
 
 
@@ -194,7 +196,7 @@ def _looser(line: Line, own: Sequence[str]) -> str | None:
     if name in _WIDENS and value:
         return "of which the shipped unit has none"
     if name in _WRITES:
-        more = [path for path in _paths(value) if path not in own]
+        more = [path for path in _paths(value) if path not in {*own, _VERSIONS}]
         return f"which lets it write to {', '.join(more)}" if more else None
     if name == "User" and value not in {"", "root", "0"}:
         return "and the agent needs root's files"

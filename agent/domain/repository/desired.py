@@ -8,6 +8,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple
 
 from agent.domain.finding import Fault
+from agent.domain.repository.agent_version import AgentVersion
 from agent.domain.repository.allow_rules import AllowRule
 from agent.domain.repository.compose_paths import NamedMount, Variable
 from agent.domain.repository.fleet_policy import Policy
@@ -106,6 +107,7 @@ class DesiredState(Struct, frozen=True, kw_only=True):
     why: in ``stacks`` they are as they were before. ``allow`` lets containers be that
     no stack declares. ``listed`` is where the host's list has each name, as ``file:line``.
     ``present`` are the names of all stacks that have files in the commit, whoever runs them.
+    ``agent`` is the version of the agent that it asks for.
     """
 
     revision: Revision
@@ -117,6 +119,7 @@ class DesiredState(Struct, frozen=True, kw_only=True):
     allow: tuple[AllowRule, ...] = ()
     listed: Mapping[str, str] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
+    agent: AgentVersion | None = None
 
     @property
     def names(self) -> frozenset[str]:

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from agent.domain import documents
 from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.outcome import Pins
+from agent.domain.repository import agent_version
+from agent.domain.repository.agent_version import AgentVersion
 from agent.domain.repository.allow_rules import PRESETS, AllowRule, Pattern
 
 _WRITABLE = "writable_checkout"
@@ -20,7 +22,7 @@ _WORDS = {
     "recipients": ("require", "warn"),
     _WRITABLE: ("allow", "refuse"),
 }
-_KEYS = ("allow", *_WORDS)
+_KEYS = ("agent", "allow", *_WORDS)
 _IN_DIGEST = ("build", "pins")
 """What hosts judge: under another policy a stack is tried again. Others come after these."""
 _RULE_KEYS = ("preset", "name", "image", "label")
@@ -37,6 +39,7 @@ class Policy(Struct, frozen=True):
     judged in ``policy``, as is ``writable_checkout``, allow, refuse, or the stacks that it is
     allowed for: may containers write to files of Git? ``recipients`` is require or warn: what of a
     host that can read a secret it does not need? A host deploys all the same; checks judge it.
+    ``agent`` is the version of the agent that is to run.
     """
 
     allow: tuple[AllowRule, ...] = ()
@@ -44,12 +47,14 @@ class Policy(Struct, frozen=True):
     pins: Pins | None = None
     recipients: str | None = None
     writable_checkout: str | frozenset[str] | None = None
+    agent: AgentVersion | None = None
 
     def under(self, host: Policy) -> Policy:
         """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
         own = {key: getattr(host, key) for key in _WORDS}
         words = {k: getattr(self, k) if said is None else said for k, said in own.items()}
-        return Policy((*self.allow, *host.allow), **words)
+        agent = host.agent or self.agent
+        return Policy((*self.allow, *host.allow), agent=agent, **words)
 
     def of(self, stack: str) -> Policy:
         """What counts for ``stack``, without a list of stacks."""
@@ -123,6 +128,11 @@ def survey(content: bytes, path: str) -> tuple[Policy, list[PermanentError]]:
     for key, known in _WORDS.items():
         try:
             words[key] = _word(document, data, key, known)
+        except PermanentError as err:
+            errors.append(err)
+    if data.get("agent") is not None:
+        try:
+            words["agent"] = agent_version.read(document, data["agent"])
         except PermanentError as err:
             errors.append(err)
     return Policy(tuple(allow), **words), errors

@@ -126,6 +126,7 @@ def survey(files: Snapshot, revision: Revision, host: str) -> Survey:
         broken=broken,
         list_faults=(*list_faults, *missing, *policy_faults),
         allow=policy.allow,
+        agent=policy.agent,
         listed=entries,
         present=frozenset(_directories(tree, "stacks")),
     )

@@ -23,6 +23,9 @@ from agent.surface.cli import asking
 def command(ctx: click.Context, sha: str, without_data: bool) -> None:
     """Accept a commit that waits for a person: what it removes, or the history it rewrites.
 
+    In place of SHA, "agent" accepts the version of the agent that the applied commit asks for,
+    although it is not newer than the one that runs.
+
     It counts until the host's next move; a commit that is shown again waits again.
 
     Example: commitd approve 1a2b3c4

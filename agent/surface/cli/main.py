@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from agent.domain.errors import CommitdError, ConfigError, DeniedError, HeldError
+from agent.domain.errors import CommitdError, ConfigError, DeniedError, HeldError, NotWellError
 from agent.surface.cli import terminal
 
 VERBS = {
@@ -41,10 +41,11 @@ VERBS = {
     "secrets": "Keep secrets readable by those who need them.",
     "completion": "Print what a shell needs to complete names.",
     "version": "Show the versions of the agent and its tools.",
+    "rollback-agent": "Have the previous version of the agent run again.",
 }
 """One line each, here rather than in the modules: --help imports none of them."""
 
-DONE, FAILED, USAGE, WAITING = 0, 1, 2, 3
+DONE, FAILED, USAGE, WAITING, NOT_WELL = 0, 1, 2, 3, 5
 
 
 class Verbs(click.Group):
@@ -58,7 +59,7 @@ class Verbs(click.Group):
         """The verb, or None."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"agent.surface.cli.{cmd_name}")
+        module = importlib.import_module(f"agent.surface.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
@@ -112,6 +113,9 @@ class Verbs(click.Group):
         except HeldError as err:
             _say(err)
             sys.exit(WAITING)
+        except NotWellError as err:
+            _say(err)
+            sys.exit(NOT_WELL)
         except CommitdError as err:
             _say(err)
             sys.exit(FAILED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.domain.config import Config
+from agent.domain.errors import ConfigError
 from agent.surface.cli import common, logs
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def command(ctx: click.Context, verbose: bool) -> None:
     """
     import anyio
 
-    from agent.control import service
+    from agent.control import service, trial
 
     gc.set_threshold(_COLLECT)
     logs.set_up(verbose=verbose)
@@ -46,8 +47,11 @@ def command(ctx: click.Context, verbose: bool) -> None:
         logs.write_as(config.log)
         return config
 
-    daemon = service.Daemon(load(), load, _consumers())
-    anyio.run(daemon.run, backend="asyncio")
+    try:
+        daemon = service.Daemon(load(), load, _consumers())
+        anyio.run(daemon.run, backend="asyncio")
+    except ConfigError as err:
+        raise trial.cannot_begin(err) from None
 
 
 def _consumers() -> list[Consumer]:
@@ -63,4 +67,5 @@ def _consumers() -> list[Consumer]:
         optional(lambda config: config.commit_status, f"{outside}.commit_status", "reporting"),
         optional(lambda config: config.notify, f"{outside}.notify", "notifying"),
         optional(lambda config: config.heartbeat, f"{outside}.heartbeat", "beating"),
+        optional(lambda config: config.self_update, f"{outside}.self_update", "updating"),
     ]

@@ -1,0 +1,200 @@
+"""Versions of the agent that are installed beside each other, as ``packaging/lib`` keeps them.
+
+    /var/lib/commitd-agent/versions/0.3.0, 0.4.0   a tree each, with a Python of its own
+                          /current, previous       links to them
+                          /trial, bad, fell-back   see packaging/lib/start
+
+An agent that does not run from such a tree, as one of ``make install``, has nothing beside it.
+All functions block.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+LIB = Path("/usr/lib/commitd/lib")
+"""Where the package has the scripts."""
+
+
+class FellBack(Struct, frozen=True, kw_only=True):
+    """That a version was given up; ``at`` is ISO 8601."""
+
+    given_up: str
+    now: str
+    at: str
+    why: str
+
+
+class BadVersion(Struct, frozen=True, kw_only=True):
+    """A version that was given up, ``sha256`` of its package if a commit named it."""
+
+    version: str
+    sha256: str | None
+    at: str
+    why: str
+
+
+class OnTrial(Struct, frozen=True, kw_only=True):
+    """A version that has to show that it is well; ``copy`` is the journal of the one before."""
+
+    candidate: str
+    previous: str
+    copy: Path | None = None
+
+
+class Programs:
+    """The versions below ``home``, of which ``version`` runs this."""
+
+    def __init__(self, home: Path, version: str) -> None:
+        self.home = home
+        self.version = version
+
+    @property
+    def current(self) -> str | None:
+        """The version that is started next."""
+        return self._linked("current")
+
+    @property
+    def previous(self) -> str | None:
+        """The one beside it."""
+        found = self._linked("previous")
+        return found if found != self.current else None
+
+    def trial(self) -> OnTrial | None:
+        """The trial that goes on, of whatever version is current."""
+        found = self._fields("trial")
+        candidate, previous = found.get("candidate"), found.get("previous")
+        if not (candidate and previous) or candidate != self.current:
+            return None
+        copy = found.get("journal")
+        return OnTrial(candidate=candidate, previous=previous, copy=Path(copy) if copy else None)
+
+    def note(self, name: str, value: str) -> None:
+        """Write a fact into the trial: ``ready``, ``failed``, ``journal``. Raises OSError."""
+        lines = [
+            line
+            for line in (self.home / "trial").read_text().splitlines()
+            if line.partition(" ")[0] != name
+        ]
+        self._write("trial", [*lines, f"{name} {_one_line(value)}"])
+
+    def is_well(self) -> None:
+        """End the trial: the candidate stays. Raises OSError."""
+        (self.home / "trial").unlink(missing_ok=True)
+        bad = self._bad_lines()
+        left = [each for each in bad if each.partition(" ")[0] != self.version]
+        if left != bad:
+            self._write("bad", left)
+        self._sync()
+
+    def fell_back(self) -> FellBack | None:
+        """That this version runs again because another one was given up; until it is told."""
+        found = self._fields("fell-back")
+        if found.get("to") != self.version or "from" not in found:
+            return None
+        return FellBack(
+            given_up=found["from"],
+            now=self.version,
+            at=found.get("at", ""),
+            why=found.get("why", ""),
+        )
+
+    def told(self) -> None:
+        """It was told."""
+        with suppress(OSError):
+            (self.home / "fell-back").unlink(missing_ok=True)
+
+    def bad(self) -> list[BadVersion]:
+        """Versions that were given up, the newest last."""
+        found = []
+        for line in self._bad_lines():
+            words = line.split(" ", 3)
+            if len(words) == 4:  # noqa: PLR2004  as `start` writes them
+                version, sha256, at, why = words
+                known = None if sha256 == "-" else sha256
+                found.append(BadVersion(version=version, sha256=known, at=at, why=why))
+        return found
+
+    def go_back(self, at: str, why: str) -> str:
+        """Make the previous version current, in the order of `start`; which it is.
+
+        Raises OSError, and LookupError where there is none.
+        """
+        previous, current = self.previous, self.current
+        if previous is None or current is None:
+            raise LookupError("there is no previous version")
+        why = _one_line(why)
+        lines = [f"from {current}", f"to {previous}", f"at {at}", f"why {why}"]
+        self._write("fell-back", lines)
+        self._write("bad", [*self._bad_lines(), f"{current} - {at} {why}"])
+        self._point("previous", current)
+        self._point("current", previous)
+        (self.home / "trial").unlink(missing_ok=True)
+        self._sync()
+        return previous
+
+    def python(self, version: str) -> Path:
+        """The Python that runs that version."""
+        return self.home / "versions" / version / "bin" / "python3"
+
+    def _linked(self, link: str) -> str | None:
+        with suppress(OSError):
+            target = self.home / (self.home / link).readlink()
+            if target.is_dir():
+                return target.name
+        return None
+
+    def _point(self, link: str, version: str) -> None:
+        new = self.home / f".{link}"
+        new.unlink(missing_ok=True)
+        new.symlink_to(f"versions/{version}")
+        new.rename(self.home / link)
+
+    def _fields(self, name: str) -> dict[str, str]:
+        return {
+            key: value
+            for line in self._lines(name)
+            for key, _, value in [line.partition(" ")]
+            if value
+        }
+
+    def _bad_lines(self) -> list[str]:
+        return self._lines("bad")
+
+    def _lines(self, name: str) -> list[str]:
+        with suppress(OSError):
+            return (self.home / name).read_text(errors="replace").splitlines()
+        return []
+
+    def _write(self, name: str, lines: list[str]) -> None:
+        new = self.home / f".{name}"
+        with new.open("w") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+        new.chmod(0o644)
+        new.rename(self.home / name)
+
+    def _sync(self) -> None:
+        handle = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def here(prefix: str = sys.prefix) -> Programs | None:
+    """The versions beside the one that runs this; None where there cannot be others."""
+    tree = Path(prefix)
+    if tree.parent.name != "versions" or not (tree / "VERSION").exists():
+        return None
+    return Programs(tree.parent.parent, tree.name)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]

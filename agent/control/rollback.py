@@ -1,0 +1,47 @@
+"""Going back to the previous version of the agent, by hand."""
+
+from __future__ import annotations
+
+import subprocess
+
+from agent.adapters.host.programs import Programs
+from agent.adapters.state.database import utcnow
+from agent.domain.errors import ConfigError, TransientError
+
+BY_HAND = "by hand, with commitd rollback-agent"
+_PATIENCE_S = 30.0
+
+
+def possible(beside: Programs) -> str:
+    """The version to go back to, which runs here. Blocks; raises :class:`ConfigError`."""
+    previous = beside.previous
+    if previous is None:
+        raise ConfigError(
+            "there is no previous version to go back to",
+            where=str(beside.home),
+            hint="install the package of the version that you want",
+        )
+    command = [str(beside.python(previous)), "-I", "-m", "agent", "--version"]
+    try:
+        subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise ConfigError(
+            f"{previous} does not run on this host any more",
+            where=str(beside.home),
+            hint="install the package of the version that you want",
+        ) from None
+    return previous
+
+
+def go_back(beside: Programs) -> str:
+    """Make it current; which it is. Blocks; raises :class:`TransientError`."""
+    try:
+        return beside.go_back(utcnow(), BY_HAND)
+    except (OSError, LookupError) as err:
+        raise TransientError(f"the version stays: {err}", where=str(beside.home)) from None

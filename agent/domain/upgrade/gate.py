@@ -1,0 +1,174 @@
+"""What a version of the agent on trial may do, by what the version before it had recorded.
+
+    what that one recorded ─┐
+    the plan of this one ───┴▶ unasked: would it do what neither a commit nor a person called for?
+    its verdict ────────────▶ unexcused: is something wrong that was right before?
+
+The plan may come from the very mistake that is looked for: so all this follows from plain facts,
+files by their Git objects and containers by their IDs, and from none of its comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from msgspec import Struct, field
+
+from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.outcome import CauseKind, Reason
+from agent.domain.reconcile.actions import Deploy, Plan
+from agent.domain.reconcile.host_state import HostState
+from agent.domain.repository.desired import Stack
+from agent.domain.repository.tree import Inputs
+from agent.domain.status.verdict import State, Verdict, VerdictKind
+
+TRIAL_S = 600.0
+"""How long a version on trial may take until one cycle is clean, of the time in which the engine
+and a remote answer and nothing is being deployed."""
+
+_SEEN_BY_EYE = {CauseKind.NAMESPACE, CauseKind.CONTAINER_NAME}
+"""What no record tells: namespaces end without their container, and a name is no new container."""
+_LASTING = {Reason.ALLOWED, Reason.SWARM, Reason.ONE_OFF}
+"""Exemptions that do not end by themselves."""
+
+
+class Recorded(Struct, frozen=True, kw_only=True):
+    """A healthy release, as the version before has written it down.
+
+    ``hashes`` are the label of Compose on the containers of each service, ``scales`` how many each
+    has, ``one_shot`` are those whose nature is to end. ``own`` are the IDs of its containers; None:
+    not known.
+    """
+
+    digest: str
+    inputs: Inputs
+    hashes: Mapping[str, str]
+    scales: Mapping[str, int]
+    one_shot: frozenset[str]
+    dirty: bool = False
+    own: frozenset[str] | None = None
+
+
+class Before(Struct, frozen=True, kw_only=True):
+    """What the journal of the version before says: ``revision`` is the applied commit, if any.
+
+    ``digests`` are of the stacks that it declares here. ``troubled`` are stacks and other subjects
+    that were not right, ``exempt`` the IDs of containers that a lasting rule exempted.
+    """
+
+    revision: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, Recorded] = field(default_factory=dict)
+    troubled: frozenset[str] = frozenset()
+    exempt: frozenset[str] = frozenset()
+
+
+def lasting(reason: str) -> bool:
+    """Whether an exemption for that reason goes on until somebody ends it."""
+    return reason in _LASTING
+
+
+def unasked(before: Before, plan: Plan, situation: HostState) -> list[str]:
+    """What ``plan`` would do that nothing recorded calls for, for people; empty: it may be done."""
+    by_project: dict[str, list[Container]] = {}
+    for container in situation.containers:
+        by_project.setdefault(container.project or "", []).append(container)
+    found = [
+        f"deploy {each.stack.name} ({each.reason.text})"
+        for each in plan.deploys
+        if not deploy_is_called_for(before, each, by_project.get(each.stack.name, []), situation)
+    ]
+    if situation.desired.revision.sha != before.revision:
+        return found
+    found += [f"remove {r.project}" for r in plan.removals if r.project in before.digests]
+    own = {
+        identifier
+        for name, release in before.releases.items()
+        if name in before.digests
+        for identifier in release.own or ()
+    }
+    found += [
+        f"evict {each.container.name} ({each.reason.text})"
+        for each in plan.evictions
+        if each.container.id in own | before.exempt
+    ]
+    return found
+
+
+def deploy_is_called_for(
+    before: Before, deploy: Deploy, containers: Iterable[Container], situation: HostState
+) -> bool:
+    """Whether a commit, a person or what became of the containers calls for it."""
+    release = before.releases.get(deploy.stack.name)
+    if release is None or release.dirty:
+        return True
+    if changed(before, deploy.stack, situation.desired.revision.sha):
+        return True
+    if deploy.reason is not Reason.DRIFTED:
+        return False
+    if not _unchanged(release, list(containers), situation.stopped):
+        return True
+    return bool(deploy.causes) and {cause.kind for cause in deploy.causes} <= _SEEN_BY_EYE
+
+
+def changed(before: Before, stack: Stack, revision: str) -> bool:
+    """Whether a commit has changed the files of a stack since its recorded release.
+
+    At the commit of ``before`` only if that was not deployed yet: of the same files another
+    version may read more.
+    """
+    release = before.releases.get(stack.name)
+    if release is None:
+        return True
+    new = revision != before.revision or before.digests.get(stack.name) != release.digest
+    return new and dict(stack.versions) != dict(release.inputs)
+
+
+def _unchanged(
+    release: Recorded, containers: Collection[Container], stopped: Collection[str]
+) -> bool:
+    """Whether all containers of the release are there and do what they did."""
+    counts = dict.fromkeys(release.hashes, 0)
+    for container in containers:
+        service = container.service or ""
+        if container.one_off or service not in release.hashes:
+            continue
+        if release.own is not None and container.id not in release.own:
+            continue
+        ended = (
+            service in release.one_shot and container.exit_code == 0 and container.id not in stopped
+        )
+        if not (container.alive or ended) or (
+            container.labels.get(CONFIG_HASH) != release.hashes[service]
+        ):
+            return False
+        counts[service] += 1
+    return counts == dict(release.scales)
+
+
+def unexcused(verdict: Verdict, before: Before, situation: HostState | None) -> list[str]:
+    """What keeps a cycle from being clean, for people; empty: it is.
+
+    What was wrong before may be, and so may what a commit has changed since. A version may ask a
+    person about something that none did before; but not about a stack that was right, unless a
+    newer commit has it wait.
+    """
+    if verdict.state in {State.UNKNOWN, State.WORKING} or situation is None:
+        return [verdict.line]
+    revision = situation.desired.revision.sha
+    excused = set(before.troubled)
+    excused |= {s.name for s in situation.desired.stacks if changed(before, s, revision)}
+    moved = revision != before.revision
+    found = list(_left(verdict, excused, before.digests, moved=moved))
+    if verdict.state is State.FAILED and not verdict.troubles:
+        found.append(verdict.line)
+    return found
+
+
+def _left(
+    verdict: Verdict, excused: Collection[str], declared: Collection[str], *, moved: bool
+) -> Iterator[str]:
+    for trouble in verdict.troubles:
+        waits = trouble.kind is VerdictKind.WAITING and (moved or trouble.subject not in declared)
+        if trouble.subject not in excused and not waits:
+            yield f"{trouble.subject}: {trouble.detail or trouble.kind}"

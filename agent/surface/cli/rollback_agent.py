@@ -1,0 +1,45 @@
+"""``commitd rollback-agent``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from agent.surface.cli.main import FAILED
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--no-restart", is_flag=True, help="Leave the service as it is until it is started.")
+def command(yes: bool, no_restart: bool) -> None:
+    """Have the version of the agent run again that ran before this one.
+
+    Containers are not touched. The version that is left counts as bad: a commit that asks for it
+    is not followed until that line changes. Its journal is brought back to what the previous one
+    knows; orders of people and what was deployed come along.
+
+    Example: commitd rollback-agent --yes
+    """
+    from agent.adapters.host import programs, systemd
+    from agent.control import rollback
+    from agent.domain.errors import ConfigError, DeniedError
+
+    beside = programs.here()
+    if beside is None:
+        raise ConfigError(
+            "this agent was not installed beside another version",
+            hint="of make install: check out the older version and run make install",
+        )
+    if os.geteuid() != 0:
+        raise DeniedError("this user may not change the version", where=str(beside.home))
+    previous = rollback.possible(beside)
+    click.echo(f"{beside.current} is left, {previous} runs again. Containers are not touched.")
+    if not yes and not click.confirm("Go on?"):
+        raise click.Abort
+    rollback.go_back(beside)
+    if no_restart:
+        click.echo("It does so from the next start of the service on: systemctl restart commitd")
+    elif error := systemd.restart():
+        click.echo(f"It is installed; the service was not started again: {error}", err=True)
+        raise SystemExit(FAILED)
