@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -65,23 +65,50 @@ async def _answer(
     running: Running, listener: socket.socket, where: str, module: str, what: str
 ) -> None:
     try:
-        await anyio.wait_readable(listener)
-        server: Any = await anyio.to_thread.run_sync(importlib.import_module, module)
-        await server.answer(running, listener, where)
+        while True:
+            await anyio.wait_readable(listener)
+            server: Any = await anyio.to_thread.run_sync(importlib.import_module, module)
+            try:
+                await server.answer(running, listener, where)
+            except CommitdError as err:  # a token that cannot be read, and soon can be
+                _none(running, where, what, err, again="; the next connection has it tried again")
+                _turn_away(listener)
     except Exception as err:  # noqa: BLE001  all else goes on
         _none(running, where, what, err)
     finally:
         listener.close()  # or whoever connects would wait for an answer for ever
 
 
-def _none(running: Running, where: str, what: str, err: Exception) -> None:
+def _turn_away(listener: socket.socket) -> None:
+    """Close the connections that wait, as nobody can answer them."""
+    with suppress(BlockingIOError):
+        for _ in range(BACKLOG):
+            with suppress(ConnectionAbortedError):
+                listener.accept()[0].close()
+
+
+def works(running: Running, where: str) -> None:
+    """It is answered on ``where``, from now on."""
+    if _name(where) in running.trouble.current:
+        log.info("%s is answered again", where)
+        running.trouble.clear(_name(where))
+
+
+def _none(running: Running, where: str, what: str, err: Exception, again: str = "") -> None:
+    """Say so: of what is tried ``again`` once for each error."""
     if isinstance(err, OSError | CommitdError):
         said = str(err)
-        log.warning("there is no %s on %s: %s", what, where, said)
+        known = running.trouble.current.get(_name(where))
+        if known is None or not said.startswith(known.error):
+            log.warning("there is no %s on %s: %s%s", what, where, said, again)
     else:
         said = "unexpected error; the agent's log says more"
         log.error("there is no %s on %s: unexpected", what, where, exc_info=err)
-    running.trouble.set(f"listen:{where}", said)
+    running.trouble.set(_name(where), said)
+
+
+def _name(where: str) -> str:
+    return f"listen:{where}"
 
 
 def tcp(listen: str) -> socket.socket:

@@ -565,6 +565,29 @@ def test_where_it_cannot_listen_all_else_works(
     assert f"there is no API on {listen}: " in caplog.text
 
 
+def test_a_token_that_cannot_be_read_is_tried_again_at_the_next_connection(
+    on_tcp: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = on_tcp.place / "token"
+    on_tcp.api = Api(token_file=token)
+    name = f"listen:{on_tcp.listen}"
+
+    async def work(client: aiohttp.ClientSession) -> None:
+        shown = {"Authorization": f"Bearer {TOKEN}"}
+        for _ in range(3):
+            with pytest.raises(aiohttp.ClientError):
+                await client.post("/healthz", headers=shown)
+        assert "cannot be read" in on_tcp.trouble.current[name].error
+        token.write_text(TOKEN)
+        token.chmod(0o600)
+        async with client.get("/healthz", headers=shown) as answer:
+            assert answer.status == 200
+        assert on_tcp.trouble.current == {}
+
+    on_tcp.serve(work)
+    assert caplog.text.count("the next connection has it tried again") == 1
+
+
 def test_the_agent_that_runs_says_what_it_cannot_tell_others(agent: Agent) -> None:
     agent.trouble.set("notify:phone", "it answers 500")
 

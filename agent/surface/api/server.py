@@ -15,6 +15,7 @@ from agent.surface.api.access import Access, SocketAccess, TcpAccess, names
 from agent.surface.api.application import application
 from agent.surface.api.connections import Connections
 from agent.surface.api.runner import serve
+from agent.surface.listening import works
 
 
 async def answer(running: Running, listener: socket.socket, where: str) -> None:
@@ -24,6 +25,7 @@ async def answer(running: Running, listener: socket.socket, where: str) -> None:
     """
     by = _on_socket if listener.family == socket.AF_UNIX else _by_tcp
     access = await anyio.to_thread.run_sync(by, running.config)
+    works(running, where)
     async with task_group() as group:
         connections = Connections(where)
         await serve(application(running, connections, access, group), connections, listener, where)
