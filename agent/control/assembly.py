@@ -288,13 +288,15 @@ def _open_journal(config: Config) -> tuple[Journal, Trial | None]:
 def _whose_keys(config: Config) -> tuple[Hold, ...]:
     """A clone goes by the keys of the machine that it is a copy of, and may be one host twice.
 
-    That is said and stops nothing: a machine that was restored has another number too.
+    That is said and stops no deploy: a machine that was restored has another number too. What the
+    other one was agreed to does not count meanwhile (``observe.enrolled``).
     """
     noted = identity_file.of_another_machine(config)
     if noted is None:
         return ()
     detail = (
-        f"as {noted.host}; commitd setup --new-keys makes new ones, with --keep-keys they are kept"
+        f"as {noted.host}; until that is settled nothing undeclared is removed: commitd setup"
+        " --new-keys makes new ones, with --keep-keys they are kept"
     )
     log.warning("%s: %s", config.host, Reason.OTHER_MACHINE.message(detail))
     return (Hold(config.host, Reason.OTHER_MACHINE, detail, needs_person=True),)

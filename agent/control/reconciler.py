@@ -138,7 +138,8 @@ class Reconciler:
         if not exemptions.host:
             if outcomes:  # a release may have been the last that needed a secret
                 await self._p.secrets.tidy(*await self._needing(desired, exemptions))
-            await self._p.quarantine.sweep(situation.containers)
+            if not self._p.standing_holds:  # what is kept here a clone has copied with the journal
+                await self._p.quarantine.sweep(situation.containers)
             if not outcomes:
                 self._p.housekeeper.idle()
         found = await self._p.judge.ended(now.containers, repairing=self.repairing > 0)

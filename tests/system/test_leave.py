@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox import agent
+from tests.sandbox.process import wait_until
 from tests.system import killing
 
 if TYPE_CHECKING:
@@ -102,6 +104,42 @@ def test_what_breaks_is_said_before_anything_is_done(fleet: Fleet) -> None:
     assert "! web-app-1 mounts stacks/web/.decrypted.app.secret.env" not in refused.stdout
     assert len(_in_the_clear(host)) > 3
     assert "nothing was changed" in refused.stderr
+
+
+class Asked:
+    """A `leave` that waits for its answer."""
+
+    def __init__(self, host: Host, *words: str) -> None:
+        self._said, self._answers = host.root / "leave.log", host.root / "answers"
+        os.mkfifo(self._answers)
+        with self._said.open("wb") as out, self._answers.open("r+b", buffering=0) as typed:
+            self._typed = os.dup(typed.fileno())
+            self.process = agent.start(
+                host.box, ("leave", *words), env=host.environment,
+                stdin=typed, stdout=out, stderr=out,
+            )  # fmt: skip
+
+    def asks(self, times: int = 1) -> str:
+        """Wait until it has asked that often; all it has said."""
+        wait_until(lambda: self._said.read_text().count("Agree?") == times, what="it to ask")
+        return self._said.read_text()
+
+    def answer(self, text: str) -> None:
+        os.write(self._typed, f"{text}\n".encode())
+
+    def end(self) -> tuple[int, str]:
+        os.close(self._typed)
+        code = self.process.wait(60)
+        return code, self._said.read_text()
+
+
+def test_being_told_to_read_the_configuration_does_not_end_it(fleet: Fleet) -> None:
+    leaving = Asked(_working(fleet))
+    leaving.asks()
+    leaving.process.send_signal(signal.SIGHUP)
+    leaving.answer("y")
+    code, said = leaving.end()
+    assert code == 0, said
 
 
 def test_what_is_mounted_can_be_left_where_it_is(fleet: Fleet) -> None:

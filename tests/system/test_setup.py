@@ -310,6 +310,29 @@ def test_a_file_that_is_no_configuration_is_named_and_stays(
     assert newcomer.config.read_text() == content
 
 
+def test_a_configuration_that_was_changed_during_the_question_stays(newcomer: Newcomer) -> None:
+    newcomer.setup(*newcomer.flags)
+    terminal = Terminal(newcomer, "--branch", "live")
+    terminal.reads(f"Change {newcomer.config} so?")
+    edited = newcomer.config.read_text() + "resync: 10m\n"
+    newcomer.config.write_text(edited)
+    terminal.types("y")
+    terminal.reads("was changed by somebody else meanwhile")
+    assert terminal.end() == 3
+    assert newcomer.config.read_text() == edited
+
+
+def test_a_configuration_that_somebody_has_put_there_meanwhile_stays(newcomer: Newcomer) -> None:
+    flags = [word for word in newcomer.flags if word not in {"--host-key", newcomer.fingerprint}]
+    terminal = Terminal(newcomer, *flags)
+    terminal.reads("Are these the keys of 127.0.0.1?")
+    newcomer.config.write_text("host: mine\n")
+    terminal.types("y")
+    terminal.reads("was changed by somebody else meanwhile")
+    assert terminal.end() == 3
+    assert newcomer.config.read_text() == "host: mine\n"
+
+
 def test_without_the_right_to_write_it_says_so_at_once(newcomer: Newcomer) -> None:
     newcomer.root.chmod(0o755)
     newcomer.etc.mkdir(mode=0o755)
@@ -589,6 +612,25 @@ def test_an_agent_with_the_keys_of_another_machine_deploys_and_says_so(
     assert set(newcomer.fleet.running()) == {"web-app-1"}
     [hold] = json.loads(newcomer.commitd("status", "--json").stdout)["holds"]
     assert (hold["reason"], hold["command"]) == ("keys-of-another-machine", "commitd setup")
+
+
+def test_a_clone_removes_nothing_by_the_consent_of_the_other_machine(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    newcomer.cloned()
+    words = ("run", "-d", "--name", "stranger", "--network", "none", newcomer.fleet.idle)
+    newcomer.box.engine.run(*words)
+    newcomer.commitd("once")
+    assert newcomer.fleet.running().keys() == {"stranger"}
+    document = json.loads(newcomer.commitd("status", "--json").stdout)
+    assert document["enrolled"] is False
+    assert "not-enrolled" in {hold["reason"] for hold in document["holds"]}
+    refused = newcomer.commitd("enroll", "--yes")
+    assert refused.returncode == 3
+    assert "commitd setup first" in refused.stderr
+    assert newcomer.setup("--keep-keys").returncode == 0
+    newcomer.commitd("once")
+    assert newcomer.fleet.running().keys() == set()
+    assert json.loads(newcomer.commitd("status", "--json").stdout)["enrolled"] is True
 
 
 def test_a_working_agent_hears_that_the_keys_are_this_machines(newcomer: Newcomer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -389,3 +390,12 @@ def test_what_is_beside_a_file_goes_before_it_and_keeps_its_end(tmp_path: Path) 
 
 def test_wanted_remotes_know_their_scheme() -> None:
     assert Wanted(name="a", url="git@gitea.lan:a.git").scheme == "ssh"
+
+
+def test_a_program_that_holds_the_lock_outlives_the_signals_it_is_sent() -> None:
+    script = (
+        "import os, signal; from agent.surface.cli import common; common.ignore_wakes();"
+        "[os.kill(os.getpid(), n) for n in (signal.SIGUSR1, signal.SIGHUP)]; print('lives')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # noqa: PLW1510
+    assert (done.returncode, done.stdout) == (0, "lives\n")

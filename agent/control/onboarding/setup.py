@@ -49,12 +49,10 @@ class Setup:
         """Reads the configuration, if there is one. Blocks."""
         self.path = path
         self.directory = path.parent
-        self.before: str | None = None
         there = next(each for each in (path.parent, *path.parent.parents) if each.exists())
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             raise DeniedError("this user may not write there", where=str(path.parent))
-        with suppress(FileNotFoundError):
-            self.before = path.read_text(errors="replace") or None
+        self.before: str | None = self._now()
         self._dialog = dialog
         self._sight = Sight(remotes={}, files=None)
 
@@ -77,6 +75,16 @@ class Setup:
         """The text of the configuration with these answers, and what it means."""
         sops = await programs.pinned(answers.sops) if answers.sops else None
         return await anyio.to_thread.run_sync(self._text, answers, sops)
+
+    def _now(self) -> str | None:
+        """The configuration as it is at this moment; None for none, and for an empty file."""
+        try:
+            return self.path.read_text(errors="replace") or None
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            message = f"it cannot be read: {err.strerror}"
+            raise ConfigError(message, where=str(self.path)) from None
 
     def _text(self, answers: Answers, sops: Sops | None) -> tuple[str, Config]:
         before, name = self.before, str(self.path)
@@ -157,16 +165,27 @@ class Setup:
 
     def write(self, text: str) -> None:
         """Put the configuration there, which was agreed to. Blocks."""
+        if self._now() != self.before:
+            raise self._changed()
         if text == self.before:
             self._dialog.say(f"{self.path} says so already.")
         else:
             try:
-                private_file.replace(self.path, text)
+                if self.path.exists():
+                    private_file.replace(self.path, text)
+                else:
+                    private_file.make(self.path, text)
+            except FileExistsError:
+                raise self._changed() from None
             except OSError as err:
                 message = f"it cannot be written: {err.strerror}"
                 raise ConfigError(message, where=str(self.path)) from None
             self._dialog.say(f"Wrote {self.path}.")
         (self.directory / _DRAFT).unlink(missing_ok=True)
+
+    def _changed(self) -> HeldError:
+        message = f"{self.path} was changed by somebody else meanwhile, and stays as it is"
+        return HeldError(message, hint="commitd setup again starts from what is there now")
 
     async def settle(
         self,
@@ -212,4 +231,4 @@ class Setup:
         if agent := lock.running_agent(config):
             with suppress(ProcessLookupError):
                 os.kill(agent, signal.SIGHUP)
-            self._dialog.say("The agent that runs here reads it anew.")
+            self._dialog.say("The agent that runs here was told to read it.")

@@ -6,7 +6,7 @@ import os
 
 from msgspec import Struct
 
-from agent.adapters.host import directories, key_file
+from agent.adapters.host import directories, identity_file, key_file
 from agent.adapters.secrets import age_key
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import utcnow
@@ -39,6 +39,12 @@ class Enrolment:
         directories.prepare_directories(config)
         self._config = config
         self._journal = open_journal(config, read_only=False, new=True)
+        if noted := identity_file.of_another_machine(config):
+            raise HeldError(
+                f"the keys here were made on another machine, as {noted.host}, and the journal may"
+                " be its own, too",
+                hint="commitd setup first: with --new-keys, or --keep-keys if they are this one's",
+            )
         self.since: str | None = self._journal.get("enrolled")
 
     def key(self) -> HostKey | None:

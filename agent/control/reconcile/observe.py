@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from agent.adapters.host import identity_file
 from agent.adapters.state import damage
 from agent.adapters.state.database import iso
 from agent.adapters.state.journal import Journal
@@ -30,6 +31,15 @@ def orders(journal: Journal, helpers: Iterable[str]) -> tuple[list[str | None], 
     return over, exemptions(journal, helpers)
 
 
+def enrolled(journal: Journal, config: Config) -> bool:
+    """Whether a person has agreed to removals here. Blocks.
+
+    On a clone the journal may be a copy: that consent is another machine's.
+    """
+    agreed = journal.get("enrolled") is not None
+    return agreed and identity_file.of_another_machine(config) is None
+
+
 def situation(
     journal: Journal,
     config: Config,
@@ -46,7 +56,7 @@ def situation(
         releases=journal.releases(),
         now=journal.now(),
         stacks_dir=str(config.state_dir / "repo" / "stacks"),
-        enrolled=journal.get("enrolled") is not None,
+        enrolled=enrolled(journal, config),
         attempts=attempts,
         started=frozenset(n for n, digest in failed.items() if journal.started(n) == digest),
         approved=journal.approved(),

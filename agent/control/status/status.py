@@ -75,10 +75,13 @@ def facts(
 ) -> Facts:
     """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
     now = time.time()
+    holds = tuple(journal.holds())
     return Facts(
         host=config.host,
         now=now,
-        enrolled=journal.get("enrolled") is not None,
+        enrolled=journal.get("enrolled") is not None
+        # Then it is another machine's consent.
+        and not any(hold["reason"] == Reason.OTHER_MACHINE for hold in holds),
         declared=journal.get("declared"),
         attempted=journal.get("attempted"),
         remotes=tuple(
@@ -87,7 +90,7 @@ def facts(
         ),
         releases=journal.releases(),
         attempts=journal.attempts(),
-        holds=tuple(journal.holds()),
+        holds=holds,
         suspensions=journal.suspensions(journal.now()),
         rollbacks={n: (r.digest, r.reason) for n, r in journal.rollbacks().items()},
         approved=journal.approved(),

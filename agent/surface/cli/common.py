@@ -68,8 +68,12 @@ def agreed(question: str) -> bool:
 
 
 def ignore_wakes() -> None:
-    """Who holds the host's lock is sent this signal; it must not end one that cannot listen yet."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    """Who holds the host's lock is sent these signals; they must not end one that does not listen.
+
+    SIGUSR1 by orders, SIGHUP by ``setup``.
+    """
+    for number in (signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def wake_agent(config: Config) -> str:

@@ -40,6 +40,7 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
 
     from agent.control.onboarding.leave import Leaving
 
+    common.ignore_wakes()
     config = common.load(ctx)
     leaving = Leaving(config)
     remains = anyio.run(leaving.survey, backend="asyncio")

@@ -61,7 +61,7 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
         terminal.say(f"! {error}")
     for subjects, hold in common.alike(needed):
         _hold("!", subjects, hold)
-    if not document["enrolled"]:
+    if not document["enrolled"] and not any(h["reason"] == Reason.OTHER_MACHINE for h in needed):
         terminal.say(
             "! This host is not enrolled: nothing undeclared is removed. Run commitd enroll."
         )
