@@ -9,6 +9,7 @@ from tests.sandbox.machine import Machine
 from tests.sandbox.process import run, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.install.debians import Debian
@@ -90,8 +91,20 @@ class Host:
         def condition() -> bool:
             return self.property("ActiveState") == "active" and text in self.property("StatusText")
 
+        self._wait(condition, f"the status {text!r}", seconds)
+
+    def waits_for(self, *words: str, holds: str = "", lacks: str = "\0") -> None:
+        """Wait until a command prints the one and not the other."""
+
+        def condition() -> bool:
+            said = self.run(*words)
+            return holds in said and lacks not in said
+
+        self._wait(condition, f"`{' '.join(words)}` to hold {holds!r}, not {lacks!r}", 240)
+
+    def _wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         try:
-            wait_until(condition, what=f"the status {text!r}", seconds=seconds)
+            wait_until(condition, what=what, seconds=seconds)
         except Exception as error:
             status = self.machine.run("systemctl", "status", "commitd", check=False).stdout
             log = self.machine.run("journalctl", "-u", "commitd", "-n", "60", "--no-pager").stdout

@@ -9,7 +9,6 @@ import pytest
 
 from tests.install import debians, packages
 from tests.install.host import Host
-from tests.sandbox.process import wait_until
 
 if TYPE_CHECKING:
     from tests.install.debians import Debian
@@ -103,9 +102,10 @@ def _is_upgraded(host: Host) -> None:
 
 
 def _falls_back(host: Host) -> None:
+    host.waits_for("commitd", "version", lacks="is on trial")
     before = host.containers()
     host.install("broken")
-    wait_until(lambda: "was given up at" in host.run("commitd", "version"), what="the way back")
+    host.waits_for("commitd", "version", holds="was given up at")
     host.reports("in sync")
     assert host.run("commitd", "--version") == f"commitd {packages.upgraded()}\n"
     assert "agent-not-well" in host.run("commitd", "history", "--json")
