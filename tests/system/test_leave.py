@@ -142,6 +142,26 @@ def test_being_told_to_read_the_configuration_does_not_end_it(fleet: Fleet) -> N
     assert code == 0, said
 
 
+def test_what_was_decrypted_during_the_question_is_asked_for_again(fleet: Fleet) -> None:
+    host = _working(fleet)
+    leaving = Asked(host)
+    assert "late" not in leaving.asks()
+    more = fleet.box.encrypt(f"OTHER={SECRET}\n")
+    fleet.commit("a late secret", {"stacks/web/late.secret.env": more})
+    assert host.once().returncode == 0
+    before = len(_in_the_clear(host))
+    leaving.answer("y")
+    assert "stacks/web/.decrypted.late.secret.env" in leaving.asks(2)
+    leaving.answer("n")
+    code, said = leaving.end()
+    assert code == 3
+    assert "no decrypted file was removed" in said
+    assert len(_in_the_clear(host)) == before
+    done = host.commitd("leave", "--yes")
+    assert done.returncode == 0
+    assert _in_the_clear(host) == []
+
+
 def test_what_is_mounted_can_be_left_where_it_is(fleet: Fleet) -> None:
     host = _working(fleet)
     done = host.commitd("leave", "--yes", "--keep-mounted")

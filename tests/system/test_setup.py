@@ -271,6 +271,24 @@ def test_a_program_that_is_no_sops_is_refused(newcomer: Newcomer) -> None:
     assert not newcomer.config.exists()
 
 
+@pytest.mark.parametrize("flag", ["--token-file", "--ca-file", "--sops"])
+def test_a_file_that_the_service_cannot_see_is_refused(newcomer: Newcomer, flag: str) -> None:
+    words = ["--host", "media", "--remote", newcomer.box.github.url, "--sops", "none"]
+    done = newcomer.setup(*words, flag, "/root/commitd/file")
+    assert done.returncode == 2
+    assert f"{flag}: the service sees no home directories" in done.stderr
+    assert not newcomer.config.exists()
+
+
+def test_a_server_that_is_pinned_with_another_key_than_given_is_no_success(
+    newcomer: Newcomer,
+) -> None:
+    _there(newcomer)
+    done = newcomer.setup("--host-key", f"SHA256:{'A' * 43}")
+    assert done.returncode == 2
+    assert newcomer.fingerprint in done.stderr
+
+
 def test_no_answer_is_taken_from_a_url_with_a_credential(newcomer: Newcomer) -> None:
     done = newcomer.setup("--remote", "https://ada:correct-horse@gitea.lan/homelab.git")
     assert done.returncode == 2
@@ -612,6 +630,25 @@ def test_an_agent_with_the_keys_of_another_machine_deploys_and_says_so(
     assert set(newcomer.fleet.running()) == {"web-app-1"}
     [hold] = json.loads(newcomer.commitd("status", "--json").stdout)["holds"]
     assert (hold["reason"], hold["command"]) == ("keys-of-another-machine", "commitd setup")
+
+
+def test_what_the_other_machine_has_decrypted_is_named_on_a_clone(newcomer: Newcomer) -> None:
+    _joined(newcomer)
+    own = [(newcomer.fleet.workspace.path / "host/attic/age.pub").read_text().strip()]
+    newcomer.fleet.commit(
+        "a secret",
+        {
+            "host/attic/stacks.yaml": "- web\n",
+            "stacks/web/compose.yaml": newcomer.fleet.compose(more="    environment: [WORD]\n"),
+            "stacks/web/app.secret.env": newcomer.box.encrypt("WORD=correct horse\n", own),
+        },
+    )
+    assert newcomer.commitd("once").returncode == 0
+    newcomer.cloned()
+    done = newcomer.setup("--host", "loft", "--yes")
+    path = f"{newcomer.root}/state/repo/stacks/web/.decrypted.app.secret.env"
+    assert f"! {path} was decrypted by attic" in done.stdout
+    assert "correct horse" not in done.stdout
 
 
 def test_a_clone_removes_nothing_by_the_consent_of_the_other_machine(newcomer: Newcomer) -> None:

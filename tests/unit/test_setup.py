@@ -97,6 +97,18 @@ def test_what_the_answers_do_not_speak_of_stays() -> None:
     }
 
 
+def test_a_remote_keeps_its_own_keys_and_user_when_its_url_changes() -> None:
+    ssh = {"name": "a", "url": "ssh://old/a", "ssh_key": "/k", "known_hosts": "/h"}
+    https = {"name": "b", "url": "https://old/b", "username": "ada", "token_file": "/old"}
+    wanted = answers.remotes(["a=ssh://new/a", "b=https://new/b"])
+    wanted = answers.told(wanted, "token_file", ["b=/new"])
+    found = answers.sections(Answers(remotes=wanted), None, ETC, {"remotes": [ssh, https]})
+    assert found["remotes"] == [
+        ssh | {"url": "ssh://new/a"},
+        https | {"url": "https://new/b", "token_file": "/new"},
+    ]
+
+
 # --- the text ---
 
 BEFORE = """\
@@ -328,6 +340,15 @@ def test_a_server_without_the_expected_key_is_refused_whatever_a_person_says(
 ) -> None:
     with pytest.raises(ConfigError, match="shows other keys: SHA256:one"):
         _pinned(server, _Person(answer=True), "SHA256:three")
+
+
+def test_a_server_that_is_pinned_with_another_key_than_expected_is_named() -> None:
+    found = {"gitea": _SHOWN[:1], "forge": _SHOWN[1:]}
+    pinning.refuse_others(found, ["SHA256:one", "SHA256:two"])
+    pinning.refuse_others(found, ["SHA256:two"])  # only the new one is spoken of
+    pinning.refuse_others(found, [])
+    with pytest.raises(ConfigError, match=r"SHA256:three .*gitea with SHA256:one \(ssh-ed25519\)"):
+        pinning.refuse_others(found, ["SHA256:two", "SHA256:three"])
 
 
 # --- files ---

@@ -86,9 +86,15 @@ def _key_path(secrets: Secrets) -> Path:
     return Path(directory, secrets.age_key.removeprefix(_CREDENTIAL))
 
 
+def in_a_home(path: Path) -> bool:
+    """Whether the service does not see the file, by its unit (``ProtectHome=``)."""
+    places = (path, path.resolve())
+    return any(place.is_relative_to(home) for place in places for home in _HOMES)
+
+
 def out_of_sight(path: Path) -> str | None:
     """What to do about a file that is not there, if the service sees none where it is to be."""
-    if "NOTIFY_SOCKET" in os.environ and any(path.is_relative_to(home) for home in _HOMES):
+    if "NOTIFY_SOCKET" in os.environ and in_a_home(path):
         return (
             "the service sees no home directories: move it to /etc/commitd, or name it in a"
             " drop-in's BindReadOnlyPaths="

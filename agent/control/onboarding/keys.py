@@ -20,6 +20,7 @@ from agent.adapters import private_file
 from agent.adapters.host import identity_file, key_file, lock
 from agent.adapters.probes import deploy_key
 from agent.adapters.secrets import age_key
+from agent.control.onboarding import leave
 from agent.control.onboarding.dialog import Dialog
 from agent.domain.config import Config, Secrets
 from agent.domain.errors import ConfigError, HeldError
@@ -133,6 +134,11 @@ def _set_aside_all(config: Config, whose: str, dialog: Dialog, *, journal: bool)
         dialog.say(f"Its age key is now {_aside(Path(secrets.age_key), whose)}.")
     file = config.state_dir / _JOURNAL
     if journal and file.exists():
+        for path in leave.Leaving(config).strays(frozenset()):
+            dialog.say(
+                f"! {config.state_dir}/repo/{path} was decrypted by {whose}, and from now on is in"
+                " no record: delete it once no container mounts it."
+            )
         aside = _aside(file, whose, _BESIDE_JOURNAL)
         dialog.say(f"Its journal, which says that it is enrolled and what it ran, is now {aside}.")
 

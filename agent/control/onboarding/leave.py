@@ -97,11 +97,14 @@ class Leaving:
         tops = {str(self._checkout), str(self._copies)}
         return tops | {os.path.realpath(top) for top in tops}
 
-    async def remove(self, *, keep: frozenset[str], actor: str, ended: bool) -> int:
+    async def remove(
+        self, agreed: frozenset[str], *, keep: frozenset[str], actor: str, ended: bool
+    ) -> int:
         """Remove the decrypted files, but the copies of ``keep``; how many were there.
 
-        The agent must have ended: raises :class:`HeldError` while one works. ``ended`` is whether
-        the service has just been, which the journal is told in any case.
+        The agent must have ended: raises :class:`HeldError` while one works, and where there are
+        others than those ``agreed`` to. ``ended`` is whether the service has just been, which the
+        journal is told in any case.
         """
         if not await anyio.to_thread.run_sync(self._config.state_dir.is_dir):
             return 0
@@ -110,7 +113,7 @@ class Leaving:
                 "an agent works on this host, and would decrypt them again",
                 hint="end it: it is no service, or a service of another name",
             )
-        count = await anyio.to_thread.run_sync(self._remove, keep)
+        count = await anyio.to_thread.run_sync(self._remove, agreed, keep)
         if count or ended:
             with suppress(CommitdError), closing(self._journal()) as journal:
                 await note(journal, self._config.host, Reason.DISMISSED, actor=actor)
@@ -123,9 +126,12 @@ class Leaving:
     def _journal(self) -> Journal:
         return open_journal(self._config, read_only=False)
 
-    def _remove(self, keep: frozenset[str]) -> int:
+    def _remove(self, agreed: frozenset[str], keep: frozenset[str]) -> int:
         with lock.only_agent(self._config):
             paths = self._paths()
+            if more := sorted({*paths} - agreed):
+                message = f"meanwhile there are more decrypted files ({', '.join(more)})"
+                raise HeldError(f"{message}; none was removed", hint="commitd leave again")
             try:
                 for path in paths:
                     self._store.delete(path, with_copy=path not in keep)

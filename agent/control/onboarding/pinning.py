@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio.to_thread
 
@@ -16,23 +16,45 @@ from agent.domain.errors import ConfigError, HeldError
 _FLAG = "--host-key"
 
 
-async def pin(remote: Remote, expected: Sequence[str], dialog: Dialog) -> None:
-    """Have the keys of the remote's server in its ``known_hosts``.
+async def pin(remote: Remote, expected: Sequence[str], dialog: Dialog) -> tuple[HostKey, ...]:
+    """Have the keys of the remote's server in its ``known_hosts``; which they are.
 
     ``expected`` are fingerprints (``SHA256:…``) that a person knows from elsewhere: keys that have
     one of them are pinned, and no others. Raises :class:`CommitdError`.
     """
     if remote.known_hosts is None:
-        return
+        return ()
     address = ssh.address(remote.url)
     known = await anyio.to_thread.run_sync(host_keys.pinned, remote.known_hosts, address)
     if known:
-        return
+        return known
     shown = await host_keys.shown(address)
     keys = _expected(address, shown, expected) if expected else _agreed(address, shown, dialog)
     await anyio.to_thread.run_sync(host_keys.pin, remote.known_hosts, address, keys)
     named = ", ".join(key.fingerprint for key in keys)
     dialog.say(f"Pinned the host key of {address.host} in {remote.known_hosts}: {named}.")
+    return keys
+
+
+def refuse_others(pinned: Mapping[str, tuple[HostKey, ...]], expected: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` if a server was pinned before with none of the keys ``expected``.
+
+    ``pinned`` are the keys of each remote. As long as each fingerprint is the key of some server,
+    those of which none was given are not spoken of.
+    """
+    strange = {*expected} - {key.fingerprint for keys in pinned.values() for key in keys}
+    other = {
+        name: keys
+        for name, keys in pinned.items()
+        if keys and not any(key.fingerprint in expected for key in keys)
+    }
+    if strange and other:
+        known = "; ".join(f"{name} with {_listed(keys)}" for name, keys in other.items())
+        raise ConfigError(
+            f"{', '.join(sorted(strange))} is the key of no server that is pinned: {known}",
+            where=_FLAG,
+            hint="if the server has a new key, take the old one out of its known_hosts",
+        )
 
 
 def _expected(

@@ -27,8 +27,16 @@ _USUAL_SOCKETS = {"unix:///run/docker.sock", "unix:///var/run/docker.sock"}
 
 
 def sops_here() -> str | None:
-    """The path of a program called sops on this machine."""
-    return shutil.which("sops")
+    """The path of a program called sops on this machine, if the service can see it."""
+    found = shutil.which("sops")
+    return found if found and not key_file.in_a_home(Path(found)) else None
+
+
+def refuse_hidden(flag: str, text: str | None) -> None:
+    """Raise :class:`ConfigError` for a path where the service sees nothing."""
+    if text and text.startswith("/") and key_file.in_a_home(Path(text)):
+        message = f"the service sees no home directories, and so not {text}"
+        raise ConfigError(message, where=flag, hint="copy it to /etc/commitd, or for sops to /usr")
 
 
 def docker_socket() -> str | None:

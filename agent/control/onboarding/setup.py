@@ -73,6 +73,10 @@ class Setup:
 
     async def configuration(self, answers: Answers) -> tuple[str, Config]:
         """The text of the configuration with these answers, and what it means."""
+        for remote in answers.remotes:
+            programs.refuse_hidden("--token-file", remote.token_file)
+            programs.refuse_hidden("--ca-file", remote.ca_file)
+        programs.refuse_hidden("--sops", answers.sops)
         sops = await programs.pinned(answers.sops) if answers.sops else None
         return await anyio.to_thread.run_sync(self._text, answers, sops)
 
@@ -149,8 +153,11 @@ class Setup:
         await self._pin(config, host_keys)
 
     async def _pin(self, config: Config, host_keys: Sequence[str]) -> None:
-        for remote in config.remotes:
-            await pinning.pin(remote, host_keys, self._dialog)
+        pinned = {
+            remote.name: await pinning.pin(remote, host_keys, self._dialog)
+            for remote in config.remotes
+        }
+        pinning.refuse_others(pinned, host_keys)
 
     def agree(self, text: str, *, agreed: bool) -> None:
         """Show how a configuration that is there would change, and have a yes to that. Blocks."""

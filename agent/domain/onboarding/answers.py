@@ -126,7 +126,8 @@ def sections(
     if answers.remotes:
         known = {each.get("name"): each for each in before.get("remotes") or ()}
         found["remotes"] = [
-            {**known.get(each.name, {}), **_entry(each, directory)} for each in answers.remotes
+            {**_usual(each, directory), **known.get(each.name, {}), **_answered(each)}
+            for each in answers.remotes
         ]
     if sops:
         secrets = {"age_key": str(directory / "age.key"), **(before.get("secrets") or {})}
@@ -135,14 +136,18 @@ def sections(
     return found
 
 
-def _entry(wanted: Wanted, directory: Path) -> dict[str, str]:
+def _usual(wanted: Wanted, directory: Path) -> dict[str, str]:
+    """What holds for a remote of which nobody says it."""
     entry = {"name": wanted.name, "url": wanted.url}
     if wanted.scheme == "ssh":
         entry |= {
             "ssh_key": str(directory / "deploy_key"),
             "known_hosts": str(directory / "known_hosts"),
         }
-    if wanted.token_file and not wanted.username:
+    if wanted.token_file:
         entry["username"] = "git"
-    more = {key: value for key, value in asdict(wanted).items() if value}
-    return {**entry, **more}
+    return entry
+
+
+def _answered(wanted: Wanted) -> dict[str, str]:
+    return {key: value for key, value in asdict(wanted).items() if value}

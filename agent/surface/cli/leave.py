@@ -15,7 +15,7 @@ from agent.domain.onboarding import going_on
 from agent.surface.cli import common
 
 if TYPE_CHECKING:
-    from agent.control.onboarding.leave import Remains
+    from agent.control.onboarding.leave import Mounted, Remains
     from agent.domain.repository.desired import Stack
 
 
@@ -45,10 +45,7 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
     leaving = Leaving(config)
     remains = anyio.run(leaving.survey, backend="asyncio")
     serves = service_unit.stands()
-    keep = frozenset(each.path for each in remains.mounted or ()) if keep_mounted else frozenset()
-    if keep_mounted and remains.mounted is None:
-        message = "the engine does not answer, so what is mounted is unknown"
-        raise HeldError(message, hint="start Docker, or leave out --keep-mounted")
+    keep = _kept(remains, keep_mounted=keep_mounted)
     if serves or set(remains.paths) - keep:
         for line in _meaning(config, remains, keep, serves=serves):
             click.echo(line)
@@ -57,10 +54,20 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
     if serves:
         service_unit.disable_now()
         click.echo("The service is stopped, and starts at no boot.")
+    shown, before = remains, set(remains.paths) - keep
+    remains = anyio.run(leaving.survey, backend="asyncio")
+    keep = _kept(remains, keep_mounted=keep_mounted)
+    if set(remains.paths) - keep - before or _harmed(remains, keep) - _harmed(shown, keep):
+        click.echo("Meanwhile there are more files, or other containers that mount them.")
+        for line in _meaning(config, remains, keep, serves=False):
+            click.echo(line)
+        if not yes and not common.agreed("Agree?"):
+            raise HeldError("no decrypted file was removed", hint="commitd leave goes on")
+    agreed = frozenset(remains.paths)
 
     async def remove() -> tuple[int, tuple[Stack, ...] | None]:
         return await leaving.remove(
-            keep=keep, actor=peer.ordering(), ended=serves
+            agreed, keep=keep, actor=peer.ordering(), ended=serves
         ), await leaving.stacks()
 
     count, stacks = anyio.run(remove, backend="asyncio")
@@ -70,6 +77,21 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
         click.echo(f"! {where} is in no record of the agent: look whether it is a secret.")
     for line in _after(config, stacks, keep):
         click.echo(line)
+
+
+def _kept(remains: Remains, *, keep_mounted: bool) -> frozenset[str]:
+    """The decrypted files that stay."""
+    if not keep_mounted:
+        return frozenset()
+    if remains.mounted is None:
+        message = "the engine does not answer, so what is mounted is unknown"
+        raise HeldError(message, hint="start Docker, or leave out --keep-mounted")
+    return frozenset(each.path for each in remains.mounted)
+
+
+def _harmed(remains: Remains, keep: frozenset[str]) -> set[Mounted]:
+    """The containers that lose a file."""
+    return {each for each in remains.mounted or () if each.path not in keep}
 
 
 def _meaning(
