@@ -24,10 +24,11 @@ def make(path: Path, content: str) -> None:
     _keep_names(path.parent)
 
 
-def replace(path: Path, content: str) -> None:
+def replace(path: Path, content: str, mode: int = 0o600) -> None:
     """Put the file there in the place of another, at once. Raises :class:`OSError`."""
     temporary = _written(path, content)
     try:
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

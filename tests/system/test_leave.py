@@ -175,6 +175,15 @@ def test_what_is_mounted_can_be_left_where_it_is(fleet: Fleet) -> None:
     assert _in_the_clear(host) == []
 
 
+def test_what_is_kept_because_of_a_wide_mount_names_who_has_it(fleet: Fleet) -> None:
+    host = _working(fleet)
+    words = ("run", "-d", "--name", "exporter", "--network", "none", "-v", "/:/host:ro", fleet.idle)
+    fleet.box.engine.run(*words)
+    done = host.commitd("leave", "--yes", "--keep-mounted")
+    assert "which is mounted by exporter (with /)" in done.stdout
+    fleet.box.engine.run("rm", "-f", "exporter")
+
+
 def test_what_it_prints_brings_the_stacks_up_with_plain_compose(fleet: Fleet) -> None:
     host = _working(fleet)
     data = fleet.box.engine.inspect("web-app-1")["Mounts"]

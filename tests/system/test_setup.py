@@ -289,6 +289,37 @@ def test_a_server_that_is_pinned_with_another_key_than_given_is_no_success(
     assert newcomer.fingerprint in done.stderr
 
 
+def test_secrets_that_are_configured_are_not_silently_kept(newcomer: Newcomer) -> None:
+    newcomer.setup(*newcomer.flags)
+    done = newcomer.setup("--sops", "none")
+    assert done.returncode == 2
+    assert "--sops: secrets are configured, and setup takes no section out" in done.stderr
+
+
+def test_a_submodule_where_a_key_is_expected_is_no_key(newcomer: Newcomer) -> None:
+    _there(newcomer)
+    workspace = newcomer.fleet.workspace
+    link = f"160000,{'1' * 40},host/other/age.pub"
+    words = ["git", "update-index", "--add", "--cacheinfo", link]
+    subprocess.run(words, cwd=workspace.path, check=True)
+    script = f"{_COMMIT} -qm submodule"
+    subprocess.run(["sh", "-ec", script], cwd=workspace.path, check=True, timeout=60)
+    newcomer.fleet.push()
+    assert newcomer.setup().returncode == 0
+
+
+def test_a_token_of_before_is_set_aside(newcomer: Newcomer) -> None:
+    newcomer.etc.mkdir(mode=0o700)
+    (newcomer.etc / "git.token").write_text("the old one\n")
+    terminal = Terminal(newcomer, "--host", "attic", "--sops", "none")
+    terminal.reads("The URL of the repository")
+    terminal.types(newcomer.box.github.url)
+    terminal.reads("A token that may read")
+    terminal.types("correct-horse-battery")
+    assert terminal.end() == 3
+    assert (newcomer.etc / "git.token.of-before").read_text() == "the old one\n"
+
+
 def test_no_answer_is_taken_from_a_url_with_a_credential(newcomer: Newcomer) -> None:
     done = newcomer.setup("--remote", "https://ada:correct-horse@gitea.lan/homelab.git")
     assert done.returncode == 2
@@ -587,6 +618,18 @@ def test_a_template_has_neither_a_name_nor_keys(newcomer: Newcomer) -> None:
     refused = newcomer.setup("--template")
     assert refused.returncode == 2
     assert "all clones would be that one" in refused.stderr
+
+
+def test_a_template_has_no_name_of_an_aborted_setup(newcomer: Newcomer) -> None:
+    terminal = Terminal(newcomer)
+    terminal.reads("The name of this host")
+    terminal.types("attic")
+    terminal.reads("The URL of the repository")
+    terminal.process.kill()
+    terminal.end()
+    done = newcomer.setup("--template", *newcomer.flags[2:])
+    assert done.returncode == 0, done.stderr
+    assert "host" not in yaml.safe_load(newcomer.config.read_text())
 
 
 def test_keys_of_a_machine_that_was_restored_can_be_kept(newcomer: Newcomer) -> None:

@@ -420,3 +420,14 @@ def test_a_program_that_holds_the_lock_outlives_the_signals_it_is_sent() -> None
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # noqa: PLW1510
     assert (done.returncode, done.stdout) == (0, "lives\n")
+
+
+def test_a_shared_file_of_host_keys_keeps_its_mode_and_its_name(tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared", tmp_path / "known_hosts"
+    shared.write_text("other ssh-rsa CCCC\n")
+    shared.chmod(0o644)
+    link.symlink_to(shared)
+    host_keys.pin(link, ssh.address(SSH), _SHOWN[:1])
+    assert link.is_symlink()
+    assert shared.stat().st_mode & 0o777 == 0o644
+    assert shared.read_text() == "other ssh-rsa CCCC\n[gitea.lan]:2222 ssh-ed25519 AAAA\n"

@@ -56,7 +56,8 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 async def _contents(git: Git, wanted: re.Pattern[str]) -> dict[str, bytes]:
     listed = await git.check("ls-tree", "-r", "-z", _REF)
     entries = (line.split("\t", 1) for line in listed.decode(errors="replace").split("\0") if line)
-    oids = {path: meta.split()[2] for meta, path in entries if wanted.fullmatch(path)}
+    found_at = ((meta.split(), path) for meta, path in entries if wanted.fullmatch(path))
+    oids = {path: oid for (_, kind, oid), path in found_at if kind == "blob"}
     if not oids:
         return {}
     asked = "".join(f"{oid}\n" for oid in oids.values()).encode()

@@ -6,6 +6,7 @@ person can say.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import anyio
@@ -90,12 +91,17 @@ def pinned(path: Path, address: Address) -> tuple[HostKey, ...]:
 
 
 def pin(path: Path, address: Address, keys: tuple[HostKey, ...]) -> None:
-    """Add the keys to the file. Raises :class:`ConfigError`. Blocks."""
+    """Add the keys to the file, or to the one it leads to; its mode stays.
+
+    Raises :class:`ConfigError`. Blocks.
+    """
     try:
-        before = path.read_text() if path.exists() else ""
+        file = path.resolve()
+        before = file.read_text() if file.exists() else ""
+        mode = stat.S_IMODE(file.stat().st_mode) if file.exists() else 0o600
         before += "" if not before or before.endswith("\n") else "\n"
         lines = "".join(f"{_place(address)} {key.public}\n" for key in keys)
-        private_file.replace(path, before + lines)
+        private_file.replace(file, before + lines, mode)
     except OSError as err:
         message = f"it cannot be written: {err.strerror}"
         raise ConfigError(message, where=str(path)) from None

@@ -12,6 +12,7 @@ Nothing is set aside while an agent works with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from msgspec import Struct
@@ -124,16 +125,30 @@ def _refuse_in_use(config: Config, whose: str) -> None:
 
 
 def _set_aside_all(config: Config, whose: str, dialog: Dialog, *, journal: bool) -> None:
-    """Every key that the configuration names, known to the note or not; then the journal."""
+    """Every key that the configuration names, known to the note or not; then the journal.
+
+    No agent begins to work with them meanwhile.
+    """
     _refuse_in_use(config, whose)
+    there = config.state_dir.is_dir()
+    with lock.only_agent(config) if there else nullcontext():
+        _set_aside_keys(config, whose, dialog)
+        if journal:
+            _set_aside_journal(config, whose, dialog)
+
+
+def _set_aside_keys(config: Config, whose: str, dialog: Dialog) -> None:
     for ssh_key in dict.fromkeys(_deploy_keys(config).values()):
         if ssh_key.exists():
             dialog.say(f"Its deploy key is now {_aside(ssh_key, whose)}.")
     secrets = config.secrets
     if secrets and not key_file.is_credential(secrets) and Path(secrets.age_key).exists():
         dialog.say(f"Its age key is now {_aside(Path(secrets.age_key), whose)}.")
+
+
+def _set_aside_journal(config: Config, whose: str, dialog: Dialog) -> None:
     file = config.state_dir / _JOURNAL
-    if journal and file.exists():
+    if file.exists():
         for path in leave.Leaving(config).strays(frozenset()):
             dialog.say(
                 f"! {config.state_dir}/repo/{path} was decrypted by {whose}, and from now on is in"

@@ -36,11 +36,12 @@ _UNFINISHED = (".new.tmp", ".new", ".tmp")
 
 
 class Mounted(Struct, frozen=True):
-    """A container that sees a decrypted file: ``itself``, or with the directory around it."""
+    """A container that sees a decrypted file: ``itself``, or with the directory ``source``."""
 
     container: str
     path: str
     itself: bool
+    source: str
 
 
 class Remains(Struct, frozen=True, kw_only=True):
@@ -88,8 +89,10 @@ class Leaving:
                 sources = binds_of(await engine.inspect(container.id) or {})
                 for path in paths:
                     files = {f"{top}/{path}" for top in tops}
-                    if any(within(file, source) for file in files for source in sources):
-                        found.append(Mounted(container.name, path, bool(files & sources)))
+                    around = [s for s in sources if any(within(file, s) for file in files)]
+                    if around:
+                        itself = bool(files & sources)
+                        found.append(Mounted(container.name, path, itself, max(around, key=len)))
         return found
 
     def _tops(self) -> set[str]:
@@ -132,6 +135,7 @@ class Leaving:
             if more := sorted({*paths} - agreed):
                 message = f"meanwhile there are more decrypted files ({', '.join(more)})"
                 raise HeldError(f"{message}; none was removed", hint="commitd leave again")
+            older = sum(len(names) for _, _, names in os.walk(self._store.older))
             try:
                 for path in paths:
                     self._store.delete(path, with_copy=path not in keep)
@@ -143,7 +147,7 @@ class Leaving:
                 where = str(err.filename or self._config.state_dir)
                 raise TransientError(message, where=where) from None
             self._forget({*paths} - keep)
-        return len([path for path in paths if path not in keep])
+        return len([path for path in paths if path not in keep]) + older
 
     def _forget(self, paths: Collection[str]) -> None:
         """An agent that is started again decrypts them anew."""

@@ -93,6 +93,10 @@ class Setup:
     def _text(self, answers: Answers, sops: Sops | None) -> tuple[str, Config]:
         before, name = self.before, str(self.path)
         data = self._data()
+        if answers.sops == given.NO_SOPS and data.get("secrets"):
+            message = "secrets are configured, and setup takes no section out"
+            hint = f"take secrets: out of {name} by hand"
+            raise ConfigError(message, where="--sops", hint=hint)
         sections = given.sections(answers, sops, self.directory, data)
         if before is None and (socket := programs.docker_socket()):
             sections["docker"] = {"socket": socket}
@@ -129,9 +133,12 @@ class Setup:
         return found
 
     def keep_token(self, name: str, token: str) -> str:
-        """Put a token into a file of its own; its path. Blocks."""
+        """Put a token into a file of its own; its path. Another one there is set aside. Blocks."""
         path = self.directory / f"{name}.token"
         try:
+            if path.exists() and path.read_text(errors="replace") != f"{token}\n":
+                aside = private_file.set_aside(path, "before")
+                self._dialog.say(f"The token that was in {path} is now {aside}.")
             private_file.replace(path, f"{token}\n")
         except OSError as err:
             message = f"it cannot be written: {err.strerror}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -75,7 +75,7 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
     for path in leaving.strays(keep):
         where = f"{config.state_dir}/repo/{path}"
         click.echo(f"! {where} is in no record of the agent: look whether it is a secret.")
-    for line in _after(config, stacks, keep):
+    for line in _after(config, stacks, keep, remains.mounted or ()):
         click.echo(line)
 
 
@@ -117,18 +117,28 @@ def _meaning(
                 " it, or mounts an empty directory."
             )
         else:
-            yield f"! {each.container} mounts the directory of {each.path}: it loses it at once."
+            yield f"! {each.container} mounts {each.path} with {each.source}: it loses it at once."
     if remains.mounted and not keep:
         yield "  --keep-mounted leaves these files."
 
 
-def _after(config: Config, stacks: tuple[Stack, ...] | None, keep: frozenset[str]) -> Iterator[str]:
+def _after(
+    config: Config,
+    stacks: tuple[Stack, ...] | None,
+    keep: frozenset[str],
+    mounted: Sequence[Mounted],
+) -> Iterator[str]:
     """What stays, and how to go on."""
     root, key = f"{config.state_dir}/repo", config.secrets.age_key if config.secrets else ""
     if not key.startswith("/"):
         key = "/path/of/the/age.key"  # which systemd alone knows
     for path in sorted(keep):
-        yield f"In the clear stays {root}/{path}, which a container mounts."
+        by = ", ".join(
+            each.container if each.itself else f"{each.container} (with {each.source})"
+            for each in mounted
+            if each.path == path
+        )
+        yield f"In the clear stays {root}/{path}, which is mounted by {by}."
     yield f"Containers mount files of {root}: keep it while they run."
     yield "To have the agent back: systemctl enable --now commitd"
     if stacks is None:

@@ -29,6 +29,8 @@ def complete(steps: Setup, flags: Answers, *, named: bool) -> Answers:
     Raises :class:`ConfigError` that names the flag where nobody can be asked.
     """
     typed = steps.earlier()
+    if not named:
+        typed = replace(typed, host=None)
 
     def note(**more: Any) -> None:
         nonlocal typed
