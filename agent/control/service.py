@@ -255,7 +255,7 @@ class Daemon:
             found = await self._cycle(reconciler, parts.judge, cycles)
             self._is_known = found.state is not State.UNKNOWN
             if parts.trial:
-                await parts.trial.judged(found, journal)
+                await parts.trial.judged(found, journal, parts.remotes.shown())
             self._verdicts.note(found, journal.log.take_troubled())
             systemd.notify(f"STATUS={found.line}")
             now = journal.now()

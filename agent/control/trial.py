@@ -104,11 +104,13 @@ class Trial:
         except OSError as err:
             log.warning("the trial cannot be written down: %s", err)
 
-    async def judged(self, verdict: Verdict, journal: AsyncJournal) -> None:
-        """A cycle has ended so. A clean one ends the trial."""
+    async def judged(
+        self, verdict: Verdict, journal: AsyncJournal, shown: frozenset[str] = frozenset()
+    ) -> None:
+        """A cycle has ended so, with these heads of the remotes. A clean one ends the trial."""
         if not self.open:
             return
-        self._why = gate.unexcused(verdict, self._before, self._situation)
+        self._why = gate.unexcused(verdict, self._before, self._situation, shown)
         if self._why:
             return
         try:

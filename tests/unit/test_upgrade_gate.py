@@ -15,7 +15,7 @@ from agent.domain.reconcile.host_state import HostState
 from agent.domain.reconcile.plan import plan
 from agent.domain.release.identity import Known
 from agent.domain.release.release import Release
-from agent.domain.status.verdict import HostTrouble, State, Verdict, VerdictKind
+from agent.domain.status.verdict import HostTrouble, State, Verdict, VerdictKind, failed
 from agent.domain.upgrade.gate import Before, unasked, unexcused
 from tests.unit import builders
 from tests.unit.builders import SHA, container, release, running, service, situation, stack
@@ -198,5 +198,59 @@ def test_a_commit_that_fails_under_the_new_version_is_not_its_fault(journal: Jou
     known = recorded(journal, WEB)
     host = situation([stack("web", "d2")], [WEB])
     host = replace(host, desired=replace(host.desired, revision=builders.revision("b" * 40)))
-    failed = verdict(State.FAILED, (VerdictKind.FAILED, "web"), (VerdictKind.WAITING, "old"))
-    assert unexcused(failed, known, host) == []
+    found = verdict(State.FAILED, (VerdictKind.FAILED, "web"), (VerdictKind.WAITING, "old"))
+    assert unexcused(found, known, host) == []
+
+
+def test_a_stack_that_runs_and_is_not_healthy_is_no_fault_of_the_version(journal: Journal) -> None:
+    known = recorded(journal, WEB)
+    assert unexcused(verdict(State.FAILED, (VerdictKind.DEGRADED, "web")), known, of(WEB)) == []
+
+
+def test_a_cycle_that_was_broken_off_is_not_clean_whatever_was_wrong_before(
+    journal: Journal,
+) -> None:
+    journal.keep_attempt(builders.attempt("bad"))
+    known = recorded(journal, WEB)
+    raised = replace(failed("it raised"), troubles=(trouble("bad", Reason.FAILED),))
+    assert unexcused(raised, known, of(WEB)) == ["reconcile failed: it raised"]
+
+
+def trouble(subject: str, reason: Reason, detail: str = "why") -> HostTrouble:
+    return HostTrouble(VerdictKind.HELD, subject, detail, reason)
+
+
+def test_what_is_held_beside_the_stacks_may_be_for_the_same_reason_alone(journal: Journal) -> None:
+    journal.keep_holds([Hold("media", Reason.UNJUDGED, "a shows bbbbbbb")])
+    known = recorded(journal, WEB)
+    for reason, left in (Reason.UNJUDGED, []), (Reason.LIST_IN_DOUBT, ["media: why"]):
+        found = Verdict(State.FAILED, "the line", (trouble("media", reason),))
+        assert unexcused(found, known, of(WEB)) == left
+
+
+def test_a_stack_that_was_held_may_be_for_any_reason(journal: Journal) -> None:
+    journal.keep_holds([Hold("web", Reason.INVALID, "it is wrong")])
+    known = recorded(journal, WEB)
+    found = Verdict(State.FAILED, "the line", (trouble("web", Reason.BACKOFF),))
+    assert unexcused(found, known, of(WEB)) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason", "left"),
+    [
+        ("b" * 40, Reason.TREE, 0),
+        ("b" * 40, Reason.LIST_IN_DOUBT, 0),
+        ("b" * 40, Reason.UNJUDGED, 1),  # it may be that this version can judge none
+        ("c" * 40, Reason.TREE, 1),
+        (SHA, Reason.TREE, 1),  # the version before knew that one
+    ],
+)
+def test_a_commit_that_is_refused_and_came_after_the_upgrade_is_not_the_versions_fault(
+    journal: Journal, shown: str, reason: Reason, left: int
+) -> None:
+    journal.put("remotes", {"home": {"name": "home", "head": SHA, "reachable": True}})
+    known = recorded(journal, WEB)
+    named = SHA if shown == SHA else "b" * 40
+    refused = trouble("media", reason, reason.message(f"{named[:7]}: it is unsafe"))
+    found = Verdict(State.FAILED, "the line", (refused,))
+    assert len(unexcused(found, known, of(WEB), {shown})) == left

@@ -30,28 +30,32 @@ def read(path: Path) -> Before:
 def _read(db: sqlite3.Connection) -> Before:
     meta = {
         row["key"]: json.loads(row["value"])
-        for row in db.execute("SELECT * FROM meta WHERE key IN ('declared', 'exempt')")
+        for row in db.execute("SELECT * FROM meta WHERE key IN ('declared', 'exempt', 'remotes')")
     }
     declared = meta.get("declared") or {}
+    stacks, broken = declared.get("stacks") or {}, declared.get("broken") or {}
+    remotes = meta.get("remotes") or {}
+    held = {tuple(row) for row in db.execute("SELECT subject, reason FROM holds")}
+    of_stacks = {(name, reason) for name, reason in held if name in stacks or name in broken}
     made = {row["stack"]: row for row in db.execute("SELECT * FROM made")}
     return Before(
         revision=(declared.get("revision") or {}).get("sha"),
-        digests=declared.get("stacks") or {},
+        digests=stacks,
         releases={
             row["stack"]: _recorded(row, made.get(row["stack"]))
             for row in db.execute("SELECT * FROM releases")
         },
         troubled=frozenset(
             row[0]
-            for row in db.execute(
-                "SELECT stack FROM attempts UNION SELECT stack FROM rollbacks"
-                " UNION SELECT subject FROM holds"
-            )
+            for row in db.execute("SELECT stack FROM attempts UNION SELECT stack FROM rollbacks")
         )
-        | frozenset(declared.get("broken") or {}),
+        | frozenset(name for name, _ in of_stacks)
+        | frozenset(broken),
+        held=frozenset(held - of_stacks),
         exempt=frozenset(
             each["id"] for each in meta.get("exempt") or [] if lasting(each["reason"])
         ),
+        heads=frozenset(each["head"] for each in remotes.values() if each.get("head")),
     )
 
 

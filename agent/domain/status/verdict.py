@@ -68,17 +68,22 @@ class HostTrouble(Struct, frozen=True):
     kind: VerdictKind
     subject: str
     detail: str
+    reason: Reason | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.subject}" + (f": {self.detail}" if self.detail else "")
 
 
 class Verdict(Struct, frozen=True):
-    """The state of a host, the line that says it to people, and all that is not right."""
+    """The state of a host, the line that says it to people, and all that is not right.
+
+    ``broken_off``: the last cycle ended with an error, and ``troubles`` are those known before it.
+    """
 
     state: State
     line: str
     troubles: tuple[HostTrouble, ...] = field(default=())
+    broken_off: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -101,7 +106,7 @@ class Verdict(Struct, frozen=True):
 
 def failed(error: str, since: str = "") -> Verdict:
     """The verdict where nothing more is known than why nothing could be done."""
-    return Verdict(State.FAILED, f"reconcile failed: {error}{since}")
+    return Verdict(State.FAILED, f"reconcile failed: {error}{since}", broken_off=True)
 
 
 def exit_code(state: State) -> int:
@@ -238,11 +243,11 @@ def _of_stacks(
     for stack in stacks:
         detail = by_subject.get(stack.name) or stack.message or ""
         if stack.rolled_back and stack.name not in waiting:
-            found.append(HostTrouble(VerdictKind.BACK, stack.name, detail))
+            found.append(HostTrouble(VerdictKind.BACK, stack.name, detail, stack.reason))
         elif stack.sync in {"failed", "held"} and stack.name not in waiting:
-            found.append(HostTrouble(VerdictKind(stack.sync), stack.name, detail))
+            found.append(HostTrouble(VerdictKind(stack.sync), stack.name, detail, stack.reason))
         elif stack.sync in {"pending", "unknown"} and not (stack.working or stack.name in coming):
-            found.append(HostTrouble(VerdictKind.OFF, stack.name, detail))
+            found.append(HostTrouble(VerdictKind.OFF, stack.name, detail, stack.reason))
         elif stack.sync == "synced" and stack.problems:
             found.append(HostTrouble(VerdictKind.DEGRADED, stack.name, ", ".join(stack.problems)))
     order = list(VerdictKind)
@@ -254,10 +259,11 @@ def _of_holds(stacks: Iterable[StackState], holds: Iterable[Held]) -> Iterable[H
     told = {stack.name for stack in stacks if stack.sync != "synced"}
     for hold in holds:
         if hold.needs_person:
-            yield HostTrouble(VerdictKind.WAITING, hold.subject, hold.message)
+            yield HostTrouble(VerdictKind.WAITING, hold.subject, hold.message, hold.reason)
         elif hold.subject not in told and hold.reason not in _NO_FAILURES:
             kind = VerdictKind.FAILED if hold.reason == Reason.EVICTION else VerdictKind.HELD
-            yield HostTrouble(VerdictKind.OFF if hold.settled else kind, hold.subject, hold.message)
+            kind = VerdictKind.OFF if hold.settled else kind
+            yield HostTrouble(kind, hold.subject, hold.message, hold.reason)
 
 
 def _listed(troubles: Sequence[HostTrouble], stacks: Iterable[StackState]) -> Iterable[str]:

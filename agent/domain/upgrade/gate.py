@@ -20,7 +20,7 @@ from agent.domain.reconcile.actions import Deploy, Plan
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.tree import Inputs
-from agent.domain.status.verdict import State, Verdict, VerdictKind
+from agent.domain.status.verdict import HostTrouble, State, Verdict, VerdictKind
 
 TRIAL_S = 600.0
 """How long a version on trial may take until one cycle is clean, of the time in which the engine
@@ -30,6 +30,8 @@ _SEEN_BY_EYE = {CauseKind.NAMESPACE, CauseKind.CONTAINER_NAME}
 """What no record tells: namespaces end without their container, and a name is no new container."""
 _LASTING = {Reason.ALLOWED, Reason.SWARM, Reason.ONE_OFF}
 """Exemptions that do not end by themselves."""
+_OF_A_COMMIT = {Reason.TREE, Reason.LIST_IN_DOUBT}
+"""Why a commit is refused; the detail then names it."""
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -52,15 +54,18 @@ class Recorded(Struct, frozen=True, kw_only=True):
 class Before(Struct, frozen=True, kw_only=True):
     """What the journal of the version before says: ``revision`` is the applied commit, if any.
 
-    ``digests`` are of the stacks that it declares here. ``troubled`` are stacks and other subjects
-    that were not right, ``exempt`` the IDs of containers that a lasting rule exempted.
+    ``digests`` are of the stacks that it declares here. ``troubled`` are stacks that were not
+    right, ``held`` what else was not, each with the code of the reason. ``exempt`` are the IDs of
+    containers that a lasting rule exempted, ``heads`` the commits that the remotes showed.
     """
 
     revision: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     releases: Mapping[str, Recorded] = field(default_factory=dict)
     troubled: frozenset[str] = frozenset()
+    held: frozenset[tuple[str, str]] = frozenset()
     exempt: frozenset[str] = frozenset()
+    heads: frozenset[str] = frozenset()
 
 
 def lasting(reason: str) -> bool:
@@ -146,29 +151,47 @@ def _unchanged(
     return counts == dict(release.scales)
 
 
-def unexcused(verdict: Verdict, before: Before, situation: HostState | None) -> list[str]:
+def unexcused(
+    verdict: Verdict,
+    before: Before,
+    situation: HostState | None,
+    shown: Collection[str] = (),
+) -> list[str]:
     """What keeps a cycle from being clean, for people; empty: it is.
 
-    What was wrong before may be, and so may what a commit has changed since. A version may ask a
-    person about something that none did before; but not about a stack that was right, unless a
-    newer commit has it wait.
+    What was wrong before may be, and so may what a commit has changed since, or one of those that
+    the remotes have ``shown`` since and that is refused. A version may ask a person about something
+    that none did before; but not about a stack that was right, unless a newer commit has it wait.
     """
-    if verdict.state in {State.UNKNOWN, State.WORKING} or situation is None:
+    if verdict.state in {State.UNKNOWN, State.WORKING} or verdict.broken_off or situation is None:
         return [verdict.line]
     revision = situation.desired.revision.sha
     excused = set(before.troubled)
     excused |= {s.name for s in situation.desired.stacks if changed(before, s, revision)}
     moved = revision != before.revision
-    found = list(_left(verdict, excused, before.digests, moved=moved))
+    wrong = [each for each in verdict.troubles if not _refuses(each, set(shown) - before.heads)]
+    found = list(_left(wrong, excused, before, moved=moved))
     if verdict.state is State.FAILED and not verdict.troubles:
         found.append(verdict.line)
     return found
 
 
+def _refuses(trouble: HostTrouble, commits: Iterable[str]) -> bool:
+    """Whether it is that one of these commits is not taken over; what was applied stays."""
+    return trouble.reason in _OF_A_COMMIT and any(
+        f"{sha[:7]}: " in trouble.detail for sha in commits
+    )
+
+
 def _left(
-    verdict: Verdict, excused: Collection[str], declared: Collection[str], *, moved: bool
+    troubles: Iterable[HostTrouble], excused: Collection[str], before: Before, *, moved: bool
 ) -> Iterator[str]:
-    for trouble in verdict.troubles:
-        waits = trouble.kind is VerdictKind.WAITING and (moved or trouble.subject not in declared)
-        if trouble.subject not in excused and not waits:
+    for trouble in troubles:
+        if trouble.kind is VerdictKind.DEGRADED:
+            continue  # of containers that nothing was done to: ``unasked`` sees to that
+        was = trouble.subject in excused or (trouble.subject, trouble.reason) in before.held
+        waits = trouble.kind is VerdictKind.WAITING and (
+            moved or trouble.subject not in before.digests
+        )
+        if not (was or waits):
             yield f"{trouble.subject}: {trouble.detail or trouble.kind}"
