@@ -13,6 +13,7 @@ import pytest
 from tests.sandbox import agent
 from tests.sandbox.process import wait_until
 from tests.system import killing
+from tests.system.releases import NEVER_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -207,6 +208,18 @@ def test_what_it_prints_brings_the_stacks_up_with_plain_compose(fleet: Fleet) ->
     now = fleet.box.engine.inspect("web-app-1")["Mounts"]
     key = "Name"
     assert {m[key] for m in now if key in m} == {m[key] for m in data if key in m}
+
+
+def test_a_stack_that_was_rolled_back_is_named_as_its_files_are_of_two_commits(
+    fleet: Fleet,
+) -> None:
+    host = _working(fleet)
+    bad = fleet.compose(more=f"    command: [sh, -c, 'exit 3']\n    {NEVER_WELL}\n")
+    fleet.commit("bad", {STACK: bad})
+    host.once()
+    said = host.commitd("leave", "--yes").stdout
+    assert "! web was rolled back: its own files are those of " in said
+    assert "exit 3" not in (host.repo / STACK).read_text()
 
 
 def test_an_agent_that_comes_back_goes_on_without_a_restart(fleet: Fleet) -> None:

@@ -525,6 +525,7 @@ def test_it_waits_for_the_forge_and_for_the_commit(newcomer: Newcomer) -> None:
         )
     wait_until(lambda: "Waiting for a remote" in log.read_text(), what="it to wait")
     said = log.read_text()
+    assert "! systemd does not run this machine" in said
     _paste(newcomer, newcomer.public())
     wait_until(lambda: "Waiting for host/attic/stacks.yaml and" in log.read_text(), what="the key")
     assert waiting.poll() is None

@@ -156,6 +156,15 @@ class Leaving:
                 if plaintext_path(path) in paths:
                     journal.forget_plaintext(path)
 
+    def rolled_back(self) -> dict[str, str]:
+        """Stacks that run as of an older commit, and that commit: their own files are of it.
+
+        Blocks.
+        """
+        with suppress(CommitdError), closing(open_journal(self._config)) as journal:
+            return {name: each.revision for name, each in sorted(journal.rollbacks().items())}
+        return {}
+
     async def stacks(self) -> tuple[Stack, ...] | None:
         """What the applied commit declares here; None where that cannot be read any more."""
         repository = Repository.to_read(self._config)

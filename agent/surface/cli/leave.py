@@ -77,6 +77,11 @@ def command(ctx: click.Context, *, yes: bool, keep_mounted: bool) -> None:
         click.echo(f"! {where} is in no record of the agent: look whether it is a secret.")
     for line in _after(config, stacks, keep, remains.mounted or ()):
         click.echo(line)
+    for name, revision in leaving.rolled_back().items():
+        click.echo(
+            f"! {name} was rolled back: its own files are those of {revision[:7]}, but the line"
+            " above and what it reads of global/ and host/ are of the commit that failed here."
+        )
 
 
 def _kept(remains: Remains, *, keep_mounted: bool) -> frozenset[str]:

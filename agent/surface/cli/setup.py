@@ -115,6 +115,8 @@ def command(
     if template and (host or wait):
         message = "a template has no name of its own, and runs no service"
         raise ConfigError(message, where="--template", hint="leave out --host and --wait")
+    if wait and not service_unit.booted():
+        click.echo("! systemd does not run this machine: there will be no service to start.")
     answers = flags
     if steps.before is None:
         answers = setup_questions.complete(steps, flags, named=not template)
