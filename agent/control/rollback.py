@@ -21,6 +21,12 @@ def possible(beside: Programs) -> str:
             where=str(beside.home),
             hint="install the package of the version that you want",
         )
+    if bad := beside.given_up(previous):
+        raise ConfigError(
+            f"{previous} is no version to go back to: it was given up at {bad.at} ({bad.why})",
+            where=str(beside.home),
+            hint="dpkg -i of its package tries it once more, on trial; or install another version",
+        )
     command = [str(beside.python(previous)), "-I", "-m", "agent", "--version"]
     try:
         subprocess.run(

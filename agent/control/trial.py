@@ -114,11 +114,13 @@ class Trial:
         if self._why:
             return
         try:
-            await anyio.to_thread.run_sync(self._beside.is_well)
+            stays = await anyio.to_thread.run_sync(self._beside.is_well)
         except OSError as err:
             self._why = [f"the end of the trial cannot be written down: {err}"]
             return
         self.open = False
+        if not stays:
+            return  # a person has gone back from it, and it runs until the service is started again
         version = self._beside.version
         log.info("version %s is well: it did nothing that nobody called for", version)
         await tell(journal, self._config.host, Reason.AGENT_UPGRADED, f"{version} runs")

@@ -13,6 +13,8 @@ from agent.adapters.host.programs import Programs, here
 from agent.adapters.state import before, older, schema
 from agent.adapters.state.database import _CONVERSIONS
 from agent.adapters.state.journal import Journal
+from agent.control import rollback
+from agent.control.status.versions import Beside
 from agent.domain.errors import ConfigError
 from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
@@ -201,7 +203,7 @@ def test_a_trial_is_noted_and_ended(tmp_path: Path) -> None:
     assert (found.candidate, str(found.copy)) == ("1.1", "/var/lib/commitd/journal.db.14")
     assert "failed it fails\n" in (tmp_path / "trial").read_text()
     (tmp_path / "bad").write_text("1.1 - 2026 it hung\n0.9 abc 2025 it was bad\n")
-    beside.is_well()
+    assert beside.is_well()
     assert beside.trial() is None
     assert [each.version for each in beside.bad()] == ["0.9"]
 
@@ -219,3 +221,32 @@ def test_going_back_by_hand_is_remembered(tmp_path: Path) -> None:
     assert beside.fell_back() is None
     older_one.told()
     assert older_one.fell_back() is None
+
+
+def test_a_version_that_was_given_up_is_none_to_go_back_to(tmp_path: Path) -> None:
+    beside = _beside(tmp_path)
+    beside.go_back("2026-01-01T00:00:00Z", "it hung")
+    older_one = Programs(tmp_path, "1.0")
+    with pytest.raises(LookupError, match=r"1\.1 was given up"):
+        older_one.go_back("2026-01-02T00:00:00Z", "by hand")
+    with pytest.raises(ConfigError, match=r"1\.1 is no version to go back to.*it hung"):
+        rollback.possible(older_one)
+    assert older_one.current == "1.0"
+    shown = Beside(current="1.0", previous="1.1", on_trial=False, bad=tuple(older_one.bad()))
+    assert "rollback-agent" not in "\n".join(shown.lines())
+
+
+def test_one_that_a_person_went_back_from_is_not_well_however_it_goes_on(tmp_path: Path) -> None:
+    beside = _beside(tmp_path)
+    beside.go_back("2026-01-01T00:00:00Z", "by hand")
+    assert not beside.is_well()
+    assert beside.given_up("1.1") is not None
+    with pytest.raises(OSError, match="on trial no more"):
+        beside.note("ready", "yes")
+
+
+def test_the_sum_of_a_version_that_is_given_up_by_hand_is_remembered(tmp_path: Path) -> None:
+    beside = _beside(tmp_path)
+    (tmp_path / "versions/1.1/SHA256").write_text("5" * 64 + "\n")
+    beside.go_back("2026-01-01T00:00:00Z", "by hand")
+    assert [each.sha256 for each in beside.bad()] == ["5" * 64]

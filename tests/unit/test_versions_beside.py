@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -316,16 +318,157 @@ def test_a_full_disk_is_said_and_leaves_the_version_that_runs(host: Host, tmp_pa
     assert (host.version("current"), host.kept, host.fields("trial")) == ("1.0", ["1.0"], {})
 
 
-def test_a_start_that_cannot_be_counted_brings_the_previous_version_back(
-    host: Host, tmp_path: Path
-) -> None:
-    host.activate("1.0")
-    host.activate("1.1")
+@pytest.fixture
+def full(tmp_path: Path) -> dict[str, str]:
+    """A PATH with which nothing comes to the disk."""
     programs = tmp_path / "full"
     programs.mkdir()
     (programs / "sync").write_text("#!/bin/sh\nexit 1\n")
     (programs / "sync").chmod(0o755)
-    done = host.run("start", env={"PATH": f"{programs}:/usr/bin:/bin"})
-    assert done.returncode == 0
-    assert "cannot be counted" in done.stdout
+    return {"PATH": f"{programs}:/usr/bin:/bin"}
+
+
+def test_a_start_that_cannot_be_counted_is_not_the_fault_of_the_version(
+    host: Host, full: dict[str, str]
+) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    for _ in range(5):
+        done = host.run("start", env=full)
+        assert done.returncode == 0
+        assert "this start is not counted" in done.stdout
+    assert host.version("current") == "1.1"
+    assert "start 1 of 3" in host.start()
+
+
+def test_a_version_is_given_up_only_once_that_is_on_the_disk(
+    host: Host, full: dict[str, str]
+) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    with (host.home / "trial").open("a") as trial:
+        trial.write("failed it hangs\n")
+    assert "cannot be written: it is started again" in host.run("start", env=full).stdout
+    assert (host.version("current"), host.fields("fell-back")) == ("1.1", {})
+    host.start()
+    assert (host.version("current"), host.fields("fell-back")["to"]) == ("1.0", "1.0")
+    assert (host.home / "bad").read_text().count("1.1 - ") == 1
+
+
+def test_a_version_that_came_back_is_started_again_until_it_has_told(host: Host) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    with (host.home / "trial").open("a") as trial:
+        trial.write("failed it hangs\n")
+    drop_in = host.units / "commitd.service.d/trial.conf"
+    host.start()
+    assert host.run("start", "--unit").returncode == 0
+    assert "RestartPreventExitStatus=\n" in drop_in.read_text()
+    (host.home / "fell-back").unlink()
+    host.run("start", "--unit")
+    assert not drop_in.exists()
+
+
+def test_the_version_before_installed_amid_a_trial_is_a_return_to_it(host: Host) -> None:
+    host.activate("1.0")
+    host.run("activate", host.tree("1.1"), "5" * 64)
+    host.activate("1.0")
+    assert (host.version("current"), host.fields("trial")) == ("1.0", {})
+    told = host.fields("fell-back")
+    assert (told["from"], told["to"]) == ("1.1", "1.0")
+    assert told["why"] == "by hand, by installing 1.0"
+    assert (host.home / "bad").read_text().startswith(f"1.1 {'5' * 64} 20")
+    assert host.start() == ""
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_at_any_step_such_a_return_leaves_what_the_next_start_needs(
+    tmp_path: Path, side: str
+) -> None:
+    for step in range(1, 80):
+        base = tmp_path / f"{side}-{step}"
+        base.mkdir()
+        host = Host(base)
+        host.activate("1.0")
+        host.activate("1.1")
+        done = host.run("activate", host.tree("1.0"), env=_killing(base, **{side: step}))
+        host.start()
+        if host.version("current") == "1.0":
+            assert host.fields("fell-back")["to"] == "1.0", step
+        else:
+            assert host.fields("trial")["candidate"] == "1.1", step
+        host.activate("1.0")
+        host.start()
+        assert (host.version("current"), host.fields("trial")) == ("1.0", {}), step
+        assert host.fields("fell-back")["from"] == "1.1", step
+        if done.returncode == 0:
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_a_return_that_was_never_told_is_not_told_of_another_version(host: Host) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    host.activate("1.0")
+    host.activate("1.2")
+    assert host.fields("fell-back") == {}
+
+
+def test_what_the_scripts_write_can_be_read_by_everybody(host: Host) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    (host.home / "trial").chmod(0o600)
+    command = f"umask 077; exec /bin/sh {_LIB / 'start'}"
+    env = {"PATH": "/usr/bin:/bin", "COMMITD_AGENT_HOME": str(host.home)}
+    for _ in range(3):
+        subprocess.run(["/bin/sh", "-c", command], env=env, check=True, timeout=60)
+        assert (host.home / "trial").stat().st_mode & 0o777 == 0o644
+    subprocess.run(["/bin/sh", "-c", command], env=env, check=True, timeout=60)
+    for name in ("bad", "fell-back"):
+        assert (host.home / name).stat().st_mode & 0o777 == 0o644
+
+
+def test_an_activation_that_ends_late_does_not_say_that_all_is_as_it_was(
+    host: Host, tmp_path: Path
+) -> None:
+    host.activate("1.0")
+    programs = tmp_path / "full"
+    programs.mkdir()
+    (programs / "ln").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "ln").chmod(0o755)
+    done = host.run("activate", host.tree("1.1"), env={"PATH": f"{programs}:/usr/bin:/bin"})
+    assert done.returncode != 0
+    assert "did not come to its end" in done.stderr
+    assert "1.0 is started next; install 1.1 again" in done.stderr
+
+
+def test_a_start_waits_for_an_activation_that_goes_on(host: Host) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    with (host.home / "trial").open("a") as trial:
+        trial.write("failed it hangs\n")
+    handle = os.open(host.home, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    places = {"COMMITD_AGENT_HOME": str(host.home), "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(["/bin/sh", _LIB / "start"], env=places, text=True) as started:
+        with pytest.raises(subprocess.TimeoutExpired):
+            started.wait(0.5)
+        # what the activation of another one does
+        (host.home / "trial").write_text("candidate 1.1\nprevious 1.0\nsha256 -\nstarts 0\n")
+        os.close(handle)
+        assert started.wait(60) == 0
+    assert (host.version("current"), host.fields("trial")["starts"]) == ("1.1", "1")
+
+
+def test_one_on_trial_stays_so_when_the_activation_of_another_one_was_cut_short(
+    host: Host,
+) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    host.start()
+    (host.home / "trial").write_text("candidate 1.2\nprevious 1.0\nsha256 -\nstarts 0\n")
+    assert "commitd 1.1 is on trial: start 1 of 3" in host.start()
+    assert host.fields("trial")["candidate"] == "1.1"
+    for _ in range(3):
+        host.start()
     assert host.version("current") == "1.0"

@@ -5,20 +5,26 @@
                           /trial, bad, fell-back   see packaging/lib/start
 
 An agent that does not run from such a tree, as one of ``make install``, has nothing beside it.
-All functions block.
+All functions block; those that write there wait for `start` and `activate`, seconds at most, and
+raise OSError.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 LIB = Path("/usr/lib/commitd/lib")
 """Where the package has the scripts."""
+_LOCKED_S = 10.0
+"""How long another one may be at the same files; less than the watchdog allows."""
 
 
 class FellBack(Struct, frozen=True, kw_only=True):
@@ -75,22 +81,37 @@ class Programs:
         return OnTrial(candidate=candidate, previous=previous, copy=Path(copy) if copy else None)
 
     def note(self, name: str, value: str) -> None:
-        """Write a fact into the trial: ``ready``, ``failed``, ``journal``. Raises OSError."""
-        lines = [
-            line
-            for line in (self.home / "trial").read_text().splitlines()
-            if line.partition(" ")[0] != name
-        ]
-        self._write("trial", [*lines, f"{name} {_one_line(value)}"])
+        """Write a fact into the trial of this version: ``ready``, ``failed``, ``journal``.
 
-    def is_well(self) -> None:
-        """End the trial: the candidate stays. Raises OSError."""
-        (self.home / "trial").unlink(missing_ok=True)
-        bad = self._bad_lines()
-        left = [each for each in bad if each.partition(" ")[0] != self.version]
-        if left != bad:
-            self._write("bad", left)
-        self._sync()
+        Raises OSError, also where it is on trial no more.
+        """
+        with self._locked():
+            found = self.trial()
+            if found is None or found.candidate != self.version:
+                raise FileNotFoundError(f"{self.version} is on trial no more")
+            lines = [each for each in self._lines("trial") if each.partition(" ")[0] != name]
+            self._write("trial", [*lines, f"{name} {_one_line(value)}"])
+
+    def is_well(self) -> bool:
+        """End the trial: the candidate stays. Raises OSError.
+
+        Not where this version is on trial no more, because a person has gone back from it.
+        """
+        with self._locked():
+            found = self.trial()
+            if found is None or found.candidate != self.version:
+                return False
+            (self.home / "trial").unlink(missing_ok=True)
+            if self._fields("fell-back").get("to") != self.version:
+                (self.home / "fell-back").unlink(
+                    missing_ok=True
+                )  # one that did not come to its end
+            bad = self._bad_lines()
+            left = [each for each in bad if each.partition(" ")[0] != self.version]
+            if left != bad:
+                self._write("bad", left)
+            self._sync()
+        return True
 
     def fell_back(self) -> FellBack | None:
         """That this version runs again because another one was given up; until it is told."""
@@ -120,27 +141,58 @@ class Programs:
                 found.append(BadVersion(version=version, sha256=known, at=at, why=why))
         return found
 
+    def given_up(self, version: str) -> BadVersion | None:
+        """How that version was given up here, the last time; None if it was not."""
+        found = [each for each in self.bad() if each.version == version]
+        return found[-1] if found else None
+
     def go_back(self, at: str, why: str) -> str:
         """Make the previous version current, in the order of `start`; which it is.
 
-        Raises OSError, and LookupError where there is none.
+        Raises OSError, and LookupError where there is none, or just one that was given up.
         """
-        previous, current = self.previous, self.current
-        if previous is None or current is None:
-            raise LookupError("there is no previous version")
-        why = _one_line(why)
-        lines = [f"from {current}", f"to {previous}", f"at {at}", f"why {why}"]
-        self._write("fell-back", lines)
-        self._write("bad", [*self._bad_lines(), f"{current} - {at} {why}"])
-        self._point("previous", current)
-        self._point("current", previous)
-        (self.home / "trial").unlink(missing_ok=True)
-        self._sync()
+        with self._locked():
+            previous, current = self.previous, self.current
+            if previous is None or current is None:
+                raise LookupError("there is no previous version")
+            if self.given_up(previous):
+                raise LookupError(f"{previous} was given up")
+            why = _one_line(why)
+            lines = [f"from {current}", f"to {previous}", f"at {at}", f"why {why}"]
+            self._write(
+                "bad", [*self._bad_lines(), f"{current} {self._sum_of(current)} {at} {why}"]
+            )
+            self._write("fell-back", lines)
+            self._point("previous", current)
+            self._point("current", previous)
+            (self.home / "trial").unlink(missing_ok=True)
+            self._sync()
         return previous
 
     def python(self, version: str) -> Path:
         """The Python that runs that version."""
         return self.home / "versions" / version / "bin" / "python3"
+
+    def _sum_of(self, version: str) -> str:
+        """Of the package that a commit named, as ``activate`` has it in the tree; else ``-``."""
+        return (self._lines(f"versions/{version}/SHA256") or ["-"])[0]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """While ``start`` and ``activate`` keep off; raises TimeoutError, an OSError."""
+        until = time.monotonic() + _LOCKED_S
+        handle = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                if time.monotonic() > until:
+                    raise TimeoutError(f"{self.home} is locked by another program")
+                time.sleep(0.05)
+            yield
+        finally:
+            os.close(handle)
 
     def _linked(self, link: str) -> str | None:
         with suppress(OSError):

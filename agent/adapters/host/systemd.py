@@ -67,11 +67,11 @@ def unit() -> Unit | None:
     )
 
 
-def restart() -> str | None:
-    """Start the service again; why that did not work, or None. Blocks."""
+def try_restart() -> str | None:
+    """Start the service again if it runs; why that did not work, or None. Blocks."""
     try:
         subprocess.run(
-            ["systemctl", "restart", NAME],
+            ["systemctl", "try-restart", NAME],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

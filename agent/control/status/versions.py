@@ -41,7 +41,7 @@ class Beside(Struct, frozen=True, kw_only=True):
             yield f"commitd {self.current} is on trial: it has not had a clean cycle yet"
         elif self.current:
             yield f"commitd {self.current} is installed"
-        if self.previous:
+        if self.previous and self.previous not in {each.version for each in self.bad}:
             yield f"commitd {self.previous} is installed beside it (commitd rollback-agent)"
         for each in self.bad:
             yield f"commitd {each.version} was given up at {each.at}: {each.why}"

@@ -19,6 +19,8 @@ def command(yes: bool, no_restart: bool) -> None:
     is not followed until that line changes. Its journal is brought back to what the previous one
     knows; orders of people and what was deployed come along.
 
+    A version that was given up is none to go back to: its package is to be installed again.
+
     Example: commitd rollback-agent --yes
     """
     from agent.adapters.host import programs, systemd
@@ -40,6 +42,6 @@ def command(yes: bool, no_restart: bool) -> None:
     rollback.go_back(beside)
     if no_restart:
         click.echo("It does so from the next start of the service on: systemctl restart commitd")
-    elif error := systemd.restart():
+    elif error := systemd.try_restart():
         click.echo(f"It is installed; the service was not started again: {error}", err=True)
         raise SystemExit(FAILED)
