@@ -6,6 +6,8 @@
       ─▶ it says so and ends; ``packaging/lib/start`` has the version before run again
 
 The time only runs while the engine and a remote can be connected to, and nothing is being deployed.
+Where all that is wrong is that no remote answers, a remote that did not answer the version before
+does not count.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,7 +35,7 @@ from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, Plan
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.shortened import some_of
-from agent.domain.status.verdict import Verdict
+from agent.domain.status.verdict import State, Verdict
 from agent.domain.upgrade import gate
 from agent.domain.upgrade.gate import Before
 
@@ -55,6 +57,7 @@ class Trial:
         self._ran_s = 0.0
         self._situation: HostState | None = None
         self._why: list[str] = ["no cycle has ended yet"]
+        self._unknown = False
         self.open = True
         self.looked = before.revision is None
 
@@ -110,6 +113,7 @@ class Trial:
         """A cycle has ended so, with these heads of the remotes. A clean one ends the trial."""
         if not self.open:
             return
+        self._unknown = verdict.state is State.UNKNOWN
         self._why = gate.unexcused(verdict, self._before, self._situation, shown)
         if self._why:
             return
@@ -151,7 +155,12 @@ class Trial:
                 return False
         except CommitdError:
             return True
-        return await anyio.to_thread.run_sync(_outside_answers, self._config)
+        return await anyio.to_thread.run_sync(outside_answers, self._config, self._excused)
+
+    @property
+    def _excused(self) -> frozenset[str]:
+        """The remotes whose silence is no fault of this version, where nothing else is wrong."""
+        return self._before.silent if self._unknown else frozenset()
 
 
 def cannot_begin(err: CommitdError) -> CommitdError:
@@ -210,9 +219,13 @@ async def tell_of_return(config: Config, journal: AsyncJournal) -> None:
     await anyio.to_thread.run_sync(beside.told)
 
 
-def _outside_answers(config: Config) -> bool:
-    """Whether the engine and a remote can be connected to, by the plainest means there are."""
-    return _engine_answers(config) and any(map(_connects, config.remotes))
+def outside_answers(config: Config, excused: Collection[str]) -> bool:
+    """Whether the engine and a remote can be connected to, by the plainest means there are.
+
+    Not a remote that is ``excused``: what can be connected to may refuse the host all the same.
+    """
+    remotes = (remote for remote in config.remotes if remote.name not in excused)
+    return _engine_answers(config) and any(map(_connects, remotes))
 
 
 def _engine_answers(config: Config) -> bool:

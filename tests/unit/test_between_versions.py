@@ -90,6 +90,19 @@ def test_what_the_version_before_had_judged_is_read_from_its_copy(
     assert known.releases["web"].own == frozenset({"c1"})
     assert known.releases["web"].hashes == {"web": "h"}
     assert known.troubled == {"web"}
+    assert {*known.held, *known.heads, *known.silent} == set()
+
+
+def test_the_remotes_that_did_not_answer_the_version_before_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with closing(Journal(path)) as journal:
+        journal.put("remotes", {
+            "home": {"name": "home", "reachable": False, "head": "a" * 40, "error": "401"},
+            "away": {"name": "away", "reachable": True, "head": None, "error": None},
+        })  # fmt: skip
+    known = before.read(path)
+    assert known.silent == {"home"}
+    assert known.heads == {"a" * 40}
 
 
 def _newer(path: Path, *statements: str, number: int = NEWEST + 1) -> None:
@@ -175,6 +188,18 @@ def test_without_a_copy_and_with_nothing_readable_it_is_begun_anew(tmp_path: Pat
     with closing(Journal(path)) as journal:
         assert journal.get("begun-anew")["aside"].startswith("journal.db.newer-")
         assert journal.get("enrolled") is None  # so nothing is removed
+
+
+def test_without_a_copy_orders_come_along_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    _worked(path)
+    _goes_on(path)
+    _newer(path, "UPDATE meta SET value = '99' WHERE key = 'readable-from'")
+    older.take_back(path)
+    with closing(Journal(path)) as journal:
+        journal.verify()
+        assert [each.stack for each in journal.suspensions(0.0)] == ["db"]
+        assert journal.get("begun-anew")["aside"].startswith("journal.db.newer-")
 
 
 def _beside(home: Path) -> Programs:

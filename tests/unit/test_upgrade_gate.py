@@ -117,7 +117,18 @@ def other_hash(released: Release) -> list[Container]:
     return [replace(first, labels={**first.labels, CONFIG_HASH: "x"}), *others]
 
 
-@pytest.mark.parametrize("became", [gone, down, replaced, other_hash])
+def paused(released: Release) -> list[Container]:
+    first, *others = running(released)
+    return [replace(first, state="paused"), *others]
+
+
+def disconnected(released: Release) -> list[Container]:
+    """``docker network disconnect``, or an engine that was restarted and has lost its network."""
+    first, *others = running(released)
+    return [replace(first, network="web_default", networks=frozenset()), *others]
+
+
+@pytest.mark.parametrize("became", [gone, down, replaced, other_hash, paused, disconnected])
 def test_what_became_of_the_containers_meanwhile_is_put_right(
     journal: Journal, became: object
 ) -> None:
@@ -126,6 +137,18 @@ def test_what_became_of_the_containers_meanwhile_is_put_right(
     host = of(WEB, became(WEB))
     todo = Plan(deploys=(Deploy(stack("web"), Reason.DRIFTED),))
     assert unasked(known, todo, host) == []
+
+
+def test_networks_are_those_that_were_recorded(journal: Journal) -> None:
+    seen = (("RestartPolicy", "always"), ("network front", "web"), ("network web_default", "web"))
+    released = release("web", services=[replace(service("web"), settings=seen)])
+    known = recorded(journal, released)
+    assert known.releases["web"].networks == {"web": frozenset({"front", "web_default"})}
+    todo = Plan(deploys=(Deploy(stack("web"), Reason.DRIFTED),))
+    (only,) = running(released)
+    for networks, called_for in ({"front", "web_default"}, False), ({"web_default"}, True):
+        there = of(released, [replace(only, networks=frozenset(networks))])
+        assert (unasked(known, todo, there) == []) is called_for
 
 
 def test_a_job_that_has_done_its_work_is_no_change(journal: Journal) -> None:

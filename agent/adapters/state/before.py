@@ -14,6 +14,9 @@ from typing import Any
 from agent.domain.errors import TransientError
 from agent.domain.upgrade.gate import Before, Recorded, lasting
 
+_NETWORK = "network "
+"""Begins the names of networks among the settings of a service."""
+
 
 def read(path: Path) -> Before:
     """What it says. Raises :class:`TransientError` for what is no journal or not whole."""
@@ -56,6 +59,7 @@ def _read(db: sqlite3.Connection) -> Before:
             each["id"] for each in meta.get("exempt") or [] if lasting(each["reason"])
         ),
         heads=frozenset(each["head"] for each in remotes.values() if each.get("head")),
+        silent=frozenset(name for name, each in remotes.items() if not each.get("reachable", True)),
     )
 
 
@@ -70,6 +74,15 @@ def _recorded(row: sqlite3.Row, made: sqlite3.Row | None) -> Recorded:
         hashes={each["name"]: each["config_hash"] for each in services},
         scales={each["name"]: each["scale"] for each in services},
         one_shot=frozenset(each["name"] for each in services if each["one_shot"]),
+        networks={
+            each["name"]: frozenset(
+                key.removeprefix(_NETWORK)
+                for key, _ in each["settings"]
+                if key.startswith(_NETWORK)
+            )
+            for each in services
+            if each.get("settings") is not None
+        },
         dirty=bool(row["dirty"]),
         own=own,
     )

@@ -28,6 +28,7 @@ and a remote answer and nothing is being deployed."""
 
 _SEEN_BY_EYE = {CauseKind.NAMESPACE, CauseKind.CONTAINER_NAME}
 """What no record tells: namespaces end without their container, and a name is no new container."""
+_WORKS = {"running", "restarting"}
 _LASTING = {Reason.ALLOWED, Reason.SWARM, Reason.ONE_OFF}
 """Exemptions that do not end by themselves."""
 _OF_A_COMMIT = {Reason.TREE, Reason.LIST_IN_DOUBT}
@@ -38,8 +39,9 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """A healthy release, as the version before has written it down.
 
     ``hashes`` are the label of Compose on the containers of each service, ``scales`` how many each
-    has, ``one_shot`` are those whose nature is to end. ``own`` are the IDs of its containers; None:
-    not known.
+    has, ``one_shot`` are those whose nature is to end. ``networks`` are those that the containers
+    of a service are connected to, as far as that is known. ``own`` are the IDs of its containers;
+    None: not known.
     """
 
     digest: str
@@ -47,6 +49,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
     hashes: Mapping[str, str]
     scales: Mapping[str, int]
     one_shot: frozenset[str]
+    networks: Mapping[str, frozenset[str]] = field(default_factory=dict)
     dirty: bool = False
     own: frozenset[str] | None = None
 
@@ -56,7 +59,8 @@ class Before(Struct, frozen=True, kw_only=True):
 
     ``digests`` are of the stacks that it declares here. ``troubled`` are stacks that were not
     right, ``held`` what else was not, each with the code of the reason. ``exempt`` are the IDs of
-    containers that a lasting rule exempted, ``heads`` the commits that the remotes showed.
+    containers that a lasting rule exempted, ``heads`` the commits that the remotes showed,
+    ``silent`` the names of the remotes that did not answer.
     """
 
     revision: str | None = None
@@ -66,6 +70,7 @@ class Before(Struct, frozen=True, kw_only=True):
     held: frozenset[tuple[str, str]] = frozenset()
     exempt: frozenset[str] = frozenset()
     heads: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
 
 
 def lasting(reason: str) -> bool:
@@ -143,12 +148,19 @@ def _unchanged(
         ended = (
             service in release.one_shot and container.exit_code == 0 and container.id not in stopped
         )
-        if not (container.alive or ended) or (
-            container.labels.get(CONFIG_HASH) != release.hashes[service]
-        ):
+        works = container.state in _WORKS and _connected(release, container)
+        if not (works or ended) or container.labels.get(CONFIG_HASH) != release.hashes[service]:
             return False
         counts[service] += 1
     return counts == dict(release.scales)
+
+
+def _connected(release: Recorded, container: Container) -> bool:
+    """Whether it is in the networks that it was in, as far as a listing tells."""
+    there, recorded = container.networks, release.networks.get(container.service or "")
+    if container.state != "running" or there is None:
+        return True
+    return container.lost_network is None if recorded is None else recorded == there
 
 
 def unexcused(
