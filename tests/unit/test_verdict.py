@@ -337,3 +337,19 @@ def test_success_is_never_shown_without_a_look_that_succeeded(
     assert (found.exit_code == 0) == (seen and heard)
     assert found.line.startswith(IN_SYNC[:7]) == (found.exit_code == 0)
     assert verdict.exit_code(found.state) == found.exit_code
+
+
+def test_each_trouble_has_the_code_of_its_reason() -> None:
+    found = judge(facts([WEB], ROGUE, holds=[hold("rogue", Reason.EVICTION), CLIFF]))
+    assert [(each.subject, each.reason) for each in found.troubles] == [
+        ("rogue", Reason.EVICTION),
+        ("old", Reason.CLIFF),
+    ]
+
+
+def test_a_cycle_that_ended_with_an_error_is_told_from_one_that_found_something_wrong() -> None:
+    attempts = [attempt("web")]
+    assert not judge(facts(attempts=attempts)).broken_off
+    found = judge(facts(attempts=attempts, look=LastLook(LOOKED, "the clone is broken")))
+    assert found.broken_off
+    assert [each.subject for each in found.troubles] == ["web"]
