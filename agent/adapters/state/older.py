@@ -124,26 +124,15 @@ def _brought_over(path: Path, copy: Path | None, new: Path, aside: str) -> list[
                 journal.verify()
         except (sqlite3.Error, CommitdError):
             continue
-        if copy or "releases" not in left:
-            return left
-    left = _orders_alone(path, copy, new)
-    if copy is None:  # nothing is known: so nothing is removed
-        with closing(Journal(new)) as journal:
+        if copy or only or "releases" not in left:
+            break
+    else:
+        _begin(copy, new)
+        left = ["anything"]
+    if copy is None and ("releases" in left or "anything" in left):
+        with closing(Journal(new)) as journal:  # nothing is known: so nothing is removed
             why = "that of a newer version cannot be read"
             journal.put(BEGUN_ANEW, {"at": iso(datetime.now(UTC)), "aside": aside, "why": why})
-    return left
-
-
-def _orders_alone(path: Path, copy: Path | None, new: Path) -> list[str]:
-    """What people have ordered, if that can be read, and nothing else of the newer journal."""
-    _begin(copy, new)
-    try:
-        left = _import(path, new, _ORDERS)
-        with closing(Journal(new)) as journal:
-            journal.verify()
-    except (sqlite3.Error, CommitdError):
-        _begin(copy, new)
-        return ["anything"]
     return left
 
 
