@@ -142,7 +142,12 @@ def _set_aside_keys(config: Config, whose: str, dialog: Dialog) -> None:
         if ssh_key.exists():
             dialog.say(f"Its deploy key is now {_aside(ssh_key, whose)}.")
     secrets = config.secrets
-    if secrets and not key_file.is_credential(secrets) and Path(secrets.age_key).exists():
+    if secrets and key_file.is_credential(secrets):
+        dialog.say(
+            "! The age key is handed over by systemd, and stays: make another one by hand,"
+            " and name it in the unit's drop-in."
+        )
+    elif secrets and Path(secrets.age_key).exists():
         dialog.say(f"Its age key is now {_aside(Path(secrets.age_key), whose)}.")
 
 
