@@ -17,7 +17,8 @@ from agent.domain.outcome import Reason
 from tests.page.conftest import HERE, SHOTS, TOOLS, Open
 from tests.sandbox.process import wait_until
 from tests.unit.judged import hold
-from tests.unit.test_page import HOSTILE, _with, document
+from tests.unit.test_page import HOSTILE, _with, document, entry
+from tests.unit.test_page_past import recorded
 from tests.unit.test_page_peers import peer, saying
 
 if TYPE_CHECKING:
@@ -101,6 +102,36 @@ def test_links_filters_and_copy_buttons_work(fleet: Fleet, shown: Host, look: Op
     expect(page.locator("#verdict")).to_be_visible()
     assert page.locator("time").first.get_attribute("title"), "times are in the reader's zone"
     assert not page.locator("time").first.inner_text().endswith("UTC")
+
+
+def test_the_history_is_that_of_the_hosts_that_are_chosen(host: Host, look: Open) -> None:
+    done = [
+        entry("2026-01-02T09:00:00Z", id=8, subject="photos"),
+        entry("2026-01-01T09:00:00Z", id=7, subject="<script>alert(1)</script>", action="teleport"),
+    ]
+    with peer(recorded(*done)) as (url, _):
+        _with_peers(host, url)
+        with host.running() as agent:
+            agent.says("in sync with")
+            page = look("/history")
+            rows = page.locator(".history tbody tr")
+            expect(rows).not_to_have_count(0)
+            expect(page.locator(".history")).not_to_contain_text("photos")
+
+            page.locator("select[name=host]").select_option("*")
+            page.locator("form.filter button").click()
+            expect(page.locator("h1")).to_contain_text("all hosts")
+            expect(page.locator("#silent")).to_contain_text("done on attic is not known here")
+            expect(rows.last).to_contain_text("teleport <script>alert(1)</script>")
+            expect(rows.last.get_by_role("link", name="nas")).to_be_visible()
+            expect(page.locator(".history")).to_contain_text("deploy one")
+
+            page.locator("select[name=host]").select_option("nas")
+            page.locator("select[name=action]").select_option("deploy")
+            page.locator("form.filter button").click()
+            expect(rows).to_have_count(1)
+            expect(rows).to_contain_text("photos")
+            expect(page.locator("#pictures figure")).to_have_count(2)
 
 
 @pytest.mark.usefixtures("shown")
@@ -223,6 +254,7 @@ def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_window(
                 ("peer", "/hosts/nas"),
                 ("stack", "/hosts/media/stacks/one"),
                 ("history", "/history"),
+                ("histories", "/history?host=*"),
             ):
                 page = look(path, color_scheme=scheme, reduced_motion="reduce")
                 expect(page.locator("h1")).to_be_visible()
@@ -275,7 +307,9 @@ def test_hostile_names_do_nothing(fleet: Fleet, host: Host, look: Open) -> None:
             wait_until(lambda: "rogue" not in fleet.running(), what="the rogue to be ended")
             page = look("/")
             for path in (
-                ["/", "/hosts/nas"] * 8 + [f"/hosts/media{path}" for path in _PLACES] + ["/history"]
+                ["/", "/hosts/nas"] * 8
+                + [f"/hosts/media{path}" for path in _PLACES]
+                + ["/history", "/history?host=*"]
             ):
                 page.goto(path)
                 expect(page.locator("h1")).to_be_visible()

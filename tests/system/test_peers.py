@@ -116,14 +116,25 @@ def test_each_shows_both_and_what_was_last_known_of_one_that_is_gone(
             other.says("in sync with")
             for name in hosts:
                 _said(name, "All 2 hosts are in sync", "Run web and files")
-            _said("media", "In sync", "files", "Its releases and its history", path="/hosts/nas")
+            _said("media", "In sync", "files", "Its stacks one by one", path="/hosts/nas")
             _said("nas", "In sync", "web", path="/hosts/media")
+            for name, other_name in (("media", "nas"), ("nas", "media")):
+                stack = {"media": "web", "nas": "files"}
+                mine, theirs = f"deploy {stack[name]}", f"deploy {stack[other_name]}"
+                _said(name, mine, theirs, path="/history?host=*")
+                assert mine not in _page(name, f"/history?host={other_name}").text
+                _said(name, theirs, path=f"/history?host={other_name}&action=deploy&since=24h")
+                narrowed = _page(name, f"/history?host=*&subject={stack[other_name]}").text
+                assert theirs in narrowed
+                assert mine not in narrowed
+                assert "not known here" not in narrowed
             first = fleet.workspace.git("rev-parse", "HEAD")
         _said(
             "media", "1 of 2 hosts in sync, 1 does not answer", "No answer", "Connection refused",
             "It was: In sync (in sync with", first[:7],
         )  # fmt: skip
         _said("media", "It does not answer now", "files", path="/hosts/nas")
+        _said("media", "done on nas is not known here", "deploy web", path="/history?host=*")
         fleet.commit("Change web", _files(fleet, fleet.web2))  # nobody waits for the one
         _said("media", "Change web", "1 of 2 hosts in sync")
         with nas.running() as again:

@@ -49,10 +49,14 @@ class Links(Struct, frozen=True):
         """The page of a stack."""
         return self._page("hosts", host, "stacks", name)
 
-    def history(self, subject: str = "") -> str:
-        """What was done, and when; to ``subject`` alone, if there is one."""
-        narrowed = f"?subject={quote(subject, safe='', errors='replace')}" if subject else ""
-        return self._page("history") + narrowed
+    def history(self, subject: str = "", host: str = "") -> str:
+        """What was done, and when; to ``subject`` alone, if there is one, and on that ``host``."""
+        narrowed = [
+            f"{key}={quote(value, safe='*', errors='replace')}"
+            for key, value in (("subject", subject), ("host", host))
+            if value
+        ]
+        return self._page("history") + ("?" + "&".join(narrowed) if narrowed else "")
 
     def asset(self, name: str, version: str = "") -> str:
         """A stylesheet, a script, a picture."""

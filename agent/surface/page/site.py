@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,9 @@ import anyio.to_thread
 from aiohttp import web
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
-from multidict import MultiDict, MultiMapping
 
+from agent.control.outside.peer_client import Client
+from agent.control.outside.peer_histories import PeerHistories
 from agent.control.outside.peers import Peers
 from agent.control.status.history import Wanted
 from agent.domain.config import Config
@@ -22,16 +22,16 @@ from agent.surface.api.documents import Documents, no_words
 from agent.surface.api.errors import NOT_FOUND, TOO_MANY, UNAUTHORIZED, ApiError
 from agent.surface.page import headers
 from agent.surface.page.links import Links
+from agent.surface.page.past import Past
 from agent.surface.page.render import Renderer
+from agent.surface.page.views import actions
 from agent.surface.page.views import fleet as fleets
-from agent.surface.page.views import history as histories
 from agent.surface.page.views import stack as stacks
 from agent.surface.page.views.host import Elsewhere, host
 
 _AT_A_TIME = 2
 _SHOWN = 100
 """Actions on one page."""
-_OF_A_MONTH = 1000
 
 
 class Site:
@@ -49,7 +49,10 @@ class Site:
         group: TaskGroup,
     ) -> None:
         self._name = config.host
-        self._peers = Peers(config.peers, fleets.line, group)
+        client = Client(config.peers)
+        self._peers = Peers(config.peers, client, fleets.line, group)
+        told = PeerHistories(config.peers, client, actions.line, group)
+        self._past = Past(config.host, documents, told)
         self._knows = knows
         self._documents = documents
         self._renderer = Renderer()
@@ -64,7 +67,8 @@ class Site:
             raise ApiError(404, "no host of this name is known here")
         links = self._links(request)
         if request.path == "/history":
-            return await self._history(links, request.query)
+            view = await self._past.view(request.query)
+            return await self._page("history", links, icon="plain", history=view)
         if stack := request.match_info.get("stack"):
             return await self._stack(links, queries.text(stack), queries.compared(request))
         queries.nothing(request)
@@ -116,34 +120,6 @@ class Site:
             changes = await self._changes(name, before, after)
         view = stacks.stack(self._name, why, told, changes, older=older)
         return await self._page("stack", links, icon=view.sync.tone, stack=view)
-
-    async def _history(self, links: Links, query: MultiMapping[str]) -> web.Response:
-        filled = MultiDict((key, value) for key, value in query.items() if value)
-        if filled.pop("host", self._name) != self._name:
-            raise ApiError(404, "no host of this name is known here")
-        filled.setdefault("limit", str(_SHOWN))
-        limit, wanted, before = queries.narrowed(filled)
-        try:
-            found = await self._documents.history(limit + 1, wanted, before)
-        except ApiError as err:
-            if err.code != NOT_FOUND:
-                raise
-            found = []  # a name that was mistyped into the form
-        since = datetime.now(UTC) - timedelta(days=30)
-        month = await self._documents.history(_OF_A_MONTH, Wanted(since=since))
-        view = histories.history(
-            self._name,
-            histories.Asked(**{k: filled.get(k, "") for k in ("subject", "action", "since")}),
-            found=found[:limit],
-            full=len(found) > limit,
-            page=bool(before),
-            month=month,
-            outages=await self._documents.outages(),
-            stacks={each["subject"] for each in month},
-            full_month=len(month) == _OF_A_MONTH,
-            now=datetime.now(UTC),
-        )
-        return await self._page("history", links, icon="plain", history=view)
 
     async def _changes(self, name: str, before: str, after: str) -> dict[str, Any] | None:
         """None where they cannot be read: a clone that is gone takes nothing else from the page."""

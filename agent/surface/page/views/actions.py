@@ -21,7 +21,7 @@ ACTIONS = tuple(_NAMES.items())
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One action. ``duration`` is in words, or empty."""
+    """One action. ``duration`` is in words, or empty; so is ``host`` where there is but one."""
 
     id: int
     at: str
@@ -37,6 +37,7 @@ class Line(Struct, frozen=True, kw_only=True):
     attempts: int
     error: str | None
     actor: str | None
+    host: str = ""
 
 
 def line(entry: Mapping[str, Any]) -> Line:
@@ -54,7 +55,7 @@ def line(entry: Mapping[str, Any]) -> Line:
         revision=(entry["revision"] or "")[:7],
         message=entry["message"],
         causes=tuple(str(each["message"]) for each in causes[:_SHOWN_CAUSES]),
-        more=max(0, len(causes) - _SHOWN_CAUSES),
+        more=max(0, len(causes) - _SHOWN_CAUSES) + entry.get("more_causes", 0),
         duration=lasted(entry["duration_s"]),
         attempts=entry["attempts"],
         error=entry["error"],

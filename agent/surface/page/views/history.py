@@ -25,17 +25,25 @@ class Asked(Struct, frozen=True, kw_only=True):
     subject: str = ""
     action: str = ""
     since: str = ""
+    host: str = ""
 
-    def query(self, before: int) -> str:
-        """The same as parameters, for what was done before the action of that number."""
-        said = {"subject": self.subject, "action": self.action, "since": self.since}
+    def query(self, before: int | str) -> str:
+        """The same as parameters, for what was done before the action of that number.
+
+        Of more than one host: as :func:`agent.surface.page.views.merged.places` has it.
+        """
+        said = {
+            "host": self.host, "subject": self.subject, "action": self.action, "since": self.since
+        }  # fmt: skip
         filled = {key: value.encode(errors="replace") for key, value in said.items() if value}
-        return "?" + urlencode({**filled, "before": before})
+        return "?" + urlencode({**filled, "before": before}, safe=":,*")
 
 
 class History(Struct, frozen=True, kw_only=True):
-    """All that the page shows.
+    """All that the page shows. ``host`` is whose history it is; empty: of all ``hosts``.
 
+    ``blank`` is why there are no pictures, if there should be some;
+    ``own`` is the host whose agent shows this, ``silent`` are hosts that did not answer, and why.
     ``older`` are the parameters of the next page; None: there is none. ``newest``: this is the
     first one. ``unpictured`` is until when (ISO 8601) nothing is in the pictures, because too much
     was done since; None: all of the month is.
@@ -51,6 +59,10 @@ class History(Struct, frozen=True, kw_only=True):
     newest: bool
     pictures: tuple[timeline.Timeline, ...]
     unpictured: str | None
+    own: str
+    hosts: tuple[str, ...] = ()
+    silent: tuple[tuple[str, str], ...] = ()
+    blank: str | None = None
 
 
 def history(
@@ -64,9 +76,10 @@ def history(
     outages: Sequence[Mapping[str, Any]],
     stacks: Iterable[str],
     full_month: bool = False,
+    hosts: Iterable[str] = (),
     now: datetime,
 ) -> History:
-    """The page, with what was ``found`` and all of the last ``month`` for the pictures.
+    """The page of one host, with what was ``found`` and all of the last ``month`` for the pictures.
 
     ``full``: more was found than is shown; ``page``: what is newer is on another page;
     ``full_month``: more may have been done in the month.
@@ -80,6 +93,15 @@ def history(
         lines=tuple(map(actions.line, found)),
         older=wanted.query(found[-1]["id"]) if full else None,
         newest=not page,
-        pictures=(timeline.day(now, month, outages), timeline.month(now, month, outages)),
+        pictures=pictures(month, outages, now),
         unpictured=month[-1]["at"] if full_month and month else None,
+        own=host,
+        hosts=tuple(hosts),
     )
+
+
+def pictures(
+    month: Sequence[Mapping[str, Any]], outages: Sequence[Mapping[str, Any]], now: datetime
+) -> tuple[timeline.Timeline, ...]:
+    """Of all that was done in the last month."""
+    return timeline.day(now, month, outages), timeline.month(now, month, outages)
