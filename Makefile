@@ -250,7 +250,7 @@ install:
 	$(PREFIX)/bin/pip install --quiet --no-deps .
 	ln -sf $(PREFIX)/bin/commitd /usr/local/bin/commitd
 	install -d -m 700 /etc/commitd
-	sed -e 's|/opt/commitd|$(PREFIX)|' -e '/^ExecStartPre=/d' systemd/commitd.service > /etc/systemd/system/commitd.service
+	sed -e 's|/opt/commitd|$(PREFIX)|' -e '/^ExecStartPre=/d; /^ExecStopPost=/d' systemd/commitd.service > /etc/systemd/system/commitd.service
 	install -D -m 644 systemd/commitd.sysusers.conf /etc/sysusers.d/commitd.conf
 	systemd-sysusers /etc/sysusers.d/commitd.conf 2>/dev/null || groupadd --force --system commitd
 	-systemctl daemon-reload

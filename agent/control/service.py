@@ -39,7 +39,7 @@ from agent.control.reconciler import Parts, Reconciler
 from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
 from agent.control.status.verdict_log import VerdictLog
-from agent.control.trial import tell_of_return
+from agent.control.trial import Trial, tell_of_return
 from agent.control.undeclared.watcher import Watcher
 from agent.control.wakes import Wakes
 from agent.domain.config import Config
@@ -108,6 +108,7 @@ class Daemon:
         self._stopping = False
         self._damage: DamagedError | None = None
         self._not_well: NotWellError | None = None
+        self._trial: Trial | None = None
         self._poller: Poller | None = None
         self._has_worked = self._is_known = False
         self._cycles = 0
@@ -167,6 +168,7 @@ class Daemon:
             for consumer in self._consumers:
                 await beside.enter_async_context(consumer(running))
             await tell_of_return(parts.config, parts.journal)
+            self._trial = parts.trial
             if parts.trial:
                 await beside.enter_async_context(parts.trial.watched(parts.journal, self._give_up))
             if engine_id := await self._await_engine(parts):
@@ -356,6 +358,8 @@ class Daemon:
                 elif number in {signal.SIGTERM, signal.SIGINT}:
                     if self._stopping:
                         scope.cancel()
+                    elif self._trial:
+                        await anyio.to_thread.run_sync(self._trial.stopped)
                     self._stopping = True
                     scope.deadline = anyio.current_time() + SAFE_POINT_S
                     systemd.notify("STOPPING=1", "STATUS=finishing running actions")

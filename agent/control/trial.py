@@ -30,7 +30,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.domain.config import Config, Remote
-from agent.domain.errors import CommitdError, NotWellError, TransientError
+from agent.domain.errors import CommitdError, MissingError, NotWellError, TransientError
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, Plan
 from agent.domain.reconcile.host_state import HostState
@@ -107,6 +107,14 @@ class Trial:
         except OSError as err:
             log.warning("the trial cannot be written down: %s", err)
 
+    def stopped(self) -> None:
+        """Somebody stops the service, which is no fault of this version. Blocks."""
+        if self.open:
+            try:
+                self._beside.not_counted()
+            except OSError as err:
+                log.warning("the trial cannot be written down: %s", err)
+
     async def judged(
         self, verdict: Verdict, journal: AsyncJournal, shown: frozenset[str] = frozenset()
     ) -> None:
@@ -169,8 +177,9 @@ def cannot_begin(err: CommitdError) -> CommitdError:
     found = beside.trial() if beside else None
     if beside is None or found is None or found.candidate != beside.version:
         return err
-    with suppress(OSError):
-        beside.note("failed", str(err))
+    if not isinstance(err, MissingError):  # which counts as a start: apt may be exchanging it
+        with suppress(OSError):
+            beside.note("failed", str(err))
     return NotWellError(f"this version, {beside.version}, cannot begin: {err}")
 
 

@@ -67,6 +67,10 @@ class ConfigError(PermanentError):
     """The host's own configuration is wrong."""
 
 
+class MissingError(ConfigError):
+    """A program that the agent works with is not on this machine, perhaps just now."""
+
+
 class DeniedError(ConfigError):
     """This user may not do it; root may, and the command line says how."""
 

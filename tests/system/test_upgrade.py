@@ -266,12 +266,23 @@ def test_one_that_hangs_at_its_start_is_not_waited_for_as_long_as_ever(
         "ExecStartPre=",
         "ExecStartPre=-/opt/start",
         "ExecStartPre=-+/opt/start --unit",
+        "ExecStopPost=",
+        "ExecStopPost=-/opt/start --ended",
     )
     host.upgrade("1.1", {"agent/__main__.py": ("import gc\n", "__import__('time').sleep(1000)\n")})
     host.runs("1.0")
     host.reports("in sync")
     assert "not ready within" in host.log
     assert lives(fleet) == before
+
+
+def test_a_person_who_restarts_the_service_gives_no_version_up(host: Versions) -> None:
+    host.upgrade("1.1", _NEVER_WELL)
+    wait_until(lambda: "ready yes" in host.machine.run("cat", f"{_HOME}/trial").stdout, what="it")
+    for _ in range(4):
+        host.systemctl("restart", UNIT)  # which waits until it is ready
+    assert "starts 1" in host.machine.run("cat", f"{_HOME}/trial").stdout
+    assert host.version() == "1.1"
 
 
 def test_a_power_cut_amid_the_trial_leaves_it_going_on(host: Versions, fleet: Fleet) -> None:
@@ -495,3 +506,6 @@ def test_a_downgrade_waits_for_a_person(
     updating.commitd("approve", "agent")
     updating.runs("0.9", seconds=120)
     updating.reports("in sync")
+    script = "import sqlite3; print(list(sqlite3.connect('/var/lib/commitd/journal.db').execute("
+    script += "\"SELECT * FROM meta WHERE key = 'agent-approved'\")))"
+    assert updating.machine.run("python3", "-c", script).stdout == "[]\n"  # it was for this once

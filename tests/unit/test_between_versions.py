@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters.host import programs
 from agent.adapters.host.programs import Programs, here
 from agent.adapters.state import before, older, schema
 from agent.adapters.state.database import _CONVERSIONS
 from agent.adapters.state.journal import Journal
-from agent.control import rollback
+from agent.control import rollback, trial
 from agent.control.status.versions import Beside
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, MissingError, NotWellError
 from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.identity import Known
@@ -275,3 +276,21 @@ def test_the_sum_of_a_version_that_is_given_up_by_hand_is_remembered(tmp_path: P
     (tmp_path / "versions/1.1/SHA256").write_text("5" * 64 + "\n")
     beside.go_back("2026-01-01T00:00:00Z", "by hand")
     assert [each.sha256 for each in beside.bad()] == ["5" * 64]
+
+
+def test_a_start_that_a_person_ended_is_taken_off_those_of_the_trial(tmp_path: Path) -> None:
+    beside = _beside(tmp_path)
+    for _ in range(2):
+        beside.not_counted()
+        assert "starts 0\n" in (tmp_path / "trial").read_text()
+
+
+def test_a_program_that_is_missing_just_now_is_not_what_the_version_says_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = _beside(tmp_path)
+    monkeypatch.setattr(programs, "here", lambda: beside)
+    assert isinstance(trial.cannot_begin(MissingError("git is not here")), NotWellError)
+    assert "failed" not in (tmp_path / "trial").read_text()
+    assert isinstance(trial.cannot_begin(ConfigError("poll: wrong")), NotWellError)
+    assert "failed poll: wrong\n" in (tmp_path / "trial").read_text()

@@ -182,21 +182,33 @@ def test_what_a_version_says_of_itself_is_believed_at_once(host: Host) -> None:
     assert host.version("current") == "1.0"
 
 
+def _ended(host: Host, result: str) -> None:
+    done = host.run("start", "--ended", env={"SERVICE_RESULT": result})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_one_that_is_not_ready_in_time_is_given_up(host: Host) -> None:
     host.activate("1.0")
     host.activate("1.1")
     host.start()
-    trial = host.home / "trial"
-    up = float(Path("/proc/uptime").read_text().split()[0])
-    since = f"since {max(0, int(up) - 601)}"
-    said = trial.read_text()
-    (line,) = (line for line in said.splitlines() if line.startswith("since "))
-    trial.write_text(said.replace(line, since) + "ready yes\n")
-    host.start()
-    assert host.version("current") == "1.1"  # it waits for an engine, which is not its fault
-    trial.write_text(trial.read_text().replace("ready yes\n", ""))
+    _ended(host, "timeout")
     assert "not ready within 10 minutes" in host.start()
     assert host.version("current") == "1.0"
+    _ended(host, "timeout")
+    assert host.fields("trial") == {}
+
+
+def test_only_an_end_because_it_was_not_ready_is_one(host: Host) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    _ended(host, "timeout")  # of the version before
+    host.start()
+    _ended(host, "success")  # stopped by a person, for however long
+    assert "start 2 of 3" in host.start()
+    with (host.home / "trial").open("a") as trial:
+        trial.write("ready yes\n")
+    _ended(host, "timeout")  # it took its time to stop
+    assert "start 3 of 3" in host.start()
 
 
 def test_a_previous_version_that_does_not_run_is_not_fallen_back_to(host: Host) -> None:
@@ -372,6 +384,7 @@ def test_a_version_that_came_back_is_started_again_until_it_has_told(host: Host)
 def test_the_version_before_installed_amid_a_trial_is_a_return_to_it(host: Host) -> None:
     host.activate("1.0")
     host.run("activate", host.tree("1.1"), "5" * 64)
+    assert (host.home / "current/SHA256").read_text() == "5" * 64 + "\n"
     host.activate("1.0")
     assert (host.version("current"), host.fields("trial")) == ("1.0", {})
     told = host.fields("fell-back")
@@ -472,3 +485,45 @@ def test_one_on_trial_stays_so_when_the_activation_of_another_one_was_cut_short(
     for _ in range(3):
         host.start()
     assert host.version("current") == "1.0"
+
+
+def test_one_installed_again_amid_its_trial_goes_on_with_the_copy_of_the_journal(
+    host: Host,
+) -> None:
+    host.activate("1.0")
+    host.activate("1.1")
+    with (host.home / "trial").open("a") as trial:
+        trial.write("journal /var/lib/commitd/journal.db.14\n")
+    host.activate("1.1")
+    assert host.fields("trial") == {
+        "candidate": "1.1", "previous": "1.0", "sha256": "-", "starts": "0",
+        "journal": "/var/lib/commitd/journal.db.14",
+    }  # fmt: skip
+    host.activate("1.2")
+    assert "journal" not in host.fields("trial")
+
+
+@pytest.mark.parametrize(
+    ("failed", "enabled", "invoked"),
+    [(False, True, "try-restart"), (True, True, "start"), (True, False, "try-restart")],
+)
+def test_the_package_starts_an_enabled_service_that_has_failed(
+    tmp_path: Path, failed: bool, enabled: bool, invoked: str
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    answers = {"is-failed": failed, "is-enabled": enabled}
+    cases = "".join(f"*{word}*) exit {int(not yes)} ;;" for word, yes in answers.items())
+    for name in ("activate", "systemd-sysusers", "systemd-tmpfiles"):
+        (programs / name).write_text("#!/bin/sh\n")
+    (programs / "systemctl").write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
+    (programs / "deb-systemd-invoke").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/invoked\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    script = (_LIB.parent / "debian/postinst").read_text()
+    script = script.replace("/usr/lib/commitd/lib/activate", str(programs / "activate"))
+    script = script.replace("-d /run/systemd/system", f"-d {tmp_path}")
+    path = {"PATH": f"{programs}:/usr/bin:/bin"}
+    words = ["/bin/sh", "-c", script, "postinst", "configure", "0.2.0"]
+    subprocess.run(words, env=path, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "invoked").read_text() == f"{invoked} commitd.service\n"

@@ -20,7 +20,7 @@ from agent.adapters import process
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.go_runtime import SETTINGS
 from agent.adapters.compose.program import MODEL_TIMEOUT_S
-from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.errors import CommitdError, ConfigError, MissingError
 
 log = logging.getLogger("commitd.compose")
 
@@ -85,7 +85,7 @@ async def find(docker_host: str, timeout_s: float) -> Compose:
     need = f"install Docker Compose {OLDEST[0]}.{OLDEST[1]} or newer"
     known = await versions()
     if not known:
-        raise ConfigError("Docker Compose is not on this machine", hint=need)
+        raise MissingError("Docker Compose is not on this machine", hint=need)
     binary = newest(known)
     said = {path: f"{path} is {version or 'no Compose'}" for path, version in known.items()}
     if binary is None:

@@ -8,7 +8,7 @@ import shutil
 import anyio.to_thread
 
 from agent.adapters import process
-from agent.domain.errors import ConfigError
+from agent.domain.errors import ConfigError, MissingError
 
 OLDEST = (2, 39)
 _TIMEOUT_S = 10.0
@@ -18,7 +18,7 @@ async def check() -> str:
     """Its version. Raises :class:`ConfigError` where it is missing or too old."""
     need = f"install git {OLDEST[0]}.{OLDEST[1]} or newer"
     if await anyio.to_thread.run_sync(shutil.which, "git") is None:
-        raise ConfigError("git is not on this machine", hint=need)
+        raise MissingError("git is not on this machine", hint=need)
     result = await process.run(
         ["git", "version"],
         env={"PATH": os.environ.get("PATH", os.defpath)},

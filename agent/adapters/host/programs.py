@@ -92,6 +92,12 @@ class Programs:
             lines = [each for each in self._lines("trial") if each.partition(" ")[0] != name]
             self._write("trial", [*lines, f"{name} {_one_line(value)}"])
 
+    def not_counted(self) -> None:
+        """Take the start of this version off those of its trial. Raises OSError."""
+        starts = self._fields("trial").get("starts", "")
+        if starts.isdecimal() and int(starts):
+            self.note("starts", str(int(starts) - 1))
+
     def is_well(self) -> bool:
         """End the trial: the candidate stays. Raises OSError.
 

@@ -227,6 +227,7 @@ class AsyncJournal:
     forget_made = _coroutine(Journal.forget_made)
     forget_plaintext = _coroutine(Journal.forget_plaintext)
     forget_release = _coroutine(Journal.forget_release)
+    forget = _coroutine(Journal.forget)
     get = _coroutine(Journal.get)
     helpers = _coroutine(Journal.helpers)
     history = _coroutine(Journal.history)

@@ -221,6 +221,10 @@ class Database:
             return
         self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
+    def forget(self, key: str) -> None:
+        """Remember no value any more."""
+        self._do("DELETE FROM meta WHERE key = ?", (key,))
+
     def damaged(self, what: object) -> DamagedError:
         """The error that says so."""
         message = f"the journal cannot be read: {str(what)[:100]}"

@@ -124,6 +124,8 @@ async def _install(running: Running, wanted: AgentVersion) -> bool:
             wanted.url, package, wanted.sha256, most=MOST, within_s=FETCH_S, may_be=fetchable
         )
         tree = await _unpack(package, incoming / "tree", wanted)
+        # It was for this once: the same entry, reverted in later, asks again.
+        await running.journal.forget(APPROVED_AGENT)
         await _activate(beside, tree, wanted)
     finally:
         with anyio.CancelScope(shield=True):
