@@ -244,8 +244,9 @@ def test_version_names_the_programs_that_are_used(box: Sandbox) -> None:
     host = Host(box)
     versions = host.json("version")
     assert versions.keys() == {
-        "commitd", "python", "git", "docker-compose", "docker-compose-path", "sops",
+        "commitd", "python", "git", "docker-compose", "docker-compose-path", "sops", "versions",
     }  # fmt: skip
+    assert versions["versions"] is None  # of the agent: a checkout has no others beside it
     assert re.match(r"\d+\.\d+", versions["git"])
     assert re.match(r"v?\d+\.\d+", versions["docker-compose"])
     own = Path(versions["docker-compose-path"])
