@@ -300,8 +300,9 @@ def test_a_power_cut_amid_the_trial_leaves_it_going_on(host: Versions, fleet: Fl
     assert dict(fleet.running()) == before
 
 
+@pytest.mark.parametrize("how", ["not-well", "the-version-before-is-installed"])
 def test_a_journal_that_was_migrated_is_brought_back_with_what_was_ordered_meanwhile(
-    host: Versions, fleet: Fleet
+    host: Versions, fleet: Fleet, how: str
 ) -> None:
     before = lives(fleet)
     host.upgrade(
@@ -323,8 +324,11 @@ def test_a_journal_that_was_migrated_is_brought_back_with_what_was_ordered_meanw
     host.reports(f"in sync with {sha[:7]}")
     after = lives(fleet)
     assert after["one-app-1"] == before["one-app-1"]
-    host.machine.run("sh", "-c", f"echo failed by a test >> {_HOME}/trial")
-    host.machine.run("systemctl", "restart", UNIT)
+    if how == "not-well":
+        host.machine.run("sh", "-c", f"echo failed by a test >> {_HOME}/trial")
+        host.machine.run("systemctl", "restart", UNIT)
+    else:
+        host.upgrade("1.0")
     host.runs("1.0")
     host.reports(f"in sync with {sha[:7]}")
     host.reports("suspended: one")

@@ -94,8 +94,9 @@ class Programs:
 
     def not_counted(self) -> None:
         """Take the start of this version off those of its trial. Raises OSError."""
+        found = self.trial()
         starts = self._fields("trial").get("starts", "")
-        if starts.isdecimal() and int(starts):
+        if found and found.candidate == self.version and starts.isdecimal() and int(starts):
             self.note("starts", str(int(starts) - 1))
 
     def is_well(self) -> bool:
