@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from agent.adapters.probes import deploy_key
 from tests.sandbox import agent
 from tests.sandbox.forkserver import ROOT
-from tests.sandbox.process import wait_until
+from tests.sandbox.process import run, wait_until
 from tests.system import killing
 
 if TYPE_CHECKING:
@@ -876,3 +877,10 @@ def test_a_clone_keeps_no_key_that_its_note_does_not_know(newcomer: Newcomer) ->
         assert (newcomer.etc / f"{name}.of-attic").read_bytes() == content
     assert second.read_bytes() not in {rotated["deploy_key"], _kept(newcomer)["deploy_key"]}
     assert done.stdout.count("as a deploy key that may only read") == 2
+
+
+def test_the_deploy_key_is_one_that_openssh_takes(tmp_path: Path) -> None:
+    path = tmp_path / "deploy_key"
+    assert deploy_key.ensure(path, "commitd@attic")
+    said = run(["ssh-keygen", "-y", "-f", path]).decode()
+    assert said.split()[:2] == deploy_key.public(path).split()
