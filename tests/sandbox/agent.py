@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Process = subprocess.Popen[bytes] | Forked
 
+_MACHINE_ID = "agent.adapters.host.identity_file._MACHINE_ID"
+
 
 def start(
     box: Sandbox,
@@ -31,7 +33,14 @@ def start(
     stderr: IO[bytes] | None = None,
     constants: Mapping[str, float | str] | None = None,
 ) -> Process:
-    """Start `commitd words…`; what is not given is /dev/null. `constants` are for forked ones."""
+    """Start `commitd words…`; what is not given is /dev/null. `constants` are for forked ones.
+
+    Those have the number of a machine, which the machine of the tests may lack.
+    """
+    number = box.root / "machine-id"
+    if not number.exists():
+        number.write_text(f"{0x5EED:032x}\n")
+    constants = {_MACHINE_ID: str(number), **(constants or {})}
     with Path(os.devnull).open("r+b") as null:
         given, out, err = (file or null for file in (stdin, stdout, stderr))
         if box.forkserver is not None:
