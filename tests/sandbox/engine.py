@@ -119,9 +119,12 @@ class Engine:
         return json.loads(content) if content else None
 
     def containers(self, *, all: bool = True) -> list[dict[str, Any]]:  # noqa: A002 - the API's word
-        """The containers as GET /containers/json lists them; only running ones with `all=False`."""
+        """The containers as GET /containers/json lists them; only running ones with `all=False`.
+
+        Engine 20.10 may go on listing one that it has removed: without a name, and unknown by its ID.
+        """
         listed: list[dict[str, Any]] = self.api("GET", f"/containers/json?all={int(all)}")
-        return listed
+        return [container for container in listed if container["Names"]]
 
     def inspect(self, container: str) -> dict[str, Any]:
         """All about one container (id or name); EngineError 404 when there is none."""
