@@ -121,7 +121,7 @@ class Engine:
     def containers(self, *, all: bool = True) -> list[dict[str, Any]]:  # noqa: A002 - the API's word
         """The containers as GET /containers/json lists them; only running ones with `all=False`.
 
-        Engine 20.10 may go on listing one that it has removed: without a name, and unknown by its ID.
+        Engine 20.10 may go on listing one that is removed: without a name, unknown by its ID.
         """
         listed: list[dict[str, Any]] = self.api("GET", f"/containers/json?all={int(all)}")
         return [container for container in listed if container["Names"]]
