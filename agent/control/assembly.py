@@ -31,8 +31,8 @@ from agent.adapters.state.journal import Journal, worked_before
 from agent.adapters.tasks import task_group, to_the_end
 from agent.control.health.activity import Listener
 from agent.control.health.health_gate import Gate
+from agent.control.parts import Parts
 from agent.control.reconcile.listing import Observer
-from agent.control.reconciler import Parts
 from agent.control.release import deploy, starting
 from agent.control.release.adoption import Adopter
 from agent.control.release.apply import Applier

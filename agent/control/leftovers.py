@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.adapters.engine.helper_container import remove_helper
-from agent.control.reconciler import Parts
+from agent.control.parts import Parts
 
 
 async def finish(parts: Parts) -> None:

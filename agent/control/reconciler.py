@@ -9,34 +9,16 @@ import logging
 from collections.abc import Callable, Mapping
 
 from anyio.abc import TaskGroup
-from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.adapters.engine.engine import Engine
-from agent.adapters.git.repository import Repository
 from agent.adapters.guard import Guard, brief
-from agent.adapters.probes.base import Probe
-from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
+from agent.control.parts import Parts
 from agent.control.reconcile import left_data, new_holds
-from agent.control.reconcile.listing import Observer
 from agent.control.reconcile.observe import exempt_ones, situation
 from agent.control.reconcile.planner import Planner
-from agent.control.release.converge import Converger
-from agent.control.release.rollback import Restorer
-from agent.control.retry import LastWords
-from agent.control.secrets.decrypt import SecretKeeper
-from agent.control.source.follower import Followed, Follower
-from agent.control.source.housekeeping import Housekeeper
-from agent.control.source.remote_status import Remotes
-from agent.control.stack.ledger import Ledger
+from agent.control.source.follower import Followed
 from agent.control.status import names
-from agent.control.status.judge import Judge
-from agent.control.trial import Trial
-from agent.control.undeclared.evict import Evictor
-from agent.control.undeclared.protection import Protection
-from agent.control.undeclared.quarantine import Quarantine
-from agent.domain.config import Config
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import Outcome, Reason, Status
 from agent.domain.reconcile import host_state, plan, renamed
@@ -51,32 +33,6 @@ log = logging.getLogger("commitd")
 
 _FOUND_LATER = (Reason.RATE, Reason.VOLUMES, Reason.RENAMED, Reason.EVICTION)
 """Holds that only come up while a plan is carried out."""
-
-
-class Parts(Struct, frozen=True, kw_only=True):
-    """What the loop works with."""
-
-    config: Config
-    repository: Repository
-    probes: Mapping[str, Probe]
-    remotes: Remotes
-    follower: Follower
-    housekeeper: Housekeeper
-    engine: Engine
-    ledger: Ledger
-    observer: Observer
-    journal: AsyncJournal
-    secrets: SecretKeeper
-    restorer: Restorer
-    converger: Converger
-    evictor: Evictor
-    quarantine: Quarantine
-    protection: Protection
-    judge: Judge
-    words: LastWords
-    standing_holds: tuple[Hold, ...] = ()
-    """What was found when the agent started, and stays until it starts anew."""
-    trial: Trial | None = None
 
 
 class Reconciler:

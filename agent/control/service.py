@@ -35,7 +35,8 @@ from agent.control import leftovers
 from agent.control.assembly import assemble
 from agent.control.liveness import Liveness
 from agent.control.outside.running import Consumer, Running
-from agent.control.reconciler import Parts, Reconciler
+from agent.control.parts import Parts
+from agent.control.reconciler import Reconciler
 from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
 from agent.control.status.verdict_log import VerdictLog
@@ -63,23 +64,6 @@ REPAIR_EVERY_S = 5.0
 REPAIR_PAUSE_S = 0.2
 """Between two looks for drift during one cycle; events of stacks that nobody works on ask for
 one."""
-
-
-async def once(config: Config) -> Verdict:
-    """One whole cycle."""
-    async with assemble(config) as parts, lease.only_agent_of(await parts.engine.identity()):
-        return await _one_cycle(parts)
-
-
-async def _one_cycle(parts: Parts) -> Verdict:
-    await leftovers.finish(parts)
-    poller = Poller(parts.probes, parts.remotes, lambda _: None)
-    try:
-        await poller.ask_all()
-        with log_context.about(cycle=1):
-            return await Reconciler(parts).cycle()
-    finally:
-        await poller.aclose()
 
 
 async def _failed(judge: Judge, error: str) -> Verdict:

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from agent.adapters.tasks import task_group
 from agent.control import service
-from agent.control.reconciler import Parts, Reconciler
+from agent.control.parts import Parts
+from agent.control.reconciler import Reconciler
 from agent.control.service import Daemon
 from agent.control.undeclared.protection import Protection
 from agent.domain import config

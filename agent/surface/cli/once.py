@@ -22,13 +22,13 @@ def command(ctx: click.Context, verbose: bool) -> None:
     """
     import anyio
 
-    from agent.control import service
+    from agent.control import one_cycle
 
     logs.set_up(verbose=verbose)
     common.ignore_wakes()
     config = common.load_for_work(ctx)
     logs.write_as(config.log)
-    verdict = anyio.run(service.once, config, backend="asyncio")
+    verdict = anyio.run(one_cycle.run, config, backend="asyncio")
     click.echo(terminal.one_line(terminal.local(verdict.line)))
     for trouble in verdict.troubles:
         click.echo(f"  {terminal.one_line(terminal.local(str(trouble)))}")
