@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from agent.adapters.host.programs import Programs
 from agent.adapters.state.database import utcnow
 from agent.domain.errors import ConfigError, TransientError
 
 BY_HAND = "by hand, with commitd rollback-agent"
-_PATIENCE_S = 30.0
 
 
 def possible(beside: Programs) -> str:
@@ -27,21 +24,12 @@ def possible(beside: Programs) -> str:
             where=str(beside.home),
             hint="dpkg -i of its package tries it once more, on trial; or install another version",
         )
-    command = [str(beside.python(previous)), "-I", "-m", "agent", "--version"]
-    try:
-        subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+    if not beside.runs(previous):
         raise ConfigError(
             f"{previous} does not run on this host any more",
             where=str(beside.home),
             hint="install the package of the version that you want",
-        ) from None
+        )
     return previous
 
 

@@ -44,7 +44,7 @@ from agent.control.trial import Trial, tell_of_return
 from agent.control.undeclared.watcher import Watcher
 from agent.control.wakes import Wakes
 from agent.domain.config import Config
-from agent.domain.errors import CommitdError, ConfigError, NotWellError
+from agent.domain.errors import AgentUnhealthyError, CommitdError, ConfigError
 from agent.domain.status import verdict
 from agent.domain.status.verdict import State, Verdict
 
@@ -66,14 +66,6 @@ REPAIR_PAUSE_S = 0.2
 one."""
 
 
-async def _failed(judge: Judge, error: str) -> Verdict:
-    """How the host is when nothing could be done."""
-    try:
-        return await judge.failed(error)
-    except CommitdError:  # the journal is what fails
-        return verdict.failed(error)
-
-
 class Daemon:
     """The agent as a service. Signals: TERM and INT end it, HUP reloads, USR1 looks now."""
 
@@ -91,7 +83,7 @@ class Daemon:
         self._reload_wanted = False
         self._stopping = False
         self._damage: DamagedError | None = None
-        self._not_well: NotWellError | None = None
+        self._unhealthy: AgentUnhealthyError | None = None
         self._trial: Trial | None = None
         self._poller: Poller | None = None
         self._has_worked = self._is_known = False
@@ -104,7 +96,7 @@ class Daemon:
     async def run(self) -> None:
         """Work until told to stop. Raises :class:`CommitdError` when it cannot begin.
 
-        Once it has begun it only ends when it is told to, or with :class:`NotWellError`.
+        Once it has begun it only ends by a signal, or with :class:`AgentUnhealthyError`.
         """
         async with task_group() as group:
             listen = partial(self._listen_to_signals, group.cancel_scope)
@@ -117,8 +109,8 @@ class Daemon:
                 else:
                     await self._run_or_fall_back()
             group.cancel_scope.cancel()
-        if self._not_well:
-            raise self._not_well
+        if self._unhealthy:
+            raise self._unhealthy
 
     async def _run_or_fall_back(self) -> None:
         """A new configuration that turns out not to work must not end a running agent."""
@@ -130,7 +122,7 @@ class Daemon:
             self._guard.note(err, "; opening it again")
             await self._sleep(DAMAGE_PAUSE_S)
         except Exception as err:
-            if isinstance(err, NotWellError) or self._before is None:
+            if isinstance(err, AgentUnhealthyError) or self._before is None:
                 systemd.notify(f"STATUS={verdict.failed(brief(err)).line}")
                 raise
             self._guard.note(err, "; continuing with the previous configuration")
@@ -209,8 +201,8 @@ class Daemon:
         self._stopping = True
         self._wakes.look()
 
-    def _give_up(self, err: NotWellError) -> None:
-        self._not_well = err
+    def _give_up(self, err: AgentUnhealthyError) -> None:
+        self._unhealthy = err
         self._leave()
 
     async def _await_engine(self, parts: Parts) -> str | None:
@@ -225,7 +217,7 @@ class Daemon:
                 await leftovers.finish(parts)
             except Exception as err:  # noqa: BLE001  it is logged, and tried again
                 guard.note(err)
-                found = await _failed(parts.judge, brief(err))
+                found = await parts.judge.failed(brief(err))
                 systemd.notify("READY=1", f"STATUS={found.line}")
                 await self._sleep(ENGINE_RETRY_S)
             else:
@@ -271,7 +263,7 @@ class Daemon:
         except DamagedError as err:
             self._damage = err
             return verdict.failed(str(err))
-        except NotWellError as err:
+        except AgentUnhealthyError as err:
             self._give_up(err)
             return verdict.failed(str(err))
         except CommitdError as err:
@@ -282,7 +274,7 @@ class Daemon:
         else:
             guard.recovered()
             return found
-        return await _failed(judge, error)
+        return await judge.failed(error)
 
     async def _repair_meanwhile(self, reconciler: Reconciler, done: anyio.Event) -> None:
         """A cycle may wait long for one stack; what drifts elsewhere does not wait with it.

@@ -1,8 +1,8 @@
-"""A version of the agent that has just been installed, until it has shown that it is well.
+"""A version of the agent that has just been installed, until it has shown that it is healthy.
 
     the journal is copied ─▶ migrated ─▶ looked at once, at the applied commit, doing nothing
       ─▶ cycles as ever ─▶ the first that is clean: the trial is over
-    at any time: it would do what nobody called for, or its time is over
+    at any time: it would do what no commit and no person asked for, or its time is over
       ─▶ it says so and ends; ``packaging/lib/start`` has the version before run again
 
 The time only runs while the engine and a remote can be connected to, and nothing is being deployed.
@@ -13,24 +13,23 @@ does not count.
 from __future__ import annotations
 
 import logging
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 
+from agent.adapters import reachable
 from agent.adapters.host import directories, programs
 from agent.adapters.host.programs import Programs
 from agent.adapters.state import before, older
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
-from agent.domain.config import Config, Remote
-from agent.domain.errors import CommitdError, MissingError, NotWellError, TransientError
+from agent.domain.config import Config
+from agent.domain.errors import AgentUnhealthyError, CommitdError, MissingError, TransientError
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, Plan
 from agent.domain.reconcile.host_state import HostState
@@ -44,7 +43,6 @@ log = logging.getLogger("commitd.upgrade")
 _NAMED = 5
 EVERY_S = 5.0
 """Between two looks at whether the engine and the remotes answer."""
-_PATIENCE_S = 3.0
 
 
 class Trial:
@@ -62,7 +60,7 @@ class Trial:
         self.looked = before.revision is None
 
     def examine(self, plan: Plan, situation: HostState) -> None:
-        """Before anything of ``plan`` is done. Raises :class:`NotWellError`, and remembers it."""
+        """Before anything of ``plan`` is done. Raises :class:`AgentUnhealthyError`."""
         self._situation = situation
         if self.open and (found := gate.unasked(self._before, plan, situation)):
             raise self.failed(f"nothing recorded calls for what it would do: {_some(found)}")
@@ -72,20 +70,20 @@ class Trial:
         mine = [c for c in situation.containers if c.project == deploy.stack.name]
         return not self.open or gate.deploy_is_called_for(self._before, deploy, mine, situation)
 
-    def failed(self, why: str) -> NotWellError:
+    def failed(self, why: str) -> AgentUnhealthyError:
         """The trial has failed: the version before is to be started again."""
         try:
             self._beside.note("failed", why)
         except OSError as err:
             log.error("the trial cannot be written down: %s", err)  # noqa: TRY400
-        return NotWellError(
-            f"this version, {self._beside.version}, is not well: {why}",
+        return AgentUnhealthyError(
+            f"this version, {self._beside.version}, is not healthy: {why}",
             hint="the version before is started again",
         )
 
     @asynccontextmanager
     async def watched(
-        self, journal: AsyncJournal, give_up: Callable[[NotWellError], None]
+        self, journal: AsyncJournal, give_up: Callable[[AgentUnhealthyError], None]
     ) -> AsyncIterator[None]:
         """Ready to work, or to wait for the engine; ``give_up`` hears when its time is over."""
 
@@ -126,7 +124,7 @@ class Trial:
         if self._why:
             return
         try:
-            stays = await anyio.to_thread.run_sync(self._beside.is_well)
+            stays = await anyio.to_thread.run_sync(self._beside.accept)
         except OSError as err:
             self._why = [f"the end of the trial cannot be written down: {err}"]
             return
@@ -134,11 +132,11 @@ class Trial:
         if not stays:
             return  # a person has gone back from it, and it runs until the service is started again
         version = self._beside.version
-        log.info("version %s is well: it did nothing that nobody called for", version)
+        log.info("version %s is healthy; its trial has ended", version)
         await tell(journal, self._config.host, Reason.AGENT_UPGRADED, f"{version} runs")
 
     async def _time_is_over(self, journal: AsyncJournal) -> None:
-        """Return once it has had its time and no cycle was clean; never for one that is well."""
+        """Return once the time of the trial is over without a clean cycle; never after one."""
         last = time.monotonic()
         while self.open:
             await anyio.sleep(EVERY_S)
@@ -157,13 +155,17 @@ class Trial:
         return f"no cycle was clean within {minutes} minutes: {_some(self._why)}"
 
     async def _may_be_judged(self, journal: AsyncJournal) -> bool:
-        """Whether it is this version's own doing that it is not well yet."""
+        """Whether it is this version's own doing that it is not healthy yet."""
         try:
             if await journal.run(Journal.unfinished):
                 return False
         except CommitdError:
             return True
-        return await anyio.to_thread.run_sync(outside_answers, self._config, self._excused)
+        return await anyio.to_thread.run_sync(self._outside_answers)
+
+    def _outside_answers(self) -> bool:
+        docker_host = directories.docker_host(self._config)
+        return reachable.outside_answers(self._config, docker_host, self._excused)
 
     @property
     def _excused(self) -> frozenset[str]:
@@ -180,14 +182,14 @@ def cannot_begin(err: CommitdError) -> CommitdError:
     if not isinstance(err, MissingError):  # which counts as a start: apt may be exchanging it
         with suppress(OSError):
             beside.note("failed", str(err))
-    return NotWellError(f"this version, {beside.version}, cannot begin: {err}")
+    return AgentUnhealthyError(f"this version, {beside.version}, cannot begin: {err}")
 
 
 async def tell(journal: AsyncJournal, host: str, reason: Reason, detail: str) -> None:
     """Write down what became of a version, for the history and for those who are notified."""
     try:
         async with journal.recording(Action.HOLD, host, reason, detail=detail) as entry:
-            if reason is Reason.AGENT_NOT_WELL:
+            if reason is Reason.AGENT_UNHEALTHY:
                 entry.outcome = Outcome(subject=host, status=Status.FAILED, error=detail)
     except CommitdError as err:
         log.error("%s", err)  # noqa: TRY400
@@ -196,7 +198,7 @@ async def tell(journal: AsyncJournal, host: str, reason: Reason, detail: str) ->
 def begin(config: Config, path: Path) -> Trial | None:
     """Before the journal at ``path`` is opened: the trial that goes on, if one does. Blocks.
 
-    Raises :class:`NotWellError` where what the version before knew cannot be kept.
+    Raises :class:`AgentUnhealthyError` where what the version before knew cannot be kept.
     """
     beside = programs.here()
     if beside is None:
@@ -224,40 +226,8 @@ async def tell_of_return(config: Config, journal: AsyncJournal) -> None:
         return
     detail = f"{found.given_up} was given up ({found.why}); {found.now} runs again"
     log.error("version %s", detail)
-    await tell(journal, config.host, Reason.AGENT_NOT_WELL, detail)
-    await anyio.to_thread.run_sync(beside.told)
-
-
-def outside_answers(config: Config, excused: Collection[str]) -> bool:
-    """Whether the engine and a remote can be connected to, by the plainest means there are.
-
-    Not a remote that is ``excused``: what can be connected to may refuse the host all the same.
-    """
-    remotes = (remote for remote in config.remotes if remote.name not in excused)
-    return _engine_answers(config) and any(map(_connects, remotes))
-
-
-def _engine_answers(config: Config) -> bool:
-    host = directories.docker_host(config)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_PATIENCE_S)
-            sock.connect(host.removeprefix("unix://"))
-            sock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-            return sock.recv(64).split(b" ")[1:2] == [b"200"]
-    except OSError:
-        return False
-
-
-def _connects(remote: Remote) -> bool:
-    if remote.scheme == "file":
-        return Path(urlsplit(remote.url).path).exists()
-    host, port = remote.address
-    try:
-        with socket.create_connection((host, port), timeout=_PATIENCE_S):
-            return True
-    except (OSError, UnicodeError):
-        return False
+    await tell(journal, config.host, Reason.AGENT_UNHEALTHY, detail)
+    await anyio.to_thread.run_sync(beside.forget_return)
 
 
 def _some(found: list[str]) -> str:

@@ -9,7 +9,7 @@
     │   └── ConfigError     the host's own file; the agent does not start
     │       └── DeniedError    this user may not; root may
     ├── HeldError           waits for a person: suspended, or not agreed to
-    ├── NotWellError        this version of the agent; the one before is started again
+    ├── AgentUnhealthyError  this version of the agent; the one before is started again
     └── CancelledError      not wanted any more: no failure; the next cycle decides anew
         └── SupersededError    for a newer commit
 
@@ -79,8 +79,8 @@ class HeldError(CommitdError):
     """Nothing is broken; a person has to decide."""
 
 
-class NotWellError(CommitdError):
-    """This version of the agent, which is on trial, is not well."""
+class AgentUnhealthyError(CommitdError):
+    """This version of the agent, which is on trial, is not healthy."""
 
 
 class CancelledError(CommitdError):

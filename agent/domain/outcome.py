@@ -166,8 +166,8 @@ class Reason(Coded):
     ENGINE_AWAY = "engine-away", "the engine does not answer"
     NOTHING_TO_RUN = "nothing-to-run", "it has nothing to run"
     NO_EFFECT = "no-effect", "something in its files has no effect"
-    AGENT_UPGRADED = "agent-upgraded", "a new version of the agent has shown that it is well"
-    AGENT_NOT_WELL = "agent-not-well", "a new version of the agent was not well"
+    AGENT_UPGRADED = "agent-upgraded", "a new version of the agent has shown that it is healthy"
+    AGENT_UNHEALTHY = "agent-unhealthy", "a new version of the agent was not healthy"
     OTHER = "other", "written by another version of commitd"
 
     def message(self, detail: str | None = None) -> str:

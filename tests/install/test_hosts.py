@@ -108,7 +108,7 @@ def _falls_back(host: Host) -> None:
     host.waits_for("commitd", "version", holds="was given up at")
     host.reports("in sync")
     assert host.run("commitd", "--version") == f"commitd {packages.upgraded()}\n"
-    assert "agent-not-well" in host.run("commitd", "history", "--json")
+    assert "agent-unhealthy" in host.run("commitd", "history", "--json")
     assert host.containers() == before
 
 

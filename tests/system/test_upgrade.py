@@ -160,7 +160,7 @@ def test_a_version_that_is_well_stays_and_touches_no_container(
     host.runs("1.1")
     host.reports("in sync")
     assert (host.version("previous"), lives(fleet)) == ("1.0", before)
-    assert "version 1.1 is well" in host.log
+    assert "version 1.1 is healthy" in host.log
     assert not host.there("bad")
     newest = json.loads(host.commitd("history", "--json"))[0]
     assert (newest["reason"], newest["detail"]) == ("agent-upgraded", "1.1 runs")
@@ -228,11 +228,11 @@ def test_a_version_that_is_not_well_is_given_up_and_no_container_is_touched(
     host.runs("1.0")
     host.reports("in sync")
     assert lives(fleet) == before
-    assert "1.1 is not well" in host.log
+    assert "1.1 is not healthy" in host.log
     assert why in host.machine.run("cat", f"{_HOME}/bad").stdout
     wait_until(lambda: not host.there("fell-back"), what="the agent to tell of it")
     told = [e for e in json.loads(host.commitd("history", "--json")) if e["reason"] != "new"]
-    assert (told[0]["reason"], told[0]["status"]) == ("agent-not-well", "failed")
+    assert (told[0]["reason"], told[0]["status"]) == ("agent-unhealthy", "failed")
     assert why in told[0]["detail"]
     _deploys(host, fleet)
 
@@ -246,7 +246,7 @@ def test_a_person_has_the_previous_version_run_again(host: Versions, fleet: Flee
     assert "commitd 1.1\n" in shown
     assert "commitd 1.0 is installed beside it (commitd rollback-agent)" in shown
     said = host.commitd("rollback-agent", "--yes")
-    assert said == "1.1 is left, 1.0 runs again. Containers are not touched.\n"
+    assert said == "This has 1.0 run in place of 1.1. Containers are not touched.\n"
     host.runs("1.0")
     host.reports("in sync")
     assert lives(fleet) == before

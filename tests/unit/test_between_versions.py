@@ -16,7 +16,7 @@ from agent.adapters.state.database import _CONVERSIONS
 from agent.adapters.state.journal import Journal
 from agent.control import rollback, trial
 from agent.control.status.versions import Beside
-from agent.domain.errors import ConfigError, MissingError, NotWellError
+from agent.domain.errors import AgentUnhealthyError, ConfigError, MissingError
 from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.identity import Known
@@ -229,7 +229,7 @@ def test_a_trial_is_noted_and_ended(tmp_path: Path) -> None:
     assert (found.candidate, str(found.copy)) == ("1.1", "/var/lib/commitd/journal.db.14")
     assert "failed it fails\n" in (tmp_path / "trial").read_text()
     (tmp_path / "bad").write_text("1.1 - 2026 it hung\n0.9 abc 2025 it was bad\n")
-    assert beside.is_well()
+    assert beside.accept()
     assert beside.trial() is None
     assert [each.version for each in beside.bad()] == ["0.9"]
 
@@ -245,7 +245,7 @@ def test_going_back_by_hand_is_remembered(tmp_path: Path) -> None:
     assert told is not None
     assert (told.given_up, told.why) == ("1.1", "by hand")
     assert beside.fell_back() is None
-    older_one.told()
+    older_one.forget_return()
     assert older_one.fell_back() is None
 
 
@@ -265,7 +265,7 @@ def test_a_version_that_was_given_up_is_none_to_go_back_to(tmp_path: Path) -> No
 def test_one_that_a_person_went_back_from_is_not_well_however_it_goes_on(tmp_path: Path) -> None:
     beside = _beside(tmp_path)
     beside.go_back("2026-01-01T00:00:00Z", "by hand")
-    assert not beside.is_well()
+    assert not beside.accept()
     assert beside.given_up("1.1") is not None
     with pytest.raises(OSError, match="on trial no more"):
         beside.note("ready", "yes")
@@ -290,7 +290,7 @@ def test_a_program_that_is_missing_just_now_is_not_what_the_version_says_of_itse
 ) -> None:
     beside = _beside(tmp_path)
     monkeypatch.setattr(programs, "here", lambda: beside)
-    assert isinstance(trial.cannot_begin(MissingError("git is not here")), NotWellError)
+    assert isinstance(trial.cannot_begin(MissingError("git is not here")), AgentUnhealthyError)
     assert "failed" not in (tmp_path / "trial").read_text()
-    assert isinstance(trial.cannot_begin(ConfigError("poll: wrong")), NotWellError)
+    assert isinstance(trial.cannot_begin(ConfigError("poll: wrong")), AgentUnhealthyError)
     assert "failed poll: wrong\n" in (tmp_path / "trial").read_text()

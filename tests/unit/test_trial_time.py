@@ -1,4 +1,4 @@
-"""The time of a trial: it runs while it is the new version's own doing that it is not well."""
+"""The time of a trial: it runs while it is the new version's own doing that it is not healthy."""
 
 from __future__ import annotations
 

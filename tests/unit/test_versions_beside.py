@@ -176,7 +176,7 @@ def test_what_a_version_says_of_itself_is_believed_at_once(host: Host) -> None:
     host.start()
     with (host.home / "trial").open("a") as trial:
         trial.write("failed it would recreate web\n")
-    assert "<4>commitd 1.1 is not well (it would recreate web): 1.0 is started again" in (
+    assert "<4>commitd 1.1 is not healthy (it would recreate web): 1.0 is started again" in (
         host.start()
     )
     assert host.version("current") == "1.0"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from msgspec import Struct
 
 LIB = Path("/usr/lib/commitd/lib")
 """Where the package has the scripts."""
+_STARTS_S = 30.0
 _LOCKED_S = 10.0
 """How long another one may be at the same files; less than the watchdog allows."""
 
@@ -46,7 +48,7 @@ class BadVersion(Struct, frozen=True, kw_only=True):
 
 
 class OnTrial(Struct, frozen=True, kw_only=True):
-    """A version that has to show that it is well; ``copy`` is the journal of the one before."""
+    """A version on trial; ``copy`` is the journal of the previous version."""
 
     candidate: str
     previous: str
@@ -72,7 +74,7 @@ class Programs:
         return found if found != self.current else None
 
     def trial(self) -> OnTrial | None:
-        """The trial that goes on, of whatever version is current."""
+        """The open trial of the current version, if there is one."""
         found = self._fields("trial")
         candidate, previous = found.get("candidate"), found.get("previous")
         if not (candidate and previous) or candidate != self.current:
@@ -99,7 +101,7 @@ class Programs:
         if found and found.candidate == self.version and starts.isdecimal() and int(starts):
             self.note("starts", str(int(starts) - 1))
 
-    def is_well(self) -> bool:
+    def accept(self) -> bool:
         """End the trial: the candidate stays. Raises OSError.
 
         Not where this version is on trial no more, because a person has gone back from it.
@@ -110,9 +112,8 @@ class Programs:
                 return False
             (self.home / "trial").unlink(missing_ok=True)
             if self._fields("fell-back").get("to") != self.version:
-                (self.home / "fell-back").unlink(
-                    missing_ok=True
-                )  # one that did not come to its end
+                # Left by a fall back that was interrupted.
+                (self.home / "fell-back").unlink(missing_ok=True)
             bad = self._bad_lines()
             left = [each for each in bad if each.partition(" ")[0] != self.version]
             if left != bad:
@@ -121,7 +122,7 @@ class Programs:
         return True
 
     def fell_back(self) -> FellBack | None:
-        """That this version runs again because another one was given up; until it is told."""
+        """That this version runs again, as another one was given up; None once that is recorded."""
         found = self._fields("fell-back")
         if found.get("to") != self.version or "from" not in found:
             return None
@@ -132,8 +133,8 @@ class Programs:
             why=found.get("why", ""),
         )
 
-    def told(self) -> None:
-        """It was told."""
+    def forget_return(self) -> None:
+        """The fall back is recorded in the journal."""
         with suppress(OSError):
             (self.home / "fell-back").unlink(missing_ok=True)
 
@@ -176,9 +177,20 @@ class Programs:
             self._sync()
         return previous
 
-    def python(self, version: str) -> Path:
-        """The Python that runs that version."""
-        return self.home / "versions" / version / "bin" / "python3"
+    def runs(self, version: str) -> bool:
+        """Whether that version can be started on this host."""
+        python = self.home / "versions" / version / "bin" / "python3"
+        try:
+            subprocess.run(
+                [python, "-I", "-m", "agent", "--version"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_STARTS_S,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return True
 
     def _sum_of(self, version: str) -> str:
         """Of the package that a commit named, as ``activate`` has it in the tree; else ``-``."""

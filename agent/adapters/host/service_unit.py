@@ -46,11 +46,16 @@ def disable_now() -> None:
     _systemctl(_STOP_S, "disable", "--now", NAME)
 
 
+def try_restart() -> None:
+    """Start the service again if it runs. Blocks. Raises :class:`CommitdError`."""
+    _systemctl(_STOP_S + _START_S, "try-restart", NAME)
+
+
 def _systemctl(timeout_s: float, *words: str) -> str:
     """What it prints. It is asked for one line of what went wrong, at most."""
     if not booted():
         message = "systemd does not run this machine, so that there is no service"
-        raise ConfigError(message, hint="commitd run works as one until it is told to stop")
+        raise ConfigError(message, hint="run commitd run under another supervisor")
     try:
         done = subprocess.run(
             ["systemctl", *words],

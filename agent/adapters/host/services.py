@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 from msgspec import Struct
 
-from agent.adapters.host import service_unit
+from agent.adapters.host import service_unit, systemd
 from agent.domain.doctor.unit import Service
 from agent.domain.errors import TransientError
 
@@ -68,21 +65,4 @@ def clock_is_synchronized() -> bool | None:
 
 
 def _asked(program: str, *words: str) -> str:
-    """What it prints; nothing, if it is not there, fails, or takes its time."""
-    path = shutil.which(program)
-    if path is None:
-        return ""
-    try:
-        done = subprocess.run(
-            [path, *words],
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout
+    return systemd.ask(program, *words, timeout_s=_PATIENCE_S)

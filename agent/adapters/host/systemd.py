@@ -10,8 +10,6 @@ import time
 
 from agent.domain.status.unit import NAME, Unit
 
-_RESTART_S = 180.0
-"""The agent finishes what it is at."""
 _PATIENCE_S = 0.5
 """For each of two questions: who asks for a status does not want to wait."""
 
@@ -48,15 +46,29 @@ def watchdog_s() -> float | None:
 
 def unit() -> Unit | None:
     """The agent's service as systemd shows it; None where no systemd answers at once. Blocks."""
-    shown = _ask(
-        "systemctl", "show", NAME, "-p", "LoadState,ActiveState,SubState,Result,ExecMainStatus"
+    shown = ask(
+        "systemctl",
+        "show",
+        NAME,
+        "-p",
+        "LoadState,ActiveState,SubState,Result,ExecMainStatus",
+        timeout_s=_PATIENCE_S,
     )
     found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     if not found.get("LoadState"):
         return None
     words = ""
     if found.get("Result") != "success":
-        words = _ask("journalctl", f"_SYSTEMD_UNIT={NAME}", "-n", "1", "-o", "cat", "-q").strip()
+        words = ask(
+            "journalctl",
+            f"_SYSTEMD_UNIT={NAME}",
+            "-n",
+            "1",
+            "-o",
+            "cat",
+            "-q",
+            timeout_s=_PATIENCE_S,
+        ).strip()
     return Unit(
         load=found["LoadState"],
         active=found.get("ActiveState", ""),
@@ -67,25 +79,7 @@ def unit() -> Unit | None:
     )
 
 
-def try_restart() -> str | None:
-    """Start the service again if it runs; why that did not work, or None. Blocks."""
-    try:
-        subprocess.run(
-            ["systemctl", "try-restart", NAME],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_RESTART_S,
-            check=True,
-        )
-    except subprocess.CalledProcessError as err:
-        return str(err.stderr).strip().partition("\n")[0] or f"systemctl ends with {err.returncode}"
-    except (OSError, subprocess.SubprocessError) as err:
-        return str(err)
-    return None
-
-
-def _ask(program: str, *words: str) -> str:
+def ask(program: str, *words: str, timeout_s: float) -> str:
     """What the program prints; nothing, if it is not there, fails, or takes its time."""
     path = shutil.which(program)
     if path is None:
@@ -98,7 +92,7 @@ def _ask(program: str, *words: str) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE_S,
+            timeout=timeout_s,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

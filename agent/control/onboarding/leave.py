@@ -106,8 +106,8 @@ class Leaving:
         """Remove the decrypted files, but the copies of ``keep``; how many were there.
 
         The agent must have ended: raises :class:`HeldError` while one works, and where there are
-        others than those ``agreed`` to. ``ended`` is whether the service has just been, which the
-        journal is told in any case.
+        others than those ``agreed`` to. ``ended``: the service has just been stopped, which the
+        journal records in any case.
         """
         if not await anyio.to_thread.run_sync(self._config.state_dir.is_dir):
             return 0

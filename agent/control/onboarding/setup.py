@@ -57,7 +57,7 @@ class Setup:
         self._sight = Sight(remotes={}, files=None)
 
     def earlier(self) -> Answers:
-        """What was answered to a setup that did not come to its end. Blocks."""
+        """The answers given to a setup that was interrupted. Blocks."""
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode((self.directory / _DRAFT).read_bytes(), type=Answers)
         return Answers()
@@ -214,13 +214,13 @@ class Setup:
 
         ``report`` hears of it, and again when it changes.
         """
-        told = None
+        reported = None
         while True:
             found = await self._of_nobody_else(config, found, keep=keep_keys)
             left = todo.left(config.host, self._sight, found.age_keys)
-            if left != told:
+            if left != reported:
                 report(left, found)
-                told = left
+                reported = left
             if left.waits_for is None or not wait:
                 return left
             await anyio.sleep(AGAIN_S)

@@ -58,12 +58,15 @@ class Judge:
         return await self._judge(containers, working)
 
     async def failed(self, error: str) -> Verdict:
-        """A cycle could not look at everything. Raises :class:`CommitdError` for the journal."""
+        """A cycle could not look at everything; ``error`` alone where the journal fails too."""
         containers: _Containers = None
         with suppress(CommitdError), anyio.move_on_after(_LOOK_S):
             containers = await self._engine.containers()
-        await self._looks.ended(error)
-        return await self._judge(containers)
+        try:
+            await self._looks.ended(error)
+            return await self._judge(containers)
+        except CommitdError:
+            return verdict.failed(error)
 
     async def midway(self, containers: _Containers) -> Verdict:
         """A cycle is under way: with what it is doing."""

@@ -1,1 +1,1 @@
-"""Whether a new version of the agent is well, and which one a commit asks for."""
+"""Whether a new version of the agent is healthy, and which one a commit asks for."""

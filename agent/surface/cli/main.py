@@ -11,7 +11,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from agent.domain.errors import CommitdError, ConfigError, DeniedError, HeldError, NotWellError
+from agent.domain.errors import (
+    AgentUnhealthyError,
+    CommitdError,
+    ConfigError,
+    DeniedError,
+    HeldError,
+)
 from agent.surface.cli import terminal
 
 VERBS = {
@@ -45,7 +51,7 @@ VERBS = {
 }
 """One line each, here rather than in the modules: --help imports none of them."""
 
-DONE, FAILED, USAGE, WAITING, NOT_WELL = 0, 1, 2, 3, 5
+DONE, FAILED, USAGE, WAITING, UNHEALTHY = 0, 1, 2, 3, 5
 
 
 class Verbs(click.Group):
@@ -113,9 +119,9 @@ class Verbs(click.Group):
         except HeldError as err:
             _say(err)
             sys.exit(WAITING)
-        except NotWellError as err:
+        except AgentUnhealthyError as err:
             _say(err)
-            sys.exit(NOT_WELL)
+            sys.exit(UNHEALTHY)
         except CommitdError as err:
             _say(err)
             sys.exit(FAILED)

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from agent.surface.cli import common
 from agent.surface.cli.main import FAILED
 
 
@@ -23,9 +24,9 @@ def command(yes: bool, no_restart: bool) -> None:
 
     Example: commitd rollback-agent --yes
     """
-    from agent.adapters.host import programs, systemd
+    from agent.adapters.host import programs, service_unit
     from agent.control import rollback
-    from agent.domain.errors import ConfigError, DeniedError
+    from agent.domain.errors import CommitdError, ConfigError, DeniedError, HeldError
 
     beside = programs.here()
     if beside is None:
@@ -36,12 +37,15 @@ def command(yes: bool, no_restart: bool) -> None:
     if os.geteuid() != 0:
         raise DeniedError("this user may not change the version", where=str(beside.home))
     previous = rollback.possible(beside)
-    click.echo(f"{beside.current} is left, {previous} runs again. Containers are not touched.")
-    if not yes and not click.confirm("Go on?"):
-        raise click.Abort
+    click.echo(f"This has {previous} run in place of {beside.current}. Containers are not touched.")
+    if not yes and not common.agreed("Agree?"):
+        raise HeldError("nothing was changed", hint="--yes agrees")
     rollback.go_back(beside)
     if no_restart:
-        click.echo("It does so from the next start of the service on: systemctl restart commitd")
-    elif error := systemd.try_restart():
-        click.echo(f"It is installed; the service was not started again: {error}", err=True)
-        raise SystemExit(FAILED)
+        click.echo(f"{previous} runs from the next start on: systemctl restart commitd")
+        return
+    try:
+        service_unit.try_restart()
+    except CommitdError as err:
+        click.echo(f"{previous} is current, but the service was not restarted: {err}", err=True)
+        raise SystemExit(FAILED) from None

@@ -12,7 +12,7 @@ from agent.surface.cli import common
 def command(as_json: bool) -> None:
     """Show the versions of the agent and of the programs it uses.
 
-    With the package also the one before, which is started again where this one is not well, and
+    With the package also the one before, which is started again where this one is not healthy, and
     those that were given up.
 
     Example: commitd version --json
