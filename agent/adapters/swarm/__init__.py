@@ -1,0 +1,1 @@
+"""The Swarm side of the engine's API."""

@@ -1,0 +1,1 @@
+"""A Swarm in the place of one host's containers."""

@@ -1,0 +1,1 @@
+"""A Swarm as one host: its services, tasks and nodes."""

@@ -1,0 +1,125 @@
+"""Services, tasks and nodes of a Swarm, as its managers list them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from agent.domain.container import KEPT_PREFIX
+
+STACK = "com.docker.stack.namespace"
+"""The label that ``docker stack deploy`` puts on all that it makes."""
+
+Mode = Literal["replicated", "global", "replicated-job", "global-job"]
+
+
+class SwarmService(Struct, frozen=True, kw_only=True):
+    """One service. ``wanted`` is how many tasks it asks for; None: one on each node that fits.
+
+    ``update`` is the state of its last update (``updating``, ``paused``, ``completed``,
+    ``rollback_started``, ``rollback_paused``, ``rollback_completed``), None if there was none, and
+    ``update_message`` what the engine says of it. ``configs`` and ``secrets`` are the IDs of the
+    objects that it uses, or used before its last update; ``networks`` are IDs. ``created`` and
+    ``updated`` are in seconds since the epoch. ``spec`` is what the engine was asked for, as its
+    API writes it, environment included: it must not be logged. ``version`` must be given to change
+    it: another change meanwhile makes that fail.
+    """
+
+    id: str
+    name: str
+    version: int
+    labels: Mapping[str, str]
+    image: str
+    mode: Mode
+    wanted: int | None
+    created: float
+    updated: float
+    update: str | None
+    update_message: str
+    configs: frozenset[str]
+    secrets: frozenset[str]
+    networks: frozenset[str]
+    spec: Mapping[str, Any]
+
+    @property
+    def stack(self) -> str | None:
+        """The stack it claims to belong to."""
+        return self.labels.get(STACK)
+
+    @property
+    def short_name(self) -> str:
+        """Its name in the file of its stack."""
+        return self.name.removeprefix(f"{self.stack}_") if self.stack else self.name
+
+    @property
+    def is_job(self) -> bool:
+        """Whether its tasks are to end."""
+        return self.mode.endswith("-job")
+
+    @property
+    def kept(self) -> bool:
+        """Evicted, and kept for a while."""
+        return f"{KEPT_PREFIX}spec" in self.labels
+
+
+class SwarmTask(Struct, frozen=True, kw_only=True):
+    """One task. ``desired`` and ``state`` are the engine's words (running, shutdown, rejected …).
+
+    ``slot`` tells the tasks of a replicated service apart, and is 0 for a global one. ``error`` is
+    what the engine or the node says of its failure, ``message`` of its state. ``at`` is when it
+    came to its state, in seconds since the epoch. ``spec`` is the part of the service's spec that
+    it was made from.
+    """
+
+    id: str
+    service_id: str
+    node_id: str
+    slot: int
+    image: str
+    desired: str
+    state: str
+    message: str
+    error: str
+    exit_code: int | None
+    at: float
+    created: float
+    container_id: str
+    spec: Mapping[str, Any]
+
+
+class SwarmNode(Struct, frozen=True, kw_only=True):
+    """One machine of the Swarm. ``state`` is ``ready`` or ``down``; ``leads``: the Raft leader."""
+
+    id: str
+    hostname: str
+    role: Literal["manager", "worker"]
+    availability: str
+    state: str
+    leads: bool
+    address: str
+    engine: str
+
+
+class Membership(Struct, frozen=True, kw_only=True):
+    """What this machine is in a Swarm. ``state`` is ``active``, ``inactive``, ``pending`` …
+
+    ``cluster`` is the Swarm's ID and None on a worker, ``control`` whether it is a manager that
+    answers.
+    """
+
+    state: str
+    node_id: str
+    cluster: str | None
+    control: bool
+
+
+class SwarmObject(Struct, frozen=True, kw_only=True):
+    """A config or a secret. ``version`` must be given to change its labels."""
+
+    id: str
+    name: str
+    version: int
+    labels: Mapping[str, str]
+    created: float
