@@ -29,6 +29,7 @@ from tests.sandbox.images import Images
 from tests.sandbox.process import SandboxError
 from tests.sandbox.proxy import Proxy
 from tests.sandbox.registry import Registry
+from tests.sandbox.swarm import Swarm
 from tests.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "Sandbox",
     "SandboxError",
     "SshGitServer",
+    "Swarm",
     "Workspace",
 ]
 
@@ -75,6 +77,7 @@ class Sandbox:
             cgroup_parent=world.cgroup_parent(data),
             containerd_store=os.environ.get(world.STORE) == "containerd",
         )
+        self.swarm = Swarm(self.engine)  # made by whoever wants one
         self.registry = Registry(self.root / "registry")
         self.images = Images(self.registry, busybox=Path("/bin/busybox"), sops=self.sops)
         self.gitea = SshGitServer(self.root / "gitea")
@@ -101,6 +104,7 @@ class Sandbox:
         try:
             self.engine.thaw()
             self.engine.start()  # only an engine can remove containers and their mounts
+            self.swarm.leave()
             self.engine.remove_everything()
         finally:
             self._stop()

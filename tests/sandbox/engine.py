@@ -102,12 +102,12 @@ class Engine:
         """The last lines of the daemon's log."""
         return self._daemon.log_tail()
 
-    def run(self, *arguments: str | Path) -> str:
+    def run(self, *arguments: str | Path, stdin: str = "") -> str:
         """Run the docker command line against this engine and return its stdout.
 
         Raises SandboxError with the client's stderr when it fails.
         """
-        return run(["docker", "--host", self.host, *arguments]).decode()
+        return run(["docker", "--host", self.host, *arguments], stdin=stdin.encode()).decode()
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Send one request to the engine's API, `body` as JSON.
@@ -140,11 +140,15 @@ class Engine:
 
     def remove_everything(self) -> None:
         """Force-remove all containers, user networks and volumes; images stay for the next test."""
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(self._remove_container, [c["Id"] for c in self.containers()]))
+        self.remove_containers()
         self.api("POST", "/networks/prune")
         for volume in self.api("GET", "/volumes")["Volumes"] or []:
             self.api("DELETE", f"/volumes/{quote(volume['Name'])}?force=1")
+
+    def remove_containers(self) -> None:
+        """Force-remove all containers."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self._remove_container, [c["Id"] for c in self.containers()]))
 
     def _request(self, method: str, path: str, body: Any = None) -> bytes:
         with contextlib.closing(_UnixConnection(self.socket)) as connection:

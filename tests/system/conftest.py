@@ -14,7 +14,7 @@ import pytest
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
 from tests import event_loop
-from tests.sandbox import Sandbox, Workspace
+from tests.sandbox import Sandbox, Swarm, Workspace
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
 from tests.sandbox.process import run
@@ -117,6 +117,14 @@ class Fleet:
         assert host.once().returncode == 0
         return host
 
+    def manager(self, *, enrolled: bool = True, **settings: Any) -> Host:
+        """The agent of a Swarm's manager, which takes the Swarm for a host called prod."""
+        docker = {"socket": self.box.engine.host, "mode": "swarm"}
+        # Decrypted secrets are kept there, in memory and nowhere else.
+        runtime = Path(tempfile.mkdtemp(prefix="commitd-", dir="/run"), "run")
+        given = {"name": "prod", "docker": docker, "runtime_dir": str(runtime), **settings}
+        return self.host(enrolled=enrolled, **given)
+
     def running(self) -> dict[str, str]:
         """Names of the running containers, to their IDs."""
         return {c["Names"][0].lstrip("/"): c["Id"] for c in self.box.engine.containers(all=False)}
@@ -144,6 +152,14 @@ def nothing_waits_on_the_loop() -> Iterator[None]:
         pytest.fail(f"not off the event loop:\n{found}", pytrace=False)
 
 
+@pytest.fixture(autouse=True)
+def in_a_swarm_or_not(request: pytest.FixtureRequest) -> None:
+    """Tests that ask for no Swarm have a plain engine, whatever those before had."""
+    if "box" in request.fixturenames and "swarm" not in request.fixturenames:
+        sandbox: Sandbox = request.getfixturevalue("box")
+        sandbox.swarm.leave()
+
+
 @pytest.fixture
 def fleet(box: Sandbox) -> Iterator[Fleet]:
     yield Fleet(box)
@@ -153,7 +169,16 @@ def fleet(box: Sandbox) -> Iterator[Fleet]:
     box.registry.start()
     box.engine.thaw()
     box.engine.start()
+    if box.swarm.active:
+        box.swarm.clear()
     box.engine.remove_everything()
+
+
+@pytest.fixture
+def swarm(box: Sandbox) -> Swarm:
+    """The engine as the only manager of a Swarm in which nothing runs."""
+    box.swarm.init()
+    return box.swarm
 
 
 @pytest.fixture(params=["binary", "container"])

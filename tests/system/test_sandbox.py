@@ -18,11 +18,12 @@ from tests.sandbox import EngineError, Sandbox, SandboxError, Workspace, agent
 from tests.sandbox.forkserver import ROOT
 from tests.sandbox.host import Host
 from tests.sandbox.process import run, wait_until
+from tests.sandbox.swarm import stack_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.sandbox import GitServer
+    from tests.sandbox import GitServer, Swarm
 
 _SECRET = "DATABASE_PASSWORD=correct horse\n"
 
@@ -31,6 +32,8 @@ _SECRET = "DATABASE_PASSWORD=correct horse\n"
 def clean_engine(box: Sandbox) -> Iterator[None]:
     yield
     box.engine.start()
+    if box.swarm.active:
+        box.swarm.clear()
     box.engine.remove_everything()
 
 
@@ -262,6 +265,37 @@ def test_equal_content_has_the_equal_digest_and_other_content_another(box: Sandb
     other = box.images.build("same", "1", command="false")
     assert other.partition("@")[0] == first.partition("@")[0]
     assert other != first
+
+
+def test_a_swarm_of_one_runs_stacks_and_leaves_nothing_behind(box: Sandbox, swarm: Swarm) -> None:
+    image = box.images.build("member", "1.0")
+    (file := box.root / "setting").write_text("value\n")
+    both = {"image": image, "configs": ["setting"], "secrets": ["word"]}
+    given = {"file": str(file)}
+    stack = stack_file(
+        {"near": both, "far": {**both, "networks": ["own"]}},
+        networks={"own": {}},
+        configs={"setting": given},
+        secrets={"word": given},
+    )
+    swarm.deploy("web", stack)
+    swarm.create("by-hand", image)
+    swarm.wait_for({"web_near": 1, "web_far": 1, "by-hand": 1})
+    assert swarm.names("configs") == {"web_setting"}
+    before = swarm.task_ids("web")
+    swarm.scale("web_near", 2)
+    swarm.wait_for({"web_near": 2, "web_far": 1, "by-hand": 1})
+    after = swarm.task_ids("web")
+    assert before["web_near"] < after["web_near"]
+    assert before["web_far"] == after["web_far"]
+    swarm.leave()
+    assert not box.engine.containers()
+    assert box.engine.api("GET", "/info")["Swarm"]["LocalNodeState"] == "inactive"
+    box.engine.remove_everything()
+    assert {n["Name"] for n in box.engine.api("GET", "/networks")} == {"bridge", "host", "none"}
+    swarm.init()
+    swarm.deploy("web", stack)  # makes the same network again
+    swarm.wait_for({"web_near": 1, "web_far": 1})
 
 
 def test_without_the_registry_a_pull_fails_and_later_works(box: Sandbox) -> None:
