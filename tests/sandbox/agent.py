@@ -33,14 +33,8 @@ def start(
     stderr: IO[bytes] | None = None,
     constants: Mapping[str, float | str] | None = None,
 ) -> Process:
-    """Start `commitd words…`; what is not given is /dev/null. `constants` are for forked ones.
-
-    Those have the number of a machine, which the machine of the tests may lack.
-    """
-    number = box.root / "machine-id"
-    if not number.exists():
-        number.write_text(f"{0x5EED:032x}\n")
-    constants = {_MACHINE_ID: str(number), **(constants or {})}
+    """Start `commitd words…`; what is not given is /dev/null. `constants` are for forked ones."""
+    constants = with_machine_id(box, constants)
     with Path(os.devnull).open("r+b") as null:
         given, out, err = (file or null for file in (stdin, stdout, stderr))
         if box.forkserver is not None:
@@ -48,6 +42,16 @@ def start(
             return box.forkserver.start(words, env=env, cwd=cwd, stdio=stdio, constants=constants)
         command = [sys.executable, "-m", "agent", *words]
         return subprocess.Popen(command, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err)
+
+
+def with_machine_id(
+    box: Sandbox, constants: Mapping[str, float | str] | None
+) -> dict[str, float | str]:
+    """`constants`, and the number of one machine for all agents, which this one may lack."""
+    number = box.root / "machine-id"
+    if not number.exists():
+        number.write_text(f"{0x5EED:032x}\n")
+    return {_MACHINE_ID: str(number), **(constants or {})}
 
 
 def run(

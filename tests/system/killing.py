@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.sandbox import agent
 from tests.sandbox.forkserver import ROOT
 from tests.sandbox.process import descendants, freeze, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tests.sandbox import Sandbox
     from tests.sandbox.agent import Process
     from tests.sandbox.engine_proxy import EngineProxy, Request
     from tests.sandbox.host import Host
@@ -40,24 +43,24 @@ def once_until(
             effects.append(request)
             if not (fatal and fatal(number, request)):
                 return
-            kill(agent)
+            kill(running)
             killed.set()
         raise ConnectionAbortedError  # also for what was on its way already
 
     proxy.on_effect(hook, after=after)
-    agent = host.start("once")
+    running = host.start("once")
     started.set()
-    agent.wait(timeout=240)
+    running.wait(timeout=240)
     proxy.on_effect(None)
     assert killed.is_set() == bool(fatal), effects
     return effects
 
 
-def kill(agent: Process) -> None:
+def kill(running: Process) -> None:
     """As systemd does it with the agent's unit: whatever the agent has started goes with it."""
-    freeze(agent.pid)  # or it could start one more meanwhile
-    children = descendants(agent.pid)
-    for pid in (agent.pid, *children):
+    freeze(running.pid)  # or it could start one more meanwhile
+    children = descendants(running.pid)
+    for pid in (running.pid, *children):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_until(
@@ -83,8 +86,11 @@ def nth(kind: str, count: int = 1) -> Fatal:
 
 
 _ON_FILES = """
-import os, signal, sys
-left = int(sys.argv.pop(1))
+import importlib, json, os, signal, sys
+left, constants = int(sys.argv.pop(1)), json.loads(sys.argv.pop(1))
+for name, value in constants.items():
+    module, _, constant = name.rpartition(".")
+    setattr(importlib.import_module(module), constant, value)
 def fatal(effect):
     def done(*args, **more):
         global left
@@ -101,13 +107,25 @@ main()
 """
 
 
-def after(number: int, words: Sequence[str], env: Mapping[str, str]) -> int:
-    """How a verb ends that is killed after so many changes of names of files; -9: it was."""
+def after(
+    number: int,
+    words: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    box: Sandbox,
+    constants: Mapping[str, float | str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """How a verb ends that is killed after so many changes of names of files; -9: it was.
+
+    It runs on the same machine as those that `tests.sandbox.agent` starts.
+    """
+    given = json.dumps(agent.with_machine_id(box, constants))
     return subprocess.run(
-        [sys.executable, "-c", _ON_FILES, str(number), *words],
+        [sys.executable, "-c", _ON_FILES, str(number), given, *words],
         env={**env, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        text=True,
         timeout=120,
         check=False,
-    ).returncode
+    )

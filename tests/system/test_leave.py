@@ -67,7 +67,7 @@ def test_no_plaintext_stays_and_no_container_is_touched(fleet: Fleet, store: str
     before = _lives(fleet)
     assert _in_the_clear(host)
     done = host.commitd("leave", "--yes")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert _in_the_clear(host) == []
     assert SECRET not in done.stdout + done.stderr
     assert _lives(fleet) == before != {}
@@ -78,7 +78,7 @@ def test_no_plaintext_stays_and_no_container_is_touched(fleet: Fleet, store: str
     stray = host.repo / "stacks/web/.decrypted.mine"
     stray.write_text("who knows")
     again = host.commitd("leave", "--yes")
-    assert again.returncode == 0
+    assert again.returncode == 0, again.stdout + again.stderr
     assert "There is no plaintext to remove." in again.stdout
     assert f"! {stray} is in no record of the agent" in again.stdout
     assert [entry["reason"] for entry in host.json("history")].count("dismissed") == 1
@@ -89,9 +89,13 @@ def test_killed_again_and_again_it_comes_to_its_end(fleet: Fleet) -> None:
     host = _working(fleet)
     before = _lives(fleet)
     times = 0
-    while killing.after(3, ("leave", "--yes"), host.environment) == -signal.SIGKILL:
+    words = ("leave", "--yes")
+    while (
+        ended := killing.after(3, words, host.environment, box=fleet.box)
+    ).returncode == -signal.SIGKILL:
         times += 1
-    assert times > 1
+    assert times > 1, ended.stdout + ended.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     assert host.commitd("leave", "--yes").returncode == 0
     assert _in_the_clear(host) == []
     assert _lives(fleet) == before
@@ -100,7 +104,7 @@ def test_killed_again_and_again_it_comes_to_its_end(fleet: Fleet) -> None:
 def test_what_breaks_is_said_before_anything_is_done(fleet: Fleet) -> None:
     host = _working(fleet)
     refused = host.commitd("leave", stdin="n\n")
-    assert refused.returncode == 3
+    assert refused.returncode == 3, refused.stdout + refused.stderr
     assert f"! web-app-1 mounts {MOUNTED}: it keeps the file until" in refused.stdout
     assert "! web-app-1 mounts stacks/web/.decrypted.app.secret.env" not in refused.stdout
     assert len(_in_the_clear(host)) > 3
@@ -159,14 +163,14 @@ def test_what_was_decrypted_during_the_question_is_asked_for_again(fleet: Fleet)
     assert "no decrypted file was removed" in said
     assert len(_in_the_clear(host)) == before
     done = host.commitd("leave", "--yes")
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout + done.stderr
     assert _in_the_clear(host) == []
 
 
 def test_what_is_mounted_can_be_left_where_it_is(fleet: Fleet) -> None:
     host = _working(fleet)
     done = host.commitd("leave", "--yes", "--keep-mounted")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert _in_the_clear(host) == [host.repo / MOUNTED]
     assert f"In the clear stays {host.repo / MOUNTED}" in done.stdout
     fleet.box.engine.run("restart", "-t", "0", "web-app-1")
@@ -236,7 +240,7 @@ def test_an_agent_that_is_no_service_keeps_its_secrets(fleet: Fleet) -> None:
     with host.running() as running:
         running.says("in sync")
         refused = host.commitd("leave", "--yes")
-        assert refused.returncode == 3
+        assert refused.returncode == 3, refused.stdout + refused.stderr
         assert "an agent works on this host" in refused.stderr
         assert running.end(signal.SIGTERM) == 0
     assert len(_in_the_clear(host)) > 3
@@ -248,12 +252,12 @@ def test_a_silent_engine_is_not_taken_for_no_mounts(fleet: Fleet) -> None:
     refused = host.commitd("leave")
     assert "which containers mount these files is unknown" in refused.stdout
     kept = host.commitd("leave", "--yes", "--keep-mounted")
-    assert kept.returncode == 3
+    assert kept.returncode == 3, kept.stdout + kept.stderr
     assert "what is mounted is unknown" in kept.stderr
     assert len(_in_the_clear(host)) > 3
 
 
 def test_a_host_on_which_no_agent_has_worked_has_nothing_to_leave(fleet: Fleet) -> None:
     done = fleet.host(enrolled=False).commitd("leave")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "There is no plaintext to remove." in done.stdout

@@ -82,6 +82,12 @@ class Newcomer:
             self.box, words, env=self.environment, stdin=stdin, constants=self.constants
         )
 
+    def killed_after(self, number: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """See `killing.after`."""
+        return killing.after(
+            number, words, self.environment, box=self.box, constants=self.constants
+        )
+
     def public(self) -> str:
         return (self.etc / "deploy_key.pub").read_text()
 
@@ -203,7 +209,7 @@ def test_a_second_setup_changes_nothing(newcomer: Newcomer) -> None:
     newcomer.setup(*newcomer.flags)
     before = {path.name: path.read_bytes() for path in newcomer.etc.iterdir()}
     again = newcomer.setup(*newcomer.flags)
-    assert again.returncode == 3
+    assert again.returncode == 3, again.stdout + again.stderr
     assert "says so already" in again.stdout
     assert {path.name: path.read_bytes() for path in newcomer.etc.iterdir()} == before
 
@@ -215,7 +221,7 @@ def test_a_missing_answer_names_its_flag_where_nobody_can_be_asked(
     at = newcomer.flags.index(flag)
     words = newcomer.flags[:at] + newcomer.flags[at + 2 :]
     done = newcomer.setup(*words, stdin="y\n" * 9)  # words in a pipe are no agreement
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert flag in done.stderr
     assert not newcomer.config.exists()
     assert not (newcomer.etc / "known_hosts").exists()
@@ -224,7 +230,7 @@ def test_a_missing_answer_names_its_flag_where_nobody_can_be_asked(
 def test_another_host_key_than_the_expected_one_is_never_trusted(newcomer: Newcomer) -> None:
     flags = [f"SHA256:{'A' * 43}" if w == newcomer.fingerprint else w for w in newcomer.flags]
     done = newcomer.setup(*flags)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert f"shows other keys: {newcomer.fingerprint} (ssh-ed25519)" in done.stderr
     assert not (newcomer.etc / "known_hosts").exists()
     assert not newcomer.config.exists()
@@ -237,7 +243,7 @@ def test_a_server_with_another_key_than_the_pinned_one_cannot_be_read(newcomer: 
     kind, key, *_ = other.with_suffix(".pub").read_text().split()
     (newcomer.etc / "known_hosts").write_text(f"[127.0.0.1]:2222 {kind} {key}\n")
     done = newcomer.setup()
-    assert done.returncode == 3
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "the host key of 127.0.0.1 is not the one in" in done.stdout
 
 
@@ -260,14 +266,14 @@ def test_the_digest_of_the_sops_image_is_filled_in(newcomer: Newcomer) -> None:
     image = newcomer.box.images.sops
     flags = newcomer.flags[:-1]
     done = newcomer.setup(*flags, image.partition("@")[0])
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     assert yaml.safe_load(newcomer.config.read_text())["secrets"]["sops"] == {"image": image}
     assert newcomer.box.engine.containers() == []
 
 
 def test_a_program_that_is_no_sops_is_refused(newcomer: Newcomer) -> None:
     done = newcomer.setup(*newcomer.flags[:-1], "/bin/true")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "this is no SOPS that can be used" in done.stderr
     assert not newcomer.config.exists()
 
@@ -276,7 +282,7 @@ def test_a_program_that_is_no_sops_is_refused(newcomer: Newcomer) -> None:
 def test_a_file_that_the_service_cannot_see_is_refused(newcomer: Newcomer, flag: str) -> None:
     words = ["--host", "media", "--remote", newcomer.box.github.url, "--sops", "none"]
     done = newcomer.setup(*words, flag, "/root/commitd/file")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert f"{flag}: the service sees no home directories" in done.stderr
     assert not newcomer.config.exists()
 
@@ -286,14 +292,14 @@ def test_a_server_that_is_pinned_with_another_key_than_given_is_no_success(
 ) -> None:
     _there(newcomer)
     done = newcomer.setup("--host-key", f"SHA256:{'A' * 43}")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert newcomer.fingerprint in done.stderr
 
 
 def test_secrets_that_are_configured_are_not_silently_kept(newcomer: Newcomer) -> None:
     newcomer.setup(*newcomer.flags)
     done = newcomer.setup("--sops", "none")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "--sops: secrets are configured, and setup takes no section out" in done.stderr
 
 
@@ -323,7 +329,7 @@ def test_a_token_of_before_is_set_aside(newcomer: Newcomer) -> None:
 
 def test_no_answer_is_taken_from_a_url_with_a_credential(newcomer: Newcomer) -> None:
     done = newcomer.setup("--remote", "https://ada:correct-horse@gitea.lan/homelab.git")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "--token-file" in done.stderr
     assert "correct-horse" not in done.stderr
     assert not newcomer.etc.exists()
@@ -339,7 +345,7 @@ def test_a_configuration_is_only_changed_after_the_difference_was_agreed_to(
     text = newcomer.config.read_text() + "# my own remark\nresync: 10m\n"
     newcomer.config.write_text(text)
     refused = newcomer.setup("--branch", "live")
-    assert refused.returncode == 3
+    assert refused.returncode == 3, refused.stdout + refused.stderr
     assert "+branch: live" in refused.stdout
     assert "--yes agrees" in refused.stderr
     assert newcomer.config.read_text() == text
@@ -391,26 +397,33 @@ def test_without_the_right_to_write_it_says_so_at_once(newcomer: Newcomer) -> No
         env=newcomer.environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "this user may not write there (sudo commitd setup)" in done.stderr
 
 
 # --- stopped anywhere ---
 
 
+def _held_for_the_forge(done: subprocess.CompletedProcess[str]) -> None:
+    """It did all it can, and waits for a person to paste its key: for nothing else."""
+    said = done.stdout + done.stderr
+    assert done.returncode == 3, said
+    assert "waits for a remote that can be read" in done.stderr, said
+
+
 def test_killed_after_any_effect_and_started_again_it_goes_on(newcomer: Newcomer) -> None:
     number = 1
     words = ("setup", *newcomer.flags)
-    while (code := killing.after(number, words, newcomer.environment)) == -signal.SIGKILL:
+    while (ended := newcomer.killed_after(number, *words)).returncode == -signal.SIGKILL:
         keys = {p.name: p.read_bytes() for p in newcomer.etc.glob("*") if p.name in _KEYS}
         done = newcomer.setup(*newcomer.flags)
-        assert done.returncode == 3, done.stderr
+        _held_for_the_forge(done)
         assert yaml.safe_load(newcomer.config.read_text())["host"] == "attic"
         assert keys.items() <= {p.name: p.read_bytes() for p in newcomer.etc.glob("*")}.items()
         assert newcomer.public().split()[1] in done.stdout
         shutil.rmtree(newcomer.etc)
         number += 1
-    assert code == 3
+    _held_for_the_forge(ended)
     assert number > 8
 
 
@@ -553,14 +566,14 @@ def test_a_clone_gets_keys_of_its_own_and_the_old_ones_are_kept(newcomer: Newcom
     before = {name: (newcomer.etc / name).read_bytes() for name in _KEYS}
     newcomer.cloned()
     refused = newcomer.setup()
-    assert refused.returncode == 3
+    assert refused.returncode == 3, refused.stdout + refused.stderr
     assert "another machine, which is attic as well" in refused.stderr
     assert {name: (newcomer.etc / name).read_bytes() for name in _KEYS} == before
     unsure = newcomer.setup("--host", "loft")
     assert "+host: loft" in unsure.stdout
     assert {name: (newcomer.etc / name).read_bytes() for name in _KEYS} == before
     done = newcomer.setup("--host", "loft", "--yes")
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "not the one on which its keys were made (attic): a clone" in done.stdout
     for name, content in before.items():
         assert (newcomer.etc / name).read_bytes() != content
@@ -571,7 +584,7 @@ def test_a_clone_gets_keys_of_its_own_and_the_old_ones_are_kept(newcomer: Newcom
     _paste(newcomer, newcomer.public())
     _run_as_printed(newcomer, done.stdout)
     again = newcomer.setup()
-    assert again.returncode == 0, again.stdout
+    assert again.returncode == 0, again.stdout + again.stderr
     assert "clone" not in again.stdout
     newcomer.commitd("once")
     assert json.loads(newcomer.commitd("status", "--json").stdout)["enrolled"] is False
@@ -594,22 +607,24 @@ def test_killed_while_it_sets_keys_aside_it_goes_on_with_all_of_it(newcomer: New
         for place in places:
             shutil.rmtree(place)
             shutil.copytree(before / place.name, place, symlinks=True)
-        if killing.after(number, words, newcomer.environment) != -signal.SIGKILL:
+        ended = newcomer.killed_after(number, *words)
+        if ended.returncode != -signal.SIGKILL:
             break
         done = newcomer.commitd(*words)
-        assert done.returncode == 3, done.stderr
+        _held_for_the_forge(done)
         for name in _KEYS:
             old = (before / "etc" / name).read_bytes()
             assert (newcomer.etc / f"{name}.of-attic").read_bytes() == old
             assert (newcomer.etc / name).read_bytes() != old
         left = sorted(path.name for path in (newcomer.root / "state").glob("journal.db*"))
         assert left == ["journal.db.of-attic", "journal.db.of-attic-wal"]
+    _held_for_the_forge(ended)
     assert number > 8
 
 
 def test_a_template_has_neither_a_name_nor_keys(newcomer: Newcomer) -> None:
     done = newcomer.setup("--template", *newcomer.flags[2:])
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in newcomer.etc.iterdir()) == ["config.yaml", "known_hosts"]
     assert "host" not in yaml.safe_load(newcomer.config.read_text())
     (newcomer.etc / "age.key").write_text("of an older template")
@@ -618,7 +633,7 @@ def test_a_template_has_neither_a_name_nor_keys(newcomer: Newcomer) -> None:
     )
     newcomer.config.write_text(newcomer.config.read_text() + "host: attic\n")
     refused = newcomer.setup("--template")
-    assert refused.returncode == 2
+    assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "all clones would be that one" in refused.stderr
 
 
@@ -630,7 +645,7 @@ def test_a_template_has_no_name_of_an_aborted_setup(newcomer: Newcomer) -> None:
     terminal.process.kill()
     terminal.end()
     done = newcomer.setup("--template", *newcomer.flags[2:])
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "host" not in yaml.safe_load(newcomer.config.read_text())
 
 
@@ -648,11 +663,11 @@ def test_a_clone_with_the_same_number_is_not_taken_for_a_renamed_host(newcomer: 
     _joined(newcomer)
     before = {path.name: path.read_bytes() for path in newcomer.etc.iterdir()}
     unsure = newcomer.setup("--host", "loft", "--yes")
-    assert unsure.returncode == 3
+    assert unsure.returncode == 3, unsure.stdout + unsure.stderr
     assert "systemd-machine-id-setup" in unsure.stderr
     assert {path.name: path.read_bytes() for path in newcomer.etc.iterdir()} == before
     renamed = newcomer.setup("--host", "loft", "--yes", "--keep-keys")
-    assert renamed.returncode == 3
+    assert renamed.returncode == 3, renamed.stdout + renamed.stderr
     assert "host/loft" in renamed.stdout
     assert (newcomer.etc / "age.key").read_bytes() == before["age.key"]
 
@@ -670,7 +685,7 @@ def test_an_agent_with_the_keys_of_another_machine_deploys_and_says_so(
         },
     )
     done = newcomer.commitd("once")
-    assert done.returncode == 3
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "its keys were made on another machine: as attic" in done.stderr
     assert set(newcomer.fleet.running()) == {"web-app-1"}
     [hold] = json.loads(newcomer.commitd("status", "--json").stdout)["holds"]
@@ -707,7 +722,7 @@ def test_a_clone_removes_nothing_by_the_consent_of_the_other_machine(newcomer: N
     assert document["enrolled"] is False
     assert "not-enrolled" in {hold["reason"] for hold in document["holds"]}
     refused = newcomer.commitd("enroll", "--yes")
-    assert refused.returncode == 3
+    assert refused.returncode == 3, refused.stdout + refused.stderr
     assert "commitd setup first" in refused.stderr
     assert newcomer.setup("--keep-keys").returncode == 0
     newcomer.commitd("once")
@@ -740,7 +755,7 @@ def test_a_key_that_the_repository_has_for_another_host_is_replaced(newcomer: Ne
     newcomer.setup()
     (newcomer.etc / "identity.json").unlink()  # keys that were copied by hand have none
     done = newcomer.setup("--host", "loft", "--yes")
-    assert done.returncode == 3
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "The age key is that of attic, by its age.pub in the repository" in done.stdout
     assert (newcomer.etc / "age.key.of-attic").read_bytes() == before
     recipient = done.stdout.partition("echo age1")[2].split()[0]
@@ -757,7 +772,7 @@ def test_the_keys_of_a_working_agent_are_not_taken_from_under_it(newcomer: Newco
     try:
         wait_until((newcomer.root / "run/commitd.sock").exists, what="the agent to work")
         done = newcomer.setup("--new-keys")
-        assert done.returncode == 3
+        assert done.returncode == 3, done.stdout + done.stderr
         assert "systemctl stop commitd" in done.stderr
     finally:
         running.send_signal(signal.SIGTERM)
@@ -786,7 +801,7 @@ def test_an_age_key_that_two_hosts_share_is_never_taken_from_one(newcomer: Newco
     _key_of(newcomer, "nas")
     before = _kept(newcomer)
     done = newcomer.setup()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert _kept(newcomer) == before
 
 
@@ -800,7 +815,7 @@ def test_a_key_that_was_made_here_is_only_set_aside_when_a_person_says_so(
     newcomer.fleet.commit("mistyped", {"host/atitc/age.pub": content})
     before = _kept(newcomer)
     held = newcomer.setup()
-    assert held.returncode == 3
+    assert held.returncode == 3, held.stdout + held.stderr
     assert "host/atitc/age.pub has the age key of this host, attic, too" in held.stderr
     assert _kept(newcomer) == before
     kept = newcomer.setup("--keep-keys")
@@ -808,7 +823,7 @@ def test_a_key_that_was_made_here_is_only_set_aside_when_a_person_says_so(
     assert "commitd setup --keep-keys --wait starts the service" in kept.stderr
     assert _kept(newcomer) == before
     done = newcomer.setup("--new-keys")
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     for name, old in before.items():
         assert (newcomer.etc / name).read_bytes() != old
         assert (newcomer.etc / f"{name}.of-attic").read_bytes() == old
@@ -831,7 +846,7 @@ def test_a_key_among_several_is_left_to_a_person(newcomer: Newcomer) -> None:
         file.write(newcomer.box.age.private.read_text())
     before = _kept(newcomer)
     held = newcomer.setup("--host", "loft", "--yes")
-    assert held.returncode == 3
+    assert held.returncode == 3, held.stdout + held.stderr
     assert "host/attic/age.pub has the age key of this host, loft, too" in held.stderr
     assert _kept(newcomer) == before
 
@@ -841,7 +856,7 @@ def test_keys_of_a_restored_host_are_kept_though_it_is_named_again(newcomer: New
     before = _kept(newcomer)
     _noted_elsewhere(newcomer)
     held = newcomer.setup("--host", "attic", "--yes")
-    assert held.returncode == 3
+    assert held.returncode == 3, held.stdout + held.stderr
     assert "--keep-keys" in held.stderr
     assert "--new-keys" in held.stderr
     assert _kept(newcomer) == before
@@ -871,7 +886,7 @@ def test_a_clone_keeps_no_key_that_its_note_does_not_know(newcomer: Newcomer) ->
     newcomer.config.write_text(yaml.safe_dump(written | {"remotes": [*written["remotes"], more]}))
     newcomer.cloned()
     done = newcomer.setup("--host", "loft", "--yes")
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     for name, content in rotated.items():
         assert (newcomer.etc / name).read_bytes() != content
         assert (newcomer.etc / f"{name}.of-attic").read_bytes() == content
