@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from agent.domain.container import KEPT_PREFIX
-
 STACK = "com.docker.stack.namespace"
 """The label that ``docker stack deploy`` puts on all that it makes."""
+EVICTED = "io.commitd.evicted"
+"""The label of a service that was ended because nobody declared it, with what it was before."""
 
 Mode = Literal["replicated", "global", "replicated-job", "global-job"]
 
@@ -45,8 +45,13 @@ class SwarmService(Struct, frozen=True, kw_only=True):
 
     @property
     def stack(self) -> str | None:
-        """The stack it claims to belong to."""
-        return self.labels.get(STACK)
+        """The stack it belongs to: by its label, and by its name, which begins with that.
+
+        All that ``docker stack deploy`` makes is named so. What only copies the label is of no
+        stack, or it could go by the name of a service that is declared.
+        """
+        stack = self.labels.get(STACK)
+        return stack if stack and self.name.startswith(f"{stack}_") else None
 
     @property
     def short_name(self) -> str:
@@ -61,7 +66,7 @@ class SwarmService(Struct, frozen=True, kw_only=True):
     @property
     def kept(self) -> bool:
         """Evicted, and kept for a while."""
-        return f"{KEPT_PREFIX}spec" in self.labels
+        return EVICTED in self.labels
 
 
 class SwarmTask(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,121 @@
+"""How the spec of a service changes when it is evicted, and when it is brought back.
+
+A service that nobody declared stays in the Swarm for a while and runs nothing: a replicated one
+wants no task, and what cannot be scaled fits no node. One update does that, and writes what was
+before into a label: each manager can read it, whoever leads then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from agent.domain.errors import PermanentError
+from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.swarm.model import EVICTED, Mode, SwarmService
+
+NOWHERE = "node.id==evicted-by-commitd"
+"""A placement constraint that no node fulfils: their IDs are made by the Swarm, and are longer."""
+
+
+class Before(Struct, frozen=True, kw_only=True):
+    """What the label of an evicted service says: why it was ended, and how it ran before.
+
+    ``at`` is ISO 8601. ``replicas`` are those of a replicated service. Nothing else of its spec is
+    here, which may hold secrets.
+    """
+
+    at: str
+    action: EvictionAction
+    reason: Reason
+    mode: Mode
+    replicas: int | None
+    constraints: tuple[str, ...]
+
+
+def before(service: SwarmService, *, at: str, action: EvictionAction, reason: Reason) -> Before:
+    """How it runs now, for its label."""
+    replicas = service.wanted if service.mode == "replicated" else None
+    return Before(
+        at=at,
+        action=action,
+        reason=reason,
+        mode=service.mode,
+        replicas=replicas,
+        constraints=tuple(each for each in _constraints(service.spec) if each != NOWHERE),
+    )
+
+
+def read(service: SwarmService) -> Before | None:
+    """What its label says; None if it has none that can be read."""
+    text = service.labels.get(EVICTED)
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Before)
+    except msgspec.DecodeError:
+        return None
+
+
+def at_rest(service: SwarmService) -> bool:
+    """Whether it was evicted, and nobody has had it run again since."""
+    if not service.kept:
+        return False
+    if service.mode == "replicated":
+        return service.wanted == 0
+    return NOWHERE in _constraints(service.spec)
+
+
+def ended(spec: Mapping[str, Any], label: Before) -> dict[str, Any]:
+    """The spec of a service that runs nothing from then on, with what it was in its label."""
+    found = _labelled(spec, msgspec.json.encode(label).decode())
+    if label.mode == "replicated":
+        return found | {"Mode": _replicas(spec, 0)}
+    return _placed(found, [*label.constraints, NOWHERE])
+
+
+def restored(service: SwarmService) -> dict[str, Any]:
+    """Its spec as it was before, all but what an eviction has changed as it stands.
+
+    Raises :class:`PermanentError` for a label that does not tell.
+    """
+    label = read(service)
+    if label is None or (service.mode == "replicated" and label.replicas is None):
+        raise PermanentError(
+            f"{service.name}: its label {EVICTED} does not say how it ran",
+            hint="scale it by hand: docker service scale, then docker service update --label-rm",
+        )
+    found = _labelled(service.spec, None)
+    if service.mode == "replicated":
+        return found | {"Mode": _replicas(service.spec, label.replicas or 0)}
+    if NOWHERE not in _constraints(service.spec):
+        return found
+    return _placed(found, list(label.constraints))
+
+
+def _labelled(spec: Mapping[str, Any], text: str | None) -> dict[str, Any]:
+    labels = {k: v for k, v in (spec.get("Labels") or {}).items() if k != EVICTED}
+    if text is not None:
+        labels[EVICTED] = text
+    return {**spec, "Labels": labels}
+
+
+def _replicas(spec: Mapping[str, Any], count: int) -> dict[str, Any]:
+    mode = spec.get("Mode") or {}
+    return {**mode, "Replicated": {**(mode.get("Replicated") or {}), "Replicas": count}}
+
+
+def _constraints(spec: Mapping[str, Any]) -> list[str]:
+    placement = (spec.get("TaskTemplate") or {}).get("Placement") or {}
+    return list(placement.get("Constraints") or ())
+
+
+def _placed(spec: Mapping[str, Any], constraints: list[str]) -> dict[str, Any]:
+    template = spec.get("TaskTemplate") or {}
+    placement = {k: v for k, v in (template.get("Placement") or {}).items() if k != "Constraints"}
+    if constraints:
+        placement["Constraints"] = constraints
+    return {**spec, "TaskTemplate": {**template, "Placement": placement}}

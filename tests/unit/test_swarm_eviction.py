@@ -1,0 +1,129 @@
+"""How the spec of a Swarm's service changes when it is evicted, and that nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.adapters.swarm.cluster import service_of
+from agent.domain.errors import PermanentError
+from agent.domain.outcome import EvictionAction, Reason
+from agent.domain.swarm import eviction
+from agent.domain.swarm.model import EVICTED, STACK, SwarmService
+
+MODES: dict[str, dict[str, Any]] = {
+    "replicated": {"Replicated": {"Replicas": 3}},
+    "global": {"Global": {}},
+    "replicated-job": {"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 5}},
+    "global-job": {"GlobalJob": {}},
+}
+PLACEMENTS: list[dict[str, Any]] = [
+    {},
+    {"Constraints": ["node.role==manager"], "Preferences": [{"Spread": {}}]},
+]
+
+
+def service(mode: str = "replicated", **spec: Any) -> SwarmService:
+    """As the engine lists one, with a secret in its environment."""
+    template = {
+        "ContainerSpec": {"Image": "idle:1", "Env": ["PASSWORD=correct-horse"]},
+        "Placement": {},
+        "ForceUpdate": 2,
+    }
+    whole = {"Name": "rogue", "Labels": {"a": "b"}, "TaskTemplate": template, "Mode": MODES[mode]}
+    return service_of({"ID": "i" * 25, "Version": {"Index": 7}, "Spec": whole | spec})
+
+
+def evicted(of: SwarmService) -> SwarmService:
+    label = eviction.before(
+        of,
+        at="2026-01-01T00:00:00Z",
+        action=EvictionAction.REMOVED,
+        reason=Reason.UNKNOWN_PROJECT,
+    )
+    return with_spec(of, eviction.ended(of.spec, label))
+
+
+def with_spec(of: SwarmService, spec: Any) -> SwarmService:
+    return service_of({"ID": of.id, "Version": {"Index": of.version}, "Spec": spec})
+
+
+def placed(mode: str, placement: dict[str, Any]) -> SwarmService:
+    found = service(mode)
+    return with_spec(
+        found,
+        {**found.spec, "TaskTemplate": {**found.spec["TaskTemplate"], "Placement": placement}},
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_what_is_evicted_runs_nothing_and_comes_back_as_it_was(
+    mode: str, placement: dict[str, Any]
+) -> None:
+    found = placed(mode, placement)
+    whole = json.dumps(found.spec)
+    kept = evicted(found)
+    assert json.dumps(found.spec) == whole
+    assert eviction.at_rest(kept)
+    assert not eviction.at_rest(found)
+    assert eviction.restored(kept) == found.spec
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_engine_has_to_run_nothing_of_what_is_evicted(mode: str) -> None:
+    kept = evicted(service(mode))
+    nowhere = eviction.NOWHERE in (kept.spec["TaskTemplate"]["Placement"].get("Constraints") or ())
+    assert nowhere if mode != "replicated" else kept.wanted == 0
+
+
+def test_the_label_tells_every_manager_what_it_was_and_nothing_secret() -> None:
+    kept = evicted(placed("global", PLACEMENTS[1]))
+    text = kept.labels[EVICTED]
+    assert json.loads(text) == {
+        "at": "2026-01-01T00:00:00Z",
+        "action": "removed",
+        "reason": "unknown-project",
+        "mode": "global",
+        "replicas": None,
+        "constraints": ["node.role==manager"],
+    }
+    assert "correct-horse" not in text
+    assert eviction.read(kept) is not None
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_evicted_twice_comes_back_as_it_ran_last(mode: str) -> None:
+    once = evicted(service(mode))
+    if mode == "replicated":
+        again = with_spec(once, {**once.spec, "Mode": {"Replicated": {"Replicas": 5}}})
+    else:
+        again = with_spec(once, {**once.spec, "TaskTemplate": service(mode).spec["TaskTemplate"]})
+    assert not eviction.at_rest(again)
+    twice = evicted(again)
+    assert eviction.at_rest(twice)
+    back = with_spec(twice, eviction.restored(twice))
+    assert not back.kept
+    assert back.wanted == (5 if mode == "replicated" else service(mode).wanted)
+
+
+def test_what_was_scaled_to_nothing_before_stays_so_when_it_comes_back() -> None:
+    none = service(Mode={"Replicated": {"Replicas": 0}})
+    assert eviction.restored(evicted(none)) == none.spec
+
+
+@pytest.mark.parametrize("label", ["", "{}", "null", '{"at": 1}', "[" * 10_000])
+def test_a_label_that_cannot_be_read_is_no_word_for_what_it_was(label: str) -> None:
+    found = service(Labels={EVICTED: label}, Mode={"Replicated": {"Replicas": 0}})
+    assert eviction.at_rest(found)
+    assert eviction.read(found) is None
+    with pytest.raises(PermanentError, match="does not say how it ran"):
+        eviction.restored(found)
+
+
+def test_what_copies_the_label_of_a_stack_is_not_of_it() -> None:
+    assert service(Labels={STACK: "web"}, Name="web_app").stack == "web"
+    assert service(Labels={STACK: "web"}, Name="web_app").short_name == "app"
+    assert service(Labels={STACK: "web"}, Name="app").stack is None
