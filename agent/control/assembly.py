@@ -33,11 +33,13 @@ from agent.control.health.activity import Listener
 from agent.control.health.health_gate import Gate
 from agent.control.parts import Parts
 from agent.control.reconcile.listing import Observer
-from agent.control.release import deploy, starting
+from agent.control.release import starting
 from agent.control.release.adoption import Adopter
 from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
+from agent.control.release.deployment import DeployTools
 from agent.control.release.making import Making
+from agent.control.release.on_host import HostSteps, HostTools
 from agent.control.release.pull import Puller, pulling
 from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
@@ -241,25 +243,32 @@ def _wire(
         secrets=secrets,
         restorer=restorer,
         converger=Converger(
-            deploy.DeployTools(
-                stacks=stacks,
-                remover=remover,
-                applier=applier,
-                puller=puller,
+            DeployTools(
+                steps=HostSteps(
+                    HostTools(
+                        stacks=stacks,
+                        remover=remover,
+                        applier=applier,
+                        puller=puller,
+                        adopter=Adopter(program, engine),
+                        journal=journal,
+                        attempts=attempts,
+                        reviver=Reviver(
+                            engine,
+                            stacks.starts,
+                            attempts,
+                            store.foreign_link,
+                            stopped=lambda: protection.stopped,
+                            stopping=stopping,
+                            unsettled=lambda: repository.unsettled,
+                        ),
+                    )
+                ),
                 restorer=restorer,
-                adopter=Adopter(program, engine),
                 journal=journal,
                 attempts=attempts,
-                reviver=Reviver(
-                    engine,
-                    stacks.starts,
-                    attempts,
-                    store.foreign_link,
-                    stopped=lambda: protection.stopped,
-                    stopping=stopping,
-                    unsettled=lambda: repository.unsettled,
-                ),
             ),
+            remover,
             parallel=config.converge.parallel,
             pulse=pulse,
             stopping=stopping,

@@ -21,11 +21,13 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.health.activity import Listener
 from agent.control.health.health_gate import Gate
-from agent.control.release import deploy, failing, starting
+from agent.control.release import failing, starting
 from agent.control.release.adoption import Adopter
 from agent.control.release.apply import Applier
 from agent.control.release.converge import Converger
+from agent.control.release.deployment import DeployTools
 from agent.control.release.making import Making
+from agent.control.release.on_host import HostSteps, HostTools
 from agent.control.release.pull import Puller
 from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
@@ -187,25 +189,32 @@ def _converger(tmp_path: Path, journal: Journal, beats: list[str], *, stopping: 
         stopping=lambda: stopping,
     )
     return Converger(
-        deploy.DeployTools(
-            stacks=stacks,
-            remover=remover,
-            applier=Applier(tools, Gate(engine, nobody, 0.1, lambda: None), frozenset),
-            puller=Puller(engine, lambda: None, 1.0, lambda *_: None),
+        DeployTools(
+            steps=HostSteps(
+                HostTools(
+                    stacks=stacks,
+                    remover=remover,
+                    applier=Applier(tools, Gate(engine, nobody, 0.1, lambda: None), frozenset),
+                    puller=Puller(engine, lambda: None, 1.0, lambda *_: None),
+                    adopter=Adopter(compose, engine),
+                    journal=actions,
+                    attempts=attempts,
+                    reviver=Reviver(
+                        engine,
+                        stacks.starts,
+                        attempts,
+                        store.foreign_link,
+                        stopped=tuple,
+                        stopping=lambda: stopping,
+                        unsettled=lambda: False,
+                    ),
+                )
+            ),
             restorer=Restorer(repository, actions, secrets, "media"),
-            adopter=Adopter(compose, engine),
             journal=actions,
             attempts=attempts,
-            reviver=Reviver(
-                engine,
-                stacks.starts,
-                attempts,
-                store.foreign_link,
-                stopped=tuple,
-                stopping=lambda: stopping,
-                unsettled=lambda: False,
-            ),
         ),
+        remover,
         parallel=1,
         pulse=lambda: beats.append("beat"),
         stopping=lambda: stopping,

@@ -12,9 +12,9 @@ from agent.adapters.compose.invocation import Invocation
 from agent.adapters.engine import engine as engines
 from agent.adapters.engine.engine import Engine
 from agent.adapters.tasks import task_group
-from agent.control.release.deploy import Deployer
-from agent.control.release.deployment import Completion, Deployment
+from agent.control.release.deployment import Deployment
 from agent.control.release.making import Making
+from agent.control.release.on_host import HostSteps
 from agent.control.stack.ledger import Look
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from agent.adapters.compose.compose import Compose
     from agent.adapters.state.async_journal import AsyncJournal, Recording
-    from agent.control.release.deploy import DeployTools
+    from agent.control.release.on_host import HostTools
     from agent.control.release.starting import Batch
     from agent.control.retry import Attempts
     from agent.control.secrets.decrypt import SecretKeeper
@@ -305,8 +305,8 @@ def test_a_restart_that_fails_is_logged_as_an_error(
             before=builders.release("web"),
             batch=cast("Batch", None),
         )
-        deployer = Deployer(cast("DeployTools", _Tools(_Raising(error))), lambda _: None)
-        outcome, revived = await deployer._revive(run, {"web": Completion(awaited=False)})
+        steps = HostSteps(cast("HostTools", _Tools(_Raising(error))))
+        outcome, revived = await steps.revive(run)
         assert outcome is not None
         assert (outcome.status, revived) == (status, None)
         deed = Deed(action=Action.RESTART, subject="web", reason=Reason.DRIFTED)

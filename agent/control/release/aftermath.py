@@ -7,21 +7,13 @@ failed ─┬▶ for good, or what ran is down, or in passing three times ─▶
 
 from __future__ import annotations
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.adapters.engine import words
-from agent.adapters.state.async_journal import AsyncJournal, Recording
+from agent.adapters.state.async_journal import Recording
 from agent.adapters.state.database import utcnow
-from agent.control.release.apply import Applier
-from agent.control.release.deployment import Deployment
-from agent.control.release.pull import Puller
-from agent.control.release.rollback import Restorer
-from agent.control.release.starting import Before
-from agent.control.retry import Attempts
-from agent.control.stack.operations import Stacks
+from agent.control.release.deployment import Deployment, DeployTools
 from agent.control.stack.revival import Revived
-from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Phase, Reason
+from agent.domain.outcome import Action, Cause, CauseKind, Outcome, Reason
 from agent.domain.reconcile.plan import moved
 from agent.domain.release import namespaces
 from agent.domain.release.release import Release, Service
@@ -31,15 +23,13 @@ _IN_PASSING = 2
 """As many rounds may fail in passing before the last healthy release comes back."""
 
 
-class Aftermath(Struct, frozen=True, kw_only=True):
-    """With what it works."""
+class Aftermath:
+    """What is remembered, and what comes back."""
 
-    stacks: Stacks
-    applier: Applier
-    puller: Puller
-    restorer: Restorer
-    journal: AsyncJournal
-    attempts: Attempts
+    def __init__(self, tools: DeployTools) -> None:
+        self._t = tools
+        self.journal = tools.journal
+        self.attempts = tools.attempts
 
     async def keep(self, run: Deployment, services: tuple[Service, ...]) -> None:
         """Remember the release; repairs in a row count towards a backoff."""
@@ -122,15 +112,8 @@ class Aftermath(Struct, frozen=True, kw_only=True):
 
         async def work(entry: Recording) -> tuple[Service, ...]:
             nonlocal restored
-            restored = await self.restorer.restore(before, run.stack, error)
-            ready = await self.stacks.prepare(restored, ran=True)
-            failed = run.ready
-            older = {each: failed.files(each) for each in failed.services} if failed else {}
-            left = Before(files=older, left=older.keys(), release=before)
-            with words.concealed(ready.invocation.hidden):
-                with entry.phase(Phase.PULL):
-                    await self.puller.fetch(ready.images, lambda: None)
-                return await self.applier.run(ready, left, run.batch, doubt=True, phase=entry.phase)
+            restored = await self._t.restorer.restore(before, run.stack, error)
+            return await self._t.steps.back(run, restored, before, entry)
 
         async with self.journal.recording(
             Action.ROLLBACK,

@@ -12,13 +12,14 @@ import anyio.to_thread
 from agent.adapters.compose.errors import HookError
 from agent.control.health import sightings
 from agent.control.health.activity import Activity
-from agent.control.health.awaited import STOPPING, Awaited, Standing, Steps
+from agent.control.health.awaited import Awaited, Standing, Steps
 from agent.control.health.health_gate import Gate
 from agent.control.health.sightings import Quoting
+from agent.control.release.deployment import cancel_reason
 from agent.control.release.starting import Batch, Before, Starting, StartTools
 from agent.control.stack.ready import Ready, observed
 from agent.domain.container import Container
-from agent.domain.errors import CancelledError, SupersededError
+from agent.domain.errors import CancelledError
 from agent.domain.outcome import Phase
 from agent.domain.release.release import Service
 
@@ -115,10 +116,7 @@ class Applier:
 
     def cancel_reason(self, batch: Batch) -> CancelledError | None:
         """Why the wait for images and for health is to end, or None."""
-        if self.stopping():
-            return CancelledError(STOPPING)
-        newer = self.heads() - batch.seen - {batch.revision.sha}
-        return SupersededError("superseded by a newer commit") if newer else None
+        return cancel_reason(batch, self.heads(), stopping=self.stopping())
 
 
 def _quoting(ready: Ready) -> Quoting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
 
 import anyio
 
@@ -11,7 +12,8 @@ from agent.adapters.state.action_log import was_told
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.tasks import task_group
 from agent.control.health.awaited import STOPPING
-from agent.control.release.deploy import Deployer, DeployTools
+from agent.control.release.deploy import Deployer
+from agent.control.release.deployment import DeployTools
 from agent.control.retry import Attempts
 from agent.control.stack import places
 from agent.control.stack.places import Places
@@ -24,6 +26,16 @@ from agent.domain.revision import Revision
 log = logging.getLogger("commitd.converge")
 
 
+class StackRemover(Protocol):
+    """What takes whole stacks down; their volumes stay."""
+
+    async def volumes(self, project: str) -> list[str]:
+        """All volumes of the stack, as far as they are known. Raises :class:`CommitdError`."""
+
+    async def take_down(self, project: str, revision: Revision) -> None:
+        """Take it down, and look whether it is gone. Raises :class:`CommitdError`."""
+
+
 class Converger:
     """Executes deploys and removals; writes each down before and after.
 
@@ -33,16 +45,17 @@ class Converger:
     def __init__(
         self,
         tools: DeployTools,
+        remover: StackRemover,
         *,
         parallel: int,
         pulse: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
-        self._remover = tools.remover
+        self._remover = remover
         self._journal: AsyncJournal = tools.journal
         self._attempts: Attempts = tools.attempts
         self._deployer = Deployer(tools, self._done)
-        self._heads = tools.applier.heads
+        self._heads = tools.steps.heads
         self._pulse = pulse
         self._stopping = stopping
         self._places = places.for_compose(parallel)

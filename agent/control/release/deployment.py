@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import anyio
 from msgspec import Struct, field
 
-from agent.adapters.state.async_journal import Recording
+from agent.adapters.state.async_journal import AsyncJournal, Recording
+from agent.control.health.awaited import STOPPING
+from agent.control.release.rollback import Restorer
 from agent.control.release.starting import Batch
+from agent.control.retry import Attempts
 from agent.control.stack.ready import Ready, running_services
+from agent.control.stack.revival import Revived
 from agent.domain.container import Container
+from agent.domain.errors import CancelledError, SupersededError
+from agent.domain.outcome import Outcome
 from agent.domain.reconcile.actions import Deploy
-from agent.domain.release.release import Release
+from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
 
 
@@ -66,3 +73,55 @@ class Deployment(Struct, kw_only=True):
     def other(self) -> bool:
         """Whether what runs, if anything does, is no release of the same input."""
         return self.before is None or self.changed
+
+
+class DeploySteps(Protocol):
+    """What is done to one stack, where its services are to run: one engine, or a Swarm."""
+
+    @property
+    def heads(self) -> Callable[[], frozenset[str]]:
+        """The commits that remotes show."""
+
+    @property
+    def stopping(self) -> Callable[[], bool]:
+        """Whether nothing more is to be begun."""
+
+    async def revive(self, run: Deployment) -> tuple[Outcome | None, Revived | None]:
+        """Start what was only stopped as it is; no outcome: it takes all that follows."""
+
+    async def prepare(self, run: Deployment) -> Outcome | None:
+        """Read it, and have ready what it needs, with nothing touched; how it ended if it failed.
+
+        None: ``run.ready`` is what was read.
+        """
+
+    async def up(self, run: Deployment) -> tuple[Service, ...]:
+        """Bring it up; its services as they stand once they are healthy.
+
+        Raises :class:`CommitdError`.
+        """
+
+    async def back(
+        self, run: Deployment, older: Stack, before: Release, entry: Recording
+    ) -> tuple[Service, ...]:
+        """Bring the ``older`` release of it up, which was healthy ``before``; as :meth:`up`."""
+
+    async def clear(self, stack: str) -> None:
+        """Remove what a deploy that failed has left and nobody needs; never raises."""
+
+
+class DeployTools(Struct, frozen=True, kw_only=True):
+    """What a deploy works with, wherever to."""
+
+    steps: DeploySteps
+    restorer: Restorer
+    journal: AsyncJournal
+    attempts: Attempts
+
+
+def cancel_reason(batch: Batch, heads: frozenset[str], *, stopping: bool) -> CancelledError | None:
+    """Why a wait for images or for health is to end, or None."""
+    if stopping:
+        return CancelledError(STOPPING)
+    newer = heads - batch.seen - {batch.revision.sha}
+    return SupersededError("superseded by a newer commit") if newer else None
