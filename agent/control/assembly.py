@@ -14,6 +14,7 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from agent.adapters.compose import compose, locate
 from agent.adapters.engine.engine import Engine, Helpers
@@ -29,18 +30,8 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.database import DamagedError
 from agent.adapters.state.journal import Journal, worked_before
 from agent.adapters.tasks import task_group, to_the_end
-from agent.control.health.activity import Listener
-from agent.control.health.health_gate import Gate
+from agent.control.host_parts import of_host
 from agent.control.parts import Parts
-from agent.control.reconcile.listing import Observer
-from agent.control.release import starting
-from agent.control.release.adoption import Adopter
-from agent.control.release.apply import Applier
-from agent.control.release.converge import Converger
-from agent.control.release.deployment import DeployTools
-from agent.control.release.making import Making
-from agent.control.release.on_host import HostSteps, HostTools
-from agent.control.release.pull import Puller, pulling
 from agent.control.release.rollback import Restorer
 from agent.control.retry import Attempts
 from agent.control.secrets.decrypt import SecretKeeper, no_key
@@ -49,18 +40,13 @@ from agent.control.source.examine import Examined, Examiner
 from agent.control.source.follower import Follower
 from agent.control.source.housekeeping import Housekeeper
 from agent.control.source.remote_status import Remotes, last_outages, recall
-from agent.control.stack.ledger import Ledger
 from agent.control.stack.operations import Stacks
-from agent.control.stack.provision import Provisioner
-from agent.control.stack.remover import Remover
-from agent.control.stack.revival import Reviver
 from agent.control.status.judge import Judge
 from agent.control.status.looks import Looks, last
 from agent.control.trial import Trial, begin
-from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
-from agent.control.undeclared.quarantine import Quarantine
 from agent.control.upgrade import complete_records
+from agent.control.wiring import Base
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.outcome import Reason
@@ -128,35 +114,24 @@ async def assemble(
             await complete_records(journal, repository)
             async with (
                 Engine(docker_host, JournalledHelpers(journal)) as engine,
-                pulling(engine, pulse, config.converge.timeout) as puller,
                 task_group() as group,
             ):
                 names = [remote.name for remote in config.remotes]
                 seen = await journal.run(recall, names)
                 outages = await journal.run(last_outages)
-                remotes = Remotes(seen, journal, config.runtime_dir, outages)
-                look = await journal.run(last, config.runtime_dir)
-                looks = Looks(journal, config.runtime_dir, look)
-                judge = Judge(config, journal, remotes, engine, looks)
-                ledger = Ledger(engine, journal)
-                await ledger.read(await repository.applied())
-                parts = _wire(
+                parts = await _wire(
                     config,
                     journal,
                     repository,
                     engine=engine,
-                    listener=Listener(engine, group),
-                    puller=puller,
+                    group=group,
                     program=program,
                     places=places,
-                    remotes=remotes,
-                    judge=judge,
+                    remotes=Remotes(seen, journal, config.runtime_dir, outages),
                     standing_holds=keys,
-                    ledger=ledger,
                     pulse=pulse,
                     stopping=stopping,
                     beside=Beside(group, patience_s, wake),
-                    housekeeper=Housekeeper(repository, journal, group),
                     trial=trial,
                 )
                 try:
@@ -170,24 +145,20 @@ async def assemble(
             await to_the_end(journal.close)
 
 
-def _wire(
+async def _wire(
     config: Config,
     journal: AsyncJournal,
     repository: Repository,
     *,
     engine: Engine,
-    listener: Listener,
-    puller: Puller,
+    group: TaskGroup,
     program: compose.Compose,
     places: AgentPlaces,
     remotes: Remotes,
-    judge: Judge,
     standing_holds: tuple[Hold, ...],
-    ledger: Ledger,
     pulse: Callable[[], None],
     stopping: Callable[[], bool],
     beside: Beside[Examined],
-    housekeeper: Housekeeper,
     trial: Trial | None,
 ) -> Parts:
     settings = config.secrets
@@ -209,75 +180,50 @@ def _wire(
         unsettled=lambda: repository.unsettled,
     )
     attempts = Attempts(journal)
-    remover = Remover(program, engine, journal, pulse, str(config.state_dir / "repo" / "stacks"))
     protection = Protection(engine, journal.urgent())
-    evictor = Evictor(engine, journal.urgent(), config.undeclared, protection, ledger)
-    applier = Applier(
-        starting.StartTools(
-            stacks=stacks,
-            making=Making(ledger, remover, engine, evictor.make_way, secrets.link),
-            remover=remover,
-            provisioner=Provisioner(engine, lambda: protection.protected.services),
-            journal=journal,
-            attempts=attempts,
-            stopping=stopping,
-        ),
-        Gate(engine, listener, config.converge.steady, pulse),
-        remotes.shown,
-    )
     restorer = Restorer(repository, journal, secrets, config.host)
     verifier = Verifier(config.signatures, repository.incoming.commits, config.runtime_dir)
     asked = probes(config.remotes, config.branch)
     examiner = Examiner(config, repository, verifier, asked, remotes.heads)
+    base = Base(
+        config=config,
+        journal=journal,
+        repository=repository,
+        engine=engine,
+        program=program,
+        group=group,
+        stacks=stacks,
+        secrets=secrets,
+        store=store,
+        attempts=attempts,
+        restorer=restorer,
+        protection=protection,
+        heads=remotes.shown,
+        pulse=pulse,
+        stopping=stopping,
+    )
+    hands = await of_host(base)
+    looks = Looks(journal, config.runtime_dir, await journal.run(last, config.runtime_dir))
     return Parts(
         config=config,
         repository=repository,
         probes=asked,
         remotes=remotes,
         follower=Follower(config, repository, remotes, journal, examiner=examiner, beside=beside),
-        housekeeper=housekeeper,
+        housekeeper=Housekeeper(repository, journal, group),
         engine=engine,
-        ledger=ledger,
-        observer=Observer(engine, journal),
+        ledger=hands.ledger,
+        observer=hands.observer,
         journal=journal,
         secrets=secrets,
         restorer=restorer,
-        converger=Converger(
-            DeployTools(
-                steps=HostSteps(
-                    HostTools(
-                        stacks=stacks,
-                        remover=remover,
-                        applier=applier,
-                        puller=puller,
-                        adopter=Adopter(program, engine),
-                        journal=journal,
-                        attempts=attempts,
-                        reviver=Reviver(
-                            engine,
-                            stacks.starts,
-                            attempts,
-                            store.foreign_link,
-                            stopped=lambda: protection.stopped,
-                            stopping=stopping,
-                            unsettled=lambda: repository.unsettled,
-                        ),
-                    )
-                ),
-                restorer=restorer,
-                journal=journal,
-                attempts=attempts,
-            ),
-            remover,
-            parallel=config.converge.parallel,
-            pulse=pulse,
-            stopping=stopping,
-        ),
-        evictor=evictor,
-        quarantine=Quarantine(engine, journal, protection, evictor),
+        converger=hands.converger,
+        evictor=hands.evictor,
+        quarantine=hands.quarantine,
         protection=protection,
-        judge=judge,
+        judge=Judge(config, journal, remotes, engine.containers, looks),
         words=attempts.words,
+        watcher=hands.watcher,
         standing_holds=standing_holds,
         trial=trial,
     )

@@ -41,7 +41,6 @@ from agent.control.source.poller import Poller
 from agent.control.status.judge import Judge
 from agent.control.status.verdict_log import VerdictLog
 from agent.control.trial import Trial, tell_of_return
-from agent.control.undeclared.watcher import Watcher
 from agent.control.wakes import Wakes
 from agent.domain.config import Config
 from agent.domain.errors import AgentUnhealthyError, CommitdError, ConfigError
@@ -175,14 +174,7 @@ class Daemon:
         self._has_worked = True
         systemd.notify("READY=1", "STATUS=asking the remotes")
         reconciler = Reconciler(parts)
-        watcher = Watcher(
-            parts.engine,
-            parts.evictor,
-            parts.protection,
-            parts.observer,
-            self._wakes.look,
-            resync_s=parts.config.resync,
-        )
+        watcher = parts.watcher(self._wakes.look)
         poller = Poller(parts.probes, parts.remotes, self._wakes.look)
         self._poller = poller
         try:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection
 
 import anyio
 from msgspec import Struct, field
@@ -20,7 +19,6 @@ from agent.adapters.engine.docker_config import DockerConfig
 from agent.adapters.engine.engine import Engine
 from agent.adapters.engine.images import RegistryBusyError
 from agent.adapters.retrying import in_passing, retrying
-from agent.adapters.tasks import task_group
 from agent.domain.backoff import Backoff
 from agent.domain.errors import CancelledError, CommitdError, PermanentError, TransientError
 from agent.domain.repository.image_reference import parse
@@ -42,16 +40,6 @@ class _Pull(Struct):
     reference: str
     done: anyio.Event = field(default_factory=anyio.Event)
     error: CommitdError | None = None
-
-
-@asynccontextmanager
-async def pulling(
-    engine: Engine, pulse: Callable[[], None], timeout_s: float
-) -> AsyncIterator[Puller]:
-    """A puller; what it still pulls in the end is left."""
-    async with task_group() as group:
-        yield Puller(engine, pulse, timeout_s, group.start_soon)
-        group.cancel_scope.cancel()
 
 
 class Puller:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
 from msgspec.structs import replace
 
-from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.control.source.remote_status import Remotes
 from agent.control.status import status
@@ -33,12 +33,18 @@ class Judge:
     """Told of each cycle, so that others know when the agent looked last and how the host is."""
 
     def __init__(
-        self, config: Config, journal: AsyncJournal, remotes: Remotes, engine: Engine, looks: Looks
+        self,
+        config: Config,
+        journal: AsyncJournal,
+        remotes: Remotes,
+        listed: Callable[[], Awaitable[tuple[Container, ...]]],
+        looks: Looks,
     ) -> None:
+        """``listed`` gives what runs now."""
         self._config = config
         self._journal = journal
         self._remotes = remotes
-        self._engine = engine
+        self._listed = listed
         self._looks = looks
         self.standings = Standings()
         self._began = time.monotonic()
@@ -61,7 +67,7 @@ class Judge:
         """A cycle could not look at everything; ``error`` alone where the journal fails too."""
         containers: _Containers = None
         with suppress(CommitdError), anyio.move_on_after(_LOOK_S):
-            containers = await self._engine.containers()
+            containers = await self._listed()
         try:
             await self._looks.ended(error)
             return await self._judge(containers)
