@@ -88,11 +88,15 @@ def text(model: Model) -> bytes:
     services: Mapping[str, Any] = model.get("services") or {}
     named = {name for service in services.values() for name in _comes_after(service)}
     off = dict.fromkeys(sorted(named - services.keys()), _OFF)
-    written = json.dumps({**model, "services": {**off, **services}})
-    return _NO_YAML.sub(_as_yaml, written).encode()
+    return as_yaml({**model, "services": {**off, **services}})
 
 
-def _as_yaml(found: re.Match[str]) -> str:
+def as_yaml(document: Model) -> bytes:
+    """JSON that YAML reads as the same."""
+    return _NO_YAML.sub(_yaml, json.dumps(document)).encode()
+
+
+def _yaml(found: re.Match[str]) -> str:
     """What YAML, as which Compose reads it, has another way of writing for than JSON."""
     if not found[1]:
         return r"\u007f" if found[0] == "\x7f" else found[0]

@@ -11,6 +11,8 @@ STACK = "com.docker.stack.namespace"
 """The label that ``docker stack deploy`` puts on all that it makes."""
 EVICTED = "io.commitd.evicted"
 """The label of a service that was ended because nobody declared it, with what it was before."""
+OURS = "io.commitd.stack"
+"""The label, with the stack's name, of what the agent deploys: nothing without it is removed."""
 
 Mode = Literal["replicated", "global", "replicated-job", "global-job"]
 
