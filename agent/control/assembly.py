@@ -46,9 +46,10 @@ from agent.control.status.looks import Looks, last
 from agent.control.trial import Trial, begin
 from agent.control.undeclared.protection import Protection
 from agent.control.upgrade import complete_records
-from agent.control.wiring import Base
+from agent.control.wiring import Base, Hands
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
+from agent.domain.errors import ConfigError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Hold
 
@@ -202,7 +203,7 @@ async def _wire(
         pulse=pulse,
         stopping=stopping,
     )
-    hands = await of_host(base)
+    hands = await _hands(base)
     looks = Looks(journal, config.runtime_dir, await journal.run(last, config.runtime_dir))
     return Parts(
         config=config,
@@ -221,12 +222,20 @@ async def _wire(
         evictor=hands.evictor,
         quarantine=hands.quarantine,
         protection=protection,
-        judge=Judge(config, journal, remotes, engine.containers, looks),
+        judge=Judge(config, journal, remotes, hands.observer.containers, looks),
         words=attempts.words,
         watcher=hands.watcher,
         standing_holds=standing_holds,
         trial=trial,
     )
+
+
+async def _hands(base: Base) -> Hands:
+    if base.config.docker.mode == "swarm":
+        from agent.control.swarm_parts import of_swarm  # noqa: PLC0415  a host does without it
+
+        return await of_swarm(base)
+    return await of_host(base)
 
 
 def _open_journal(config: Config) -> tuple[Journal, Trial | None]:
@@ -261,6 +270,13 @@ def _prepare(config: Config) -> None:
     """What is there before the first Git: the program that it asks for a token, and no keys."""
     volatile = config.secrets is not None and config.secrets.store == "runtime"
     if volatile and (kind := directories.file_system(config.runtime_dir)) not in _IN_MEMORY:
+        if config.docker.mode == "swarm":
+            raise ConfigError(
+                f"it is on {kind or 'an unknown file system'}, and in Swarm mode secrets are never"
+                " on a disk",
+                where=str(config.runtime_dir),
+                hint="make runtime_dir a tmpfs, as /run/commitd is",
+            )
         log.warning(
             "secrets.store: runtime: %s is on %s, so plaintext is on a disk all the same; "
             "make runtime_dir a tmpfs",

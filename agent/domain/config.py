@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.domain import documents, outside_config, schema_errors
 from agent.domain.errors import ConfigError, PermanentError
@@ -109,9 +110,13 @@ class Secrets(Section, frozen=True):
 
 
 class Docker(Section, frozen=True):
-    """Where the engine listens; None: DOCKER_HOST, then the standard socket."""
+    """Where the engine listens; None: DOCKER_HOST, then the standard socket.
+
+    ``swarm``: the stacks are those of the Swarm that it is a manager of, and not of this machine.
+    """
 
     socket: str | None = None
+    mode: Literal["host", "swarm"] = "host"
 
 
 class UndeclaredRules(Section, frozen=True):
@@ -185,6 +190,8 @@ def parse(content: bytes, name: str, *, hostname: str) -> Config:
     except msgspec.ValidationError as err:
         raise schema_errors.explain(str(err), document, Config) from None
     _check(config, document)
+    if config.docker.mode == "swarm" and config.secrets:  # plaintext is in memory alone there
+        config = replace(config, secrets=replace(config.secrets, store="runtime"))
     return config
 
 

@@ -58,6 +58,7 @@ def test_the_daemon_loads_no_library_before_something_needs_it() -> None:
         *("agent.adapters.outside.delivery", "agent.domain.outside.folding"),
         *("agent.surface.page", "jinja2"),
         *("agent.domain.doctor", "agent.control.doctor", "agent.adapters.host.sight"),
+        *("agent.domain.swarm", "agent.adapters.swarm", "agent.control.swarm"),
     )
 
 

@@ -1,0 +1,210 @@
+"""Deploying a stack to a Swarm: configs and secrets, ``docker stack deploy``, and the gate.
+
+Its nodes pull the images by themselves, so nothing is pulled before. A deploy of what is there
+already changes no task, so what was cut short is simply done again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio.to_thread
+from msgspec import Struct
+
+from agent.adapters.compose.invocation import Invocation
+from agent.adapters.engine import words
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal, Recording
+from agent.adapters.swarm import cluster, objects, services
+from agent.adapters.swarm.stack_deploy import StackDeploy
+from agent.control.health.awaited import STOPPING
+from agent.control.release.deployment import Deployment, DeploySteps, cancel_reason
+from agent.control.release.read import read
+from agent.control.release.starting import Batch
+from agent.control.retry import Attempts
+from agent.control.stack.operations import Stacks
+from agent.control.stack.ready import Ready
+from agent.control.stack.revival import Revived
+from agent.control.swarm.gate import Awaited, Gate
+from agent.control.swarm.observer import SwarmObserver
+from agent.control.swarm.remover import SwarmRemover
+from agent.domain.compose import redact
+from agent.domain.compose.policy import Effect, summary
+from agent.domain.container import CONFIG_HASH
+from agent.domain.errors import CancelledError, CommitdError, PermanentError, TransientError
+from agent.domain.outcome import Outcome, Phase, Status
+from agent.domain.release.release import Release, Service
+from agent.domain.repository.desired import Stack
+from agent.domain.swarm import stack_file, views
+from agent.domain.swarm.stack_file import Source, StackFile
+
+log = logging.getLogger("commitd.deploy")
+
+_IMAGE = "com.docker.stack.image"
+"""The label from which ``docker stack deploy`` knows which image it gave a service."""
+
+
+class SwarmTools(Struct, frozen=True, kw_only=True):
+    """What a deploy to a Swarm works with."""
+
+    engine: Engine
+    program: StackDeploy
+    stacks: Stacks
+    observer: SwarmObserver
+    remover: SwarmRemover
+    gate: Gate
+    journal: AsyncJournal
+    attempts: Attempts
+    heads: Callable[[], frozenset[str]]
+    stopping: Callable[[], bool]
+
+
+class SwarmSteps(DeploySteps):
+    """With ``docker stack deploy``."""
+
+    def __init__(self, tools: SwarmTools) -> None:
+        self._t = tools
+
+    @property
+    def heads(self) -> Callable[[], frozenset[str]]:
+        """The commits that remotes show."""
+        return self._t.heads
+
+    @property
+    def stopping(self) -> Callable[[], bool]:
+        """Whether nothing more is to be begun."""
+        return self._t.stopping
+
+    async def revive(self, run: Deployment) -> tuple[Outcome | None, Revived | None]:
+        """The Swarm starts by itself what has stopped."""
+        del run
+        return None, None
+
+    async def prepare(self, run: Deployment) -> Outcome | None:
+        """Read it, and see that a Swarm can run it; how it ended if that fails."""
+        outcome = await read(run, self._t.stacks, self._t.attempts)
+        if run.ready is None:
+            return outcome
+        try:
+            await self._file(run.ready)
+        except CommitdError as err:
+            permanent = isinstance(err, PermanentError)
+            return Outcome(
+                subject=run.stack.name, status=Status.FAILED, error=str(err), permanent=permanent
+            )
+        return None
+
+    async def up(self, run: Deployment) -> tuple[Service, ...]:
+        """Deploy it; its services as they stand once they are healthy."""
+        if run.ready is None:
+            raise PermanentError("it was not read")
+        ready, doubt = run.ready, run.batch.doubt
+        with words.concealed(ready.invocation.hidden):
+            return await self._deploy(ready, run, run.entry, doubt=doubt)
+
+    async def back(
+        self, run: Deployment, older: Stack, before: Release, entry: Recording
+    ) -> tuple[Service, ...]:
+        """Deploy the ``older`` release, with the configs and secrets that it had."""
+        del before
+        ready = await self._t.stacks.prepare(older, ran=True)
+        with words.concealed(ready.invocation.hidden):
+            return await self._deploy(ready, run, entry, doubt=True)
+
+    async def clear(self, stack: str) -> None:
+        """Nothing."""
+
+    async def _deploy(
+        self, ready: Ready, run: Deployment, entry: Recording, *, doubt: bool
+    ) -> tuple[Service, ...]:
+        name, batch = ready.stack.name, run.batch
+        file = await self._file(ready)
+        with entry.phase(Phase.CREATE):
+            async with batch.places.taken():
+                if self._t.stopping():
+                    raise CancelledError(STOPPING)
+                run.touch(await self._t.observer.of_stack(name))
+                await self._t.journal.mark_dirty(name)
+                await objects.provide(self._t.engine, file.objects)
+                await self._unname_images(ready)
+                await self._t.program.deploy(name, file.text, ready.invocation.hidden)
+        await self._t.journal.keep_started(name, ready.stack.digest)
+        with entry.phase(Phase.GATE):
+            await self._t.gate.wait(self._awaited(ready, batch))
+        if not doubt:
+            await self._t.remover.drop_left(
+                name, ready.services, run.services_before, batch.revision
+            )
+        return await self._observed(ready)
+
+    def _awaited(self, ready: Ready, batch: Batch) -> Awaited:
+        return Awaited(
+            stack=ready.stack.name,
+            images={name: service.image for name, service in ready.services.items()},
+            timeout_s=ready.stack.settings.health_timeout,
+            cancel_reason=lambda: cancel_reason(
+                batch, self._t.heads(), stopping=self._t.stopping()
+            ),
+        )
+
+    async def _unname_images(self, ready: Ready) -> None:
+        """Have the command set each image, also where somebody changed it by hand.
+
+        It leaves the image as it is where this label says that it gave it that one before.
+        """
+        for service in await cluster.services(self._t.engine, ready.stack.name):
+            wanted = ready.services.get(service.short_name)
+            if wanted and service.image != wanted.image == service.labels.get(_IMAGE):
+                labels = {k: v for k, v in service.labels.items() if k != _IMAGE}
+                await services.update(self._t.engine, service, {**service.spec, "Labels": labels})
+
+    async def _observed(self, ready: Ready) -> tuple[Service, ...]:
+        """The release as it stands."""
+        name = ready.stack.name
+        there = {s.short_name: s for s in await cluster.services(self._t.engine, name)}
+        shown = {c.service: c for c in await self._t.observer.of_stack(name)}
+        if missing := ready.services.keys() - (there.keys() & shown.keys()):
+            raise TransientError(f"{min(missing)} was removed meanwhile")
+        return tuple(
+            Service(
+                name=each,
+                image=service.image,
+                scale=1,
+                config_hash=shown[each].labels[CONFIG_HASH],
+                one_shot=views.finishes(there[each]),
+                files=ready.files(each),
+                needs=(),
+            )
+            for each, service in sorted(ready.services.items())
+        )
+
+    async def _file(self, ready: Ready) -> StackFile:
+        """Raises :class:`PermanentError` for what a Swarm cannot run."""
+        salt = await self._t.journal.salt()
+        return await anyio.to_thread.run_sync(_written, ready, salt.encode())
+
+
+def _written(ready: Ready, salt: bytes) -> StackFile:
+    """What the command line gets, with the content of its objects. Blocks."""
+    call = ready.invocation
+    draft = stack_file.read(ready.stack.name, ready.model, str(call.checkout))
+    if warned := summary(draft.violations, Effect.WARNED):
+        log.warning("%s: %s", ready.stack.name, redact.text(warned, call.hidden))
+    contents = {(each.kind, each.key): _content(each, call) for each in draft.sources}
+    return stack_file.of(draft, contents, salt)
+
+
+def _content(source: Source, call: Invocation) -> bytes:
+    """Files are read where no container can write. Raises :class:`PermanentError`."""
+    if source.content is not None:
+        return source.content
+    if source.environment is not None:
+        return call.passed[source.environment].encode()
+    path = Path(source.file or "")
+    inside = path.is_relative_to(call.checkout)
+    try:
+        return (call.root / path.relative_to(call.checkout) if inside else path).read_bytes()
+    except OSError as err:
+        raise PermanentError(f"cannot be read: {err.strerror}", where=str(path)) from None

@@ -1,0 +1,115 @@
+"""Services of a Swarm as the plan sees them: one container each.
+
+So everything that decides about containers decides about services too: the plan with its guards of
+removals, drift, status, why. A service is its ID and its name; its config hash is that of its spec,
+which changes with whatever anybody changes of it. What its tasks are doing is its state::
+
+    as many run as it wants ────────────▶ running
+    the tasks of a job have all ended ──▶ exited 0
+    some are on their way ──────────────▶ running, starting
+    none will come any more ────────────▶ exited
+    some fail, or fit no node ──────────▶ restarting: the Swarm tries again by itself
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from agent.domain.container import (
+    CONFIG_HASH,
+    KEPT_PREFIX,
+    PROJECT,
+    SERVICE,
+    WORKING_DIR,
+    Container,
+)
+from agent.domain.swarm.model import OURS, SwarmService, SwarmTask
+
+_NOT_ITS_OWN = ("com.docker.compose.", "com.docker.swarm.")
+"""Labels by which a container is of a project, or a task: on a service they say nothing."""
+_UNDER_WAY = frozenset(
+    {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
+)
+_FAILED = frozenset({"failed", "rejected", "orphaned"})
+_TO_RUN = frozenset({"running", "ready", "complete"})
+"""What the Swarm wants of a task that is not replaced or ended; of one of a job, that it ends."""
+
+
+def containers(
+    services: Iterable[SwarmService], tasks: Iterable[SwarmTask], *, stacks_dir: str, salt: str
+) -> tuple[Container, ...]:
+    """All services, in their order.
+
+    ``stacks_dir`` is the absolute path of the checkout's ``stacks``, ``salt`` the cluster's: specs
+    hold secrets, which nobody shall guess from a hash.
+    """
+    by_service: dict[str, list[SwarmTask]] = {}
+    for task in tasks:
+        by_service.setdefault(task.service_id, []).append(task)
+    return tuple(
+        _container(service, by_service.get(service.id, ()), stacks_dir, salt)
+        for service in services
+    )
+
+
+def spec_hash(spec: Mapping[str, Any], salt: str) -> str:
+    """A digest of what a service was asked to be, 64 hexadecimal digits.
+
+    Without the number that grows whenever somebody has its tasks started anew.
+    """
+    template = {k: v for k, v in (spec.get("TaskTemplate") or {}).items() if k != "ForceUpdate"}
+    text = json.dumps({**spec, "TaskTemplate": template}, sort_keys=True, separators=(",", ":"))
+    return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def finishes(service: SwarmService) -> bool:
+    """Whether it is its nature to end."""
+    policy = (service.spec.get("TaskTemplate") or {}).get("RestartPolicy") or {}
+    return service.is_job or policy.get("Condition") in {"none", "on-failure"}
+
+
+def _container(
+    service: SwarmService, tasks: Sequence[SwarmTask], stacks_dir: str, salt: str
+) -> Container:
+    state, exit_code, health = _state(service, tasks)
+    labels = {k: v for k, v in service.labels.items() if not k.startswith(_NOT_ITS_OWN)}
+    labels[CONFIG_HASH] = spec_hash(service.spec, salt)
+    if service.stack:
+        labels |= {PROJECT: service.stack, SERVICE: service.short_name}
+        if service.labels.get(OURS) == service.stack:
+            labels[WORKING_DIR] = f"{stacks_dir}/{service.stack}"
+    return Container(
+        id=service.id,
+        name=f"{KEPT_PREFIX}{service.name}" if service.kept else service.name,
+        image=service.image,
+        state=state,
+        labels=labels,
+        exit_code=exit_code,
+        health=health,
+        created=service.created,
+    )
+
+
+def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int | None, str | None]:
+    """Its state, exit code and health, in the engine's words for a container."""
+    current = [task for task in tasks if task.desired in _TO_RUN]
+    running = sum(task.state == "running" for task in current)
+    done = sum(task.state == "complete" for task in tasks) if service.is_job else 0
+    wanted = len(current) if service.wanted is None else service.wanted
+    if service.is_job and tasks and done >= wanted:
+        return "exited", 0, None
+    if running + done >= wanted:
+        return ("exited", None, None) if service.kept and not running else ("running", None, None)
+    failed = [t for t in tasks if t.state in _FAILED and t.created >= service.updated]
+    on_their_way = [task for task in current if task.state in _UNDER_WAY]
+    if on_their_way and not failed and not any(task.error for task in on_their_way):
+        return "running", None, "starting"
+    if not current and tasks and finishes(service):
+        last = max(tasks, key=lambda task: task.at)
+        code = last.exit_code if last.exit_code is not None else int(last.state in _FAILED)
+        return "exited", code, None
+    return "restarting", None, None
