@@ -6,7 +6,7 @@ What differs between one engine and a Swarm is a protocol here: the loop is the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -28,6 +28,9 @@ from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.reconcile.actions import Hold
 from agent.domain.reconcile.host_state import HostState
+
+if TYPE_CHECKING:
+    from agent.control.swarm.manager import Manager
 
 
 class Observer(Protocol):
@@ -76,7 +79,10 @@ class Watcher(Protocol):
 
 
 class Parts(Struct, frozen=True, kw_only=True):
-    """Of one agent. ``watcher`` makes one that wakes the loop by what it is given."""
+    """Of one agent. ``watcher`` makes one that wakes the loop by what it is given.
+
+    ``manager`` is that of a Swarm; None: a host of its own, which no other agent works for.
+    """
 
     config: Config
     repository: Repository
@@ -100,3 +106,4 @@ class Parts(Struct, frozen=True, kw_only=True):
     standing_holds: tuple[Hold, ...] = ()
     """What was found when the agent started, and stays until it starts anew."""
     trial: Trial | None = None
+    manager: Manager | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
@@ -28,6 +29,9 @@ from agent.domain.reconcile.host_state import HostState
 from agent.domain.repository.desired import DesiredState
 from agent.domain.revision import Revision
 from agent.domain.status.verdict import Verdict
+
+if TYPE_CHECKING:
+    from agent.control.swarm.records import Turn
 
 log = logging.getLogger("commitd")
 
@@ -58,11 +62,14 @@ class Reconciler:
         """
         self._basis = None
         self._p.judge.begins()
+        turn = await self._turn()
+        if turn and turn.leader:
+            return await self._stand_by()
         await self._look_on_trial()
         seen = self._p.remotes.shown()
         exemptions = await self._orders()
         followed = await (self._stay() if exemptions.host else self._follow())
-        holds = [*self._p.standing_holds, *followed.holds]
+        holds = [*self._p.standing_holds, *followed.holds, *(turn.holds if turn else ())]
         desired = followed.desired
         if desired is None:
             await self._write_holds(holds, None)
@@ -72,6 +79,9 @@ class Reconciler:
             digests = {stack.name: stack.digest for stack in desired.stacks}
             await self._p.journal.track_inputs(digests)
         situation = await self._situation(desired, followed.doubt, exemptions)
+        if turn and turn.doubt:
+            locked = {**situation.locked, **turn.locked}
+            situation = replace(situation, doubt=situation.doubt or turn.doubt, locked=locked)
         todo = self._planner.plan(situation)
         if self._p.trial:
             self._p.trial.examine(todo, situation)
@@ -100,6 +110,24 @@ class Reconciler:
                 self._p.housekeeper.idle()
         found = await self._p.judge.ended(now.containers, repairing=self.repairing > 0)
         return found.with_errors({o.subject: o.error for o in outcomes if o.error})
+
+    async def _turn(self) -> Turn | None:
+        """What this manager of a Swarm is now; None on a host. Raises :class:`CommitdError`."""
+        if self._p.manager is None:
+            return None
+        turn = await self._p.manager.begin()
+        if turn.anew:  # what this one had found is the past
+            self._followed = Followed(None, None)
+            self._p.follower.look_again()
+        return turn
+
+    async def _stand_by(self) -> Verdict:
+        """Another manager acts: have the checkout up to date, and do nothing else."""
+        self._p.protection.withdraw()
+        exemptions = await self._orders()
+        followed = await (self._stay() if exemptions.host else self._follow())
+        await self._write_holds([*self._p.standing_holds, *followed.holds], followed.desired)
+        return await self._p.judge.ended(())
 
     async def _look_on_trial(self) -> None:
         """What this version would do at the applied commit, before it follows or does anything."""

@@ -164,6 +164,7 @@ class Reason(Coded):
     NEW_HEAD = "new-commit", "the remote has a new commit"
     LOCAL_EDIT = "local-edits", "tracked files were edited on the host"
     ENGINE_AWAY = "engine-away", "the engine does not answer"
+    RECORD = "swarm-record", "what managers share of it cannot be read or written"
     NOTHING_TO_RUN = "nothing-to-run", "it has nothing to run"
     NO_EFFECT = "no-effect", "something in its files has no effect"
     AGENT_UPGRADED = "agent-upgraded", "a new version of the agent has shown that it is healthy"
@@ -195,7 +196,6 @@ class CauseKind(Coded):
     NETWORK = "network", "network"
     SETTING = "setting", "setting"
     CONTAINER = "container", "container"
-    SERVICE = "service", "service"
     VOLUME = "volume", "volume"
     ADOPTED = "adopted", "containers"
     DEPLOYMENT = "deployment", "deployment"
@@ -216,8 +216,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     """One thing that moved, of a ``stack`` or one of its services where it has one.
 
     ``name`` is the path of a file, ``remote/branch`` of a commit, a network, a setting, a volume,
-    a Swarm's service, the beginning of a container's ID, or the service or container that is
-    followed. ``before`` and
+    the beginning of a container's ID, or the service or container that is followed. ``before`` and
     ``after`` are its values: of files the Git object, and the mode if that is not 100644.
     """
 

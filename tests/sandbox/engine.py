@@ -14,7 +14,6 @@ from urllib.parse import quote
 from tests.sandbox.process import Daemon, SandboxError, run, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 _API_SECONDS = 60
@@ -43,19 +42,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Engine:
-    """One `dockerd` with its data, its runtime state and its cgroups apart from any other.
-
-    `entry` is a command before its own, which enters other namespaces.
-    """
+    """One `dockerd` with its data, its runtime state and its cgroups apart from any other."""
 
     def __init__(
-        self,
-        root: Path,
-        *,
-        socket_path: Path,
-        cgroup_parent: str,
-        containerd_store: bool = False,
-        entry: Sequence[str] = (),
+        self, root: Path, *, socket_path: Path, cgroup_parent: str, containerd_store: bool = False
     ) -> None:
         root.mkdir()
         self.socket = socket_path
@@ -67,7 +57,6 @@ class Engine:
         self._daemon = Daemon(
             "dockerd",
             [
-                *entry,
                 "dockerd",
                 f"--host={self.host}",
                 f"--config-file={settings}",

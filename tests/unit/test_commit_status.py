@@ -192,6 +192,10 @@ def test_what_becomes_ill_later_is_told() -> None:
     assert found.state == "failure"
 
 
+def test_a_manager_that_stands_by_leaves_it_to_the_leader() -> None:
+    assert told(replace(facts([WEB]), standby="node2")) is None
+
+
 def test_a_sentence_is_one_line_that_every_forge_takes() -> None:
     found = told(_held(Reason.TREE, "a\nb\x1b[31m" + "x" * 500))
     assert found is not None

@@ -29,6 +29,7 @@ def test_the_document_has_the_promised_shape() -> None:
         "host": "media",
         "enrolled": True,
         "state": "waiting",
+        "standby": None,
         "verdict": "at 1a2b3c4 (gitea); 1 waiting for a person",
         "since": LOOKED,
         "agent": {"running": True, "looked_at": LOOKED, "error": None},
@@ -138,3 +139,12 @@ def test_stacks_and_services_come_in_the_order_of_their_names() -> None:
     document = report.status(facts(made, stacks=dict.fromkeys("bc", "d1")))
     assert [stack["name"] for stack in document["stacks"]] == ["a", "b", "c"]
     assert [s["name"] for s in document["stacks"][0]["services"]] == ["a", "z"]
+
+
+def test_a_manager_that_stands_by_names_the_leader_and_shows_no_stacks_as_its_own() -> None:
+    found = report.status(replace(facts([WEB]), standby="node2"))
+    assert (found["state"], found["standby"], found["stacks"]) == (
+        "standby",
+        {"leader": "node2"},
+        [],
+    )

@@ -217,6 +217,11 @@ def test_a_cycle_is_clean_where_nothing_is_wrong_that_was_right_before(
     assert unexcused(found, known, of(WEB)) == left
 
 
+def test_a_manager_that_stands_by_is_to_do_nothing_and_is_clean(journal: Journal) -> None:
+    found = verdict(State.STANDBY)
+    assert unexcused(found, recorded(journal, WEB), None) == []
+
+
 def test_a_commit_that_fails_under_the_new_version_is_not_its_fault(journal: Journal) -> None:
     known = recorded(journal, WEB)
     host = situation([stack("web", "d2")], [WEB])

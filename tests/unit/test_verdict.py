@@ -353,3 +353,19 @@ def test_a_cycle_that_ended_with_an_error_is_told_from_one_that_found_something_
     found = judge(facts(attempts=attempts, look=LastLook(LOOKED, "the clone is broken")))
     assert found.broken_off
     assert [each.subject for each in found.troubles] == ["web"]
+
+
+STANDBY = replace(facts([WEB], [ILL]), standby="node2")
+
+
+def test_a_manager_that_stands_by_says_who_leads_and_nothing_of_what_runs() -> None:
+    found = judge(STANDBY)
+    assert (found.state, found.exit_code, found.troubles) == (State.STANDBY, 0, ())
+    assert found.line == "standby: leader is node2; checked out 1a2b3c4 (gitea)"
+
+
+def test_a_manager_that_stands_by_and_cannot_follow_says_so() -> None:
+    rewritten = hold("gitea", Reason.HISTORY, person=True)
+    assert judge(replace(STANDBY, holds=(rewritten,))).state is State.WAITING
+    assert judge(replace(STANDBY, remotes=(SILENT,))).state is State.UNKNOWN
+    assert judge(replace(STANDBY, look=LastLook(LOOKED, "no leader"))).state is State.FAILED

@@ -30,6 +30,8 @@ the time that the machine has run."""
 
 APPROVED_AGENT = "agent-approved"
 """Where the version of the agent is kept that a person has agreed to."""
+STANDBY = "standby"
+"""Where a manager of a Swarm keeps which other one leads; null: it does itself."""
 SALT = "salt"
 """Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
 

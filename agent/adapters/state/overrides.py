@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.passing_time import PassingTime
 from agent.domain.reconcile.exemptions import Suspension
@@ -34,6 +36,16 @@ class OperatorOverrides(PassingTime):
         """Those of which also that was accepted that stacks start without their data."""
         rows = self._rows("SELECT sha FROM approvals WHERE without_data")
         return frozenset(row["sha"] for row in rows)
+
+    def take_approvals(self, approved: Mapping[str, bool]) -> None:
+        """Those of another manager in place of all here; whether each is ``without_data``."""
+        before = self.approved_without_data()
+        if approved == {sha: sha in before for sha in self.approved()}:
+            return
+        with self._write() as db:
+            db.execute("DELETE FROM approvals")
+            values = [(sha, utcnow(), without_data) for sha, without_data in approved.items()]
+            db.executemany("INSERT INTO approvals VALUES (?, ?, ?)", values)
 
     def end_approvals(self, sha: str) -> None:
         """The host moves to ``sha``: what was approved of any other commit was for moves before.

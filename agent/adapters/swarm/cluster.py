@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from agent.adapters.engine.engine import Engine
 from agent.domain.swarm.model import (
@@ -41,6 +42,12 @@ async def nodes(engine: Engine) -> tuple[SwarmNode, ...]:
     async with engine.asking("list the nodes") as docker:
         found = await docker.get("nodes")
     return tuple(sorted(map(_node, found), key=lambda node: (node.hostname, node.id)))
+
+
+async def node(engine: Engine, node_id: str) -> SwarmNode:
+    """One machine of the Swarm. Raises :class:`PermanentError` where there is none of that ID."""
+    async with engine.asking("look at a node") as docker:
+        return _node(await docker.get(f"nodes/{quote(node_id, safe='')}"))
 
 
 async def services(engine: Engine, stack: str | None = None) -> tuple[SwarmService, ...]:

@@ -132,6 +132,10 @@ class Follower:
             for remote, detail in absent
         ]
 
+    def look_again(self) -> None:
+        """The journal may know of a newer commit than the one that is checked out."""
+        self._seen = None
+
     async def stay(self) -> Followed:
         """What is checked out, whatever the remotes say and whoever edited it."""
         if applied := await self._applied():

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from agent.adapters.host import directories, lock
 from agent.adapters.state.database import iso
-from agent.adapters.state.journal import Journal, open_journal
+from agent.adapters.state.journal import STANDBY, Journal, open_journal
 from agent.control.source import remote_status
 from agent.control.source.remote_status import Seen
 from agent.control.status import looks
@@ -53,7 +53,8 @@ def status(
         look=looks.last(journal, config.runtime_dir),
         working=working(journal) if running else (),
     )
-    undeclared = (*_reported(journal, found), *_exempt(journal, found))
+    ours = found.standby is None
+    undeclared = (*_reported(journal, found), *_exempt(journal, found)) if ours else ()
     return report.status(
         found,
         undeclared=undeclared,
@@ -100,6 +101,7 @@ def facts(
         look=look,
         patience=_patience(config, min(config.resync, *(r.poll for r in config.remotes))),
         working=working,
+        standby=journal.get(STANDBY),
     )
 
 

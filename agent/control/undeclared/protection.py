@@ -27,6 +27,11 @@ class Protection:
         self.protected = protected
         self.ready = True
 
+    def withdraw(self) -> None:
+        """Nothing is known any more of what is declared: another agent sees to it."""
+        self.protected = ProtectionSet(services={}, doubt="another manager leads the Swarm")
+        self.ready = False
+
     async def exemptions(self) -> Exemptions:
         """What is taken out of the agent's hands now."""
         return await self._journal.run(observe.exemptions, self._engine.helpers.ids())

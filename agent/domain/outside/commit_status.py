@@ -87,6 +87,8 @@ def report(
     revision = subject(facts, holds)
     if revision is None or verdict.state is State.UNKNOWN:
         return None
+    if facts.standby is not None:  # the leader tells
+        return None
     if any(suspension.stack is None for suspension in facts.suspensions):
         return None
     if revision != facts.applied:

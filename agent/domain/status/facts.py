@@ -46,7 +46,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     ``rollbacks`` are stacks that went back to an older release: to the digest that failed, and
     why. ``approved`` are commits that a person accepted, those ``without_data`` also with what
     starts without its data. ``working`` is what ``running``, an agent that holds the host's lock,
-    is doing.
+    is doing. ``standby`` is the manager of the Swarm that acts, where that is another one.
     """
 
     host: str
@@ -67,6 +67,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     patience: float
     working: tuple[Ongoing, ...] = ()
     without_data: frozenset[str] = frozenset()
+    standby: str | None = None
 
     @property
     def applied(self) -> str | None:

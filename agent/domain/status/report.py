@@ -35,6 +35,7 @@ def status(
         "host": facts.host,
         "enrolled": facts.enrolled,
         "state": found.state.value,
+        "standby": None if facts.standby is None else {"leader": facts.standby},
         "verdict": found.line,
         "since": changed_at,
         "agent": {

@@ -42,7 +42,12 @@ class StackState(Struct, frozen=True, kw_only=True):
 
 
 def states(facts: Facts, holds: Iterable[Held]) -> tuple[StackState, ...]:
-    """All stacks that are declared, or of which something was deployed, by name."""
+    """All stacks that are declared, or of which something was deployed, by name.
+
+    None of a manager that stands by: how they are is for the leader to say.
+    """
+    if facts.standby is not None:
+        return ()
     held_now = {hold.subject: hold for hold in reversed(list(holds))}
     names = sorted({*facts.stacks, *facts.broken, *facts.releases})
     there: dict[str | None, list[Container]] = {}

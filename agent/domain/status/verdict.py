@@ -9,6 +9,7 @@ of the same :class:`Facts`; exit codes follow from it. What is not known is neve
     a hold that only a person ends                      waiting
     no remote for too long                              unknown
     the host suspended                                  suspended
+    another manager of the Swarm leads                  standby
     else                                                in sync
 
 The first that is true counts. Times in the line are ISO 8601 in UTC.
@@ -41,13 +42,14 @@ class State(StrEnum):
 
     IN_SYNC = "in-sync"
     SUSPENDED = "suspended"
+    STANDBY = "standby"
     WORKING = "working"
     FAILED = "failed"
     WAITING = "waiting"
     UNKNOWN = "unknown"
 
 
-_GOOD = {State.IN_SYNC, State.SUSPENDED}
+_GOOD = {State.IN_SYNC, State.SUSPENDED, State.STANDBY}
 _EXIT = {State.FAILED: 1, State.WORKING: 1, State.WAITING: 3, State.UNKNOWN: 4}
 
 
@@ -110,7 +112,7 @@ def failed(error: str, since: str = "") -> Verdict:
 
 
 def exit_code(state: State) -> int:
-    """0 in sync or suspended; 1 failed, or not there yet; 3 a person is needed; 4 not known."""
+    """0 in sync, suspended, standby; 1 failed or not there; 3 a person is needed; 4 not known."""
     return _EXIT.get(state, 0)
 
 
@@ -182,6 +184,8 @@ def _known(facts: Facts, holds: Sequence[Held], stacks: Sequence[StackState]) ->
         said = said or [remote["error"] for remote in facts.remotes if remote["error"]]
         line = f"nothing was ever applied here: {'; '.join(said) or 'no commit was ever fetched'}"
         return Verdict(State.FAILED, line, troubles)
+    if facts.standby is not None:
+        return _standing_by(facts, facts.standby, holds)
     parts = [*_working(facts, stacks), *_next(coming), *_listed(troubles, stacks)]
     host = any(suspension.stack is None for suspension in facts.suspensions)
     paused = [s.name for s in stacks if s.sync == "suspended"]
@@ -195,6 +199,15 @@ def _known(facts: Facts, holds: Sequence[Held], stacks: Sequence[StackState]) ->
     working = bool(facts.working or coming)
     state = _state(troubles, working=working, host=host)
     return Verdict(state, "; ".join([head, *parts, *asides]), troubles)
+
+
+def _standing_by(facts: Facts, leader: str, holds: Sequence[Held]) -> Verdict:
+    """Of a manager that follows the remotes: what runs is the leader's to judge."""
+    troubles = tuple(_of_holds((), holds))
+    where = f"checked out {(facts.applied or '')[:7]}{_confirmed(facts)}"
+    line = "; ".join([f"standby: leader is {leader}", where, *_listed(troubles, ())])
+    state = _state(troubles, working=False, host=False)
+    return Verdict(State.STANDBY if state is State.IN_SYNC else state, line, troubles)
 
 
 def _coming(facts: Facts, stacks: Iterable[StackState]) -> list[str]:

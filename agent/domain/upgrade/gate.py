@@ -175,6 +175,8 @@ def unexcused(
     the remotes have ``shown`` since and that is refused. A version may ask a person about something
     that none did before; but not about a stack that was right, unless a newer commit has it wait.
     """
+    if verdict.state is State.STANDBY:
+        return []  # it follows the remotes, and is to do nothing else
     if verdict.state in {State.UNKNOWN, State.WORKING} or verdict.broken_off or situation is None:
         return [verdict.line]
     revision = situation.desired.revision.sha

@@ -18,7 +18,7 @@ from agent.surface.cli import asking, common, terminal
 
 _SHOWN = 10
 _SIGNS = {State.IN_SYNC: "✓", State.WORKING: "…", State.FAILED: "✗", State.WAITING: "!"}
-_SIGNS |= {State.SUSPENDED: "‖", State.UNKNOWN: "?"}
+_SIGNS |= {State.SUSPENDED: "‖", State.STANDBY: "‖", State.UNKNOWN: "?"}
 
 
 @click.command()

@@ -31,6 +31,7 @@ _HOST = {
     "working": Chip("…", "Working", "busy"),
     "waiting": Chip("!", "Needs you", "held"),
     "suspended": Chip("‖", "Suspended", "held"),
+    "standby": Chip("‖", "Standby", "good"),
     "failed": Chip("✗", "Failed", "bad"),
 }
 UNKNOWN = Chip("?", "Not known", "unknown")

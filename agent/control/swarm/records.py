@@ -1,0 +1,219 @@
+"""What managers share: written by the leader after its journal, read by the next before it plans.
+
+    leader:   journal's entry ─▶ share ─▶ the records that are not as the journal is ─▶ the Swarm
+    its end:  standby ─▶ follow: what people ordered
+    next one: lead ─▶ changed since its own journal was last the same? ─▶ the record wins
+
+A journal and a record were the same when this manager wrote or read that version of it, which the
+journal notes. While the version is still that one, whatever differs is newer in the journal: an
+order that was given while no agent ran, an entry after which the agent was killed. A version that
+this manager has not seen is another leader's: then the record counts, whatever the journal has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from msgspec import Struct
+
+from agent.adapters.engine.engine import Engine
+from agent.adapters.guard import Guard
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.swarm import records as store
+from agent.adapters.swarm.records import ConflictError, Stored
+from agent.control.swarm import remembered
+from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Hold
+from agent.domain.swarm import records
+from agent.domain.swarm.records import ClusterRecord, Record, StackRecord
+
+log = logging.getLogger("commitd.swarm")
+
+NOTED = "swarm-records"
+"""Where the journal keeps which version of each record it was last the same as: ID and version."""
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """What a manager is for one cycle. ``leader`` is the one that acts; None: this one.
+
+    ``anew``: it has not led until now, so what it remembers may be others'. ``locked`` are stacks
+    whose record cannot be read; then ``doubt`` says so, and nothing is removed. ``holds`` tell it.
+    """
+
+    leader: str | None = None
+    anew: bool = False
+    locked: Mapping[str, tuple[Reason, str]] = {}
+    doubt: str | None = None
+    holds: tuple[Hold, ...] = ()
+
+
+class Records:
+    """Of one manager. ``confirm`` raises :class:`CommitdError` where it does not lead any more."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: AsyncJournal,
+        host: str,
+        confirm: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._host = host
+        self._confirm = confirm
+        self._own: str | None = None
+        """The ID of this manager while it leads."""
+        self._stored: dict[str, Stored] = {}
+        self._written: dict[str, Record] = {}
+        self._damaged: dict[str, tuple[str, PermanentError]] = {}
+        """Stacks whose records cannot be read, and why, by the names of the records."""
+        self._failed: dict[str, str] = {}
+        self._lock = anyio.Lock()
+        self._guard = Guard("sharing with other managers", log)
+
+    async def lead(self, own: str) -> Turn:
+        """At the beginning of each cycle of the leader, whose ID is ``own``.
+
+        Raises :class:`CommitdError` where what is shared of the cluster cannot be read.
+        """
+        async with self._lock:
+            anew = self._own != own
+            if anew or self._damaged or await self._changed():
+                self._own = None
+                await self._take_over(own)
+                anew, self._own = True, own
+            await self._write_all(own)
+            return self._turn(anew=anew)
+
+    async def follow(self) -> None:
+        """At the beginning of each cycle of another manager: what people ordered on the leader."""
+        async with self._lock:
+            self._own = None
+            found = (await store.read(self._engine, records.CLUSTER)).get(records.CLUSTER)
+            if found is None or found == self._stored.get(found.name):
+                return
+            noted = await self._noted()
+            if noted.get(found.name) != _version(found):
+                record = records.read(found.text, ClusterRecord, found.name)
+                await self._journal.run(remembered.take_orders, record)
+                await self._note(noted | {found.name: _version(found)})
+            self._stored[found.name] = found
+
+    async def share(self) -> None:
+        """After the journal's own entry, if this manager leads. A failure is tried again later."""
+        async with self._lock:
+            if self._own is None:
+                return
+            try:
+                await self._confirm()
+                await self._write_all(self._own)
+            except CommitdError as err:
+                self._guard.note(err, "; tried again in the next cycle")
+
+    # --- reading ---
+
+    async def _changed(self) -> bool:
+        """Whether another manager has led since this one last looked: it writes who it is."""
+        found = await store.read(self._engine, records.CLUSTER)
+        return found.get(records.CLUSTER) != self._stored.get(records.CLUSTER)
+
+    async def _take_over(self, own: str) -> None:
+        found = await store.read(self._engine)
+        noted = await self._noted()
+        cluster = found.pop(records.CLUSTER, None)
+        self._stored, self._written, self._damaged = {}, {}, {}
+        # Whether it has worked in this very cluster before.
+        member = cluster is not None and noted.get(cluster.name, [""])[0] == cluster.id
+        if cluster is not None:
+            record = records.read(cluster.text, ClusterRecord, cluster.name)
+            if noted.get(cluster.name) != _version(cluster):
+                await self._journal.run(remembered.take_orders, record)
+            if record.leader != own:
+                await self._journal.run(remembered.take_applied, record.applied)
+            self._stored[cluster.name], self._written[cluster.name] = cluster, record
+        there = {each.stack for each in found.values()}
+        for name, stored in found.items():
+            try:
+                theirs = records.read(stored.text, StackRecord, name)
+            except PermanentError as err:
+                self._damaged[name] = stored.stack or name, err
+                continue
+            if noted.get(name) != _version(stored):
+                await self._journal.run(remembered.take_stack, theirs)
+            self._stored[name], self._written[name] = stored, theirs
+        for stack in await self._journal.run(remembered.stacks) if cluster else ():
+            if stack not in there and (not member or records.name(stack) in noted):
+                await self._journal.run(remembered.forget, stack)  # as another leader did
+        await self._note_all()
+
+    def _turn(self, *, anew: bool) -> Turn:
+        locked = {stack: (Reason.RECORD, str(err)) for stack, err in self._damaged.values()}
+        holds = [
+            Hold(stack, reason, detail, needs_person=True)
+            for stack, (reason, detail) in locked.items()
+        ]
+        holds += [Hold(who, Reason.RECORD, why) for who, why in self._failed.items()]
+        doubt = next((str(err) for _, err in self._damaged.values()), None)
+        return Turn(anew=anew, locked=locked, doubt=doubt, holds=tuple(holds))
+
+    # --- writing ---
+
+    async def _write_all(self, own: str) -> None:
+        """Have the Swarm keep what the journal knows now."""
+        cluster, stacks = await self._journal.run(remembered.collected, own)
+        wanted: dict[str, Record] = {records.CLUSTER: cluster}
+        wanted |= {records.name(each.stack): each for each in stacks}
+        self._failed = {}
+        for name, record in wanted.items():
+            if name not in self._damaged and self._written.get(name) != record:
+                await self._guarded(record, self._write, name, record)
+        for name in self._stored.keys() - wanted.keys():
+            await self._guarded(self._written[name], self._remove, name)
+        if not self._failed:
+            self._guard.recovered()
+        await self._note_all()
+
+    async def _guarded(
+        self, record: Record, work: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        try:
+            await work(*args)
+        except CommitdError as err:
+            subject = record.stack if isinstance(record, StackRecord) else self._host
+            self._failed[subject] = str(err)
+            self._guard.note(err, "; tried again in the next cycle")
+
+    async def _write(self, name: str, record: Record) -> None:
+        text = records.text(record)
+        stack = record.stack if isinstance(record, StackRecord) else None
+        before = self._stored.get(name)
+        try:
+            stored = await store.write(self._engine, name, stack, text, before)
+        except ConflictError:  # somebody by hand, or another leader
+            await self._confirm()
+            before = (await store.read(self._engine, name)).get(name)
+            stored = await store.write(self._engine, name, stack, text, before)
+        self._stored[name], self._written[name] = stored, record
+
+    async def _remove(self, name: str) -> None:
+        await store.remove(self._engine, self._stored[name])
+        del self._stored[name], self._written[name]
+
+    # --- the journal's note ---
+
+    async def _noted(self) -> dict[str, list[Any]]:
+        return dict(await self._journal.get(NOTED) or {})
+
+    async def _note(self, noted: Mapping[str, list[Any]]) -> None:
+        await self._journal.put(NOTED, noted)
+
+    async def _note_all(self) -> None:
+        await self._note({name: _version(each) for name, each in sorted(self._stored.items())})
+
+
+def _version(stored: Stored) -> list[Any]:
+    return [stored.id, stored.version]

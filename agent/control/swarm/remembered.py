@@ -1,0 +1,112 @@
+"""What a journal has of what managers share: read for the records, and taken from them.
+
+Each function is one trip to the journal, and blocks.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from agent.adapters.state.journal import SALT, Journal
+from agent.adapters.state.releases import Rollback
+from agent.domain.release.identity import Known
+from agent.domain.revision import Revision
+from agent.domain.swarm.records import Approval, ClusterRecord, RolledBack, StackRecord
+
+
+def stacks(journal: Journal) -> frozenset[str]:
+    """Those of which something is remembered."""
+    return frozenset({*journal.releases(), *journal.attempts(), *journal.rollbacks()})
+
+
+def forget(journal: Journal, stack: str) -> None:
+    """Remember nothing of it any more."""
+    journal.forget_release(stack)
+
+
+def collected(journal: Journal, own: str) -> tuple[ClusterRecord, list[StackRecord]]:
+    """What the records should be."""
+    releases, attempts, rollbacks = journal.releases(), journal.attempts(), journal.rollbacks()
+    stacks = []
+    for stack in sorted({*releases, *attempts, *rollbacks}):
+        attempt, back = attempts.get(stack), rollbacks.get(stack)
+        if attempt:
+            attempt = replace(attempt, next_at=journal.shown(attempt.next_at))
+        stacks.append(
+            StackRecord(
+                stack=stack,
+                release=releases.get(stack),
+                attempt=attempt,
+                rollback=RolledBack(back.digest, back.revision, back.reason) if back else None,
+                started=journal.started(stack),
+            )
+        )
+    declared, without_data = journal.get("declared"), journal.approved_without_data()
+    revision = msgspec.convert(declared["revision"], Revision) if declared else None
+    cluster = ClusterRecord(
+        salt=journal.salt(),
+        leader=own,
+        enrolled=journal.get("enrolled"),
+        applied=revision,
+        approvals=tuple(Approval(sha, sha in without_data) for sha in sorted(journal.approved())),
+        suspensions=journal.suspensions(journal.now()),
+        granted=journal.granted(journal.now()),
+    )
+    return cluster, stacks
+
+
+def take_stack(journal: Journal, record: StackRecord) -> None:
+    """Remember of a stack what the record says, and nothing else."""
+    stack, release, attempt = record.stack, record.release, record.attempt
+    journal.forget_release(stack)
+    if release:
+        if release.own is not None:
+            journal.keep_made(stack, Known(release.own))
+        journal.keep_release(release)
+        if release.dirty:
+            journal.mark_dirty(stack)
+    if record.started:
+        journal.keep_started(stack, record.started)
+    if attempt:
+        journal.keep_attempt(replace(attempt, next_at=_ran(journal, attempt.next_at)))
+    if record.rollback:
+        back = record.rollback
+        journal.roll_back(stack, Rollback(back.digest, back.revision, back.reason))
+
+
+def take_orders(journal: Journal, record: ClusterRecord) -> None:
+    """Have what people ordered on another manager count here, and nothing else."""
+    journal.put(SALT, record.salt)
+    if record.enrolled:
+        journal.put("enrolled", record.enrolled)
+    else:
+        journal.forget("enrolled")
+    journal.take_approvals({each.sha: each.without_data for each in record.approvals})
+    given = {each.stack for each in record.suspensions}
+    for suspension in journal.suspensions(journal.now()):
+        if suspension.stack not in given:
+            journal.resume(suspension.stack)
+    for suspension in record.suspensions:
+        until = None if suspension.until is None else _ran(journal, suspension.until)
+        journal.suspend(replace(suspension, until=until))
+    for identifier, until in record.granted.items():
+        journal.exempt(identifier, _ran(journal, until))
+
+
+def take_applied(journal: Journal, applied: Revision | None) -> None:
+    """Go on from the commit that the leader before enforced: the clone here may be older.
+
+    As after an older clone was put back: see Follower. A clone that is ahead of it stays ahead.
+    """
+    declared = journal.get("declared")
+    if applied is None or (declared and declared["revision"]["sha"] == applied.sha):
+        return
+    revision = msgspec.to_builtins(applied)
+    journal.put("declared", {"revision": revision, "stacks": {}, "broken": {}, "notes": {}})
+    journal.put("attempted", revision)
+
+
+def _ran(journal: Journal, wall: float) -> float:
+    """A time of the wall clock as this machine's journal counts."""
+    return wall - journal.shown(0.0)

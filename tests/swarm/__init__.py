@@ -1,1 +1,0 @@
-"""The agents of Swarms of several machines: `make swarm`."""

@@ -1,0 +1,248 @@
+"""Which agent of a Swarm acts, and what the next one takes over from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.journal import Journal
+from agent.adapters.swarm import records as store
+from agent.control.swarm.manager import Manager
+from agent.control.swarm.shared_journal import SharedJournal
+from agent.domain.errors import CancelledError, ConfigError, PermanentError
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.swarm import records
+from tests.unit.builders import attempt, release
+from tests.values import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from tests.sandbox import Sandbox, Swarm
+
+    Work = Callable[[Engine], Awaitable[None]]
+
+SINCE = "2026-01-01T00:00:00Z"
+WEB = release("web")
+
+
+@pytest.fixture(autouse=True)
+def cleared(box: Sandbox) -> Iterator[None]:
+    yield
+    if box.swarm.active:
+        box.swarm.clear()
+
+
+def with_engine(box: Sandbox, work: Work) -> None:
+    async def run() -> None:
+        async with Engine(box.engine.host) as engine:
+            await work(engine)
+
+    anyio.run(run, backend="asyncio")
+
+
+def manager(engine: Engine, path: Path) -> tuple[Manager, SharedJournal]:
+    """One with a journal of its own, as the agent puts it together."""
+    journal = SharedJournal(Journal(path))
+    found = Manager(engine, journal, "prod")
+    journal.share = found.records.share
+    return found, journal
+
+
+async def kept(engine: Engine) -> dict[str, Any]:
+    """The stacks of which the Swarm keeps a record, and what it says."""
+    return {
+        each.stack or "": records.read(each.text, records.StackRecord, each.name)
+        for each in (await store.read(engine)).values()
+        if each.stack
+    }
+
+
+def test_outside_of_a_swarm_the_mode_is_refused_with_the_remedy(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        with pytest.raises(ConfigError, match="docker swarm init"):
+            await manager(engine, tmp_path / "journal.db")[0].begin()
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_what_the_leader_keeps_is_in_the_swarm_once_its_journal_has_it(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, journal = manager(engine, tmp_path / "one.db")
+        assert (await one.begin()).anew
+        await journal.keep_release(WEB)
+        assert (await kept(engine))["web"].release == WEB
+        await journal.keep_attempt(attempt("web"))
+        assert (await kept(engine))["web"].attempt.digest == attempt("web").digest
+        await journal.forget_release("web")
+        assert await kept(engine) == {}
+        assert not (await one.begin()).anew
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_the_next_leader_has_all_of_it_before_it_plans(box: Sandbox, tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        two, of_two = manager(engine, tmp_path / "two.db")
+        await of_two.keep_release(replace(WEB, digest="older"))
+        await of_two.keep_release(release("gone"))
+        await one.begin()
+        await of_one.keep_release(WEB)
+        await of_one.keep_attempt(replace(attempt("web"), digest="bad", permanent=True))
+
+        assert (await two.begin()).anew
+
+        assert await of_two.releases() == {"web": WEB}
+        assert (await of_two.attempts())["web"].digest == "bad"
+        assert await of_two.salt() == await of_one.salt()
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_an_order_given_while_no_agent_ran_is_not_undone_by_the_record(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await of_one.run(Journal.suspend, Suspension("web", None, "disk", SINCE))
+        again, of_again = manager(engine, tmp_path / "one.db")
+        await again.begin()
+        assert [s.stack for s in await of_again.suspensions(of_again.now())] == ["web"]
+
+        two, of_two = manager(engine, tmp_path / "two.db")
+        await two.begin()
+        assert [s.stack for s in await of_two.suspensions(of_two.now())] == ["web"]
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        two, of_two = manager(engine, tmp_path / "two.db")
+        await one.begin()
+        await of_one.keep_release(WEB)
+        await of_one.keep_release(release("old"))
+        await two.records.lead("another")  # as if it were another node
+        await of_two.keep_release(replace(WEB, digest="newer"))
+        await of_two.forget_release("old")
+
+        assert (await one.begin()).anew
+
+        assert await of_one.releases() == {"web": replace(WEB, digest="newer")}
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_a_damaged_record_holds_its_stack_and_every_removal_until_it_is_gone(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await of_one.keep_release(WEB)
+        stored = (await store.read(engine))["commitd-web"]
+        await store.write(engine, stored.name, "web", "{", stored)
+
+        two, _ = manager(engine, tmp_path / "two.db")
+        for _again in range(2):
+            turn = await two.begin()
+            assert turn.doubt is not None
+            assert turn.locked["web"][0] is Reason.RECORD
+            assert [(h.subject, h.needs_person) for h in turn.holds] == [("web", True)]
+            assert "docker config rm commitd-web" in turn.holds[0].detail
+        assert (await store.read(engine))["commitd-web"].text == "{"
+
+        await store.remove(engine, (await store.read(engine))["commitd-web"])
+        assert (await two.begin()).doubt is None
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_with_a_damaged_record_of_the_cluster_nothing_is_planned(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, _ = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        stored = (await store.read(engine))[records.CLUSTER]
+        await store.write(engine, stored.name, None, "{}", stored)
+        two, _ = manager(engine, tmp_path / "two.db")
+        with pytest.raises(PermanentError, match=r"commitd-cluster: .*damaged"):
+            await two.begin()
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_what_the_engine_refuses_to_keep_is_said_and_holds_nobody_up(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    large = replace(WEB, inputs=tuple((f"stacks/web/{i}", "0" * 40) for i in range(10_000)))
+
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await of_one.keep_release(large)
+        await of_one.keep_release(release("db"))
+        assert await kept(engine) == {"db": records.StackRecord(stack="db", release=release("db"))}
+        turn = await one.begin()
+        assert [(h.subject, h.reason) for h in turn.holds] == [("web", Reason.RECORD)]
+        assert turn.doubt is None
+        await of_one.keep_release(WEB)
+        assert (await one.begin()).holds == ()
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_of_two_who_write_at_once_one_is_refused(box: Sandbox) -> None:
+    async def work(engine: Engine) -> None:
+        first = await store.write(engine, "commitd-web", "web", "1", None)
+        with pytest.raises(store.ConflictError):
+            await store.write(engine, "commitd-web", "web", "2", None)
+        second = await store.write(engine, "commitd-web", "web", "2", first)
+        with pytest.raises(store.ConflictError):
+            await store.write(engine, "commitd-web", "web", "3", first)
+        assert await store.read(engine, "commitd-web") == {"commitd-web": second}
+        await store.remove(engine, second)
+        await store.remove(engine, second)
+        with pytest.raises(store.ConflictError):
+            await store.write(engine, "commitd-web", "web", "3", second)
+
+    with_engine(box, work)
+
+
+def test_before_an_effect_a_manager_makes_sure_that_it_leads(
+    box: Sandbox, swarm: Swarm, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, _ = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await one.leadership.confirm()
+        await anyio.to_thread.run_sync(swarm.leave)
+        with pytest.raises(CancelledError, match="not known who leads"):
+            await one.leadership.confirm()
+        with pytest.raises(ConfigError):
+            await one.begin()
+
+    with_engine(box, work)

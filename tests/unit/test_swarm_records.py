@@ -1,0 +1,136 @@
+"""What managers of a Swarm share, as it is kept, and how a journal takes it over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.adapters.state.journal import Journal
+from agent.adapters.state.releases import Rollback
+from agent.control.swarm import remembered
+from agent.domain.clock import Reading
+from agent.domain.errors import PermanentError
+from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.release.health import Need
+from agent.domain.release.identity import Known
+from agent.domain.swarm import records
+from agent.domain.swarm.records import ClusterRecord, StackRecord
+from tests.unit.builders import attempt, release, revision, service
+from tests.values import replace
+
+WALL = 1_700_000_000.0
+WEB = replace(
+    release(
+        "web",
+        services=[replace(service(), needs=(("db", Need(healthy=True)),), settings=(("m", 1),))],
+    ),
+    own=frozenset({("web", "id-1")}),
+)
+ATTEMPT = replace(attempt("web"), next_at=WALL + 100)
+
+
+def journal(path: Path, *, ahead: float = 0.0) -> Journal:
+    """Of a machine that was off for ``ahead`` seconds since its journal was begun."""
+    Journal(path, clocks=lambda: Reading(WALL - ahead, 1000.0)).close()
+    return Journal(path, clocks=lambda: Reading(WALL, 10.0))
+
+
+def test_a_record_says_again_all_that_was_written() -> None:
+    record = StackRecord(stack="web", release=WEB, attempt=ATTEMPT, started="d1")
+    assert records.read(records.text(record), StackRecord, "commitd-web") == record
+
+
+def test_a_record_of_a_newer_version_is_read_as_far_as_it_is_understood() -> None:
+    kept = json.loads(records.text(StackRecord(stack="web", started="d1")))
+    kept |= {"new": {"of": "a newer version"}}
+    assert records.read(json.dumps(kept), StackRecord, "x") == StackRecord(
+        stack="web", started="d1"
+    )
+
+
+def test_a_record_of_another_format_is_not_guessed_at() -> None:
+    kept = {"format": records.FORMAT + 1, "stack": "web"}
+    with pytest.raises(PermanentError, match="config commitd-web: a newer version"):
+        records.read(json.dumps(kept), StackRecord, "commitd-web")
+
+
+@pytest.mark.parametrize("kept", ["", "{", '"x"', '{"stack": 3}', '{"release": {}}', "\ud800"])
+def test_a_damaged_record_says_where_and_what_to_do(kept: str) -> None:
+    with pytest.raises(PermanentError, match=r"config commitd-web: .*docker config rm commitd-web"):
+        records.read(kept, StackRecord, "commitd-web")
+
+
+def test_a_record_that_no_engine_takes_is_not_written() -> None:
+    large = replace(WEB, inputs=tuple((f"stacks/web/{i}", "0" * 40) for i in range(10_000)))
+    with pytest.raises(PermanentError, match="more than"):
+        records.text(StackRecord(stack="web", release=large))
+
+
+def test_each_stack_has_a_config_of_its_own_whatever_it_is_called() -> None:
+    stacks = ["web", "cluster", "x" * 63, "x" * 64, "web-", "web_", "a_b", "commitd-web"]
+    names = [records.name(stack) for stack in stacks]
+    assert names[0] == "commitd-web"
+    assert len({*names, records.CLUSTER}) == len(stacks) + 1
+    assert all(len(name) <= 64 and name[-1].isalnum() for name in names)
+
+
+def test_the_next_leader_remembers_what_the_one_before_did(tmp_path: Path) -> None:
+    one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db", ahead=500.0)
+    one.keep_made("web", Known(WEB.own or frozenset()))
+    one.keep_release(WEB)
+    one.mark_dirty("web")
+    one.keep_started("web", "d2")
+    one.keep_attempt(ATTEMPT)
+    one.roll_back("web", Rollback("d2", WEB.revision, "it was not healthy"))
+    two.keep_release(release("web", "older"))
+    two.keep_attempt(replace(attempt("web"), count=7))
+
+    _, [record] = remembered.collected(one, "node1")
+    remembered.take_stack(two, record)
+
+    assert two.releases() == one.releases() == {"web": replace(WEB, dirty=True)}
+    assert two.rollbacks() == one.rollbacks()
+    assert two.started("web") == "d2"
+    shown = [each.shown(each.attempts()["web"].next_at) for each in (one, two)]
+    assert shown[0] == shown[1]
+    assert remembered.collected(two, "node1")[1] == [record]
+
+
+def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path: Path) -> None:
+    one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db", ahead=500.0)
+    one.put("enrolled", "2026-01-01T00:00:00Z")
+    one.approve("a" * 40, without_data=True)
+    one.suspend(Suspension("web", WALL + 60, "disk", "2026-01-01T00:00:00Z", "ada"))
+    one.exempt("service-1", WALL + 30)
+    two.approve("b" * 40)
+    two.suspend(Suspension(None, None, "", "2026-01-01T00:00:00Z"))
+
+    cluster, _ = remembered.collected(one, "node1")
+    remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"))
+
+    assert remembered.collected(two, "node1")[0] == cluster
+    assert two.salt() == one.salt()
+    assert two.approved() == two.approved_without_data() == {"a" * 40}
+    assert [each.stack for each in two.suspensions(two.now())] == ["web"]
+
+
+def test_an_order_that_was_taken_back_is_over_on_the_next_leader(tmp_path: Path) -> None:
+    one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db")
+    two.put("enrolled", "2026-01-01T00:00:00Z")
+    remembered.take_orders(two, remembered.collected(one, "node1")[0])
+    assert two.get("enrolled") is None
+
+
+def test_the_next_leader_goes_on_from_the_commit_of_the_one_before(tmp_path: Path) -> None:
+    mine, theirs = revision("a" * 40), revision("b" * 40)
+    found = journal(tmp_path / "one.db")
+    declared = {"revision": msgspec.to_builtins(mine), "stacks": {"web": "d1"}}
+    found.put("declared", declared)
+    remembered.take_applied(found, mine)
+    assert found.get("declared")["stacks"] == {"web": "d1"}
+    remembered.take_applied(found, theirs)
+    assert found.get("declared")["revision"]["sha"] == theirs.sha
+    assert found.get("attempted")["sha"] == theirs.sha
