@@ -14,7 +14,7 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage mutants engines templates forge page page-doc check format \
+.PHONY: help demo test unit system shell pythons coverage mutants engines swarm templates forge page page-doc check format \
         bench bench-doc dist deb install-test lock install clean
 
 help:
@@ -28,6 +28,8 @@ help:
 	@echo "make mutants  break the rules of mutants.toml in a copy: a test has to notice (root); K=name chooses"
 	@echo "make engines  the system tests with other engines and Compose versions (root, Go, an hour);"
 	@echo "              ENGINE=28 STORE=containerd COMPOSE=5.6.0 chooses, T=tests/system/test_gate.py too"
+	@echo "make swarm    Swarms of two nodes and of three managers, with two engines (root, 15 minutes);"
+	@echo "              T=tests/swarm/test_leaders.py and K=name choose, EVERY=1 kills at every effect"
 	@echo "make templates  have Renovate and actionlint judge what commitd init writes (fetches 500 MB)"
 	@echo "make forge    the agent with a real Gitea (root, Go, gcc; builds it once, 8 minutes of CPU)"
 	@echo "make page     look at the page in Debian's Chromium (root; fetches 250 MB)"
@@ -129,6 +131,11 @@ engines: $(READY)
 	  $(MAKE) --no-print-directory system \
 	    EDITION="--engine $$1 --store $$2 --compose $$3" || failed="$$failed $$edition"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+# Nodes in namespaces of their own, some with the other engine.
+swarm: $(READY)
+	timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory --no-machine --beside $(or $(ENGINE),28) -- \
+	  $(BIN)/python -m pytest $(or $(T),tests/swarm) $(CHOICE) $(if $(EVERY),--every-effect)
 
 # Node brings along whom it trusts, instead of asking the machine as everything else here does.
 TRUST := NODE_EXTRA_CA_CERTS=$${NODE_EXTRA_CA_CERTS:-/etc/ssl/certs/ca-certificates.crt}

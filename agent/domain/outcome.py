@@ -196,6 +196,7 @@ class CauseKind(Coded):
     NETWORK = "network", "network"
     SETTING = "setting", "setting"
     CONTAINER = "container", "container"
+    SERVICE = "service", "service"
     VOLUME = "volume", "volume"
     ADOPTED = "adopted", "containers"
     DEPLOYMENT = "deployment", "deployment"
@@ -216,7 +217,8 @@ class Cause(Struct, frozen=True, kw_only=True):
     """One thing that moved, of a ``stack`` or one of its services where it has one.
 
     ``name`` is the path of a file, ``remote/branch`` of a commit, a network, a setting, a volume,
-    the beginning of a container's ID, or the service or container that is followed. ``before`` and
+    a Swarm's service, the beginning of a container's ID, or the service or container that is
+    followed. ``before`` and
     ``after`` are its values: of files the Git object, and the mode if that is not 100644.
     """
 

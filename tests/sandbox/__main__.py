@@ -32,6 +32,12 @@ def main() -> int:
         help="instead of the engine of this Debian; fetches 70 MB once",
     )
     execute.add_argument(
+        "--beside",
+        choices=editions.ENGINES,
+        default=editions.OWN,
+        help="another engine for some of the nodes of a Swarm; fetches 70 MB once",
+    )
+    execute.add_argument(
         "--store",
         choices=editions.STORES,
         default=editions.STORES[0],
@@ -63,6 +69,8 @@ def main() -> int:
         more = [tools.unpacked(package) for package in options.more]
         layers = [path for path in (editions.engine(options.engine), overlay, *more) if path]
         settings = {world.STORE: options.store}
+        if beside := editions.engine(options.beside):
+            settings[world.BESIDE] = str(beside)
         if compose := editions.compose(options.compose):
             settings[world.COMPOSE] = str(compose)
         return world.run(

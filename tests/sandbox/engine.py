@@ -14,6 +14,7 @@ from urllib.parse import quote
 from tests.sandbox.process import Daemon, SandboxError, run, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _API_SECONDS = 60
@@ -42,10 +43,19 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Engine:
-    """One `dockerd` with its data, its runtime state and its cgroups apart from any other."""
+    """One `dockerd` with its data, its runtime state and its cgroups apart from any other.
+
+    `entry` is a command before its own, which enters other namespaces.
+    """
 
     def __init__(
-        self, root: Path, *, socket_path: Path, cgroup_parent: str, containerd_store: bool = False
+        self,
+        root: Path,
+        *,
+        socket_path: Path,
+        cgroup_parent: str,
+        containerd_store: bool = False,
+        entry: Sequence[str] = (),
     ) -> None:
         root.mkdir()
         self.socket = socket_path
@@ -57,6 +67,7 @@ class Engine:
         self._daemon = Daemon(
             "dockerd",
             [
+                *entry,
                 "dockerd",
                 f"--host={self.host}",
                 f"--config-file={settings}",

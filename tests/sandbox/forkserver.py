@@ -74,13 +74,16 @@ class Forked:
 
 
 class ForkServer:
-    """The process that is forked; it ends with its creator, if nobody ends it before."""
+    """The process that is forked; it ends with its creator, if nobody ends it before.
 
-    def __init__(self) -> None:
+    `entry` is a command before its own, which enters other namespaces.
+    """
+
+    def __init__(self, entry: Sequence[str] = ()) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, str(theirs.fileno())],
+                [*entry, sys.executable, "-c", _MAIN, str(theirs.fileno())],
                 env={"PATH": os.defpath, "HOME": os.environ["HOME"], "LC_ALL": "C.UTF-8"}
                 | {name: os.environ[name] for name in _MEASURING if name in os.environ},
                 stdin=subprocess.DEVNULL,
@@ -108,6 +111,11 @@ class ForkServer:
         with theirs:
             socket.send_fds(self._control, [request], [theirs.fileno(), *stdio])
         return Forked(words, link)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def stop(self) -> None:
         """End it; agents that still run are left alone."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -32,6 +39,21 @@ def _check(result: int, what: str) -> None:
 def unshare(flags: int) -> None:
     """Leave the namespaces named by `flags` (CLONE_NEW*); a new PID namespace is for children."""
     _check(_libc.unshare(flags), "unshare")
+
+
+def in_network_of(pid: int, call: Callable[[], T]) -> T:
+    """Call in the network namespace of this process, in which a socket that is made there stays.
+
+    That is in a thread of its own; all others stay where they are.
+    """
+
+    def enter_and_call() -> T:
+        with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
+            _check(_libc.setns(namespace.fileno(), CLONE_NEWNET), "setns")
+        return call()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(enter_and_call).result()
 
 
 def die_with_parent() -> None:

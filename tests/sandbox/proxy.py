@@ -7,6 +7,8 @@ import socket
 import threading
 from typing import Literal
 
+from tests.sandbox import linux
+
 Mode = Literal["pass", "cut", "blackhole", "drip", "cut_after"]
 
 _CHUNK = 65536
@@ -16,12 +18,14 @@ _DRIPS_PER_SECOND = 10
 class Proxy:
     """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`, in the way `mode` says.
 
-    A change of mode holds at once, also for connections that are open already.
+    A change of mode holds at once, also for connections that are open already. The port is in the
+    network of the process `network`, if one is given; the target never.
     """
 
-    def __init__(self, port: int, target: int) -> None:
+    def __init__(self, port: int, target: int, *, network: int | None = None) -> None:
         self.port = port
         self._target = target
+        self._network = network
         self._mode: Mode = "pass"
         self._amount = 0
         self._changed = threading.Condition()
@@ -54,7 +58,11 @@ class Proxy:
             self._listen()
 
     def _listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        def create() -> socket.socket:
+            return socket.create_server(("127.0.0.1", self.port), backlog=64)
+
+        network = self._network
+        listener = create() if network is None else linux.in_network_of(network, create)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MARKER = "COMMITD_SANDBOX"  # environment: the data directory of the world a process lives in
 VERBOSE = "COMMITD_SANDBOX_VERBOSE"  # environment: report start times on stderr
 COMPOSE = "COMMITD_SANDBOX_COMPOSE"  # environment: another docker-compose than the packaged one
+BESIDE = "COMMITD_SANDBOX_BESIDE"  # environment: another engine, for some nodes of a Swarm
 STORE = "COMMITD_SANDBOX_STORE"  # environment: where the engine keeps images, if it has a choice
 GIT_USER = "git"
 

@@ -91,9 +91,14 @@ class Fleet:
         self.workspace.push(force=not self._pushed)
         self._pushed = True
 
-    def connected(self, *, enrolled: bool = True, **settings: Any) -> Host:
-        """A new host called media, with both remotes over the network."""
-        host = Host(self.box, **settings)
+    def connected(
+        self, *, enrolled: bool = True, box: Sandbox | None = None, **settings: Any
+    ) -> Host:
+        """A new host called media, with both remotes over the network.
+
+        `box` is the sandbox as another machine sees it.
+        """
+        host = Host(box or self.box, **settings)
         if enrolled:
             # As `commitd enroll --yes` does, which has tests of its own, without its process.
             host.state.mkdir(mode=0o700)
@@ -117,13 +122,16 @@ class Fleet:
         assert host.once().returncode == 0
         return host
 
-    def manager(self, *, enrolled: bool = True, **settings: Any) -> Host:
-        """The agent of a Swarm's manager, which takes the Swarm for a host called prod."""
-        docker = {"socket": self.box.engine.host, "mode": "swarm"}
+    def manager(self, **settings: Any) -> Host:
+        """The agent of the Swarm's only manager, which takes the Swarm for a host called prod."""
+        return self.host(**{**self.of_a_swarm(self.box), **settings})
+
+    def of_a_swarm(self, box: Sandbox) -> dict[str, Any]:
+        """The settings of a manager's agent."""
+        docker = {"socket": box.engine.host, "mode": "swarm"}
         # Decrypted secrets are kept there, in memory and nowhere else.
         runtime = Path(tempfile.mkdtemp(prefix="commitd-", dir="/run"), "run")
-        given = {"name": "prod", "docker": docker, "runtime_dir": str(runtime), **settings}
-        return self.host(enrolled=enrolled, **given)
+        return {"name": "prod", "docker": docker, "runtime_dir": str(runtime)}
 
     def running(self) -> dict[str, str]:
         """Names of the running containers, to their IDs."""

@@ -54,7 +54,8 @@ def test_a_storm_of_undeclared_containers_is_not_ended_altogether(journal: Journ
     rules = UndeclaredRules(per_minute=2)
     protection = Protection(engine, actions)
     evictor = Evictor(engine, actions, rules, protection, Ledger(engine, actions))
-    assert [evictor._many(one_more=True) for _ in range(4)] == [False, False, True, True]
+    rate = evictor._rate
+    assert [rate.many(one_more=True) for _ in range(4)] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

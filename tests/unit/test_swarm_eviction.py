@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from agent.adapters.swarm.cluster import service_of
+from agent.domain.container import ONEOFF, PROJECT, SERVICE, SWARM_TASK
 from agent.domain.errors import PermanentError
 from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.swarm import eviction
+from agent.domain.swarm.claims import claimed
 from agent.domain.swarm.model import EVICTED, STACK, SwarmService
 
 MODES: dict[str, dict[str, Any]] = {
@@ -19,6 +21,16 @@ MODES: dict[str, dict[str, Any]] = {
     "replicated-job": {"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 5}},
     "global-job": {"GlobalJob": {}},
 }
+NO_TIME = json.dumps(
+    {
+        "at": "x",
+        "action": "removed",
+        "reason": "no-project",
+        "mode": "replicated",
+        "replicas": 1,
+        "constraints": [],
+    }
+)
 PLACEMENTS: list[dict[str, Any]] = [
     {},
     {"Constraints": ["node.role==manager"], "Preferences": [{"Spread": {}}]},
@@ -114,7 +126,7 @@ def test_what_was_scaled_to_nothing_before_stays_so_when_it_comes_back() -> None
     assert eviction.restored(evicted(none)) == none.spec
 
 
-@pytest.mark.parametrize("label", ["", "{}", "null", '{"at": 1}', "[" * 10_000])
+@pytest.mark.parametrize("label", ["", "{}", "null", '{"at": 1}', "[" * 10_000, NO_TIME])
 def test_a_label_that_cannot_be_read_is_no_word_for_what_it_was(label: str) -> None:
     found = service(Labels={EVICTED: label}, Mode={"Replicated": {"Replicas": 0}})
     assert eviction.at_rest(found)
@@ -127,3 +139,10 @@ def test_what_copies_the_label_of_a_stack_is_not_of_it() -> None:
     assert service(Labels={STACK: "web"}, Name="web_app").stack == "web"
     assert service(Labels={STACK: "web"}, Name="web_app").short_name == "app"
     assert service(Labels={STACK: "web"}, Name="app").stack is None
+
+
+def test_labels_of_containers_do_not_make_a_service_one_of_a_stacks_one_offs() -> None:
+    copied = {PROJECT: "web", SERVICE: "app", ONEOFF: "True", SWARM_TASK: "t", "mine": "1"}
+    assert claimed(service(Labels=copied)).labels == {"mine": "1"}
+    own = claimed(service(Name="web_app", Labels=copied | {STACK: "web"}))
+    assert (own.project, own.service, own.one_off) == ("web", "app", False)

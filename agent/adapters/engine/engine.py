@@ -196,8 +196,9 @@ class Engine:
         connected: Callable[[], None],
         *,
         since: float | None = None,
+        filters: Mapping[str, list[str]] = events.ALL,
     ) -> None:
-        """Hand each container event to ``handle`` until the stream ends. Then raise.
+        """Hand each event of these ``filters`` to ``handle`` until the stream ends. Then raise.
 
         It replays from shortly before the connection, because the engine answers before it
         subscribes; and from ``since``, in seconds since the epoch, what happens to containers
@@ -210,7 +211,6 @@ class Engine:
                 info = await docker.get("info")
                 now = datetime.fromisoformat(info["SystemTime"]).timestamp()
                 params: dict[str, str] = {"since": f"{now - REPLAY_S:.3f}"}
-                filters = events.ALL
             else:
                 params = {"since": f"{since:.3f}"}
                 filters = events.OF_CONTAINERS

@@ -1,4 +1,4 @@
-"""What the engine says of what happens to its containers: which events are asked for, and read."""
+"""What the engine says of what happens to containers and services: what is asked for, and read."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ OF_CONTAINERS = {
     "event": [*_WATCHED, "create", "unpause", "health_status"],
 }
 """And for all that happens to containers, how they are by their health checks included."""
+OF_SWARM = {"type": ["service", "node"], "scope": ["swarm"]}
+"""And for all that happens to the services and the nodes of a Swarm, which its managers hear."""
 _NANO = 1e9
 _NO_END = {"1", "10", "12", "28"}
 """HUP, USR1, USR2 and WINCH tell a process something, and do not end it."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Something happened to a container; ``labels`` as they were then.
+    """Something happened to a container, or to another ``kind``; ``labels`` as they were then.
 
     ``at`` is when, in seconds since the epoch by the engine's clock. ``network`` is the one that it
     was connected to or disconnected from; then nothing else but its ``id`` is known of it.
@@ -41,6 +43,7 @@ class Event(Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str]
     network: str | None = None
     at: float = math.inf
+    kind: str = "container"
 
     def container(self) -> Container:
         """What is known of the container from the event alone."""
@@ -91,6 +94,7 @@ def _event(raw: Any) -> Event | None:
             image=str(attributes.get("image", "")),
             labels=attributes,
             at=raw.get("timeNano", math.inf) / _NANO,
+            kind=str(raw["Type"]),
         )
     except (KeyError, TypeError, AttributeError):
         return None

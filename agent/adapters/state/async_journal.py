@@ -240,6 +240,7 @@ class AsyncJournal:
     keep_release = _coroutine(Journal.keep_release)
     keep_started = _coroutine(Journal.keep_started)
     kept = _coroutine(Journal.kept)
+    learn_evicted = _coroutine(Journal.learn_evicted)
     made = _coroutine(Journal.made)
     mark_dirty = _coroutine(Journal.mark_dirty)
     next_due = _coroutine(Journal.next_due)

@@ -77,6 +77,11 @@ class Evictions(PassingTime):
                 self._keep(db, evicted, inspect)
         return not known
 
+    def learn_evicted(self, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
+        """Take over what another agent has ended, and keeps no more: it is this one's to keep."""
+        with self._write() as db:
+            self._keep(db, evicted, inspect)
+
     def _keep(self, db: sqlite3.Connection, evicted: Evicted, inspect: Mapping[str, Any]) -> None:
         """A second eviction of the same container keeps what it was before the first."""
         db.execute(

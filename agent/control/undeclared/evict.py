@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +19,7 @@ from agent.adapters.state.evictions import Evicted
 from agent.adapters.tasks import task_group
 from agent.control.stack.ledger import Ledger
 from agent.control.undeclared.protection import Protection
+from agent.control.undeclared.rate import Rate
 from agent.domain.config import UndeclaredRules
 from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
@@ -57,7 +56,7 @@ class Evictor:
         self._policy = policy
         self._protection = protection
         self._busy: set[str] = set()
-        self._recent: deque[float] = deque()
+        self._rate = Rate(policy.per_minute)
         self._irreversible: Lru[str, Hold] = Lru(_REMEMBERED)
         self._looking = anyio.CapacityLimiter(_LOOKS)
         self._ending = anyio.CapacityLimiter(_ENDINGS)
@@ -132,8 +131,8 @@ class Evictor:
 
     async def _look_and_end(self, container_id: str, *, rival: bool) -> Hold | float | None:
         """Why it stays; or for how many seconds its grace lasts yet; or None."""
-        if self._many():  # without a look: a storm must stay cheap
-            return self._irreversible.get(container_id) or self._too_many(container_id[:12])
+        if self._rate.many():  # without a look: a storm must stay cheap
+            return self._irreversible.get(container_id) or self._rate.hold(container_id[:12])
         known: list[Exemptions] = []
 
         async def learn() -> None:  # beside the look, for which it does not have to wait
@@ -183,8 +182,8 @@ class Evictor:
                 self._irreversible.put(container.id, hold)
             await self._report(container, raw, owner.reason, hold)
             return hold
-        if self._many(one_more=True):
-            return self._too_many(container.name)
+        if self._rate.many(one_more=True):
+            return self._rate.hold(container.name)
         record = self._record(container, owner.reason)
         cause = Cause(
             kind=CauseKind.CONTAINER,
@@ -245,23 +244,6 @@ class Evictor:
         )
         if await self._journal.report(record, redacted(raw)):
             log.debug("%s is left running: %s: %s", container.name, reason.text, hold.detail)
-
-    def _many(self, *, one_more: bool = False) -> bool:
-        """A storm of undeclared containers is a mistake somewhere: say so, and evict no more.
-
-        If there are not too many yet, count ``one_more``.
-        """
-        now = time.monotonic()
-        while self._recent and now - self._recent[0] > 60:  # noqa: PLR2004  per minute
-            self._recent.popleft()
-        many = len(self._recent) >= self._policy.per_minute
-        if one_more and not many:
-            self._recent.append(now)
-        return many
-
-    def _too_many(self, name: str) -> Hold:
-        limit = self._policy.per_minute
-        return Hold(name, Reason.RATE, f"{limit} or more were ended within a minute")
 
 
 def kept_name(record: Evicted) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -13,14 +12,13 @@ from agent.adapters.guard import Guard
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.evictions import Evicted
 from agent.control.undeclared.evict import Evictor, kept_name
+from agent.control.undeclared.expiry import Expiry
 from agent.control.undeclared.protection import Protection
 from agent.domain.container import Container
 from agent.domain.outcome import Action, EvictionAction, Reason, kept_volumes
 from agent.domain.reconcile import ownership
 
 log = logging.getLogger("commitd.keeper")
-
-_PRUNE_EVERY_S = 86400.0
 
 
 class Quarantine:
@@ -33,9 +31,8 @@ class Quarantine:
         self._journal = journal
         self._protection = protection
         self._evictor = evictor
-        self._next_prune = 0.0
+        self._expiry = Expiry(journal, "containers")
         self._guards: dict[str, Guard] = {}
-        self._waits = False
 
     async def sweep(self, listed: Iterable[Container]) -> None:
         """Look after each kept container, of which ``listed`` tells how it was a moment ago.
@@ -45,7 +42,7 @@ class Quarantine:
         stay.
         """
         now = {container.id: container for container in listed}
-        self._note(self._journal.unsettled())
+        self._expiry.look()
         records = await self._journal.kept()
         self._guards = {
             record.id: self._guards.get(record.id) or Guard(f"{record.name}, which is kept", log)
@@ -60,15 +57,7 @@ class Quarantine:
                 self._guards[record.id].note(err, "; checked again later")
             else:
                 self._guards[record.id].recovered()
-        if not self._waits and time.monotonic() > self._next_prune:
-            self._next_prune = time.monotonic() + _PRUNE_EVERY_S
-            await self._journal.prune()
-
-    def _note(self, unsettled: str | None) -> None:
-        """Say once why nothing goes for good now."""
-        if unsettled and not self._waits:
-            log.info("removal of kept containers is paused: %s", unsettled)
-        self._waits = unsettled is not None
+        await self._expiry.prune()
 
     def _at_rest(self, record: Evicted, container: Container | None) -> bool:
         """Stopped, put aside, and its time is not over: nothing to look at."""
@@ -76,13 +65,8 @@ class Quarantine:
             container is not None
             and not container.alive
             and (record.action is EvictionAction.STOPPED or container.kept)
-            and not self._expired(record)
+            and not self._expiry.over(record)
         )
-
-    def _expired(self, record: Evicted) -> bool:
-        """And the clocks can be trusted: what is removed for good does not come back."""
-        due = record.remove_at is not None and record.remove_at <= self._journal.now()
-        return due and not self._waits
 
     async def _look_after(self, record: Evicted) -> None:
         raw = await self._engine.inspect(record.id)
@@ -104,7 +88,7 @@ class Quarantine:
             return
         elif not container.kept:
             await self._engine.rename(record.id, kept_name(record))
-        elif self._expired(record):
+        elif self._expiry.over(record):
             async with self._ending(record, Reason.KEEP_EXPIRED, volumes_of(raw)):
                 await self._engine.remove(record.id)
 

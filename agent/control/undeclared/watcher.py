@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from functools import partial
 
-import anyio
 from anyio.abc import TaskGroup
 
+from agent.adapters.engine import events
 from agent.adapters.engine.engine import Engine
 from agent.adapters.engine.events import Event
 from agent.adapters.guard import Guard
-from agent.adapters.tasks import task_group
 from agent.control.reconcile.listing import Observer
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
+from agent.control.undeclared.watching import Watching, log
 from agent.domain.container import PROJECT
 
-log = logging.getLogger("commitd.watcher")
-
-_RECONNECT_S = 5.0
-"""The longest wait before the stream is opened again."""
 _MOST_PENDING = 1000
 
 
-class Watcher:
-    """Reads the event stream for ever. ``wake`` asks for a cycle, which lists everything anew.
+class Watcher(Watching):
+    """Of one engine's containers.
 
     Until the protection set is ready it is unknown what is declared: everything is left to the
-    cycle. A stream can fall silent without ending, so it is opened anew every ``resync_s``.
+    cycle.
     """
 
     def __init__(
@@ -42,37 +36,10 @@ class Watcher:
         *,
         resync_s: float,
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, protection, observer, wake, resync_s=resync_s, filters=events.ALL)
         self._evictor = evictor
-        self._protection = protection
         self._observer = observer
-        self._wake = wake
-        self._resync_s = resync_s
         self._pending: set[str] = set()
-        self._guard = Guard("watching the engine", log, longest_s=_RECONNECT_S)
-
-    async def run(self) -> None:
-        """Watch, reconnect, and have everything listed after each connect."""
-        async with task_group() as group:
-            await self._guard.forever(partial(self._watch, group))
-
-    async def _watch(self, group: TaskGroup) -> None:
-        try:
-            with anyio.move_on_after(self._resync_s):
-                await self._engine.watch(lambda event: self._handle(event, group), self._begin)
-        except Exception:
-            self._observer.listen(on=False)
-            raise
-
-    def _begin(self) -> None:
-        self._guard.recovered()
-        self._observer.listen(on=True)
-        self._look("the event stream was opened")
-
-    def _look(self, why: str, project: str | None = None) -> None:
-        """Ask for a look at everything, above all at this project."""
-        self._protection.disturbed.add(project or "")
-        self._wake(why)
 
     def _handle(self, event: Event, group: TaskGroup) -> None:
         """Never waits: a slow reader would lose events and slow the engine down."""

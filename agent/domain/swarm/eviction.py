@@ -8,6 +8,7 @@ before into a label: each manager can read it, whoever leads then.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -55,9 +56,11 @@ def read(service: SwarmService) -> Before | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=Before)
-    except msgspec.DecodeError:
+        found = msgspec.json.decode(text, type=Before)
+        datetime.fromisoformat(found.at)
+    except ValueError:  # of which msgspec's errors are some
         return None
+    return found
 
 
 def at_rest(service: SwarmService) -> bool:

@@ -14,6 +14,9 @@ EVICTED = "io.commitd.evicted"
 OURS = "io.commitd.stack"
 """The label, with the stack's name, of what the agent deploys: nothing without it is removed."""
 
+_STOP_S = 10.0
+_ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
+
 Mode = Literal["replicated", "global", "replicated-job", "global-job"]
 
 
@@ -66,6 +69,21 @@ class SwarmService(Struct, frozen=True, kw_only=True):
         return self.mode.endswith("-job")
 
     @property
+    def stop_s(self) -> float:
+        """For how many seconds a task of it may take to end before it is killed."""
+        container = (self.spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
+        grace = container.get("StopGracePeriod")
+        return _STOP_S if grace is None else grace / 1e9
+
+    @property
+    def volumes(self) -> list[str]:
+        """Names of the volumes that it mounts, where its tasks run; they stay when it goes."""
+        container = (self.spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
+        mounts = container.get("Mounts") or ()
+        found = {m.get("Source") for m in mounts if m.get("Type") == "volume" and m.get("Source")}
+        return sorted(found)
+
+    @property
     def kept(self) -> bool:
         """Evicted, and kept for a while."""
         return EVICTED in self.labels
@@ -94,6 +112,11 @@ class SwarmTask(Struct, frozen=True, kw_only=True):
     created: float
     container_id: str
     spec: Mapping[str, Any]
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and will not run again."""
+        return self.state in _ENDED
 
 
 class SwarmNode(Struct, frozen=True, kw_only=True):

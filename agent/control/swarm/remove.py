@@ -1,0 +1,141 @@
+"""Removing from a Swarm what is declared no more: services of a stack, and whole stacks.
+
+services ─▶ their tasks have ended ─▶ its networks that nobody uses ─▶ its configs and secrets
+
+Volumes and nodes stay, and what others use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection
+
+import anyio
+
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.swarm import cluster, networks, services
+from agent.control.stack.ready import Ready
+from agent.control.stack.stepping import Stepping
+from agent.domain.errors import TransientError
+from agent.domain.outcome import Action, Reason, kept_volumes
+from agent.domain.revision import Revision
+from agent.domain.swarm import leaving
+from agent.domain.swarm.model import SwarmService
+
+log = logging.getLogger("commitd.stacks")
+
+_LOOK_EVERY_S = 0.25
+_SLACK_S = 30.0
+_LONGEST_STOP_S = 3600.0
+
+
+class ServiceRemover(Stepping):
+    """One try at a time, without retry.
+
+    ``confirm`` raises :class:`CancelledError` when another manager leads by now. ``clear`` removes
+    the configs and secrets of a stack that nobody uses.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: AsyncJournal,
+        pulse: Callable[[], None],
+        *,
+        confirm: Callable[[], Awaitable[None]],
+        clear: Callable[[str], Awaitable[None]],
+    ) -> None:
+        super().__init__(pulse)
+        self._engine = engine
+        self._journal = journal
+        self._confirm = confirm
+        self._clear = clear
+
+    async def volumes(self, stack: str) -> list[str]:
+        """All volumes that services of the stack mount."""
+        listed = await cluster.services(self._engine, stack)
+        return sorted({volume for service in listed for volume in service.volumes})
+
+    async def prune_services(
+        self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
+    ) -> None:
+        """Remove the services that ``left`` the stack, now that the new release is healthy.
+
+        In ``doubt`` about what is declared, none. Volumes stay. Raises :class:`CommitdError`.
+        """
+        stack = ready.stack.name
+        listed = await cluster.services(self._engine, stack)
+        granted = await self._journal.granted(self._journal.now())
+        stays = ready.services.keys() | ready.stack.services
+        for service in leaving.of_services(listed, stack, left, stays, granted, doubt=doubt):
+            await self._drop_alone(service, revision, Reason.SERVICE_LEFT)
+
+    async def take_down(self, stack: str, revision: Revision) -> None:
+        """Take a stack down, and look whether its tasks have ended; its volumes stay.
+
+        Services that merely claim to be of the stack are left to be judged for themselves, and with
+        them the networks that they use. Raises :class:`CommitdError`.
+        """
+        release = (await self._journal.releases()).get(stack)
+        granted = await self._journal.granted(self._journal.now())
+        names = {service.name for service in release.services} if release else set()
+        listed = await cluster.services(self._engine, stack)
+        mine = leaving.of_stack(listed, stack, names, granted)
+        if others := [each.name for each in listed if each not in mine]:
+            log.warning("%s: not of the stack, and left: %s", stack, ", ".join(others))
+        for service in mine:
+            if others:  # what went and what did not is to be told
+                await self._drop_alone(service, revision, Reason.LEFT)
+            else:
+                await self._drop(service)
+        await self._ended(stack, max((each.stop_s for each in mine), default=0.0))
+        await self.clear_networks(stack)
+        await self._step(self._clear(stack))
+
+    async def _drop_alone(self, service: SwarmService, revision: Revision, why: Reason) -> None:
+        kept = kept_volumes(service.volumes)
+        async with self._journal.recording(
+            Action.EVICT, service.name, why, causes=kept, revision=revision.sha
+        ):
+            await self._drop(service)
+
+    async def _drop(self, service: SwarmService) -> None:
+        await self._confirm()
+        await self._step(services.remove(self._engine, service))
+
+    async def _ended(self, stack: str, longest_s: float) -> None:
+        """Wait until no task of its services that are gone runs, for as long as to kill one takes.
+
+        Also of those that a try before has removed.
+        """
+        # An engine waits once for the signal, and as long for the kill.
+        limit_s = 2 * min(longest_s, _LONGEST_STOP_S) + _SLACK_S
+        ends_at = anyio.current_time() + limit_s
+        while nodes := await self._step(self._where_up(stack)):
+            if anyio.current_time() > ends_at:
+                raise TransientError(f"tasks of it still run on {', '.join(nodes)}")
+            await anyio.sleep(_LOOK_EVERY_S)
+
+    async def _where_up(self, stack: str) -> list[str]:
+        """The names of the nodes on which such tasks run yet."""
+        tasks = await cluster.tasks(self._engine, stack)
+        if all(task.over for task in tasks):
+            return []
+        listed = await cluster.services(self._engine, stack)
+        nodes = await cluster.nodes(self._engine)
+        up = {task.node_id for task in leaving.still_up(tasks, listed, nodes)}
+        return sorted({node.hostname for node in nodes if node.id in up})
+
+    async def clear_networks(self, stack: str) -> None:
+        """Remove the networks of the stack that nobody uses. Raises :class:`CommitdError`."""
+        found = await networks.of_stack(self._engine, stack)
+        if not found:
+            return
+        listed, tasks = await cluster.services(self._engine), await cluster.tasks(self._engine)
+        for network in leaving.unused(found.keys(), listed, tasks):
+            await self._confirm()
+            if await self._step(networks.remove(self._engine, network)):
+                log.info("%s: removed the network %s", stack, found[network])
+            else:
+                log.info("%s: %s is in use, and stays", stack, found[network])

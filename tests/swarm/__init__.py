@@ -1,0 +1,1 @@
+"""The agents of Swarms of several machines: `make swarm`."""

@@ -1,0 +1,99 @@
+"""What goes with a stack, or a service, that left a Swarm, and what never does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.adapters.swarm.cluster import service_of, task_of
+from agent.domain.swarm import leaving
+from agent.domain.swarm.model import EVICTED, OURS, STACK, SwarmNode, SwarmService, SwarmTask
+
+
+def service(
+    name: str, labels: dict[str, str] | None = None, networks: tuple[str, ...] = ()
+) -> SwarmService:
+    spec = {
+        "Name": name,
+        "Labels": {STACK: "web", **(labels or {})},
+        "TaskTemplate": {"Networks": [{"Target": each} for each in networks]},
+        "Mode": {"Replicated": {"Replicas": 1}},
+    }
+    return service_of({"ID": f"id-{name}", "Version": {"Index": 1}, "Spec": spec})
+
+
+def task(service: str, state: str, node: str = "n1", *networks: str) -> SwarmTask:
+    spec: dict[str, Any] = {"Networks": [{"Target": each} for each in networks]}
+    raw = {"ID": f"t-{service}", "ServiceID": service, "NodeID": node, "Spec": spec}
+    return task_of({**raw, "Status": {"State": state}})
+
+
+def node(identifier: str, state: str) -> SwarmNode:
+    return SwarmNode(
+        id=identifier,
+        hostname=identifier,
+        role="worker",
+        availability="active",
+        state=state,
+        leads=False,
+        address="",
+        engine="",
+    )
+
+
+OURS_LABEL = {OURS: "web"}
+GOES = [
+    service("web_app"),  # of the release
+    service("web_left", OURS_LABEL),  # of a deploy that failed
+]
+STAYS = [
+    service("web_by-hand"),
+    service("app", OURS_LABEL),  # its name is of no stack
+    service("web_kept", {OURS: "web", EVICTED: "{}"}),
+    service("web_back", OURS_LABEL),  # by commitd undo
+    service("web_other", {OURS: "other"}),
+]
+
+
+def names(found: list[SwarmService]) -> list[str]:
+    return [each.name for each in found]
+
+
+def test_with_a_stack_goes_what_deploys_made_and_nothing_that_only_claims_to_be_of_it() -> None:
+    found = leaving.of_stack([*GOES, *STAYS], "web", {"app"}, {"id-web_back"})
+    assert names(found) == names(GOES)
+
+
+def test_only_services_that_left_go_while_their_stack_stays() -> None:
+    def gone(*, doubt: bool = False) -> list[str]:
+        listed = [*GOES, *STAYS]
+        found = leaving.of_services(
+            listed, "web", {"app", "old"}, {"app"}, {"id-web_back"}, doubt=doubt
+        )
+        return names(found)
+
+    assert gone() == ["web_left"]
+    assert gone(doubt=True) == []
+
+
+@pytest.mark.parametrize(
+    ("tasks", "up"),
+    [
+        ([task("gone", "running")], 1),
+        ([task("gone", "shutdown"), task("gone", "failed"), task("gone", "complete")], 0),
+        ([task("id-web_app", "running")], 0),  # of a service that is still there
+        ([task("gone", "running", "n2")], 0),  # on a node that is down
+    ],
+)
+def test_a_stack_is_gone_once_its_tasks_have_ended_where_that_can_be_known(
+    tasks: list[SwarmTask], up: int
+) -> None:
+    nodes = [node("n1", "ready"), node("n2", "down")]
+    assert len(leaving.still_up(tasks, GOES, nodes)) == up
+
+
+def test_a_network_that_a_service_or_a_task_uses_stays() -> None:
+    listed = [service("other_app", networks=("a",)), service("x", {EVICTED: "{}"})]
+    tasks = [task("gone", "running", "n1", "b"), task("gone", "shutdown", "n1", "c")]
+    assert leaving.unused({"a", "b", "c", "d"}, listed, tasks) == ["c", "d"]
