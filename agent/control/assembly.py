@@ -103,7 +103,7 @@ async def assemble(
         docker_host = directories.docker_host(config)
         program = await locate.find(docker_host, config.converge.timeout)
         file, trial = await anyio.to_thread.run_sync(_open_journal, config)
-        journal = AsyncJournal(file)
+        journal = _for_the_loop(config, file)
         try:
             await journal.close_open_actions()
             await anyio.to_thread.run_sync(_prepare, config)
@@ -225,9 +225,18 @@ async def _wire(
         judge=Judge(config, journal, remotes, hands.observer.containers, looks),
         words=attempts.words,
         watcher=hands.watcher,
+        manager=hands.manager,
         standing_holds=standing_holds,
         trial=trial,
     )
+
+
+def _for_the_loop(config: Config, file: Journal) -> AsyncJournal:
+    if config.docker.mode == "swarm":
+        from agent.control.swarm import shared_journal  # noqa: PLC0415  a host does without it
+
+        return shared_journal.SharedJournal(file)
+    return AsyncJournal(file)
 
 
 async def _hands(base: Base) -> Hands:

@@ -181,6 +181,8 @@ class Daemon:
             async with task_group() as group:
                 group.start_soon(watcher.run)
                 group.start_soon(poller.run)
+                if parts.manager:
+                    group.start_soon(parts.manager.leadership.watch, self._wakes.look)
                 await self._loop(reconciler, parts)
                 group.cancel_scope.cancel()
         finally:
@@ -206,6 +208,8 @@ class Daemon:
         while not (self._stopping or self._reload_wanted):
             try:
                 engine_id = await parts.engine.identity()
+                if parts.manager:
+                    await parts.manager.leadership.look()
                 await leftovers.finish(parts)
             except Exception as err:  # noqa: BLE001  it is logged, and tried again
                 guard.note(err)

@@ -12,8 +12,10 @@ from agent.control.release.converge import Converger
 from agent.control.release.deployment import DeployTools
 from agent.control.swarm.converge import SwarmSteps, SwarmTools
 from agent.control.swarm.gate import Gate
+from agent.control.swarm.manager import Manager
 from agent.control.swarm.observer import SwarmObserver
 from agent.control.swarm.remover import SwarmRemover
+from agent.control.swarm.shared_journal import SharedJournal
 from agent.control.wiring import Base, Hands
 from agent.domain.container import Container
 from agent.domain.outcome import Reason
@@ -28,7 +30,12 @@ async def of_swarm(base: Base) -> Hands:
     config, engine, journal = base.config, base.engine, base.journal
     program = await stack_deploy.find(engine.host, config.converge.timeout)
     observer = SwarmObserver(engine, str(config.state_dir / "repo" / "stacks"), journal.salt)
-    remover = SwarmRemover(engine, journal, base.pulse)
+    if not isinstance(journal, SharedJournal):
+        raise TypeError("managers of a Swarm share what their journals have")
+    manager = Manager(engine, journal, config.host)
+    journal.shared_by(manager.records.share)
+    confirm = manager.leadership.confirm
+    remover = SwarmRemover(engine, journal, base.pulse, confirm)
     steps = SwarmSteps(
         SwarmTools(
             engine=engine,
@@ -36,7 +43,8 @@ async def of_swarm(base: Base) -> Hands:
             stacks=base.stacks,
             observer=observer,
             remover=remover,
-            gate=Gate(engine, config.converge.steady, base.pulse),
+            gate=Gate(engine, config.converge.steady, base.pulse, confirm),
+            confirm=confirm,
             journal=journal,
             attempts=base.attempts,
             heads=base.heads,
@@ -58,6 +66,7 @@ async def of_swarm(base: Base) -> Hands:
         evictor=_Reporter(engine),
         quarantine=_NothingKept(),
         watcher=_Ticker,
+        manager=manager,
     )
 
 

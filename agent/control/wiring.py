@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from anyio.abc import TaskGroup
 from msgspec import Struct
@@ -20,6 +21,9 @@ from agent.control.secrets.decrypt import SecretKeeper
 from agent.control.stack.operations import Stacks
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import Config
+
+if TYPE_CHECKING:
+    from agent.control.swarm.manager import Manager
 
 
 class Base(Struct, frozen=True, kw_only=True):
@@ -47,7 +51,7 @@ class Base(Struct, frozen=True, kw_only=True):
 
 
 class Hands(Struct, frozen=True, kw_only=True):
-    """What looks at services, and changes them."""
+    """What looks at services, and changes them; ``manager`` is that of a Swarm."""
 
     ledger: Ledger
     observer: Observer
@@ -55,3 +59,4 @@ class Hands(Struct, frozen=True, kw_only=True):
     evictor: Evictor
     quarantine: Quarantine
     watcher: Callable[[Callable[[str], None]], Watcher]
+    manager: Manager | None = None

@@ -16,6 +16,8 @@ from agent.domain.errors import CancelledError, ConfigError, PermanentError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.swarm import records
+from tests.sandbox.process import run
+from tests.sandbox.swarm import stack_file
 from tests.unit.builders import attempt, release
 from tests.values import replace
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sandbox import Sandbox, Swarm
+    from tests.system.conftest import Fleet
 
     Work = Callable[[Engine], Awaitable[None]]
 
@@ -50,7 +53,7 @@ def manager(engine: Engine, path: Path) -> tuple[Manager, SharedJournal]:
     """One with a journal of its own, as the agent puts it together."""
     journal = SharedJournal(Journal(path))
     found = Manager(engine, journal, "prod")
-    journal.share = found.records.share
+    journal.shared_by(found.records.share)
     return found, journal
 
 
@@ -246,3 +249,64 @@ def test_before_an_effect_a_manager_makes_sure_that_it_leads(
             await one.begin()
 
     with_engine(box, work)
+
+
+# --- the agent itself ---
+
+
+def test_the_agent_of_an_engine_in_no_swarm_says_so_and_touches_nothing(fleet: Fleet) -> None:
+    fleet.commit("first", stack_of(fleet.idle))
+    done = fleet.manager().once()
+    assert done.returncode == 2
+    assert "this engine is in no Swarm" in done.stderr
+    assert "docker swarm init" in done.stderr
+
+
+def test_the_next_manager_deploys_nothing_twice_and_does_not_try_again_what_failed(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    bad = fleet.box.images.build("bad", "1.0", command="exit 3")
+    first = fleet.commit("first", stack_of(fleet.idle))
+    one = fleet.manager()
+    assert one.once().returncode == 0
+    fleet.commit("bad", stack_of(bad))
+    assert one.once().returncode == 1
+    before = swarm.task_ids()
+
+    two = fleet.manager(enrolled=False)
+    assert two.once().returncode == 1
+
+    assert swarm.task_ids() == before
+    status = two.json("status")
+    assert status["enrolled"] is True
+    [web] = status["stacks"]
+    assert web["rolled_back_to"] == first
+    assert {each["action"] for each in two.json("history")} <= {"accept", "hold"}
+
+
+def test_a_manager_whose_remote_is_behind_does_not_go_back(fleet: Fleet, swarm: Swarm) -> None:
+    fleet.commit("first", stack_of(fleet.idle))
+    one, two = fleet.manager(), fleet.manager()
+    assert two.once().returncode == 0
+    second = fleet.commit("second", stack_of(fleet.web))
+    assert one.once().returncode == 0
+    before = swarm.task_ids()
+
+    stale = fleet.box.root / "stale.git"
+    two.config["remotes"] = [{"name": "stale", "url": f"file://{stale}", "poll": "1s"}]
+    two.write_config()
+    run(["git", "clone", "--bare", "-q", fleet.box.gitea.path, stale])
+    run(["git", "-C", stale, "update-ref", "refs/heads/main", "main^"])
+    run(["git", "-C", stale, "reflog", "expire", "--expire=now", "--all"])
+    run(["git", "-C", stale, "gc", "-q", "--prune=now"])
+    done = two.once()
+    assert done.returncode == 1
+    assert second[:7] in done.stdout + done.stderr
+    assert swarm.task_ids() == before
+
+
+def stack_of(image: str) -> dict[str, str]:
+    return {
+        "host/prod/stacks.yaml": "- web\n",
+        "stacks/web/compose.yaml": stack_file({"app": {"image": image}}),
+    }

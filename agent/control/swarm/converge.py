@@ -7,7 +7,7 @@ already changes no task, so what was cut short is simply done again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio.to_thread
@@ -47,7 +47,10 @@ _IMAGE = "com.docker.stack.image"
 
 
 class SwarmTools(Struct, frozen=True, kw_only=True):
-    """What a deploy to a Swarm works with."""
+    """What a deploy to a Swarm works with.
+
+    ``confirm`` raises :class:`CancelledError` when another manager leads by now.
+    """
 
     engine: Engine
     program: StackDeploy
@@ -57,6 +60,7 @@ class SwarmTools(Struct, frozen=True, kw_only=True):
     gate: Gate
     journal: AsyncJournal
     attempts: Attempts
+    confirm: Callable[[], Awaitable[None]]
     heads: Callable[[], frozenset[str]]
     stopping: Callable[[], bool]
 
@@ -125,14 +129,17 @@ class SwarmSteps(DeploySteps):
             async with batch.places.taken():
                 if self._t.stopping():
                     raise CancelledError(STOPPING)
+                await self._t.confirm()
                 run.touch(await self._t.observer.of_stack(name))
                 await self._t.journal.mark_dirty(name)
                 await objects.provide(self._t.engine, file.objects)
                 await self._unname_images(ready)
+                await self._t.confirm()
                 await self._t.program.deploy(name, file.text, ready.invocation.hidden)
         await self._t.journal.keep_started(name, ready.stack.digest)
         with entry.phase(Phase.GATE):
             await self._t.gate.wait(self._awaited(ready, batch))
+        await self._t.confirm()
         if not doubt:
             await self._t.remover.drop_left(
                 name, ready.services, run.services_before, batch.revision

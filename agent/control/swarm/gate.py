@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 from msgspec import Struct
@@ -38,12 +38,22 @@ class Awaited(Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """``steady_s`` is for how long all tasks must have run. ``pulse`` is called at each look."""
+    """``steady_s`` is for how long all tasks must have run. ``pulse`` is called at each look.
 
-    def __init__(self, engine: Engine, steady_s: float, pulse: Callable[[], None]) -> None:
+    ``confirm`` raises :class:`CancelledError` when another manager leads by now.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        steady_s: float,
+        pulse: Callable[[], None],
+        confirm: Callable[[], Awaitable[None]],
+    ) -> None:
         self._engine = engine
         self._steady_s = steady_s
         self._pulse = pulse
+        self._confirm = confirm
 
     async def wait(self, awaited: Awaited) -> None:
         """Return once all is healthy.
@@ -54,6 +64,7 @@ class Gate:
         began, steady_since = time.monotonic(), 0.0
         while True:
             self._pulse()
+            await self._confirm()
             services = {
                 s.short_name: s for s in await cluster.services(self._engine, awaited.stack)
             }

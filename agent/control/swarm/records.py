@@ -130,9 +130,10 @@ class Records:
         member = cluster is not None and noted.get(cluster.name, [""])[0] == cluster.id
         if cluster is not None:
             record = records.read(cluster.text, ClusterRecord, cluster.name)
-            if noted.get(cluster.name) != _version(cluster):
+            known = noted.get(cluster.name) == _version(cluster)
+            if not known:
                 await self._journal.run(remembered.take_orders, record)
-            if record.leader != own:
+            if not known or record.leader != own:
                 await self._journal.run(remembered.take_applied, record.applied)
             self._stored[cluster.name], self._written[cluster.name] = cluster, record
         there = {each.stack for each in found.values()}

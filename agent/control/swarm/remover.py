@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
@@ -15,10 +15,20 @@ from agent.domain.swarm.model import OURS, SwarmService
 
 
 class SwarmRemover(Stepping):
-    """One try at a time, without retry."""
+    """One try at a time, without retry.
 
-    def __init__(self, engine: Engine, journal: AsyncJournal, pulse: Callable[[], None]) -> None:
+    ``confirm`` raises :class:`CancelledError` when another manager leads by now.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: AsyncJournal,
+        pulse: Callable[[], None],
+        confirm: Callable[[], Awaitable[None]],
+    ) -> None:
         super().__init__(pulse)
+        self._confirm = confirm
         self._engine = engine
         self._journal = journal
 
@@ -37,6 +47,7 @@ class SwarmRemover(Stepping):
         release = (await self._journal.releases()).get(project)
         known = {service.name for service in release.services} if release else set()
         for service in await self._own(project, known):
+            await self._confirm()
             await self._step(services.remove(self._engine, service))
         if left := await self._own(project, known):
             names = ", ".join(service.name for service in left)
@@ -52,6 +63,7 @@ class SwarmRemover(Stepping):
         """
         for service in await self._own(stack, before):
             if service.short_name not in declared:
+                await self._confirm()
                 async with self._journal.recording(
                     Action.EVICT, service.name, Reason.SERVICE_LEFT, revision=revision.sha
                 ):

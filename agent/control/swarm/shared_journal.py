@@ -10,12 +10,19 @@ from agent.adapters.state.journal import Journal
 
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
+_Share = Callable[[], Awaitable[None]]
 
 
 class SharedJournal(AsyncJournal):
-    """A journal that has ``share`` called once something was written that managers share."""
+    """A journal that is told to others once something was written that managers share."""
 
-    share: Callable[[], Awaitable[None]] | None = None
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        self._shares: list[_Share] = []  # also of those that are urgent
+
+    def shared_by(self, share: _Share) -> None:
+        """Call ``share`` from now on; it raises nothing."""
+        self._shares.append(share)
 
     async def run(
         self,
@@ -25,8 +32,9 @@ class SharedJournal(AsyncJournal):
     ) -> _Result:
         """As :meth:`AsyncJournal.run` does it; what is shared is, once this returns."""
         found = await super().run(work, *args, **kwargs)
-        if self.share and (work in _SHARED or (work is Journal.put and args[0] in _SHARED_KEYS)):
-            await self.share()
+        if work in _SHARED or (work is Journal.put and args[0] in _SHARED_KEYS):
+            for share in self._shares:
+                await share()
         return found
 
 
