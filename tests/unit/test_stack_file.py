@@ -23,7 +23,7 @@ SCHEMA = jsonschema_rs.validator_for(
     json.loads((HERE / "stack-schema" / "config_schema_v3.9.json").read_text())
 )
 ROOT = "/srv/repo"
-SALT = b"of the cluster"
+SALT = "of the cluster"
 IMAGE = "nginx:1.27@sha256:" + "0123456789abcdef" * 4
 
 
@@ -325,22 +325,22 @@ TOP: dict[str, Any] = {
         "out": {"external": True, "name": "made_by_hand"},
     },
 }
-CONTENTS = {("config", "c"): b"one", ("config", "inline"): b"a $b", ("secret", "s"): b"hunter2"}
+CONTENTS = {("configs", "c"): b"one", ("configs", "inline"): b"a $b", ("secrets", "s"): b"hunter2"}
 
 
 def test_configs_and_secrets_are_objects_named_after_their_content() -> None:
     found = draft(SERVICE, **TOP)
     by_key = {(each.kind, each.key): each for each in found.sources}
     assert by_key.keys() == CONTENTS.keys()
-    assert by_key["config", "c"].file == f"{ROOT}/stacks/web/c$.txt"
-    assert by_key["config", "inline"].content == b"a $b"
-    assert by_key["secret", "s"].environment == "PASSWORD"
+    assert by_key["configs", "c"].file == f"{ROOT}/stacks/web/c$.txt"
+    assert by_key["configs", "inline"].content == b"a $b"
+    assert by_key["secrets", "s"].environment == "PASSWORD"
     file = whole(SERVICE, CONTENTS, **TOP)
     document = json.loads(file.text)
     SCHEMA.validate(document)
     names = {(each.kind, each.name.rsplit("_", 1)[0]): each for each in file.objects}
-    assert names.keys() == {("config", "web_c"), ("config", "web_inline"), ("secret", "web_s")}
-    secret = names["secret", "web_s"]
+    assert names.keys() == {("configs", "web_c"), ("configs", "web_inline"), ("secrets", "web_s")}
+    secret = names["secrets", "web_s"]
     assert (secret.content, secret.stack) == (b"hunter2", "web")
     assert document["secrets"] == {
         "s": {"external": True, "name": secret.name},
@@ -359,11 +359,11 @@ def test_configs_and_secrets_are_objects_named_after_their_content() -> None:
 
 def test_other_content_has_another_name_and_the_rest_keeps_its_own() -> None:
     one = {each.kind + each.name[:6]: each.name for each in whole(SERVICE, CONTENTS, **TOP).objects}
-    other = {**CONTENTS, ("secret", "s"): b"hunter3"}
+    other = {**CONTENTS, ("secrets", "s"): b"hunter3"}
     two = {each.kind + each.name[:6]: each.name for each in whole(SERVICE, other, **TOP).objects}
     assert one.keys() == two.keys()
-    assert {key for key in one if one[key] != two[key]} == {"secretweb_s_"}
-    salted = whole(SERVICE, CONTENTS, **TOP, salt=b"of another cluster").objects
+    assert {key for key in one if one[key] != two[key]} == {"secretsweb_s_"}
+    salted = whole(SERVICE, CONTENTS, **TOP, salt="of another cluster").objects
     assert not {each.name for each in salted} & set(one.values())
 
 
@@ -374,7 +374,7 @@ def test_a_long_name_is_cut_and_stays_apart_from_another() -> None:
         for key in (f"{long}1", f"{long}2")
         for each in whole(
             {"configs": [{"source": key}]},
-            {("config", key): b"one"},
+            {("configs", key): b"one"},
             configs={key: {"file": "/x"}},
         ).objects
     }
@@ -385,7 +385,7 @@ def test_a_long_name_is_cut_and_stays_apart_from_another() -> None:
 @pytest.mark.parametrize("content", [b"", b"x" * 500 * 1024])
 def test_content_that_no_swarm_keeps_is_refused(content: bytes) -> None:
     with pytest.raises(PermanentError, match="secrets: s: is empty, or larger than 500 KiB"):
-        whole(SERVICE, {**CONTENTS, ("secret", "s"): content}, **TOP)
+        whole(SERVICE, {**CONTENTS, ("secrets", "s"): content}, **TOP)
 
 
 def test_no_secret_shows_in_what_people_and_logs_see() -> None:
@@ -466,7 +466,7 @@ PROPER = st.fixed_dictionaries(
 def test_whatever_can_be_said_arrives_as_it_was_meant(service: dict[str, Any]) -> None:
     """What the command line reads, with its ``$`` halved, is what Compose would have run."""
     found = draft(service, configs={"c": {"content": "x"}})
-    file = stack_file.of(found, {("config", "c"): b"x"}, SALT)
+    file = stack_file.of(found, {("configs", "c"): b"x"}, SALT)
     document = yaml.safe_load(file.text)
     SCHEMA.validate(document)
     written = document["services"]["a"]

@@ -18,6 +18,8 @@ _STOP_S = 10.0
 _ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
 
 Mode = Literal["replicated", "global", "replicated-job", "global-job"]
+Kind = Literal["configs", "secrets"]
+"""What of a Swarm's objects, as the engine's API and Compose files call them."""
 
 
 class SwarmService(Struct, frozen=True, kw_only=True):
@@ -148,8 +150,14 @@ class Membership(Struct, frozen=True, kw_only=True):
 class SwarmObject(Struct, frozen=True, kw_only=True):
     """A config or a secret. ``version`` must be given to change its labels."""
 
+    kind: Kind
     id: str
     name: str
     version: int
     labels: Mapping[str, str]
     created: float
+
+    @property
+    def stack(self) -> str | None:
+        """The stack that the agent made it for; None: the agent has not made it."""
+        return self.labels.get(OURS)

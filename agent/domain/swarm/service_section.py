@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.swarm import deploy_section, mounts, plain
-from agent.domain.swarm.model import Mode
+from agent.domain.swarm.model import Kind, Mode
 from agent.domain.swarm.said import Sayings
 from agent.domain.swarm.service_keys import (
     CLIENT_NAMES,
@@ -21,7 +21,7 @@ from agent.domain.swarm.service_keys import (
 
 Raw = Mapping[str, Any]
 
-OBJECTS = ("configs", "secrets")
+OBJECTS: tuple[Kind, ...] = ("configs", "secrets")
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 _ELSEWHERE = frozenset(
     {
@@ -184,7 +184,7 @@ def _networks(raw: Any, said: Sayings) -> dict[str, Any]:
     return found
 
 
-def _object(kind: str, use: Any, said: Sayings) -> dict[str, Any]:
+def _object(kind: Kind, use: Any, said: Sayings) -> dict[str, Any]:
     """How a service uses a config or a secret; its target is never the name of the object."""
     if isinstance(use, str):
         use = {"source": use}
@@ -203,5 +203,5 @@ def _object(kind: str, use: Any, said: Sayings) -> dict[str, Any]:
     return found
 
 
-def _target(kind: str, source: str) -> str:
+def _target(kind: Kind, source: str) -> str:
     return source if kind == "secrets" else f"/{source}"

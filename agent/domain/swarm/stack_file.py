@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -24,18 +24,16 @@ from agent.domain.compose import given
 from agent.domain.compose.policy import Effect, Violation, summary
 from agent.domain.errors import PermanentError
 from agent.domain.swarm import plain, service_section
-from agent.domain.swarm.model import OURS
+from agent.domain.swarm.model import OURS, Kind
 from agent.domain.swarm.said import Sayings
 from agent.domain.swarm.service_section import OBJECTS, ServiceWanted
 
 Model = Mapping[str, Any]
-Kind = Literal["config", "secret"]
 
 VERSION = "3.9"
-_KINDS: Mapping[str, Kind] = {"configs": "config", "secrets": "secret"}
 _DIGITS = 12
 _MAX_NAME = 64
-_MAX_BYTES: Mapping[Kind, int] = {"config": 1000 * 1024, "secret": 500 * 1024}
+_MAX_BYTES: Mapping[Kind, int] = {"configs": 1000 * 1024, "secrets": 500 * 1024}
 _ONE_HOST = frozenset({"bridge", "host", "ipvlan", "macvlan", "none", "null"})
 _MAKE_NETWORK = "make the network with docker network create -d overlay, and declare it external"
 
@@ -128,7 +126,7 @@ def read(stack: str, model: Model, root: str) -> Draft:
             at = said.at(kind, key, whose=f"{kind}: {key}")
             if raw.get("external"):
                 found[key] = {"external": True, "name": str(raw.get("name") or key)}
-            elif source := _source(_KINDS[kind], key, raw, at):
+            elif source := _source(kind, key, raw, at):
                 sources.append(source)
                 more[source.kind, key] = _more(raw, at)
         if found:
@@ -144,7 +142,7 @@ def read(stack: str, model: Model, root: str) -> Draft:
     )
 
 
-def of(draft: Draft, contents: Mapping[tuple[Kind, str], bytes], salt: bytes) -> StackFile:
+def of(draft: Draft, contents: Mapping[tuple[Kind, str], bytes], salt: str) -> StackFile:
     """The whole, with the ``contents`` of the objects by kind and key.
 
     ``salt`` is the cluster's own: without it a weak secret could be guessed from a name. Raises
@@ -161,7 +159,7 @@ def of(draft: Draft, contents: Mapping[tuple[Kind, str], bytes], salt: bytes) ->
             most = _MAX_BYTES[source.kind] // 1024
             said = f"is empty, or larger than {most} KiB"
             raise PermanentError(
-                f"{source.kind}s: {source.key}: {said}: a Swarm keeps no such {source.kind}",
+                f"{source.kind}: {source.key}: {said}: a Swarm keeps none of these",
                 hint="put the file into the image, or on a volume",
             )
         extra = draft.more.get((source.kind, source.key)) or {}
@@ -169,23 +167,22 @@ def of(draft: Draft, contents: Mapping[tuple[Kind, str], bytes], salt: bytes) ->
         objects.append(
             ObjectWanted(kind=source.kind, name=name, content=content, stack=draft.stack, **extra)
         )
-        section = f"{source.kind}s"
         named = {source.key: {"external": True, "name": name}}
-        document[section] = {**(document.get(section) or {}), **named}
+        document[source.kind] = {**(document.get(source.kind) or {}), **named}
     text = given.as_yaml(document)
     return StackFile(text=text, objects=tuple(objects), services=draft.services)
 
 
-def _name(stack: str, source: Source, content: bytes, extra: Mapping[str, Any], salt: bytes) -> str:
+def _name(stack: str, source: Source, content: bytes, extra: Mapping[str, Any], salt: str) -> str:
     full = f"{stack}_{source.key}"
     said = json.dumps([source.kind, full, extra], sort_keys=True).encode()
-    digest = hmac.new(salt, said + b"\0" + content, hashlib.sha256).hexdigest()[:_DIGITS]
+    digest = hmac.new(salt.encode(), said + b"\0" + content, hashlib.sha256).hexdigest()[:_DIGITS]
     return f"{full[: _MAX_NAME - _DIGITS - 1]}_{digest}"
 
 
 def _source(kind: Kind, key: str, raw: Model, said: Sayings) -> Source | None:
     if raw.get("driver"):
-        hint = f"make it by docker {kind} create --driver, and declare it external"
+        hint = f"make it by docker {kind[:-1]} create --driver, and declare it external"
         said.refuse("driver: commitd makes no objects that a driver fills", hint, "driver")
     elif raw.get("content") is not None:
         content = str(raw["content"]).replace("$$", "$").encode()
