@@ -201,8 +201,6 @@ def test_scale_is_taken_as_replicas_unless_deploy_says_how_many() -> None:
         ({"deploy": {"mode": "global", "replicas": 2}}, "deploy.replicas"),
         ({"deploy": {"mode": "global-job", "update_config": {"delay": "1s"}}},
          "deploy.update_config"),
-        ({"deploy": {"mode": "global-job", "restart_policy": {"condition": "any"}}},
-         "deploy.restart_policy"),
         ({"deploy": {"of_the_future": 1}}, "deploy.of_the_future"),
         ({"deploy": {"labels": {"io.commitd.evicted": "x"}}}, "deploy.labels"),
         ({"deploy": {"update_config": {"of_the_future": 1}}},

@@ -27,6 +27,7 @@ from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready
 from agent.control.stack.revival import Revived
+from agent.control.swarm import objects as pruning
 from agent.control.swarm.gate import Awaited, Gate
 from agent.control.swarm.observer import SwarmObserver
 from agent.control.swarm.remover import SwarmRemover
@@ -37,7 +38,7 @@ from agent.domain.errors import CancelledError, CommitdError, PermanentError, Tr
 from agent.domain.outcome import Outcome, Phase, Status
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
-from agent.domain.swarm import stack_file, views
+from agent.domain.swarm import stack_file, unused, views
 from agent.domain.swarm.stack_file import Source, StackFile
 
 log = logging.getLogger("commitd.deploy")
@@ -144,7 +145,16 @@ class SwarmSteps(DeploySteps):
             await self._t.remover.drop_left(
                 name, ready.services, run.services_before, batch.revision
             )
+            await self._prune(name)
         return await self._observed(ready)
+
+    async def _prune(self, stack: str) -> None:
+        """Remove its configs and secrets that neither a service nor the last release needs."""
+        release = (await self._t.journal.releases()).get(stack)
+        kept = {
+            name for service in (release.services if release else ()) for name in service.objects
+        }
+        await pruning.prune(self._t.engine, stack, kept)
 
     def _awaited(self, ready: Ready, batch: Batch) -> Awaited:
         return Awaited(
@@ -183,6 +193,7 @@ class SwarmSteps(DeploySteps):
                 one_shot=views.finishes(there[each]),
                 files=ready.files(each),
                 needs=(),
+                objects=unused.names(there[each].spec),
             )
             for each, service in sorted(ready.services.items())
         )
@@ -190,10 +201,10 @@ class SwarmSteps(DeploySteps):
     async def _file(self, ready: Ready) -> StackFile:
         """Raises :class:`PermanentError` for what a Swarm cannot run."""
         salt = await self._t.journal.salt()
-        return await anyio.to_thread.run_sync(_written, ready, salt.encode())
+        return await anyio.to_thread.run_sync(_written, ready, salt)
 
 
-def _written(ready: Ready, salt: bytes) -> StackFile:
+def _written(ready: Ready, salt: str) -> StackFile:
     """What the command line gets, with the content of its objects. Blocks."""
     call = ready.invocation
     draft = stack_file.read(ready.stack.name, ready.model, str(call.checkout))

@@ -24,6 +24,7 @@ class Service(Struct, frozen=True, kw_only=True):
     hooks and of its image volumes, as far as they are not its own. It is ``plain`` when Compose
     does nothing at its start but start its containers. ``settings`` are those that can be changed
     while it runs, ``needs`` what it needs of the other services of its stack; None: not known.
+    ``objects`` are the names of the configs and secrets that it uses in a Swarm.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Service(Struct, frozen=True, kw_only=True):
     plain: bool = False
     needs: tuple[tuple[str, Need], ...] | None = None
     settings: adjustable.Settings | None = None
+    objects: tuple[str, ...] = ()
 
 
 class Release(Struct, frozen=True, kw_only=True):

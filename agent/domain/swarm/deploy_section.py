@@ -65,7 +65,7 @@ def written(service: Raw, stack: str, said: Sayings) -> tuple[dict[str, Any], Mo
             below.refuse(f"deploy.{key}: a job is not updated", "leave it out", key)
         elif raw.get(key):
             found[key] = _section(raw[key], _UPDATE, below.at(key), f"deploy.{key}")
-    if (policy := _restart(service, raw, mode, said)) is not None:
+    if (policy := _restart(service, raw, said)) is not None:
         found["restart_policy"] = policy
     if placement := _placement(raw.get("placement") or {}, below.at("placement")):
         found["placement"] = placement
@@ -120,7 +120,7 @@ def _labels(raw: Raw, stack: str, said: Sayings) -> dict[str, str]:
     return {**found, OURS: stack}
 
 
-def _restart(service: Raw, raw: Raw, mode: Mode, said: Sayings) -> dict[str, Any] | None:
+def _restart(service: Raw, raw: Raw, said: Sayings) -> dict[str, Any] | None:
     own, policy = service.get("restart"), raw.get("restart_policy")
     found: dict[str, Any] | None = None
     if own:
@@ -145,9 +145,6 @@ def _restart(service: Raw, raw: Raw, mode: Mode, said: Sayings) -> dict[str, Any
     if policy:
         below = said.at("deploy", "restart_policy")
         found = _section(policy, _RESTART, below, "deploy.restart_policy")
-    if found and mode.endswith("-job") and found.get("condition") == "any":
-        hint = "write condition: on-failure, or none"
-        said.refuse("deploy.restart_policy: a job ends", hint, "deploy", "restart_policy")
     return found
 
 
