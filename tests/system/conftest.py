@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
@@ -132,6 +133,17 @@ class Fleet:
         # Decrypted secrets are kept there, in memory and nowhere else.
         runtime = Path(tempfile.mkdtemp(prefix="commitd-", dir="/run"), "run")
         return {"name": "prod", "docker": docker, "runtime_dir": str(runtime)}
+
+    def managed(self, stacks: Mapping[str, str], **settings: Any) -> Host:
+        """A `manager` that has deployed these stacks, by their names."""
+        files: dict[str, str | bytes | None] = {
+            f"stacks/{name}/compose.yaml": text for name, text in stacks.items()
+        }
+        self.commit("first", {**files, "host/prod/stacks.yaml": yaml.safe_dump([*stacks])})
+        host = self.manager(**settings)
+        result = host.once()
+        assert result.returncode == 0, result.stdout + result.stderr
+        return host
 
     def running(self) -> dict[str, str]:
         """Names of the running containers, to their IDs."""

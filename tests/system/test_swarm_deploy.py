@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.sandbox.swarm import stack_file
 
@@ -88,3 +88,124 @@ def test_an_image_that_ends_at_once_goes_back(fleet: Fleet, swarm: Swarm) -> Non
     host.once()  # which does not try it again
     assert [each["action"] for each in host.json("history", "web")].count("deploy") == 2
     assert swarm.task_ids()["web_app"] == before["web_app"]
+
+
+def test_what_somebody_changes_of_a_service_is_put_right(fleet: Fleet, swarm: Swarm) -> None:
+    other = fleet.box.images.build("idle", "2.0", files={"other": ""})
+    services: dict[str, dict[str, Any]] = {
+        "app": {"image": fleet.idle, "environment": {"A": "1"}},
+        "api": {"image": fleet.idle},
+    }
+    host = fleet.managed({"web": stack_file(services)})
+    before = swarm.services()
+
+    def changed(spec: dict[str, Any]) -> None:
+        spec["TaskTemplate"]["ContainerSpec"] |= {"Image": other, "Env": ["A=2"]}
+
+    swarm.scale("web_app", 3)
+    swarm.update("web_api", changed)
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    after = swarm.services()
+    assert {name: each["Spec"] for name, each in after.items()} == {
+        name: each["Spec"] for name, each in before.items()
+    }
+    swarm.wait_for({"web_app": 1, "web_api": 1})
+    [repair, _] = host.json("history", "web")
+    assert (repair["action"], repair["reason"]) == ("restart", "drifted")
+    assert {(each["kind"], each["service"]) for each in repair["cause"]} >= {
+        ("config-hash", "app"),
+        ("config-hash", "api"),
+    }
+
+
+def test_a_service_that_somebody_removes_comes_back(fleet: Fleet, swarm: Swarm) -> None:
+    services = {"app": {"image": fleet.idle}, "api": {"image": fleet.idle}}
+    host = fleet.managed({"web": stack_file(services)})
+    before = swarm.task_ids()
+    swarm.engine.run("service", "rm", "web_api")
+    assert host.once().returncode == 0
+    swarm.wait_for({"web_app": 1, "web_api": 1})
+    assert swarm.task_ids()["web_app"] == before["web_app"]
+
+
+def test_a_service_that_left_goes_once_the_rest_is_healthy(fleet: Fleet, swarm: Swarm) -> None:
+    services = {"app": {"image": fleet.idle}, "api": {"image": fleet.web}}
+    host = fleet.managed({"web": stack_file(services)})
+    bad = fleet.box.images.build("bad", "1.0", command="exit 3")
+    fleet.commit("bad", {"stacks/web/compose.yaml": stack_file({"app": {"image": bad}})})
+    assert host.once().returncode != 0
+    assert swarm.services().keys() == {"web_app", "web_api"}
+    fleet.commit("less", {"stacks/web/compose.yaml": stack_file({"app": {"image": fleet.idle}})})
+    assert host.once().returncode == 0
+    assert swarm.services().keys() == {"web_app"}
+    [left] = host.json("history", "web_api")
+    assert (left["action"], left["reason"]) == ("evict", "service-not-declared")
+
+
+def test_a_stack_that_left_the_list_is_removed(fleet: Fleet, swarm: Swarm) -> None:
+    one = stack_file({"app": {"image": fleet.idle}})
+    host = fleet.managed({"web": one, "api": one})
+    sha = fleet.commit("less", {"host/prod/stacks.yaml": "- web\n"})
+    assert host.once().returncode == 0
+    assert swarm.services().keys() == {"web_app"}
+    newest = host.json("history", "api")[0]
+    assert (newest["action"], newest["revision"]) == ("remove-stack", sha)
+
+
+def test_stacks_come_after_others_and_wait_for_them(fleet: Fleet, swarm: Swarm) -> None:
+    bad = fleet.box.images.build("bad", "1.0", command="exit 3")
+    last = stack_file({"app": {"image": fleet.idle}}, **{"x-commitd": {"after": ["first"]}})
+    fleet.commit(
+        "both",
+        {
+            "host/prod/stacks.yaml": "- last\n- first\n",
+            "stacks/first/compose.yaml": stack_file({"app": {"image": bad}}),
+            "stacks/last/compose.yaml": last,
+        },
+    )
+    host = fleet.manager()
+    host.once()
+    assert swarm.services().keys() == {"first_app"}
+    fleet.commit("good", {"stacks/first/compose.yaml": stack_file({"app": {"image": fleet.idle}})})
+    assert host.once().returncode == 0
+    swarm.wait_for({"first_app": 1, "last_app": 1})
+
+
+def test_a_suspended_stack_is_left_alone(fleet: Fleet, swarm: Swarm) -> None:
+    host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
+    host.commitd("suspend", "web", check=True)
+    swarm.scale("web_app", 2)
+    host.once()
+    swarm.wait_for({"web_app": 2})
+    host.commitd("resume", "web", check=True)
+    assert host.once().returncode == 0
+    swarm.wait_for({"web_app": 1})
+
+
+def test_configs_and_secrets_reach_their_services(fleet: Fleet, swarm: Swarm) -> None:
+    box = fleet.box
+    compose = stack_file(
+        {"app": {"image": fleet.idle, "configs": ["setting"], "secrets": ["word"],
+                 "environment": {"TOKEN": "${TOKEN}"}}},
+        configs={"setting": {"file": "./setting.txt"}},
+        secrets={"word": {"file": "./.decrypted.word.secret.txt"}},
+    )  # fmt: skip
+    fleet.commit(
+        "first",
+        {
+            "host/prod/stacks.yaml": "- web\n",
+            "stacks/web/compose.yaml": compose,
+            "stacks/web/setting.txt": "one\n",
+            "stacks/web/web.secret.env": box.encrypt("TOKEN=correct-horse\n"),
+            "stacks/web/word.secret.txt": box.encrypt(b"battery staple\n", kind="binary"),
+        },
+    )
+    host = fleet.manager()
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    [app] = fleet.box.engine.containers(all=False)
+    read = "cat /setting; cat /run/secrets/word; echo $TOKEN"
+    said = swarm.engine.run("exec", app["Id"], "sh", "-c", read)
+    assert said.split("\n")[:3] == ["one", "battery staple", "correct-horse"]
+    assert "battery" not in result.stderr
