@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.sandbox.process import wait_until
 from tests.sandbox.swarm import stack_file
 
 if TYPE_CHECKING:
@@ -209,3 +210,64 @@ def test_configs_and_secrets_reach_their_services(fleet: Fleet, swarm: Swarm) ->
     said = swarm.engine.run("exec", app["Id"], "sh", "-c", read)
     assert said.split("\n")[:3] == ["one", "battery staple", "correct-horse"]
     assert "battery" not in result.stderr
+
+
+def test_a_newer_commit_ends_the_wait_for_health(fleet: Fleet, swarm: Swarm) -> None:
+    fleet.commit(
+        "never well",
+        {
+            "host/prod/stacks.yaml": "- web\n",
+            "stacks/web/compose.yaml": stack_file({"app": _never_well(fleet)}),
+        },
+    )
+    with fleet.manager().running() as agent:
+        wait_until(lambda: "web_app" in swarm.services(), what="the service")
+        services = {"app": {"image": fleet.idle}}
+        sha = fleet.commit("well", {"stacks/web/compose.yaml": stack_file(services)})
+        agent.says(f"in sync with {sha[:7]}")
+        assert "superseded by a newer commit" in agent.log
+    assert swarm.images() == {"web_app": {fleet.idle}}
+
+
+def test_a_manager_that_is_stopped_in_the_wait_goes_on_with_it(fleet: Fleet, swarm: Swarm) -> None:
+    slow = {"image": fleet.idle, "healthcheck": {"test": "test -e /tmp/well", "interval": "1s",
+                                                 "retries": 100}}  # fmt: skip
+    sha = fleet.commit(
+        "slow",
+        {"host/prod/stacks.yaml": "- web\n", "stacks/web/compose.yaml": stack_file({"app": slow})},
+    )
+    host = fleet.manager()
+    with host.running() as agent:
+        wait_until(lambda: "web_app" in swarm.services(), what="the service")
+        assert agent.end() == 0
+    [stopped] = host.json("history", "web")
+    assert (stopped["action"], stopped["status"]) == ("deploy", "cancelled")
+    wait_until(lambda: bool(fleet.running()), what="its container")
+    task = swarm.tasks("web_app", running=False)
+    with host.running() as agent:
+        agent.says("deploying")
+        [container] = fleet.running()
+        fleet.box.engine.run("exec", container, "touch", "/tmp/well")
+        agent.says(f"in sync with {sha[:7]}")
+    assert [each["ID"] for each in swarm.tasks("web_app", running=False)] == [
+        each["ID"] for each in task
+    ]
+
+
+def test_in_doubt_about_the_list_nothing_goes_and_what_is_declared_is_deployed(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    one = stack_file({"app": {"image": fleet.idle}})
+    two = stack_file({"app": {"image": fleet.idle}, "api": {"image": fleet.idle}})
+    host = fleet.managed({"web": two, "api": one})
+    fleet.commit("odd", {"host/prod/stacks.yaml": "- web\n- 7\n", "stacks/web/compose.yaml": one})
+    host.once()
+    assert swarm.services().keys() == {"web_app", "web_api", "api_app"}
+    fleet.commit("even", {"host/prod/stacks.yaml": "- web\n"})
+    host.once()
+    assert "api_app" not in swarm.services()
+
+
+def _never_well(fleet: Fleet) -> dict[str, Any]:
+    check = {"test": "false", "interval": "1s", "retries": 100}
+    return {"image": fleet.idle, "healthcheck": check}
