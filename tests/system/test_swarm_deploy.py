@@ -271,3 +271,17 @@ def test_in_doubt_about_the_list_nothing_goes_and_what_is_declared_is_deployed(
 def _never_well(fleet: Fleet) -> dict[str, Any]:
     check = {"test": "false", "interval": "1s", "retries": 100}
     return {"image": fleet.idle, "healthcheck": check}
+
+
+def test_plan_status_and_why_look_at_services(fleet: Fleet, swarm: Swarm) -> None:
+    host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
+    assert host.json("plan")["unchanged"] == ["web"]
+    [stack] = host.json("status")["stacks"]
+    assert (stack["sync"], stack["health"]) == ("synced", "healthy")
+    swarm.scale("web_app", 2)
+    [deploy] = host.json("plan")["deploys"]
+    assert (deploy["stack"], deploy["reason"]) == ("web", "drifted")
+    assert deploy["cause"][0]["kind"] == "config-hash"
+    assert "web" in host.commitd("why", "web", check=True).stdout
+    swarm.create("by-hand", fleet.idle)
+    assert [each["name"] for each in host.json("plan")["evictions"]] == ["by-hand"]

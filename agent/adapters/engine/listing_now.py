@@ -9,6 +9,8 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agent.adapters.engine import api_version
@@ -39,6 +41,22 @@ def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Conta
     ``joining`` are the services of which a listing does not tell enough. Raises
     :class:`UnreachableError`.
     """
+    with asking(docker_host) as get:
+        listed = tuple(from_listing(raw) for raw in get("containers/json?all=1") or ())
+        seen: dict[str, Container | None] = {}
+        while missing := namespaces.unseen(listed, joining, seen):
+            for container_id in missing:
+                raw = get(f"containers/{container_id}/json")
+                seen[container_id] = from_inspect(raw) if raw else None
+        return namespaces.marked(listed, joining, seen, time.time())
+
+
+@contextmanager
+def asking(docker_host: str) -> Iterator[Callable[[str], Any]]:
+    """What gives the engine's answer to a path, read from JSON; None: there is no such thing.
+
+    Blocks. Raises :class:`UnreachableError`.
+    """
     connection = _LocalConnection(docker_host.removeprefix("unix://"))
 
     def get(path: str) -> Any:
@@ -56,13 +74,7 @@ def list_now(docker_host: str, joining: namespaces.Services = ()) -> tuple[Conta
         answer = connection.getresponse()
         answer.read()
         version = api_version.common(answer.getheader(api_version.TOLD))
-        listed = tuple(from_listing(raw) for raw in get("containers/json?all=1") or ())
-        seen: dict[str, Container | None] = {}
-        while missing := namespaces.unseen(listed, joining, seen):
-            for container_id in missing:
-                raw = get(f"containers/{container_id}/json")
-                seen[container_id] = from_inspect(raw) if raw else None
-        return namespaces.marked(listed, joining, seen, time.time())
+        yield get
     except (OSError, http.client.HTTPException, ValueError) as err:
         why = err.strerror if isinstance(err, OSError) and err.strerror else err
         raise UnreachableError(

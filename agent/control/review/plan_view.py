@@ -19,14 +19,13 @@ from msgspec.structs import replace
 
 from agent.adapters.clone.clone import Clone
 from agent.adapters.compose import locate
-from agent.adapters.engine import listing_now
 from agent.adapters.engine.engine import Engine
 from agent.adapters.git.repository import Repository
 from agent.adapters.host import directories
 from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal, open_journal
-from agent.control.reconcile import left_data, observe
+from agent.control.reconcile import left_data, listed, observe
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import open_secrets, rehearse
 from agent.control.release.preview import Preview
@@ -41,7 +40,6 @@ from agent.domain.reconcile import plan as planning
 from agent.domain.reconcile.actions import Deploy, Plan
 from agent.domain.reconcile.effects import ServiceEffect, StackEffects
 from agent.domain.reconcile.host_state import HostState
-from agent.domain.release import namespaces
 from agent.domain.release.release import Release
 from agent.domain.repository import layout
 from agent.domain.repository.desired import DesiredState, Stack
@@ -173,7 +171,7 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
         return PlanView(revision=sha, plan=plan, releases=journal.releases())
     reading(len(plan.deploys))
     repository, docker_host = Repository.to_read(config), directories.docker_host(config)
-    new = _there_before(plan, listing_now.list_now(docker_host))
+    new = _there_before(plan, listed.now(config, None))
     whole = await repository.tree(sha)
     tree = {path: whole[path] for stack in new for path, _ in stack.inputs}
     contents = await repository.contents(small(tree))
@@ -196,7 +194,7 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
         stacks = str(config.state_dir / "repo" / "stacks")
         situation = HostState(
             desired=desired,
-            containers=listing_now.list_now(docker_host),
+            containers=listed.now(config, None),
             releases={},
             now=time.time(),
             stacks_dir=stacks,
@@ -244,15 +242,14 @@ def newer(config: Config, sha: str | None) -> list[str]:
 
 
 def _situation(config: Config, journal: Journal, desired: DesiredState) -> HostState:
-    joining = namespaces.joining(journal.releases().values())
-    listed = listing_now.list_now(directories.docker_host(config), joining)
+    there = listed.now(config, journal)
     exempt = observe.exemptions(journal, journal.helpers())
-    return observe.situation(journal, config, desired, listed, exempt)
+    return observe.situation(journal, config, desired, there, exempt)
 
 
-def _there_before(plan: Plan, listed: Iterable[Container]) -> list[Stack]:
+def _there_before(plan: Plan, containers: Iterable[Container]) -> list[Stack]:
     """The stacks without a release of which something is there."""
-    there = {container.project for container in listed}
+    there = {container.project for container in containers}
     return [stack for stack in _new(plan) if stack.name in there]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from agent.adapters.host import directories, lock
+from agent.adapters.host import lock
 from agent.adapters.state.database import iso
 from agent.adapters.state.journal import STANDBY, Journal, open_journal
+from agent.control.reconcile import listed
 from agent.control.source import remote_status
 from agent.control.source.remote_status import Seen
 from agent.control.status import looks
@@ -20,8 +21,6 @@ from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
 from agent.domain.outcome import EvictionAction, Reason
-from agent.domain.release import namespaces
-from agent.domain.release.release import Release
 from agent.domain.status import report
 from agent.domain.status.facts import Facts, LastLook, Ongoing
 
@@ -43,12 +42,12 @@ def status(
     """The same, by a journal that is open. Blocks."""
     names = [remote.name for remote in config.remotes]
     running = lock.running_agent(config) is not None
-    listed, error = _look(config, journal.releases().values())
+    containers, error = _look(config, journal)
     found = facts(
         journal,
         config,
         answers=remote_status.last_answers(journal, names, config.runtime_dir),
-        containers=listed,
+        containers=containers,
         running=running,
         look=looks.last(journal, config.runtime_dir),
         working=working(journal) if running else (),
@@ -180,19 +179,16 @@ def _shown(container: Container, action: EvictionAction, reason: Reason, at: str
     }
 
 
-def list_containers(config: Config) -> tuple[Container, ...] | None:
-    """What the engine lists, or None when it does not answer."""
-    return _look(config, ())[0]
+def list_containers(config: Config, journal: Journal | None = None) -> tuple[Container, ...] | None:
+    """What runs, or None when the engine does not answer; ``journal`` as for :func:`listed.now`."""
+    return _look(config, journal)[0]
 
 
 def _look(
-    config: Config, releases: Iterable[Release]
+    config: Config, journal: Journal | None
 ) -> tuple[tuple[Container, ...] | None, str | None]:
     """The listing, or why there is none."""
-    from agent.adapters.engine import listing_now  # noqa: PLC0415  the daemon does without it
-
     try:
-        joining = namespaces.joining(releases)
-        return listing_now.list_now(directories.docker_host(config), joining), None
+        return listed.now(config, journal), None
     except CommitdError as err:
         return None, str(err)

@@ -90,7 +90,7 @@ class Explainer:
         self._journal = journal
         desired, self._declared = declared.desired, declared
         self._blame = Blame(repository.git, desired.revision.sha) if desired else None
-        self._containers = status.list_containers(config)
+        self._containers = status.list_containers(config, journal)
         stacks = status.status(config, journal)["stacks"]
         self._stacks: dict[str, Mapping[str, Any]] = {str(each["name"]): each for each in stacks}
         self._releases = journal.releases()
