@@ -26,6 +26,7 @@ from agent.adapters.host import directories, programs
 from agent.adapters.host.programs import Programs
 from agent.adapters.state import before, older
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.database import utcnow
 from agent.adapters.state.journal import Journal
 from agent.adapters.tasks import task_group
 from agent.domain.config import Config
@@ -101,7 +102,7 @@ class Trial:
 
     def _note_ready(self) -> None:
         try:
-            self._beside.note("ready", "yes")
+            self._beside.note("ready", utcnow())
         except OSError as err:
             log.warning("the trial cannot be written down: %s", err)
 

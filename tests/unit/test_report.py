@@ -32,7 +32,7 @@ def test_the_document_has_the_promised_shape() -> None:
         "standby": None,
         "verdict": "at 1a2b3c4 (gitea); 1 waiting for a person",
         "since": LOOKED,
-        "agent": {"running": True, "looked_at": LOOKED, "error": None},
+        "agent": {"running": True, "looked_at": LOOKED, "error": None, "trial": None},
         "engine": {"answers": True, "error": None},
         "working": [],
         "revision": {

@@ -25,9 +25,11 @@ from agent.control.review.plan_view import PlanView
 from agent.domain.outcome import Action, Outcome, Reason, Status
 from agent.domain.reconcile.actions import Deploy, Hold, Plan
 from agent.domain.status import report
+from agent.domain.status.on_trial import OnTrial
 from agent.domain.status.why import Explanation
 from agent.surface.cli import history, logs, plan, status, terminal, why
 from agent.surface.cli.main import cli
+from tests import schemas
 from tests.unit.builders import SHA, release, stack
 from tests.unit.judged import facts, hold
 
@@ -61,6 +63,7 @@ def test_a_subject_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> Non
         "host": "media",
         "state": "failed",
         "verdict": "at 1a2b3c4",
+        "agent": {"running": True},
         "engine": {"error": None},
         "since": None,
         "enrolled": True,
@@ -106,6 +109,25 @@ def test_what_somebody_has_to_end_stands_before_what_ends_alone(
         del each["ends_alone"]  # as an older agent tells it
     status.show(document, advice=[])
     assert [line[:4] for line in capsys.readouterr().out.splitlines()[1:3]] == ["‖ we", "‖ db"]
+
+
+@pytest.mark.usefixtures("berlin")
+def test_a_version_on_trial_is_told_with_its_end_and_what_comes_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal.prepare()
+    trial = OnTrial(version="0.4.0", previous="0.3.0", until="2026-01-31T08:14:02.123Z")
+    document = report.status(facts([release("web")]), trial=trial)
+    assert schemas.faults(document, "status") == []
+    document["agent"]["trial"]["more"] = "of a newer agent"
+    status.show(document, advice=[])
+    assert (
+        "… version 0.4.0 of the agent is on trial until 2026-01-31 09:14:02 CET: 0.3.0 comes back"
+        " unless a cycle is clean by then"
+    ) in capsys.readouterr().out
+    del document["agent"]["trial"]  # as an older agent tells it
+    status.show(document, advice=[])
+    assert "trial" not in capsys.readouterr().out
 
 
 def test_a_subject_in_the_log_steers_none_either(

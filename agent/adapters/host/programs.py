@@ -47,12 +47,15 @@ class BadVersion(Struct, frozen=True, kw_only=True):
     why: str
 
 
-class OnTrial(Struct, frozen=True, kw_only=True):
-    """A version on trial; ``copy`` is the journal of the previous version."""
+class OpenTrial(Struct, frozen=True, kw_only=True):
+    """A trial that goes on; ``copy`` is the journal of the previous version, ``ready`` when the
+    candidate was last ready to work (ISO 8601; ``yes`` by an older version; None: it was not yet).
+    """
 
     candidate: str
     previous: str
     copy: Path | None = None
+    ready: str | None = None
 
 
 class Programs:
@@ -73,14 +76,19 @@ class Programs:
         found = self._linked("previous")
         return found if found != self.current else None
 
-    def trial(self) -> OnTrial | None:
+    def trial(self) -> OpenTrial | None:
         """The open trial of the current version, if there is one."""
         found = self._fields("trial")
         candidate, previous = found.get("candidate"), found.get("previous")
         if not (candidate and previous) or candidate != self.current:
             return None
         copy = found.get("journal")
-        return OnTrial(candidate=candidate, previous=previous, copy=Path(copy) if copy else None)
+        return OpenTrial(
+            candidate=candidate,
+            previous=previous,
+            copy=Path(copy) if copy else None,
+            ready=found.get("ready"),
+        )
 
     def note(self, name: str, value: str) -> None:
         """Write a fact into the trial of this version: ``ready``, ``failed``, ``journal``.

@@ -16,7 +16,7 @@ from agent.adapters.state.journal import STANDBY, Journal, open_journal
 from agent.control.reconcile import listed
 from agent.control.source import remote_status
 from agent.control.source.remote_status import Seen
-from agent.control.status import looks
+from agent.control.status import looks, on_trial
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError
@@ -60,6 +60,7 @@ def status(
         changed_at=journal.changed_at(),
         engine_error=error,
         outside=outside,
+        trial=on_trial.now(),
     )
 
 

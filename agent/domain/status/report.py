@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec.structs import asdict
+
 from agent.domain.outcome import EvictionAction
 from agent.domain.status import held, remedy, stack_state, verdict
 from agent.domain.status.facts import Facts, Ongoing
+from agent.domain.status.on_trial import OnTrial
 from agent.domain.status.stack_state import StackState
 
 _REMOTE = ("name", "reachable", "head", "relation", "checked_at", "error", "down_since", "lag")
@@ -20,10 +23,12 @@ def status(
     changed_at: str | None = None,
     engine_error: str | None = None,
     outside: Iterable[Mapping[str, str]] = (),
+    trial: OnTrial | None = None,
 ) -> dict[str, Any]:
     """The document. ``undeclared`` are containers as the journal keeps them, newest first;
     ``changed_at`` is when something was last done here (ISO 8601); ``engine_error`` is why the
-    engine could not be asked; ``outside`` is what cannot be told to others (name, error, since).
+    engine could not be asked; ``outside`` is what cannot be told to others (name, error, since);
+    ``trial`` is that of the agent's version.
     """
     revision: Mapping[str, Any] = (facts.declared or {}).get("revision") or {}
     attempted: Mapping[str, Any] = facts.attempted or {}
@@ -42,6 +47,7 @@ def status(
             "running": facts.running,
             "looked_at": facts.look.at,
             "error": facts.look.error,
+            "trial": None if trial is None else asdict(trial),
         },
         "engine": {"answers": facts.containers is not None, "error": engine_error},
         "working": [_working(each) | {"subject": each.subject} for each in facts.working],

@@ -13,6 +13,7 @@ from agent.control.status import status
 from agent.domain.outcome import EvictionAction, Reason, short
 from agent.domain.source.decide import Relation
 from agent.domain.status import unit, verdict
+from agent.domain.status.on_trial import OnTrial
 from agent.domain.status.verdict import State
 from agent.surface.cli import asking, common, terminal
 
@@ -57,6 +58,9 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
     terminal.say(line + since)
     for line in advice:
         terminal.say(f"! {line}")
+    if trial := document["agent"].get("trial"):  # an agent of before the upgrade knows none
+        known = OnTrial(**{name: trial[name] for name in OnTrial.__struct_fields__})
+        terminal.say(f"… {terminal.local(known.line)}")
     if error := document["engine"]["error"]:
         terminal.say(f"! {error}")
     for subjects, hold in common.alike(needed):
