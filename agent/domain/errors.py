@@ -34,9 +34,13 @@ class CommitdError(Exception):
         self.where = where
         self.hint = hint
 
+    @property
+    def fact(self) -> str:
+        """What happened and where, without what to do."""
+        return f"{self.where}: {self.message}" if self.where else self.message
+
     def __str__(self) -> str:
-        text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text} ({self.hint})" if self.hint else text
+        return f"{self.fact} ({self.hint})" if self.hint else self.fact
 
 
 class TransientError(CommitdError):

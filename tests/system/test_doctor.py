@@ -364,8 +364,16 @@ def test_beside_an_agent_no_container_of_sops_is_started(fleet: Fleet) -> None:
     secret = fleet.box.encrypt(f"WORD={_WORD}\n")
     fleet.commit("first", _files(fleet, **{"stacks/web/a.secret.env": secret}))
     host = fleet.host()
-    host.config["secrets"]["sops"] = {"image": fleet.box.images.sops}
+    image = fleet.box.images.sops
+    host.config["secrets"]["sops"] = {"image": image}
     host.write_config()
+    listing = ("images", "--format", "{{.Repository}}@{{.Digest}}")
+    before = {*fleet.box.engine.run(*listing).split()}
+    found = _look(host)
+    if image not in before:
+        assert f"the SOPS image is not on this host: {image}" in _one(found, "secrets", "unknown")
+    assert {*fleet.box.engine.run(*listing).split()} == before  # to look pulls nothing
+    fleet.box.engine.pull(image)
     assert "1, tried with those of" in _one(_look(host), "secrets", "ok")
     with host.running() as agent:
         agent.says("in sync with")
@@ -421,6 +429,33 @@ def test_a_directory_that_others_look_into_is_a_problem(fleet: Fleet) -> None:
     host = fleet.synced(_files(fleet))
     host.state.chmod(0o755)
     assert "state_dir" in _one(_look(host), "directory")
+
+
+def test_a_file_in_the_place_of_a_directory_is_a_problem(host: Host) -> None:
+    shutil.rmtree(host.state)
+    host.state.write_text("what is this?")
+    assert "it is no directory → move it away" in _one(_look(host), "directory")
+
+
+def test_an_engine_that_hangs_is_a_problem_and_not_just_unknown(fleet: Fleet, host: Host) -> None:
+    host.constants = {
+        "agent.adapters.engine.about.ANSWER_S": 1.0,
+        "agent.control.doctor.running.PLAN_S": 1.0,
+    }
+    fleet.box.engine.freeze()
+    try:
+        found = _look(host)
+    finally:
+        fleet.box.engine.thaw()
+    assert "Docker does not answer" in _one(found, "docker")
+
+
+def test_an_agent_whose_socket_was_taken_away_is_a_problem(fleet: Fleet) -> None:
+    host = fleet.synced(_files(fleet))
+    with host.running() as agent:
+        agent.says("in sync with")
+        shutil.rmtree(host.config["runtime_dir"])
+        assert "does not answer on its socket" in _one(_look(host), "agent")
 
 
 class _Forge(BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ import re
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +120,29 @@ def _raises(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "said", "remedy"),
     [
-        (PermanentError("it is locked", hint="open it"), "not looked at: it is locked (open it)"),
-        (PermissionError(13, "Permission denied"), "not looked at: Permission denied"),
-        (RuntimeError("token=1234"), "not looked at: unexpected RuntimeError at test_doctor.py:"),
+        (PermanentError("it is locked", hint="open"), "not looked at: it is locked", "open"),
+        (PermissionError(13, "Permission denied"), "not looked at: Permission denied", ""),
+        (RuntimeError("t=1"), "not looked at: unexpected RuntimeError at test_doctor.py:", ""),
     ],
 )
 def test_what_a_look_raises_is_no_claim_and_shows_nothing_unexpected(
-    error: Exception, said: str
+    error: Exception, said: str, remedy: str
 ) -> None:
     (found,) = examine([Check(code=Code.CLOCK, look=_raises(error))])
     assert found.level is Level.UNKNOWN
     assert re.sub(r":\d+$", ":", found.what) == said
+    assert found.remedy == remedy
+
+
+def test_what_a_look_found_before_it_failed_is_told() -> None:
+    def look() -> Iterator[Finding]:
+        yield finding.problem(Code.UNIT, "it has failed", "start it")
+        raise PermanentError("systemd does not answer")
+
+    found = examine([Check(code=Code.UNIT, look=look)])
+    assert [_level(each) for each in found] == ["problem", "unknown"]
 
 
 def test_looks_are_made_side_by_side() -> None:
@@ -200,6 +211,13 @@ def _space(size: int, free: int, files_: int = 10**6, free_files: int = 10**6) -
 )
 def test_space_is_judged_by_what_a_deploy_takes(size: int, free: int, level: str) -> None:
     assert _level(disk.space("state_dir", "/x", _space(size, free))) == level
+
+
+def test_a_disk_that_takes_no_writes_is_a_problem_however_much_is_free() -> None:
+    seen = Space(size=10**12, free=10**12, files=0, free_files=0, read_only=True)
+    said = disk.space("state_dir", "/srv", seen)
+    assert _level(said) == "problem"
+    assert "findmnt -T /srv" in said.remedy
 
 
 @pytest.mark.parametrize(
@@ -283,6 +301,7 @@ def test_files_are_judged_by_who_may_read_or_change_them(
         (_file(0o755), True, "problem"),
         (_file(0o700, owner=7), False, "problem"),
         (Missing.ABSENT, False, "warning"),
+        (Missing.NOT_A_FILE, False, "problem"),
         (Missing.DENIED, False, "unknown"),
     ],
 )
@@ -290,6 +309,11 @@ def test_directories_are_judged_by_who_may_look(
     seen: File | Missing, *, passable: bool, level: str
 ) -> None:
     assert _level(files.directory("state_dir", "/x", seen, passable=passable)) == level
+
+
+def test_a_file_that_others_may_only_run_is_not_said_to_be_changed_by_them() -> None:
+    said = files.judge(Code.SECRET_FILE, "secrets.age_key", "/etc/x", _file(0o711))
+    assert "others may run it" in said.what
 
 
 def test_plaintext_that_is_to_be_volatile_is_judged_by_where_it_is() -> None:
@@ -405,6 +429,18 @@ def test_a_directive_that_allows_no_more_is_not_told(line: str) -> None:
     assert unit.loosened(found, ["/srv/commitd"]) == []
 
 
+def test_what_a_later_line_takes_back_loosens_nothing() -> None:
+    text = (
+        "[Service]\nProtectSystem=no\nReadWritePaths=/etc\nReadWritePaths=\nProtectSystem=strict\n"
+    )
+    assert unit.loosened([*unit.lines("a.conf", text)], []) == []
+
+
+def test_a_masked_service_is_told_how_to_unmask_it() -> None:
+    (said,) = unit.agent_service(_service(load="masked", enabled="masked"))
+    assert said.remedy == "systemctl unmask commitd.service"
+
+
 def test_continued_lines_and_other_sections_are_read_as_systemd_does() -> None:
     text = (
         "[Service]\nCapabilityBoundingSet=CAP_CHOWN \\\n# no\n  CAP_SYS_PTRACE\n[Install]\nUser=x\n"
@@ -486,6 +522,8 @@ def _service(**changed: Any) -> unit.Service:
         (None, ["unknown"]),
         (_service(), ["ok"]),
         (_service(load="not-found"), ["warning"]),
+        (_service(load="masked", enabled="masked"), ["problem"]),
+        (_service(load="bad-setting"), ["problem"]),
         (_service(enabled="disabled"), ["problem", "ok"]),
         (_service(active="failed"), ["problem"]),
         (_service(active="inactive"), ["problem"]),
@@ -504,6 +542,7 @@ def test_the_service_is_judged_by_whether_it_runs_and_comes_back(
         (None, "unknown"),
         (_service(), "ok"),
         (_service(load="not-found"), "unknown"),
+        (_service(load="masked", enabled="masked"), "problem"),
         (_service(enabled="disabled"), "warning"),
         (_service(active="failed"), "problem"),
         (_service(active="inactive"), "warning"),

@@ -7,7 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from agent.adapters.engine.engine import Engine
+from agent.adapters.engine.engine import CALL_TIMEOUT_S, Engine
+
+ANSWER_S = CALL_TIMEOUT_S
 
 
 class About(Struct, frozen=True, kw_only=True):
@@ -21,7 +23,7 @@ class About(Struct, frozen=True, kw_only=True):
 
 async def ask(engine: Engine) -> About:
     """Raises what :class:`Engine` raises."""
-    async with engine.asking("ask what it is") as docker:
+    async with engine.asking("ask what it is", ANSWER_S) as docker:
         info: Mapping[str, Any] = await docker.get("info")
     swarm = info.get("Swarm") or {}
     return About(

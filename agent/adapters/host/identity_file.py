@@ -42,11 +42,32 @@ def write(directory: Path, noted: Identity) -> None:
 def of_another_machine(config: Config) -> Identity | None:
     """What was noted beside the keys that are in use, if it was on another machine. Blocks."""
     machine = this_machine()
-    keys = [remote.ssh_key for remote in config.remotes if remote.ssh_key]
-    if config.secrets and config.secrets.age_key.startswith("/"):
-        keys.append(Path(config.secrets.age_key))
-    for directory in dict.fromkeys(key.parent for key in keys):
+    for directory in _beside_keys(config):
         noted = read(directory)
         if noted and machine and noted.machine != machine:
             return noted
     return None
+
+
+def unreadable(config: Config) -> tuple[Path, str | None] | None:
+    """A note beside the keys in use that is there and says nothing: its path, and why it cannot be
+    read; None: it can, and is no note. Blocks.
+    """
+    for directory in _beside_keys(config):
+        path = directory / NAME
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as err:
+            return path, err.strerror or type(err).__name__
+        if identity.read(content) is None:
+            return path, None
+    return None
+
+
+def _beside_keys(config: Config) -> list[Path]:
+    keys = [remote.ssh_key for remote in config.remotes if remote.ssh_key]
+    if config.secrets and config.secrets.age_key.startswith("/"):
+        keys.append(Path(config.secrets.age_key))
+    return [*dict.fromkeys(key.parent for key in keys)]

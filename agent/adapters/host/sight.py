@@ -12,14 +12,17 @@ from agent.domain.doctor.files import File, Missing
 
 
 def file(path: Path, *, directory: bool = False) -> File | Missing:
-    """The file that is found there, through links, and the directory that it is in."""
+    """The file that is found there, through links, and the directory that it is in.
+
+    Raises :class:`OSError` where the disk does not tell.
+    """
     try:
         found = path.stat()
         real = Path(os.path.realpath(path))
         parent = real.parent.stat()
     except PermissionError:
         return Missing.DENIED
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return Missing.ABSENT
     if not (stat.S_ISDIR if directory else stat.S_ISREG)(found.st_mode):
         return Missing.NOT_A_FILE
@@ -42,6 +45,7 @@ def space(path: Path) -> Space:
         free=seen.f_bfree * seen.f_frsize,
         files=seen.f_files,
         free_files=seen.f_ffree,
+        read_only=bool(seen.f_flag & os.ST_RDONLY),
     )
 
 
@@ -68,5 +72,5 @@ def changed(directory: Path) -> float:
 
 
 def passable(directory: Path) -> bool:
-    """Whether this user may pass through the directory, as to a socket in it."""
-    return os.access(directory, os.X_OK)
+    """Whether this user may pass through the directory, as to a socket in it, if it is there."""
+    return os.access(directory, os.X_OK) or not os.path.lexists(directory)

@@ -17,8 +17,9 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from agent.adapters.clone.registry import Registries
+from agent.adapters.engine import images
 from agent.adapters.engine.docker_config import DockerConfig
-from agent.adapters.engine.engine import Engine
+from agent.adapters.engine.engine import AbsentError, Engine
 from agent.adapters.host import directories, key_file, lock
 from agent.adapters.outside import forge
 from agent.adapters.secrets import age_key as recipients
@@ -70,10 +71,14 @@ async def _secrets(config: Config, found: Declared, *, whole: bool) -> list[Find
         return await anyio.to_thread.run_sync(_by_agent, config, needed)
     try:
         failures = await _tried(config, found, needed, key)
+    except AbsentError as err:  # pulling it would change the host
+        return [unknown(Code.SECRETS, f"not tried: {err.message}", err.hint or "")]
     except ConfigError as err:
         if config.secrets.sops.binary:
             return [unknown(Code.SECRETS, "not tried: SOPS cannot be used, see sops")]
-        return [problem(Code.SOPS, f"SOPS cannot run: {err}", err.hint or "commitd setup --sops")]
+        return [
+            problem(Code.SOPS, f"SOPS cannot run: {err.fact}", err.hint or "commitd setup --sops")
+        ]
     return [*access.secrets(failures, len(needed), f"tried with those of {found.where}")]
 
 
@@ -88,8 +93,8 @@ def age_key(config: Config) -> list[Finding]:
         key = key_file.read_key(config.secrets)
     except ConfigError as err:
         if os.geteuid() != 0:
-            return [unknown(Code.AGE_KEY, str(err), "sudo commitd doctor")]
-        return [problem(Code.AGE_KEY, str(err), err.hint or "put the right file there")]
+            return [unknown(Code.AGE_KEY, err.fact, "sudo commitd doctor")]
+        return [problem(Code.AGE_KEY, err.fact, err.hint or "put the right file there")]
     known = recipients.recipients(key)
     shown = f"its public half is {known[0]}" if known else "of a kind whose public half is not told"
     return [ok(Code.AGE_KEY, f"the age key is whole; {shown}")]
@@ -105,6 +110,9 @@ async def _tried(
     asked = [sops.EncryptedFile(path, found.secrets[path]) for path in needed if path not in opened]
     if asked:
         async with Engine(directories.docker_host(config)) as engine:
+            if (image := config.secrets.sops.image) and not await images.present(engine, image):
+                message = f"the SOPS image is not on this host: {image}"
+                raise AbsentError(message, hint="the agent pulls it when it decrypts")
             answers = await sops.decryptor(config.secrets.sops, engine).decrypt(asked, key)
         opened |= {file.path: each for file, each in zip(asked, answers, strict=True)}
     problems = {path: _problem(path, each, opened[path]) for path, each in needed.items()}

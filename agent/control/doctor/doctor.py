@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from agent.adapters.engine import about
 from agent.adapters.host import config_file, key_file
 from agent.adapters.state.database import iso
 from agent.control.doctor import access, host, remotes, running
@@ -21,10 +22,17 @@ from agent.domain.doctor import choices
 from agent.domain.doctor.finding import Code, Finding, document, ok, problem, unknown
 from agent.domain.errors import CommitdError, ConfigError, DeniedError
 
+CONFIG_S = 10.0
+
 
 def look(path: Path) -> dict[str, Any]:
     """The document of ``doctor --json`` for the host whose configuration is at ``path``. Blocks."""
-    config, found = _configuration(path)
+    read: list[Config] = []
+    # Within the time of a look: the file may be a pipe, or on a disk that does not answer.
+    found = examine(
+        [Check(code=Code.CONFIG, look=partial(_configuration, path, read), limit_s=CONFIG_S)]
+    )
+    config = read[0] if read else None
     found += examine([*_checks(path, config)])
     return document(
         found,
@@ -34,40 +42,39 @@ def look(path: Path) -> dict[str, Any]:
     )
 
 
-def _configuration(path: Path) -> tuple[Config | None, list[Finding]]:
+def _configuration(path: Path, read: list[Config]) -> list[Finding]:
+    """Whether the configuration can be read; then it is put into ``read``."""
     try:
         config = config_file.load_config(path)
     except DeniedError as err:
-        return None, [unknown(Code.CONFIG, f"{path}: {err.message}", "sudo commitd doctor")]
+        return [unknown(Code.CONFIG, f"{path}: {err.message}", "sudo commitd doctor")]
     except ConfigError as err:
         if not os.path.lexists(path):
             said = f"there is no {path}: this machine is no host yet"
-            return None, [problem(Code.CONFIG, said, "commitd setup")]
+            return [problem(Code.CONFIG, said, "commitd setup")]
         remedy = f"{err.hint}; " if err.hint else ""
         where = err.where or str(path)
         remedy += "docs/reference/configuration.md has all keys"
-        return None, [problem(Code.CONFIG, f"{where}: {err.message}", remedy)]
+        return [problem(Code.CONFIG, f"{where}: {err.message}", remedy)]
     said = f"{path} is read: host {config.host}, on {platform.node()}"
-    return config, [ok(Code.CONFIG, said)]
+    read.append(config)
+    return [ok(Code.CONFIG, said)]
 
 
 def _checks(path: Path, config: Config | None) -> Iterator[Check]:
     """What can be looked at; without a configuration only what does not hang on it."""
     yield waiting(Code.GIT, partial(host.tools, config), 60)
     yield Check(code=Code.UNIT, look=partial(running.service, config), limit_s=45)
-    yield Check(code=Code.AGENT, look=partial(running.agent_runs, config), limit_s=45)
+    start = "systemctl start commitd" if config else "commitd setup --wait"
+    blind = config is None and os.path.lexists(path)
+    if blind:
+        start = "mend the configuration, see config; then systemctl start commitd"
+    agent_runs = partial(running.agent_runs, config, start=start)
+    yield Check(code=Code.AGENT, look=agent_runs, limit_s=45)
     yield Check(code=Code.AGENT_VERSION, look=partial(running.agent_version, config), limit_s=45)
+    yield Check(code=Code.TRIAL, look=running.trial)
     yield Check(code=Code.SPACE, look=host.journal_room)
-    try:
-        engine = host.docker_address(config)
-    except CommitdError as err:
-        yield Check(
-            code=Code.DOCKER,
-            look=partial(_found, problem(Code.DOCKER, err.message, err.hint or "")),
-        )
-    else:
-        yield Check(code=Code.DOCKER_SOCKET, look=partial(host.socket, engine))
-        yield waiting(Code.DOCKER, partial(host.docker, engine))
+    yield from _of_docker(config, blind=blind)
     if os.path.lexists(path):
         yield Check(code=Code.TRUST_FILE, look=partial(host.config_file, path))
     if config is None:
@@ -75,6 +82,7 @@ def _checks(path: Path, config: Config | None) -> Iterator[Check]:
     yield Check(code=Code.CONFIG, look=partial(_starts, config))
     yield Check(code=Code.CONFIG_CHOICE, look=partial(choices.judge, config))
     yield Check(code=Code.DIRECTORY, look=partial(host.own_directories, config))
+    yield Check(code=Code.JOURNAL, look=partial(running.journal, config), limit_s=45)
     yield Check(code=Code.SPACE, look=partial(host.room, "state_dir", config.state_dir))
     yield Check(code=Code.SECRET_FILE, look=partial(host.files_of, config))
     yield Check(code=Code.IDENTITY, look=partial(running.machine, config))
@@ -90,6 +98,27 @@ def _checks(path: Path, config: Config | None) -> Iterator[Check]:
         told = config.commit_status
         yield waiting(Code.FORGE_TOKEN, partial(access.forge_token, told), 45)
     yield waiting(Code.PLAN, partial(running.plan, config), running.PLAN_S)
+
+
+def _of_docker(config: Config | None, *, blind: bool) -> Iterator[Check]:
+    """The engine; ``blind``: there is a configuration that may name another socket than the usual
+    one, and it cannot be read.
+    """
+    try:
+        engine = host.docker_address(config)
+    except CommitdError as err:
+        found = problem(Code.DOCKER, err.message, err.hint or "")
+        yield Check(code=Code.DOCKER, look=partial(_found, found))
+        return
+    usual = engine.removeprefix("unix://")
+    if blind and not os.path.lexists(usual):
+        said = f"not looked at: there is no {usual}, and the configuration may name another socket"
+        found = unknown(Code.DOCKER, said, "mend the configuration, see config")
+        yield Check(code=Code.DOCKER, look=partial(_found, found))
+        return
+    yield Check(code=Code.DOCKER_SOCKET, look=partial(host.socket, engine))
+    # Longer than its answer may take: one that hangs is a problem, and said to be.
+    yield waiting(Code.DOCKER, partial(host.docker, engine), about.ANSWER_S + 15)
 
 
 def _starts(config: Config) -> list[Finding]:

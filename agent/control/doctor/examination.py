@@ -101,16 +101,18 @@ def _collected(checks: Sequence[Check], answers: _Answers) -> dict[int, list[Fin
 
 
 def _look(check: Check, number: int, answers: queue.SimpleQueue[tuple[int, list[Finding]]]) -> None:
+    said: list[Finding] = []
     try:
-        said = list(check.look())
+        said.extend(check.look())  # one by one: what was found before it raises is kept
     except TimeoutError:
-        said = [_hangs(check)]
+        said.append(_hangs(check))
     except CommitdError as err:
-        said = [unknown(check.code, f"not looked at: {err}")]
+        said.append(unknown(check.code, f"not looked at: {err.fact}", err.hint or ""))
     except OSError as err:
-        said = [unknown(check.code, f"not looked at: {err.strerror or type(err).__name__}")]
+        said.append(unknown(check.code, f"not looked at: {err.strerror or type(err).__name__}"))
     except Exception as err:  # noqa: BLE001  the others are told all the same
-        said = [unknown(check.code, f"not looked at: unexpected {type(err).__name__}{_at(err)}")]
+        why = f"unexpected {type(err).__name__}{_at(err)}"
+        said.append(unknown(check.code, f"not looked at: {why}"))
     answers.put((number, said))
 
 

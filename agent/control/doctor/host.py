@@ -54,7 +54,7 @@ async def _sops(binary: Path, sha256: str | None) -> Finding:
     try:
         await anyio.to_thread.run_sync(BinarySops(binary, sha256 or "").verify)
     except ConfigError as err:
-        return problem(Code.SOPS, str(err), err.hint or "commitd setup --sops")
+        return problem(Code.SOPS, err.fact, err.hint or "commitd setup --sops")
     said = await programs.first_line(str(binary), "--version", "--disable-version-check")
     return versions.judge(Code.SOPS, versions.SOPS, said and said.removeprefix("sops "))
 
@@ -67,7 +67,7 @@ def socket(address: str) -> list[Finding]:
     except FileNotFoundError:
         return [engine.socket(str(path), None, 0, group="")]
     except OSError as err:
-        return [unknown(Code.DOCKER_SOCKET, f"{path}: {err.strerror}", "sudo commitd doctor")]
+        return [unknown(Code.DOCKER_SOCKET, f"{path}: {err.strerror}", _by_root(err))]
     try:
         group = grp.getgrgid(seen.st_gid).gr_name
     except KeyError:
@@ -96,8 +96,13 @@ def room(what: str, path: Path) -> list[Finding]:
     try:
         seen = sight.space(path)
     except OSError as err:
-        return [unknown(Code.SPACE, f"{what} ({path}): {err.strerror}", "sudo commitd doctor")]
+        return [unknown(Code.SPACE, f"{what} ({path}): {err.strerror}", _by_root(err))]
     return [disk.space(what, str(path), seen), disk.inodes(what, str(path), seen)]
+
+
+def _by_root(err: OSError) -> str:
+    """What to do where this user may not look; nothing helps against other errors."""
+    return "sudo commitd doctor" if isinstance(err, PermissionError) else ""
 
 
 def journal_room() -> list[Finding]:

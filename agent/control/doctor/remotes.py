@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,7 @@ async def remote(config: Config, asked: Remote) -> list[Finding]:
         head = await _head(config, asked)
         files = await _files(config, asked)
     except CommitdError as err:
-        remedy = err.hint or _remedy(asked)
+        remedy = err.hint or _remedy(asked, git=await anyio.to_thread.run_sync(_git))
         return [problem(Code.REMOTE, f"remote {asked.name}: {err.message}", remedy)]
     said = f"remote {asked.name} answers and is read: {config.branch} is at {head[:7]}"
     own = await anyio.to_thread.run_sync(own_recipients, config)
@@ -114,12 +115,18 @@ def own_recipients(config: Config) -> list[str] | None:
         return None
 
 
-def _remedy(asked: Remote) -> str:
+def _git() -> bool:
+    return shutil.which("git") is not None
+
+
+def _remedy(asked: Remote, *, git: bool) -> str:
+    if not git:
+        return "install git"
     match asked.scheme:
         case "ssh":
             return (
-                f"see that the forge has {asked.ssh_key}.pub as a deploy key that may read;"
-                " commitd setup prints it"
+                f"see that the forge has {asked.ssh_key}.pub as a deploy key that may read, as"
+                " commitd setup prints it, that it runs, and that its url: is right"
             )
         case "file":
             return "see that the directory is there and is a repository"

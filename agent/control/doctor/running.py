@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import agent
-from agent.adapters.host import api_socket, lock, services, sight
+from agent.adapters.host import api_socket, lock, programs, services, sight
+from agent.adapters.state import older
+from agent.adapters.state.database import DamagedError
+from agent.adapters.state.journal import open_journal, worked_before
 from agent.control.doctor import named_files
 from agent.control.review import plan_view
+from agent.control.status import on_trial
 from agent.domain.config import Config
 from agent.domain.doctor import running, unit
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown, warning
-from agent.domain.errors import CommitdError, DeniedError, TransientError
+from agent.domain.errors import CommitdError, ConfigError, DeniedError, TransientError
 from agent.domain.outcome import Reason
 from agent.domain.status.unit import NAME
 
@@ -66,8 +71,8 @@ def agent_process(config: Config | None) -> tuple[int | None, bool]:
         return None, False
 
 
-def agent_runs(config: Config | None) -> Iterator[Finding]:
-    """Whether it runs, and answers."""
+def agent_runs(config: Config | None, *, start: str) -> Iterator[Finding]:
+    """Whether it runs, and answers; ``start`` has one run."""
     process, known = agent_process(config)
     try:
         answer = api_socket.ask(config.runtime_dir if config else _USUAL, "GET", "/healthz")
@@ -78,8 +83,47 @@ def agent_runs(config: Config | None) -> Iterator[Finding]:
         yield unknown(Code.AGENT, "this user may not see whether the agent runs", hint)
     else:
         may_ask = sight.passable(config.runtime_dir if config else _USUAL)
-        start = "systemctl start commitd" if config else "commitd setup --wait"
         yield running.agent(process, answers=answer is not None, may_ask=may_ask, start=start)
+
+
+def trial() -> list[Finding]:
+    """Whether a version of the agent is on trial, or was given up."""
+    if found := on_trial.now():
+        remedy = "commitd status shows what is not right yet; commitd rollback-agent goes back now"
+        return [warning(Code.TRIAL, found.line, remedy)]
+    beside = programs.here()
+    given_up = beside.bad() if beside else []
+    if not given_up:
+        return [ok(Code.TRIAL, "no version of the agent is on trial, and none was given up")]
+    last = given_up[-1]
+    said = f"no version is on trial; {last.version} was given up at {last.at}: {last.why}"
+    return [ok(Code.TRIAL, said)]
+
+
+def journal(config: Config) -> list[Finding]:
+    """Whether what the agent remembers can be read, by this version."""
+    file = config.state_dir / "journal.db"
+    try:
+        with closing(open_journal(config)) as opened:
+            opened.verify()
+    except DeniedError:
+        raise
+    except TransientError as err:
+        return [unknown(Code.JOURNAL, f"not looked at: {err.fact}", err.hint or "")]
+    except ConfigError as err:
+        if isinstance(err, DamagedError) or older.is_newer(file):
+            return [problem(Code.JOURNAL, err.fact, err.hint or "")]
+        if os.path.lexists(file):  # of an older version, which may be at work
+            return [warning(Code.JOURNAL, err.fact, err.hint or "")]
+        if worked_before(config):
+            said = f"{file} was lost: what was agreed to and deployed here is not known any more"
+            remedy = (
+                "systemctl restart commitd: the agent begins a new one, and removes nothing until"
+                " commitd enroll"
+            )
+            return [problem(Code.JOURNAL, said, remedy)]
+        return [ok(Code.JOURNAL, f"no agent has worked here, so there is no {file} yet")]
+    return [ok(Code.JOURNAL, f"{file} is whole")]
 
 
 def agent_version(config: Config | None) -> Iterator[Finding]:
@@ -130,6 +174,8 @@ def machine(config: Config) -> list[Finding]:
     from agent.adapters.host import identity_file  # noqa: PLC0415  beside its only use
 
     if (noted := identity_file.of_another_machine(config)) is None:
+        if found := identity_file.unreadable(config):
+            return [_unreadable(*found)]
         if identity_file.this_machine() is None:
             said = "this machine has no number (/etc/machine-id), so a clone cannot be told"
             return [warning(Code.IDENTITY, said, "systemd-machine-id-setup")]
@@ -141,3 +187,13 @@ def machine(config: Config) -> list[Finding]:
             "commitd setup --new-keys makes new ones; with --keep-keys they are kept",
         )
     ]
+
+
+def _unreadable(path: Path, why: str | None) -> Finding:
+    """A note beside the keys that does not say which machine they belong to."""
+    if why is not None:
+        said = f"{path} cannot be read ({why}): whether the keys are this machine's is not known"
+        return unknown(Code.IDENTITY, said, "sudo commitd doctor" if os.geteuid() else "")
+    said = f"{path} is no note of commitd's: a clone of this machine could not be told"
+    remedy = "if the keys were made here: commitd setup writes it anew"
+    return warning(Code.IDENTITY, said, remedy)

@@ -15,16 +15,22 @@ _LOW_SHARE = 0.1
 
 
 class Space(Struct, frozen=True, kw_only=True):
-    """A file system as root finds it. ``files`` 0: it has no limit of its own."""
+    """A file system as root finds it. ``files`` 0: it has no limit of its own. ``read_only``: it
+    is mounted so, by whoever mounted it or by the kernel after an error of the disk.
+    """
 
     size: int
     free: int
     files: int
     free_files: int
+    read_only: bool = False
 
 
 def space(what: str, path: str, seen: Space) -> Finding:
     """Room for data; ``what`` names what is there."""
+    if seen.read_only:
+        remedy = f"findmnt -T {path} shows how; dmesg, whether its disk has failed"
+        return problem(Code.SPACE, f"{what} ({path}) is mounted read-only", remedy)
     said = f"{what} ({path}) has {_size(seen.free)} free of {_size(seen.size)}"
     if seen.free < _LEAST:
         return problem(Code.SPACE, said, _remedy(path))

@@ -46,7 +46,8 @@ def judge(code: Code, what: str, path: str, seen: File | Missing) -> Finding:
     mode = stat.S_IMODE(seen.mode)
     closed = 0o077 if code is Code.SECRET_FILE else 0o022
     if mode & closed:
-        may = "read it" if mode & closed & 0o044 else "change it"
+        open_to = mode & closed
+        may = "read it" if open_to & 0o044 else "change it" if open_to & 0o022 else "run it"
         remedy = f"chmod {'600' if code is Code.SECRET_FILE else '644'} {path}"
         if code is Code.SECRET_FILE:
             remedy += "; if somebody else may have read it, replace what is in it"
@@ -76,6 +77,9 @@ def directory(what: str, path: str, seen: File | Missing, *, passable: bool) -> 
     said = f"{what}: {path}"
     if seen is Missing.DENIED:
         return unknown(Code.DIRECTORY, f"{said}: {seen}", "sudo commitd doctor")
+    if seen is Missing.NOT_A_FILE:
+        remedy = f"move it away, or change {what}"
+        return problem(Code.DIRECTORY, f"{said}: it is no directory", remedy)
     if isinstance(seen, Missing):
         return warning(
             Code.DIRECTORY,

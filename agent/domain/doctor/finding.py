@@ -34,6 +34,7 @@ class Code(StrEnum):
     SPACE = "space"
     INODES = "inodes"
     DIRECTORY = "directory"
+    JOURNAL = "journal"
     SECRET_FILE = "secret-file"  # noqa: S105  a code
     TRUST_FILE = "trust-file"
     AGE_KEY = "age-key"
@@ -48,6 +49,7 @@ class Code(StrEnum):
     UNIT_DROP_IN = "unit-drop-in"
     AGENT = "agent"
     AGENT_VERSION = "agent-version"
+    TRIAL = "trial"
     PLAN = "plan"
 
 

@@ -58,6 +58,8 @@ _WIDENS = frozenset({"AmbientCapabilities", "DeviceAllow", "ExecPaths", "Supplem
 """Of these the unit says nothing, and each value allows more."""
 _WRITES = frozenset({"ReadWritePaths", "BindPaths"})
 _SHOWS = _WRITES | {"BindReadOnlyPaths"}
+_LISTS = _SETS | _WIDENS | _WRITES | {"NoExecPaths"}
+"""Each line of these adds to the ones before it."""
 _AGENT_MIB, _STACK_MIB = 512, 384
 _SIZE = re.compile(r"([0-9]+)([KMGT]?)")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -119,9 +121,21 @@ def loosened(found: Sequence[Line], own: Sequence[str]) -> list[Finding]:
             f"take the line out of {line.where.rpartition(':')[0]} unless you need it,"
             " then systemctl daemon-reload && systemctl restart commitd",
         )
-        for line in found
+        for line in _in_force(found)
         if (why := _looser(line, own))
     ]
+
+
+def _in_force(found: Sequence[Line]) -> list[Line]:
+    """Without what a later line takes back: of a directive with one value the last holds, and an
+    empty value begins a list anew.
+    """
+    kept: list[Line] = []
+    for line in found:
+        if not line.value or line.name not in _LISTS:
+            kept = [each for each in kept if each.name != line.name]
+        kept.append(line)
+    return kept
 
 
 def beyond_reach(
@@ -240,12 +254,15 @@ def agent_service(seen: Service | None) -> Iterator[Finding]:
     if seen is None:
         yield unknown(Code.UNIT, "no systemd runs this machine")
         return
-    if seen.load != "loaded":
+    if seen.load == "not-found":
         yield warning(
             Code.UNIT,
-            f"systemd has no {NAME} ({seen.load}): the agent does not come back at a boot",
+            f"systemd has no {NAME}: the agent does not come back at a boot",
             "install the package, or make install",
         )
+        return
+    if seen.load != "loaded":
+        yield _unusable(Code.UNIT, NAME, seen.load)
         return
     if seen.enabled not in {"enabled", "enabled-runtime", "linked", "alias", "static"}:
         said = f"{NAME} is {seen.enabled or 'not enabled'}: it does not start at a boot"
@@ -262,13 +279,23 @@ def agent_service(seen: Service | None) -> Iterator[Finding]:
         yield ok(Code.UNIT, f"{NAME} is {seen.active}, {seen.enabled}")
 
 
+def _unusable(code: Code, name: str, load: str) -> Finding:
+    """A service that is there, and that systemd does not start: ``load`` is its LoadState."""
+    if load == "masked":
+        return problem(code, f"{name} is masked: nothing can start it", f"systemctl unmask {name}")
+    remedy = f"systemctl status {name} says why; then systemctl daemon-reload"
+    return problem(code, f"systemd cannot load {name} ({load})", remedy)
+
+
 def docker_service(seen: Service | None) -> Finding:
     """Docker's. An engine can be started in other ways, too."""
     code, name = Code.DOCKER_SERVICE, "docker.service"
     if seen is None:
         return unknown(code, "no systemd runs this machine")
-    if seen.load != "loaded":
+    if seen.load == "not-found":
         return unknown(code, f"systemd has no {name}: something else has to start Docker at a boot")
+    if seen.load != "loaded":
+        return _unusable(code, name, seen.load)
     if seen.active == "failed":
         return problem(code, f"{name} has failed", "journalctl -u docker -n 20")
     if seen.enabled not in {"enabled", "enabled-runtime", "static", "indirect", "linked"}:

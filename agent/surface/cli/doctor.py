@@ -53,7 +53,9 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
 def show(found: Mapping[str, Any]) -> None:
     """Print it for people: problems first, each with its remedy below it."""
     for each in found["findings"]:
-        terminal.say(f"{_SIGNS[Level(each['level'])]} {each['code']}: {each['what']}")
+        terminal.say(
+            f"{_SIGNS[Level(each['level'])]} {each['code']}: {terminal.local(each['what'])}"
+        )
         if each["remedy"]:
             terminal.say(f"→ {each['remedy']}", 4)
     counts = Counter(each["level"] for each in found["findings"])
