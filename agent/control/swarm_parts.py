@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import anyio
-
-from agent.adapters.engine.engine import Engine
-from agent.adapters.swarm import services, stack_deploy
+from agent.adapters.swarm import stack_deploy
 from agent.control.release.converge import Converger
 from agent.control.release.deployment import DeployTools
 from agent.control.swarm.converge import SwarmSteps, SwarmTools
+from agent.control.swarm.evict import ServiceEvictor
 from agent.control.swarm.gate import Gate
 from agent.control.swarm.manager import Manager
 from agent.control.swarm.observer import SwarmObserver
-from agent.control.swarm.remover import SwarmRemover
+from agent.control.swarm.quarantine import ServiceQuarantine
+from agent.control.swarm.remove import ServiceRemover
 from agent.control.swarm.shared_journal import SharedJournal
+from agent.control.swarm.watcher import ServiceWatcher
 from agent.control.wiring import Base, Hands
-from agent.domain.container import Container
-from agent.domain.outcome import Reason
-from agent.domain.reconcile.actions import Hold
 from agent.domain.reconcile.host_state import HostState
-
-_EVERY_S = 5.0
 
 
 async def of_swarm(base: Base) -> Hands:
@@ -35,7 +30,13 @@ async def of_swarm(base: Base) -> Hands:
     manager = Manager(engine, journal, config.host)
     journal.shared_by(manager.records.share)
     confirm = manager.leadership.confirm
-    remover = SwarmRemover(engine, journal, base.pulse, confirm)
+    protection, rules = base.protection, config.undeclared
+    remover = ServiceRemover(engine, journal, base.pulse, confirm=confirm)
+    evictor = ServiceEvictor(engine, journal.urgent(), rules, protection, confirm=confirm)
+
+    def watcher(wake: Callable[[str], None]) -> ServiceWatcher:
+        return ServiceWatcher(engine, evictor, protection, observer, wake, resync_s=config.resync)
+
     steps = SwarmSteps(
         SwarmTools(
             engine=engine,
@@ -63,9 +64,11 @@ async def of_swarm(base: Base) -> Hands:
             pulse=base.pulse,
             stopping=base.stopping,
         ),
-        evictor=_Reporter(engine),
-        quarantine=_NothingKept(),
-        watcher=_Ticker,
+        evictor=evictor,
+        quarantine=ServiceQuarantine(
+            engine, journal, rules, evictor, remover, protection=protection, confirm=confirm
+        ),
+        watcher=watcher,
         manager=manager,
     )
 
@@ -78,39 +81,3 @@ class _NoLedger:
 
     async def learn(self, situation: HostState) -> None:
         """Nothing."""
-
-
-class _Reporter:
-    """Says of what nobody declared that it stays."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def evict(self, container_id: str, *, patient: bool = True) -> Hold | None:
-        """Why it stays."""
-        del patient
-        service = await services.inspect(self._engine, container_id)
-        if service is None:
-            return None
-        detail = "services of a Swarm are not evicted by this version: docker service rm does it"
-        return Hold(service.name, Reason.REPORT_ONLY, detail, needs_person=True)
-
-
-class _NothingKept:
-    """Nothing is evicted, so nothing is kept."""
-
-    async def sweep(self, listed: Iterable[Container]) -> None:
-        """Nothing."""
-
-
-class _Ticker:
-    """Asks for a look every few seconds."""
-
-    def __init__(self, wake: Callable[[str], None]) -> None:
-        self._wake = wake
-
-    async def run(self) -> None:
-        """For ever."""
-        while True:
-            await anyio.sleep(_EVERY_S)
-            self._wake("it is time for a look")

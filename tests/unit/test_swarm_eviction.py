@@ -31,8 +31,10 @@ NO_TIME = json.dumps(
         "constraints": [],
     }
 )
-PLACEMENTS: list[dict[str, Any]] = [
+PLACEMENTS: list[dict[str, Any] | None] = [
+    None,
     {},
+    {"Preferences": [{"Spread": {}}]},
     {"Constraints": ["node.role==manager"], "Preferences": [{"Spread": {}}]},
 ]
 
@@ -62,18 +64,18 @@ def with_spec(of: SwarmService, spec: Any) -> SwarmService:
     return service_of({"ID": of.id, "Version": {"Index": of.version}, "Spec": spec})
 
 
-def placed(mode: str, placement: dict[str, Any]) -> SwarmService:
+def placed(mode: str, placement: dict[str, Any] | None) -> SwarmService:
     found = service(mode)
-    return with_spec(
-        found,
-        {**found.spec, "TaskTemplate": {**found.spec["TaskTemplate"], "Placement": placement}},
-    )
+    template = {k: v for k, v in found.spec["TaskTemplate"].items() if k != "Placement"}
+    if placement is not None:
+        template["Placement"] = placement
+    return with_spec(found, {**found.spec, "TaskTemplate": template})
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_what_is_evicted_runs_nothing_and_comes_back_as_it_was(
-    mode: str, placement: dict[str, Any]
+    mode: str, placement: dict[str, Any] | None
 ) -> None:
     found = placed(mode, placement)
     whole = json.dumps(found.spec)
@@ -92,7 +94,7 @@ def test_the_engine_has_to_run_nothing_of_what_is_evicted(mode: str) -> None:
 
 
 def test_the_label_tells_every_manager_what_it_was_and_nothing_secret() -> None:
-    kept = evicted(placed("global", PLACEMENTS[1]))
+    kept = evicted(placed("global", PLACEMENTS[-1]))
     text = kept.labels[EVICTED]
     assert json.loads(text) == {
         "at": "2026-01-01T00:00:00Z",

@@ -9,6 +9,8 @@ import pytest
 from agent.adapters.swarm.cluster import service_of, task_of
 from agent.domain.swarm import leaving
 from agent.domain.swarm.model import EVICTED, OURS, STACK, SwarmNode, SwarmService, SwarmTask
+from tests.unit import builders
+from tests.values import replace
 
 
 def service(
@@ -65,16 +67,26 @@ def test_with_a_stack_goes_what_deploys_made_and_nothing_that_only_claims_to_be_
     assert names(found) == names(GOES)
 
 
-def test_only_services_that_left_go_while_their_stack_stays() -> None:
-    def gone(*, doubt: bool = False) -> list[str]:
-        listed = [*GOES, *STAYS]
-        found = leaving.of_services(
-            listed, "web", {"app", "old"}, {"app"}, {"id-web_back"}, doubt=doubt
-        )
-        return names(found)
+@pytest.mark.parametrize(
+    ("files", "left", "gone"),
+    [
+        ({"app"}, {"app", "old"}, ["web_left"]),
+        ({"app", "left"}, {"app"}, []),  # a service of a profile that nobody has chosen
+        ({"app", "left"}, {"app", "left"}, ["web_left"]),  # of one that is chosen no more
+    ],
+)
+def test_only_services_that_left_go_while_their_stack_stays(
+    files: set[str], left: set[str], gone: list[str]
+) -> None:
+    stack = replace(builders.stack("web"), services=frozenset(files))
+    listed = [*GOES, *STAYS]
+    found = leaving.of_services(listed, stack, left, {"app"}, {"id-web_back"})
+    assert names(found) == gone
 
-    assert gone() == ["web_left"]
-    assert gone(doubt=True) == []
+
+def test_where_other_files_name_services_nothing_is_taken_for_left_behind() -> None:
+    stack = replace(builders.stack("web"), services=frozenset({"app"}), more=True)
+    assert leaving.of_services(GOES, stack, {"app"}, {"app"}, ()) == []
 
 
 @pytest.mark.parametrize(

@@ -213,4 +213,5 @@ def _service(raw: dict[str, Any]) -> Service:
         raw["settings"] = tuple((key, value) for key, value in raw["settings"])
     if raw.get("needs") is not None:
         raw["needs"] = tuple((name, kept_as(Need, need)) for name, need in raw["needs"])
-    return kept_as(Service, {**raw, "hooks": tuple(raw.get("hooks", ()))})
+    lists = {key: tuple(raw.get(key, ())) for key in ("hooks", "objects")}
+    return kept_as(Service, {**raw, **lists})

@@ -8,21 +8,25 @@ from urllib.parse import quote
 
 from agent.adapters.engine.client import EngineError
 from agent.adapters.engine.engine import Engine
-from agent.domain.swarm.model import STACK
+from agent.domain.swarm.model import OURS, STACK
 
 _ABSENT, _TROUBLE = 404, 500
 _IN_USE = "in use"
 
 
 async def of_stack(engine: Engine, stack: str) -> Mapping[str, str]:
-    """IDs of the networks that ``docker stack deploy`` made for the stack, to their names."""
+    """IDs of the networks that ``docker stack deploy`` made for the stack, to their names.
+
+    It labels them, and names them after the stack unless its file does; then our label is on it.
+    """
     wanted = {"label": [f"{STACK}={stack}"], "scope": ["swarm"]}
     async with engine.asking("list the networks") as docker:
         found = await docker.get("networks", filters=json.dumps(wanted))
     return {
         str(each["Id"]): str(each["Name"])
         for each in found
-        if each.get("Scope") == "swarm" and (each.get("Labels") or {}).get(STACK) == stack
+        if each["Scope"] == "swarm"
+        and (each["Name"].startswith(f"{stack}_") or each["Labels"].get(OURS) == stack)
     }
 
 

@@ -30,7 +30,7 @@ from agent.control.stack.revival import Revived
 from agent.control.swarm import objects as pruning
 from agent.control.swarm.gate import Awaited, Gate
 from agent.control.swarm.observer import SwarmObserver
-from agent.control.swarm.remover import SwarmRemover
+from agent.control.swarm.remove import ServiceRemover
 from agent.domain.compose import redact
 from agent.domain.compose.policy import Effect, summary
 from agent.domain.container import CONFIG_HASH
@@ -57,7 +57,7 @@ class SwarmTools(Struct, frozen=True, kw_only=True):
     program: StackDeploy
     stacks: Stacks
     observer: SwarmObserver
-    remover: SwarmRemover
+    remover: ServiceRemover
     gate: Gate
     journal: AsyncJournal
     attempts: Attempts
@@ -141,10 +141,10 @@ class SwarmSteps(DeploySteps):
         with entry.phase(Phase.GATE):
             await self._t.gate.wait(self._awaited(ready, batch))
         await self._t.confirm()
+        await self._t.remover.prune_services(
+            ready, run.services_before, batch.revision, doubt=doubt
+        )
         if not doubt:
-            await self._t.remover.drop_left(
-                name, ready.services, run.services_before, batch.revision
-            )
             await self._prune(name)
         return await self._observed(ready)
 

@@ -19,6 +19,7 @@ from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.swarm import cluster, services
 from agent.control.swarm.evict import ServiceEvictor
+from agent.control.swarm.remove import ServiceRemover
 from agent.control.undeclared.expiry import Expiry
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import UndeclaredRules
@@ -44,9 +45,10 @@ class ServiceQuarantine:
         engine: Engine,
         journal: AsyncJournal,
         policy: UndeclaredRules,
-        protection: Protection,
         evictor: ServiceEvictor,
+        remover: ServiceRemover,
         *,
+        protection: Protection,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
         self._engine = engine
@@ -54,6 +56,7 @@ class ServiceQuarantine:
         self._policy = policy
         self._protection = protection
         self._evictor = evictor
+        self._remover = remover
         self._confirm = confirm
         self._expiry = Expiry(journal, "services")
         self._guards: dict[str, Guard] = {}
@@ -131,7 +134,7 @@ class ServiceQuarantine:
         log.info("%s is kept: another manager ended it at %s", record.name, record.at)
 
     async def _remove(self, service_id: str, record: Evicted) -> None:
-        """Unless it is somebody's after all, by a fresh look. Rules of what is declared count."""
+        """Unless it is somebody's after all, by a fresh look, or a task of it has yet to end."""
         protected = self._protection.protected
         if protected.doubt or not protected.enrolled:
             return
@@ -140,6 +143,8 @@ class ServiceQuarantine:
             return
         if not isinstance(await self._owner(service), ownership.Undeclared):
             return
+        if await self._remover.runs(service):  # and would keep its networks from going with it
+            return
         await self._confirm()
         volumes = kept_volumes(service.volumes)
         async with self._journal.recording(
@@ -147,6 +152,8 @@ class ServiceQuarantine:
         ):
             await services.remove(self._engine, service)
             await self._journal.evicted_is_over(record.id)
+        if service.stack and service.stack not in protected.services:
+            await self._remover.clear_networks(service.stack)
 
     async def _owner(self, service: SwarmService) -> ownership.Ownership:
         exemptions = await self._protection.exemptions()

@@ -17,11 +17,12 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.swarm import cluster, networks, services
 from agent.control.stack.ready import Ready
 from agent.control.stack.stepping import Stepping
+from agent.control.swarm import objects
 from agent.domain.errors import TransientError
 from agent.domain.outcome import Action, Reason, kept_volumes
 from agent.domain.revision import Revision
 from agent.domain.swarm import leaving
-from agent.domain.swarm.model import SwarmService
+from agent.domain.swarm.model import STACK, SwarmService
 
 log = logging.getLogger("commitd.stacks")
 
@@ -33,8 +34,7 @@ _LONGEST_STOP_S = 3600.0
 class ServiceRemover(Stepping):
     """One try at a time, without retry.
 
-    ``confirm`` raises :class:`CancelledError` when another manager leads by now. ``clear`` removes
-    the configs and secrets of a stack that nobody uses.
+    ``confirm`` raises :class:`CancelledError` when another manager leads by now.
     """
 
     def __init__(
@@ -44,17 +44,15 @@ class ServiceRemover(Stepping):
         pulse: Callable[[], None],
         *,
         confirm: Callable[[], Awaitable[None]],
-        clear: Callable[[str], Awaitable[None]],
     ) -> None:
         super().__init__(pulse)
         self._engine = engine
         self._journal = journal
         self._confirm = confirm
-        self._clear = clear
 
-    async def volumes(self, stack: str) -> list[str]:
+    async def volumes(self, project: str) -> list[str]:
         """All volumes that services of the stack mount."""
-        listed = await cluster.services(self._engine, stack)
+        listed = await cluster.services(self._engine, project)
         return sorted({volume for service in listed for volume in service.volumes})
 
     async def prune_services(
@@ -64,34 +62,35 @@ class ServiceRemover(Stepping):
 
         In ``doubt`` about what is declared, none. Volumes stay. Raises :class:`CommitdError`.
         """
-        stack = ready.stack.name
-        listed = await cluster.services(self._engine, stack)
+        if doubt:
+            return
+        listed = await cluster.services(self._engine, ready.stack.name)
         granted = await self._journal.granted(self._journal.now())
-        stays = ready.services.keys() | ready.stack.services
-        for service in leaving.of_services(listed, stack, left, stays, granted, doubt=doubt):
+        stays = ready.services.keys()
+        for service in leaving.of_services(listed, ready.stack, left, stays, granted):
             await self._drop_alone(service, revision, Reason.SERVICE_LEFT)
 
-    async def take_down(self, stack: str, revision: Revision) -> None:
+    async def take_down(self, project: str, revision: Revision) -> None:
         """Take a stack down, and look whether its tasks have ended; its volumes stay.
 
         Services that merely claim to be of the stack are left to be judged for themselves, and with
         them the networks that they use. Raises :class:`CommitdError`.
         """
-        release = (await self._journal.releases()).get(stack)
+        release = (await self._journal.releases()).get(project)
         granted = await self._journal.granted(self._journal.now())
         names = {service.name for service in release.services} if release else set()
-        listed = await cluster.services(self._engine, stack)
-        mine = leaving.of_stack(listed, stack, names, granted)
+        listed = await cluster.services(self._engine, project)
+        mine = leaving.of_stack(listed, project, names, granted)
         if others := [each.name for each in listed if each not in mine]:
-            log.warning("%s: not of the stack, and left: %s", stack, ", ".join(others))
+            log.warning("%s: not of the stack, and left: %s", project, ", ".join(others))
         for service in mine:
             if others:  # what went and what did not is to be told
                 await self._drop_alone(service, revision, Reason.LEFT)
             else:
                 await self._drop(service)
-        await self._ended(stack, max((each.stop_s for each in mine), default=0.0))
-        await self.clear_networks(stack)
-        await self._step(self._clear(stack))
+        await self._ended(project, max((each.stop_s for each in mine), default=0.0))
+        await self.clear_networks(project)
+        await self._step(objects.prune(self._engine, project, ()))
 
     async def _drop_alone(self, service: SwarmService, revision: Revision, why: Reason) -> None:
         kept = kept_volumes(service.volumes)
@@ -126,6 +125,12 @@ class ServiceRemover(Stepping):
         nodes = await cluster.nodes(self._engine)
         up = {task.node_id for task in leaving.still_up(tasks, listed, nodes)}
         return sorted({node.hostname for node in nodes if node.id in up})
+
+    async def runs(self, service: SwarmService) -> bool:
+        """Whether a task of it has yet to end, where that can be known."""
+        tasks = await cluster.tasks(self._engine, service.labels.get(STACK))
+        its = [task for task in tasks if task.service_id == service.id]
+        return bool(leaving.still_up(its, (), await cluster.nodes(self._engine)))
 
     async def clear_networks(self, stack: str) -> None:
         """Remove the networks of the stack that nobody uses. Raises :class:`CommitdError`."""

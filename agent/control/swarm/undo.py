@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
+import anyio.to_thread
+
+from agent.adapters.engine import words
 from agent.adapters.engine.engine import Engine
+from agent.adapters.host import directories
 from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import open_journal
 from agent.adapters.swarm import cluster, services
+from agent.control.undeclared.undo import Restored
+from agent.domain.config import Config
 from agent.domain.errors import PermanentError, did_you_mean
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
 from agent.domain.swarm import eviction
@@ -17,20 +25,21 @@ _TRIES = 5
 """While others change the same service just then."""
 
 
-async def undo(
-    engine: Engine,
-    journal: AsyncJournal,
-    word: str,
-    for_s: float,
-    *,
-    actor: str,
-) -> tuple[str, float]:
+async def undo(config: Config, word: str, for_s: float, *, actor: str) -> Restored:
     """Bring back the kept service of that name, or whose ID begins so.
 
     ``actor`` orders it. For ``for_s`` seconds it is left alone; that is written first, so that its
-    change is no rogue's. Its name, and until when it is left alone, in seconds since the epoch.
-    Raises :class:`CommitdError` when no such service is kept.
+    change is no rogue's. Raises :class:`CommitdError` when no such service is kept.
     """
+    async with Engine(directories.docker_host(config)) as engine:
+        file = await anyio.to_thread.run_sync(partial(open_journal, config, read_only=False))
+        with words.concealed(None):  # what it was given, nobody declared
+            return await _undo(engine, AsyncJournal(file), word, for_s, actor=actor)
+
+
+async def _undo(
+    engine: Engine, journal: AsyncJournal, word: str, for_s: float, *, actor: str
+) -> Restored:
     service = _find(await cluster.services(engine), word)
     eviction.restored(service)  # or it could not be
     until = journal.now() + for_s
@@ -41,7 +50,7 @@ async def undo(
     ):
         await _restore(engine, service)
         await journal.evicted_is_over(service.id)
-    return service.name, journal.shown(until)
+    return Restored(service.name, journal.shown(until))
 
 
 async def _restore(engine: Engine, service: SwarmService) -> None:

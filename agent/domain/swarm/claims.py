@@ -5,10 +5,10 @@ So one function judges both (:func:`ownership.classify`), and one set of guards 
 
 from __future__ import annotations
 
-from agent.domain.container import PROJECT, SERVICE, SWARM_TASK, Container
+from agent.domain.container import PROJECT, SERVICE, Container
 from agent.domain.swarm.model import SwarmService
 
-_OF_CONTAINERS = ("com.docker.compose.", SWARM_TASK)
+_OF_CONTAINERS = ("com.docker.compose.", "com.docker.swarm.")
 """Labels that Compose and the engine put on containers alone."""
 
 

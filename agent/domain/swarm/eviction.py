@@ -7,7 +7,7 @@ before into a label: each manager can read it, whoever leads then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +25,9 @@ NOWHERE = "node.id==evicted-by-commitd"
 class Before(Struct, frozen=True, kw_only=True):
     """What the label of an evicted service says: why it was ended, and how it ran before.
 
-    ``at`` is ISO 8601. ``replicas`` are those of a replicated service. Nothing else of its spec is
-    here, which may hold secrets.
+    ``at`` is ISO 8601. A replicated service had so many ``replicas``, any other these
+    ``constraints`` of its placement; None: nobody had said anything of that. Nothing else of its
+    spec is here, which may hold secrets.
     """
 
     at: str
@@ -34,19 +35,20 @@ class Before(Struct, frozen=True, kw_only=True):
     reason: Reason
     mode: Mode
     replicas: int | None
-    constraints: tuple[str, ...]
+    constraints: tuple[str, ...] | None
 
 
 def before(service: SwarmService, *, at: str, action: EvictionAction, reason: Reason) -> Before:
     """How it runs now, for its label."""
-    replicas = service.wanted if service.mode == "replicated" else None
+    scaled = service.mode == "replicated"
+    placed = not scaled and "Placement" in _template(service.spec)
     return Before(
         at=at,
         action=action,
         reason=reason,
         mode=service.mode,
-        replicas=replicas,
-        constraints=tuple(each for each in _constraints(service.spec) if each != NOWHERE),
+        replicas=service.wanted if scaled else None,
+        constraints=tuple(_constraints(service.spec)) if placed else None,
     )
 
 
@@ -77,7 +79,7 @@ def ended(spec: Mapping[str, Any], label: Before) -> dict[str, Any]:
     found = _labelled(spec, msgspec.json.encode(label).decode())
     if label.mode == "replicated":
         return found | {"Mode": _replicas(spec, 0)}
-    return _placed(found, [*label.constraints, NOWHERE])
+    return _placed(found, [*(label.constraints or ()), NOWHERE])
 
 
 def restored(service: SwarmService) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def restored(service: SwarmService) -> dict[str, Any]:
         return found | {"Mode": _replicas(service.spec, label.replicas or 0)}
     if NOWHERE not in _constraints(service.spec):
         return found
-    return _placed(found, list(label.constraints))
+    return _placed(found, label.constraints)
 
 
 def _labelled(spec: Mapping[str, Any], text: str | None) -> dict[str, Any]:
@@ -111,14 +113,21 @@ def _replicas(spec: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {**mode, "Replicated": {**(mode.get("Replicated") or {}), "Replicas": count}}
 
 
+def _template(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    return spec.get("TaskTemplate") or {}
+
+
 def _constraints(spec: Mapping[str, Any]) -> list[str]:
-    placement = (spec.get("TaskTemplate") or {}).get("Placement") or {}
-    return list(placement.get("Constraints") or ())
+    return list((_template(spec).get("Placement") or {}).get("Constraints") or ())
 
 
-def _placed(spec: Mapping[str, Any], constraints: list[str]) -> dict[str, Any]:
-    template = spec.get("TaskTemplate") or {}
-    placement = {k: v for k, v in (template.get("Placement") or {}).items() if k != "Constraints"}
+def _placed(spec: Mapping[str, Any], constraints: Sequence[str] | None) -> dict[str, Any]:
+    """With these constraints; None: and with no placement, if there is nothing else of it."""
+    template = dict(_template(spec))
+    placement = dict(template.pop("Placement", None) or {})
+    placement.pop("Constraints", None)
     if constraints:
-        placement["Constraints"] = constraints
-    return {**spec, "TaskTemplate": {**template, "Placement": placement}}
+        placement["Constraints"] = list(constraints)
+    if placement or constraints is not None:
+        template["Placement"] = placement
+    return {**spec, "TaskTemplate": template}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from agent.domain.repository.desired import Stack
 from agent.domain.swarm.model import OURS, SwarmNode, SwarmService, SwarmTask
 
 
@@ -29,20 +30,22 @@ def of_stack(
 
 def of_services(
     listed: Iterable[SwarmService],
-    stack: str,
+    stack: Stack,
     left: Collection[str],
     stays: Collection[str],
     granted: Collection[str],
-    *,
-    doubt: bool,
 ) -> list[SwarmService]:
     """Those of services that ``left`` the stack, or that a failed try has left behind.
 
-    Never one of ``stays``, which are declared; and in ``doubt`` about what is, none.
+    Never one that ``stays``. What the stack's file has, but not now, as of a profile, is only gone
+    if it was there before; where other files may name services, nothing is left behind.
     """
-    if doubt:
-        return []
-    return [each for each in of_stack(listed, stack, left, granted) if each.short_name not in stays]
+    return [
+        each
+        for each in of_stack(listed, stack.name, left, granted)
+        if each.short_name not in stays
+        and (each.short_name in left or not (stack.more or each.short_name in stack.services))
+    ]
 
 
 def still_up(

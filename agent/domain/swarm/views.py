@@ -19,18 +19,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent.domain.container import (
-    CONFIG_HASH,
-    KEPT_PREFIX,
-    PROJECT,
-    SERVICE,
-    WORKING_DIR,
-    Container,
-)
+from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, WORKING_DIR, Container
+from agent.domain.swarm import claims, eviction
 from agent.domain.swarm.model import OURS, SwarmService, SwarmTask
 
-_NOT_ITS_OWN = ("com.docker.compose.", "com.docker.swarm.")
-"""Labels by which a container is of a project, or a task: on a service they say nothing."""
 _UNDER_WAY = frozenset(
     {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
 )
@@ -76,12 +68,9 @@ def _container(
     service: SwarmService, tasks: Sequence[SwarmTask], stacks_dir: str, salt: str
 ) -> Container:
     state, exit_code, health = _state(service, tasks)
-    labels = {k: v for k, v in service.labels.items() if not k.startswith(_NOT_ITS_OWN)}
-    labels[CONFIG_HASH] = spec_hash(service.spec, salt)
-    if service.stack:
-        labels |= {PROJECT: service.stack, SERVICE: service.short_name}
-        if service.labels.get(OURS) == service.stack:
-            labels[WORKING_DIR] = f"{stacks_dir}/{service.stack}"
+    labels = {**claims.labels(service), CONFIG_HASH: spec_hash(service.spec, salt)}
+    if service.stack and service.labels.get(OURS) == service.stack:
+        labels[WORKING_DIR] = f"{stacks_dir}/{service.stack}"
     return Container(
         id=service.id,
         name=f"{KEPT_PREFIX}{service.name}" if service.kept else service.name,
@@ -96,6 +85,8 @@ def _container(
 
 def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int | None, str | None]:
     """Its state, exit code and health, in the engine's words for a container."""
+    if eviction.at_rest(service):
+        return "exited", None, None
     current = [task for task in tasks if task.desired in _TO_RUN]
     running = sum(task.state == "running" for task in current)
     done = sum(task.state == "complete" for task in tasks) if service.is_job else 0
@@ -103,7 +94,7 @@ def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int 
     if service.is_job and tasks and done >= wanted:
         return "exited", 0, None
     if running + done >= wanted:
-        return ("exited", None, None) if service.kept and not running else ("running", None, None)
+        return "running", None, None
     failed = [t for t in tasks if t.state in _FAILED and t.created >= service.updated]
     on_their_way = [task for task in current if task.state in _UNDER_WAY]
     if on_their_way and not failed and not any(task.error for task in on_their_way):

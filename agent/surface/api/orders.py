@@ -20,8 +20,8 @@ from msgspec.structs import asdict
 
 from agent.adapters.host import api_socket, peer
 from agent.control.operator import orders
+from agent.control.operator.undo import undo
 from agent.control.outside.running import Running
-from agent.control.undeclared.undo import undo
 from agent.domain.config import Config, lasting
 from agent.domain.errors import CommitdError, ConfigError
 from agent.surface.api import queries

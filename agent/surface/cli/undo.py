@@ -28,7 +28,7 @@ def command(ctx: click.Context, container: str, for_s: float) -> None:
     """
     import anyio
 
-    from agent.control.undeclared.undo import undo
+    from agent.control.operator.undo import undo
 
     def restore(config: Config) -> dict[str, Any]:
         order = partial(undo, config, container, for_s, actor=peer.ordering())
