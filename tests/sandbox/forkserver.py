@@ -57,7 +57,8 @@ class Forked:
         if self.returncode is None:
             self._link.settimeout(timeout)
             try:
-                self.returncode = int(self._link.recv(32))
+                # Who tells it ends with its machine, too.
+                self.returncode = int(self._link.recv(32) or -signal.SIGKILL)
             except (BlockingIOError, TimeoutError):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
             self._link.close()

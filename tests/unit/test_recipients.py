@@ -162,8 +162,26 @@ def test_a_key_that_is_no_hosts_is_a_persons_unless_people_are_listed() -> None:
     assert found({**more, "global/age.pub": None}) == []
 
 
-def test_a_host_whose_key_is_being_replaced_reads_with_either() -> None:
-    assert found({"host/media/age.pub": f"{OLD}\n{MEDIA}\n"}) == []
+def test_a_host_reads_with_either_of_its_keys_and_is_warned_of_one_that_cannot() -> None:
+    findings = found({"host/media/age.pub": f"{OLD}\n{MEDIA}\n"})
+    needed = [path for path, text in GOOD.items() if MEDIA in text and "secret" in path]
+    assert [(level, where) for level, where, _ in findings] == [
+        ("warning", path) for path in sorted(needed)
+    ]
+    assert all("one key of media, age1llll" in message for _, _, message in findings)
+
+
+def test_a_swarm_has_the_keys_of_all_its_managers() -> None:
+    of_all = {
+        "host/media/age.pub": f"{MEDIA}\n{OLD}\n",
+        "global/all.secret.env": dotenv(MEDIA, OLD, EDGE, ADA),
+        "host/media/tls.secret.yaml": nested(MEDIA, OLD, ADA),
+        "stacks/web/app.secret.env": dotenv(EDGE, MEDIA, OLD, ADA),
+        "stacks/db/.secret.env": dotenv(MEDIA, OLD, ADA),
+        "stacks/db/init.secret.ini": ini(MEDIA, OLD, ADA),
+        "stacks/db/dump.secret.bin": binary(MEDIA, OLD, ADA),
+    }
+    assert found(of_all) == []
 
 
 def test_what_a_stack_names_elsewhere_is_needed_as_well() -> None:

@@ -46,20 +46,13 @@ class Leadership:
         Raises :class:`ConfigError` on a worker and outside of a Swarm, and
         :class:`TransientError` while it is not known who leads.
         """
-        before, self.place = self.place, None
+        self.place = None
         found = await self._place() if self._own else None
         if found is None:  # not asked yet, or another Swarm, or not a manager any more
             self._own = leadership.node_id(await cluster.membership(self._engine))
             found = await self._place()
         if found is None:
             raise leadership.no_leader("it does not list this manager")
-        if before is None or (before.leader, before.leads) != (found.leader, found.leads):
-            log.info(
-                "this manager (%s) leads the Swarm: it deploys"
-                if found.leads
-                else "this manager (%s) stands by: the leader is %s",
-                *((found.node,) if found.leads else (found.node, found.leader)),
-            )
         self.place = found
         return found
 

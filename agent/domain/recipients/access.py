@@ -82,7 +82,10 @@ class Access:
 
     @cached_property
     def host_keys(self) -> dict[str, dict[str, int]]:
-        """The recipients of each host that has some; more than one while a key is replaced."""
+        """The recipients of each host that has some.
+
+        More than one where it is a Swarm, of each manager, and while a key is replaced.
+        """
         found = {host: self._keys(host_key_path(host)) for host in self.hosts}
         return {host: own for host, own in found.items() if own}
 

@@ -125,6 +125,15 @@ def _match(access: Access, path: str, recipients: tuple[str, ...]) -> Iterator[F
             if not can:
                 message = f"{host} needs this file and cannot read it: {_some(own)} is no recipient"
                 yield Finding(level=Level.ERROR, rule=RULE, where=path, message=message, hint=_MEND)
+            elif blind := [key for key in own if key not in recipients]:
+                message = f"one key of {host}, {_some(blind)}{_more(blind)}, cannot read this file"
+                yield Finding(
+                    level=Level.WARNING,
+                    rule=RULE,
+                    where=path,
+                    message=message,
+                    hint=f"{_MEND}; or take it out of {host_key_path(host)}, if nothing has it",
+                )
         elif can and access.stacks[host] is not None:
             where = f"{path}:{metadata.line_of(content, can[0])}"
             message = f"{host} can read this file and does not need it"

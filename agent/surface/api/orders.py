@@ -176,6 +176,10 @@ class Orders:
                 caller = await anyio.to_thread.run_sync(_actor, request)
                 work = partial(carry_out, running.config, order, caller)
                 try:
+                    if name != "sync" and running.config.docker.mode == "swarm":
+                        from agent.control.operator import leader  # noqa: PLC0415  a host has none
+
+                        await leader.refuse_elsewhere(running.config)
                     done = await anyio.to_thread.run_sync(work)
                 except CommitdError as err:
                     log.info("%s ordered %s%s; in vain: %s", caller, name, order.said(), err)

@@ -108,6 +108,8 @@ def order(
         raise error
     if config is None:
         raise denied
+    if verb != "sync":
+        common.refuse_elsewhere(config)
     return otherwise(config), common.wake_agent(config)
 
 

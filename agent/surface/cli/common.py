@@ -76,6 +76,16 @@ def ignore_wakes() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def refuse_elsewhere(config: Config) -> None:
+    """Orders are for the manager that leads a Swarm. Raises :class:`CommitdError` elsewhere."""
+    if config.docker.mode == "swarm":
+        import anyio
+
+        from agent.control.operator import leader
+
+        anyio.run(leader.refuse_elsewhere, config, backend="asyncio")
+
+
 def wake_agent(config: Config) -> str:
     """Have the agent, if one runs, act on an order now; when it will, in words."""
     agent = lock.running_agent(config)

@@ -45,6 +45,7 @@ def command(ctx: click.Context, yes: bool) -> None:
         _say_key(config, key)
     if enrolment.since:
         return
+    common.refuse_elsewhere(config)
     if planned := anyio.run(partial(enrolment.plan, unseen=yes), backend="asyncio"):
         _show(config.undeclared, config.host, *planned)
     elif not yes:
