@@ -96,6 +96,11 @@ class Node:
         return [*words, f"--wdns={ROOT}"]
 
     @property
+    def swarm_id(self) -> str:
+        """What the Swarm calls it."""
+        return str(self.engine.api("GET", "/info")["Swarm"]["NodeID"])
+
+    @property
     def up(self) -> bool:
         """Whether its engine runs."""
         return self.engine.pid is not None
@@ -194,16 +199,20 @@ class Cluster:
         """Those that are managers, running or not."""
         return self.nodes[: self._managers]
 
-    def leader(self, *, seconds: float = 120) -> Node:
-        """The manager that leads, once all that run say the same, and it runs too."""
+    def leader(self, among: Sequence[Node] = ()) -> Node:
+        """The manager that leads, once all that run say the same, and it runs too.
+
+        `among` are those that are managers meanwhile, if not those of the beginning.
+        """
         found: list[Node] = []
 
         def agreed() -> bool:
-            said = {_leader(node) for node in self.managers if node.up}
-            found[:] = [node for node in self.managers if said == {node.name} and node.up]
+            managers = [node for node in among or self.managers if node.up]
+            said = {node.swarm.leader() for node in managers}
+            found[:] = [node for node in managers if said == {node.name}]
             return bool(found)
 
-        wait_until(agreed, what="the managers to agree upon a leader", seconds=seconds)
+        wait_until(agreed, what="the managers to agree upon a leader", seconds=120)
         return found[0]
 
     def _start(self) -> None:
@@ -240,15 +249,6 @@ class Cluster:
             node.put_away()
         self._switch.stop()
         shutil.rmtree(self._root)
-
-
-def _leader(node: Node) -> str | None:
-    """The host name of the leader as this manager has it."""
-    with contextlib.suppress(EngineError, OSError):
-        for name, found in node.swarm.nodes().items():
-            if (found.get("ManagerStatus") or {}).get("Leader"):
-                return name
-    return None
 
 
 def _holder(root: Path, name: str, command: list[str], script: str, layer: str) -> Daemon:

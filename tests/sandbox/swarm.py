@@ -38,7 +38,8 @@ def stack_file(services: Mapping[str, Mapping[str, Any]], **top: Any) -> str:
     done: dict[str, Any] = {}
     for name, service in services.items():
         deploy = dict(service.get("deploy") or {})
-        for section, values in _QUICK.items():
+        is_job = str(deploy.get("mode", "")).endswith("-job")  # which has none of these
+        for section, values in ({} if is_job else _QUICK).items():
             deploy[section] = {**values, **deploy.get(section, {})}
         done[name] = {"networks": ["host"], **service, "deploy": deploy}
     if any("host" in service["networks"] for service in done.values()):
@@ -138,6 +139,14 @@ class Swarm:
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the API says of the nodes, by their host names."""
         return {node["Description"]["Hostname"]: node for node in self._list("nodes")}
+
+    def leader(self) -> str | None:
+        """The host name of the manager that leads; None if it is not known, or not told to this."""
+        with contextlib.suppress(EngineError, OSError):
+            for name, node in self.nodes().items():
+                if (node.get("ManagerStatus") or {}).get("Leader"):
+                    return name
+        return None
 
     def wait_for(self, running: Mapping[str, int], *, seconds: float = 60) -> None:
         """Wait until these services, and no others, have so many tasks that run."""
