@@ -152,3 +152,19 @@ def test_one_that_was_evicted_is_shown_as_kept_and_stopped() -> None:
     assert found.name == f"{KEPT_PREFIX}web_app"
     assert found.kept
     assert not found.alive
+
+
+def test_the_hash_is_the_same_whatever_unset_fields_a_managers_engine_writes_down() -> None:
+    """As Docker 20.10 and 28 write the same service, both seen in one Swarm."""
+    older = {"Privileges": {"CredentialSpec": None, "SELinuxContext": None}, "Image": "a"}
+    newer = {"Privileges": {"CredentialSpec": None, "NoNewPrivileges": False}, "Image": "a"}
+    limited = {**newer, "Privileges": {"NoNewPrivileges": True}}
+
+    def hashed(container: dict[str, Any], replicas: int | None) -> str:
+        mode = {"Global": {}} if replicas is None else {"Replicated": {"Replicas": replicas}}
+        spec = {"TaskTemplate": {"ContainerSpec": container}, "Mode": mode}
+        return views.spec_hash(spec, "s")
+
+    assert hashed(older, 1) == hashed(newer, 1)
+    others = {hashed(newer, 1), hashed(newer, 0), hashed(newer, None), hashed(limited, 1)}
+    assert len(others) == 4

@@ -51,11 +51,24 @@ def containers(
 def spec_hash(spec: Mapping[str, Any], salt: str) -> str:
     """A digest of what a service was asked to be, 64 hexadecimal digits.
 
-    Without the number that grows whenever somebody has its tasks started anew.
+    Without the number that grows whenever somebody has its tasks started anew, and without what is
+    empty: managers whose engines have other versions write down more or fewer of the fields that
+    nobody has set.
     """
     template = {k: v for k, v in (spec.get("TaskTemplate") or {}).items() if k != "ForceUpdate"}
-    text = json.dumps({**spec, "TaskTemplate": template}, sort_keys=True, separators=(",", ":"))
+    said = {**_without_empty({**spec, "TaskTemplate": template}), "Mode": spec.get("Mode")}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _without_empty(value: Any) -> Any:
+    """It, without keys that are null, false, zero, or hold nothing; lists stay whole."""
+    if isinstance(value, Mapping):
+        kept = {key: _without_empty(below) for key, below in value.items()}
+        return {key: below for key, below in kept.items() if below}
+    if isinstance(value, list):
+        return [_without_empty(below) for below in value]
+    return value
 
 
 def finishes(service: SwarmService) -> bool:
