@@ -204,7 +204,9 @@ async def _wire(
         stopping=stopping,
     )
     hands = await _hands(base)
-    looks = Looks(journal, config.runtime_dir, await journal.run(last, config.runtime_dir))
+    look = await journal.run(last, config.runtime_dir)
+    alone = config.docker.mode == "host"
+    looks = Looks(journal, config.runtime_dir, look, lambda: engine.part if alone else None)
     return Parts(
         config=config,
         repository=repository,

@@ -177,9 +177,14 @@ def test_an_engine_of_a_swarm_is_told_of(fleet: Fleet, host: Host) -> None:
     )
     try:
         said = _one(_look(host), "swarm", "warning")
+        host.once()
+        status = host.json("status")
+        shown = host.commitd("status").stdout
     finally:
         fleet.box.engine.api("POST", "/swarm/leave?force=1")
     assert "a manager of a Swarm (active)" in said
+    assert status["engine"]["swarm"] == "manager"
+    assert "Docker is a manager of a Swarm" in shown
 
 
 def test_a_socket_that_anybody_may_use_is_a_problem(fleet: Fleet, host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sandbox import Sandbox, Swarm
+    from tests.sandbox.host import Host
     from tests.system.conftest import Fleet
 
     Work = Callable[[Engine], Awaitable[None]]
@@ -303,6 +305,29 @@ def test_a_manager_whose_remote_is_behind_does_not_go_back(fleet: Fleet, swarm: 
     assert done.returncode == 1
     assert second[:7] in done.stdout + done.stderr
     assert swarm.task_ids() == before
+
+
+def test_doctor_tells_of_the_swarm_that_a_manager_deploys_to(fleet: Fleet, swarm: Swarm) -> None:
+    fleet.commit("first", stack_of(fleet.idle))
+    host = fleet.manager()
+    assert host.once().returncode == 0
+    found = [f for f in _doctor(host) if f["code"] == "swarm"]
+    said = {(f["level"], f["what"].partition(":")[0].partition(",")[0]) for f in found}
+    (name,) = swarm.nodes()
+    assert said == {
+        ("ok", "the command docker"),
+        ("ok", f"this manager ({name}) leads the Swarm"),
+        ("warning", "one manager"),
+        ("ok", "one node"),
+    }
+    swarm.leave()
+    [lost, _] = [f for f in _doctor(host) if f["code"] == "swarm"]
+    assert (lost["level"], "docker swarm init" in lost["remedy"]) == ("problem", True)
+
+
+def _doctor(host: Host) -> list[dict[str, Any]]:
+    findings: list[dict[str, Any]] = json.loads(host.commitd("doctor", "--json").stdout)["findings"]
+    return findings
 
 
 def stack_of(image: str) -> dict[str, str]:

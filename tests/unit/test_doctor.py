@@ -317,8 +317,9 @@ def test_a_file_that_others_may_only_run_is_not_said_to_be_changed_by_them() -> 
 
 
 def test_plaintext_that_is_to_be_volatile_is_judged_by_where_it_is() -> None:
-    assert _level(files.volatile("/run/commitd", "tmpfs")) == "ok"
-    assert _level(files.volatile("/srv/run", "ext4")) == "warning"
+    assert _level(files.volatile("/run/commitd", "tmpfs", needed=True)) == "ok"
+    assert _level(files.volatile("/srv/run", "ext4", needed=False)) == "warning"
+    assert _level(files.volatile("/srv/run", "ext4", needed=True)) == "problem"
 
 
 # --- Docker ---

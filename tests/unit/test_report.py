@@ -33,7 +33,7 @@ def test_the_document_has_the_promised_shape() -> None:
         "verdict": "at 1a2b3c4 (gitea); 1 waiting for a person",
         "since": LOOKED,
         "agent": {"running": True, "looked_at": LOOKED, "error": None, "trial": None},
-        "engine": {"answers": True, "error": None},
+        "engine": {"answers": True, "error": None, "swarm": None},
         "working": [],
         "revision": {
             "applied": SHA, "attempted": "f" * 40, "remote": "gitea", "author": "Ada",
@@ -131,7 +131,7 @@ def test_an_engine_that_does_not_answer_leaves_health_unknown() -> None:
     stack = document["stacks"][0]
     assert (stack["sync"], stack["health"]) == ("unknown", "unknown")
     assert (stack["reason"], stack["message"]) == ("engine-away", "the engine does not answer")
-    assert document["engine"] == {"answers": False, "error": "refused"}
+    assert document["engine"] == {"answers": False, "error": "refused", "swarm": None}
 
 
 def test_stacks_and_services_come_in_the_order_of_their_names() -> None:

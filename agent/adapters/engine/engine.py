@@ -67,6 +67,8 @@ class Engine:
         self.host = host
         self.helpers = helpers or Helpers()
         self._client: Client | None = None
+        self.part: str | None = None
+        """In a Swarm, when it was asked last: ``manager`` or ``worker``; None: it was in none."""
 
     async def __aenter__(self) -> Self:
         self._client = Client(self.host.removeprefix("unix://"))
@@ -79,6 +81,7 @@ class Engine:
         """What tells this engine from any other, also after it was restarted."""
         async with self.asking("ask who it is") as docker:
             answer = await docker.get("info")
+        self.part = _part(answer)
         return str(answer["ID"])
 
     async def containers(self, project: str | None = None) -> tuple[Container, ...]:
@@ -209,6 +212,7 @@ class Engine:
         async with self.asking("ask the time") as docker:
             if since is None:
                 info = await docker.get("info")
+                self.part = _part(info)
                 now = datetime.fromisoformat(info["SystemTime"]).timestamp()
                 params: dict[str, str] = {"since": f"{now - REPLAY_S:.3f}"}
             else:
@@ -265,6 +269,13 @@ class OverdueError(UnreachableError):
 
 class AbsentError(PermanentError):
     """There is no such thing (404), or it is being removed already (409)."""
+
+
+def _part(info: Mapping[str, Any]) -> str | None:
+    swarm = info.get("Swarm") or {}
+    if swarm.get("LocalNodeState") in {None, "", "inactive"}:
+        return None
+    return "manager" if swarm.get("ControlAvailable") else "worker"
 
 
 def _meaning(work: str, err: EngineError) -> CommitdError:

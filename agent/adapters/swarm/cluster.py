@@ -133,13 +133,15 @@ def task_of(raw: Mapping[str, Any]) -> SwarmTask:
 
 def _node(raw: Mapping[str, Any]) -> SwarmNode:
     spec, described, status = raw["Spec"], raw.get("Description") or {}, raw.get("Status") or {}
+    manager = raw.get("ManagerStatus") or {}
     return SwarmNode(
         id=raw["ID"],
         hostname=str(described.get("Hostname") or raw["ID"]),
         role="manager" if spec.get("Role") == "manager" else "worker",
         availability=str(spec.get("Availability") or ""),
         state=str(status.get("State") or ""),
-        leads=bool((raw.get("ManagerStatus") or {}).get("Leader")),
+        leads=bool(manager.get("Leader")),
+        reachable=manager.get("Reachability", "reachable") == "reachable",
         address=str(status.get("Addr") or ""),
         engine=str((described.get("Engine") or {}).get("EngineVersion") or ""),
     )

@@ -118,7 +118,12 @@ def _of_docker(config: Config | None, *, blind: bool) -> Iterator[Check]:
         return
     yield Check(code=Code.DOCKER_SOCKET, look=partial(host.socket, engine))
     # Longer than its answer may take: one that hangs is a problem, and said to be.
-    yield waiting(Code.DOCKER, partial(host.docker, engine), about.ANSWER_S + 15)
+    mode = config.docker.mode if config else "host"
+    yield waiting(Code.DOCKER, partial(host.docker, engine, mode), about.ANSWER_S + 15)
+    if config and config.docker.mode == "swarm":
+        from agent.control.doctor import swarm  # noqa: PLC0415  a host does without it
+
+        yield waiting(Code.SWARM, partial(swarm.look, config), about.ANSWER_S + 15)
 
 
 def _starts(config: Config) -> list[Finding]:

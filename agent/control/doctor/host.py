@@ -75,8 +75,8 @@ def socket(address: str) -> list[Finding]:
     return [engine.socket(str(path), seen.st_mode, seen.st_uid, group=group)]
 
 
-async def docker(address: str) -> list[Finding]:
-    """The engine itself."""
+async def docker(address: str, mode: str) -> list[Finding]:
+    """The engine itself; of its Swarm only where ``docker.mode`` is not that."""
     try:
         async with Engine(address) as asked:
             said = await about.ask(asked)
@@ -86,7 +86,7 @@ async def docker(address: str) -> list[Finding]:
         return [engine.unreachable(Code.DOCKER, err.message.rpartition(": ")[2], denied=denied)]
     return [
         versions.judge(Code.DOCKER, versions.DOCKER, said.version),
-        engine.swarm(said.swarm, control=said.control),
+        *([engine.swarm(said.swarm, control=said.control)] if mode != "swarm" else []),
         *await anyio.to_thread.run_sync(room, "Docker's data", Path(said.root)),
     ]
 
@@ -122,7 +122,9 @@ def own_directories(config: Config) -> Iterator[Finding]:
         seen = sight.file(path, directory=True)
         yield files.directory(what, str(path), seen, passable=passable)
     if config.secrets and config.secrets.store == "runtime" and config.runtime_dir.exists():
-        yield files.volatile(str(config.runtime_dir), directories.file_system(config.runtime_dir))
+        kind = directories.file_system(config.runtime_dir)
+        swarm = config.docker.mode == "swarm"
+        yield files.volatile(str(config.runtime_dir), kind, needed=swarm)
 
 
 async def time_of_others(config: Config) -> list[Finding]:

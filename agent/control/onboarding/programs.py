@@ -20,6 +20,7 @@ from agent.adapters.host import directories, key_file
 from agent.adapters.secrets import sops
 from agent.domain.config import Config, Sops
 from agent.domain.errors import CommitdError, ConfigError, PermanentError
+from agent.domain.onboarding import todo
 from agent.domain.onboarding.answers import NO_SOPS
 from agent.domain.repository import image_reference
 
@@ -76,8 +77,8 @@ def _sum(path: Path) -> str:
         raise ConfigError(message, where=str(path), hint="--sops") from None
 
 
-async def check(config: Config) -> str:
-    """Look for Git, Compose and the engine; which there are, in words.
+async def check(config: Config) -> list[str]:
+    """Look for Git, Compose and the engine; which there are, and what a Swarm needs, in words.
 
     Raises :class:`CommitdError` for the first that is missing, too old or silent.
     """
@@ -86,7 +87,10 @@ async def check(config: Config) -> str:
     compose = await locate.find(docker_host, config.converge.timeout)
     async with Engine(docker_host) as engine:
         await engine.identity()
-    return f"git {git}, {compose.binary}, Docker at {docker_host.removeprefix('unix://')}"
+    where = docker_host.removeprefix("unix://")
+    found = f"Found git {git}, {compose.binary}, Docker at {where}."
+    note = todo.of_a_swarm(config.host, config.docker.mode, engine.part)
+    return [found, *([note] if note else [])]
 
 
 async def try_sops(config: Config) -> None:

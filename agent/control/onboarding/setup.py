@@ -124,7 +124,8 @@ class Setup:
 
     async def prepare(self, config: Config, *, host_keys: Sequence[str], wish: Wish) -> HostKeys:
         """Programs, keys, and the host keys of the servers."""
-        self._dialog.say(f"Found {await programs.check(config)}.")
+        for line in await programs.check(config):
+            self._dialog.say(line)
         ensure = partial(keys.ensure, config, self.directory, self._dialog, wish)
         found = await anyio.to_thread.run_sync(ensure)
         await self._pin(config, host_keys)
@@ -156,7 +157,8 @@ class Setup:
         for path in (*own, config.state_dir / "journal.db"):
             if path.exists():
                 self._dialog.say(f"! {path} is of this machine alone: move it away before a clone.")
-        self._dialog.say(f"Found {await programs.check(config)}.")
+        for line in await programs.check(config):
+            self._dialog.say(line)
         await self._pin(config, host_keys)
 
     async def _pin(self, config: Config, host_keys: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ journal when a cycle begins to fail or to work again, and when the agent ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio.to_thread
@@ -24,15 +25,24 @@ _FILE = "look.json"
 class Looks:
     """The agent's own, of which ``last`` is the newest one."""
 
-    def __init__(self, journal: AsyncJournal, runtime_dir: Path, last: LastLook) -> None:
+    def __init__(
+        self,
+        journal: AsyncJournal,
+        runtime_dir: Path,
+        last: LastLook,
+        swarm: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """``swarm`` says what the engine of a plain host is in a Swarm."""
         self._journal = journal
+        self._swarm = swarm
         self._file = RuntimeFile(runtime_dir / _FILE, "when the agent looked")
         self.last = last
 
     async def ended(self, error: str | None = None) -> LastLook:
         """A cycle ended now; with an ``error`` it was no look, and the last one counts."""
-        news = error != self.last.error
-        self.last = LastLook(self.last.at if error else utcnow(), error)
+        swarm = self._swarm()
+        news = (error, swarm) != (self.last.error, self.last.swarm)
+        self.last = LastLook(self.last.at if error else utcnow(), error, swarm)
         await anyio.to_thread.run_sync(self._file.write, asdict(self.last))
         if news:
             await self.keep()

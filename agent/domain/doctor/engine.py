@@ -34,7 +34,8 @@ def swarm(state: str, *, control: bool) -> Finding:
         Code.SWARM,
         f"the engine is {kind} of a Swarm ({state}): the agent leaves its tasks alone,"
         " and deploys none",
-        "docker swarm leave, if it is not wanted",
+        "docker.mode: swarm on each manager, if the agent is to deploy to it; docker swarm leave,"
+        " if it is not wanted",
     )
 
 

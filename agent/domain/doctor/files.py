@@ -99,11 +99,14 @@ def directory(what: str, path: str, seen: File | Missing, *, passable: bool) -> 
     return ok(Code.DIRECTORY, f"{said} (mode {mode:04o})")
 
 
-def volatile(path: str, file_system: str) -> Finding:
-    """Where ``secrets.store: runtime`` keeps plaintext; ``file_system`` is its kind."""
+def volatile(path: str, file_system: str, *, needed: bool) -> Finding:
+    """Where ``secrets.store: runtime`` keeps plaintext; ``file_system`` is its kind.
+
+    ``needed``: the agent does not start otherwise.
+    """
     if file_system in _IN_MEMORY:
         return ok(Code.DIRECTORY, f"secrets.store: runtime: {path} is in memory ({file_system})")
-    return warning(
+    return (problem if needed else warning)(
         Code.DIRECTORY,
         f"secrets.store: runtime: {path} is on {file_system or 'an unknown file system'},"
         " so plaintext is on a disk all the same",

@@ -82,3 +82,34 @@ def left(host: str, sight: Sight, own: tuple[str, ...] | None) -> Todo:
         list=_LIST.format(host) not in files,
         key=tuple(key for key in own or () if key not in known),
     )
+
+
+def of_a_swarm(host: str, mode: str, part: str | None) -> str | None:
+    """What to know where the engine has a ``part`` in a Swarm (manager or worker), or should have.
+
+    ``mode`` is ``docker.mode``. None: nothing.
+    """
+    match mode, part:
+        case "swarm", "manager":
+            return (
+                f"This is a manager of the Swarm {host}. Set up an agent on each manager, with the"
+                f" same host: {host}; each has an age key of its own, and {host_key_path(host)} has"
+                " all of them, one a line."
+            )
+        case "swarm", _:
+            what = "in no Swarm" if part is None else "a worker of its Swarm"
+            return (
+                f"! docker.mode is swarm, and Docker is {what}: the agent works on managers alone."
+            )
+        case _, "manager":
+            return (
+                "! Docker is a manager of a Swarm, whose services the agent leaves alone. If it is"
+                " to deploy to the Swarm: docker: {mode: swarm} and one host: for all managers."
+            )
+        case _, "worker":
+            return (
+                "! Docker is a worker of a Swarm, whose services the agent leaves alone; an agent"
+                " on a manager can deploy to it."
+            )
+        case _:
+            return None

@@ -20,11 +20,13 @@ from agent.domain.release.release import Attempt, Release
 class LastLook(Struct, frozen=True):
     """When the agent last looked at everything (ISO 8601; None: never).
 
-    ``error`` is why each cycle since then has failed; None: none has.
+    ``error`` is why each cycle since then has failed; None: none has. ``swarm`` is what the engine
+    of a plain host was in a Swarm then, ``manager`` or ``worker``; None: in none.
     """
 
     at: str | None = None
     error: str | None = None
+    swarm: str | None = None
 
 
 class Ongoing(Struct, frozen=True, kw_only=True):

@@ -49,7 +49,11 @@ def status(
             "error": facts.look.error,
             "trial": None if trial is None else asdict(trial),
         },
-        "engine": {"answers": facts.containers is not None, "error": engine_error},
+        "engine": {
+            "answers": facts.containers is not None,
+            "error": engine_error,
+            "swarm": facts.look.swarm,
+        },
         "working": [_working(each) | {"subject": each.subject} for each in facts.working],
         "revision": {
             "applied": applied,

@@ -132,6 +132,7 @@ class SwarmNode(Struct, frozen=True, kw_only=True):
     leads: bool
     address: str
     engine: str
+    reachable: bool = True
 
 
 class Membership(Struct, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ def command(ctx: click.Context, yes: bool) -> None:
 def _say_key(config: Config, key: HostKey) -> None:
     """What to commit."""
     place = host_key_path(config.host)
+    place = f"a line of {place}" if config.docker.mode == "swarm" else place
     if key.recipients is None:
         click.echo(f"The age key is a systemd credential: commit its public half as {place}.")
         return

@@ -63,6 +63,11 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
         terminal.say(f"… {terminal.local(known.line)}")
     if error := document["engine"]["error"]:
         terminal.say(f"! {error}")
+    if part := document["engine"].get("swarm"):  # an agent of before the upgrade knows none
+        terminal.say(
+            f"! Docker is a {part} of a Swarm, whose services are left alone: the agent of a"
+            " manager deploys to it with docker.mode: swarm."
+        )
     for subjects, hold in common.alike(needed):
         _hold("!", subjects, hold)
     if not document["enrolled"] and not any(h["reason"] == Reason.OTHER_MACHINE for h in needed):
