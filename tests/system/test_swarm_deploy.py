@@ -285,3 +285,30 @@ def test_plan_status_and_why_look_at_services(fleet: Fleet, swarm: Swarm) -> Non
     assert "web" in host.commitd("why", "web", check=True).stdout
     swarm.create("by-hand", fleet.idle)
     assert [each["name"] for each in host.json("plan")["evictions"]] == ["by-hand"]
+
+
+def test_a_service_that_ended_for_good_is_started_again_and_no_other(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    ends = fleet.box.images.build("ends", "1.0", command="sleep 3; exit 3")
+    never = {"restart_policy": {"condition": "none"}}
+    services: dict[str, dict[str, Any]] = {
+        "ends": {"image": ends, "deploy": never},
+        "app": {"image": fleet.idle},
+    }
+    host = fleet.managed({"web": stack_file(services)})
+    wait_until(lambda: not swarm.task_ids()["web_ends"], what="its task to end")
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    tasks = {name: len(swarm.tasks(f"web_{name}", running=False)) for name in ("ends", "app")}
+    assert tasks == {"ends": 2, "app": 1}
+    assert host.json("history", "web")[0]["reason"] == "drifted"
+
+
+def test_a_stack_that_has_nothing_to_run_is_in_sync(fleet: Fleet, swarm: Swarm) -> None:
+    host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
+    sha = fleet.commit("off", {"stacks/web/compose.yaml": "services: {}\n"})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"in sync with {sha[:7]}" in result.stdout
+    assert swarm.services() == {}

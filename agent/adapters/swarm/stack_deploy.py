@@ -16,7 +16,13 @@ import anyio.to_thread
 
 from agent.adapters import process
 from agent.domain.compose import redact
-from agent.domain.errors import CommitdError, MissingError, TransientError, UnreachableError
+from agent.domain.errors import (
+    CommitdError,
+    MissingError,
+    PermanentError,
+    TransientError,
+    UnreachableError,
+)
 
 _PLACES = ("/usr/local/bin", "/usr/bin", "/bin")
 _RUNTIME = {"GOGC": "off", "GOMEMLIMIT": "64MiB", "GOMAXPROCS": "1"}
@@ -27,6 +33,8 @@ _AWAY = re.compile(
     r"is the docker daemon|error during connect|connection refused|reset by peer|EOF|broken pipe",
     re.IGNORECASE,
 )
+_NEVER = re.compile(r"Unknown mode|Additional property|must be a |unsupported Compose file")
+"""It refuses the file, and has changed no service."""
 _WORDS = ("--with-registry-auth", "--resolve-image", "never", "--compose-file", "-")
 
 
@@ -81,4 +89,7 @@ def _meaning(result: process.Result, hidden: Sequence[str]) -> CommitdError:
     lines = [line.strip() for line in raw.splitlines() if line.strip()]
     said = redact.text(" / ".join(lines[-3:]), hidden)[-_MAX_CHARS:]
     message = said or f"docker stack deploy ended with {result.code}"
+    if _NEVER.search(raw):
+        hint = "a newer Docker command line on each manager may take it"
+        return PermanentError(message, hint=hint)
     return UnreachableError(message) if _AWAY.search(raw) else TransientError(message)

@@ -7,7 +7,7 @@ already changes no task, so what was cut short is simply done again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import anyio.to_thread
@@ -27,13 +27,14 @@ from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready
 from agent.control.stack.revival import Revived
+from agent.control.swarm import ended
 from agent.control.swarm import objects as pruning
 from agent.control.swarm.gate import Awaited, Gate
 from agent.control.swarm.observer import SwarmObserver
 from agent.control.swarm.remove import ServiceRemover
 from agent.domain.compose import redact
 from agent.domain.compose.policy import Effect, summary
-from agent.domain.container import CONFIG_HASH
+from agent.domain.container import CONFIG_HASH, Container
 from agent.domain.errors import CancelledError, CommitdError, PermanentError, TransientError
 from agent.domain.outcome import Outcome, Phase, Status
 from agent.domain.release.release import Release, Service
@@ -131,12 +132,11 @@ class SwarmSteps(DeploySteps):
                 if self._t.stopping():
                     raise CancelledError(STOPPING)
                 await self._t.confirm()
-                run.touch(await self._t.observer.of_stack(name))
+                shown = await self._t.observer.of_stack(name)
+                run.touch(shown)
                 await self._t.journal.mark_dirty(name)
-                await objects.provide(self._t.engine, file.objects)
-                await self._unname_images(ready)
-                await self._t.confirm()
-                await self._t.program.deploy(name, file.text, ready.invocation.hidden)
+                if file.services:  # else there is nothing that the command would take
+                    await self._change(ready, file, shown)
         await self._t.journal.keep_started(name, ready.stack.digest)
         with entry.phase(Phase.GATE):
             await self._t.gate.wait(self._awaited(ready, batch))
@@ -147,6 +147,16 @@ class SwarmSteps(DeploySteps):
         if not doubt:
             await self._prune(name)
         return await self._observed(ready)
+
+    async def _change(self, ready: Ready, file: StackFile, shown: Iterable[Container]) -> None:
+        """Have its services be as ``file`` says; ``shown`` are those that there are."""
+        name = ready.stack.name
+        await objects.provide(self._t.engine, file.objects)
+        await self._unname_images(ready)
+        down = await ended.look(self._t.engine, name, shown)
+        await self._t.confirm()
+        await self._t.program.deploy(name, file.text, ready.invocation.hidden)
+        await ended.start_again(self._t.engine, name, down)
 
     async def _prune(self, stack: str) -> None:
         """Remove its configs and secrets that neither a service nor the last release needs."""
