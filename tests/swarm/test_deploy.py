@@ -57,6 +57,8 @@ def test_ten_services_are_deployed_at_once_and_then_left_alone(
         assert "in sync with" in host.once().stdout
         assert swarm.task_ids() == before
         assert swarm.services() == services  # not even a version of a specification is another
+        stacks = {stack["name"]: stack["sync"] for stack in host.json("status")["stacks"]}
+        assert stacks == dict.fromkeys(STACKS, "synced")
 
 
 def test_a_release_that_crashes_or_has_no_image_goes_back(fleet: Fleet, pair: Cluster) -> None:
@@ -172,10 +174,30 @@ def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, pair: Cluster) -> No
     assert host.once().returncode == 0
 
 
-def test_a_stack_that_left_the_list_is_removed_alone(fleet: Fleet, pair: Cluster) -> None:
+def test_what_nobody_declared_is_ended_and_can_be_brought_back(fleet: Fleet, pair: Cluster) -> None:
+    host, swarm = _deployed(fleet, pair), pair.nodes[0].swarm
+    before = swarm.task_ids()
+    with host.running() as agent:
+        agent.says("in sync with")
+        swarm.create("rogue", fleet.idle, replicas=2)
+
+        def ended() -> bool:
+            mode = swarm.service("rogue")["Spec"]["Mode"]
+            return mode["Replicated"]["Replicas"] == 0 and not swarm.tasks("rogue")
+
+        wait_until(ended, what="the rogue to be ended")
+        host.commitd("undo", "rogue", check=True)
+        wait_until(lambda: len(swarm.task_ids()["rogue"]) == 2, what="the rogue to be back")
+    assert {name: ids for name, ids in swarm.task_ids().items() if name != "rogue"} == before
+
+
+def test_a_stack_that_left_the_list_is_removed_with_its_objects(
+    fleet: Fleet, pair: Cluster
+) -> None:
     host, swarm = _deployed(fleet, pair), pair.nodes[0].swarm
     before = swarm.task_ids()
     fleet.commit("no more data", files(fleet, stacks=("edge", "web")))
     assert host.once().returncode == 0
     assert not swarm.services("data")
+    assert not swarm.names("secrets")
     assert swarm.task_ids() == {n: ids for n, ids in before.items() if not n.startswith("data_")}

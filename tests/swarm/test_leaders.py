@@ -68,7 +68,9 @@ def agents(fleet: Fleet, trio: Cluster) -> Agents:
     return Agents(fleet, trio)
 
 
-def test_one_acts_and_the_others_stand_by(fleet: Fleet, trio: Cluster, agents: Agents) -> None:
+def test_one_acts_and_the_others_stand_by_and_refuse_orders(
+    fleet: Fleet, trio: Cluster, agents: Agents
+) -> None:
     fleet.commit("first", files(fleet.idle))
     leader = trio.leader()
     with agents.at_work():
@@ -87,6 +89,10 @@ def test_one_acts_and_the_others_stand_by(fleet: Fleet, trio: Cluster, agents: A
             )
             assert f"leader is {leader.name}" in host.json("status")["verdict"]
             assert agents.deploys(node) == []
+            for words in (["suspend", "web"], ["retry", "web"], ["undo", "x"], ["approve", sha]):
+                refused = host.commitd(*words)
+                assert refused.returncode != 0
+                assert f"leader is {leader.name}" in refused.stdout + refused.stderr
         after = leader.swarm.task_ids()
     assert all(len(after[name]) == 1 and after[name] != before[name] for name in COUNTS)
     assert agents.deploys(leader) == [("deploy", "succeeded")] * 2
