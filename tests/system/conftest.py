@@ -81,7 +81,9 @@ class Fleet:
         return f"services:\n  {service}:\n    image: {image or self.idle}\n{none}{more}"
 
     def commit(self, message: str, files: Mapping[str, str | bytes | None]) -> str:
-        """Commit and push to both servers."""
+        """Commit and push to both servers; the host prod is a Swarm (see `manager`)."""
+        if "host/prod/stacks.yaml" in files:
+            files = {"host/prod/commitd.yaml": "mode: swarm\n", **files}
         self.workspace.write(files)
         sha = self.workspace.commit(message)
         self.push()

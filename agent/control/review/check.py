@@ -189,6 +189,8 @@ def _each_stack(
 def _one(looks: Looks, host: str, places: Places, lost: frozenset[str]) -> Iterator[Finding]:
     stack = places.stack
     yield from stacks.without_effect(stack)
+    if stack.policy.swarm:
+        yield from stacks.meaningless(places)
     yield from values.lone_dollars(places)
     yield from values.not_raw(places)
     yield from values.unreadable(places)
@@ -219,13 +221,9 @@ def _each_host(
             if looks and (look := looks[host, stack.name]).model is not None
         ]
         judged = [*hosts.disorder(here, state, places)]
-        for judge in (
-            hosts.ports,
-            hosts.container_names,
-            networks.subnets,
-            networks.declared_twice,
-        ):
+        for judge in (hosts.ports, networks.subnets, networks.declared_twice):
             judged += judge(together)
+        judged += () if state.swarm else hosts.container_names(together)
         whole = all(looks[host, stack.name].whole for stack in here) if looks else False
         if whole and len(together) == len(state.names) and not state.list_faults:
             judged += hosts.external(together)  # else what is not known may make them

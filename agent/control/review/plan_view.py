@@ -41,7 +41,7 @@ from agent.domain.reconcile.actions import Deploy, Plan
 from agent.domain.reconcile.effects import ServiceEffect, StackEffects
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.release.release import Release
-from agent.domain.repository import layout
+from agent.domain.repository import layout, swarm_mode
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.repository.tree import Tree, small
 from agent.domain.revision import Revision
@@ -187,6 +187,7 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
     desired = layout.read(
         tree, contents, Revision(sha="0" * 40, author="", committed_at="", subject=""), config.host
     )
+    swarm_mode.agree(desired, swarm=config.docker.mode == "swarm")
     docker_host = directories.docker_host(config)
     if (config.state_dir / "journal.db").exists():
         situation = _situation(config, open_journal(config), desired)
@@ -227,6 +228,7 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
     if sha is None:
         raise PermanentError("no commit was applied here yet", hint=directories.look_now(config))
     desired, _ = await repository.declared(sha, config.host)
+    swarm_mode.agree(desired, swarm=config.docker.mode == "swarm")
     desired = await pinned_releases.with_rollbacks(desired, AsyncJournal(journal), repository)
     async with Engine(directories.docker_host(config)) as engine:
         situation = _situation(config, journal, desired)

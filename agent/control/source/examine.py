@@ -37,6 +37,7 @@ from agent.domain.errors import CommitdError, PermanentError, TransientError, Un
 from agent.domain.finding import Fault
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Hold
+from agent.domain.repository import swarm_mode
 from agent.domain.repository.desired import DesiredState
 from agent.domain.revision import Revision
 from agent.domain.source import decide
@@ -302,6 +303,7 @@ class Examiner:
             return Judged(revision=revision, holds=(hold,))
         try:
             desired, _ = await commits.declared(sha, host, tree)
+            swarm_mode.agree(desired, swarm=self._config.docker.mode == "swarm")
         except PermanentError as err:
             # Without a readable list it is unknown what is declared: the last good commit stays.
             hold = Hold(host, Reason.LIST_IN_DOUBT, f"{sha[:7]}: {err}")

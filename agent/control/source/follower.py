@@ -33,6 +33,7 @@ from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.finding import Fault
 from agent.domain.outcome import Action, Cause, CauseKind, Reason
 from agent.domain.reconcile.actions import Hold
+from agent.domain.repository import swarm_mode
 from agent.domain.repository.desired import DesiredState
 from agent.domain.shortened import some_of
 from agent.domain.source import decide
@@ -253,7 +254,9 @@ class Follower:
             await self._take(await self._read(applied))
 
     async def _read(self, sha: str) -> DesiredState:
-        return (await self._repository.declared(sha, self._config.host))[0]
+        desired, _ = await self._repository.declared(sha, self._config.host)
+        swarm_mode.agree(desired, swarm=self._config.docker.mode == "swarm")
+        return desired
 
     async def _take(self, desired: DesiredState) -> None:
         self._current = replace(self._current, desired=desired)

@@ -118,6 +118,10 @@ class Ready(Struct, frozen=True, kw_only=True):
         root, checkout = str(call.root), str(call.checkout)
         shown = relative(relative(self.model, checkout), root)
         found = policy.judge(self.stack, self.model, checkout, built=root, agent=agent)
+        if self.stack.policy.swarm:
+            from agent.domain.swarm import stack_file  # noqa: PLC0415  a plain host needs none
+
+            found += stack_file.judge(self.stack.name, self.model, checkout)
         noted = (e.message for e in found if e.effect in {Effect.NOTED, Effect.ASKED})
         return Side(
             services=self.services,

@@ -203,6 +203,7 @@ def pins(stack: Stack, model: Model, _: str = "") -> Iterator[Violation]:
 
 def unpinned(stack: Stack, named: Iterable[Artefact]) -> Iterator[Violation]:
     """Those that are not named by tag and digest."""
+    nodes = ", so that nodes may run different ones" if stack.policy.swarm else ""
     for each in sorted(named, key=lambda each: each.name):
         if image_reference.pinned(each.reference):
             continue
@@ -216,7 +217,7 @@ def unpinned(stack: Stack, named: Iterable[Artefact]) -> Iterator[Violation]:
             effect=Effect.REFUSED if stack.policy.requires_pins else Effect.WARNED,
             rule=PINS,
             path=each.path,
-            message=f"{each.name}: {each.reference} is not pinned by tag and digest",
+            message=f"{each.name}: {each.reference} is not pinned by tag and digest{nodes}",
             hint=hint,
             where=mention.where if mention else None,
         )

@@ -107,7 +107,7 @@ class DesiredState(Struct, frozen=True, kw_only=True):
     why: in ``stacks`` they are as they were before. ``allow`` lets containers be that
     no stack declares. ``listed`` is where the host's list has each name, as ``file:line``.
     ``present`` are the names of all stacks that have files in the commit, whoever runs them.
-    ``agent`` is the version of the agent that it asks for.
+    ``agent`` is the version of the agent that it asks for. ``swarm`` says that the host is a Swarm.
     """
 
     revision: Revision
@@ -120,6 +120,7 @@ class DesiredState(Struct, frozen=True, kw_only=True):
     listed: Mapping[str, str] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
     agent: AgentVersion | None = None
+    swarm: bool = False
 
     @property
     def names(self) -> frozenset[str]:

@@ -20,6 +20,7 @@ _WORDS = {
     "build": ("allow", "refuse"),
     "pins": tuple(Pins),
     "recipients": ("require", "warn"),
+    "mode": ("host", "swarm"),
     _WRITABLE: ("allow", "refuse"),
 }
 _KEYS = ("agent", "allow", *_WORDS)
@@ -39,6 +40,7 @@ class Policy(Struct, frozen=True):
     judged in ``policy``, as is ``writable_checkout``, allow, refuse, or the stacks that it is
     allowed for: may containers write to files of Git? ``recipients`` is require or warn: what of a
     host that can read a secret it does not need? A host deploys all the same; checks judge it.
+    ``mode`` is host or swarm: whether what is declared runs on one machine or in a Docker Swarm.
     ``agent`` is the version of the agent that is to run.
     """
 
@@ -48,6 +50,7 @@ class Policy(Struct, frozen=True):
     recipients: str | None = None
     writable_checkout: str | frozenset[str] | None = None
     agent: AgentVersion | None = None
+    mode: str | None = None
 
     def under(self, host: Policy) -> Policy:
         """The policy where ``host`` has the last word; what may run beside the stacks adds up."""
@@ -68,6 +71,11 @@ class Policy(Struct, frozen=True):
     def builds(self) -> bool:
         """Whether Compose may build a stack's images."""
         return self.build == "allow"
+
+    @property
+    def swarm(self) -> bool:
+        """Whether what is declared runs in a Swarm."""
+        return self.mode == "swarm"
 
     @property
     def requires_pins(self) -> bool:

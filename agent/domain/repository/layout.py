@@ -127,6 +127,7 @@ def survey(files: Snapshot, revision: Revision, host: str) -> Survey:
         list_faults=(*list_faults, *missing, *policy_faults),
         allow=policy.allow,
         agent=policy.agent,
+        swarm=policy.swarm,
         listed=entries,
         present=frozenset(_directories(tree, "stacks")),
     )

@@ -25,6 +25,7 @@ RULES = {
     "ciphertext": "containers get the plaintext of secrets",
     "lfs": "hosts get files, and not what Git LFS has of them",
     "subnets": "no address of a host's networks is in two of them",
+    "swarm": "a Swarm can run a stack as its files say",
     "ports": "no port of a host is published twice",
     "container-name": "no container name is taken twice on a host",
     "shared": "each network and volume of a host is declared by one stack",

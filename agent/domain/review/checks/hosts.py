@@ -30,6 +30,11 @@ class Here(Struct, frozen=True):
     places: Places
 
     @property
+    def swarm(self) -> bool:
+        """Whether it runs in a Swarm."""
+        return self.places.stack.policy.swarm
+
+    @property
     def services(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Its active services by name."""
         return sorted((self.model.get("services") or {}).items())
@@ -86,7 +91,8 @@ def _bindings(here: Here) -> Iterator[_Binding]:
             binding = _Binding(
                 here=here, service=name, ip=ip, port=int(published), protocol=protocol
             )
-            yield from [binding] * min(scale(service), 2)  # one more says it all
+            # One more says it all; tasks of a Swarm share a port, or are on nodes of their own.
+            yield from [binding] * (1 if here.swarm else min(scale(service), 2))
 
 
 def _full(

@@ -16,9 +16,15 @@ from agent.domain.repository.artefacts import Artefact
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.stack_settings import KEY
 from agent.domain.review.checks.places import Places
+from agent.domain.swarm import stack_file
+from agent.domain.swarm.said import RULE
 
 Model = Mapping[str, Any]
 
+_NOT_IN_A_SWARM = {
+    "on_change": "in a Swarm no service mounts files of the repository",
+    "secret_owner": "in a Swarm nobody mounts decrypted files; secrets: have uid and gid",
+}
 _NO_DATA = (
     "keep data in a volume, or at an absolute path: it stays behind when the stack is renamed"
 )
@@ -26,10 +32,29 @@ _NO_DATA = (
 
 def judge(stack: Stack, model: Model, root: str, places: Places) -> Iterator[Finding]:
     """All of it; ``root`` is the absolute path that stands for the repository in ``model``."""
-    yield from judged(policy.judge(stack, model, root), places, root)
-    yield from _data(stack, model, root, places)
+    found = policy.judge(stack, model, root)
+    yield from judged(found, places, root)
+    if stack.policy.swarm:
+        refused = {each.path for each in found if each.effect is Effect.REFUSED}
+        said = stack_file.judge(stack.name, model, root)
+        yield from judged((each for each in said if each.path not in refused), places, root)
+    else:
+        yield from _data(stack, model, root, places)
     yield from _reloads(stack, model, places)
     yield from health_timeout(stack, model, places)
+
+
+def meaningless(places: Places) -> Iterator[Finding]:
+    """Settings of the stack that mean nothing in a Swarm, where no service mounts the checkout."""
+    for key, why in _NOT_IN_A_SWARM.items():
+        if places.has(KEY, key):
+            yield Finding(
+                level=Level.WARNING,
+                rule=RULE,
+                where=places.of(KEY, key),
+                message=f"{key} has no effect: {why}",
+                hint="leave it out; new content of configs: and secrets: rolls who uses it",
+            )
 
 
 def without_effect(stack: Stack) -> Iterator[Finding]:
