@@ -34,7 +34,7 @@ help:
 	@echo "make forge    the agent with a real Gitea (root, Go, gcc; builds it once, 8 minutes of CPU)"
 	@echo "make page     look at the page in Debian's Chromium (root; fetches 250 MB)"
 	@echo "make page-doc  take the pictures of the last run into the documentation"
-	@echo "make check    ruff, mypy, import-linter"
+	@echo "make check    ruff, mypy, import-linter, shellcheck"
 	@echo "make bench    measure, side by side (root, 20 minutes); NAMES='idle storm' chooses"
 	@echo "make bench-doc  write the figures of the last run into the documentation"
 	@echo "make dist     wheel and sdist of the commit, into dist/"
@@ -188,11 +188,15 @@ PICTURES := $(addsuffix .webp,fleet-light fleet-dark host-light host-dark stack-
 page-doc:
 	@install -D -m 644 -t docs/how-to/page $(PICTURES:%=$(PAGE)/pictures/%)
 
+# By their first lines, as most of them have no ending.
+SCRIPTS = $(shell grep -rlE '^\#! ?(/usr)?/bin/(env )?(ba)?sh' packaging .ci)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck $(SCRIPTS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
