@@ -193,6 +193,21 @@ def test_once_its_time_is_over_it_goes_and_its_volumes_stay(fleet: Fleet, swarm:
     wait_until(lambda: "foreign_default" not in _networks(fleet), what="its network to go")
 
 
+def test_in_doubt_no_kept_service_goes(fleet: Fleet, swarm: Swarm) -> None:
+    host = _synced(fleet, keep="0s")
+    _rogue(fleet, swarm)
+    _up(swarm, "rogue", 2)
+    assert host.once().returncode == 0
+    _ended(swarm, "rogue")  # and as its tasks have yet to end, it stays until another cycle
+    wait_until(lambda: not _running(swarm, "rogue"), what="its tasks to end")
+    fleet.commit("typo", {"global/commitd.yaml": "alow: []\n"})
+    assert host.once().returncode != 0
+    assert EVICTED in _labels(swarm, "rogue")
+    fleet.commit("right", {"global/commitd.yaml": None})
+    assert host.once().returncode == 0
+    assert "rogue" not in swarm.services()
+
+
 def test_what_is_declared_meanwhile_is_overwritten_by_its_deploy(
     fleet: Fleet, swarm: Swarm, host: Host
 ) -> None:
