@@ -224,7 +224,7 @@ async def _wire(
         evictor=hands.evictor,
         quarantine=hands.quarantine,
         protection=protection,
-        judge=Judge(config, journal, remotes, hands.observer.containers, looks),
+        judge=Judge(config, journal, remotes, hands.observer.containers, looks, nodes=hands.nodes),
         words=attempts.words,
         watcher=hands.watcher,
         manager=hands.manager,

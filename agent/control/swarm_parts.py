@@ -70,6 +70,7 @@ async def of_swarm(base: Base) -> Hands:
         ),
         watcher=watcher,
         manager=manager,
+        nodes=lambda: observer.nodes,
     )
 
 

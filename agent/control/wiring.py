@@ -24,6 +24,7 @@ from agent.domain.config import Config
 
 if TYPE_CHECKING:
     from agent.control.swarm.manager import Manager
+    from agent.domain.swarm.model import SwarmNode
 
 
 class Base(Struct, frozen=True, kw_only=True):
@@ -51,7 +52,7 @@ class Base(Struct, frozen=True, kw_only=True):
 
 
 class Hands(Struct, frozen=True, kw_only=True):
-    """What looks at services, and changes them; ``manager`` is that of a Swarm."""
+    """What looks at services, and changes them; ``manager`` and ``nodes`` are those of a Swarm."""
 
     ledger: Ledger
     observer: Observer
@@ -60,3 +61,4 @@ class Hands(Struct, frozen=True, kw_only=True):
     quarantine: Quarantine
     watcher: Callable[[Callable[[str], None]], Watcher]
     manager: Manager | None = None
+    nodes: Callable[[], tuple[SwarmNode, ...]] = tuple

@@ -37,6 +37,16 @@ class CutOff(Struct, frozen=True):
     gone: bool
 
 
+class TaskOnNode(Struct, frozen=True, kw_only=True):
+    """One task of a Swarm's service: its ``state`` in the engine's word, and the name of its node.
+
+    ``node`` is None while it has none.
+    """
+
+    node: str | None
+    state: str
+
+
 class Container(Struct, frozen=True, kw_only=True):
     """One container as the engine lists it. ``state`` is the engine's word (running, exited …).
 
@@ -46,7 +56,8 @@ class Container(Struct, frozen=True, kw_only=True):
     and ``started`` are in seconds since the epoch; only an inspect tells ``started``, and
     ``created`` as a fraction. ``cut_off`` is what follows for its namespaces, once somebody has
     looked. ``networks`` are the names of those that it is connected to, ``settings`` what else can
-    be changed while it runs, which only an inspect tells; None: not known.
+    be changed while it runs, which only an inspect tells; None: not known. ``tasks`` are those of a
+    Swarm's service that are wanted now; None: it is a container.
     """
 
     id: str
@@ -65,6 +76,7 @@ class Container(Struct, frozen=True, kw_only=True):
     cut_off: CutOff | None = None
     networks: frozenset[str] | None = None
     settings: Settings | None = None
+    tasks: tuple[TaskOnNode, ...] | None = None
 
     @property
     def project(self) -> str | None:

@@ -278,6 +278,12 @@ def test_plan_status_and_why_look_at_services(fleet: Fleet, swarm: Swarm) -> Non
     assert host.json("plan")["unchanged"] == ["web"]
     [stack] = host.json("status")["stacks"]
     assert (stack["sync"], stack["health"]) == ("synced", "healthy")
+    document = host.json("status")
+    [node] = document["nodes"]
+    assert (node["role"], node["state"], node["leads"]) == ("manager", "ready", True)
+    assert stack["services"][0]["tasks"] == [{"node": node["name"], "state": "running"}]
+    assert f"app running (1 on {node['name']})" in host.commitd("status", check=True).stdout
+    assert f"running, 1 on {node['name']}" in host.commitd("why", "web", check=True).stdout
     swarm.scale("web_app", 2)
     [deploy] = host.json("plan")["deploys"]
     assert (deploy["stack"], deploy["reason"]) == ("web", "drifted")

@@ -19,14 +19,16 @@ from agent.adapters.state import journal, schema
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import Journal
 from agent.control.source.remote_status import Remotes, Seen, last_answers
+from agent.domain.container import TaskOnNode
 from agent.domain.outcome import Action, Outcome, Phase, Reason, Status, Total
 from agent.domain.outside import metrics
 from agent.domain.outside.metrics import Observed, Record
 from agent.domain.source.decide import Answer
 from agent.domain.status import held, stack_state
 from agent.domain.status.facts import Facts, LastLook
+from agent.domain.swarm.model import SwarmNode
 from agent.surface.api import exposition
-from tests.unit.builders import SHA, attempt, release
+from tests.unit.builders import SHA, attempt, container, release
 from tests.unit.judged import DOWN, GITEA, NOW, facts, hold
 
 _PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
@@ -86,6 +88,28 @@ def test_a_host_as_it_should_be() -> None:
     assert value(found, "commitd_event_stream_age_seconds") == 3
     assert value(found, "commitd_holds_waiting") == 0
     assert (value(found, "commitd_process_resident_memory_bytes") or 0) > 1e6
+
+
+def test_a_swarm_has_its_nodes_and_tasks_counted_and_a_host_has_none() -> None:
+    tasks = tuple(TaskOnNode(node="n", state=each) for each in ("running", "running", "pending"))
+    app = replace(container("web_app", "web", "app"), tasks=tasks)
+    node = SwarmNode(
+        id="n",
+        hostname="node1",
+        role="manager",
+        availability="active",
+        state="down",
+        leads=True,
+        address="10.0.0.1",
+        engine="28.5.2",
+    )
+    found = told(observed(replace(facts([release("web")], [app]), nodes=(node,))))
+    assert value(found, "commitd_stack_tasks", stack="web", state="running") == 2
+    assert value(found, "commitd_stack_tasks", stack="web", state="other") == 1
+    assert value(found, "commitd_swarm_nodes", state="down") == 1
+    assert value(found, "commitd_swarm_nodes", state="ready") == 0
+    of_a_host = {name for name, _ in told(observed(facts([release("web")])))}
+    assert not of_a_host & {"commitd_stack_tasks", "commitd_swarm_nodes"}
 
 
 def test_what_is_wrong_shows() -> None:

@@ -434,3 +434,24 @@ def _shown(renderer: Renderer, rows: list[Row]) -> Page:
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
     return Renderer()
+
+
+def test_a_swarm_shows_its_nodes_and_where_tasks_run_and_ids_of_services_are_ids() -> None:
+    given = report.status(facts([release("web")]), changed_at=LOOKED)
+    given["nodes"] = [
+        {"name": "node1", "role": "manager", "state": "ready", "availability": "drain",
+         "leads": True, "engine": "28.5.2"},
+    ]  # fmt: skip
+    tasks = [{"node": "node1", "state": "running"}] * 2 + [{"node": None, "state": "pending"}]
+    service = {"name": "app", "image": "i", "state": "running", "health": None, "tasks": tasks}
+    given["stacks"][0]["services"] = [service]
+    given["undeclared"] = [
+        {"id": "q9t6kxxw2v8m3n1p5r7s0zabc", "name": "n", "image": "i", "action": "removed",
+         "reason": "r", "message": "m", "at": LOOKED, "undoable": True},
+    ]  # fmt: skip
+    view = host(peer_status.read(json.dumps(given).encode()))
+    assert view.stacks[0].services[0].tasks == "2 on node1, 1 pending on no node"
+    assert [(n["name"], n["role"], n["state"].tone) for n in view.nodes] == [
+        ("node1", "leader", "good")
+    ]
+    assert view.undeclared[0]["command"] == "commitd undo q9t6kxxw2v8m"

@@ -129,9 +129,8 @@ async def _verdicts(path: Path, compared: list[str]) -> None:
     seen = Seen(name="gitea", reachable=True, head=builders.SHA, checked_at=utcnow())
     known = AsyncJournal(journal)
     looks = Looks(known, path, LastLook())
-    judge = Judge(
-        host, known, Remotes({"gitea": seen}, known, path), Engine("unix:///x").containers, looks
-    )
+    listed = Engine("unix:///x").containers
+    judge = Judge(host, known, Remotes({"gitea": seen}, known, path), listed, looks, nodes=tuple)
     first = await judge.ended(situation.containers)
     assert first.line == f"in sync with {builders.SHA[:7]} (gitea)"
     assert sorted(compared) == list(NAMES)

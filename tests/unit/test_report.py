@@ -30,6 +30,7 @@ def test_the_document_has_the_promised_shape() -> None:
         "enrolled": True,
         "state": "waiting",
         "standby": None,
+        "nodes": [],
         "verdict": "at 1a2b3c4 (gitea); 1 waiting for a person",
         "since": LOOKED,
         "agent": {"running": True, "looked_at": LOOKED, "error": None, "trial": None},
@@ -51,7 +52,8 @@ def test_the_document_has_the_promised_shape() -> None:
                 "reason": "teardown-limit", "message": "exceeds teardown_limit: why",
                 "rolled_back_to": None, "working": None,
                 "services": [
-                    {"name": "web", "image": "img", "state": "running", "health": None}
+                    {"name": "web", "image": "img", "state": "running", "health": None,
+                     "tasks": None}
                 ],
             }
         ],

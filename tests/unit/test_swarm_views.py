@@ -6,11 +6,33 @@ from typing import Any
 
 import pytest
 
-from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, SWARM_TASK
+from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, SWARM_TASK, TaskOnNode
 from agent.domain.swarm import views
-from agent.domain.swarm.model import EVICTED, OURS, STACK, Mode, SwarmService, SwarmTask
+from agent.domain.swarm.model import (
+    EVICTED,
+    OURS,
+    STACK,
+    Mode,
+    SwarmNode,
+    SwarmService,
+    SwarmTask,
+)
 
 STACKS = "/var/lib/commitd/repo/stacks"
+
+NODES = [
+    SwarmNode(
+        id=each,
+        hostname=f"node-{each}",
+        role="manager",
+        availability="active",
+        state="ready",
+        leads=each == "n",
+        address="10.0.0.1",
+        engine="28.5.2",
+    )
+    for each in ("n", "m")
+]
 
 
 def service(
@@ -67,7 +89,7 @@ def task(state: str, *, desired: str = "running", **other: Any) -> SwarmTask:
 
 
 def _state(one: SwarmService, *tasks: SwarmTask) -> tuple[str, int | None, str | None]:
-    [found] = views.containers([one], tasks, stacks_dir=STACKS, salt="s")
+    [found] = views.containers([one], tasks, NODES, stacks_dir=STACKS, salt="s")
     return found.state, found.exit_code, found.health
 
 
@@ -124,10 +146,12 @@ def test_its_hash_changes_with_all_that_anybody_changes_of_it() -> None:
 
 
 def test_it_is_of_its_stack_and_from_here_only_if_the_agent_made_it() -> None:
-    [own] = views.containers([service()], [], stacks_dir=STACKS, salt="s")
+    [own] = views.containers([service()], [], NODES, stacks_dir=STACKS, salt="s")
     assert (own.project, own.service, own.name) == ("web", "app", "web_app")
     assert own.labels["com.docker.compose.project.working_dir"] == f"{STACKS}/web"
-    [by_hand] = views.containers([service(labels={STACK: "web"})], [], stacks_dir=STACKS, salt="s")
+    [by_hand] = views.containers(
+        [service(labels={STACK: "web"})], [], NODES, stacks_dir=STACKS, salt="s"
+    )
     assert (by_hand.project, by_hand.service) == ("web", "app")
     assert "com.docker.compose.project.working_dir" not in by_hand.labels
 
@@ -141,14 +165,16 @@ def test_labels_of_containers_say_nothing_on_a_service() -> None:
         SWARM_TASK: "x",
         "mine": "yes",
     }
-    [found] = views.containers([service("x", labels=labels)], [], stacks_dir=STACKS, salt="s")
+    [found] = views.containers(
+        [service("x", labels=labels)], [], NODES, stacks_dir=STACKS, salt="s"
+    )
     assert (found.project, found.service, found.one_off) == (None, None, False)
     assert found.labels.keys() == {"mine", CONFIG_HASH}
 
 
 def test_one_that_was_evicted_is_shown_as_kept_and_stopped() -> None:
     kept = service(wanted=0, labels={STACK: "web", EVICTED: "{}"})
-    [found] = views.containers([kept], [], stacks_dir=STACKS, salt="s")
+    [found] = views.containers([kept], [], NODES, stacks_dir=STACKS, salt="s")
     assert found.name == f"{KEPT_PREFIX}web_app"
     assert found.kept
     assert not found.alive
@@ -168,3 +194,16 @@ def test_the_hash_is_the_same_whatever_unset_fields_a_managers_engine_writes_dow
     assert hashed(older, 1) == hashed(newer, 1)
     others = {hashed(newer, 1), hashed(newer, 0), hashed(newer, None), hashed(limited, 1)}
     assert len(others) == 4
+
+
+def test_its_tasks_of_now_are_shown_by_the_names_of_their_nodes() -> None:
+    there = [RUNS, task("running", node_id="m"), FAILED, task("pending", node_id="")]
+    [found] = views.containers([service(wanted=3)], there, NODES, stacks_dir=STACKS, salt="s")
+    assert found.tasks == (
+        TaskOnNode(node=None, state="pending"),
+        TaskOnNode(node="node-m", state="running"),
+        TaskOnNode(node="node-n", state="running"),
+    )
+    job = service(mode="replicated-job", wanted=1)
+    [done] = views.containers([job], [ENDED], NODES, stacks_dir=STACKS, salt="s")
+    assert done.tasks == (TaskOnNode(node="node-n", state="complete"),)

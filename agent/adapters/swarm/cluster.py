@@ -41,13 +41,13 @@ async def nodes(engine: Engine) -> tuple[SwarmNode, ...]:
     """All machines of the Swarm, by name."""
     async with engine.asking("list the nodes") as docker:
         found = await docker.get("nodes")
-    return tuple(sorted(map(_node, found), key=lambda node: (node.hostname, node.id)))
+    return tuple(sorted(map(node_of, found), key=lambda node: (node.hostname, node.id)))
 
 
 async def node(engine: Engine, node_id: str) -> SwarmNode:
     """One machine of the Swarm. Raises :class:`PermanentError` where there is none of that ID."""
     async with engine.asking("look at a node") as docker:
-        return _node(await docker.get(f"nodes/{quote(node_id, safe='')}"))
+        return node_of(await docker.get(f"nodes/{quote(node_id, safe='')}"))
 
 
 async def services(engine: Engine, stack: str | None = None) -> tuple[SwarmService, ...]:
@@ -131,7 +131,8 @@ def task_of(raw: Mapping[str, Any]) -> SwarmTask:
     )
 
 
-def _node(raw: Mapping[str, Any]) -> SwarmNode:
+def node_of(raw: Mapping[str, Any]) -> SwarmNode:
+    """One entry of a listing, or one that was inspected."""
     spec, described, status = raw["Spec"], raw.get("Description") or {}, raw.get("Status") or {}
     manager = raw.get("ManagerStatus") or {}
     return SwarmNode(

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
 from agent.adapters.host import directories
 from agent.adapters.state.journal import SALT, Journal
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.release import namespaces
 
+if TYPE_CHECKING:  # a host does without it
+    from agent.domain.swarm.model import SwarmNode
 
-def now(config: Config, journal: Journal | None) -> tuple[Container, ...]:
-    """All containers, or the services of a Swarm as containers. Blocks.
+
+class Listing(Struct, frozen=True):
+    """All containers; of a Swarm its services as containers, and its ``nodes``."""
+
+    containers: tuple[Container, ...]
+    nodes: tuple[SwarmNode, ...] = ()
+
+
+def now(config: Config, journal: Journal | None) -> Listing:
+    """What runs now. Blocks.
 
     ``journal`` tells what more must be known of those of its releases; None: there is none. Raises
     :class:`UnreachableError`.
@@ -20,13 +34,15 @@ def now(config: Config, journal: Journal | None) -> tuple[Container, ...]:
     docker_host = directories.docker_host(config)
     if config.docker.mode == "host":
         joining = namespaces.joining(journal.releases().values()) if journal else ()
-        return listing_now.list_now(docker_host, joining)
-    from agent.adapters.swarm.cluster import service_of, task_of  # noqa: PLC0415  not on a host
-    from agent.domain.swarm import views  # noqa: PLC0415
+        return Listing(listing_now.list_now(docker_host, joining))
+    from agent.adapters.swarm.cluster import node_of, service_of, task_of  # noqa: PLC0415
+    from agent.domain.swarm import views  # noqa: PLC0415  not on a host
 
     with listing_now.asking(docker_host) as get:
         services = [service_of(raw) for raw in get("services") or ()]
         tasks = [task_of(raw) for raw in get("tasks") or ()]
+        nodes = sorted(map(node_of, get("nodes") or ()), key=lambda node: node.hostname)
     salt = journal.get(SALT) if journal else None
     stacks_dir = str(config.state_dir / "repo" / "stacks")
-    return views.containers(services, tasks, stacks_dir=stacks_dir, salt=salt or "")
+    found = views.containers(services, tasks, nodes, stacks_dir=stacks_dir, salt=salt or "")
+    return Listing(found, tuple(nodes))

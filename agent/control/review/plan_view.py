@@ -171,7 +171,7 @@ async def of_commit(config: Config, rev: str | None, reading: Callable[[int], No
         return PlanView(revision=sha, plan=plan, releases=journal.releases())
     reading(len(plan.deploys))
     repository, docker_host = Repository.to_read(config), directories.docker_host(config)
-    new = _there_before(plan, listed.now(config, None))
+    new = _there_before(plan, listed.now(config, None).containers)
     whole = await repository.tree(sha)
     tree = {path: whole[path] for stack in new for path, _ in stack.inputs}
     contents = await repository.contents(small(tree))
@@ -195,7 +195,7 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
         stacks = str(config.state_dir / "repo" / "stacks")
         situation = HostState(
             desired=desired,
-            containers=listed.now(config, None),
+            containers=listed.now(config, None).containers,
             releases={},
             now=time.time(),
             stacks_dir=stacks,
@@ -247,7 +247,7 @@ def newer(config: Config, sha: str | None) -> list[str]:
 
 
 def _situation(config: Config, journal: Journal, desired: DesiredState) -> HostState:
-    there = listed.now(config, journal)
+    there = listed.now(config, journal).containers
     exempt = observe.exemptions(journal, journal.helpers())
     return observe.situation(journal, config, desired, there, exempt)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import anyio
 from msgspec.structs import replace
@@ -23,6 +24,9 @@ from agent.domain.status.held import Held
 from agent.domain.status.stack_state import StackState
 from agent.domain.status.verdict import Verdict
 
+if TYPE_CHECKING:  # a host does without it
+    from agent.domain.swarm.model import SwarmNode
+
 _LOOK_S = 5.0
 """For the engine to answer once more, after a cycle that failed."""
 
@@ -39,13 +43,16 @@ class Judge:
         remotes: Remotes,
         listed: Callable[[], Awaitable[tuple[Container, ...]]],
         looks: Looks,
+        *,
+        nodes: Callable[[], tuple[SwarmNode, ...]],
     ) -> None:
-        """``listed`` gives what runs now."""
+        """``listed`` gives what runs now, ``nodes`` the Swarm's as they were then."""
         self._config = config
         self._journal = journal
         self._remotes = remotes
         self._listed = listed
         self._looks = looks
+        self._nodes = nodes
         self.standings = Standings()
         self._began = time.monotonic()
         self._last: tuple[Facts, tuple[Held, ...], tuple[StackState, ...]] | None = None
@@ -100,6 +107,7 @@ class Judge:
             running=True,
             look=self._looks.last,
             working=working,
+            nodes=self._nodes(),
         )
         holds = held.current(found)
         if self._last is None or self._last[1] != holds or not _alike(self._last[0], found):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
@@ -14,6 +14,7 @@ from agent.adapters.host import lock
 from agent.adapters.state.database import iso
 from agent.adapters.state.journal import STANDBY, Journal, open_journal
 from agent.control.reconcile import listed
+from agent.control.reconcile.listed import Listing
 from agent.control.source import remote_status
 from agent.control.source.remote_status import Seen
 from agent.control.status import looks, on_trial
@@ -23,6 +24,9 @@ from agent.domain.errors import CommitdError
 from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.status import report
 from agent.domain.status.facts import Facts, LastLook, Ongoing
+
+if TYPE_CHECKING:  # a host does without it
+    from agent.domain.swarm.model import SwarmNode
 
 _UNDECLARED = 50
 
@@ -42,15 +46,16 @@ def status(
     """The same, by a journal that is open. Blocks."""
     names = [remote.name for remote in config.remotes]
     running = lock.running_agent(config) is not None
-    containers, error = _look(config, journal)
+    listing, error = _look(config, journal)
     found = facts(
         journal,
         config,
         answers=remote_status.last_answers(journal, names, config.runtime_dir),
-        containers=containers,
+        containers=listing.containers if listing else None,
         running=running,
         look=looks.last(journal, config.runtime_dir),
         working=working(journal) if running else (),
+        nodes=listing.nodes if listing else (),
     )
     ours = found.standby is None
     undeclared = (*_reported(journal, found), *_exempt(journal, found)) if ours else ()
@@ -73,6 +78,7 @@ def facts(
     running: bool,
     look: LastLook,
     working: tuple[Ongoing, ...] = (),
+    nodes: tuple[SwarmNode, ...] = (),
 ) -> Facts:
     """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
     now = time.time()
@@ -102,6 +108,7 @@ def facts(
         patience=_patience(config, min(config.resync, *(r.poll for r in config.remotes))),
         working=working,
         standby=journal.get(STANDBY),
+        nodes=nodes,
     )
 
 
@@ -182,12 +189,11 @@ def _shown(container: Container, action: EvictionAction, reason: Reason, at: str
 
 def list_containers(config: Config, journal: Journal | None = None) -> tuple[Container, ...] | None:
     """What runs, or None when the engine does not answer; ``journal`` as for :func:`listed.now`."""
-    return _look(config, journal)[0]
+    listing, _ = _look(config, journal)
+    return listing.containers if listing else None
 
 
-def _look(
-    config: Config, journal: Journal | None
-) -> tuple[tuple[Container, ...] | None, str | None]:
+def _look(config: Config, journal: Journal | None) -> tuple[Listing | None, str | None]:
     """The listing, or why there is none."""
     try:
         return listed.now(config, journal), None

@@ -1,4 +1,4 @@
-"""Looking at a Swarm: one listing of its services, and one of its tasks."""
+"""Looking at a Swarm: a listing each of its services, its tasks and its nodes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.swarm import cluster
 from agent.domain.container import Container
 from agent.domain.swarm import views
+from agent.domain.swarm.model import SwarmNode
 
 
 class SwarmObserver:
@@ -20,6 +21,8 @@ class SwarmObserver:
         self._salt = salt
         self._opened: float | None = None
         self._found: tuple[Container, ...] = ()
+        self.nodes: tuple[SwarmNode, ...] = ()
+        """As they were at the last look."""
 
     def listen(self, *, on: bool) -> None:
         """Whether events tell of every change from now on."""
@@ -40,6 +43,7 @@ class SwarmObserver:
         """The services of one stack. Raises :class:`CommitdError`."""
         services = await cluster.services(self._engine, stack)
         tasks = await cluster.tasks(self._engine, stack)  # after: a task has its service by then
+        self.nodes = await cluster.nodes(self._engine)
         return views.containers(
-            services, tasks, stacks_dir=self._stacks_dir, salt=await self._salt()
+            services, tasks, self.nodes, stacks_dir=self._stacks_dir, salt=await self._salt()
         )

@@ -28,6 +28,7 @@ _LONGEST = 200
 """Characters of a label's value."""
 _SYNC = ("synced", "pending", "failed", "held", "suspended", "unknown")
 _HEALTH = ("healthy", "progressing", "degraded", "missing", "unknown")
+_NODE_STATES = ("ready", "down", "unknown", "disconnected")
 _UNDECLARED = {
     Reason.NO_PROJECT, Reason.UNKNOWN_PROJECT, Reason.UNKNOWN_SERVICE, Reason.UNKNOWN_CONTAINER,
 }  # fmt: skip
@@ -112,6 +113,7 @@ _OUTSIDE = Family(
     "commitd_outside_failing", ("name",), "1 for what cannot be told others: see commitd status."
 )
 _STACKS = Family("commitd_stacks", (), "Stacks that are declared or deployed.")
+_NODES = Family("commitd_swarm_nodes", ("state",), "Machines of the Swarm by their state.")
 _SYNCED = Family(
     "commitd_stack_sync", ("stack", "state"), "1 for how the stack is against Git, else 0."
 )
@@ -122,6 +124,11 @@ _SUCCESS = Family(
     "commitd_stack_last_success_timestamp_seconds",
     ("stack",),
     "When a release of the stack was last brought up and found healthy.",
+)
+_TASKS = Family(
+    "commitd_stack_tasks",
+    ("stack", "state"),
+    "Tasks of the stack in a Swarm that are wanted now: those that run, and the others.",
 )
 _RUNS = Family(
     "commitd_stack_revision_info",
@@ -158,8 +165,9 @@ _REMOVED = Family(
 
 FAMILIES = (
     _BUILD, _READY, _STATE, _ENROLLED, _REVISION, _ENGINE, _STREAM, _STREAM_AGE, _CYCLE_AGE,
-    _CYCLE, _FAILING, _JOURNAL, _HOLDS, _WAITING, _OUTSIDE, _STACKS, _SYNCED, _HEALTHY, _SUCCESS,
-    _RUNS, _FAILURES, _PHASES, _REACHABLE, _LAG, _PROBE, _CHECKED, _ACTIONS, _SECONDS, _REMOVED,
+    _CYCLE, _FAILING, _JOURNAL, _HOLDS, _WAITING, _OUTSIDE, _STACKS, _NODES, _SYNCED, _HEALTHY,
+    _TASKS, _SUCCESS, _RUNS, _FAILURES, _PHASES, _REACHABLE, _LAG, _PROBE, _CHECKED, _ACTIONS,
+    _SECONDS, _REMOVED,
 )  # fmt: skip
 """All there are, in the order in which they are told."""
 
@@ -223,6 +231,8 @@ def _host(facts: Facts, seen: Observed) -> Iterator[tuple[Family, Row]]:
     yield from ((_HOLDS, row) for row in holds.items())
     yield _WAITING, ((), sum(hold.needs_person for hold in seen.holds))
     yield _STACKS, ((), len(seen.stacks))
+    nodes = [node.state for node in facts.nodes]
+    yield from ((_NODES, ((state,), nodes.count(state))) for state in _NODE_STATES if nodes)
 
 
 def _stack(
@@ -234,6 +244,11 @@ def _stack(
     for state in dict.fromkeys((*_HEALTH, stack.health)):
         yield _HEALTHY, ((name, state), state == stack.health)
     yield _FAILURES, ((name,), _failures(name, facts))
+    tasks = [t.state for c in stack.containers if c.tasks is not None for t in c.tasks]
+    if any(container.tasks is not None for container in stack.containers):
+        running = tasks.count("running")
+        yield _TASKS, ((name, "running"), running)
+        yield _TASKS, ((name, "other"), len(tasks) - running)
     if stack.release:
         yield _RUNS, ((name, stack.release.revision), 1)
         if (age := facts.age(stack.release.at)) is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -15,6 +15,9 @@ from agent.domain.container import Container
 from agent.domain.outcome import Action, Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt, Release
+
+if TYPE_CHECKING:  # a host does without it
+    from agent.domain.swarm.model import SwarmNode
 
 
 class LastLook(Struct, frozen=True):
@@ -48,7 +51,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     ``rollbacks`` are stacks that went back to an older release: to the digest that failed, and
     why. ``approved`` are commits that a person accepted, those ``without_data`` also with what
     starts without its data. ``working`` is what ``running``, an agent that holds the host's lock,
-    is doing. ``standby`` is the manager of the Swarm that acts, where that is another one.
+    is doing. ``standby`` is the manager of the Swarm that acts, where that is another one, and
+    ``nodes`` are the machines of that Swarm, by name.
     """
 
     host: str
@@ -70,6 +74,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     working: tuple[Ongoing, ...] = ()
     without_data: frozenset[str] = frozenset()
     standby: str | None = None
+    nodes: tuple[SwarmNode, ...] = ()
 
     @property
     def applied(self) -> str | None:

@@ -21,7 +21,8 @@ _COMMAND = re.compile(
 )
 """What :mod:`agent.domain.status.remedy` writes."""
 _Name = Annotated[str, Meta(max_length=20_000)]
-_Id = Annotated[str, Meta(pattern="^[0-9a-f]{12,64}$")]
+_Id = Annotated[str, Meta(pattern="^[0-9a-z]{12,64}$")]
+"""Of a container, or a service of a Swarm."""
 _Sha = Annotated[str, Meta(pattern="^[0-9a-f]{4,64}$")]
 _Count = Annotated[int, Meta(ge=0, le=10**9)]
 
@@ -66,13 +67,32 @@ class Remote(Struct, frozen=True):
     current: bool
 
 
+class Task(Struct, frozen=True):
+    """One task of a Swarm's service."""
+
+    node: _Name | None
+    state: _Name
+
+
+class Node(Struct, frozen=True):
+    """One machine of a Swarm."""
+
+    name: _Name
+    role: _Name
+    state: _Name
+    availability: _Name
+    leads: bool
+    engine: _Name
+
+
 class Service(Struct, frozen=True):
-    """One container."""
+    """One container, or a service of a Swarm. An agent that is older says nothing of tasks."""
 
     name: _Name | None
     image: _Name
     state: _Name
     health: _Name | None
+    tasks: Annotated[list[Task], Meta(max_length=2000)] | None = None
 
 
 class Working(Struct, frozen=True):
@@ -145,6 +165,7 @@ class PeerStatus(Struct, frozen=True):
     undeclared: Annotated[list[Undeclared], Meta(max_length=2000)]
     holds: Annotated[list[Hold], Meta(max_length=2000)]
     outside: Annotated[list[Failing], Meta(max_length=200)] = []
+    nodes: Annotated[list[Node], Meta(max_length=500)] = []
 
 
 _DECODER = msgspec.json.Decoder(PeerStatus)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
+from agent.domain.container import Container
 from agent.domain.outcome import EvictionAction
-from agent.domain.status import held, remedy, stack_state, verdict
+from agent.domain.status import held, placement, remedy, stack_state, verdict
 from agent.domain.status.facts import Facts, Ongoing
 from agent.domain.status.on_trial import OnTrial
 from agent.domain.status.stack_state import StackState
+
+if TYPE_CHECKING:  # a host does without it
+    from agent.domain.swarm.model import SwarmNode
 
 _REMOTE = ("name", "reachable", "head", "relation", "checked_at", "error", "down_since", "lag")
 
@@ -41,6 +45,7 @@ def status(
         "enrolled": facts.enrolled,
         "state": found.state.value,
         "standby": None if facts.standby is None else {"leader": facts.standby},
+        "nodes": [_node(each) for each in facts.nodes],
         "verdict": found.line,
         "since": changed_at,
         "agent": {
@@ -102,10 +107,28 @@ def _stack(stack: StackState) -> dict[str, Any]:
         "message": stack.message,
         "rolled_back_to": stack.rolled_back,
         "working": _working(stack.working) if stack.working else None,
-        "services": [
-            {"name": c.service, "image": c.image, "state": c.state, "health": c.health}
-            for c in stack.containers
-        ],
+        "services": [_service(each) for each in stack.containers],
+    }
+
+
+def _service(container: Container) -> dict[str, Any]:
+    return {
+        "name": container.service,
+        "image": container.image,
+        "state": container.state,
+        "health": container.health,
+        "tasks": placement.tasks(container),
+    }
+
+
+def _node(node: SwarmNode) -> dict[str, Any]:
+    return {
+        "name": node.hostname,
+        "role": node.role,
+        "state": node.state,
+        "availability": node.availability,
+        "leads": node.leads,
+        "engine": node.engine,
     }
 
 

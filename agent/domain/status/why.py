@@ -15,6 +15,7 @@ from agent.domain.release.release import Release
 from agent.domain.repository.desired import DesiredState, Stack
 from agent.domain.repository.tree import Snapshot
 from agent.domain.revision import Revision
+from agent.domain.status import placement
 
 SHORTEST_ID = 4
 """Characters of a container's ID that may stand for it."""
@@ -140,6 +141,7 @@ def _container(container: Container) -> dict[str, Any]:
         "image": container.image,
         "state": container.state,
         "health": container.health,
+        "tasks": placement.tasks(container),
     }
 
 

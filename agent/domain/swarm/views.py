@@ -19,22 +19,30 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, WORKING_DIR, Container
+from msgspec.structs import replace
+
+from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, WORKING_DIR, Container, TaskOnNode
 from agent.domain.swarm import claims, eviction
-from agent.domain.swarm.model import OURS, SwarmService, SwarmTask
+from agent.domain.swarm.model import OURS, SwarmNode, SwarmService, SwarmTask
 
 _UNDER_WAY = frozenset(
     {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
 )
 _FAILED = frozenset({"failed", "rejected", "orphaned"})
-_TO_RUN = frozenset({"running", "ready", "complete"})
+_DONE = "complete"
+_TO_RUN = frozenset({"running", "ready", _DONE})
 """What the Swarm wants of a task that is not replaced or ended; of one of a job, that it ends."""
 
 
 def containers(
-    services: Iterable[SwarmService], tasks: Iterable[SwarmTask], *, stacks_dir: str, salt: str
+    services: Iterable[SwarmService],
+    tasks: Iterable[SwarmTask],
+    nodes: Iterable[SwarmNode],
+    *,
+    stacks_dir: str,
+    salt: str,
 ) -> tuple[Container, ...]:
-    """All services, in their order.
+    """All services, in their order, with their tasks by the names of the ``nodes``.
 
     ``stacks_dir`` is the absolute path of the checkout's ``stacks``, ``salt`` the cluster's: specs
     hold secrets, which nobody shall guess from a hash.
@@ -42,9 +50,11 @@ def containers(
     by_service: dict[str, list[SwarmTask]] = {}
     for task in tasks:
         by_service.setdefault(task.service_id, []).append(task)
+    names = {node.id: node.hostname for node in nodes}
     return tuple(
-        _container(service, by_service.get(service.id, ()), stacks_dir, salt)
+        replace(_container(service, mine, stacks_dir, salt), tasks=_on_nodes(service, mine, names))
         for service in services
+        for mine in [by_service.get(service.id, ())]
     )
 
 
@@ -96,13 +106,29 @@ def _container(
     )
 
 
+def _on_nodes(
+    service: SwarmService, tasks: Sequence[SwarmTask], names: Mapping[str, str]
+) -> tuple[TaskOnNode, ...]:
+    """Its tasks of now by node; of a job those that have ended too."""
+    shown = [
+        task
+        for task in tasks
+        if task.desired in _TO_RUN or (service.is_job and task.state == _DONE)
+    ]
+    found = [
+        TaskOnNode(node=names.get(task.node_id, task.node_id) or None, state=task.state)
+        for task in shown
+    ]
+    return tuple(sorted(found, key=lambda task: (task.node or "", task.state)))
+
+
 def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int | None, str | None]:
     """Its state, exit code and health, in the engine's words for a container."""
     if eviction.at_rest(service):
         return "exited", None, None
     current = [task for task in tasks if task.desired in _TO_RUN]
     running = sum(task.state == "running" for task in current)
-    done = sum(task.state == "complete" for task in tasks) if service.is_job else 0
+    done = sum(task.state == _DONE for task in tasks) if service.is_job else 0
     wanted = len(current) if service.wanted is None else service.wanted
     if service.is_job and tasks and done >= wanted:
         return "exited", 0, None

@@ -12,7 +12,7 @@ from agent.adapters.host import systemd
 from agent.control.status import status
 from agent.domain.outcome import EvictionAction, Reason, short
 from agent.domain.source.decide import Relation
-from agent.domain.status import unit, verdict
+from agent.domain.status import placement, unit, verdict
 from agent.domain.status.on_trial import OnTrial
 from agent.domain.status.verdict import State
 from agent.surface.cli import asking, common, terminal
@@ -89,6 +89,8 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
     _revision(document["revision"])
     for remote in document["remotes"]:
         terminal.say(f"remote {remote['name']}: {_answer(remote)}; {_place(remote)}")
+    for node in document.get("nodes", ()):  # an agent of before the upgrade knows none
+        _node(node)
     for each in document.get("outside", ()):  # an agent of before the upgrade knows none
         _outside(each)
     _stacks(document["stacks"], told)
@@ -121,7 +123,7 @@ def _stacks(stacks: list[dict[str, Any]], told: str) -> None:
                     common.sync(stack),
                     common.health(stack),
                     (stack["revision"] or "")[:7],
-                    ", ".join(f"{s['name']} {s['state']}" for s in stack["services"]),
+                    ", ".join(map(_service, stack["services"])),
                 )
                 for stack in stacks
             ],
@@ -130,6 +132,19 @@ def _stacks(stacks: list[dict[str, Any]], told: str) -> None:
         if stack["message"] and stack["sync"] != "suspended" and stack["message"] not in told:
             sign = common.sync(stack)[0]
             terminal.say(f"{sign} {stack['name']}: {terminal.local(stack['message'])}")
+
+
+def _service(service: Mapping[str, Any]) -> str:
+    """With where its tasks run, in a Swarm."""
+    shown = f"{service['name']} {service['state']}"
+    tasks = service.get("tasks")  # an agent of before the upgrade says none
+    return f"{shown} ({placement.line(tasks)})" if tasks else shown
+
+
+def _node(node: Mapping[str, Any]) -> None:
+    role = "leader" if node["leads"] else node["role"]
+    busy = "" if node["availability"] == "active" else f", {node['availability']}"
+    terminal.say(f"node {node['name']}: {node['state']}, {role}{busy}, engine {node['engine']}")
 
 
 def _hold(sign: str, subjects: str, hold: Mapping[str, Any]) -> None:

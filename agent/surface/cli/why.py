@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from agent.domain.config import Config
+from agent.domain.status import placement
 from agent.surface.cli import asking, common, complete, history, terminal
 
 
@@ -87,7 +88,9 @@ def _service(service: Mapping[str, Any]) -> None:
     terminal.say(f"{where}{since}", 6)
     for container in service["containers"]:
         health = f", {container['health']}" if container["health"] else ""
-        terminal.say(f"{_named(container)}: {container['state']}{health}", 6)
+        tasks = placement.line(container.get("tasks") or ())  # an older agent does not say
+        nodes = f", {tasks}" if tasks else ""
+        terminal.say(f"{_named(container)}: {container['state']}{health}{nodes}", 6)
 
 
 def _named(container: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ class Chip(Struct, frozen=True):
 _TONES = {"✓": "good", "…": "busy", "‖": "held", "!": "held", "✗": "bad", "?": "unknown"}
 _SIGNS = {
     "synced": "✓", "healthy": "✓", "running": "✓", "succeeded": "✓", "same": "✓", "answers": "✓",
+    "ready": "✓",
     "pending": "…", "progressing": "…", "starting": "…", "restarting": "…", "created": "…",
     "held": "‖", "suspended": "‖", "paused": "‖", "cancelled": "‖", "skipped": "‖", "behind": "‖",
     "failed": "✗", "degraded": "✗", "missing": "✗", "unhealthy": "✗", "exited": "✗", "dead": "✗",

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.outcome import EvictionAction, Reason, short
+from agent.domain.status import placement
 from agent.surface.page.views.chips import ORDER, Chip, chip, container, of_host, sync
 
 _SHOWN_SERVICES = 12
@@ -23,11 +24,12 @@ class Need(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """One container of a stack."""
+    """One container of a stack, or a service of a Swarm and on which nodes its ``tasks`` are."""
 
     name: str
     image: str
     state: Chip
+    tasks: str
 
 
 class Stack(Struct, frozen=True, kw_only=True):
@@ -51,7 +53,10 @@ class Elsewhere(Struct, frozen=True, kw_only=True):
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """All that the page of a host shows. ``newer`` is a commit that is not followed yet."""
+    """All that the page of a host shows. ``newer`` is a commit that is not followed yet.
+
+    ``nodes`` are those of a Swarm.
+    """
 
     name: str
     state: Chip
@@ -68,6 +73,7 @@ class Host(Struct, frozen=True, kw_only=True):
     revision: Mapping[str, Any]
     newer: str
     count: Mapping[str, int]
+    nodes: tuple[Mapping[str, Any], ...] = ()
     elsewhere: Elsewhere | None = None
 
 
@@ -100,6 +106,7 @@ def host(document: Mapping[str, Any]) -> Host:
         revision=document["revision"],
         newer=_newer(document["revision"]),
         count=_counted(stacks),
+        nodes=tuple(map(_node, document.get("nodes") or ())),  # an older agent does not say
     )
 
 
@@ -150,6 +157,7 @@ def _service(service: Mapping[str, Any], *, well: bool) -> Service:
         name=service["name"] or "?",
         image=short(service["image"]),
         state=container(service["state"], service["health"], well=well),
+        tasks=placement.line(service.get("tasks") or ()),  # an older agent does not say
     )
 
 
@@ -172,6 +180,11 @@ def _remote(remote: Mapping[str, Any]) -> dict[str, Any]:
     if remote["reachable"] and not remote["current"]:
         word = "unknown"
     return {**remote, "answer": chip(word), "head": (remote["head"] or "")[:7]}
+
+
+def _node(node: Mapping[str, Any]) -> dict[str, Any]:
+    role = "leader" if node["leads"] else node["role"]
+    return {**node, "role": role, "state": chip(node["state"])}
 
 
 def _newer(revision: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.outcome import Action, short
+from agent.domain.status import placement
 from agent.surface.page.views import actions
 from agent.surface.page.views.chips import UNKNOWN, Chip, chip, container, sync
 
@@ -26,12 +27,15 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """One service: its image, where Git says so, and its containers with their states."""
+    """One service: its image, where Git says so, and its containers with their states.
+
+    In a Swarm it is its own one, and on which nodes its tasks are.
+    """
 
     name: str
     image: str
     origin: Origin | None
-    containers: tuple[tuple[str, Chip], ...]
+    containers: tuple[tuple[str, Chip, str], ...]
 
 
 class Changed(Struct, frozen=True, kw_only=True):
@@ -155,7 +159,11 @@ def _service(service: Mapping[str, Any], *, well: bool) -> Service:
         image=short(service["image"]) if service["image"] else "–",
         origin=_origin(service) if service["where"] else None,
         containers=tuple(
-            (each["name"], container(each["state"], each["health"], well=well))
+            (
+                each["name"],
+                container(each["state"], each["health"], well=well),
+                placement.line(each.get("tasks") or ()),  # an older agent does not say
+            )
             for each in service["containers"]
         ),
     )
