@@ -20,7 +20,7 @@ from agent.control.reconcile.observe import exempt_ones, situation
 from agent.control.reconcile.planner import Planner
 from agent.control.source.follower import Followed
 from agent.control.status import names
-from agent.domain.errors import CommitdError
+from agent.domain.errors import CancelledError, CommitdError
 from agent.domain.outcome import Outcome, Reason, Status
 from agent.domain.reconcile import host_state, plan, renamed
 from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan, one_of_a_kind
@@ -64,7 +64,7 @@ class Reconciler:
         self._p.judge.begins()
         turn = await self._turn()
         if turn and turn.leader:
-            return await self._stand_by()
+            return await self._stand_by(turn)
         await self._look_on_trial()
         seen = self._p.remotes.shown()
         exemptions = await self._orders()
@@ -113,20 +113,18 @@ class Reconciler:
 
     async def _turn(self) -> Turn | None:
         """What this manager of a Swarm is now; None on a host. Raises :class:`CommitdError`."""
-        if self._p.manager is None:
-            return None
-        turn = await self._p.manager.begin()
-        if turn.anew:  # what this one had found is the past
+        turn = await self._p.manager.begin() if self._p.manager else None
+        if turn and turn.anew:  # what this one had found is the past
             self._followed = Followed(None, None)
             self._p.follower.look_again()
         return turn
 
-    async def _stand_by(self) -> Verdict:
+    async def _stand_by(self, turn: Turn) -> Verdict:
         """Another manager acts: have the checkout up to date, and do nothing else."""
         self._p.protection.withdraw()
-        exemptions = await self._orders()
-        followed = await (self._stay() if exemptions.host else self._follow())
-        await self._write_holds([*self._p.standing_holds, *followed.holds], followed.desired)
+        followed = await (self._stay() if (await self._orders()).host else self._follow())
+        holds = [*self._p.standing_holds, *turn.holds, *followed.holds]
+        await self._write_holds(holds, followed.desired)
         return await self._p.judge.ended(())
 
     async def _look_on_trial(self) -> None:
@@ -312,6 +310,8 @@ class Reconciler:
     async def _evict(self, action: Evict, outcomes: list[Outcome], refused: list[Hold]) -> None:
         try:
             hold = await self._p.evictor.evict(action.container.id, patient=False)
+        except CancelledError:  # another manager leads by now
+            return
         except CommitdError as err:
             hold = Hold(action.container.name, Reason.EVICTION, str(err))
         except Exception as err:

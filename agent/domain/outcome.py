@@ -164,6 +164,7 @@ class Reason(Coded):
     NEW_HEAD = "new-commit", "the remote has a new commit"
     LOCAL_EDIT = "local-edits", "tracked files were edited on the host"
     ENGINE_AWAY = "engine-away", "the engine does not answer"
+    LEADER_IDLE = "leader-idle", "no agent acts where the Swarm is led"
     RECORD = "swarm-record", "what managers share of it cannot be read or written"
     NOTHING_TO_RUN = "nothing-to-run", "it has nothing to run"
     NO_EFFECT = "no-effect", "something in its files has no effect"

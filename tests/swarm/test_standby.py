@@ -49,6 +49,13 @@ def test_what_a_person_ordered_holds_on_under_the_next_leader(fleet: Fleet, trio
     first = fleet.commit("first", _files(fleet.idle))
     hosts = {node.name: _host(fleet, node) for node in trio.nodes}
     leader = trio.leader()
+    for node in trio.nodes:
+        if node is not leader:
+            done = hosts[node.name].once()
+            assert (done.returncode, done.stdout.split(";")[0]) == (
+                0,
+                f"standby: leader is {leader.name}",
+            )
     with ExitStack() as running:
         agents = {name: running.enter_context(host.running()) for name, host in hosts.items()}
         agents[leader.name].says("in sync with")

@@ -157,6 +157,26 @@ def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
 
 
 @pytest.mark.usefixtures("swarm")
+def test_a_manager_that_stands_by_knows_what_the_leader_does(box: Sandbox, tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        two, of_two = manager(engine, tmp_path / "two.db")
+        own = (await one.leadership.look()).id
+        await one.begin()
+        await of_one.keep_release(WEB)
+        assert await two.records.follow() == own
+        assert await of_two.releases() == {"web": WEB}
+        await of_one.run(Journal.approve, "a" * 40)
+        await one.begin()
+        await of_two.keep_release(release("not-shared-by-who-stands-by"))
+        assert await two.records.follow() == own
+        assert await of_two.approved() == {"a" * 40}
+        assert set(await kept(engine)) == {"web"}
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
 def test_a_damaged_record_holds_its_stack_and_every_removal_until_it_is_gone(
     box: Sandbox, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ def test_nodes_that_are_down_drained_or_too_old_are_named() -> None:
 
 
 def test_a_leader_whose_agent_has_never_led_is_told_of() -> None:
-    place = Place(id=ONE.id, node="node1", leader="node2", leads=False)
+    place = Place(id=ONE.id, node="node1", leader="node2", leader_id=TWO.id, leads=False)
     nodes = (ONE, TWO)
     assert list(swarm.last_leader(place, TWO.id, nodes)) == []
     [found] = swarm.last_leader(place, ONE.id, nodes)

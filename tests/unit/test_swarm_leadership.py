@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import anyio
 import pytest
 
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import Journal
+from agent.control.swarm.manager import Manager
 from agent.domain.errors import ConfigError, TransientError
+from agent.domain.outcome import Reason
 from agent.domain.swarm import leadership
 from agent.domain.swarm.model import Membership, SwarmNode
 from tests.values import replace
@@ -79,3 +87,23 @@ def test_machines_of_one_name_are_told_apart() -> None:
     found = leadership.place((node("node1"), twin), "id-of-node1")
     assert found is not None
     assert (found.node, found.leader) == ("node1 (id-of-node1)", "node1 (id-of-twin)")
+
+
+def test_a_leader_whose_agent_does_nothing_for_a_minute_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    found = Manager(Engine("unix:///none"), AsyncJournal(Journal(tmp_path / "j.db")), "prod")
+    place = leadership.place(THREE, "id-of-node1")
+    assert place is not None
+    assert found.idle(place, "id-of-node3") == ()
+    now = 59.0
+    assert found.idle(place, "id-of-node3") == ()
+    now = 61.0
+    [hold] = found.idle(place, "id-of-node3")
+    assert (hold.reason, hold.needs_person) == (Reason.LEADER_IDLE, True)
+    assert "node2" in hold.detail
+    assert found.idle(place, "id-of-node2") == ()
+    now = 100.0
+    assert found.idle(place, "id-of-node3") == ()

@@ -158,7 +158,7 @@ class Telling:
         facts = standing.facts
         declared = Declared.read(facts.declared)
         found = happenings.troubles(facts, standing.holds, standing.verdict, declared)
-        looked = facts.containers is not None and not facts.look.error
+        looked = facts.containers is not None and not facts.look.error and facts.standby is None
         unknown = happenings.unclear(standing.stacks, standing.verdict) if looked else None
         kinds, now = self._target.wanted, self._journal.now()
         return folding.observe(self._now, found, kinds, now, unknown=unknown)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 
+import anyio
+
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import STANDBY
 from agent.control.swarm.leadership import Leadership
 from agent.control.swarm.records import Records, Turn
+from agent.domain.outcome import Reason
+from agent.domain.reconcile.actions import Hold
 from agent.domain.swarm.leadership import Place
 
 log = logging.getLogger("commitd.swarm")
+
+IDLE_S = 60.0
+"""The agent of a new leader begins within seconds: who has not by then does not run."""
 
 
 class Manager:
@@ -19,7 +26,9 @@ class Manager:
 
     def __init__(self, engine: Engine, journal: AsyncJournal, host: str) -> None:
         self._journal = journal
+        self._host = host
         self._said: Place | None = None
+        self._idle_since: float | None = None
         self.leadership = Leadership(engine)
         self.records = Records(engine, journal, host, self.leadership.confirm)
 
@@ -31,6 +40,15 @@ class Manager:
             log.info("this manager (%s) stands by: the leader is %s", place.node, place.leader)
         self._said = place
 
+    def idle(self, place: Place, led: str | None) -> tuple[Hold, ...]:
+        """That nobody deploys, if the agent of the leader has not begun to; ``led`` last did."""
+        if self._idle_since is None or led == place.leader_id:
+            self._idle_since = anyio.current_time()
+        if anyio.current_time() - self._idle_since < IDLE_S:
+            return ()
+        where = f"{place.leader}: systemctl status commitd there"
+        return (Hold(self._host, Reason.LEADER_IDLE, where, needs_person=True),)
+
     async def begin(self) -> Turn:
         """What this manager is now; its journal has what managers share by then.
 
@@ -40,9 +58,10 @@ class Manager:
         place = await self.leadership.look()
         self._say(place)
         if place.leads:
+            self._idle_since = None
             turn = await self.records.lead(place.id)
         else:
-            await self.records.follow()
-            turn = Turn(leader=place.leader)
+            led = await self.records.follow()
+            turn = Turn(leader=place.leader, holds=self.idle(place, led))
         await self._journal.put(STANDBY, turn.leader)
         return turn

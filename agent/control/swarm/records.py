@@ -1,7 +1,7 @@
 """What managers share: written by the leader after its journal, read by the next before it plans.
 
     leader:   journal's entry ─▶ share ─▶ the records that are not as the journal is ─▶ the Swarm
-    its end:  standby ─▶ follow: what people ordered
+    standby:  follow: what people ordered, and now and then the rest
     next one: lead ─▶ changed since its own journal was last the same? ─▶ the record wins
 
 A journal and a record were the same when this manager wrote or read that version of it, which the
@@ -35,6 +35,8 @@ log = logging.getLogger("commitd.swarm")
 
 NOTED = "swarm-records"
 """Where the journal keeps which version of each record it was last the same as: ID and version."""
+_WHOLE_S = 10.0
+"""Between two readings of all records by a manager that stands by."""
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Records:
         self._damaged: dict[str, tuple[str, PermanentError]] = {}
         """Stacks whose records cannot be read, and why, by the names of the records."""
         self._failed: dict[str, str] = {}
+        self._whole_at = 0.0
         self._lock = anyio.Lock()
         self._guard = Guard("sharing with other managers", log)
 
@@ -89,19 +92,24 @@ class Records:
             await self._write_all(own)
             return self._turn(anew=anew)
 
-    async def follow(self) -> None:
-        """At the beginning of each cycle of another manager: what people ordered on the leader."""
+    async def follow(self) -> str | None:
+        """At the beginning of each cycle of another manager; the ID of the one that led last.
+
+        What people ordered on that one is taken each time, for the remotes are followed by it; now
+        and then all the rest, for those who look here. Raises :class:`CommitdError`.
+        """
         async with self._lock:
             self._own = None
-            found = (await store.read(self._engine, records.CLUSTER)).get(records.CLUSTER)
-            if found is None or found == self._stored.get(found.name):
-                return
-            noted = await self._noted()
-            if noted.get(found.name) != _version(found):
-                record = records.read(found.text, ClusterRecord, found.name)
-                await self._journal.run(remembered.take_orders, record)
-                await self._note(noted | {found.name: _version(found)})
-            self._stored[found.name] = found
+            if anyio.current_time() >= self._whole_at:
+                found = await store.read(self._engine)
+                self._whole_at = anyio.current_time() + _WHOLE_S
+                await self._take(found)
+            else:
+                found = await store.read(self._engine, records.CLUSTER)
+                await self._take_cluster(found.get(records.CLUSTER), await self._noted())
+            await self._note_all()
+            led = self._written.get(records.CLUSTER)
+            return led.leader if isinstance(led, ClusterRecord) else None
 
     async def share(self) -> None:
         """After the journal's own entry, if this manager leads. A failure is tried again later."""
@@ -122,34 +130,49 @@ class Records:
         return found.get(records.CLUSTER) != self._stored.get(records.CLUSTER)
 
     async def _take_over(self, own: str) -> None:
-        found = await store.read(self._engine)
+        found, noted = await store.read(self._engine), await self._noted()
+        cluster = await self._take(found)
+        if cluster and (cluster.leader != own or noted.get(records.CLUSTER) != self._noting()):
+            await self._journal.run(remembered.take_applied, cluster.applied)
+        await self._note_all()
+
+    async def _take(self, found: Mapping[str, Stored]) -> ClusterRecord | None:
+        """Have the journal remember what it has not seen yet, of all records that were found."""
         noted = await self._noted()
-        cluster = found.pop(records.CLUSTER, None)
+        stored = found.get(records.CLUSTER)
         self._stored, self._written, self._damaged = {}, {}, {}
+        cluster = await self._take_cluster(stored, noted)
+        stacks = {name: each for name, each in found.items() if name != records.CLUSTER}
+        for name, each in stacks.items():
+            await self._take_stack(name, each, noted)
+        there = {each.stack for each in stacks.values()}
         # Whether it has worked in this very cluster before.
-        member = cluster is not None and noted.get(cluster.name, [""])[0] == cluster.id
-        if cluster is not None:
-            record = records.read(cluster.text, ClusterRecord, cluster.name)
-            known = noted.get(cluster.name) == _version(cluster)
-            if not known:
-                await self._journal.run(remembered.take_orders, record)
-            if not known or record.leader != own:
-                await self._journal.run(remembered.take_applied, record.applied)
-            self._stored[cluster.name], self._written[cluster.name] = cluster, record
-        there = {each.stack for each in found.values()}
-        for name, stored in found.items():
-            try:
-                theirs = records.read(stored.text, StackRecord, name)
-            except PermanentError as err:
-                self._damaged[name] = stored.stack or name, err
-                continue
-            if noted.get(name) != _version(stored):
-                await self._journal.run(remembered.take_stack, theirs)
-            self._stored[name], self._written[name] = stored, theirs
-        for stack in await self._journal.run(remembered.stacks) if cluster else ():
+        member = stored is not None and noted.get(stored.name, [""])[0] == stored.id
+        for stack in await self._journal.run(remembered.stacks) if stored else ():
             if stack not in there and (not member or records.name(stack) in noted):
                 await self._journal.run(remembered.forget, stack)  # as another leader did
-        await self._note_all()
+        return cluster
+
+    async def _take_cluster(
+        self, stored: Stored | None, noted: Mapping[str, list[Any]]
+    ) -> ClusterRecord | None:
+        if stored is None:
+            return None
+        record = records.read(stored.text, ClusterRecord, stored.name)
+        if noted.get(stored.name) != _version(stored):
+            await self._journal.run(remembered.take_orders, record)
+        self._stored[stored.name], self._written[stored.name] = stored, record
+        return record
+
+    async def _take_stack(self, name: str, stored: Stored, noted: Mapping[str, list[Any]]) -> None:
+        try:
+            record = records.read(stored.text, StackRecord, name)
+        except PermanentError as err:
+            self._damaged[name] = stored.stack or name, err
+            return
+        if noted.get(name) != _version(stored):
+            await self._journal.run(remembered.take_stack, record)
+        self._stored[name], self._written[name] = stored, record
 
     def _turn(self, *, anew: bool) -> Turn:
         locked = {stack: (Reason.RECORD, str(err)) for stack, err in self._damaged.values()}
@@ -209,11 +232,12 @@ class Records:
     async def _noted(self) -> dict[str, list[Any]]:
         return dict(await self._journal.get(NOTED) or {})
 
-    async def _note(self, noted: Mapping[str, list[Any]]) -> None:
-        await self._journal.put(NOTED, noted)
+    def _noting(self) -> list[Any]:
+        return _version(self._stored[records.CLUSTER])
 
     async def _note_all(self) -> None:
-        await self._note({name: _version(each) for name, each in sorted(self._stored.items())})
+        noted = {name: _version(each) for name, each in sorted(self._stored.items())}
+        await self._journal.put(NOTED, noted)
 
 
 def _version(stored: Stored) -> list[Any]:

@@ -26,6 +26,7 @@ class Place(Struct, frozen=True, kw_only=True):
     id: str
     node: str
     leader: str
+    leader_id: str
     leads: bool
 
 
@@ -66,7 +67,13 @@ def place(nodes: Sequence[SwarmNode], own: str) -> Place | None:
     leader = next((node for node in nodes if node.leads), None)
     if leader is None:
         raise no_leader()
-    return Place(id=own, node=_name(mine, nodes), leader=_name(leader, nodes), leads=leader is mine)
+    return Place(
+        id=own,
+        node=_name(mine, nodes),
+        leader=_name(leader, nodes),
+        leader_id=leader.id,
+        leads=leader is mine,
+    )
 
 
 def no_leader(said: str = "") -> TransientError:

@@ -112,8 +112,7 @@ def read(kept: str, kind: type[_Kind], where: str) -> _Kind:
 
     Raises :class:`PermanentError` for what is none, or is of a newer version.
     """
-    then = "what this manager remembers counts" if where == CLUSTER else "its stack is made anew"
-    remove = f"docker config rm {where}: then {then}"
+    remove = f"docker config rm {where}: then what this manager remembers of it counts"
     try:
         written = msgspec.json.decode(kept, type=_Format).format
         if written > FORMAT:
