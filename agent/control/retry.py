@@ -18,7 +18,7 @@ from agent.domain.errors import (
     PermanentError,
     TransientError,
 )
-from agent.domain.outcome import Outcome, Status
+from agent.domain.outcome import Outcome, Reason, Status
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.release.release import Attempt
 
@@ -68,6 +68,7 @@ class Attempts:
             permanent=isinstance(error, PermanentError),
             attempts=tries,
             interference=isinstance(error, InterferenceError),
+            reason=Reason(error.code) if error and error.code else None,
         )
         return outcome, result
 

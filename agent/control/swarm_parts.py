@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.adapters.swarm import stack_deploy
+from agent.control.health.activity import Listener
 from agent.control.release.converge import Converger
 from agent.control.release.deployment import DeployTools
 from agent.control.swarm.converge import SwarmSteps, SwarmTools
@@ -18,6 +19,7 @@ from agent.control.swarm.shared_journal import SharedJournal
 from agent.control.swarm.watcher import ServiceWatcher
 from agent.control.wiring import Base, Hands
 from agent.domain.reconcile.host_state import HostState
+from agent.domain.swarm.model import STACK
 
 
 async def of_swarm(base: Base) -> Hands:
@@ -44,7 +46,13 @@ async def of_swarm(base: Base) -> Hands:
             stacks=base.stacks,
             observer=observer,
             remover=remover,
-            gate=Gate(engine, config.converge.steady, base.pulse, confirm),
+            gate=Gate(
+                engine,
+                Listener(engine, base.group, STACK),
+                config.converge.steady,
+                pulse=base.pulse,
+                confirm=confirm,
+            ),
             confirm=confirm,
             journal=journal,
             attempts=base.attempts,

@@ -8,6 +8,7 @@
     ├── PermanentError      waits for a change of the input
     │   └── ConfigError     the host's own file; the agent does not start
     │       └── DeniedError    this user may not; root may
+    ├── UnplacedError       the nodes of a Swarm lack something: tried again later, not at once
     ├── HeldError           waits for a person: suspended, or not agreed to
     ├── AgentUnhealthyError  this version of the agent; the one before is started again
     └── CancelledError      not wanted any more: no failure; the next cycle decides anew
@@ -27,6 +28,8 @@ class CommitdError(Exception):
 
     words = ""
     """What a container has said that was given secrets: for root alone, and in no message."""
+    code = ""
+    """That of a ``Reason`` which says more exactly what is wrong; empty: there is none."""
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -77,6 +80,10 @@ class MissingError(ConfigError):
 
 class DeniedError(ConfigError):
     """This user may not do it; root may, and the command line says how."""
+
+
+class UnplacedError(CommitdError):
+    """No node of a Swarm can run it, or get its image: no fault of the files, and it may pass."""
 
 
 class HeldError(CommitdError):

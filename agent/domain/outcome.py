@@ -123,6 +123,15 @@ class Reason(Coded):
     ORDER = "order-impossible", "its order cannot be kept"
     AFTER = "dependency-not-up", "it comes after a stack that is not up"
     ROLLED_BACK = "release-unhealthy", "its new release was not healthy"
+    SWARM_BACK = "swarm-rolled-back", "the Swarm itself went back to the release before"
+    PAUSED = "update-paused", "its update is paused"
+    CRASH_LOOP = "crash-loop", "its tasks fail again and again"
+    TASK_UNHEALTHY = "task-unhealthy", "its health check fails again and again"
+    TASK_ENDED = "task-failed", "its tasks have failed, and no more of them are started"
+    NO_NODE = "no-suitable-node", "no node can run it"
+    NO_IMAGE = "image-not-found", "a node cannot get its image"
+    REJECTED = "task-rejected", "a node refuses its task"
+    TIMEOUT = "health-timeout", "it was not healthy in time"
     RENAMED = "new-name-not-up", "its new name is not up yet"
     DATA = "data-under-old-name", "its data is under its old name"
     SUSPENDED = "suspended", "a person suspended it"
@@ -306,6 +315,8 @@ class Status(StrEnum):
 class Outcome(Struct, frozen=True, kw_only=True):
     """How one action on one subject ended; ``error`` holds no secret.
 
+    ``reason`` says what was wrong with what was deployed, if it is known more exactly.
+
     After ``interference`` by somebody else nothing follows about what was deployed.
     """
 
@@ -315,3 +326,4 @@ class Outcome(Struct, frozen=True, kw_only=True):
     permanent: bool = False
     attempts: int = 1
     interference: bool = False
+    reason: Reason | None = None

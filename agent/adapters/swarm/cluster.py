@@ -92,11 +92,18 @@ def service_of(raw: Mapping[str, Any]) -> SwarmService:
         updated=time_of(raw.get("UpdatedAt")),
         update=update.get("State") or None,
         update_message=str(update.get("Message") or ""),
+        update_began=time_of(update.get("StartedAt")),
+        reversible=bool(raw.get("PreviousSpec")),
+        iteration=_iteration(raw.get("JobStatus") or {}),
         configs=frozenset(c["ConfigID"] for each in used for c in each.get("Configs") or ()),
         secrets=frozenset(s["SecretID"] for each in used for s in each.get("Secrets") or ()),
         networks=frozenset(str(network["Target"]) for network in networks),
         spec=spec,
     )
+
+
+def _iteration(raw: Mapping[str, Any]) -> int:
+    return int((raw.get("JobIteration") or {}).get("Index") or 0)
 
 
 def _wanted(key: str, mode: Mapping[str, Any]) -> int | None:
@@ -128,6 +135,7 @@ def task_of(raw: Mapping[str, Any]) -> SwarmTask:
         created=time_of(raw.get("CreatedAt")),
         container_id=str(container.get("ContainerID") or ""),
         spec=spec,
+        iteration=_iteration(raw),
     )
 
 

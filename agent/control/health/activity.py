@@ -28,12 +28,14 @@ class Activity:
 
     ``stopped`` are the IDs of containers that somebody told to end, and did not start again.
     ``made`` are those that were made meanwhile. It was ``undone`` when one of these was told to
-    end: Compose ends older ones. ``number`` grows with each event.
+    end: Compose ends older ones. ``number`` grows with each event. Its containers have it as the
+    value of ``label``.
     """
 
-    def __init__(self, project: str, since: float) -> None:
+    def __init__(self, project: str, since: float, label: str = PROJECT) -> None:
         self.project = project
         self.since = since
+        self._label = label
         self.stopped: set[str] = set()
         self.undone = False
         self.made: set[str] = set()
@@ -60,7 +62,7 @@ class Activity:
         Then it may also be older than this, for somebody who has listened for longer: what stopped
         before is no doing of anybody now.
         """
-        if event.labels.get(PROJECT) != self.project:
+        if event.labels.get(self._label) != self.project:
             return
         self.number += 1
         self._touched[event.id] = self.number
@@ -100,18 +102,22 @@ class Activity:
 
 
 class Listener:
-    """The stream runs in ``group``; without it all takes a little longer."""
+    """The stream runs in ``group``; without it all takes a little longer.
 
-    def __init__(self, engine: Engine, group: TaskGroup) -> None:
+    ``label`` is by which containers say of which project they are.
+    """
+
+    def __init__(self, engine: Engine, group: TaskGroup, label: str = PROJECT) -> None:
         self._engine = engine
         self._group = group
+        self._label = label
         self._activities: list[Activity] = []
         self._scope: anyio.CancelScope | None = None
 
     @asynccontextmanager
     async def hear(self, project: str) -> AsyncIterator[Activity]:
         """What happens to the project from now on, for as long as the block lasts."""
-        activity = Activity(project, time.time())
+        activity = Activity(project, time.time(), self._label)
         self._activities.append(activity)
         if self._scope is None:
             self._scope = anyio.CancelScope()

@@ -20,7 +20,9 @@ from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.release.health import ContainerView
 
-_LOG_LINES, _LOG_CHARS = 5, 400
+LOG_LINES = 5
+"""Of a container's log are its last words."""
+_LOG_CHARS = 400
 _HOOK_ENDS_S = 5.0
 _LAST_WORDS = "; its last words: "
 _NOT_SHOWN = (
@@ -153,8 +155,13 @@ async def hook_failed(
 async def last_words(engine: Engine, container: Container, quoting: Quoting) -> str:
     """The end of its log, without any secret that is known; empty if there is none."""
     try:
-        words = await engine.last_words(container.id, _LOG_LINES)
+        words = await engine.last_words(container.id, LOG_LINES)
     except CommitdError:
         return ""
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    return quoted(words, quoting)
+
+
+def quoted(log: str, quoting: Quoting) -> str:
+    """The end of a log in one line, without any secret that is known."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     return redact.text(" / ".join(lines), quoting.secrets)[-_LOG_CHARS:]

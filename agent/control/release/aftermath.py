@@ -87,7 +87,7 @@ class Aftermath:
         lasting = outcome.permanent or bool(run.stopped) or not passing
         back = None
         if run.before and run.touched and run.changed and stack.settings.rollback and lasting:
-            back = await self._roll_back(run, run.before, error)
+            back = await self._roll_back(run, run.before, error, outcome.reason)
         if back:
             outcome = replace(outcome, error=f"{error}; {back[1]}")
             if back[0]:
@@ -97,7 +97,9 @@ class Aftermath:
         )
         return outcome
 
-    async def _roll_back(self, run: Deployment, before: Release, error: str) -> tuple[bool, str]:
+    async def _roll_back(
+        self, run: Deployment, before: Release, error: str, reason: Reason | None
+    ) -> tuple[bool, str]:
         """Bring the last healthy release back; whether there was a way, and how it went."""
         name = run.stack.name
         cause = Cause(
@@ -118,7 +120,7 @@ class Aftermath:
         async with self.journal.recording(
             Action.ROLLBACK,
             name,
-            Reason.ROLLED_BACK,
+            reason or Reason.ROLLED_BACK,
             detail=error,
             causes=causes,
             revision=before.revision,

@@ -14,10 +14,9 @@ from agent.control.health import sightings
 from agent.control.health.activity import Activity
 from agent.control.health.awaited import Awaited, Standing, Steps
 from agent.control.health.health_gate import Gate
-from agent.control.health.sightings import Quoting
 from agent.control.release.deployment import cancel_reason
 from agent.control.release.starting import Batch, Before, Starting, StartTools
-from agent.control.stack.ready import Ready, observed
+from agent.control.stack.ready import Ready, observed, quoting
 from agent.domain.container import Container
 from agent.domain.errors import CancelledError
 from agent.domain.outcome import Phase
@@ -67,7 +66,7 @@ class Applier:
                     await starting.make()
             except HookError as err:
                 engine, name = self._gate.engine, ready.stack.name
-                raise await sightings.hook_failed(engine, name, err, _quoting(ready)) from None
+                raise await sightings.hook_failed(engine, name, err, quoting(ready)) from None
             with phase(Phase.GATE):
                 containers = await self._until_healthy(ready, batch, activity, starting)
         remover = self._tools.remover
@@ -109,7 +108,7 @@ class Applier:
             services={only: ready.services[only]} if only else ready.services,
             timeout_s=settings.health_timeout,
             cancel_reason=partial(self.cancel_reason, batch),
-            quoting=_quoting(ready),
+            quoting=quoting(ready),
             after=settings.after,
         )
         return await self._gate.wait(awaited, activity, steps)
@@ -117,8 +116,3 @@ class Applier:
     def cancel_reason(self, batch: Batch) -> CancelledError | None:
         """Why the wait for images and for health is to end, or None."""
         return cancel_reason(batch, self.heads(), stopping=self.stopping())
-
-
-def _quoting(ready: Ready) -> Quoting:
-    stack = ready.stack
-    return Quoting(stack.name, ready.invocation.hidden, confidential=bool(stack.secrets))

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from agent.adapters import shared_tree
 from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
+from agent.control.health.sightings import Quoting
 from agent.control.stack.kept_models import KeptModels
 from agent.domain.compose import at_start, given, policy, redact
 from agent.domain.compose.host_mounts import AgentPlaces
@@ -193,6 +194,12 @@ async def accept(
     passed = await compose.passed(call, model)
     call = replace(call, own=resolved.own, passed=passed, private=resolved.private)
     return await anyio.to_thread.run_sync(Ready.of, call, model)
+
+
+def quoting(ready: Ready) -> Quoting:
+    """What may be shown of the words of its containers."""
+    stack = ready.stack
+    return Quoting(stack.name, ready.invocation.hidden, confidential=bool(stack.secrets))
 
 
 def running_services(containers: Iterable[Container]) -> frozenset[str]:

@@ -7,8 +7,8 @@ already changes no task, so what was cut short is simply done again.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -26,7 +26,7 @@ from agent.control.release.read import read
 from agent.control.release.starting import Batch
 from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
-from agent.control.stack.ready import Ready
+from agent.control.stack.ready import Ready, quoting
 from agent.control.stack.revival import Revived
 from agent.control.swarm import ended
 from agent.control.swarm import objects as pruning
@@ -36,11 +36,17 @@ from agent.control.swarm.remove import ServiceRemover
 from agent.domain.compose import redact
 from agent.domain.compose.policy import Effect, summary
 from agent.domain.container import CONFIG_HASH, Container
-from agent.domain.errors import CancelledError, CommitdError, PermanentError, TransientError
+from agent.domain.errors import (
+    CancelledError,
+    CommitdError,
+    PermanentError,
+    TransientError,
+    UnplacedError,
+)
 from agent.domain.outcome import Outcome, Phase, Status
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
-from agent.domain.swarm import stack_file, unused, views
+from agent.domain.swarm import places, stack_file, unused
 from agent.domain.swarm.stack_file import Source, StackFile
 
 log = logging.getLogger("commitd.deploy")
@@ -95,7 +101,7 @@ class SwarmSteps(DeploySteps):
         if run.ready is None:
             return outcome
         try:
-            await self._file(run.ready, say=True)
+            await self._file(run.ready)
         except CommitdError as err:
             permanent = isinstance(err, PermanentError)
             return Outcome(
@@ -128,6 +134,7 @@ class SwarmSteps(DeploySteps):
     ) -> tuple[Service, ...]:
         name, batch = ready.stack.name, run.batch
         file = await self._file(ready)
+        began = time.time()
         with entry.phase(Phase.CREATE):
             async with batch.places.taken():
                 if self._t.stopping():
@@ -140,7 +147,11 @@ class SwarmSteps(DeploySteps):
                     await self._change(ready, file, shown)
         await self._t.journal.keep_started(name, ready.stack.digest)
         with entry.phase(Phase.GATE):
-            await self._t.gate.wait(self._awaited(ready, batch))
+            try:
+                await self._t.gate.wait(self._awaited(ready, batch, began))
+            except UnplacedError:
+                run.stopped = await self._down(name) & run.running
+                raise
         await self._t.confirm()
         await self._t.remover.prune_services(
             ready, run.services_before, batch.revision, doubt=doubt
@@ -159,6 +170,12 @@ class SwarmSteps(DeploySteps):
         await self._t.program.deploy(name, file.text, ready.invocation.hidden)
         await ended.start_again(self._t.engine, name, down)
 
+    async def _down(self, stack: str) -> frozenset[str]:
+        """Its services that have fewer tasks than they want, whichever release those are of."""
+        there = await cluster.services(self._t.engine, stack)
+        tasks = await cluster.tasks(self._t.engine, stack)
+        return frozenset(s.short_name for s in there if not places.serves(s, tasks))
+
     async def _prune(self, stack: str) -> None:
         """Remove its configs and secrets that neither a service nor the last release needs."""
         release = (await self._t.journal.releases()).get(stack)
@@ -167,14 +184,16 @@ class SwarmSteps(DeploySteps):
         }
         await pruning.prune(self._t.engine, stack, kept)
 
-    def _awaited(self, ready: Ready, batch: Batch) -> Awaited:
+    def _awaited(self, ready: Ready, batch: Batch, began: float) -> Awaited:
         return Awaited(
             stack=ready.stack.name,
             images={name: service.image for name, service in ready.services.items()},
+            began=began,
             timeout_s=ready.stack.settings.health_timeout,
             cancel_reason=lambda: cancel_reason(
                 batch, self._t.heads(), stopping=self._t.stopping()
             ),
+            quoting=quoting(ready),
         )
 
     async def _unname_images(self, ready: Ready) -> None:
@@ -201,7 +220,7 @@ class SwarmSteps(DeploySteps):
                 image=service.image,
                 scale=1,
                 config_hash=shown[each].labels[CONFIG_HASH],
-                one_shot=views.finishes(there[each]),
+                one_shot=places.finishes(there[each]),
                 files=ready.files(each),
                 needs=(),
                 objects=unused.names(there[each].spec),
@@ -209,17 +228,17 @@ class SwarmSteps(DeploySteps):
             for each, service in sorted(ready.services.items())
         )
 
-    async def _file(self, ready: Ready, *, say: bool = False) -> StackFile:
+    async def _file(self, ready: Ready) -> StackFile:
         """Raises :class:`PermanentError` for what a Swarm cannot run."""
         salt = await self._t.journal.salt()
-        return await anyio.to_thread.run_sync(partial(_written, ready, salt, say=say))
+        return await anyio.to_thread.run_sync(_written, ready, salt)
 
 
-def _written(ready: Ready, salt: str, *, say: bool) -> StackFile:
-    """What the command line gets, with the content of its objects; ``say`` what is odd. Blocks."""
+def _written(ready: Ready, salt: str) -> StackFile:
+    """What the command line gets, with the content of its objects. Blocks."""
     call = ready.invocation
     draft = stack_file.read(ready.stack.name, ready.model, str(call.checkout))
-    if say and (warned := summary(draft.violations, Effect.WARNED)):
+    if warned := summary(draft.violations, Effect.WARNED):
         log.warning("%s: %s", ready.stack.name, redact.text(warned, call.hidden))
     contents = {(each.kind, each.key): _content(each, call) for each in draft.sources}
     return stack_file.of(draft, contents, salt)

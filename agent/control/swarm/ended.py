@@ -13,7 +13,7 @@ from agent.adapters.engine.engine import Engine
 from agent.adapters.swarm import cluster, services
 from agent.domain.container import Container
 from agent.domain.release import health
-from agent.domain.swarm import views
+from agent.domain.swarm import places
 from agent.domain.swarm.model import SwarmService
 
 Ended = Mapping[str, Mapping[str, Any]]
@@ -33,7 +33,7 @@ async def look(engine: Engine, stack: str, shown: Iterable[Container]) -> Ended:
         for service in await cluster.services(engine, stack)
         if service.id in exited
         and not (service.is_job or service.kept)
-        and health.of(exited[service.id], one_shot=views.finishes(service)) in health.DOWN
+        and health.of(exited[service.id], one_shot=places.finishes(service)) in health.DOWN
     }
 
 

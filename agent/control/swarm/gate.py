@@ -1,40 +1,55 @@
-"""Waiting until all services of a stack run as they are wanted, and do so for a while."""
+"""Waiting until a stack on a Swarm is healthy.
+
+Nobody tells what happens to tasks on other nodes, so they are looked at every second. What happens
+to those of this node is heard of at once, by the engine's events::
+
+    look ─▶ all is healthy ───────────────────────────────────────▶ back
+      ▲ ├─▶ somebody changed it by hand ──────────────────────────▶ InterferenceError
+      │ ├─▶ the files are to blame, for good or for too long ─────▶ UnhealthyError
+      │ ├─▶ the nodes lack something, and have for a while ───────▶ UnplacedError
+      │ ├─▶ the agent stops, a newer commit, another leader ──────▶ CancelledError
+      └─┴─ not healthy yet: wait for an event, or a second
+
+What is healthy: :mod:`agent.domain.swarm.health`. Errors have the code of their reason.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 from msgspec import Struct
 
 from agent.adapters.engine.engine import Engine
-from agent.adapters.swarm import cluster
-from agent.control.health.sightings import UnhealthyError
-from agent.domain.errors import CancelledError
-from agent.domain.swarm.model import SwarmService, SwarmTask
+from agent.adapters.swarm import cluster, logs
+from agent.control.health import sightings
+from agent.control.health.activity import Listener
+from agent.control.health.sightings import Quoting, UnhealthyError
+from agent.domain.compose import redact
+from agent.domain.errors import CancelledError, CommitdError, InterferenceError, UnplacedError
+from agent.domain.swarm import health, patience
+from agent.domain.swarm.course import Course, Look
+from agent.domain.swarm.finding import Finding
 
-_LOOK_S = 0.5
-_CRASHES = 3
-_FAILED = frozenset({"failed", "rejected"})
-_NOT_WELL = {
-    "paused": "the Swarm has paused its update",
-    "rollback_started": "the Swarm rolls it back",
-    "rollback_paused": "the Swarm has paused its rollback",
-    "rollback_completed": "the Swarm has rolled it back",
-}
+_LOOK_S = 1.0
+_BETWEEN_S = 0.2
+"""Many events in a row are one."""
 
 
 class Awaited(Struct, frozen=True, kw_only=True):
     """A stack that is waited for: its services by their short names, each with its image.
 
-    ``timeout_s`` is the longest that it may take; ``cancel_reason`` says why the wait is to end.
+    Its deploy ``began`` then, in seconds since the epoch. ``timeout_s`` is its own word;
+    ``cancel_reason`` says why the wait is to end. ``quoting`` is what may be shown of its words.
     """
 
     stack: str
     images: Mapping[str, str]
+    began: float
     timeout_s: float
     cancel_reason: Callable[[], CancelledError | None]
+    quoting: Quoting
 
 
 class Gate:
@@ -46,11 +61,14 @@ class Gate:
     def __init__(
         self,
         engine: Engine,
+        listener: Listener,
         steady_s: float,
+        *,
         pulse: Callable[[], None],
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
         self._engine = engine
+        self._listener = listener
         self._steady_s = steady_s
         self._pulse = pulse
         self._confirm = confirm
@@ -58,62 +76,56 @@ class Gate:
     async def wait(self, awaited: Awaited) -> None:
         """Return once all is healthy.
 
-        Raises :class:`UnhealthyError` once waiting does not help, and :class:`CancelledError` as
-        soon as the wait is to end.
+        Raises :class:`UnhealthyError` or :class:`UnplacedError` once waiting does not help, with
+        the last words of the task that is to blame; :class:`InterferenceError` if somebody undoes
+        it, and :class:`CancelledError` as soon as the wait is to end.
         """
-        began, steady_since = time.monotonic(), 0.0
-        while True:
-            self._pulse()
-            await self._confirm()
-            services = {
-                s.short_name: s for s in await cluster.services(self._engine, awaited.stack)
-            }
-            tasks = await cluster.tasks(self._engine, awaited.stack)
-            now = time.monotonic()
-            trouble = [
-                said
-                for name, image in sorted(awaited.images.items())
-                if (said := _trouble(name, image, services.get(name), tasks))
-            ]
-            if not trouble:
-                steady_since = steady_since or now
-                if now - steady_since >= self._steady_s:
+        course, began, limit_s = Course(began=awaited.began), time.monotonic(), awaited.timeout_s
+        async with self._listener.hear(awaited.stack) as activity:
+            while True:
+                activity.quiet()
+                self._pulse()
+                await self._confirm()
+                look = await self._look(awaited.stack)
+                mine = [each for each in look.services if each.short_name in awaited.images]
+                limit_s = max(limit_s, patience.limit_s(mine, awaited.timeout_s))
+                course, findings = health.judge(course, awaited.images, look, self._steady_s)
+                if not findings:
                     return
-            else:
-                steady_since = 0.0
-                if now - began > awaited.timeout_s:
-                    raise UnhealthyError(f"{trouble[0]} after {awaited.timeout_s:g} s")
-            if reason := awaited.cancel_reason():
-                raise type(reason)(f"{reason}, while {trouble[0]}") if trouble else reason
-            await anyio.sleep(_LOOK_S)
+                worst = findings[0]
+                if worst.outside:
+                    raise InterferenceError(str(worst))
+                if not worst.final and look.now - began >= limit_s:
+                    worst = patience.overdue(worst, limit_s)
+                if worst.final:
+                    raise await self._verdict(worst, awaited)
+                if reason := awaited.cancel_reason():
+                    raise type(reason)(f"{reason}, while {_text(worst, awaited)}")
+                await anyio.sleep(_BETWEEN_S)
+                await activity.wait(_LOOK_S)
+
+    async def _look(self, stack: str) -> Look:
+        services = await cluster.services(self._engine, stack)
+        return Look(
+            services=services,
+            tasks=await cluster.tasks(self._engine, stack),
+            nodes=await cluster.nodes(self._engine),
+            now=time.monotonic(),
+            wall=time.time(),
+        )
+
+    async def _verdict(self, finding: Finding, awaited: Awaited) -> CommitdError:
+        """What is wrong for good, with what the task said last."""
+        message, words = _text(finding, awaited), ""
+        if finding.task and finding.task.container_id:
+            said = await logs.last_words(self._engine, finding.task, sightings.LOG_LINES)
+            words = sightings.quoted(said, awaited.quoting)
+        kind = UnplacedError if finding.passing else UnhealthyError
+        error = awaited.quoting.error(kind, message, words)
+        error.code = finding.reason or ""
+        return error
 
 
-def _trouble(
-    name: str, image: str, service: SwarmService | None, tasks: Sequence[SwarmTask]
-) -> str | None:
-    """Why it is not as wanted. Raises :class:`UnhealthyError` if waiting does not help."""
-    if service is None:
-        return f"{name} is not there"
-    if why := _NOT_WELL.get(service.update or ""):
-        raise UnhealthyError(f"{name}: {why}: {_error(service, tasks) or service.update_message}")
-    mine = [task for task in tasks if task.service_id == service.id and task.image == image]
-    failed = [t for t in mine if t.state in _FAILED and t.created >= service.updated]
-    if len(failed) >= _CRASHES:
-        raise UnhealthyError(f"{name} fails again and again: {_error(service, tasks)}")
-    if service.is_job:
-        done = sum(task.state == "complete" for task in mine)
-        wanted = service.wanted if service.wanted is not None else max(len(mine), 1)
-        return None if done >= wanted else f"{name} has not ended yet"
-    current = [task for task in mine if task.desired == "running"]
-    wanted = service.wanted if service.wanted is not None else max(len(current), 1)
-    running = sum(task.state == "running" for task in current)
-    if running != wanted or service.update == "updating":
-        why = _error(service, tasks)
-        return f"{name} has {running} of {wanted} tasks" + (f": {why}" if why else "")
-    return None
-
-
-def _error(service: SwarmService, tasks: Sequence[SwarmTask]) -> str:
-    """What was said last of a task of it that failed, or cannot run."""
-    mine = [t for t in tasks if t.service_id == service.id and t.error]
-    return max(mine, key=lambda task: task.at).error if mine else ""
+def _text(finding: Finding, awaited: Awaited) -> str:
+    """The Swarm's own words may quote what was put into a spec."""
+    return redact.text(str(finding), awaited.quoting.secrets)

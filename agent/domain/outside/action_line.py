@@ -78,6 +78,8 @@ _DONE_FOR = {
 _TROUBLE = {
     Reason.INTERFERENCE, Reason.LOCAL_EDIT, Reason.ROLLED_BACK, Reason.NO_PROJECT,
     Reason.UNKNOWN_PROJECT, Reason.UNKNOWN_SERVICE, Reason.UNKNOWN_CONTAINER,
+    Reason.SWARM_BACK, Reason.PAUSED, Reason.CRASH_LOOP, Reason.TASK_UNHEALTHY, Reason.TASK_ENDED,
+    Reason.NO_NODE, Reason.NO_IMAGE, Reason.REJECTED, Reason.TIMEOUT,
 }  # fmt: skip
 """What somebody should look at, although what was done about it has succeeded."""
 _CAUSES = 3

@@ -26,8 +26,10 @@ class SwarmService(Struct, frozen=True, kw_only=True):
     """One service. ``wanted`` is how many tasks it asks for; None: one on each node that fits.
 
     ``update`` is the state of its last update (``updating``, ``paused``, ``completed``,
-    ``rollback_started``, ``rollback_paused``, ``rollback_completed``), None if there was none, and
-    ``update_message`` what the engine says of it. ``configs`` and ``secrets`` are the IDs of the
+    ``rollback_started``, ``rollback_paused``, ``rollback_completed``), None if there was none or it
+    had nothing to do, ``update_message`` what the engine says of it, and ``update_began`` when it
+    began. It is ``reversible`` while the engine knows an older spec. ``iteration`` counts how often
+    a job was started: each update starts it again. ``configs`` and ``secrets`` are the IDs of the
     objects that it uses, or used before its last update; ``networks`` are IDs. ``created`` and
     ``updated`` are in seconds since the epoch. ``spec`` is what the engine was asked for, as its
     API writes it, environment included: it must not be logged. ``version`` must be given to change
@@ -45,6 +47,9 @@ class SwarmService(Struct, frozen=True, kw_only=True):
     updated: float
     update: str | None
     update_message: str
+    update_began: float = 0.0
+    reversible: bool = False
+    iteration: int = 0
     configs: frozenset[str]
     secrets: frozenset[str]
     networks: frozenset[str]
@@ -94,10 +99,11 @@ class SwarmService(Struct, frozen=True, kw_only=True):
 class SwarmTask(Struct, frozen=True, kw_only=True):
     """One task. ``desired`` and ``state`` are the engine's words (running, shutdown, rejected …).
 
-    ``slot`` tells the tasks of a replicated service apart, and is 0 for a global one. ``error`` is
-    what the engine or the node says of its failure, ``message`` of its state. ``at`` is when it
-    came to its state, in seconds since the epoch. ``spec`` is the part of the service's spec that
-    it was made from.
+    ``slot`` tells the tasks of a replicated service apart, and is 0 for a global one.
+    ``error`` is what the engine or the node says of its failure, ``message`` of its state. ``at``
+    is when it came to its state by the clock of its node, ``created`` by that of the managers, both
+    in seconds since the epoch. ``spec`` is the part of the service's spec that it was made from,
+    ``iteration`` which start of a job it belongs to.
     """
 
     id: str
@@ -114,6 +120,7 @@ class SwarmTask(Struct, frozen=True, kw_only=True):
     created: float
     container_id: str
     spec: Mapping[str, Any]
+    iteration: int = 0
 
     @property
     def over(self) -> bool:

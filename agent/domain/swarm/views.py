@@ -22,7 +22,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, WORKING_DIR, Container, TaskOnNode
-from agent.domain.swarm import claims, eviction
+from agent.domain.swarm import claims, eviction, places
 from agent.domain.swarm.model import OURS, SwarmNode, SwarmService, SwarmTask
 
 _UNDER_WAY = frozenset(
@@ -81,12 +81,6 @@ def _without_empty(value: Any) -> Any:
     return value
 
 
-def finishes(service: SwarmService) -> bool:
-    """Whether it is its nature to end."""
-    policy = (service.spec.get("TaskTemplate") or {}).get("RestartPolicy") or {}
-    return service.is_job or policy.get("Condition") in {"none", "on-failure"}
-
-
 def _container(
     service: SwarmService, tasks: Sequence[SwarmTask], stacks_dir: str, salt: str
 ) -> Container:
@@ -128,7 +122,8 @@ def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int 
         return "exited", None, None
     current = [task for task in tasks if task.desired in _TO_RUN]
     running = sum(task.state == "running" for task in current)
-    done = sum(task.state == _DONE for task in tasks) if service.is_job else 0
+    begun = [task for task in tasks if task.iteration == service.iteration]
+    done = sum(task.state == _DONE for task in begun) if service.is_job else 0
     wanted = len(current) if service.wanted is None else service.wanted
     if service.is_job and tasks and done >= wanted:
         return "exited", 0, None
@@ -138,7 +133,7 @@ def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int 
     on_their_way = [task for task in current if task.state in _UNDER_WAY]
     if on_their_way and not failed and not any(task.error for task in on_their_way):
         return "running", None, "starting"
-    if not current and tasks and finishes(service):
+    if not current and tasks and places.finishes(service):
         last = max(tasks, key=lambda task: task.at)
         code = last.exit_code if last.exit_code is not None else int(last.state in _FAILED)
         return "exited", code, None
