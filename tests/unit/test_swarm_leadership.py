@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.journal import STANDBY, Journal
+from agent.control.source import remote_status
+from agent.control.status import status
 from agent.control.swarm.manager import Manager
+from agent.domain.config import Config, Docker, Remote
 from agent.domain.errors import ConfigError, TransientError
 from agent.domain.outcome import Reason
+from agent.domain.status.facts import LastLook
 from agent.domain.swarm import leadership
 from agent.domain.swarm.model import Membership, SwarmNode
 from tests.values import replace
@@ -107,3 +112,18 @@ def test_a_leader_whose_agent_does_nothing_for_a_minute_is_told_of(
     assert found.idle(place, "id-of-node2") == ()
     now = 100.0
     assert found.idle(place, "id-of-node3") == ()
+
+
+@pytest.mark.parametrize(("mode", "standby"), [("swarm", "node2"), ("host", None)])
+def test_a_host_that_was_a_manager_before_does_not_stand_by(
+    tmp_path: Path, mode: Literal["host", "swarm"], standby: str | None
+) -> None:
+    journal = Journal(tmp_path / "j.db")
+    journal.put(STANDBY, "node2")
+    remote = Remote(name="gitea", url="file:///srv/r.git")
+    config = Config(host="prod", remotes=(remote,), docker=Docker(mode=mode), runtime_dir=tmp_path)
+    answers = {"gitea": remote_status.recall(journal, ["gitea"])["gitea"]}
+    found = status.facts(
+        journal, config, answers=answers, containers=(), running=True, look=LastLook()
+    )
+    assert found.standby == standby

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.journal import APPROVED_AGENT, Journal
 from agent.adapters.state.releases import Rollback
 from agent.control.swarm import remembered
 from agent.domain.clock import Reading
@@ -105,6 +105,7 @@ def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path:
     one.approve("a" * 40, without_data=True)
     one.suspend(Suspension("web", WALL + 60, "disk", "2026-01-01T00:00:00Z", "ada"))
     one.exempt("service-1", WALL + 30)
+    one.put(APPROVED_AGENT, {"version": "1.0"})
     two.approve("b" * 40)
     two.suspend(Suspension(None, None, "", "2026-01-01T00:00:00Z"))
 
@@ -113,6 +114,7 @@ def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path:
 
     assert remembered.collected(two, "node1")[0] == cluster
     assert two.salt() == one.salt()
+    assert two.get(APPROVED_AGENT) == {"version": "1.0"}
     assert two.approved() == two.approved_without_data() == {"a" * 40}
     assert [each.stack for each in two.suspensions(two.now())] == ["web"]
 

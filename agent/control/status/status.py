@@ -107,7 +107,7 @@ def facts(
         look=look,
         patience=_patience(config, min(config.resync, *(r.poll for r in config.remotes))),
         working=working,
-        standby=journal.get(STANDBY),
+        standby=journal.get(STANDBY) if config.docker.mode == "swarm" else None,
         nodes=nodes,
     )
 

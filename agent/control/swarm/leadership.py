@@ -62,14 +62,13 @@ class Leadership:
         And :class:`UnreachableError` while the engine does not answer.
         """
         try:
-            if await self._leads():
+            if await self._leads() or (place := await self.look()).leads:
                 return
-            leader = (await self.look()).leader
         except UnreachableError:
             raise
         except CommitdError as err:
             raise CancelledError(f"it is not known who leads: {err}") from None
-        raise CancelledError(f"the leader is {leader} now")
+        raise CancelledError(f"the leader is {place.leader} now")
 
     async def watch(self, wake: Callable[[str], None]) -> None:
         """For ever: ask for a cycle as soon as this manager leads, or nobody knows who does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from agent.adapters.state.journal import SALT, Journal
+from agent.adapters.state.journal import APPROVED_AGENT, SALT, Journal
 from agent.adapters.state.releases import Rollback
 from agent.domain.release.identity import Known
 from agent.domain.revision import Revision
@@ -52,6 +52,7 @@ def collected(journal: Journal, own: str) -> tuple[ClusterRecord, list[StackReco
         approvals=tuple(Approval(sha, sha in without_data) for sha in sorted(journal.approved())),
         suspensions=journal.suspensions(journal.now()),
         granted=journal.granted(journal.now()),
+        agent=journal.get(APPROVED_AGENT),
     )
     return cluster, stacks
 
@@ -78,10 +79,11 @@ def take_stack(journal: Journal, record: StackRecord) -> None:
 def take_orders(journal: Journal, record: ClusterRecord) -> None:
     """Have what people ordered on another manager count here, and nothing else."""
     journal.put(SALT, record.salt)
-    if record.enrolled:
-        journal.put("enrolled", record.enrolled)
-    else:
-        journal.forget("enrolled")
+    for key, value in (("enrolled", record.enrolled), (APPROVED_AGENT, record.agent)):
+        if value is None:
+            journal.forget(key)
+        else:
+            journal.put(key, value)
     journal.take_approvals({each.sha: each.without_data for each in record.approvals})
     given = {each.stack for each in record.suspensions}
     for suspension in journal.suspensions(journal.now()):

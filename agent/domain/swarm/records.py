@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -71,7 +71,8 @@ class ClusterRecord(Struct, frozen=True, kw_only=True):
     """Of the whole cluster. ``salt`` is made by its first leader, and stays.
 
     ``leader`` is the ID of the manager that wrote it, ``applied`` the commit that is enforced,
-    ``granted`` until when services that were brought back are left alone, by their IDs.
+    ``granted`` until when services that were brought back are left alone, by their IDs, ``agent``
+    the version of commitd that a person agreed to, though it is not newer.
     """
 
     format: int = FORMAT
@@ -82,6 +83,7 @@ class ClusterRecord(Struct, frozen=True, kw_only=True):
     approvals: tuple[Approval, ...] = ()
     suspensions: tuple[Suspension, ...] = ()
     granted: Mapping[str, float] = {}
+    agent: Mapping[str, Any] | None = None
 
 
 Record = StackRecord | ClusterRecord
