@@ -439,3 +439,23 @@ def test_a_manager_that_does_not_lead_ends_nothing(
     assert EVICTED not in _labels(swarm, "rogue")
     assert anyio.run(partial(evicted, leads=True), backend="asyncio")
     _ended(swarm, "rogue")
+
+
+def test_a_service_that_left_makes_room_for_the_one_that_wants_its_port(
+    fleet: Fleet, swarm: Swarm, host: Host
+) -> None:
+    port = {"target": 80, "published": 18080, "mode": "host"}
+    public = {"image": fleet.web, "ports": [port], "networks": ["own"]}
+
+    def web(**services: Any) -> dict[str, str]:
+        networks = {"own": {"driver": "overlay"}}
+        file = stack_file({"app": {"image": fleet.idle}, **services}, networks=networks)
+        return {"stacks/web/compose.yaml": file}
+
+    fleet.commit("old", web(old=public))
+    assert host.once().returncode == 0
+    fleet.commit("new", web(new=public))
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert swarm.services().keys() == {"web_app", "web_new"}
+    assert _entries(host, "web_old") == [("evict", "in-the-way", "succeeded")]

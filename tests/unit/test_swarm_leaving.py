@@ -109,3 +109,18 @@ def test_a_network_that_a_service_or_a_task_uses_stays() -> None:
     listed = [service("other_app", networks=("a",)), service("x", {EVICTED: "{}"})]
     tasks = [task("gone", "running", "n1", "b"), task("gone", "shutdown", "n1", "c")]
     assert leaving.unused({"a", "b", "c", "d"}, listed, tasks) == ["c", "d"]
+
+
+def test_a_port_is_published_under_the_number_that_the_file_gives() -> None:
+    spec = {
+        "Name": "web_app",
+        "EndpointSpec": {
+            "Ports": [
+                {"TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"},
+                {"TargetPort": 53, "PublishedPort": 53, "Protocol": "udp", "PublishMode": "host"},
+                {"TargetPort": 90},
+            ]
+        },
+    }
+    found = service_of({"ID": "i", "Version": {"Index": 1}, "Spec": spec})
+    assert sorted(map(str, leaving.ports(found))) == ["port 53/udp", "port 8080/tcp"]

@@ -143,6 +143,9 @@ class SwarmSteps(DeploySteps):
                 shown = await self._t.observer.of_stack(name)
                 run.touch(shown)
                 await self._t.journal.mark_dirty(name)
+                await self._t.remover.make_room(
+                    ready, run.services_before, batch.revision, doubt=doubt
+                )
                 if file.services:  # else there is nothing that the command would take
                     await self._change(ready, file, shown)
         await self._t.journal.keep_started(name, ready.stack.digest)

@@ -20,6 +20,7 @@ from agent.control.stack.stepping import Stepping
 from agent.control.swarm import objects
 from agent.domain.errors import TransientError
 from agent.domain.outcome import Action, Reason, kept_volumes
+from agent.domain.resources import exclusive
 from agent.domain.revision import Revision
 from agent.domain.swarm import leaving
 from agent.domain.swarm.model import STACK, SwarmService
@@ -55,6 +56,19 @@ class ServiceRemover(Stepping):
         listed = await cluster.services(self._engine, project)
         return sorted({volume for service in listed for volume in service.volumes})
 
+    async def make_room(
+        self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
+    ) -> None:
+        """Remove the services that ``left`` the stack and publish a port that it wants now.
+
+        The Swarm starts what is new before anybody ends what left. In ``doubt`` about what is
+        declared, none goes. Raises :class:`CommitdError`.
+        """
+        wants = frozenset().union(*(service.wants for service in ready.services.values()))
+        for service in await self._gone(ready, left, doubt=doubt) if wants else ():
+            if found := exclusive.in_the_way(leaving.ports(service), wants):
+                await self._drop_alone(service, revision, Reason.IN_THE_WAY, ", ".join(found))
+
     async def prune_services(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool
     ) -> None:
@@ -62,13 +76,18 @@ class ServiceRemover(Stepping):
 
         In ``doubt`` about what is declared, none. Volumes stay. Raises :class:`CommitdError`.
         """
+        for service in await self._gone(ready, left, doubt=doubt):
+            await self._drop_alone(service, revision, Reason.SERVICE_LEFT)
+
+    async def _gone(
+        self, ready: Ready, left: Collection[str], *, doubt: bool
+    ) -> list[SwarmService]:
         if doubt:
-            return
+            return []
         listed = await cluster.services(self._engine, ready.stack.name)
         granted = await self._journal.granted(self._journal.now())
         stays = ready.services.keys()
-        for service in leaving.of_services(listed, ready.stack, left, stays, granted):
-            await self._drop_alone(service, revision, Reason.SERVICE_LEFT)
+        return leaving.of_services(listed, ready.stack, left, stays, granted)
 
     async def take_down(self, project: str, revision: Revision) -> None:
         """Take a stack down, and look whether its tasks have ended; its volumes stay.
@@ -92,10 +111,12 @@ class ServiceRemover(Stepping):
         await self.clear_networks(project)
         await self._step(objects.prune(self._engine, project, ()))
 
-    async def _drop_alone(self, service: SwarmService, revision: Revision, why: Reason) -> None:
+    async def _drop_alone(
+        self, service: SwarmService, revision: Revision, why: Reason, detail: str | None = None
+    ) -> None:
         kept = kept_volumes(service.volumes)
         async with self._journal.recording(
-            Action.EVICT, service.name, why, causes=kept, revision=revision.sha
+            Action.EVICT, service.name, why, detail=detail, causes=kept, revision=revision.sha
         ):
             await self._drop(service)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from agent.domain.repository.desired import Stack
+from agent.domain.resources.exclusive import ExclusiveKind, Holding
 from agent.domain.swarm.model import OURS, SwarmNode, SwarmService, SwarmTask
 
 
@@ -46,6 +47,16 @@ def of_services(
         if each.short_name not in stays
         and (each.short_name in left or not (stack.more or each.short_name in stack.services))
     ]
+
+
+def ports(service: SwarmService) -> frozenset[Holding]:
+    """The ports that it publishes, on each node or on those where it runs."""
+    published = (service.spec.get("EndpointSpec") or {}).get("Ports") or ()
+    return frozenset(
+        Holding(ExclusiveKind.PORT, f"{port['PublishedPort']}/{port.get('Protocol') or 'tcp'}")
+        for port in published
+        if port.get("PublishedPort")
+    )
 
 
 def still_up(

@@ -22,7 +22,7 @@ def command(ctx: click.Context, container: str, for_s: float) -> None:
 
     ID is the beginning of its ID or the name it had; commitd status shows both. It gets its name
     and its restart policy back, and is left alone for a time. To keep it for good, declare it, or
-    allow it in global/commitd.yaml.
+    allow it in global/commitd.yaml. In a Swarm it is a service, and gets its replicas back.
 
     Example: commitd undo portainer_agent --for 2h
     """
