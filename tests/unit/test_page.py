@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.domain.outcome import Reason
-from agent.domain.status import report
+from agent.domain.status import peer_status, report
 from agent.surface.page import text
 from agent.surface.page.links import Links, file_name
 from agent.surface.page.render import Renderer
@@ -22,6 +23,7 @@ from agent.surface.page.views.host import host
 from agent.surface.page.views.stack import releases, stack
 from tests.unit.builders import container, release
 from tests.unit.judged import DOWN, GITEA, LOOKED, facts, hold
+from tests.values import replace
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -147,6 +149,14 @@ def test_a_host_on_which_nothing_is_enforced_says_what_to_do(
     renderer: Renderer, given: dict[str, Any], said: str
 ) -> None:
     assert said in shown(renderer, document(**given)).all("data-copy")
+
+
+def test_a_manager_that_stands_by_sends_to_the_leader_for_the_stacks(renderer: Renderer) -> None:
+    status = report.status(replace(facts([release("web")]), standby="node2"))
+    assert peer_status.read(json.dumps(status).encode())["standby"] == {"leader": "node2"}
+    page = shown(renderer, status)
+    assert "shown by the agent of the leader, node2" in page.text
+    assert "Nothing is declared" not in page.text
 
 
 def test_sync_and_health_are_two_columns(renderer: Renderer) -> None:

@@ -149,6 +149,12 @@ class Failing(Struct, frozen=True):
     since: _Name
 
 
+class Standby(Struct, frozen=True):
+    """That it is a manager of a Swarm which another one leads."""
+
+    leader: _Name
+
+
 class PeerStatus(Struct, frozen=True):
     """All of it that is shown."""
 
@@ -166,6 +172,7 @@ class PeerStatus(Struct, frozen=True):
     holds: Annotated[list[Hold], Meta(max_length=2000)]
     outside: Annotated[list[Failing], Meta(max_length=200)] = []
     nodes: Annotated[list[Node], Meta(max_length=500)] = []
+    standby: Standby | None = None
 
 
 _DECODER = msgspec.json.Decoder(PeerStatus)

@@ -55,7 +55,8 @@ class Elsewhere(Struct, frozen=True, kw_only=True):
 class Host(Struct, frozen=True, kw_only=True):
     """All that the page of a host shows. ``newer`` is a commit that is not followed yet.
 
-    ``nodes`` are those of a Swarm.
+    ``nodes`` are those of a Swarm, ``leader`` is the manager whose agent has the stacks, if that is
+    another one.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Host(Struct, frozen=True, kw_only=True):
     count: Mapping[str, int]
     nodes: tuple[Mapping[str, Any], ...] = ()
     elsewhere: Elsewhere | None = None
+    leader: str | None = None
 
 
 def host(document: Mapping[str, Any]) -> Host:
@@ -106,6 +108,7 @@ def host(document: Mapping[str, Any]) -> Host:
         revision=document["revision"],
         newer=_newer(document["revision"]),
         count=_counted(stacks),
+        leader=(document.get("standby") or {}).get("leader"),
         nodes=tuple(map(_node, document.get("nodes") or ())),  # an older agent does not say
     )
 
