@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.files import write
-from tests.sandbox.process import run
+from tests.sandbox.process import SandboxError, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +61,46 @@ class Workspace:
         return self.git("rev-parse", "HEAD")
 
     def push(self, *servers: GitServer, force: bool = False) -> None:
-        """Push `main` to these servers (none named: all) by path, whatever their network does."""
+        """Push `main` to these servers (none named: all) by path, whatever their network does.
+
+        What is small is put there as `git push` does it, but without its ten processes.
+        """
+        head = self.git("rev-parse", "main")
+        lists: dict[str, list[str]] = {}  # by what is replaced, mostly the same on all servers
         for server in servers or self._servers:
-            self.git("push", "--quiet", *(["--force"] if force else []), server.path, "main")
+            main = server.path / "refs/heads/main"
+            old = "" if force or not main.exists() else main.read_text().strip()
+            if old not in lists:
+                lists[old] = self._added(old)
+            if not self._put(lists[old], server.path / "objects"):
+                self.git("push", "--quiet", *(["--force"] if force else []), server.path, "main")
+                continue
+            new = main.with_name("main.lock")
+            new.write_text(f"{head}\n")
+            new.replace(main)
+
+    def _added(self, old: str) -> list[str]:
+        """The objects of `main` that a branch at `old` has not got."""
+        between = f"{old}...main" if old else "main"
+        lines = self.git("rev-list", "--objects", "--left-right", between).splitlines()
+        if old and any(line.startswith("<") for line in lines):
+            raise SandboxError(f"main does not descend from {old}, which the server has")
+        return [line.lstrip(">").split(" ", 1)[0] for line in lines]
+
+    def _put(self, objects: list[str], there: Path) -> bool:
+        """Copy them, unless some are in a pack."""
+        here = self.path / ".git/objects"
+        missing = [
+            f"{name[:2]}/{name[2:]}"
+            for name in objects
+            if not (there / name[:2] / name[2:]).exists()
+        ]
+        if not all((here / path).exists() for path in missing):
+            return False
+        for path in missing:
+            target = there / path
+            target.parent.mkdir(exist_ok=True)
+            new = target.with_name(f"tmp_obj_{os.getpid()}")
+            shutil.copy(here / path, new)  # with its mode: others read it
+            new.replace(target)
+        return True
