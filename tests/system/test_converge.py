@@ -100,7 +100,7 @@ def test_compose_reads_a_stack_once_and_makes_it_once_also_when_a_container_is_m
         "stacks/one/compose.yaml": fleet.compose(more="    scale: 2\n"),
         "stacks/two/compose.yaml": fleet.compose(),
         "stacks/waits/compose.yaml": fleet.compose(more=check)
-        + f"  later:\n    image: {fleet.idle}\n    network_mode: none\n{waits}",
+        + f"  later:\n    image: {fleet.idle}\n    network_mode: host\n{waits}",
     }
     sha = fleet.commit("first", files)
     host = fleet.host()
@@ -127,7 +127,7 @@ def _counted(notes: Path) -> Counter[tuple[str, str]]:
 
 def test_what_goes_is_recorded_and_so_is_what_is_kept(fleet: Fleet) -> None:
     volume = "    volumes: [data:/data]\nvolumes: {data: {}}\n"
-    extra = f"  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
+    extra = f"  extra:\n    image: {fleet.idle}\n    network_mode: host\n"
     fleet.commit(
         "first",
         {
@@ -338,7 +338,7 @@ def test_an_agent_killed_in_the_middle_is_continued_by_the_next(fleet: Fleet) ->
     slow = (
         "    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
-        f"    image: {fleet.idle}\n    network_mode: none\n"
+        f"    image: {fleet.idle}\n    network_mode: host\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
     )
     fleet.commit(

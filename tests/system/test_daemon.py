@@ -62,7 +62,7 @@ def _blocked(fleet: Fleet) -> str:
     return fleet.compose(
         more="    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
-        f"    image: {fleet.idle}\n    network_mode: none\n"
+        f"    image: {fleet.idle}\n    network_mode: host\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
     )
 

@@ -131,9 +131,9 @@ def test_networks_limits_and_restart_policy_changed_by_hand_are_put_right(fleet:
     }
     more = {
         "nameless": ", networks: {default: {}, other: {aliases: [called]}}",
-        "less": ", network_mode: none, mem_limit: 60m",
-        "limited": ", network_mode: none",
-        "policy": ", network_mode: none, restart: always",
+        "less": ", network_mode: host, mem_limit: 60m",
+        "limited": ", network_mode: host",
+        "policy": ", network_mode: host, restart: always",
         "untouched": "",
     }
     services = "".join(
@@ -211,7 +211,7 @@ def test_a_limit_that_cannot_be_set_back_costs_a_new_container_and_no_release(
     """More is in use than the limit that the file sets: the engine refuses it."""
     eats = "head -c 80m /dev/zero | tail -c 80m | sleep 300"
     more = "    mem_limit: 30m\n"
-    other = f"  other: {{image: '{fleet.idle}', network_mode: none"
+    other = f"  other: {{image: '{fleet.idle}', network_mode: host"
     first = fleet.compose(more=more) + f"{other}}}\n"
     host = fleet.synced({"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": first})
     fleet.box.engine.run("update", "--memory", "200m", "--memory-swap", "200m", "one-app-1")
@@ -230,7 +230,7 @@ def test_a_limit_changed_by_hand_during_a_deploy_is_not_taken_for_the_right_one(
     fleet: Fleet,
 ) -> None:
     """Of a container that the deploy does not touch; nothing else would ever tell of it."""
-    limited = f"  limited: {{image: '{fleet.idle}', network_mode: none, mem_limit: 60m}}\n"
+    limited = f"  limited: {{image: '{fleet.idle}', network_mode: host, mem_limit: 60m}}\n"
     check = "healthcheck: {test: [CMD, test, -e, /ok], interval: 1s, start_period: 300s}"
     slow = f"    {check}\n    hostname: second\n"
     files = {"host/media/stacks.yaml": "- one\n"}

@@ -94,7 +94,7 @@ def test_what_becomes_well_in_time_and_what_is_meant_to_end_are_no_failures(flee
         return fleet.compose(
             service="init", more=f"    command: [sh, -c, 'echo says init; exit {code}']\n"
         ) + (
-            f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+            f"  app:\n    image: {fleet.idle}\n    network_mode: host\n"
             "    depends_on: {init: {condition: service_completed_successfully}}\n"
         )
 
@@ -124,7 +124,7 @@ def test_the_last_words_of_an_init_container_that_failed_are_in_the_error(fleet:
     stack = fleet.compose(
         service="init", more="    command: [sh, -c, 'echo no such table; exit 3']\n"
     ) + (
-        f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+        f"  app:\n    image: {fleet.idle}\n    network_mode: host\n"
         "    depends_on: {init: {condition: service_completed_successfully}}\n"
     )
     fleet.commit("first", _files({"web": stack}))
@@ -158,7 +158,7 @@ def test_a_release_that_becomes_well_late_is_kept_as_it_is(fleet: Fleet) -> None
 def test_a_database_that_never_is_healthy_is_to_blame_and_not_what_waits_for_it(
     fleet: Fleet,
 ) -> None:
-    app = f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+    app = f"  app:\n    image: {fleet.idle}\n    network_mode: host\n"
     good = fleet.compose(service="db") + app + "    depends_on: [db]\n"
     host = fleet.synced(_files({"web": good}))
     stuck = (
@@ -185,7 +185,7 @@ def test_what_the_engine_calls_normal_is_waited_for(fleet: Fleet) -> None:
     shared = "    volumes: [data:/data]\n"
     volumes = "volumes: {data: {}}\n"
     loop = "test -e /data/ok || exit 1; exec tail -f /dev/null"
-    waits = f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+    waits = f"  app:\n    image: {fleet.idle}\n    network_mode: host\n"
     stacks = {
         "crash": fleet.compose(service="db", more=_check(ok, retries=1000) + shared)
         + waits
@@ -227,7 +227,7 @@ def test_a_mounted_file_that_mends_a_database_reaches_it_although_others_wait_fo
             service="db",
             more="    volumes: [./a.conf:/x:ro]\n" + _check("grep, -q, good, /x"),
         )
-        + f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+        + f"  app:\n    image: {fleet.idle}\n    network_mode: host\n"
         + "    depends_on: {db: {condition: service_healthy}}\n"
     )
     fleet.commit("bad", {**_files({"web": stack}), "stacks/web/a.conf": "bad"})
@@ -249,7 +249,7 @@ def test_a_newer_commit_ends_the_wait_for_health_at_once(fleet: Fleet, awaited: 
         )
         if awaited:
             image, needs = f"image: '{fleet.idle}'", "{app: {condition: service_healthy}}"
-            never += f"  user: {{{image}, network_mode: none, depends_on: {needs}}}\n"
+            never += f"  user: {{{image}, network_mode: host, depends_on: {needs}}}\n"
         fleet.commit("never", {STACK: never})
         wait_until(
             lambda: (

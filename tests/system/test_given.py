@@ -32,7 +32,7 @@ SINCE = {"raw": (2, 30), "label_file": (2, 33)}
 
 _SERVICES = """
 name: other
-x-base: &base {image: IDLE, network_mode: none, init: true}
+x-base: &base {image: IDLE, network_mode: host, init: true}
 services:
   app:
     image: IDLE
@@ -101,7 +101,7 @@ FILES = {
     "stacks/web/part/x/x": "x\n",
     "common/x": "x\n",
     "common/base.yaml": (
-        "services: {base: {image: IDLE, network_mode: none, volumes: ['./x:/y']}}\n"
+        "services: {base: {image: IDLE, network_mode: host, volumes: ['./x:/y']}}\n"
     ),
 }  # fmt: skip
 JOINED = {"joined"}
@@ -227,7 +227,7 @@ def test_what_variables_give_is_in_the_containers(fleet: Fleet, tmp_path: Path) 
         "DOCKER_CONTENT_TRUST}}",
     }
     lines = "".join(f"{key}: {value}\n" for key, value in tops.items())
-    text = f"services:\n  app:\n    image: IDLE\n    network_mode: none\n    {service}{lines}"
+    text = f"services:\n  app:\n    image: IDLE\n    network_mode: host\n    {service}{lines}"
     both = Both(fleet, tmp_path, {MAIN: text, "stacks/web/.env": FILES["stacks/web/.env"]})
     both.given(start=True)
     expected = {

@@ -62,7 +62,7 @@ def test_no_container_of_a_stack_is_touched_before_all_its_images_are_here(
     def note(_: int, request: Request) -> None:
         asked.append(request.kind)
 
-    two = f"{fleet.compose(fresh)}  more:\n    image: {other}\n    network_mode: none\n"
+    two = f"{fleet.compose(fresh)}  more:\n    image: {other}\n    network_mode: host\n"
     one = f"{fleet.compose(more='    hostname: new')}\n  more:\n    image: {NOWHERE}\n"
     fleet.commit("both", _files(one, two))
     with EngineProxy(fleet.box.engine.socket, fleet.box.root / "images-proxy.sock") as proxy:

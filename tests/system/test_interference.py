@@ -24,7 +24,7 @@ WAITS = "    healthcheck: {test: [CMD, test, -e, /ok], interval: 500ms, retries:
 
 def _file(fleet: Fleet, services: dict[str, str]) -> str:
     """Services without a network, and what else each has."""
-    start = f"    image: {fleet.idle}\n    network_mode: none\n"
+    start = f"    image: {fleet.idle}\n    network_mode: host\n"
     return "services:\n" + "".join(f"  {name}:\n{start}{more}" for name, more in services.items())
 
 

@@ -24,7 +24,7 @@ PART = "stacks/web/part/part.yaml"
 
 
 def _stack(fleet: Fleet, **files: str) -> dict[str, str | bytes | None]:
-    part = f"services:\n  part:\n    image: {fleet.idle}\n    network_mode: none\n"
+    part = f"services:\n  part:\n    image: {fleet.idle}\n    network_mode: host\n"
     return {
         "host/media/stacks.yaml": "- web\n",
         MAIN: f"include: [part/part.yaml]\n{fleet.compose()}",
@@ -198,7 +198,7 @@ def test_another_seccomp_profile_is_another_container(fleet: Fleet) -> None:
         raw = fleet.box.engine.inspect("web-app-1")
         return list(raw["HostConfig"]["SecurityOpt"])
 
-    confined = f"  app:\n    image: {fleet.idle}\n    network_mode: none\n"
+    confined = f"  app:\n    image: {fleet.idle}\n    network_mode: host\n"
     other = confined.replace("app", "other")
     files = {
         "host/media/stacks.yaml": "- web\n",

@@ -472,7 +472,7 @@ def test_an_order_that_comes_during_a_single_cycle_does_not_end_it(fleet: Fleet)
     gated = (
         "    healthcheck: {test: ['CMD', 'test', '-e', '/go'], interval: 1s, retries: 100}\n"
         "  second:\n"
-        f"    image: {fleet.idle}\n    network_mode: none\n"
+        f"    image: {fleet.idle}\n    network_mode: host\n"
         "    depends_on: {app: {condition: service_healthy}}\n"
     )
     fleet.commit("slow", {_LIST: "- slow\n", "stacks/slow/compose.yaml": fleet.compose(more=gated)})

@@ -51,7 +51,7 @@ def _entries(host: Host, action: str) -> list[dict[str, Any]]:
 
 def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet: Fleet) -> None:
     """Nothing else is, and history says which file moved from what to what, in which commit."""
-    image = f"    image: {fleet.idle}\n    network_mode: none\n"
+    image = f"    image: {fleet.idle}\n    network_mode: host\n"
     mounts = {
         "file": "    volumes: [./a.conf:/x:ro]\n",
         "directory": "    volumes: [./conf:/d:ro]\n",
@@ -105,7 +105,7 @@ def test_a_service_whose_mounted_files_changed_is_restarted_and_sees_them(fleet:
 def test_a_mode_alone_reaches_the_container_and_an_updated_agent_restarts_nothing_for_it(
     fleet: Fleet,
 ) -> None:
-    image = f"    image: {fleet.idle}\n    network_mode: none\n"
+    image = f"    image: {fleet.idle}\n    network_mode: host\n"
     mounts = {
         "file": "    volumes: [./hook.sh:/x:ro]\n",
         "directory": "    volumes: [./hooks:/hooks:ro]\n",
@@ -171,7 +171,7 @@ def test_a_service_whose_config_is_another_file_now_gets_that_file(fleet: Fleet)
     def compose(**over: str) -> str:
         defined = "".join(f"  {name}: {{{how}}}\n" for name, how in {**kinds, **over}.items())
         services = "".join(
-            f"  {name}:\n    image: {fleet.idle}\n    network_mode: none\n"
+            f"  {name}:\n    image: {fleet.idle}\n    network_mode: host\n"
             f"    configs: [{{source: {name}, target: /x}}]\n"
             for name in kinds
         )
@@ -193,7 +193,7 @@ def test_a_service_is_restarted_where_a_signal_would_show_it_nothing_new(fleet: 
     settings = "x-commitd: {on_change: {file: signal:HUP, whole: signal:HUP, emptied: restart}}\n"
     mounts = {"file": "./a.conf:/x:ro", "whole": "./whole:/d:ro", "emptied": "./emptied:/d:ro"}
     services = "".join(
-        f"  {name}:\n    image: {fleet.idle}\n    network_mode: none\n    volumes: ['{mount}']\n"
+        f"  {name}:\n    image: {fleet.idle}\n    network_mode: host\n    volumes: ['{mount}']\n"
         for name, mount in mounts.items()
     )
     files = ("a.conf", "whole/x", "emptied/x")
@@ -278,7 +278,7 @@ def test_who_wants_nothing_is_left_alone_and_that_is_not_called_a_restart_that_w
 def test_what_compose_sees_is_left_to_compose_and_words_cause_nothing(fleet: Fleet) -> None:
     """A changed value recreates once; a comment, an order of keys and a note touch nothing."""
     more = "    environment: {V: '${V}'}\n    volumes: [./a.conf:/x:ro]\n"
-    other = f"  other:\n    image: {fleet.idle}\n    network_mode: none\n"
+    other = f"  other:\n    image: {fleet.idle}\n    network_mode: host\n"
     files = {"stacks/web/v.env": "V=1\n", "stacks/web/a.conf": "one"}
     host = _start(fleet, {STACK: fleet.compose(more=more) + other, **files})
     untouched = _began(fleet, "web-other-1")
@@ -287,7 +287,7 @@ def test_what_compose_sees_is_left_to_compose_and_words_cause_nothing(fleet: Fle
     assert _sees(fleet) == "two"
     assert _entries(host, "restart") == []
     began = _began(fleet)
-    app = f"{more}    network_mode: none\n    image: {fleet.idle}\n"
+    app = f"{more}    network_mode: host\n    image: {fleet.idle}\n"
     turned = f"# words\nservices:\n{other}  app:  # more words\n{app}"
     _deploy(fleet, host, {STACK: turned, "stacks/web/README.md": "words"})
     assert _began(fleet) == began
@@ -317,7 +317,7 @@ def test_a_change_of_any_kind_is_in_its_container_before_it_is_called_deployed(
 
     def files(word: str) -> dict[str, str | bytes | None]:
         services = "".join(
-            f"  {name}:\n    image: {fleet.idle}\n    network_mode: none\n"
+            f"  {name}:\n    image: {fleet.idle}\n    network_mode: host\n"
             f"    {line.replace('%s', word)}\n"
             for name, line in kinds.items()
         )
@@ -344,7 +344,7 @@ def test_a_change_of_any_kind_is_in_its_container_before_it_is_called_deployed(
 
 
 def test_a_changed_secret_reaches_who_uses_it_as_plaintext_and_nobody_else(fleet: Fleet) -> None:
-    image = f"    image: {fleet.idle}\n    network_mode: none\n"
+    image = f"    image: {fleet.idle}\n    network_mode: host\n"
     compose = (
         fleet.compose(more="    environment: {S: '${S}'}\n")
         + f"  file:\n{image}    env_file: .decrypted.s.secret.env\n"

@@ -55,7 +55,7 @@ def test_what_is_stopped_or_killed_again_and_again_is_started_each_time_and_no_p
     fleet: Fleet, proxy: EngineProxy
 ) -> None:
     more = "    stop_grace_period: 0s\n    volumes: [data:/data]\n"
-    db = f"  db: {{image: '{fleet.idle}', network_mode: none, restart: always}}\n"
+    db = f"  db: {{image: '{fleet.idle}', network_mode: host, restart: always}}\n"
     file = fleet.compose(more=f"{more}    depends_on: [db]\n") + f"{db}volumes: {{data: {{}}}}\n"
     fleet.commit("first", {LIST: "- one\n", ONE: file})
     host = fleet.host(docker={"socket": proxy.host})
@@ -122,7 +122,7 @@ def test_no_start_follows_a_link_that_a_container_has_put_in_the_way(
     fleet: Fleet, volume: bool
 ) -> None:
     """The one that was stopped stays down, as before Compose."""
-    other = f"  other: {{image: '{fleet.idle}', network_mode: none, volumes: ['./data:/data']}}\n"
+    other = f"  other: {{image: '{fleet.idle}', network_mode: host, volumes: ['./data:/data']}}\n"
     host = fleet.synced({LIST: "- one\n", ONE: f"services:\n{other}"})
     data = host.state / "repo/stacks/one/data"
     fleet.box.engine.run("exec", "one-other-1", "mkdir", "/data/x")

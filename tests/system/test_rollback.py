@@ -29,7 +29,7 @@ LIST = {"host/media/stacks.yaml": "- web\n- other\n"}
 
 def compose(image: str, *lines: str, settings: str = "") -> str:
     if not any(line.startswith(("ports:", "network")) for line in lines):
-        lines = ("network_mode: none", *lines)
+        lines = ("network_mode: host", *lines)
     more = "".join(f"    {line}\n" for line in lines)
     head = f"x-commitd: {{{settings}}}\n" if settings else ""
     return f"{head}services:\n  app:\n    image: {image}\n{more}"
@@ -225,7 +225,7 @@ def test_the_image_to_go_back_to_is_here_before_it_is_needed(fleet: Fleet) -> No
 
 
 def test_a_service_that_only_the_failed_release_had_goes_with_it(fleet: Fleet) -> None:
-    image = f"    image: {fleet.idle}\n    network_mode: none\n"
+    image = f"    image: {fleet.idle}\n    network_mode: host\n"
     host = _up(fleet, {STACK: compose(fleet.idle) + f"  old:\n{image}"})
     extra = f"  extra:\n{image}"
     bad = compose(fleet.idle, "command: ['false']", NEVER_WELL)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BACK = "web: its new release was not healthy"
 _RUNNING = {"web-app-1", "web-side-1", "other-app-1"}
 _STACK = "stacks/web/compose.yaml"
-_NONE = "    network_mode: none\n"
+_NETWORK = "    network_mode: host\n"
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ class _Story:
         fleet.commit(
             f"bad {self._round}",
             {
-                _STACK: f"{bad}  extra{self._round}:\n{_NONE}    image: {fleet.idle}\n",
+                _STACK: f"{bad}  extra{self._round}:\n{_NETWORK}    image: {fleet.idle}\n",
                 **self._values(f"bad {self._round}"),
             },
         )
@@ -113,8 +113,8 @@ class _Story:
         return (
             "volumes: {data: {}}\n"
             "services:\n"
-            f"  side:\n{_NONE}    image: {self._fleet.idle}\n    volumes: [./a.conf:/x:ro]\n"
-            f"  app:\n{_NONE}    image: {image}\n    volumes: [data:/data]\n"
+            f"  side:\n{_NETWORK}    image: {self._fleet.idle}\n    volumes: [./a.conf:/x:ro]\n"
+            f"  app:\n{_NETWORK}    image: {image}\n    volumes: [data:/data]\n"
             "    environment: {V: '${V}', S: '${S}'}\n" + more
         )
 

@@ -22,9 +22,9 @@ def _file(fleet: Fleet, *names: str, bad: bool = False) -> str:
     address = "networks: {back: {ipv4_address: 10.77.0.5}}"
     return (
         f"services:\n  {one}: {{{image}, ports: ['18080:80']{command}}}\n"
-        f"  {two}: {{{image}, container_name: site, network_mode: none}}\n"
+        f"  {two}: {{{image}, container_name: site, network_mode: host}}\n"
         f"  {three}: {{{image}, {address}}}\n"
-        f"  {stays}: {{{image}, network_mode: none}}\n{NETWORK}"
+        f"  {stays}: {{{image}, network_mode: host}}\n{NETWORK}"
     )
 
 

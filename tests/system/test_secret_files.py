@@ -77,7 +77,7 @@ def test_a_secret_of_any_format_is_a_file_for_the_user_that_its_stack_names(
             "    volumes: [./conf:/conf:ro, ./.decrypted.t.secret.yaml:/yaml:ro]\n"
             "    secrets: [{source: key, target: /key}]\n"
         )
-        + f"  root:\n    image: {fleet.idle}\n    network_mode: none\n"
+        + f"  root:\n    image: {fleet.idle}\n    network_mode: host\n"
         "    env_file: [{path: deep/.decrypted.t.secret.env, format: raw}]\n"
         "    configs: [{source: ini, target: /ini}]\n"
         "    volumes: [./.decrypted.t.secret.json:/json:ro]\n"
@@ -169,7 +169,7 @@ def test_any_value_comes_out_of_the_container_as_it_went_into_sops(
     text = "".join(f"{key}={value}\n" for key, value in pairs.items())
     uses = "".join(f"      {key}: ${{{key}}}\n" for key in pairs)
     compose = fleet.compose(more=f"    environment:\n{uses}") + (
-        f"  file:\n    image: {fleet.idle}\n    network_mode: none\n"
+        f"  file:\n    image: {fleet.idle}\n    network_mode: host\n"
         "    env_file: [{path: .decrypted.v.secret.env, format: raw}]\n"
     )
     files: Mapping[str, str | bytes] = {

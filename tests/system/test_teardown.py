@@ -98,7 +98,7 @@ def test_a_commit_can_carry_the_approval_itself(fleet: Fleet, host: Host) -> Non
 
 
 def test_a_service_that_left_its_stack_goes_and_the_rest_of_the_stack_stays(fleet: Fleet) -> None:
-    two = f"{fleet.compose()}  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
+    two = f"{fleet.compose()}  extra:\n    image: {fleet.idle}\n    network_mode: host\n"
     fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
     host = fleet.host()
     host.once()
@@ -140,7 +140,7 @@ def test_a_person_who_had_the_name_first_loses_nothing_before_enrolment(fleet: F
 
 
 def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> None:
-    extra = f"services:\n  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
+    extra = f"services:\n  extra:\n    image: {fleet.idle}\n    network_mode: host\n"
     extra += "    environment: {VALUE: '%s'}\n"
     host = fleet.synced(
         {
@@ -158,7 +158,7 @@ def test_what_a_stack_includes_from_elsewhere_is_part_of_it(fleet: Fleet) -> Non
 
 
 def test_in_doubt_not_even_a_service_that_left_its_stack_is_ended(fleet: Fleet) -> None:
-    two = f"{fleet.compose()}  extra:\n    image: {fleet.idle}\n    network_mode: none\n"
+    two = f"{fleet.compose()}  extra:\n    image: {fleet.idle}\n    network_mode: host\n"
     fleet.commit("first", {"host/media/stacks.yaml": "- one\n", "stacks/one/compose.yaml": two})
     host = fleet.host()
     host.once()
@@ -226,7 +226,7 @@ def test_what_a_failed_release_left_behind_goes_with_the_next_one_that_is_well(
     fleet: Fleet,
 ) -> None:
     host = fleet.synced(_files(fleet, "one"))
-    extra = f"{{image: '{fleet.idle}', network_mode: none, command: ['false'], {NEVER_WELL}}}"
+    extra = f"{{image: '{fleet.idle}', network_mode: host, command: ['false'], {NEVER_WELL}}}"
     bad = f"{fleet.compose()}  extra: {extra}\n"
     fleet.commit("bad", {"stacks/one/compose.yaml": f"x-commitd: {{rollback: false}}\n{bad}"})
     assert host.once().returncode == 1
