@@ -14,14 +14,16 @@ READY  := $(VENV)/.ready$(subst /,-,$(shell $(PYTHON) -c 'import platform, sys; 
             print(sys.executable, platform.python_version(), sep="-")'))
 PREFIX ?= /opt/commitd
 
-.PHONY: help demo test unit system shell pythons coverage mutants engines swarm templates forge page page-doc check format \
+.PHONY: help demo test unit system others shell pythons coverage mutants engines swarm templates forge page page-doc check format \
         bench bench-doc dist deb install-test lock install clean
 
 help:
 	@echo "make demo     play the whole story on a private engine (root)"
 	@echo "make test     unit tests, and system tests on a private engine (root)"
 	@echo "make unit     the unit tests; T=tests/unit/test_plan.py and K=name choose, SEED=n repeats an order"
-	@echo "make system   the system tests (root); T=tests/system/test_gate.py and K=name choose"
+	@echo "make others   the system tests that make test leaves out, which have to pass as well (root): set-up, doctor,"
+	@echo "              upgrades and the service on a booted Debian; verbs, check, diff, pin; API, page, notifications"
+	@echo "make system   the system tests of make test (root); T=tests/system/test_gate.py and K=name choose, of all"
 	@echo "make shell    a shell with a private engine, a small fleet repository and a host (root)"
 	@echo "make pythons  the unit tests on each Python that this machine has, 3.11 to 3.14"
 	@echo "make coverage what unit tests and some system tests run of the agent (root)"
@@ -84,18 +86,27 @@ pythons: $(READY)
 # each takes the next test when it has done one. What the others say comes at the end. All of them
 # need the tests in the same order, which is that of the files unless SEED is given.
 WORLDS := $(if $(T)$(K),1,$(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6))))
-BARE   := $(if $(filter tests/system/test_%,$(T)),$(if $(or $(findstring test_service,$(T)),$(findstring test_upgrade,$(T))),,--no-machine))
-SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory --with prometheus $(BARE) $(EDITION) -- \
-          $(BIN)/python $(MEASURED) -m pytest $(or $(T),tests/system) $(CHOICE) $(if $(SEED),$(ORDER)) \
-          --take-from .sandbox/taken
+# Which of them, where neither T nor K says it: see tests/system/parts.py. Of no part are all.
+PART   := deploys
+PARTED := $(if $(T)$(K),,$(PART))
+# Those need a machine to boot that stand in these files.
+BOOTS  := $(or $(findstring test_service,$(T)),$(findstring test_upgrade,$(T)))
+BARE   := $(if $(or $(filter deploys,$(PARTED)),$(if $(BOOTS),,$(filter tests/system/test_%,$(T)))),--no-machine)
+WORLD  := $(if $(filter deploys,$(PARTED)),,--with prometheus) $(BARE) $(EDITION)
+SYSTEM := timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory $(WORLD) -- \
+          $(BIN)/python $(MEASURED) -m pytest $(or $(T),tests/system) $(CHOICE) $(if $(PARTED),--part $(PARTED)) \
+          $(if $(SEED),$(ORDER)) --take-from .sandbox/taken
 
 system: $(READY)
-	@$(BIN)/python -m tests.sandbox exec --with prometheus $(BARE) $(EDITION) -- true
+	@$(BIN)/python -m tests.sandbox exec $(WORLD) -- true
 	@rm -f .sandbox/world-*.log; : > .sandbox/taken; others=; \
 	for n in $$(seq 2 $(WORLDS)); do $(SYSTEM) > .sandbox/world-$$n.log 2>&1 & others="$$others $$!"; done; \
 	$(SYSTEM); failed=$$?; \
 	for other in $$others; do wait $$other || failed=1; done; \
 	cat .sandbox/world-*.log 2>/dev/null; exit $$failed
+
+others: $(READY)
+	@$(MAKE) --no-print-directory system PART=others
 
 shell: $(READY)
 	@$(BIN)/python -m tests.sandbox exec --no-machine -- $(BIN)/python -m tests.shell
@@ -128,7 +139,7 @@ engines: $(READY)
 	@failed=; for edition in $(or $(CHOSEN),$(EDITIONS)); do \
 	  set -- $$(echo $$edition | tr / ' '); \
 	  echo "engine $$1, store $$2, Compose $$3"; \
-	  $(MAKE) --no-print-directory system \
+	  $(MAKE) --no-print-directory system PART= \
 	    EDITION="--engine $$1 --store $$2 --compose $$3" || failed="$$failed $$edition"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 

@@ -19,7 +19,7 @@ from tests.sandbox import Sandbox, Swarm, Workspace
 from tests.sandbox.forkserver import ForkServer
 from tests.sandbox.host import Host
 from tests.sandbox.process import run
-from tests.system import registries, taking
+from tests.system import parts, registries, taking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,10 +33,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests that no other process with the same FILE (empty at first) has taken",
     )
     parser.addoption(
+        "--part", choices=parts.PARTS, help="run the tests of this part alone, see parts.py"
+    )
+    parser.addoption(
         "--every-effect",
         action="store_true",
         help="kill the agent before and after every effect, not before one of each kind (minutes)",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not (wanted := config.getoption("--part")):
+        return
+    others = [item for item in items if parts.of(item) != wanted]
+    items[:] = [item for item in items if parts.of(item) == wanted]
+    config.hook.pytest_deselected(items=others)
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
