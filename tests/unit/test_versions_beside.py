@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ _KILLER = """\
 #!/bin/sh
 # Counts the programs that a script runs, and kills the script before or after one of them.
 echo x >>"$COUNT"
-n=$(/usr/bin/wc -l <"$COUNT")
+n=0; while read -r _; do n=$((n + 1)); done <"$COUNT"
 [ "$n" != "$BEFORE" ] || kill -9 0
 /usr/bin/NAME "$@"; status=$?
 [ "$n" != "$AFTER" ] || kill -9 0
@@ -86,6 +87,14 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+def _copy(host: Host, step: int) -> Host:
+    """Of all that it has, for what changes it."""
+    directory = host.home.parent
+    copied = directory.with_name(f"{directory.name}-{step}")
+    shutil.copytree(directory, copied, symlinks=True)
+    return Host(copied)
 
 
 def test_the_first_version_is_on_no_trial(host: Host) -> None:
@@ -270,12 +279,11 @@ def _killing(directory: Path, **when: int) -> dict[str, str]:
 def test_killed_at_any_step_an_activation_leaves_a_version_that_runs(
     tmp_path: Path, side: str
 ) -> None:
+    before = Host(tmp_path / side)
+    before.activate("1.0")
     for step in range(1, 60):
-        base = tmp_path / f"{side}-{step}"
-        base.mkdir()
-        host = Host(base)
-        host.activate("1.0")
-        env = _killing(base, **{side: step})
+        host = _copy(before, step)
+        env = _killing(host.home.parent, **{side: step})
         done = host.run("activate", host.tree("1.1"), env=env)
         assert host.version("current") in {"1.0", "1.1"}, step
         if host.version("current") == "1.1" and done.returncode:
@@ -297,15 +305,14 @@ def test_killed_at_any_step_an_activation_leaves_a_version_that_runs(
 def test_killed_at_any_step_a_fall_back_is_done_by_the_next_start(
     tmp_path: Path, side: str
 ) -> None:
+    before = Host(tmp_path / side)
+    before.activate("1.0")
+    before.activate("1.1")
+    with (before.home / "trial").open("a") as trial:
+        trial.write("failed it hangs\n")
     for step in range(1, 60):
-        base = tmp_path / f"{side}-{step}"
-        base.mkdir()
-        host = Host(base)
-        host.activate("1.0")
-        host.activate("1.1")
-        with (host.home / "trial").open("a") as trial:
-            trial.write("failed it hangs\n")
-        done = host.run("start", env=_killing(base, **{side: step}))
+        host = _copy(before, step)
+        done = host.run("start", env=_killing(host.home.parent, **{side: step}))
         assert host.version("current") in {"1.0", "1.1"}, step
         host.start()
         assert (host.version("current"), host.version("previous")) == ("1.0", "1.1"), step
@@ -398,13 +405,13 @@ def test_the_version_before_installed_amid_a_trial_is_a_return_to_it(host: Host)
 def test_killed_at_any_step_such_a_return_leaves_what_the_next_start_needs(
     tmp_path: Path, side: str
 ) -> None:
+    before = Host(tmp_path / side)
+    before.activate("1.0")
+    before.activate("1.1")
     for step in range(1, 80):
-        base = tmp_path / f"{side}-{step}"
-        base.mkdir()
-        host = Host(base)
-        host.activate("1.0")
-        host.activate("1.1")
-        done = host.run("activate", host.tree("1.0"), env=_killing(base, **{side: step}))
+        host = _copy(before, step)
+        env = _killing(host.home.parent, **{side: step})
+        done = host.run("activate", host.tree("1.0"), env=env)
         host.start()
         if host.version("current") == "1.0":
             assert host.fields("fell-back")["to"] == "1.0", step
