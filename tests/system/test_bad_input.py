@@ -438,7 +438,7 @@ BAD_CONFIGURATIONS: dict[str, tuple[Callable[[Host, Path], object], str, str]] =
     "unlike any key": (
         lambda host, _: host.config.update(docker={"xyz": 1}),
         "unknown key 'xyz'",
-        "known keys: socket",
+        "known keys: mode, socket",
     ),
     "a bare number": (lambda host, _: host.config.update(resync=300), "resync: ", "write 10s"),
     "an odd unit": (lambda host, _: _remote(host, poll="10 sec"), "'10 sec'", "write 10s"),
