@@ -94,7 +94,7 @@ def of_a_swarm(host: str, mode: str, part: str | None) -> str | None:
             return (
                 f"This is a manager of the Swarm {host}. Set up an agent on each manager, with the"
                 f" same host: {host}; each has an age key of its own, and {host_key_path(host)} has"
-                " all of them, one a line."
+                f" all of them, one a line. host/{host}/commitd.yaml has to say mode: swarm."
             )
         case "swarm", _:
             what = "in no Swarm" if part is None else "a worker of its Swarm"
