@@ -247,7 +247,8 @@ class Reconciler:
         self._p.protection.disturbed.clear()  # before: what happens from now on may not be listed
         listed = await self._p.observer.containers()
         found = await self._p.journal.run(situation, self._p.config, desired, listed, exemptions)
-        found = await left_data.look(self._p.engine, self._p.repository.root, found)
+        swarm = self._p.config.docker.mode == "swarm"
+        found = await left_data.look(self._p.engine, self._p.repository.root, found, swarm=swarm)
         stopped = frozenset(self._p.protection.stopped)
         found = replace(found, doubt=doubt, locked=locked, stopped=stopped)
         await self._p.ledger.learn(found)

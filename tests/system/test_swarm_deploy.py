@@ -318,3 +318,48 @@ def test_a_stack_that_has_nothing_to_run_is_in_sync(fleet: Fleet, swarm: Swarm) 
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"in sync with {sha[:7]}" in result.stdout
     assert swarm.services() == {}
+
+
+def test_a_renamed_stack_waits_for_its_data_on_whichever_node(fleet: Fleet, swarm: Swarm) -> None:
+    stack = stack_file(
+        {"app": {"image": fleet.idle, "volumes": ["data:/data"]}}, volumes={"data": {}}
+    )
+    host = fleet.managed({"old": stack})
+    sha = fleet.commit(
+        "rename",
+        {
+            "host/prod/stacks.yaml": "- new\n",
+            "stacks/old/compose.yaml": None,
+            "stacks/new/compose.yaml": stack,
+        },
+    )
+    assert host.once().returncode != 0
+    assert swarm.services().keys() == {"old_app"}
+    said = host.commitd("status").stdout
+    assert "the volume old_data" in said
+    host.commitd("approve", sha, "--without-data", check=True)
+    assert host.once().returncode == 0
+    assert swarm.services().keys() == {"new_app"}
+
+
+def test_what_a_failed_release_added_is_ended_and_comes_back_with_the_next(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    services: dict[str, dict[str, Any]] = {"app": {"image": fleet.idle}}
+    host = fleet.managed({"web": stack_file(services)})
+    bad = fleet.box.images.build("bad", "1.0", command="exit 3")
+    more = {"app": {"image": bad}, "more": {"image": fleet.idle}}
+    fleet.commit("bad", {"stacks/web/compose.yaml": stack_file(more)})
+    host.once()  # which brings the older release back
+    host.once()
+
+    def running() -> dict[str, int]:
+        return {name: len(ids) for name, ids in swarm.task_ids().items()}
+
+    wait_until(lambda: running() == {"web_app": 1, "web_more": 0}, what="what was added to end")
+    more["app"] = {"image": fleet.idle}
+    fleet.commit("good", {"stacks/web/compose.yaml": stack_file(more)})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert running() == {"web_app": 1, "web_more": 1}
+    assert host.json("status")["undeclared"] == []

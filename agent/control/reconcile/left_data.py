@@ -17,36 +17,51 @@ from agent.domain.repository.desired import Stack
 from agent.domain.repository.tree import PLAINTEXT_PREFIX
 
 
-async def look(engine: Engine, checkout: Path, situation: HostState) -> HostState:
+async def look(
+    engine: Engine, checkout: Path, situation: HostState, *, swarm: bool = False
+) -> HostState:
     """``situation`` with what there is. Raises :class:`CommitdError` when that is not known.
 
-    Nothing is asked while no stack seems to have a new name.
+    Nothing is asked while no stack seems to have a new name. Of a ``swarm`` the volumes of other
+    nodes cannot be listed: those count that the old services mount.
     """
     found: dict[str, LeftData] = {}
     for old, new in renamed.pairs(situation).items():
-        data = LeftData(old=old, shared=await _shared(engine, old, new))
+        mounted = await _mounted(engine, old) if swarm else frozenset[str]()
+        shared = mounted & {*new.named_volumes} if swarm else await _shared(engine, old, new)
+        data = LeftData(old=old, shared=tuple(sorted(shared)))
         if renamed.sure(situation.releases[old], new):
             inputs = situation.releases[old].inputs
             paths = await anyio.to_thread.run_sync(_paths, checkout, old, new, dict(inputs))
-            data = replace(data, paths=paths, volumes=await _volumes(engine, old, new))
+            data = replace(data, paths=paths, volumes=await _volumes(engine, old, new, mounted))
         if data.paths or data.volumes or data.shared:
             found[new.name] = data
     return replace(situation, left=found)
 
 
-async def _volumes(engine: Engine, old: str, new: Stack) -> tuple[str, ...]:
+async def _mounted(engine: Engine, stack: str) -> frozenset[str]:
+    """The volumes that services of a Swarm's stack mount, on whichever node."""
+    from agent.adapters.swarm import cluster  # noqa: PLC0415  a host does without it
+
+    listed = await cluster.services(engine, stack)
+    return frozenset(name for service in listed for name in service.volumes)
+
+
+async def _volumes(
+    engine: Engine, old: str, new: Stack, mounted: frozenset[str]
+) -> tuple[str, ...]:
     """Those of the old name that the new one would have anew, because it has none yet."""
     pairs = {f"{old}{suffix}": f"{new.name}{suffix}" for suffix in new.own_volumes}
     listed = await resources.volumes(engine, [*pairs, *pairs.values()])
     there = {volume["Name"] for volume in listed}
-    return tuple(sorted(o for o, n in pairs.items() if o in there and n not in there))
+    return tuple(sorted(o for o, n in pairs.items() if o in there | mounted and n not in there))
 
 
-async def _shared(engine: Engine, old: str, new: Stack) -> tuple[str, ...]:
+async def _shared(engine: Engine, old: str, new: Stack) -> set[str]:
     """Those that Compose has made for the old name and that the new one names, while both run."""
     if not new.named_volumes or not any(c.alive for c in await engine.containers(old)):
-        return ()
-    return tuple(sorted(set(await engine.volumes(old)) & set(new.named_volumes)))
+        return set()
+    return set(await engine.volumes(old)) & set(new.named_volumes)
 
 
 def _paths(checkout: Path, old: str, new: Stack, inputs: Collection[str]) -> tuple[str, ...]:

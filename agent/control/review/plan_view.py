@@ -201,7 +201,8 @@ async def of_directory(config: Config, directory: Path) -> PlanView:
             stacks_dir=stacks,
         )
     async with Engine(docker_host) as engine:
-        situation = await left_data.look(engine, config.state_dir / "repo", situation)
+        swarm = config.docker.mode == "swarm"
+        situation = await left_data.look(engine, config.state_dir / "repo", situation, swarm=swarm)
     plan = planning.plan(situation)
     unseen = StackEffects(unknown=NOT_COMMITTED)
     view = PlanView(
@@ -232,7 +233,9 @@ async def planned(config: Config, journal: Journal, rev: str | None) -> tuple[Pl
     desired = await pinned_releases.with_rollbacks(desired, AsyncJournal(journal), repository)
     async with Engine(directories.docker_host(config)) as engine:
         situation = _situation(config, journal, desired)
-        return planning.plan(await left_data.look(engine, repository.root, situation)), sha
+        swarm = config.docker.mode == "swarm"
+        found = await left_data.look(engine, repository.root, situation, swarm=swarm)
+        return planning.plan(found), sha
 
 
 def newer(config: Config, sha: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -101,7 +102,7 @@ class SwarmSteps(DeploySteps):
         if run.ready is None:
             return outcome
         try:
-            await self._file(run.ready)
+            await self._file(run.ready, say=True)
         except CommitdError as err:
             permanent = isinstance(err, PermanentError)
             return Outcome(
@@ -231,17 +232,17 @@ class SwarmSteps(DeploySteps):
             for each, service in sorted(ready.services.items())
         )
 
-    async def _file(self, ready: Ready) -> StackFile:
+    async def _file(self, ready: Ready, *, say: bool = False) -> StackFile:
         """Raises :class:`PermanentError` for what a Swarm cannot run."""
         salt = await self._t.journal.salt()
-        return await anyio.to_thread.run_sync(_written, ready, salt)
+        return await anyio.to_thread.run_sync(partial(_written, ready, salt, say=say))
 
 
-def _written(ready: Ready, salt: str) -> StackFile:
-    """What the command line gets, with the content of its objects. Blocks."""
+def _written(ready: Ready, salt: str, *, say: bool) -> StackFile:
+    """What the command line gets, with the content of its objects; ``say`` what is odd. Blocks."""
     call = ready.invocation
     draft = stack_file.read(ready.stack.name, ready.model, str(call.checkout))
-    if warned := summary(draft.violations, Effect.WARNED):
+    if say and (warned := summary(draft.violations, Effect.WARNED)):
         log.warning("%s: %s", ready.stack.name, redact.text(warned, call.hidden))
     contents = {(each.kind, each.key): _content(each, call) for each in draft.sources}
     return stack_file.of(draft, contents, salt)
