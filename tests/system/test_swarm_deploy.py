@@ -363,3 +363,21 @@ def test_what_a_failed_release_added_is_ended_and_comes_back_with_the_next(
     assert result.returncode == 0, result.stdout + result.stderr
     assert running() == {"web_app": 1, "web_more": 1}
     assert host.json("status")["undeclared"] == []
+
+
+def test_an_image_that_the_registry_lacks_leaves_what_runs_untouched(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
+    before = swarm.services(), swarm.task_ids()
+    missing = f"{fleet.idle.partition('@')[0]}@sha256:{'0' * 64}"
+    fleet.commit("missing", {"stacks/web/compose.yaml": stack_file({"app": {"image": missing}})})
+    assert host.once().returncode != 0
+    assert (swarm.services(), swarm.task_ids()) == before
+    failed = host.json("history", "web")[0]
+    assert (failed["action"], failed["status"]) == ("deploy", "failed")
+    assert "cannot be pulled" in failed["error"]
+    fleet.box.registry.stop()  # which is not asked for what runs already
+    fleet.commit("back", {"stacks/web/compose.yaml": stack_file({"app": {"image": fleet.idle}})})
+    assert host.once().returncode == 0
+    assert swarm.task_ids() == before[1]

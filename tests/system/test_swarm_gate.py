@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox.images import Layer
 from tests.sandbox.process import wait_until
 from tests.sandbox.swarm import stack_file
 
@@ -66,7 +68,7 @@ def test_an_image_that_no_node_gets_goes_back_with_what_the_task_says(
 ) -> None:
     app = {"image": fleet.idle, "deploy": {"update_config": {"failure_action": "continue"}}}
     host = fleet.managed({"web": stack_file({"app": app})})
-    missing = f"{fleet.idle.partition('@')[0]}@sha256:{'0' * 64}"
+    missing = _torn(fleet)
     _deploy(fleet, {"app": {**app, "image": missing}})
     assert host.once().returncode != 0
     back = _rolled_back(host)
@@ -157,3 +159,14 @@ def test_no_secret_shows_in_what_is_said_of_a_task(fleet: Fleet) -> None:
     shown += [str(host.json("history")), str(host.json("status"))]
     assert "[redacted]" in host.json("history", "web")[0]["message"]
     assert not [text for text in shown if "correct-horse-battery" in text]
+
+
+def _torn(fleet: Fleet) -> str:
+    """An image that its registry tells of, and of which it has lost a part."""
+    files = {"torn": "by nobody"}
+    image = fleet.box.images.build("torn", "1.0", files=files)
+    content = {name: text.encode() for name, text in files.items()}
+    digest = hashlib.sha256(Layer(content).packed).hexdigest()
+    blobs = fleet.box.root / "registry" / "data" / "docker" / "registry" / "v2" / "blobs" / "sha256"
+    (blobs / digest[:2] / digest / "data").unlink()
+    return image

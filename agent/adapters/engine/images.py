@@ -110,6 +110,28 @@ async def pull(
         raise _meaning(reference, problem)
 
 
+async def ask_registry(engine: Engine, reference: str, logins: DockerConfig) -> None:
+    """Have the engine ask an image's registry for it, and get nothing but its manifest.
+
+    Raises what :func:`pull` raises where that would fail at once.
+    """
+    named = image_reference.parse(reference)
+    try:
+        login = await logins.login(named.registry)
+    except PermanentError as err:
+        raise ImageError(err.message, where=err.where, hint=err.hint) from None
+    path = f"distribution/{quote(reference, safe='/:@')}/json"
+    try:
+        async with engine.asking(_WORK) as docker:
+            asked = docker.answer("GET", path, {}, headers=_auth(login, named.registry))
+            async with asked as answer:
+                await answer.body()
+    except UnreachableError:
+        raise
+    except CommitdError as err:
+        raise _meaning(reference, err.message.removeprefix(f"cannot {_WORK}: ")) from None
+
+
 async def _follow(
     asked: AbstractAsyncContextManager[Answer], said: Callable[[str], None], stalled_s: float
 ) -> str | None:

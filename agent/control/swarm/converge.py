@@ -1,7 +1,7 @@
 """Deploying a stack to a Swarm: configs and secrets, ``docker stack deploy``, and the gate.
 
-Its nodes pull the images by themselves, so nothing is pulled before. A deploy of what is there
-already changes no task, so what was cut short is simply done again.
+Nodes pull the images by themselves: before anything is touched, registries are asked whether they
+have them. A deploy of what is there changes no task, so what was cut short is simply done again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready, quoting
 from agent.control.stack.revival import Revived
-from agent.control.swarm import ended
+from agent.control.swarm import asked_images, ended
 from agent.control.swarm import objects as pruning
 from agent.control.swarm.gate import Awaited, Gate
 from agent.control.swarm.observer import SwarmObserver
@@ -108,7 +108,15 @@ class SwarmSteps(DeploySteps):
             return Outcome(
                 subject=run.stack.name, status=Status.FAILED, error=str(err), permanent=permanent
             )
-        return None
+        return await self._ask_for_images(run, run.ready)
+
+    async def _ask_for_images(self, run: Deployment, ready: Ready) -> Outcome | None:
+        name = ready.stack.name
+        with words.concealed(ready.invocation.hidden):
+            outcome, _ = await self._t.attempts.tries(
+                run.entry, name, lambda: asked_images.ask(self._t.engine, name, ready.images)
+            )
+        return None if outcome.status is Status.SUCCEEDED else outcome
 
     async def up(self, run: Deployment) -> tuple[Service, ...]:
         """Deploy it; its services as they stand once they are healthy."""
