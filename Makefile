@@ -76,6 +76,9 @@ CHOICE := $(if $(K),-k '$(K)')
 ORDER  := --random-order $(if $(SEED),--random-order-seed=$(SEED))
 UNIT   := $(or $(T),tests/unit) $(CHOICE) $(ORDER)
 
+# Tests start many interpreters: what is compiled is kept, whatever the caller wants of others.
+test unit system others: export PYTHONDONTWRITEBYTECODE :=
+
 unit: $(READY)
 	$(BIN)/python $(MEASURED) -m pytest $(UNIT)
 
