@@ -13,7 +13,7 @@ import anyio
 
 from agent.adapters.engine.client import objects
 from agent.adapters.engine.docker_config import DockerConfig, Login, server_of
-from agent.adapters.engine.engine import AbsentError, Engine
+from agent.adapters.engine.engine import AbsentError, Engine, OverdueError
 from agent.adapters.http1 import Answer
 from agent.domain.errors import CommitdError, PermanentError, TransientError, UnreachableError
 from agent.domain.repository import image_reference
@@ -126,6 +126,8 @@ async def ask_registry(engine: Engine, reference: str, logins: DockerConfig) -> 
             asked = docker.answer("GET", path, {}, headers=_auth(login, named.registry))
             async with asked as answer:
                 await answer.body()
+    except OverdueError as err:  # the engine waits for the registry
+        raise _meaning(reference, f"timed out: nothing came for {err.after_s:g} s") from None
     except UnreachableError:
         raise
     except CommitdError as err:

@@ -1,6 +1,6 @@
 """Seeing that registries have the images of a stack, before anything of it is touched.
 
-Its nodes pull them by themselves, and some only once they have stopped what ran before.
+Its nodes pull them by themselves, and most only once they have stopped what ran before.
 """
 
 from __future__ import annotations
