@@ -144,8 +144,13 @@ def _after(
             if each.path == path
         )
         yield f"In the clear stays {root}/{path}, which is mounted by {by}."
-    yield f"Containers mount files of {root}: keep it while they run."
+    swarm = config.docker.mode == "swarm"
+    if not swarm:
+        yield f"Containers mount files of {root}: keep it while they run."
     yield "To have the agent back: systemctl enable --now commitd"
+    if swarm:
+        yield from _of_a_swarm()
+        return
     if stacks is None:
         yield "The applied commit cannot be read any more: docker compose ls lists the stacks."
     if not stacks:
@@ -162,3 +167,9 @@ def _after(
         yield "\nTo apply changed files (containers may be recreated):\n"
         yield f"cd {shlex.quote(root)}"
     yield from going_on.applying(stacks)
+
+
+def _of_a_swarm() -> Iterator[str]:
+    yield "The Swarm keeps its services as they are. The agents of its other managers work on."
+    yield "Without any agent: docker stack ls, docker stack services NAME, docker stack rm NAME"
+    yield "What agents know of releases stays in the configs commitd-*, for one that comes back."
