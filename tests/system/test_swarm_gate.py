@@ -46,7 +46,8 @@ def test_what_crashes_goes_back_and_says_what_the_swarm_made_of_it(
     fleet: Fleet, swarm: Swarm, action: str, reason: str, said: str
 ) -> None:
     bad = fleet.box.images.build("bad", "1.0", command=_WORDS)
-    app = {"image": fleet.idle, "deploy": {"update_config": {"failure_action": action}}}
+    update = {"failure_action": action, "monitor": "5s"}  # a busy machine sees the crash late
+    app = {"image": fleet.idle, "deploy": {"update_config": update}}
     host = fleet.managed({"web": stack_file({"app": app, "api": {"image": fleet.idle}})})
     before = swarm.task_ids()
     _deploy(fleet, {"app": {**app, "image": bad}, "api": {"image": fleet.idle}})

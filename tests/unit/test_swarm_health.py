@@ -136,6 +136,28 @@ def test_tasks_of_a_node_that_is_down_are_nobody_s_fault() -> None:
     assert found == []
 
 
+def test_a_job_that_ended_well_before_has_to_do_it_again() -> None:
+    raw = swarm_looks.read("job-again")
+    look = next(swarm_looks.looks(raw))
+    before = [task for task in look.tasks if task.iteration == 0]
+    assert [task.state for task in before] == ["complete"]
+    late = replace(look, tasks=before, wall=look.wall + 60.0)
+    _, found = health.judge(Course(began=raw["began"]), raw["images"], late, 1.0)
+    assert str(found[0]) == "web: 0 of 1 tasks have ended well"
+    assert judged("job-again")[-1][1] == []
+
+
+def test_tasks_of_an_older_spec_do_not_count_though_the_swarm_says_nothing_yet() -> None:
+    raw = swarm_looks.read("rolled")
+    look = next(swarm_looks.looks(raw))
+    older = [replace(task, desired="running") for task in look.tasks if task.state == "running"]
+    assert len(older) == 2
+    quiet = [replace(each, update=None, updated=0.0) for each in look.services]
+    late = replace(look, services=quiet, tasks=older)
+    _, found = health.judge(Course(began=raw["began"]), raw["images"], late, 1.0)
+    assert str(found[0]) == "web: 0 of 2 tasks run"
+
+
 def test_failures_are_counted_although_the_swarm_forgets_the_tasks() -> None:
     raw = swarm_looks.read("no-mount")
     course = Course(began=raw["began"])

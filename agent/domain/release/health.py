@@ -274,7 +274,7 @@ def _look(
     def touched(trouble: Trouble, detail: str = "") -> HealthFinding:
         return replace(finding(trouble, detail=detail), outside=True)
 
-    if service.image and not _same_image(container.image, service.image):
+    if service.image and not same_image(container.image, service.image):
         if known.made is not None and container.id not in known.made:
             return touched(Trouble.REPLACED, f"({container.image})")
         return finding(Trouble.IMAGE, final=True, detail=f"({container.image})")
@@ -318,11 +318,11 @@ def made_by_compose(
         if each.id in known
         or (service := expected.get(each.service or "")) is None
         or not service.image
-        or _same_image(each.image, service.image)
+        or same_image(each.image, service.image)
     ]
 
 
-def _same_image(shown: str, wanted: str) -> bool:
-    """By digest where there is one: the engine may leave out the tag."""
+def same_image(shown: str, wanted: str) -> bool:
+    """Whether they are one, by digest where there is one: the engine may leave out the tag."""
     digest = wanted.partition("@")[2]
     return shown == wanted or bool(digest and shown.endswith(digest))

@@ -52,7 +52,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agent.domain.outcome import Reason
-from agent.domain.release.health import CRASHES
+from agent.domain.release.health import CRASHES, same_image
 from agent.domain.swarm import course as courses
 from agent.domain.swarm import finding as findings
 from agent.domain.swarm import patience, places
@@ -113,7 +113,7 @@ def _update(course: Course, service: SwarmService, look: Look) -> Finding | None
 def _by_hand(course: Course, service: SwarmService, image: str) -> Finding | None:
     name = service.short_name
     first = (course.specs or {}).get(name, service.spec)
-    if service.image == image and _compared(service.spec) == _compared(first):
+    if same_image(service.image, image) and _compared(service.spec) == _compared(first):
         return None
     return Finding(service=name, said="somebody has changed it by hand", outside=True)
 
