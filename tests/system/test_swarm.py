@@ -63,6 +63,7 @@ def test_a_swarm_is_kept_as_declared_and_says_what_it_did(fleet: Fleet, swarm: S
     host = fleet.manager()
     life = _Life(fleet, swarm, host)
     files = {LIST: "- data\n- web\n", CONF: "one\n", **life.web(fleet.idle), **life.data()}
+    fleet.commit("begun", {LIST: "[]\n"})  # or the agent would see what the test before has pushed
     fleet.workspace.write(files)
     with host.running() as agent:
         life.becomes(agent, life.word("canary-one"))
