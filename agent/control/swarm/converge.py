@@ -265,6 +265,7 @@ def _content(source: Source, call: Invocation) -> bytes:
     path = Path(source.file or "")
     inside = path.is_relative_to(call.checkout)
     try:
-        return (call.root / path.relative_to(call.checkout) if inside else path).read_bytes()
+        with (call.root / path.relative_to(call.checkout) if inside else path).open("rb") as file:
+            return file.read(stack_file.MAX_CONTENT)
     except OSError as err:
         raise PermanentError(f"cannot be read: {err.strerror}", where=str(path)) from None
