@@ -52,7 +52,7 @@ def test_what_one_leader_ended_the_next_one_keeps_and_brings_back(
         first.power_off()
         second = trio.leader()
         host, agent = agents.of(second)
-        agent.says("rogue is kept: another manager ended it")
+        agent.says("rogue is kept: its label says that it was ended at")
         agent.says("in sync with")
         host.commitd("undo", "rogue", check=True)
         wait_until(lambda: len(second.swarm.tasks("rogue")) == 2, what="the rogue to be back")

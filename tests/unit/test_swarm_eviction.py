@@ -137,6 +137,17 @@ def test_a_label_that_cannot_be_read_is_no_word_for_what_it_was(label: str) -> N
         eviction.restored(found)
 
 
+def test_what_a_newer_version_has_ended_comes_back_whatever_its_reason() -> None:
+    found = service()
+    kept = evicted(found)
+    label = kept.labels[EVICTED].replace("unknown-project", "of-tomorrow")
+    newer = with_spec(kept, {**kept.spec, "Labels": {**kept.labels, EVICTED: label}})
+    read = eviction.read(newer)
+    assert read is not None
+    assert read.reason is Reason.OTHER
+    assert eviction.restored(newer) == found.spec
+
+
 def test_what_copies_the_label_of_a_stack_is_not_of_it() -> None:
     assert service(Labels={STACK: "web"}, Name="web_app").stack == "web"
     assert service(Labels={STACK: "web"}, Name="web_app").short_name == "app"

@@ -131,7 +131,8 @@ class ServiceQuarantine:
             remove_at=None if stays else self._journal.now() + self._policy.keep,
         )
         await self._journal.learn_evicted(record, msgspec.to_builtins(label) if label else {})
-        log.info("%s is kept: another manager ended it at %s", record.name, record.at)
+        says = f"was ended at {label.at}" if label else "was ended"
+        log.info("%s is kept: its label says that it %s", record.name, says)
 
     async def _remove(self, service_id: str, record: Evicted) -> None:
         """Unless it is somebody's after all, by a fresh look, or a task of it has yet to end."""

@@ -61,13 +61,17 @@ class ServiceRemover(Stepping):
     ) -> None:
         """Remove the services that ``left`` the stack and publish a port that it wants now.
 
-        The Swarm starts what is new before anybody ends what left. In ``doubt`` about what is
-        declared, none goes. Raises :class:`CommitdError`.
+        The Swarm starts what is new before anybody ends what left; a port is free once the tasks
+        have ended. In ``doubt`` about what is declared, none goes. Raises :class:`CommitdError`.
         """
         wants = frozenset().union(*(service.wants for service in ready.services.values()))
+        longest_s: float | None = None
         for service in await self._gone(ready, left, doubt=doubt) if wants else ():
             if found := exclusive.in_the_way(leaving.ports(service), wants):
                 await self._drop_alone(service, revision, Reason.IN_THE_WAY, ", ".join(found))
+                longest_s = max(longest_s or 0.0, service.stop_s)
+        if longest_s is not None:
+            await self._ended(ready.stack.name, longest_s)
 
     async def prune_services(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool

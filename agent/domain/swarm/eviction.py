@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from agent.domain.errors import PermanentError
 from agent.domain.outcome import EvictionAction, Reason
-from agent.domain.swarm.model import EVICTED, Mode, SwarmService
+from agent.domain.swarm.model import EVICTED, SwarmService
 
 NOWHERE = "node.id==evicted-by-commitd"
 """A placement constraint that no node fulfils: their IDs are made by the Swarm, and are longer."""
@@ -33,7 +33,18 @@ class Before(Struct, frozen=True, kw_only=True):
     at: str
     action: EvictionAction
     reason: Reason
-    mode: Mode
+    mode: str
+    replicas: int | None
+    constraints: tuple[str, ...] | None
+
+
+class _Written(Struct, frozen=True, kw_only=True):
+    """The same with codes that another version may have written."""
+
+    at: str
+    action: str
+    reason: str
+    mode: str
     replicas: int | None
     constraints: tuple[str, ...] | None
 
@@ -58,11 +69,18 @@ def read(service: SwarmService) -> Before | None:
     if text is None:
         return None
     try:
-        found = msgspec.json.decode(text, type=Before)
+        found = msgspec.json.decode(text, type=_Written)
         datetime.fromisoformat(found.at)
+        return Before(
+            at=found.at,
+            action=EvictionAction.read(found.action, otherwise=EvictionAction.REMOVED),
+            reason=Reason.read(found.reason, otherwise=Reason.OTHER),
+            mode=found.mode,
+            replicas=found.replicas,
+            constraints=found.constraints,
+        )
     except ValueError:  # of which msgspec's errors are some
         return None
-    return found
 
 
 def at_rest(service: SwarmService) -> bool:
