@@ -57,8 +57,6 @@ _BY_HAND = {"by-hand": "changed it", "rolled-back-by-hand": "rolled it back"}
 _PASSING = {
     "no-image",
     "no-image-continue",
-    "no-image-pause",
-    "no-image-rollback",
     "one-node-lacks-image",
     "no-node",
     "port-taken",

@@ -31,7 +31,6 @@ from agent.domain.errors import CancelledError, CommitdError, InterferenceError,
 from agent.domain.swarm import health, patience
 from agent.domain.swarm.course import Course, Look
 from agent.domain.swarm.finding import Finding
-from agent.domain.swarm.model import SwarmService
 
 _LOOK_S = 1.0
 _BETWEEN_S = 0.2
@@ -74,8 +73,8 @@ class Gate:
         self._pulse = pulse
         self._confirm = confirm
 
-    async def wait(self, awaited: Awaited) -> list[SwarmService]:
-        """The services once all is healthy, as they were when that was seen.
+    async def wait(self, awaited: Awaited) -> None:
+        """Return once all is healthy.
 
         Raises :class:`UnhealthyError` or :class:`UnplacedError` once waiting does not help, with
         the last words of the task that is to blame; :class:`InterferenceError` if somebody undoes
@@ -92,7 +91,7 @@ class Gate:
                 limit_s = max(limit_s, patience.limit_s(mine, awaited.timeout_s))
                 course, findings = health.judge(course, awaited.images, look, self._steady_s)
                 if not findings:
-                    return mine
+                    return
                 worst = findings[0]
                 if worst.outside:
                     raise InterferenceError(str(worst))

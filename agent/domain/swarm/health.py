@@ -107,7 +107,8 @@ def _update(course: Course, service: SwarmService, look: Look) -> Finding | None
         reason, said = Reason.SWARM_BACK, "the Swarm rolled its update back"
         if state == "rollback_paused":
             said += ", and has paused that"
-    return replace(finding, said=said, reason=reason, final=True)
+    # Whatever it was, the Swarm has given this update up.
+    return replace(finding, said=said, reason=reason, final=True, passing=False)
 
 
 def _by_hand(course: Course, service: SwarmService, image: str) -> Finding | None:
