@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.sandbox.process import wait_until
 from tests.sandbox.swarm import stack_file
+from tests.system import registries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.sandbox import Swarm
     from tests.system.conftest import Fleet
 
@@ -381,3 +388,23 @@ def test_an_image_that_the_registry_lacks_leaves_what_runs_untouched(
     fleet.commit("back", {"stacks/web/compose.yaml": stack_file({"app": {"image": fleet.idle}})})
     assert host.once().returncode == 0
     assert swarm.task_ids() == before[1]
+
+
+@pytest.mark.usefixtures("basic")
+def test_nodes_get_the_login_of_the_leader(fleet: Fleet, swarm: Swarm, tmp_path: Path) -> None:
+    registry = f"127.0.0.1:{registries.BASIC}"
+    address = fleet.box.registry.address
+    image = fleet.box.images.build("private", "1.0").replace(address, registry)
+    stack = {"stacks/web/compose.yaml": stack_file({"app": {"image": image}})}
+    fleet.commit("first", {"host/prod/stacks.yaml": "- web\n", **stack})
+    host = fleet.manager()
+    result = host.once()
+    assert "no basic auth credentials" in result.stdout
+    assert swarm.services() == {}
+    login = base64.b64encode(f"{registries.USER}:{registries.PASSWORD}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: {"auth": login}}}))
+    host.commitd("retry", "web", check=True)
+    result = host.commitd("once", DOCKER_CONFIG=str(tmp_path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert swarm.images() == {"web_app": {image}}
+    assert registries.PASSWORD not in result.stdout + result.stderr
