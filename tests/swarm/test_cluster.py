@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from tests.sandbox.process import wait_until
+from tests.sandbox.process import SandboxError, wait_until
 from tests.sandbox.swarm import stack_file
 
 if TYPE_CHECKING:
@@ -31,7 +32,14 @@ def test_two_engines_are_one_swarm_and_containers_reach_each_other(
     (here,) = manager.engine.containers()
     (there,) = worker.engine.containers()
     address = there["NetworkSettings"]["Networks"]["st_own"]["IPAddress"]
-    assert manager.engine.run("exec", here["Id"], "wget", "-qO-", f"http://{address}") == "v1"
+
+    def answers() -> bool:
+        with contextlib.suppress(SandboxError):  # its server has not begun to listen
+            words = ["exec", here["Id"], "wget", "-qO-", f"http://{address}"]
+            return manager.engine.run(*words) == "v1"
+        return False
+
+    wait_until(answers, what="the container on node2 to answer")
 
 
 def test_a_machine_without_power_is_down_and_comes_back(fleet: Fleet, pair: Cluster) -> None:
