@@ -87,7 +87,7 @@ class ServiceQuarantine:
             guard = before.get(each) or Guard(f"the service {each}, which is kept", log)
             self._guards[each] = guard
             try:
-                await self._look_after(each, records.get(each), there.get(each))
+                await self._look_after(records.get(each), there.get(each))
             except CancelledError:
                 return  # another manager leads
             except Exception as err:  # noqa: BLE001  it is told, and the others are looked after
@@ -95,9 +95,7 @@ class ServiceQuarantine:
             else:
                 guard.recovered()
 
-    async def _look_after(
-        self, service_id: str, record: Evicted | None, service: SwarmService | None
-    ) -> None:
+    async def _look_after(self, record: Evicted | None, service: SwarmService | None) -> None:
         if service is None or not service.kept:
             if record:
                 await self._end_of(record, service)
@@ -106,7 +104,7 @@ class ServiceQuarantine:
         if record is None or (label and label.at != record.at):
             await self._learn(service, label)
         elif self._expiry.over(record) and eviction.at_rest(service):
-            await self._remove(service_id, record)
+            await self._remove(service, record)
 
     async def _end_of(self, record: Evicted, service: SwarmService | None) -> None:
         """It is not kept any more: gone, or running again, by a deploy or by a person."""
@@ -134,19 +132,19 @@ class ServiceQuarantine:
         says = f"was ended at {label.at}" if label else "was ended"
         log.info("%s is kept: its label says that it %s", record.name, says)
 
-    async def _remove(self, service_id: str, record: Evicted) -> None:
-        """Unless it is somebody's after all, by a fresh look, or a task of it has yet to end."""
+    async def _remove(self, kept: SwarmService, record: Evicted) -> None:
+        """Unless a task of it has yet to end, or it is somebody's after all, by a fresh look."""
         protected = self._protection.protected
         if protected.doubt or not protected.enrolled:
             return
-        service = await services.inspect(self._engine, service_id)
+        if await self._remover.runs(kept):  # and would keep its networks from going with it
+            return
+        await self._confirm()
+        service = await services.inspect(self._engine, kept.id)
         if service is None or not eviction.at_rest(service):
             return
         if not isinstance(await self._owner(service), ownership.Undeclared):
             return
-        if await self._remover.runs(service):  # and would keep its networks from going with it
-            return
-        await self._confirm()
         volumes = kept_volumes(service.volumes)
         async with self._journal.recording(
             Action.EVICT, record.name, Reason.KEEP_EXPIRED, causes=volumes
