@@ -290,6 +290,28 @@ def _holds(host: Host) -> dict[str, str]:
         return {hold["subject"]: hold["reason"] for hold in journal.holds()}
 
 
+def test_what_is_added_by_hand_to_a_stack_of_several_files_is_ended_too(
+    fleet: Fleet, swarm: Swarm, host: Host
+) -> None:
+    included = stack_file(
+        {"api": {"image": fleet.idle}, "debug": {"image": fleet.idle, "profiles": ["x"]}}
+    )
+    files = {
+        "stacks/web/compose.yaml": f"include: [./more.yaml]\n{_web(fleet)}",
+        "stacks/web/more.yaml": included,
+    }
+    fleet.commit("include", files)
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("web_debug", "web_zzz"):
+        swarm.create(name, fleet.idle, Labels={STACK: "web"})
+    assert host.once().returncode == 0
+    for name in ("web_debug", "web_zzz"):
+        _ended(swarm, name)
+    assert swarm.task_ids()["web_api"]
+    assert swarm.task_ids()["web_app"]
+
+
 def _nothing_ended(host: Host, swarm: Swarm, *, fails: bool = False) -> None:
     assert (host.once().returncode != 0) is fails
     assert EVICTED not in _labels(swarm, "rogue")

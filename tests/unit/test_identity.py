@@ -246,6 +246,17 @@ def test_what_says_it_is_of_a_service_that_was_not_started_is_evicted(of: str, m
     assert todo.deploys == ()
 
 
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("of", ["debug", "zzz"])
+def test_in_a_swarm_a_stack_has_the_services_that_were_deployed(of: str, more: bool) -> None:
+    """Of which no IDs are known."""
+    item = replace(stack("web"), services=frozenset({"app", "debug"}), more=more)
+    by_hand = container("web_other", of)
+    found = situation([item], [replace(RELEASE, own=None)], [DEPLOYED, by_hand])
+    ended, held = evictions(replace(found, swarm=True))
+    assert ([each.container.name for each in ended], held) == (["web_other"], [])
+
+
 @pytest.mark.parametrize(
     "legitimate",
     [

@@ -68,6 +68,7 @@ def situation(
         report_only=config.undeclared.mode == "report",
         exemptions=exempted,
         begun_anew=damage.begun_anew(journal),
+        swarm=config.docker.mode == "swarm",
     )
 
 

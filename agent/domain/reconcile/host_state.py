@@ -43,7 +43,8 @@ class HostState(Struct, frozen=True, kw_only=True):
     the new one does not know is unknown, and nothing is removed. ``now`` is in seconds since the
     epoch, ``stacks_dir`` the absolute path of the checkout's ``stacks``. ``left`` is the data of
     new stacks that had another name before. ``approved`` are commits that a person accepted, those
-    ``without_data`` also with what of them starts without its data.
+    ``without_data`` also with what of them starts without its data. In a ``swarm`` each service has
+    a name of its own, so that nothing is of a stack but what was deployed.
     """
 
     desired: DesiredState
@@ -65,6 +66,7 @@ class HostState(Struct, frozen=True, kw_only=True):
     started: frozenset[str] = frozenset()
     left: Mapping[str, LeftData] = field(default_factory=dict)
     begun_anew: str | None = None
+    swarm: bool = False
 
 
 def protected(situation: HostState) -> ProtectionSet:
@@ -88,13 +90,15 @@ def protected(situation: HostState) -> ProtectionSet:
         stack = desired.get(name)
         mine = by_project.get(name, [])
         rivals |= {container.id for container in identity.rivals(release.own, mine)}
-        if stack is None or (stack.more and release.own is None):
+        if stack is None or (stack.more and release.own is None and not situation.swarm):
             continue
         stands = stack.digest == release.digest and not release.dirty
         if stands and not drift.compare(release, mine, situation.stopped):
             known = stack.services
             if release.own is not None:
                 known = frozenset(service for service, _ in release.own)
+            elif situation.swarm:
+                known = frozenset()
             services[name] = known | {service.name for service in release.services}
     return ProtectionSet(
         services=services,
