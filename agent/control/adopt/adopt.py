@@ -1,4 +1,7 @@
-"""Writing the projects that run on a host into a repository, and proving that nothing changes."""
+"""Writing what runs on a host into a repository, and proving that nothing changes.
+
+What that is, Compose projects of an engine or stacks of a Swarm, is :class:`Running`'s.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,19 @@ from pathlib import Path
 import anyio.to_thread
 from msgspec import Struct, field
 
-from agent.adapters.clone import running_projects
 from agent.adapters.clone.clone import Clone
-from agent.adapters.clone.running_projects import Project
 from agent.adapters.compose import locate
-from agent.adapters.compose.compose import Compose
 from agent.adapters.engine.engine import Engine
 from agent.adapters.host import directories
 from agent.control.adopt.adopted_secrets import AdoptedSecrets, Sealing
-from agent.control.adopt.managed import managed
-from agent.control.release.adoption import Adopter
-from agent.control.release.dry_run import MOUNTS, rehearse
+from agent.control.adopt.running import Running
 from agent.domain import documents
-from agent.domain.adopt import convert
 from agent.domain.adopt.convert import Converted
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, ConfigError, did_you_mean
 from agent.domain.recipients import rules as sops_rules
-from agent.domain.repository import layout
+from agent.domain.repository import fleet_policy, layout
 from agent.domain.repository.desired import DesiredState
 from agent.domain.repository.layout import SECRET_SUFFIX
 from agent.domain.repository.tree import PLAIN, TreeEntry, blob_id
@@ -67,13 +64,16 @@ class AdoptResult(Struct, frozen=True):
     """What became of each project that was asked for.
 
     ``loose`` are running containers of no project, ``managed`` the projects that the agent runs
-    already; ``rules`` is whether ``.sops.yaml`` was written.
+    already; ``rules`` is whether ``.sops.yaml`` was written, ``policy`` which other files were, and
+    ``swarm`` that all this are stacks and services of a Swarm.
     """
 
     taken: list[Taken]
     loose: list[Container]
     managed: list[str]
     rules: bool = False
+    policy: list[str] = field(default_factory=list)
+    swarm: bool = False
 
 
 class Draft(Struct, frozen=True):
@@ -91,7 +91,7 @@ class Draft(Struct, frozen=True):
 async def adopt(
     config: Config, directory: Path, names: Sequence[str], recipients: tuple[str, ...]
 ) -> AdoptResult:
-    """Take the projects called so, or all that no agent runs, into the clone in ``directory``.
+    """Take what is called so, or all that no agent runs, into the clone in ``directory``.
 
     Secrets are encrypted for ``recipients`` too. Raises :class:`CommitdError` for what is wrong
     with all of it.
@@ -101,8 +101,17 @@ async def adopt(
     docker_host = directories.docker_host(config)
     program = await locate.find(docker_host, config.converge.timeout)
     async with Engine(docker_host) as engine:
-        takeover = Takeover(Clone(directory), config.host, program, engine, sealing=sealing)
-        return await takeover.run(names, config.state_dir)
+        running: Running
+        if config.docker.mode == "swarm":
+            from agent.control.adopt.stacks import RunningStacks  # noqa: PLC0415  of no use to a host
+
+            running = RunningStacks(program, engine)
+        else:
+            from agent.control.adopt.projects import RunningProjects  # noqa: PLC0415
+
+            running = RunningProjects(program, engine, config.state_dir)
+        takeover = Takeover(Clone(directory), config.host, running, sealing=sealing)
+        return await takeover.run(names)
 
 
 def _refuse_other_places(directory: Path, config: Config) -> None:
@@ -125,65 +134,61 @@ class Takeover:
     """For ``host``, into the clone."""
 
     def __init__(
-        self,
-        clone: Clone,
-        host: str,
-        compose: Compose,
-        engine: Engine,
-        *,
-        sealing: Sealing | None,
+        self, clone: Clone, host: str, running: Running, *, sealing: Sealing | None
     ) -> None:
         self._clone = clone
         self._host = host
-        self._compose = compose
-        self._engine = engine
+        self._running = running
         self._sealing = sealing
 
-    async def run(self, names: Sequence[str], state: Path) -> AdoptResult:
-        """Take these projects, or all that the agent with the directory ``state`` does not run.
+    async def run(self, names: Sequence[str]) -> AdoptResult:
+        """Take those called so, or all that no agent runs.
 
         Raises :class:`CommitdError` for what is wrong with all of it.
         """
-        projects, loose = await running_projects.find(self._engine)
-        known = [project.name for project in projects]
+        running = await self._running.find()
         for name in names:
-            if name not in known:
-                hint = did_you_mean(name, known, "docker compose ls lists them")
-                raise ConfigError(f"no project {name!r} runs here", hint=hint)
-        ours = await anyio.to_thread.run_sync(managed, projects, state)
-        asked = [p for p in projects if (p.name in names if names else p.name not in ours)]
-        found = [await self._draft(p, managed=p.name in ours) for p in asked]
+            if name not in running.names:
+                hint = did_you_mean(name, running.names, running.hint)
+                raise ConfigError(f"no {running.kind} {name!r} runs here", hint=hint)
+        ours = running.managed
+        asked = [name for name in running.names if (name in names if names else name not in ours)]
+        found = [await self._draft(name, managed=name in ours) for name in asked]
         drafts = {each.taken.name: each for each in found if isinstance(each, Draft)}
-        await self._prove(drafts, self._listing(drafts))
-        rules = await self._write_all([d for d in drafts.values() if d.taken.refused is None])
+        policy = self._policy()
+        await self._prove(drafts, {self._list: self._listing(drafts), **policy})
+        rules = await self._write_all(
+            [draft for draft in drafts.values() if draft.taken.refused is None], policy
+        )
         taken = [each.taken if isinstance(each, Draft) else each for each in found]
-        return AdoptResult(taken, loose, ours, rules)
+        said = list(policy) if any(each.files for each in taken) else []
+        return AdoptResult(taken, running.loose, ours, rules, said, self._running.swarm)
 
-    async def _draft(self, project: Project, *, managed: bool) -> Draft | Taken:
-        taken = Taken(name=project.name)
+    async def _draft(self, name: str, *, managed: bool) -> Draft | Taken:
+        taken = Taken(name=name)
         try:
             if managed:
-                raise ConfigError("commitd runs it already, from Git", where=str(project.directory))
-            if not _NAME.fullmatch(project.name):
+                raise ConfigError(
+                    "commitd runs it already, from Git", where=self._running.place(name)
+                )
+            if not _NAME.fullmatch(name):
                 raise ConfigError("its name cannot be that of a stack")
-            if self._clone.has(f"stacks/{project.name}"):
-                raise ConfigError("it is there already", where=f"stacks/{project.name}")
-            origin = await running_projects.read(self._compose, self._engine, project)
-            converted = convert.convert(origin)
+            if self._clone.has(f"stacks/{name}"):
+                raise ConfigError("it is there already", where=f"stacks/{name}")
+            converted, pins = await self._running.convert(name)
         except CommitdError as err:
             taken.refused = str(err)
             return taken
-        taken.pinned = dict(origin.pins)
+        taken.pinned = dict(pins)
         taken.secret = list(converted.moved)
         taken.notes = list(converted.notes)
         return Draft(taken, converted)
 
     # --- the proof ---
 
-    async def _prove(self, drafts: Mapping[str, Draft], listing: bytes) -> None:
+    async def _prove(self, drafts: Mapping[str, Draft], around: Mapping[str, bytes]) -> None:
         """Read the result as the agent will, and ask whether all of it is there already."""
-        contents = self._clone.around_stacks(self._host)
-        contents[f"host/{self._host}/stacks.yaml"] = listing
+        contents = {**self._clone.around_stacks(self._host), **around}
         opened: dict[str, bytes] = {}
         for draft in drafts.values():
             contents |= draft.files
@@ -194,28 +199,52 @@ class Takeover:
             if name in drafts:
                 drafts[name].taken.refused = str(fault)
         mine = [stack for stack in desired.stacks if stack.name in drafts]
-        adopter = Adopter(self._compose, self._engine)
-        found = await rehearse(
-            self._compose, adopter, mine, tree=tree, contents=contents, opened=opened
-        )
-        for name, why in found.items():
-            if why == MOUNTS:  # nothing that is mounted goes there: it would be an empty directory
-                drafts[name].taken.refused = (
-                    "it would mount a directory of the repository in the place of its own "
-                    "(write its mounts as absolute paths)"
-                )
-            else:
-                drafts[name].taken.changes = why
+        judged = await self._running.judge(mine, tree=tree, contents=contents, opened=opened)
+        for name, found in judged.items():
+            drafts[name].taken.refused = found.refused
+            drafts[name].taken.changes = found.changes
 
     # --- what is written ---
 
-    async def _write_all(self, drafts: Sequence[Draft]) -> bool:
+    @property
+    def _list(self) -> str:
+        return f"host/{self._host}/stacks.yaml"
+
+    def _policy(self) -> dict[str, bytes]:
+        """The host's policy file, if that has to say that it is a Swarm, and does not yet.
+
+        Raises :class:`CommitdError`.
+        """
+        path = fleet_policy.path_for(self._host)
+        if not self._running.swarm:
+            return {}
+        found = {
+            p: self._clone.read(p) for p in (fleet_policy.FLEET_PATH, path) if self._clone.has(p)
+        }
+        said = {p: fleet_policy.read(content, p).mode for p, content in found.items()}
+        mode = said.get(path) or said.get(fleet_policy.FLEET_PATH)
+        if said.get(path) == "host":
+            raise ConfigError("says mode: host, and this is a Swarm", where=path)
+        if mode == "swarm":
+            return {}
+        content = _ended(found.get(path, b"")) + b"mode: swarm\n"
+        try:
+            written = fleet_policy.read(content, path).mode
+        except CommitdError:
+            written = None
+        if written != "swarm":
+            raise ConfigError(
+                "mode: swarm cannot be added to it", where=path, hint="add it yourself"
+            )
+        return {path: content}
+
+    async def _write_all(self, drafts: Sequence[Draft], policy: Mapping[str, bytes]) -> bool:
         """All or nothing of each; whether the rules of ``.sops.yaml`` are others now."""
         if not drafts:
             return False
         listing = self._listing(draft.taken.name for draft in drafts)
         new = {path: content for draft in drafts for path, content in draft.files.items()}
-        new[f"host/{self._host}/stacks.yaml"] = listing
+        new[self._list] = listing
         secrets = AdoptedSecrets(self._clone, self._sealing, new)
         before = self._clone.read(sops_rules.PATH) if self._clone.has(sops_rules.PATH) else b""
         try:
@@ -230,7 +259,8 @@ class Takeover:
             await self._write(draft, secrets)
         written = [draft.taken.name for draft in drafts if draft.taken.files]
         if written:
-            await anyio.to_thread.run_sync(self._write_list, written)
+            for path, content in {self._list: self._listing(written), **policy}.items():
+                await anyio.to_thread.run_sync(self._put, path, content)
         if rules and not written:
             self._clone.replace(sops_rules.PATH, before)
         elif rules and len(written) < len(drafts):
@@ -277,7 +307,7 @@ class Takeover:
 
     def _listing(self, drafts: Iterable[str]) -> bytes:
         """The host's list with these stacks at its end. Raises :class:`ConfigError`."""
-        path = f"host/{self._host}/stacks.yaml"
+        path = self._list
         before = self._clone.read(path) if self._clone.has(path) else b""
         data = documents.load(before, path).data or []
         listed = data if isinstance(data, list) else None
@@ -293,9 +323,7 @@ class Takeover:
             raise ConfigError("stacks cannot be added to this list", where=path, hint=hint)
         return content or b"[]\n"
 
-    def _write_list(self, names: Iterable[str]) -> None:
-        path = f"host/{self._host}/stacks.yaml"
-        content = self._listing(names)
+    def _put(self, path: str, content: bytes) -> None:
         if self._clone.has(path):
             self._clone.replace(path, content)
         else:

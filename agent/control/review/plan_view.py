@@ -133,6 +133,11 @@ class PlanView(Struct, frozen=True, kw_only=True):
         return [*map(str, deploy.stack.notes), *filter(None, (left, said))]
 
 
+IN_A_SWARM = (
+    "which of its services, that run already, get new tasks: the Swarm compares them at the deploy"
+)
+
+
 async def document(
     config: Config, rev: str | None, reading: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
@@ -296,6 +301,9 @@ async def _completed(
     view = replace(view, left={name: said for name, said in left.items() if said})
     if not new:
         return view
+    if config.docker.mode == "swarm":
+        unseen = {stack.name: StackEffects(unknown=IN_A_SWARM) for stack in new}
+        return replace(view, effects={**view.effects, **unseen})
     program = await locate.find(directories.docker_host(config), config.converge.timeout)
     opened = await open_secrets(config, engine, new, contents)
     effects, known = dict(view.effects), list[Stack]()

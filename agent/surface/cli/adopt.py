@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from agent.domain.outcome import short
 from agent.surface.cli import common, terminal
@@ -16,7 +18,23 @@ if TYPE_CHECKING:
     from agent.control.adopt.adopt import AdoptResult, Taken
 
 _REFUSED, _WAITS = 1, 3
-_NONE = "No Compose project runs here."
+_WORDS = {
+    False: {
+        "none": "No Compose project runs here.",
+        "no_other": "No other Compose project runs here.",
+        "same": "nothing is recreated",
+        "loose": "of no project; add a stack by hand",
+        "keep": "Keep the old directories: the data is in them.",
+    },
+    True: {
+        "none": "No stack runs in this Swarm.",
+        "no_other": "No other stack runs in this Swarm.",
+        "same": "no task is replaced",
+        "loose": "of no stack; add one by hand",
+        "keep": "Keep the configs and secrets that are named as external.",
+    },
+}
+"""For the projects of a host, and for the stacks of a Swarm."""
 
 
 @click.command()
@@ -24,6 +42,9 @@ _NONE = "No Compose project runs here."
 @click.argument("projects", metavar="[PROJECT]...", nargs=-1)
 @click.option("--host", "name", metavar="HOST", help="The host's name in the repository.")
 @click.option("--age", metavar="RECIPIENT", multiple=True, help="Encrypt secrets for it, age1….")
+@click.option(
+    "--swarm", is_flag=True, help="The stacks of the Swarm, where no configuration says so yet."
+)
 @common.as_json
 @click.pass_context
 def command(
@@ -33,14 +54,17 @@ def command(
     name: str | None,
     age: tuple[str, ...],
     *,
+    swarm: bool,
     as_json: bool,
 ) -> None:
-    """Write the Compose projects that run here into a repository.
+    """Write the Compose projects that run here, or a Swarm's stacks, into a repository.
 
     Takes each PROJECT, or all, from the files that it was started from: pins images to what runs,
     moves values that look secret into files to be encrypted, and proves that the agent's first
     cycle will recreate nothing. Writes to DIR alone, a clone of the repository, replaces nothing
     of yours there, and changes nothing on the host. What the agent runs already is left out.
+    On a manager of a Swarm (docker.mode: swarm, or --swarm) it takes stacks in the place of
+    projects, from the specs of their services, and says which services get new tasks.
 
     Example: commitd adopt ~/homelab && git -C ~/homelab diff
     """
@@ -49,6 +73,9 @@ def command(
     from agent.control.adopt.adopt import adopt
 
     config = common.for_host(ctx, name)
+    if swarm:
+        docker = msgspec.structs.replace(config.docker, mode="swarm")
+        config = msgspec.structs.replace(config, docker=docker)
     result = anyio.run(adopt, config, directory, projects, age, backend="asyncio")
     if as_json:
         common.print_json(_as_data(directory, config.host, result))
@@ -96,17 +123,18 @@ def _as_data(directory: Path, name: str, result: AdoptResult) -> dict[str, Any]:
         "not_in_a_project": [{"name": c.name, "image": c.image} for c in result.loose],
         "managed": result.managed,
         "rules_written": result.rules,
+        "policy_written": result.policy,
     }
 
 
-def _show_taken(taken: Taken) -> None:
+def _show_taken(taken: Taken, words: Mapping[str, str]) -> None:
     if taken.refused:
         _tell(f"{taken.name}: cannot be adopted: {taken.refused}")
         return
     if taken.changes:
         _tell(f"{taken.name}: written; its first deploy changes what runs: {taken.changes}")
     else:
-        _tell(f"{taken.name}: adopted; it already runs: nothing is recreated")
+        _tell(f"{taken.name}: adopted; it already runs: {words['same']}")
     _tell(f"    wrote {', '.join(taken.files)}")
     for before, after in taken.pinned.items():
         _tell(f"    pinned {before} → {short(after)}")
@@ -118,16 +146,19 @@ def _show_taken(taken: Taken) -> None:
 
 
 def _show(directory: Path, name: str, result: AdoptResult) -> None:
+    words = _WORDS[result.swarm]
     for each in result.taken:
-        _show_taken(each)
+        _show_taken(each, words)
     for container in result.loose:
-        _tell(f"{container.name} ({container.image}): of no project; add a stack by hand")
+        _tell(f"{container.name} ({container.image}): {words['loose']}")
     if result.managed:
         _tell(f"left out, because commitd runs them already: {', '.join(result.managed)}")
     if result.rules:
         _tell(".sops.yaml: its rules name the new stacks now")
+    for path in result.policy:
+        _tell(f"{path}: says mode: swarm now")
     if not result.taken:
-        _tell("No other Compose project runs here." if result.managed else _NONE)
+        _tell(words["no_other" if result.managed else "none"])
         return
     if plain := [file for each in result.taken for file in each.plain]:
         click.echo()
@@ -139,7 +170,7 @@ def _show(directory: Path, name: str, result: AdoptResult) -> None:
         _tell(
             f"Then: git -C {shlex.quote(str(directory))} diff, commit, push; "
             f"on {name}: commitd once, commitd enroll. "
-            "Keep the old directories: the data is in them."
+            f"{words['keep']}"
         )
 
 
