@@ -14,17 +14,20 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.sandbox.process import wait_until
+from tests.sandbox.swarm import stack_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.sandbox.host import Host
+    from tests.sandbox.swarm import Swarm
     from tests.system.conftest import Fleet
 
 _REFERENCE = Path(__file__).parents[2] / "docs/reference"
 _ALERTS = yaml.safe_load((_REFERENCE / "alerts.yaml").read_text())
 _DASHBOARD = json.loads((_REFERENCE / "grafana-dashboard.json").read_text())
 _PROMETHEUS = "127.0.0.1:9090"
+_OF_A_SWARM = {"commitd_swarm_nodes", "commitd_stack_tasks"}
 _BROKEN = "services:\n  app:\n    image: nowhere\n    build: .\n"
 
 
@@ -259,7 +262,22 @@ def test_every_series_is_found_on_a_running_agent_and_the_answer_is_well_formed(
         for name in re.findall(r"`(\w+)`", cell)
     }
     assert used <= documented
-    assert there == documented
+    assert there == documented - _OF_A_SWARM
+
+
+def test_the_series_of_a_swarm_are_found_on_its_manager(fleet: Fleet, swarm: Swarm) -> None:
+    assert swarm.active
+    host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
+    with host.running():
+        wait_until(
+            lambda: _value(host, "commitd_stack_tasks", stack="web", state="running") == 1,
+            what="its task to be counted",
+        )
+        assert _value(host, "commitd_stack_tasks", stack="web", state="other") == 0
+        assert _value(host, "commitd_swarm_nodes", state="ready") == 1
+        _, text = host.ask("GET /metrics")
+    there = {sample.name for f in text_string_to_metric_families(text) for sample in f.samples}
+    assert there >= _OF_A_SWARM
 
 
 def test_a_failed_deploy_a_repair_and_a_rogue_show_within_moments(fleet: Fleet) -> None:
