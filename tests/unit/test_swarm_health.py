@@ -170,15 +170,16 @@ def test_a_stack_may_take_as_long_as_its_updates_declare() -> None:
     second = 1_000_000_000
     check = {"Test": ["CMD", "x"], "Interval": 10 * second, "Timeout": second, "Retries": 3}
     spec = {
-        "Mode": {"Replicated": {"Replicas": 5}},
         "UpdateConfig": {"Parallelism": 2, "Delay": 30 * second, "Monitor": 5 * second},
         "TaskTemplate": {"ContainerSpec": {"Healthcheck": check, "StopGracePeriod": 7 * second}},
     }
     look = next(swarm_looks.looks(swarm_looks.read("first")))
-    service = replace(look.services[0], spec=spec)
-    assert patience.limit_s([service], 60.0) == 3 * (33.0 + 7.0 + 30.0)
-    assert patience.limit_s([service], 600.0) == 600.0
-    assert patience.limit_s([], 60.0) == 60.0
+    service = replace(look.services[0], spec=spec, wanted=5)
+    assert patience.limit_s([service], 2, 60.0) == 3 * (33.0 + 7.0 + 30.0)
+    assert patience.limit_s([service], 2, 600.0) == 600.0
+    everywhere = replace(service, wanted=None, spec={"Mode": {"Global": {}}})
+    assert patience.limit_s([everywhere], 20, 60.0) == 20 * (10.0 + 5.0)
+    assert patience.limit_s([], 2, 60.0) == 60.0
 
 
 def test_what_is_late_keeps_its_reason_or_says_that_it_is_late() -> None:

@@ -88,7 +88,7 @@ class Gate:
                 await self._confirm()
                 look = await self._look(awaited.stack)
                 mine = [each for each in look.services if each.short_name in awaited.images]
-                limit_s = max(limit_s, patience.limit_s(mine, awaited.timeout_s))
+                limit_s = max(limit_s, patience.limit_s(mine, len(look.nodes), awaited.timeout_s))
                 course, findings = health.judge(course, awaited.images, look, self._steady_s)
                 if not findings:
                     return

@@ -25,7 +25,7 @@ from agent.domain.swarm.model import SwarmService
 _SETTLE_S = 2.0
 """What the Swarm does in consequence of something, it does within this time."""
 _STUCK = {Reason.NO_NODE, Reason.TASK_ENDED}
-_DEFAULT_MONITOR_S = 5.0
+_DEFAULT_MONITOR_S, _DEFAULT_GRACE_S = 5.0, 10.0
 _NANO = 1e9
 
 
@@ -82,21 +82,23 @@ def overdue(finding: Finding, after_s: float) -> Finding:
     return replace(finding, said=said, reason=finding.reason or Reason.TIMEOUT, final=True)
 
 
-def limit_s(services: Iterable[SwarmService], timeout_s: float) -> float:
-    """How long a stack may take: never shorter than its updates and health checks declare."""
-    longest_s = max((_declared_s(each.spec) for each in services), default=0.0)
+def limit_s(services: Iterable[SwarmService], nodes: int, timeout_s: float) -> float:
+    """How long a stack may take on so many nodes: never shorter than its updates declare."""
+    longest_s = max((_declared_s(each, nodes) for each in services), default=0.0)
     return max(timeout_s, min(longest_s, health_check.LONGEST_S))
 
 
-def _declared_s(spec: Mapping[str, Any]) -> float:
+def _declared_s(service: SwarmService, nodes: int) -> float:
     """How long its update may take, by what it declares: a few tasks at a time."""
+    spec = service.spec
     update = spec.get("UpdateConfig") or {}
     container = (spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
-    replicas = ((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas") or 1
-    at_once = update.get("Parallelism", 1) or replicas  # 0: all
+    tasks = (nodes if service.wanted is None else service.wanted) or 1
+    at_once = update.get("Parallelism", 1) or tasks  # 0: all
     between_s = max(_seconds(update, "Monitor") or _DEFAULT_MONITOR_S, _seconds(update, "Delay"))
-    one_s = _check_s(container.get("Healthcheck") or {}) + _seconds(container, "StopGracePeriod")
-    return float(-(-replicas // at_once) * (one_s + between_s))
+    grace_s = _seconds(container, "StopGracePeriod") or _DEFAULT_GRACE_S
+    one_s = _check_s(container.get("Healthcheck") or {}) + grace_s
+    return float(-(-tasks // at_once) * (one_s + between_s))
 
 
 def _check_s(raw: Mapping[str, Any]) -> float:
