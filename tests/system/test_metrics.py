@@ -268,7 +268,8 @@ def test_every_series_is_found_on_a_running_agent_and_the_answer_is_well_formed(
 def test_the_series_of_a_swarm_are_found_on_its_manager(fleet: Fleet, swarm: Swarm) -> None:
     assert swarm.active
     host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
-    with host.running():
+    with host.running() as agent:
+        agent.says("in sync")
         wait_until(
             lambda: _value(host, "commitd_stack_tasks", stack="web", state="running") == 1,
             what="its task to be counted",
