@@ -25,6 +25,10 @@ def _deploy(fleet: Fleet, services: dict[str, dict[str, Any]], **more: str | byt
     fleet.commit("next", {**files, "stacks/web/compose.yaml": stack_file(services)})
 
 
+def _states(swarm: Swarm, service: str) -> set[str]:
+    return {task["Status"]["State"] for task in swarm.tasks(service, running=False)}
+
+
 def _rolled_back(host: Host) -> dict[str, Any]:
     """What the history says of the newest action, which went back."""
     back, failed, *_ = host.json("history", "web")
@@ -100,6 +104,25 @@ def test_what_fits_no_node_is_tried_again_until_one_is_there(fleet: Fleet, swarm
         [node] = swarm.nodes().values()
         path = f"/nodes/{node['ID']}/update?version={node['Version']['Index']}"
         swarm.engine.api("POST", path, {**node["Spec"], "Labels": {}})
+
+
+def test_a_newer_commit_ends_the_wait_for_an_older_one(fleet: Fleet, swarm: Swarm) -> None:
+    check = {"test": ["CMD", "test", "-e", "/never"], "interval": "1s", "retries": 600}
+    host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})
+    with host.running() as agent:
+        agent.says("in sync with")
+        _deploy(fleet, {"app": {"image": fleet.idle, "healthcheck": check}})
+        wait_until(
+            lambda: "starting" in _states(swarm, "web_app"), what="a task that is not healthy yet"
+        )
+        fleet.commit(
+            "newer", {"stacks/web/compose.yaml": stack_file({"app": {"image": fleet.web}})}
+        )
+        agent.says("superseded by a newer commit, while app: 0 of 1 tasks run")
+        wait_until(lambda: swarm.images()["web_app"] == {fleet.web}, what="the newer one to run")
+    ends = [(each["action"], each["status"]) for each in host.json("history", "web")]
+    assert ("deploy", "cancelled") in ends
+    assert "rollback" not in {action for action, _ in ends}
 
 
 def test_a_health_check_that_fails_goes_back(fleet: Fleet, swarm: Swarm) -> None:
