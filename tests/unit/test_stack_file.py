@@ -225,6 +225,7 @@ def test_what_would_mean_something_else_is_refused(given: dict[str, Any], place:
         ({"ipam": {"config": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}]}},
          "ipam.config.0.gateway"),
         ({"ipam": {"options": {"a": "b"}}}, "ipam.options"),
+        ({"of_the_future": {"a": ["b"]}}, "of_the_future"),
     ],
 )  # fmt: skip
 def test_networks_that_cannot_be_said_are_refused(networks: dict[str, Any], place: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from agent.domain.swarm import plain
 from agent.domain.swarm.model import OURS, Mode
 from agent.domain.swarm.said import Sayings
-from agent.domain.swarm.service_keys import RESOURCES
+from agent.domain.swarm.service_keys import GENERIC, RESOURCES
 
 Raw = Mapping[str, Any]
 Kinds = Mapping[str, Callable[[Any], Any]]
@@ -174,7 +174,7 @@ def _resources(service: Raw, raw: Raw, said: Sayings) -> dict[str, Any]:
     rest = {key: value for key, value in wanted.items() if key != "generic_resources"}
     name = "deploy.resources.reservations"
     if rest.pop("devices", None):
-        hint = "make it a generic resource of the nodes, and ask for it by generic_resources"
+        hint = GENERIC
         below.refuse(f"{name}.devices: tasks get no devices", hint, "reservations", "devices")
     kinds = {key: kind for key, kind in _LIMITS.items() if key != "pids"}
     found = {

@@ -57,12 +57,12 @@ MEANINGLESS = frozenset(
 _LIMITS = "use deploy.resources"
 _HOST = "to use the node's network, name it: networks: {host: {external: true, name: host}}"
 _DAEMON = "set it for all containers of a node in its /etc/docker/daemon.json"
-_GENERIC = (
-    "make it a generic resource of the nodes that have it, and ask for it by "
-    "deploy.resources.reservations.generic_resources"
+GENERIC = (
+    "make the GPUs generic resources of their nodes, with NVIDIA's runtime as default-runtime, and "
+    "ask for them by deploy.resources.reservations.generic_resources"
 )
 _ALIASES = "services of one network reach each other by name; more names are networks.NAME.aliases"
-_RUN_IT = "run the stack on a host of its own, with Compose"
+_RUN_IT = "run the stack on a host that is no Swarm"
 
 REFUSED: Mapping[str, tuple[str, str]] = {
     "annotations": ("a Swarm has no annotations", "use labels"),
@@ -79,12 +79,12 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "cpu_shares": ("a Swarm has no such limit", _LIMITS),
     "cpuset": ("a Swarm has no such limit", _LIMITS),
     "credential_spec": ("credentials of Windows are not supported", "leave it out"),
-    "device_cgroup_rules": ("tasks get no devices", _GENERIC),
-    "devices": ("tasks get no devices", _GENERIC),
+    "device_cgroup_rules": ("tasks get no devices", _RUN_IT),
+    "devices": ("tasks get no devices", _RUN_IT),
     "dns_opt": ("a Swarm passes no options of the resolver", f"{_DAEMON} (dns-opts)"),
     "domainname": ("tasks have no domain", "put the whole name into hostname"),
     "external_links": ("a Swarm links no containers", _ALIASES),
-    "gpus": ("tasks get no devices", _GENERIC),
+    "gpus": ("tasks get no devices", GENERIC),
     "group_add": ("tasks get no more groups", "use user: UID:GID, or groups in the image"),
     "ipc": ("tasks have a namespace of their own", "leave it out"),
     "links": ("a Swarm links no containers", _ALIASES),
@@ -114,7 +114,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
         "a Swarm does not set the size of /dev/shm",
         "mount a tmpfs there: volumes: [{type: tmpfs, target: /dev/shm, tmpfs: {size: 256m}}]",
     ),
-    "storage_opt": ("a Swarm passes no storage options", f"{_DAEMON} (storage-opts)"),
+    "storage_opt": ("a Swarm passes no storage options", "leave it out"),
     "use_api_socket": ("a Swarm passes no socket", "mount it by volumes"),
     "userns_mode": ("tasks have the namespace of their node", f"{_DAEMON} (userns-remap)"),
     "uts": ("tasks have a namespace of their own", "leave it out"),

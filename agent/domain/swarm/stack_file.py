@@ -242,13 +242,14 @@ def _network(raw: Model, said: Sayings) -> dict[str, Any]:
     known = {*found, "name", "labels", "driver", "internal", "attachable", "ipam", "external"}
     known |= {"driver_opts"}
     for key in sorted(raw.keys() - known):
-        if key.startswith("x-") or raw[key] in {None, ""} or (key, raw[key]) in _DEFAULTS:
+        if key.startswith("x-") or raw[key] in _UNSET or (key, raw[key]) in _DEFAULTS:
             continue
         said.refuse(f"{key}: docker stack deploy does not know it", _MAKE_NETWORK, key)
     return found
 
 
-_DEFAULTS = {("enable_ipv4", True), ("enable_ipv6", False)}
+_UNSET: tuple[Any, ...] = (None, "", [], {})
+_DEFAULTS = (("enable_ipv4", True), ("enable_ipv6", False))
 
 
 def _ipam(raw: Model, said: Sayings) -> dict[str, Any]:
