@@ -25,8 +25,10 @@ def test_two_engines_are_one_swarm_and_containers_reach_each_other(
         "node1": manager.engine.api("GET", "/version")["Version"][:2],
         "node2": "28",
     }
+    serve = "exec httpd -f -h /www -p 80"
+    web = fleet.box.images.build("server", "1.0", command=serve, files={"www/index.html": "v1"})
     spread = {"deploy": {"mode": "global", "endpoint_mode": "dnsrr"}, "networks": ["own"]}
-    stack = stack_file({"web": {"image": fleet.web, **spread}}, networks={"own": {}})
+    stack = stack_file({"web": {"image": web, **spread}}, networks={"own": {}})
     manager.swarm.deploy("st", stack)
     manager.swarm.wait_for({"st_web": 2})
     (here,) = manager.engine.containers()
