@@ -417,11 +417,9 @@ TEXT = st.text("abc$-_./: \"'\\\x7f\u2028\U0001f600\n", max_size=8).map(
 NAMES = st.text("abcXYZ.-_09", min_size=1, max_size=6)
 NUMBER = st.integers(0, 2**31)
 PAIRS = st.dictionaries(NAMES, TEXT, max_size=3)
-ANY = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
-    max_leaves=6,
-)
+SCALAR = st.none() | st.booleans() | st.integers(-5, 5) | TEXT
+FLAT = SCALAR | st.lists(SCALAR, max_size=3) | st.dictionaries(NAMES, SCALAR, max_size=3)
+ANY = FLAT | st.lists(FLAT, max_size=3) | st.dictionaries(NAMES, FLAT, max_size=3)
 PROPER = st.fixed_dictionaries(
     {"image": st.just(IMAGE)},
     optional={
