@@ -10,7 +10,8 @@ to those of this node is heard of at once, by the engine's events::
       │ ├─▶ the agent stops, a newer commit, another leader ──────▶ CancelledError
       └─┴─ not healthy yet: wait for an event, or a second
 
-What is healthy: :mod:`agent.domain.swarm.health`. Errors have the code of their reason.
+What is healthy: :mod:`agent.domain.swarm.health`. Errors have the code of their reason. They quote
+the Swarm, which quotes specs: :func:`agent.adapters.engine.words.concealed` masks secrets in them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.swarm import cluster, logs
@@ -35,6 +37,7 @@ from agent.domain.swarm.finding import Finding
 _LOOK_S = 1.0
 _BETWEEN_S = 0.2
 """Many events in a row are one."""
+_LONGEST_ERROR = 400
 
 
 class Awaited(Struct, frozen=True, kw_only=True):
@@ -100,7 +103,7 @@ class Gate:
                 if worst.final:
                     raise await self._verdict(worst, awaited)
                 if reason := awaited.cancel_reason():
-                    raise type(reason)(f"{reason}, while {_text(worst, awaited)}")
+                    raise type(reason)(f"{reason}, while {_text(worst, awaited.quoting)}")
                 await anyio.sleep(_BETWEEN_S)
                 await activity.wait(_LOOK_S)
 
@@ -116,16 +119,17 @@ class Gate:
 
     async def _verdict(self, finding: Finding, awaited: Awaited) -> CommitdError:
         """What is wrong for good, with what the task said last."""
-        message, words = _text(finding, awaited), ""
+        words = ""
         if finding.task and finding.task.container_id:
             said = await logs.last_words(self._engine, finding.task, sightings.LOG_LINES)
             words = sightings.quoted(said, awaited.quoting)
         kind = UnplacedError if finding.passing else UnhealthyError
-        error = awaited.quoting.error(kind, message, words)
+        error = awaited.quoting.error(kind, _text(finding, awaited.quoting), words)
         error.code = finding.reason or ""
         return error
 
 
-def _text(finding: Finding, awaited: Awaited) -> str:
-    """The Swarm's own words may quote what was put into a spec."""
-    return redact.text(str(finding), awaited.quoting.secrets)
+def _text(finding: Finding, quoting: Quoting) -> str:
+    """What is found, not too long; masked before it is cut: half a secret is not known for one."""
+    said = redact.text(finding.error, quoting.secrets)[:_LONGEST_ERROR]
+    return str(replace(finding, error=said))

@@ -10,7 +10,6 @@ from agent.domain.outcome import Reason
 from agent.domain.swarm.model import SwarmNode, SwarmTask
 
 CRASHING = {Reason.CRASH_LOOP, Reason.TASK_UNHEALTHY, Reason.TASK_ENDED}
-_LONGEST_ERROR = 400
 _NO_IMAGE = ("No such image", "pull access denied", "manifest unknown", "manifest for ")
 _UNHEALTHY = "unhealthy container"
 _SAID = {
@@ -40,7 +39,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     node: str = ""
 
     def __str__(self) -> str:
-        error = " ".join(self.error.split())[:_LONGEST_ERROR]
+        error = " ".join(self.error.split())
         where = f" (on {self.node})" if self.node else ""
         return f"{self.service}: {self.said}" + (f": {error}{where}" if error else "")
 
