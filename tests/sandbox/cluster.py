@@ -116,11 +116,16 @@ class Node:
         """End all that runs on it, agents too, as a power cut does."""
         for proxy in self.proxies.values():
             proxy.mode("cut")
-        while found := [*self._processes()]:
+
+        def ended() -> bool:
+            found = [*self._processes()]
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self.engine.kill()  # waits for it
+            self.engine.kill()  # it is a child of this process, which has to ask how it ended
+            return not found
+
+        wait_until(ended, what=f"{self.name} to be off")
 
     def plug(self) -> None:
         """Connect it with the others."""
