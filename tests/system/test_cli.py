@@ -56,8 +56,8 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
     assert host.once().returncode == 1
     status = host.json("status")
     assert list(status) == [
-        "host", "enrolled", "state", "standby", "verdict", "since", "agent", "engine", "working",
-        "revision", "remotes", "stacks", "undeclared", "holds", "outside",
+        "host", "enrolled", "state", "standby", "nodes", "verdict", "since", "agent", "engine",
+        "working", "revision", "remotes", "stacks", "undeclared", "holds", "outside",
     ]  # fmt: skip
     assert (status["host"], status["enrolled"]) == ("media", True)
     assert sha[:7] in status["verdict"]
@@ -80,7 +80,7 @@ def test_status_as_json_has_exactly_the_promised_keys(fleet: Fleet) -> None:
             "services",
         }  # fmt: skip
         [service] = stack["services"]
-        assert service.keys() == {"name", "image", "state", "health"}
+        assert service.keys() == {"name", "image", "state", "health", "tasks"}
         assert (service["name"], service["state"]) == ("app", "running")
     assert (stacks["one"]["sync"], stacks["two"]["sync"]) == ("synced", "held")
     [undeclared] = status["undeclared"]

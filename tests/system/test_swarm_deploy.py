@@ -328,9 +328,9 @@ def test_a_stack_that_has_nothing_to_run_is_in_sync(fleet: Fleet, swarm: Swarm) 
 
 
 def test_a_renamed_stack_waits_for_its_data_on_whichever_node(fleet: Fleet, swarm: Swarm) -> None:
-    stack = stack_file(
-        {"app": {"image": fleet.idle, "volumes": ["data:/data"]}}, volumes={"data": {}}
-    )
+    # No task of it was ever here, so this node has no such volume.
+    elsewhere = {"image": fleet.idle, "volumes": ["data:/data"], "deploy": {"replicas": 0}}
+    stack = stack_file({"app": elsewhere}, volumes={"data": {}})
     host = fleet.managed({"old": stack})
     sha = fleet.commit(
         "rename",

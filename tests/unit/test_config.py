@@ -286,3 +286,13 @@ def test_any_url_is_taken_or_refused(url: str) -> None:
 )
 def test_durations_are_read_in_their_unit(written: str, seconds: float) -> None:
     assert parse(f"{MINIMAL}undeclared: {{grace: {written}}}").undeclared.grace == seconds
+
+
+def test_in_swarm_mode_plaintext_is_in_the_runtime_directory_alone() -> None:
+    secrets = f"secrets: {{sops: {{binary: /s, sha256: {DIGEST}}}}}\n"
+    stores = {
+        mode: found.secrets.store
+        for mode in ("host", "swarm")
+        if (found := parse(f"{MINIMAL}{secrets}docker: {{mode: {mode}}}\n")).secrets
+    }
+    assert stores == {"host": "state", "swarm": "runtime"}

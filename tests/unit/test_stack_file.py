@@ -12,9 +12,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.adapters.swarm import stack_deploy
+from agent.adapters.swarm.cluster import service_of
 from agent.domain.compose.policy import Effect
 from agent.domain.errors import PermanentError
-from agent.domain.swarm import service_keys, stack_file
+from agent.domain.swarm import service_keys, stack_file, unused
+from agent.domain.swarm.model import OURS, SwarmObject
 from agent.domain.swarm.service_section import _ELSEWHERE, ServiceWanted
 from agent.domain.swarm.stack_file import ObjectWanted, StackFile
 
@@ -216,6 +219,18 @@ def test_what_would_mean_something_else_is_refused(given: dict[str, Any], place:
         whole(given, {})
 
 
+def test_no_service_gets_a_value_that_is_the_command_lines_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It puts what it has itself into variables of a service that are empty."""
+    monkeypatch.setenv("DOCKER_CONFIG", "/root/.docker")
+    names = {**stack_deploy._environment(), **stack_deploy._RUNTIME}
+    for name in names:
+        refused = [(Effect.REFUSED, f"services.a.environment.{name}")]
+        assert said({"environment": {name: ""}}) == refused
+        assert said({"environment": {name: "own"}}) == []
+
+
 @pytest.mark.parametrize(
     ("networks", "place"),
     [
@@ -399,6 +414,26 @@ def test_no_secret_shows_in_what_people_and_logs_see() -> None:
 def test_a_secret_that_cannot_be_read_as_a_number_is_not_quoted() -> None:
     found = draft({"ports": [{"target": "hunter2"}]}).violations
     assert not any("hunter2" in f"{each.message}{each.hint}" for each in found)
+
+
+def test_only_objects_of_the_agent_that_nothing_needs_are_unused() -> None:
+    def one(name: str, *, labels: dict[str, str] | None = None) -> SwarmObject:
+        own = {OURS: "web"} if labels is None else labels
+        return SwarmObject(
+            kind="configs", id=f"id of {name}", name=name, version=1, labels=own, created=0.0
+        )
+
+    by_hand = one("by_hand", labels={"com.docker.stack.namespace": "web"})
+    found = [one("used"), one("before"), one("kept"), one("old"), by_hand]
+
+    def named(name: str) -> dict[str, Any]:
+        used = {"ConfigID": f"id of {name}", "ConfigName": name}
+        return {"TaskTemplate": {"ContainerSpec": {"Configs": [used]}}}
+
+    spec = {"Name": "web_app", **named("used")}
+    raw = {"ID": "s", "Version": {"Index": 1}, "Spec": spec, "PreviousSpec": named("before")}
+    assert unused.unused(found, [service_of(raw)], {"kept"}) == [one("old")]
+    assert unused.names(spec) == ("used",)
 
 
 def test_every_key_of_a_compose_file_is_judged() -> None:

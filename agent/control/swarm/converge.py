@@ -36,18 +36,18 @@ from agent.control.swarm.observer import SwarmObserver
 from agent.control.swarm.remove import ServiceRemover
 from agent.domain.compose import redact
 from agent.domain.compose.policy import Effect, summary
-from agent.domain.container import CONFIG_HASH, Container
+from agent.domain.container import Container
 from agent.domain.errors import (
     CancelledError,
     CommitdError,
     PermanentError,
-    TransientError,
     UnplacedError,
 )
 from agent.domain.outcome import Outcome, Phase, Status
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
-from agent.domain.swarm import places, stack_file, unused
+from agent.domain.swarm import places, stack_file, unused, views
+from agent.domain.swarm.model import SwarmService
 from agent.domain.swarm.stack_file import Source, StackFile
 
 log = logging.getLogger("commitd.deploy")
@@ -160,7 +160,7 @@ class SwarmSteps(DeploySteps):
         await self._t.journal.keep_started(name, ready.stack.digest)
         with entry.phase(Phase.GATE):
             try:
-                await self._t.gate.wait(self._awaited(ready, batch, began))
+                healthy = await self._t.gate.wait(self._awaited(ready, batch, began))
             except UnplacedError:
                 run.stopped = await self._down(name) & run.running
                 raise
@@ -170,7 +170,7 @@ class SwarmSteps(DeploySteps):
         )
         if not doubt:
             await self._prune(name)
-        return await self._observed(ready)
+        return await self._observed(ready, healthy)
 
     async def _change(self, ready: Ready, file: StackFile, shown: Iterable[Container]) -> None:
         """Have its services be as ``file`` says; ``shown`` are those that there are."""
@@ -219,25 +219,21 @@ class SwarmSteps(DeploySteps):
                 labels = {k: v for k, v in service.labels.items() if k != _IMAGE}
                 await services.update(self._t.engine, service, {**service.spec, "Labels": labels})
 
-    async def _observed(self, ready: Ready) -> tuple[Service, ...]:
-        """The release as it stands."""
-        name = ready.stack.name
-        there = {s.short_name: s for s in await cluster.services(self._t.engine, name)}
-        shown = {c.service: c for c in await self._t.observer.of_stack(name)}
-        if missing := ready.services.keys() - (there.keys() & shown.keys()):
-            raise TransientError(f"{min(missing)} was removed meanwhile")
+    async def _observed(self, ready: Ready, healthy: Iterable[SwarmService]) -> tuple[Service, ...]:
+        """The release as it was judged: what somebody changes from then on is drift."""
+        salt = await self._t.journal.salt()
         return tuple(
             Service(
-                name=each,
-                image=service.image,
+                name=service.short_name,
+                image=ready.services[service.short_name].image,
                 scale=1,
-                config_hash=shown[each].labels[CONFIG_HASH],
-                one_shot=places.finishes(there[each]),
-                files=ready.files(each),
+                config_hash=views.spec_hash(service.spec, salt),
+                one_shot=places.finishes(service),
+                files=ready.files(service.short_name),
                 needs=(),
-                objects=unused.names(there[each].spec),
+                objects=unused.names(service.spec),
             )
-            for each, service in sorted(ready.services.items())
+            for service in sorted(healthy, key=lambda each: each.short_name)
         )
 
     async def _file(self, ready: Ready, *, say: bool = False) -> StackFile:
@@ -265,6 +261,7 @@ def _content(source: Source, call: Invocation) -> bytes:
     path = Path(source.file or "")
     inside = path.is_relative_to(call.checkout)
     try:
-        return (call.root / path.relative_to(call.checkout) if inside else path).read_bytes()
+        with (call.root / path.relative_to(call.checkout) if inside else path).open("rb") as file:
+            return file.read(stack_file.MAX_CONTENT)
     except OSError as err:
         raise PermanentError(f"cannot be read: {err.strerror}", where=str(path)) from None

@@ -33,6 +33,7 @@ from agent.domain.errors import CancelledError, CommitdError, InterferenceError,
 from agent.domain.swarm import health, patience
 from agent.domain.swarm.course import Course, Look
 from agent.domain.swarm.finding import Finding
+from agent.domain.swarm.model import SwarmService
 
 _LOOK_S = 1.0
 _BETWEEN_S = 0.2
@@ -76,8 +77,8 @@ class Gate:
         self._pulse = pulse
         self._confirm = confirm
 
-    async def wait(self, awaited: Awaited) -> None:
-        """Return once all is healthy.
+    async def wait(self, awaited: Awaited) -> list[SwarmService]:
+        """The services once all is healthy, as they were when that was seen.
 
         Raises :class:`UnhealthyError` or :class:`UnplacedError` once waiting does not help, with
         the last words of the task that is to blame; :class:`InterferenceError` if somebody undoes
@@ -94,7 +95,7 @@ class Gate:
                 limit_s = max(limit_s, patience.limit_s(mine, len(look.nodes), awaited.timeout_s))
                 course, findings = health.judge(course, awaited.images, look, self._steady_s)
                 if not findings:
-                    return
+                    return mine
                 worst = findings[0]
                 if worst.outside:
                     raise InterferenceError(str(worst))

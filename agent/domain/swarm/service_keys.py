@@ -130,7 +130,7 @@ RESOURCES = {
 }
 """Compose's own keys for what ``deploy.resources`` says as well, which wins."""
 
-CLIENT_NAMES = frozenset({"PATH", "HOME", "TMPDIR"})
+CLIENT_NAMES = frozenset({"PATH", "HOME", "TMPDIR", "GOGC", "GOMAXPROCS", "GOMEMLIMIT"})
 CLIENT_PREFIX = "DOCKER_"
 """Variables that Docker's command line may have when it deploys: it puts its own values into those
 of a service that are empty."""

@@ -34,6 +34,8 @@ VERSION = "3.9"
 _DIGITS = 12
 _MAX_NAME = 64
 _MAX_BYTES: Mapping[Kind, int] = {"configs": 1000 * 1024, "secrets": 500 * 1024}
+MAX_CONTENT = max(_MAX_BYTES.values())
+"""Bytes: so much of a file says already that it is too large."""
 _ONE_HOST = frozenset({"bridge", "host", "ipvlan", "macvlan", "none", "null"})
 _MAKE_NETWORK = "make the network with docker network create -d overlay, and declare it external"
 
