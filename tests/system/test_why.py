@@ -104,7 +104,7 @@ def test_what_nobody_declared_leads_to_what_was_done_and_to_the_rule(
     assert gone["because"] == "two is not declared any more, and does not run"
 
     rogue = host.json("why", "rogue")
-    assert rogue["because"] == "nobody declared rogue: belongs to no Compose project"
+    assert rogue["because"] == "nobody declared rogue: belongs to no stack"
     ended = rogue["ended"]
     assert (ended["action"], rogue["last"]["action"]) == ("removed", "evict")
     assert rogue["container"]["name"].startswith("commitd-evicted-rogue-")

@@ -77,7 +77,7 @@ def _failed(error: str, status: Status = Status.FAILED, attempts: int = 1) -> Ou
             _deed(Action.EVICT, Reason.NO_PROJECT, "rogue", image="busybox:1"),
             DONE,
             Severity.WARNING,
-            "rogue (busybox:1): evicted in 4.2 s: belongs to no Compose project [no-project]",
+            "rogue (busybox:1): evicted in 4.2 s: belongs to no stack [no-project]",
         ),
         (
             _deed(Action.HOLD, Reason.CLIFF),

@@ -192,6 +192,6 @@ def test_holds_and_ended_containers_of_before_keep_what_they_say(old: Path) -> N
     }
     kept = {each.id: (each.reason, each.message) for each in journal.kept()}
     assert kept == {
-        "1": (Reason.NO_PROJECT, "belongs to no Compose project"),
+        "1": (Reason.NO_PROJECT, "belongs to no stack"),
         "2": (Reason.OTHER, "nobody remembers"),
     }

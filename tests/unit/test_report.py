@@ -16,7 +16,7 @@ from tests.values import replace
 WEB = release("web")
 ENDED = {
     "id": "id-web-web-0", "name": "rogue", "image": "i", "action": "removed",
-    "reason": "no-project", "message": "belongs to no Compose project",
+    "reason": "no-project", "message": "belongs to no stack",
     "at": LOOKED, "undoable": True,
 }  # fmt: skip
 

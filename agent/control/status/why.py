@@ -139,7 +139,7 @@ class Explainer:
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
         silent = "; the engine does not answer" if self._containers is None else ""
         return ConfigError(
-            f"neither a stack nor a container of this host is called {word!r}{silent}",
+            f"no stack, service or container here is called {word!r}{silent}",
             hint=hint or "commitd status lists what there is",
         )
 

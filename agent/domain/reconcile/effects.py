@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from agent.domain import adjustable
 from agent.domain.compose import redact
 from agent.domain.outcome import CauseKind, Reason
+from agent.domain.reconcile import task_effects
 from agent.domain.reconcile.actions import Deploy
 from agent.domain.release import drift, reload
 from agent.domain.release.health import Expected
@@ -49,10 +50,10 @@ class Delta(Struct, frozen=True):
 class ServiceEffect(Struct, frozen=True, kw_only=True):
     """What happens to one service, and the ``message`` that says why.
 
-    ``action`` is start, recreate, rebuild, restart, ``signal:NAME``, rename, update, remove or
-    none. ``image`` is from what to what, None where it stays. ``environment`` has names only,
-    ``other`` the further keys of the service, ``files`` those of the repository that it mounts or
-    is built from. It ``follows`` the service that starts again and that it depends on.
+    ``action`` is start, recreate, rebuild, restart, ``signal:NAME``, rename, update, scale (of a
+    Swarm), remove or none. ``image`` is from what to what, None where it stays. ``environment`` has
+    names only, ``other`` the further keys of the service, ``files`` those of the repository that it
+    mounts or is built from. It ``follows`` the service that starts again and that it depends on.
     """
 
     name: str
@@ -130,6 +131,11 @@ class Side(Struct, frozen=True, kw_only=True):
         """The services that have containers."""
         return {name: service for name, service in self.services.items() if service.scale}
 
+    @property
+    def in_swarm(self) -> bool:
+        """Whether its services run in a Swarm."""
+        return self.stack is not None and self.stack.policy.swarm
+
     def service(self, name: str) -> Model:
         """The service in the model."""
         found: Model = self.model["services"][name]
@@ -171,6 +177,8 @@ def changed(before: Side | None, after: Side) -> tuple[ServiceEffect, ...]:
             if image_change:
                 effect = replace(effect, action="recreate", message="its image changes")
         found[name] = effect
+    if after.in_swarm:  # where nothing waits for anything
+        return tuple(found.values())
     return _with_followers(found, after.running)
 
 
@@ -202,6 +210,8 @@ def _action(
     was, now = before.services[name], after.services[name]
     older, mounted = before.mounted[name].files, after.mounted[name]
     files = _moved(dict(older), dict(mounted.files))
+    if after.in_swarm:
+        return *task_effects.action(before.service(name), after.service(name), files), files
     hashed = keys - _KEPT
     if hashed and not (hashed == {"deploy"} and _same_but_replicas(name, before, after)):
         return "recreate", "its settings change", files
@@ -285,7 +295,8 @@ def _repair(deploy: Deploy, name: str) -> ServiceEffect:
         action, message = "recreate", f"no deploy made {cause.name}"
     elif cause := causes.get(CauseKind.CONTAINERS):
         action = "start" if int(cause.after or 0) < int(cause.before or 0) else "remove"
-        message = f"{cause.after} of {cause.before} containers are there"
+        there = f"{cause.after} of {cause.before} containers are there"
+        message = "the service is not there" if deploy.stack.policy.swarm else there
     elif cause := causes.get(CauseKind.STATE):
         action, message = "start", f"it does not run: {cause.after}"
     elif cause := causes.get(CauseKind.NAMESPACE):

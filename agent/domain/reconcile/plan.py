@@ -123,6 +123,16 @@ def _up(name: str, situation: HostState, containers: list[Container]) -> bool:
     return not any(health.of(c, one_shot=True) is Health.UNHEALTHY for c in containers)
 
 
+def _of_services(differences: tuple[Cause, ...]) -> tuple[Cause, ...]:
+    """Those of a Swarm, where one that has other settings is there all the same."""
+    changed = {each.service for each in differences if each.kind is CauseKind.CONFIG}
+    return tuple(
+        each
+        for each in differences
+        if each.kind is not CauseKind.CONTAINERS or each.service not in changed
+    )
+
+
 def _deploy(
     stack: Stack, situation: HostState, containers: list[Container]
 ) -> Deploy | Hold | None:
@@ -133,7 +143,8 @@ def _deploy(
         causes = moved(release.inputs, stack.versions, situation.desired.revision.sha)
         deploy = Deploy(stack, Reason.CHANGED, causes)
     elif differences := drift.compare(release, containers, situation.stopped):
-        deploy = Deploy(stack, Reason.DRIFTED, differences)
+        causes = _of_services(differences) if stack.policy.swarm else differences
+        deploy = Deploy(stack, Reason.DRIFTED, causes)
     elif release.dirty:
         cause = Cause(
             kind=CauseKind.DEPLOYMENT, stack=stack.name, before="finished", after="interrupted"

@@ -49,9 +49,9 @@ def command(ctx: click.Context, yes: bool) -> None:
     if planned := anyio.run(partial(enrolment.plan, unseen=yes), backend="asyncio"):
         _show(config.undeclared, config.host, *planned)
     elif not yes:
-        click.echo("No container is here now, so that none would go.")
+        click.echo(f"No {_kind(config)} is here now, so that none would go.")
     if not yes:
-        click.echo(_meaning(config.undeclared))
+        click.echo(_meaning(config))
     if not yes and not common.agreed("Agree?"):
         raise HeldError("not enrolled; nothing will be removed")
     anyio.run(partial(enrolment.agree, actor=peer.ordering()), backend="asyncio")
@@ -90,16 +90,21 @@ def _show(undeclared: UndeclaredRules, host: str, plan: Plan, sha: str) -> None:
         click.echo("  nothing that runs now would go")
 
 
-def _meaning(undeclared: UndeclaredRules) -> str:
+def _kind(config: Config) -> str:
+    return "service" if config.docker.mode == "swarm" else "container"
+
+
+def _meaning(config: Config) -> str:
     """What one agrees to."""
+    undeclared, kind = config.undeclared, _kind(config)
     if undeclared.mode == "report":
-        return "A container that Git does not declare is reported and left alone (mode: report)."
+        return f"A {kind} that Git does not declare is reported and left alone (mode: report)."
     kept = "stays as it is"
     if undeclared.mode == "remove":
         kept = (
             f"is kept for {undeclared.keep / 3600:g} h (commitd undo brings it back), then removed"
         )
     return (
-        "From then on, a container that Git does not declare is stopped as soon as it starts, and"
+        f"From then on, a {kind} that Git does not declare is stopped as soon as it starts, and"
         f" {kept}; a stack that leaves Git is taken down. Volumes are never removed."
     )

@@ -54,9 +54,7 @@ def show(answer: Mapping[str, Any]) -> None:
     for service in answer["services"]:
         _service(service)
     if container and not answer["services"]:
-        terminal.say(
-            f"container {_named(container)}: {container['state']}, {container['image']}", 2
-        )
+        terminal.say(f"{_named(container)}: {container['state']}, {container['image']}", 2)
     if ended:
         kept = ended["kept_until"]
         until = f", kept until {terminal.clock(kept)}" if kept else ""

@@ -189,6 +189,10 @@ def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
                     yield here.error("container-name", where, message, hint)
 
 
+_ALWAYS_THERE = frozenset({"bridge", "host", "ingress", "none"})
+"""Networks that an engine, or a Swarm, has by itself."""
+
+
 def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
     """External networks and volumes that no stack of the host makes."""
     stacks = list(stacks)
@@ -202,6 +206,8 @@ def external(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
         for here in stacks:
             for key, value in sorted((here.model.get(kind) or {}).items()):
                 name = str((value or {}).get("name", key))
+                if word == "network" and name in _ALWAYS_THERE:
+                    continue
                 if (value or {}).get("external") and name not in made:
                     hint = (
                         f"declare it with name: {name} in one stack, or make it on the host with "
