@@ -45,7 +45,7 @@ def test_diff_says_which_services_get_new_tasks(fleet: Fleet, swarm: Swarm) -> N
 
 
 def test_plan_why_and_enroll_speak_of_services(fleet: Fleet, swarm: Swarm) -> None:
-    services = {
+    services: dict[str, Any] = {
         "app": {"image": fleet.idle, "deploy": {"replicas": 2}},
         "api": {"image": fleet.idle},
     }
