@@ -149,7 +149,8 @@ engines: $(READY)
 # Nodes in namespaces of their own, some with the other engine.
 swarm: $(READY)
 	timeout --foreground 1h $(BIN)/python -m tests.sandbox exec --in-memory --no-machine --beside $(or $(ENGINE),28) -- \
-	  $(BIN)/python -m pytest $(or $(T),tests/swarm) $(CHOICE) $(if $(EVERY),--every-effect)
+	  $(BIN)/python -m pytest -o faulthandler_timeout=2400 $(or $(T),tests/swarm) $(CHOICE) \
+	  $(if $(EVERY),--every-effect)
 
 # Node brings along whom it trusts, instead of asking the machine as everything else here does.
 TRUST := NODE_EXTRA_CA_CERTS=$${NODE_EXTRA_CA_CERTS:-/etc/ssl/certs/ca-certificates.crt}
