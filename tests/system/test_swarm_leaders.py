@@ -278,10 +278,15 @@ def test_before_an_effect_a_manager_makes_sure_that_it_leads(
 
 def test_the_agent_of_an_engine_in_no_swarm_says_so_and_touches_nothing(fleet: Fleet) -> None:
     fleet.commit("first", stack_of(fleet.idle))
-    done = fleet.manager().once()
+    host = fleet.manager()
+    done = host.once()
     assert done.returncode == 2
     assert "this engine is in no Swarm" in done.stderr
     assert "docker swarm init" in done.stderr
+    status = host.json("status")
+    assert "this engine is in no Swarm" in status["verdict"]
+    assert "docker swarm init" in status["engine"]["error"]
+    assert "does not answer" not in host.commitd("status").stdout
 
 
 def test_the_next_manager_deploys_nothing_twice_and_does_not_try_again_what_failed(

@@ -28,7 +28,12 @@ _MODES: Mapping[str, Mode] = {
 async def membership(engine: Engine) -> Membership:
     """What this machine is."""
     async with engine.asking("ask for its Swarm") as docker:
-        swarm: Mapping[str, Any] = (await docker.get("info")).get("Swarm") or {}
+        return membership_of(await docker.get("info"))
+
+
+def membership_of(info: Mapping[str, Any]) -> Membership:
+    """The same from the engine's ``/info``."""
+    swarm: Mapping[str, Any] = info.get("Swarm") or {}
     return Membership(
         state=str(swarm.get("LocalNodeState") or "inactive"),
         node_id=str(swarm.get("NodeID") or ""),

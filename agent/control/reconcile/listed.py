@@ -10,6 +10,7 @@ from agent.adapters.host import directories
 from agent.adapters.state.journal import SALT, Journal
 from agent.domain.config import Config
 from agent.domain.container import Container
+from agent.domain.errors import UnreachableError
 from agent.domain.release import namespaces
 
 if TYPE_CHECKING:  # a host does without it
@@ -27,7 +28,8 @@ def now(config: Config, journal: Journal | None) -> Listing:
     """What runs now. Blocks.
 
     ``journal`` tells what more must be known of those of its releases; None: there is none. Raises
-    :class:`UnreachableError`.
+    :class:`UnreachableError`; with ``docker.mode: swarm`` also :class:`ConfigError` where the
+    engine is no manager, and :class:`TransientError` while its Swarm has no leader.
     """
     from agent.adapters.engine import listing_now  # noqa: PLC0415  the daemon does without it
 
@@ -35,11 +37,20 @@ def now(config: Config, journal: Journal | None) -> Listing:
     if config.docker.mode == "host":
         joining = namespaces.joining(journal.releases().values()) if journal else ()
         return Listing(listing_now.list_now(docker_host, joining))
-    from agent.adapters.swarm.cluster import node_of, service_of, task_of  # noqa: PLC0415
-    from agent.domain.swarm import views  # noqa: PLC0415  not on a host
+    from agent.adapters.swarm.cluster import (  # noqa: PLC0415
+        membership_of,
+        node_of,
+        service_of,
+        task_of,
+    )
+    from agent.domain.swarm import leadership, views  # noqa: PLC0415  not on a host
 
     with listing_now.asking(docker_host) as get:
-        services = [service_of(raw) for raw in get("services") or ()]
+        try:
+            services = [service_of(raw) for raw in get("services") or ()]
+        except UnreachableError as err:  # it answers, and not as a manager
+            leadership.node_id(membership_of(get("info")))
+            raise leadership.no_leader(err.message) from None
         tasks = [task_of(raw) for raw in get("tasks") or ()]
         nodes = sorted(map(node_of, get("nodes") or ()), key=lambda node: node.hostname)
     salt = journal.get(SALT) if journal else None

@@ -20,7 +20,7 @@ from agent.control.source.remote_status import Seen
 from agent.control.status import looks, on_trial
 from agent.domain.config import Config
 from agent.domain.container import Container
-from agent.domain.errors import CommitdError
+from agent.domain.errors import CommitdError, UnreachableError
 from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.status import report
 from agent.domain.status.facts import Facts, LastLook, Ongoing
@@ -47,6 +47,7 @@ def status(
     names = [remote.name for remote in config.remotes]
     running = lock.running_agent(config) is not None
     listing, error = _look(config, journal)
+    answered = error is not None and not isinstance(error, UnreachableError)
     found = facts(
         journal,
         config,
@@ -56,6 +57,7 @@ def status(
         look=looks.last(journal, config.runtime_dir),
         working=working(journal) if running else (),
         nodes=listing.nodes if listing else (),
+        no_manager=error.message if error and answered else None,
     )
     ours = found.standby is None
     undeclared = (*_reported(journal, found), *_exempt(journal, found)) if ours else ()
@@ -63,7 +65,7 @@ def status(
         found,
         undeclared=undeclared,
         changed_at=journal.changed_at(),
-        engine_error=error,
+        engine_error=str(error) if error else None,
         outside=outside,
         trial=on_trial.now(),
     )
@@ -79,6 +81,7 @@ def facts(
     look: LastLook,
     working: tuple[Ongoing, ...] = (),
     nodes: tuple[SwarmNode, ...] = (),
+    no_manager: str | None = None,
 ) -> Facts:
     """All that a verdict is made of, for the commands, the API and the agent itself. Blocks."""
     now = time.time()
@@ -109,6 +112,7 @@ def facts(
         working=working,
         standby=journal.get(STANDBY) if config.docker.mode == "swarm" else None,
         nodes=nodes,
+        no_manager=no_manager,
     )
 
 
@@ -193,9 +197,9 @@ def list_containers(config: Config, journal: Journal | None = None) -> tuple[Con
     return listing.containers if listing else None
 
 
-def _look(config: Config, journal: Journal | None) -> tuple[Listing | None, str | None]:
+def _look(config: Config, journal: Journal | None) -> tuple[Listing | None, CommitdError | None]:
     """The listing, or why there is none."""
     try:
         return listed.now(config, journal), None
     except CommitdError as err:
-        return None, str(err)
+        return None, err

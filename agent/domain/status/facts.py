@@ -52,7 +52,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     why. ``approved`` are commits that a person accepted, those ``without_data`` also with what
     starts without its data. ``working`` is what ``running``, an agent that holds the host's lock,
     is doing. ``standby`` is the manager of the Swarm that acts, where that is another one, and
-    ``nodes`` are the machines of that Swarm, by name.
+    ``nodes`` are the machines of that Swarm, by name. ``no_manager`` is why an engine that answers
+    cannot tell what runs in the Swarm.
     """
 
     host: str
@@ -75,6 +76,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     without_data: frozenset[str] = frozenset()
     standby: str | None = None
     nodes: tuple[SwarmNode, ...] = ()
+    no_manager: str | None = None
 
     @property
     def applied(self) -> str | None:

@@ -140,7 +140,7 @@ def _not_looking(facts: Facts) -> str | None:
     """Why nobody sees to it that the host is as declared, and since when; None: the agent does."""
     since = f"has not looked since {facts.look.at}" if facts.look.at else "has never looked"
     if facts.containers is None:
-        return f"{Reason.ENGINE_AWAY.text}; the agent {since}"
+        return f"{facts.no_manager or Reason.ENGINE_AWAY.text}; the agent {since}"
     if not facts.running:
         return f"the agent {since} (it does not run)"
     age = facts.age(facts.look.at)
