@@ -115,6 +115,8 @@ def test_a_commit_and_a_configuration_that_differ_stop_everything(
     assert result.returncode != 0
     assert "does not say that prod is a Swarm" in result.stdout + result.stderr
     assert not swarm.services()
+    found = host.commitd("doctor", "--json").stdout
+    assert "host/prod/commitd.yaml at gitea does not say that prod is a Swarm" in found
 
     fleet.commit("said", {"host/prod/commitd.yaml": "mode: swarm\n"})
     assert host.once().returncode == 0

@@ -17,12 +17,13 @@ from agent.adapters.secrets import age_key
 from agent.domain.config import Config, Remote
 from agent.domain.doctor import remotes
 from agent.domain.doctor.finding import Code, Finding, ok, problem, unknown
-from agent.domain.errors import CommitdError, UnreachableError
+from agent.domain.errors import CommitdError, PermanentError, UnreachableError
 from agent.domain.recipients.access import Access
+from agent.domain.repository import fleet_policy, swarm_mode
 from agent.domain.source.decide import Answer
 
 FETCH_S = 150.0
-_OF_HOSTS = re.compile(r"host/[^/]+/(?:age\.pub|stacks\.yaml)")
+_OF_HOSTS = re.compile(r"host/[^/]+/(?:age\.pub|stacks\.yaml|commitd\.yaml)|global/commitd\.yaml")
 _AUTHORITY = b"@cert-authority"
 
 
@@ -77,7 +78,22 @@ async def remote(config: Config, asked: Remote) -> list[Finding]:
         for name, found in all_keys.items()
         if name != config.host and own and set(own) & found.keys()
     ]
-    return [ok(Code.REMOTE, said), judged, *shared]
+    found = [ok(Code.REMOTE, said), judged, *shared]
+    if fault := await anyio.to_thread.run_sync(_other_mode, config, files):
+        what = f"{fault.where} at {asked.name} {fault.message}: nothing is deployed or removed"
+        found.append(problem(Code.REPOSITORY, what, fault.hint or ""))
+    return found
+
+
+def _other_mode(config: Config, files: Mapping[str, bytes]) -> PermanentError | None:
+    """What is wrong if only one side says that this host is a Swarm: then nothing is deployed."""
+    paths = fleet_policy.FLEET_PATH, fleet_policy.path_for(config.host)
+    try:
+        fleet, host = (fleet_policy.read(files.get(path, b""), path) for path in paths)
+    except CommitdError:
+        return None  # which check says
+    declared = fleet.under(host).swarm
+    return swarm_mode.differs(config.host, declared=declared, swarm=config.docker.mode == "swarm")
 
 
 async def _head(config: Config, asked: Remote) -> str:

@@ -17,16 +17,22 @@ def agree(desired: DesiredState, *, swarm: bool) -> None:
 
     ``swarm``: the configuration has ``docker: {mode: swarm}``.
     """
-    if desired.swarm is swarm:
-        return
-    path = fleet_policy.path_for(desired.host)
+    if fault := differs(desired.host, declared=desired.swarm, swarm=swarm):
+        raise fault
+
+
+def differs(host: str, *, declared: bool, swarm: bool) -> PermanentError | None:
+    """What is wrong where one side alone, the repository or the configuration, says Swarm."""
+    if declared is swarm:
+        return None
+    path = fleet_policy.path_for(host)
     if swarm:
-        message = f"does not say that {desired.host} is a Swarm, and this host's configuration does"
+        message = f"does not say that {host} is a Swarm, and this host's configuration does"
         hint = "commit the line mode: swarm there: check judges the stacks by it"
     else:
-        message = f"says that {desired.host} is a Swarm, and this host's configuration does not"
+        message = f"says that {host} is a Swarm, and this host's configuration does not"
         hint = (
             "set docker: {mode: swarm} in /etc/commitd/config.yaml on each manager, or take mode: "
             "swarm out of commitd.yaml"
         )
-    raise PermanentError(message, where=path, hint=hint)
+    return PermanentError(message, where=path, hint=hint)
