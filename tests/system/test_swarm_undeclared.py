@@ -109,6 +109,8 @@ def test_a_rogue_service_is_ended_at_once_kept_and_brought_back_as_it_was(
             lambda: ("evict", "no-project", "succeeded") in _entries(host, "rogue"),
             what="its record",
         )
+        why = host.commitd("why", "rogue").stdout
+        assert " rogue: exited" in why  # its name in the Swarm
         label = _labels(swarm, "rogue")[EVICTED]
         assert json.loads(label)["replicas"] == 2
         assert _SECRET not in label + agent.log
@@ -264,6 +266,8 @@ def test_a_change_by_hand_of_what_is_declared_is_put_right_within_moments(
                 fleet.box.engine.api("DELETE", "/services/web_app")
         wait_until(repaired, what="it to be put right")
     assert _spec(swarm, "web_app") == before
+    (cause,) = host.json("history", "web")[0]["cause"]
+    assert cause["kind"] == ("containers" if how == "removed" else "config-hash")
     _up(swarm, "web_app")
 
 

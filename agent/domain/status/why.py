@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
-from agent.domain.container import Container
+from agent.domain.container import KEPT_PREFIX, Container
 from agent.domain.errors import PermanentError
 from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.release.release import Release
@@ -137,12 +137,18 @@ def commit_json(commit: Revision | None) -> dict[str, str] | None:
 def _container(container: Container) -> dict[str, Any]:
     return {
         "id": container.id,
-        "name": container.name,
+        "name": _name(container),
         "image": container.image,
         "state": container.state,
         "health": container.health,
         "tasks": placement.tasks(container),
     }
+
+
+def _name(container: Container) -> str:
+    """As the engine has it: an evicted service keeps its name, and only the plan sees another."""
+    name = container.name
+    return name if container.tasks is None else name.removeprefix(KEPT_PREFIX)
 
 
 def find(word: str, containers: Iterable[Container]) -> Container | None:
