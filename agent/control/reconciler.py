@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from agent.adapters.guard import Guard, brief
+from agent.adapters.state.journal import CLIFF
 from agent.adapters.tasks import task_group
 from agent.control.parts import Parts
 from agent.control.reconcile import left_data, new_holds
@@ -88,6 +89,8 @@ class Reconciler:
         self._p.protection.publish(self._planner.protected(situation))
         self._basis, self._due = situation, {deploy.stack.name for deploy in todo.deploys}
         holds += todo.holds
+        if turn and not exemptions.host:
+            await self._share_cliff(situation, todo)
         if not todo.empty:
             # Before anything is done: a cliff that was seen once stays one, whatever happens now.
             await self._write_holds(holds, desired, final=False)
@@ -126,6 +129,12 @@ class Reconciler:
         holds = [*self._p.standing_holds, *turn.holds, *followed.holds]
         await self._write_holds(holds, followed.desired)
         return await self._p.judge.ended(())
+
+    async def _share_cliff(self, situation: HostState, todo: Plan) -> None:
+        """Before anything is done: who leads next holds what is held here, as this one does."""
+        held = {hold.subject for hold in todo.holds if hold.reason is Reason.CLIFF}
+        if held != situation.cliff:
+            await self._p.journal.put(CLIFF, sorted(held))
 
     async def _look_on_trial(self) -> None:
         """What this version would do at the applied commit, before it follows or does anything."""

@@ -311,6 +311,23 @@ def test_the_next_manager_deploys_nothing_twice_and_does_not_try_again_what_fail
     assert {each["action"] for each in two.json("history")} <= {"accept", "hold"}
 
 
+def test_what_one_manager_holds_as_a_cliff_the_next_one_holds_too(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    fleet.commit("first", stacks_of(fleet.idle, "abcd"))
+    one, two = fleet.manager(), fleet.manager()
+    assert one.once().returncode == 0
+    fleet.commit("most leave", stacks_of(fleet.idle, "a"))
+    assert one.once().returncode == 3
+    before = swarm.task_ids()
+    # Of seven, three would be less than half.
+    fleet.commit("others come", stacks_of(fleet.idle, "aefg"))
+    assert two.once().returncode == 3
+    assert before.items() <= swarm.task_ids().items()
+    held = {h["subject"] for h in two.json("status")["holds"] if h["reason"] == "teardown-limit"}
+    assert held == set("bcd")
+
+
 def test_a_manager_whose_remote_is_behind_does_not_go_back(fleet: Fleet, swarm: Swarm) -> None:
     fleet.commit("first", stack_of(fleet.idle))
     one, two = fleet.manager(), fleet.manager()
@@ -360,3 +377,9 @@ def stack_of(image: str) -> dict[str, str]:
         "host/prod/stacks.yaml": "- web\n",
         "stacks/web/compose.yaml": stack_file({"app": {"image": image}}),
     }
+
+
+def stacks_of(image: str, names: str) -> dict[str, str]:
+    """A stack for each letter of ``names``."""
+    files = {f"stacks/{n}/compose.yaml": stack_file({"app": {"image": image}}) for n in names}
+    return {"host/prod/stacks.yaml": "".join(f"- {n}\n" for n in names), **files}

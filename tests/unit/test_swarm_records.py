@@ -8,17 +8,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.adapters.state.journal import APPROVED_AGENT, Journal
+from agent.adapters.state.journal import APPROVED_AGENT, CLIFF, Journal
 from agent.adapters.state.releases import Rollback
+from agent.control.reconcile import observe
 from agent.control.swarm import remembered
 from agent.domain.clock import Reading
+from agent.domain.config import Config
 from agent.domain.errors import PermanentError
-from agent.domain.reconcile.exemptions import Suspension
+from agent.domain.reconcile.exemptions import Exemptions, Suspension
+from agent.domain.reconcile.host_state import HostState
 from agent.domain.release.health import Need
 from agent.domain.release.identity import Known
 from agent.domain.swarm import records
 from agent.domain.swarm.records import ClusterRecord, StackRecord
-from tests.unit.builders import attempt, release, revision, service
+from tests.unit.builders import attempt, desired, release, revision, service
 from tests.values import replace
 
 WALL = 1_700_000_000.0
@@ -136,3 +139,20 @@ def test_the_next_leader_goes_on_from_the_commit_of_the_one_before(tmp_path: Pat
     remembered.take_applied(found, theirs)
     assert found.get("declared")["revision"]["sha"] == theirs.sha
     assert found.get("attempted")["sha"] == theirs.sha
+
+
+def test_what_one_leader_holds_as_a_cliff_the_next_one_holds(tmp_path: Path) -> None:
+    one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db")
+    one.put(CLIFF, ["b", "c"])
+    cluster, _ = remembered.collected(one, "node1")
+    remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"))
+    for found in (one, two):
+        found.keep_holds([])  # as standing by for a cycle does
+        assert seen(found).cliff == {"b", "c"}
+    two.put(CLIFF, [])
+    assert not seen(two).cliff
+
+
+def seen(found: Journal) -> HostState:
+    host = Config(host="prod", branch="main", remotes=())
+    return observe.situation(found, host, desired(), (), Exemptions())

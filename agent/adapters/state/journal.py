@@ -32,6 +32,8 @@ APPROVED_AGENT = "agent-approved"
 """Where the version of the agent is kept that a person has agreed to."""
 STANDBY = "standby"
 """Where a manager of a Swarm keeps which other one leads; null: it does itself."""
+CLIFF = "cliff"
+"""Where a Swarm's manager keeps which stacks are held as a cliff, by it or by the leader before."""
 SALT = "salt"
 """Where :meth:`Journal.salt` is kept: random, in hexadecimal digits."""
 

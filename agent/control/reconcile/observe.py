@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from agent.adapters.host import identity_file
 from agent.adapters.state import damage
 from agent.adapters.state.database import iso
-from agent.adapters.state.journal import Journal
+from agent.adapters.state.journal import CLIFF, Journal
 from agent.domain.config import Config
 from agent.domain.container import Container
 from agent.domain.outcome import EvictionAction, Reason
@@ -61,9 +61,8 @@ def situation(
         started=frozenset(n for n, digest in failed.items() if journal.started(n) == digest),
         approved=journal.approved(),
         without_data=journal.approved_without_data(),
-        cliff=frozenset(
-            hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF
-        ),
+        cliff=frozenset(journal.get(CLIFF) or ())  # also what another manager of a Swarm held
+        | {hold["subject"] for hold in journal.holds() if hold["reason"] == Reason.CLIFF},
         teardown_limit=config.teardown_limit,
         report_only=config.undeclared.mode == "report",
         exemptions=exempted,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from agent.adapters.state.journal import APPROVED_AGENT, SALT, Journal
+from agent.adapters.state.journal import APPROVED_AGENT, CLIFF, SALT, Journal
 from agent.adapters.state.releases import Rollback
 from agent.domain.release.identity import Known
 from agent.domain.revision import Revision
@@ -49,6 +49,7 @@ def collected(journal: Journal, own: str) -> tuple[ClusterRecord, list[StackReco
         leader=own,
         enrolled=journal.get("enrolled"),
         applied=revision,
+        cliff=tuple(journal.get(CLIFF) or ()),
         approvals=tuple(Approval(sha, sha in without_data) for sha in sorted(journal.approved())),
         suspensions=journal.suspensions(journal.now()),
         granted=journal.granted(journal.now()),
@@ -77,8 +78,9 @@ def take_stack(journal: Journal, record: StackRecord) -> None:
 
 
 def take_orders(journal: Journal, record: ClusterRecord) -> None:
-    """Have what people ordered on another manager count here, and nothing else."""
+    """Have what people ordered on another manager count here, and what waits for their order."""
     journal.put(SALT, record.salt)
+    journal.put(CLIFF, record.cliff)
     for key, value in (("enrolled", record.enrolled), (APPROVED_AGENT, record.agent)):
         if value is None:
             journal.forget(key)

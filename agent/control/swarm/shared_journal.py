@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.journal import APPROVED_AGENT, Journal
+from agent.adapters.state.journal import APPROVED_AGENT, CLIFF, Journal
 
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
@@ -45,4 +45,4 @@ _SHARED: frozenset[Any] = frozenset(
         Journal.end_approvals, Journal.exempt, Journal.resume,
     }
 )  # fmt: skip
-_SHARED_KEYS = frozenset({"declared", "enrolled", APPROVED_AGENT})
+_SHARED_KEYS = frozenset({"declared", "enrolled", APPROVED_AGENT, CLIFF})

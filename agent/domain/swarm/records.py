@@ -71,8 +71,9 @@ class ClusterRecord(Struct, frozen=True, kw_only=True):
     """Of the whole cluster. ``salt`` is made by its first leader, and stays.
 
     ``leader`` is the ID of the manager that wrote it, ``applied`` the commit that is enforced,
-    ``granted`` until when services that were brought back are left alone, by their IDs, ``agent``
-    the version of commitd that a person agreed to, though it is not newer.
+    ``cliff`` the stacks that are held because too many would go at once, ``granted`` until when
+    services that were brought back are left alone, by their IDs, ``agent`` the version of commitd
+    that a person agreed to, though it is not newer.
     """
 
     format: int = FORMAT
@@ -80,6 +81,7 @@ class ClusterRecord(Struct, frozen=True, kw_only=True):
     leader: str
     enrolled: str | None = None
     applied: Revision | None = None
+    cliff: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     suspensions: tuple[Suspension, ...] = ()
     granted: Mapping[str, float] = {}
