@@ -51,10 +51,10 @@ def with_engine(box: Sandbox, work: Work) -> None:
     anyio.run(run, backend="asyncio")
 
 
-def manager(engine: Engine, path: Path) -> tuple[Manager, SharedJournal]:
+def manager(engine: Engine, path: Path, *, host: str = "prod") -> tuple[Manager, SharedJournal]:
     """One with a journal of its own, as the agent puts it together."""
     journal = SharedJournal(Journal(path))
-    found = Manager(engine, journal, "prod")
+    found = Manager(engine, journal, host)
     journal.shared_by(found.records.share)
     return found, journal
 
@@ -152,6 +152,30 @@ def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
         assert (await one.begin()).anew
 
         assert await of_one.releases() == {"web": replace(WEB, digest="newer")}
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_a_manager_that_has_another_name_for_the_cluster_takes_nothing_over(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await of_one.put("enrolled", SINCE)
+        await of_one.keep_release(WEB)
+        before = await store.read(engine)
+
+        other, of_other = manager(engine, tmp_path / "other.db", host="media")
+        for turn in (other.begin, other.records.follow, other.begin):
+            with pytest.raises(ConfigError, match="this Swarm is called prod"):
+                await turn()
+        await of_other.keep_release(release("db"))
+
+        assert await store.read(engine) == before
+        assert await of_other.get("enrolled") is None
+        assert set(await of_other.releases()) == {"db"}
 
     with_engine(box, work)
 

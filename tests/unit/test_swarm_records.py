@@ -14,7 +14,7 @@ from agent.control.reconcile import observe
 from agent.control.swarm import remembered
 from agent.domain.clock import Reading
 from agent.domain.config import Config
-from agent.domain.errors import PermanentError
+from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.reconcile.exemptions import Exemptions, Suspension
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.release.health import Need
@@ -91,7 +91,7 @@ def test_the_next_leader_remembers_what_the_one_before_did(tmp_path: Path) -> No
     two.keep_release(release("web", "older"))
     two.keep_attempt(replace(attempt("web"), count=7))
 
-    _, [record] = remembered.collected(one, "node1")
+    _, [record] = remembered.collected(one, "node1", "prod")
     remembered.take_stack(two, record)
 
     assert two.releases() == one.releases() == {"web": replace(WEB, dirty=True)}
@@ -99,7 +99,7 @@ def test_the_next_leader_remembers_what_the_one_before_did(tmp_path: Path) -> No
     assert two.started("web") == "d2"
     shown = [each.shown(each.attempts()["web"].next_at) for each in (one, two)]
     assert shown[0] == shown[1]
-    assert remembered.collected(two, "node1")[1] == [record]
+    assert remembered.collected(two, "node1", "prod")[1] == [record]
 
 
 def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path:
     two.approve("b" * 40)
     two.suspend(Suspension(None, None, "", "2026-01-01T00:00:00Z"))
 
-    cluster, _ = remembered.collected(one, "node1")
+    cluster, _ = remembered.collected(one, "node1", "prod")
     remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"))
 
-    assert remembered.collected(two, "node1")[0] == cluster
+    assert remembered.collected(two, "node1", "prod")[0] == cluster
     assert two.salt() == one.salt()
     assert two.get(APPROVED_AGENT) == {"version": "1.0"}
     assert two.approved() == two.approved_without_data() == {"a" * 40}
@@ -125,7 +125,7 @@ def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path:
 def test_an_order_that_was_taken_back_is_over_on_the_next_leader(tmp_path: Path) -> None:
     one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db")
     two.put("enrolled", "2026-01-01T00:00:00Z")
-    remembered.take_orders(two, remembered.collected(one, "node1")[0])
+    remembered.take_orders(two, remembered.collected(one, "node1", "prod")[0])
     assert two.get("enrolled") is None
 
 
@@ -144,7 +144,7 @@ def test_the_next_leader_goes_on_from_the_commit_of_the_one_before(tmp_path: Pat
 def test_what_one_leader_holds_as_a_cliff_the_next_one_holds(tmp_path: Path) -> None:
     one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db")
     one.put(CLIFF, ["b", "c"])
-    cluster, _ = remembered.collected(one, "node1")
+    cluster, _ = remembered.collected(one, "node1", "prod")
     remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"))
     for found in (one, two):
         found.keep_holds([])  # as standing by for a cycle does
@@ -156,3 +156,16 @@ def test_what_one_leader_holds_as_a_cliff_the_next_one_holds(tmp_path: Path) -> 
 def seen(found: Journal) -> HostState:
     host = Config(host="prod", branch="main", remotes=())
     return observe.situation(found, host, desired(), (), Exemptions())
+
+
+def test_a_cluster_of_another_name_is_not_this_one() -> None:
+    kept = ClusterRecord(salt="5", host="prod", leader="node1")
+    records.refuse_other(kept, "prod")
+    records.refuse_other(replace(kept, host=""), "prod")
+    with pytest.raises(ConfigError, match=r"is called prod, .* host: media"):
+        records.refuse_other(kept, "media")
+
+
+def test_a_record_that_does_not_say_all_that_is_written_now_is_read() -> None:
+    found = records.read('{"salt": "5", "leader": "node1"}', ClusterRecord, "commitd-cluster")
+    assert (found.host, found.cliff) == ("", ())

@@ -81,7 +81,8 @@ class Records:
     async def lead(self, own: str) -> Turn:
         """At the beginning of each cycle of the leader, whose ID is ``own``.
 
-        Raises :class:`CommitdError` where what is shared of the cluster cannot be read.
+        Raises :class:`CommitdError` where what is shared of the cluster cannot be read, and
+        :class:`ConfigError` where it is of a cluster of another name.
         """
         async with self._lock:
             anew = self._own != own
@@ -159,6 +160,7 @@ class Records:
         if stored is None:
             return None
         record = records.read(stored.text, ClusterRecord, stored.name)
+        records.refuse_other(record, self._host)
         if noted.get(stored.name) != _version(stored):
             await self._journal.run(remembered.take_orders, record)
         self._stored[stored.name], self._written[stored.name] = stored, record
@@ -188,7 +190,7 @@ class Records:
 
     async def _write_all(self, own: str) -> None:
         """Have the Swarm keep what the journal knows now."""
-        cluster, stacks = await self._journal.run(remembered.collected, own)
+        cluster, stacks = await self._journal.run(remembered.collected, own, self._host)
         wanted: dict[str, Record] = {records.CLUSTER: cluster}
         wanted |= {records.name(each.stack): each for each in stacks}
         self._failed = {}

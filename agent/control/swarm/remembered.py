@@ -25,8 +25,8 @@ def forget(journal: Journal, stack: str) -> None:
     journal.forget_release(stack)
 
 
-def collected(journal: Journal, own: str) -> tuple[ClusterRecord, list[StackRecord]]:
-    """What the records should be."""
+def collected(journal: Journal, own: str, host: str) -> tuple[ClusterRecord, list[StackRecord]]:
+    """What the records should be: of the cluster ``host``, by its leader ``own``."""
     releases, attempts, rollbacks = journal.releases(), journal.attempts(), journal.rollbacks()
     stacks = []
     for stack in sorted({*releases, *attempts, *rollbacks}):
@@ -46,6 +46,7 @@ def collected(journal: Journal, own: str) -> tuple[ClusterRecord, list[StackReco
     revision = msgspec.convert(declared["revision"], Revision) if declared else None
     cluster = ClusterRecord(
         salt=journal.salt(),
+        host=host,
         leader=own,
         enrolled=journal.get("enrolled"),
         applied=revision,

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from agent.domain.errors import PermanentError
+from agent.domain.errors import ConfigError, PermanentError
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.release.release import Attempt, Release
 from agent.domain.revision import Revision
@@ -70,7 +70,8 @@ class Approval(Struct, frozen=True):
 class ClusterRecord(Struct, frozen=True, kw_only=True):
     """Of the whole cluster. ``salt`` is made by its first leader, and stays.
 
-    ``leader`` is the ID of the manager that wrote it, ``applied`` the commit that is enforced,
+    ``host`` is what the cluster is called ("" in records that do not say it), ``leader`` the ID of
+    the manager that wrote it, ``applied`` the commit that is enforced,
     ``cliff`` the stacks that are held because too many would go at once, ``granted`` until when
     services that were brought back are left alone, by their IDs, ``agent`` the version of commitd
     that a person agreed to, though it is not newer.
@@ -78,6 +79,7 @@ class ClusterRecord(Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     salt: str
+    host: str = ""
     leader: str
     enrolled: str | None = None
     applied: Revision | None = None
@@ -132,6 +134,21 @@ def read(kept: str, kind: type[_Kind], where: str) -> _Kind:
             where=f"config {where}",
             hint=remove,
         ) from None
+
+
+def refuse_other(record: ClusterRecord, host: str) -> None:
+    """Raise :class:`ConfigError` where the cluster is called otherwise than ``host``.
+
+    Its managers would go by another list of stacks, and so remove what this one declares.
+    """
+    if record.host in {"", host}:
+        return
+    raise ConfigError(
+        f"this Swarm is called {record.host}, and this manager's configuration says host: {host}",
+        where=f"config {CLUSTER}",
+        hint=f"write host: {record.host}; or, to call it {host}, stop the agents of all its"
+        f" managers and docker config rm {CLUSTER}",
+    )
 
 
 class _Format(Struct):
