@@ -33,7 +33,7 @@ async def of_swarm(base: Base) -> Hands:
     journal.shared_by(manager.records.share)
     confirm = manager.leadership.confirm
     protection, rules = base.protection, config.undeclared
-    remover = ServiceRemover(engine, journal, base.pulse, confirm=confirm)
+    remover = ServiceRemover(engine, journal, base.pulse, protection, confirm=confirm)
     evictor = ServiceEvictor(engine, journal.urgent(), rules, protection, confirm=confirm)
 
     def watcher(wake: Callable[[str], None]) -> ServiceWatcher:

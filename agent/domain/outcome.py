@@ -114,7 +114,7 @@ class Reason(Coded):
     LATE = "healthy-late", "it became healthy after its deadline"
     LEFT = "not-declared", "no longer declared"
     SERVICE_LEFT = "service-not-declared", "its service is no longer in the stack"
-    IN_THE_WAY = "in-the-way", "its service is no longer in the stack, which needs what it has"
+    IN_THE_WAY = "in-the-way", "it is not, or no longer, of the stack, which needs what it has"
     MOUNTED = "mounted-files-changed", "mounted files changed"
     INTERFERENCE = "interference", "undone from outside during the health gate"
     NAMESPACE = "namespace-restarted", "a container whose namespaces it shares was started again"

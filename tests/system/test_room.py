@@ -42,7 +42,7 @@ def test_renamed_services_take_over_what_there_is_once_and_give_it_back_when_the
     [deploy] = [e for e in host.json("history", "web") if e["reason"] == "changed"]
     assert (deploy["status"], deploy["attempts"]) == ("succeeded", 1)
     gone = {e["subject"]: e["message"] for e in host.json("history") if e["action"] == "evict"}
-    start = "its service is no longer in the stack, which needs what it has: "
+    start = "it is not, or no longer, of the stack, which needs what it has: "
     assert gone["web-a-1"] == f"{start}port 18080/tcp"
     assert gone["site"] == f"{start}container name site"
     assert gone["web-c-1"].startswith(f"{start}address 10.77.0.5")

@@ -225,6 +225,65 @@ def test_what_is_declared_meanwhile_is_overwritten_by_its_deploy(
     assert host.commitd("undo", "two_app").returncode == 1
 
 
+@pytest.mark.parametrize("mode", ["ingress", "host"])
+def test_what_is_kept_does_not_hold_a_port_that_a_declared_service_wants(
+    fleet: Fleet, swarm: Swarm, host: Host, mode: str
+) -> None:
+    port = {"TargetPort": 80, "PublishedPort": 18081, "Protocol": "tcp", "PublishMode": mode}
+    template = {"ContainerSpec": {"Image": fleet.idle}}
+    endpoint = {"Mode": "vip", "Ports": [port]}
+    swarm.create("rogue", fleet.idle, TaskTemplate=template, EndpointSpec=endpoint)
+    before = _spec(swarm, "rogue")
+    assert host.once().returncode == 0
+    _ended(swarm, "rogue")
+    assert host.commitd("undo", "rogue", "--for", "1s").returncode == 0
+    assert _spec(swarm, "rogue") == before
+    _up(swarm, "rogue")
+    wait_until(
+        lambda: host.once().returncode == 0 and EVICTED in _labels(swarm, "rogue"),
+        what="it to be ended again",
+    )
+    declared = {"target": 80, "published": 18081, "mode": mode}
+    app = {"image": fleet.idle, "ports": [declared], "networks": ["default"]}
+    file = stack_file({"app": app}, networks={"default": {"driver": "overlay"}})
+    fleet.commit("wants the port", {"stacks/web/compose.yaml": file})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    _up(swarm, "web_app")
+    result = host.commitd("undo", "rogue")
+    assert result.returncode == (1 if mode == "ingress" else 0)
+    assert mode == "host" or "web_app has its port 18081/tcp by now" in result.stderr
+    assert len(swarm.tasks("web_app")) == 1
+
+
+def test_what_is_kept_gives_way_to_a_declared_service_of_its_name(
+    fleet: Fleet, swarm: Swarm, host: Host
+) -> None:
+    _rogue(fleet, swarm, "two_app")  # it is of no stack, so no deploy can take it over
+    assert host.once().returncode == 0
+    _ended(swarm, "two_app")
+    rogue = swarm.service("two_app")["ID"]
+    fleet.commit("two", {_LIST: "- web\n- two\n", "stacks/two/compose.yaml": _web(fleet)})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert swarm.service("two_app")["ID"] != rogue
+    assert ("evict", "in-the-way", "succeeded") in _entries(host, "two_app")
+    assert "precious" in fleet.box.engine.run("volume", "ls")
+    assert host.commitd("undo", "two_app").returncode == 1
+
+
+def test_what_mode_stop_keeps_does_not_even_give_way(fleet: Fleet, swarm: Swarm) -> None:
+    host = _synced(fleet, mode="stop")
+    _rogue(fleet, swarm, "two_app")
+    assert host.once().returncode == 0
+    _ended(swarm, "two_app")
+    fleet.commit("two", {_LIST: "- web\n- two\n", "stacks/two/compose.yaml": _web(fleet)})
+    result = host.once()
+    assert result.returncode != 0
+    assert "two_app" in result.stdout + result.stderr
+    assert EVICTED in _labels(swarm, "two_app")
+
+
 def test_what_somebody_scales_up_while_it_is_kept_is_ended_again(
     fleet: Fleet, swarm: Swarm, host: Host
 ) -> None:

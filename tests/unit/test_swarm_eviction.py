@@ -31,6 +31,12 @@ NO_TIME = json.dumps(
         "constraints": [],
     }
 )
+PORTS: list[dict[str, Any] | None] = [
+    None,
+    {"Mode": "dnsrr"},
+    {"Mode": "vip", "Ports": [{"TargetPort": 80, "PublishedPort": 8080, "Protocol": "tcp"}]},
+    {"Ports": [{"TargetPort": 53, "PublishMode": "host"}, {"TargetPort": 90}]},
+]
 PLACEMENTS: list[dict[str, Any] | None] = [
     None,
     {},
@@ -84,6 +90,33 @@ def test_what_is_evicted_runs_nothing_and_comes_back_as_it_was(
     assert eviction.at_rest(kept)
     assert not eviction.at_rest(found)
     assert eviction.restored(kept) == found.spec
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("endpoint", PORTS)
+def test_the_ports_of_what_is_evicted_are_free_and_come_back_with_it(
+    mode: str, endpoint: dict[str, Any] | None
+) -> None:
+    found = service(mode) if endpoint is None else service(mode, EndpointSpec=endpoint)
+    kept = evicted(found)
+    assert not (kept.spec.get("EndpointSpec") or {}).get("Ports")
+    assert eviction.restored(kept) == found.spec
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_given_a_port_while_it_is_kept_is_ended_again_and_loses_nothing(mode: str) -> None:
+    found = service(mode, EndpointSpec=PORTS[2])
+    again = with_spec(evicted(found), {**evicted(found).spec, "EndpointSpec": PORTS[3]})
+    assert not eviction.at_rest(again)
+    twice = evicted(again)
+    assert eviction.at_rest(twice)
+    assert eviction.restored(twice) == {**found.spec, "EndpointSpec": PORTS[3]}
+
+
+def test_what_runs_again_without_its_ports_gets_them_back() -> None:
+    found = service(EndpointSpec=PORTS[2])
+    again = with_spec(evicted(found), {**evicted(found).spec, "Mode": MODES["replicated"]})
+    assert eviction.restored(evicted(again)) == found.spec
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -18,11 +18,14 @@ from agent.adapters.swarm import cluster, networks, services
 from agent.control.stack.ready import Ready
 from agent.control.stack.stepping import Stepping
 from agent.control.swarm import objects
+from agent.control.undeclared.protection import Protection
 from agent.domain.errors import TransientError
-from agent.domain.outcome import Action, Reason, kept_volumes
+from agent.domain.outcome import Action, EvictionAction, Reason, kept_volumes
+from agent.domain.reconcile import ownership
 from agent.domain.resources import exclusive
 from agent.domain.revision import Revision
-from agent.domain.swarm import leaving
+from agent.domain.swarm import eviction, leaving
+from agent.domain.swarm.claims import claimed
 from agent.domain.swarm.model import STACK, SwarmService
 
 log = logging.getLogger("commitd.stacks")
@@ -43,12 +46,14 @@ class ServiceRemover(Stepping):
         engine: Engine,
         journal: AsyncJournal,
         pulse: Callable[[], None],
+        protection: Protection,
         *,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(pulse)
         self._engine = engine
         self._journal = journal
+        self._protection = protection
         self._confirm = confirm
 
     async def volumes(self, project: str) -> list[str]:
@@ -62,8 +67,11 @@ class ServiceRemover(Stepping):
         """Remove the services that ``left`` the stack and publish a port that it wants now.
 
         The Swarm starts what is new before anybody ends what left; a port is free once the tasks
-        have ended. In ``doubt`` about what is declared, none goes. Raises :class:`CommitdError`.
+        have ended. So goes an evicted service that is not of the stack and has the name of one that
+        it wants. In ``doubt`` about what is declared, none goes. Raises :class:`CommitdError`.
         """
+        if not doubt:
+            await self._free_names(ready, revision)
         wants = frozenset().union(*(service.wants for service in ready.services.values()))
         longest_s: float | None = None
         for service in await self._gone(ready, left, doubt=doubt) if wants else ():
@@ -72,6 +80,30 @@ class ServiceRemover(Stepping):
                 longest_s = max(longest_s or 0.0, service.stop_s)
         if longest_s is not None:
             await self._ended(ready.stack.name, longest_s)
+
+    async def _free_names(self, ready: Ready, revision: Revision) -> None:
+        names = {f"{ready.stack.name}_{short}" for short in ready.services}
+        for service in await cluster.services(self._engine):
+            if service.name in names and await self._may_give_way(service, ready.stack.name):
+                what = f"name {service.name}"
+                await self._drop_alone(service, revision, Reason.IN_THE_WAY, what)
+                await self._journal.evicted_is_over(service.id)
+
+    async def _may_give_way(self, service: SwarmService, stack: str) -> bool:
+        """Whether it was evicted, runs nothing, and would be removed anyway once its time is over.
+
+        A service of the ``stack`` itself need not go: a deploy changes it.
+        """
+        protected = self._protection.protected
+        if service.stack == stack or not eviction.at_rest(service):
+            return False
+        label = eviction.read(service)
+        if protected.doubt or not protected.enrolled:
+            return False
+        if label and label.action is EvictionAction.STOPPED:
+            return False
+        owner = ownership.classify(claimed(service), protected, await self._protection.exemptions())
+        return isinstance(owner, ownership.Undeclared)
 
     async def prune_services(
         self, ready: Ready, left: Collection[str], revision: Revision, *, doubt: bool

@@ -40,8 +40,9 @@ async def undo(config: Config, word: str, for_s: float, *, actor: str) -> Restor
 async def _undo(
     engine: Engine, journal: AsyncJournal, word: str, for_s: float, *, actor: str
 ) -> Restored:
-    service = _find(await cluster.services(engine), word)
-    eviction.restored(service)  # or it could not be
+    listed = await cluster.services(engine)
+    service = _find(listed, word)
+    eviction.refuse_taken_ports(service, listed)  # and what could not be restored at all
     until = journal.now() + for_s
     cause = Cause(kind=CauseKind.SERVICE, name=service.name, before="kept", after="running")
     await journal.exempt(service.id, until)
