@@ -83,10 +83,10 @@ class Swarm:
         self.engine.remove_containers()  # the engine itself would take three seconds to stop them
 
         def removed() -> bool:
-            for network in self._overlays():
+            for network in self.networks():
                 with contextlib.suppress(EngineError):  # a task still has it
                     self._remove("networks", network["Id"])
-            return not self._overlays()
+            return not self.networks()
 
         wait_until(removed, what="the networks of the Swarm to be removed")
 
@@ -135,6 +135,11 @@ class Swarm:
     def names(self, kind: Literal["configs", "secrets"]) -> set[str]:
         """The names of all objects of this kind."""
         return {found["Spec"]["Name"] for found in self._list(kind)}
+
+    def networks(self) -> list[dict[str, Any]]:
+        """What the API says of the networks that somebody has made."""
+        networks = self._list("networks")
+        return [n for n in networks if n["Scope"] == "swarm" and not n.get("Ingress")]
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the API says of the nodes, by their host names."""
@@ -199,10 +204,6 @@ class Swarm:
     def _list(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.engine.api("GET", f"/{kind}")
         return found
-
-    def _overlays(self) -> list[dict[str, Any]]:
-        networks = self._list("networks")
-        return [n for n in networks if n["Scope"] == "swarm" and not n.get("Ingress")]
 
     def _remove(self, kind: str, identifier: str) -> None:
         try:

@@ -408,3 +408,71 @@ def test_nodes_get_the_login_of_the_leader(fleet: Fleet, swarm: Swarm, tmp_path:
     assert result.returncode == 0, result.stdout + result.stderr
     assert swarm.images() == {"web_app": {image}}
     assert registries.PASSWORD not in result.stdout + result.stderr
+
+
+def test_a_network_that_a_swarm_would_leave_as_it_is_stops_the_deploy(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    app = {"image": fleet.idle, "networks": ["back"]}
+    fixed = {"ipam": {"config": [{"subnet": "10.77.0.0/24"}]}, "driver_opts": {"encrypted": ""}}
+    host = fleet.managed({"web": stack_file({"app": app}, networks={"back": fixed})})
+    changed = {**app, "environment": {"A": "1"}}
+    sha = fleet.commit("seen", {"stacks/web/compose.yaml": stack_file(
+        {"app": changed}, networks={"back": {**fixed, "labels": {}}})})  # fmt: skip
+    assert host.once().returncode == 0  # the network is as it was
+    assert f"in sync with {sha[:7]}" in host.commitd("status").stdout
+    before = swarm.services()
+    file = stack_file({"app": changed}, networks={"back": {**fixed, "internal": True}})
+    fleet.commit("inside", {"stacks/web/compose.yaml": file})
+    assert host.once().returncode != 0
+    assert swarm.services() == before
+    failed = host.json("history", "web")[0]
+    assert (failed["action"], failed["status"]) == ("deploy", "failed")
+    assert "internal of the network web_back cannot be changed" in failed["error"]
+    assert "stacks/web/compose.yaml:" in failed["error"]
+    host.commitd("suspend", "web", check=True)
+    swarm.engine.run("stack", "rm", "web")
+    wait_until(lambda: not swarm.networks(), what="the network to be removed")
+    host.commitd("resume", "web", check=True)
+    host.commitd("retry", "web", check=True)
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [each["Internal"] for each in swarm.networks()] == [True]
+
+
+def test_a_volume_that_was_made_with_something_else_stops_the_deploy(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    app = {"image": fleet.idle, "volumes": ["data:/data"]}
+    host = fleet.managed({"web": stack_file({"app": app}, volumes={"data": {}})})
+    before = swarm.services()
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+    file = stack_file({"app": app}, volumes={"data": {"driver_opts": options}})
+    fleet.commit("smaller", {"stacks/web/compose.yaml": file})
+    assert host.once().returncode != 0
+    assert swarm.services() == before
+    error = host.json("history", "web")[0]["error"]
+    assert "driver_opts of the volume web_data cannot be changed" in error
+
+
+def test_another_mode_of_a_service_stops_the_deploy_before_anything_changes(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    services: dict[str, dict[str, Any]] = {"a": {"image": fleet.idle}, "b": {"image": fleet.idle}}
+    host = fleet.managed({"web": stack_file(services)})
+    before = swarm.services()
+    services = {
+        "a": {"image": fleet.web},
+        "b": {"image": fleet.idle, "deploy": {"mode": "global"}},
+    }
+    fleet.commit("on each", {"stacks/web/compose.yaml": stack_file(services)})
+    assert host.once().returncode != 0
+    assert swarm.services() == before
+    host.once()
+    deploys = [each for each in host.json("history", "web") if each["action"] == "deploy"]
+    assert len(deploys) == 2  # which is not tried again
+    assert "web_b is replicated, not global" in deploys[0]["error"]
+    swarm.engine.run("service", "rm", "web_b")
+    host.commitd("retry", "web", check=True)
+    assert host.once().returncode == 0
+    swarm.wait_for({"web_a": 1, "web_b": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from agent.adapters.engine.client import EngineError
@@ -19,15 +20,19 @@ async def of_stack(engine: Engine, stack: str) -> Mapping[str, str]:
 
     It labels them, and names them after the stack unless its file does; then our label is on it.
     """
+    return {
+        str(each["Id"]): str(each["Name"])
+        for each in await labelled(engine, stack)
+        if each["Name"].startswith(f"{stack}_") or each["Labels"].get(OURS) == stack
+    }
+
+
+async def labelled(engine: Engine, stack: str) -> list[Mapping[str, Any]]:
+    """Networks with the label of the stack, which ``docker stack deploy`` leaves as they are."""
     wanted = {"label": [f"{STACK}={stack}"], "scope": ["swarm"]}
     async with engine.asking("list the networks") as docker:
         found = await docker.get("networks", filters=json.dumps(wanted))
-    return {
-        str(each["Id"]): str(each["Name"])
-        for each in found
-        if each["Scope"] == "swarm"
-        and (each["Name"].startswith(f"{stack}_") or each["Labels"].get(OURS) == stack)
-    }
+    return [each for each in found if each["Scope"] == "swarm"]
 
 
 async def remove(engine: Engine, network_id: str) -> bool:

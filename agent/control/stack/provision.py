@@ -20,7 +20,6 @@ from msgspec import Struct
 from agent.adapters.engine import resources, words
 from agent.adapters.engine.engine import Engine
 from agent.control.stack.ready import Ready
-from agent.domain import documents
 from agent.domain.container import Container
 from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.resources import provision
@@ -185,17 +184,7 @@ def _refusal(ready: Ready, problems: list[Problem]) -> CommitdError:
     first = problems[0]
     kind = TransientError if first.passing else PermanentError
     message = "; ".join(dict.fromkeys(each.message for each in problems))
-    error = kind(message, where=_place(ready, first.about), hint=first.hint)
+    place = ready.place((f"{first.about.kind}s", first.about.key))
+    error = kind(message, where=place, hint=first.hint)
     words.conceal(error, ready.invocation.hidden)
     return error
-
-
-def _place(ready: Ready, about: DeclaredResources) -> str:
-    """Where the stack's own file declares it, as far as it does."""
-    name = ready.stack.compose
-    try:
-        document = documents.load(ready.invocation.file.read_bytes(), name)
-    except (OSError, CommitdError):
-        return name
-    path = (f"{about.kind}s", about.key)
-    return f"{name}:{document.lines[path]}" if path in document.lines else name

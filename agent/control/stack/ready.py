@@ -16,11 +16,13 @@ from agent.adapters.compose.compose import Compose
 from agent.adapters.compose.invocation import Invocation
 from agent.control.health.sightings import Quoting
 from agent.control.stack.kept_models import KeptModels
+from agent.domain import documents
 from agent.domain.compose import at_start, given, policy, redact
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.compose.policy import Effect
 from agent.domain.container import CONFIG_HASH, Container
-from agent.domain.errors import PermanentError
+from agent.domain.documents import Path
+from agent.domain.errors import CommitdError, PermanentError
 from agent.domain.reconcile.effects import Side, relative
 from agent.domain.release import expected, reload
 from agent.domain.release.health import Expected
@@ -97,6 +99,15 @@ class Ready(Struct, frozen=True, kw_only=True):
     def reload(self, service: str, older: Collection[tuple[str, str]]) -> str:
         """What a service needs whose mounted files alone have changed, by what the stack wants."""
         return self.mounted[service].reload(self.stack.settings.reload(service), older)
+
+    def place(self, path: Path) -> str:
+        """Where the stack's own file says what is at ``path``, as far as it does. Blocks."""
+        name = self.stack.compose
+        try:
+            document = documents.load(self.invocation.file.read_bytes(), name)
+        except (OSError, CommitdError):
+            return name
+        return f"{name}:{document.lines[path]}" if path in document.lines else name
 
     def refuse_foreign_links(self, ours: Callable[[str], str | None]) -> None:
         """Refuse to mount what a link leads to that Git did not put there. Blocks.

@@ -29,7 +29,7 @@ from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready, quoting
 from agent.control.stack.revival import Revived
-from agent.control.swarm import asked_images, ended
+from agent.control.swarm import asked_images, ended, unchanged
 from agent.control.swarm import objects as pruning
 from agent.control.swarm.gate import Awaited, Gate
 from agent.control.swarm.observer import SwarmObserver
@@ -102,21 +102,22 @@ class SwarmSteps(DeploySteps):
         if run.ready is None:
             return outcome
         try:
-            await self._file(run.ready, say=True)
+            file = await self._file(run.ready, say=True)
         except CommitdError as err:
             permanent = isinstance(err, PermanentError)
             return Outcome(
                 subject=run.stack.name, status=Status.FAILED, error=str(err), permanent=permanent
             )
-        return await self._ask_for_images(run, run.ready)
-
-    async def _ask_for_images(self, run: Deployment, ready: Ready) -> Outcome | None:
-        name = ready.stack.name
-        with words.concealed(ready.invocation.hidden):
+        with words.concealed(run.ready.invocation.hidden):
             outcome, _ = await self._t.attempts.tries(
-                run.entry, name, lambda: asked_images.ask(self._t.engine, name, ready.images)
+                run.entry, run.stack.name, partial(self._compare, run, run.ready, file)
             )
         return None if outcome.status is Status.SUCCEEDED else outcome
+
+    async def _compare(self, run: Deployment, ready: Ready, file: StackFile) -> None:
+        """With what is there, and in registries. Raises :class:`CommitdError`."""
+        await unchanged.refuse(self._t.engine, ready, file, other=run.other)
+        await asked_images.ask(self._t.engine, ready.stack.name, ready.images)
 
     async def up(self, run: Deployment) -> tuple[Service, ...]:
         """Deploy it; its services as they stand once they are healthy."""

@@ -78,7 +78,7 @@ def declared(model: Mapping[str, Any]) -> tuple[DeclaredResources, ...]:
     found: list[DeclaredResources] = []
     for kind in ResourceKind:
         for key, value in sorted((model.get(f"{kind}s") or {}).items()):
-            settings = _undoubled(value or {})
+            settings = undoubled(value or {})
             users = {name for name, service in services.items() if key in _used(kind, service)}
             if not users:
                 continue
@@ -290,10 +290,10 @@ def _different_volume(project: str, each: DeclaredResources, volume: Raw) -> lis
     return [key for key in found if key != "labels" or own]
 
 
-def _undoubled(value: Any) -> Any:
-    """As Compose has it before it doubles every ``$`` of the values that it prints."""
+def undoubled(value: Any) -> Any:
+    """A value as Compose has it before it doubles every ``$`` of the values that it prints."""
     if isinstance(value, str):
         return value.replace("$$", "$")
     if isinstance(value, Mapping):
-        return {key: _undoubled(each) for key, each in value.items()}
-    return [_undoubled(each) for each in value] if isinstance(value, list) else value
+        return {key: undoubled(each) for key, each in value.items()}
+    return [undoubled(each) for each in value] if isinstance(value, list) else value
