@@ -297,6 +297,27 @@ def test_before_an_effect_a_manager_makes_sure_that_it_leads(
     with_engine(box, work)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["it-runs-on", "it-is-started-again"])
+def test_in_another_swarm_a_manager_begins_without_what_was_agreed_to_in_the_first(
+    box: Sandbox, swarm: Swarm, tmp_path: Path, again: bool
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await of_one.put("enrolled", SINCE)
+        await one.begin()
+        await of_one.keep_release(WEB)
+        assert await of_one.get("enrolled") == SINCE
+        await anyio.to_thread.run_sync(swarm.leave)
+        await anyio.to_thread.run_sync(swarm.init)
+        if again:
+            one, of_one = manager(engine, tmp_path / "one.db")
+        assert (await one.begin()).anew
+        assert await of_one.get("enrolled") is None
+        assert await of_one.releases() == await kept(engine) == {}
+
+    with_engine(box, work)
+
+
 # --- the agent itself ---
 
 

@@ -169,3 +169,24 @@ def test_a_cluster_of_another_name_is_not_this_one() -> None:
 def test_a_record_that_does_not_say_all_that_is_written_now_is_read() -> None:
     found = records.read('{"salt": "5", "leader": "node1"}', ClusterRecord, "commitd-cluster")
     assert (found.host, found.cliff) == ("", ())
+
+
+def test_what_was_agreed_to_in_one_swarm_does_not_count_in_another(tmp_path: Path) -> None:
+    found = journal(tmp_path / "one.db")
+    found.put("enrolled", "2026-01-01T00:00:00Z")
+    found.keep_release(WEB)
+    found.suspend(Suspension("web", None, "disk", "2026-01-01T00:00:00Z"))
+    assert not remembered.enter(found, "swarm-1")  # also what was agreed to before its first cycle
+    assert not remembered.enter(found, "swarm-1")
+    assert found.get("enrolled")
+    found.keep_attempt(ATTEMPT)
+    found.approve("a" * 40)
+    found.put(remembered.NOTED, {"commitd-web": ["id", 1]})
+
+    assert remembered.enter(found, "swarm-2")
+
+    assert remembered.stacks(found) == found.approved() == frozenset()
+    assert found.get("enrolled") is None
+    assert found.get(remembered.NOTED) is None
+    assert [each.stack for each in found.suspensions(found.now())] == ["web"]
+    assert not remembered.enter(found, "swarm-2")

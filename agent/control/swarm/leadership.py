@@ -33,12 +33,16 @@ EVERY_S = 2.0
 
 
 class Leadership:
-    """Of one manager. ``place`` is what it was at the last look; None: not known."""
+    """Of one manager. ``place`` is what it was at the last look; None: not known.
+
+    ``cluster`` is the ID of the Swarm that it was in then.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._own: str | None = None
         self.place: Place | None = None
+        self.cluster: str | None = None
 
     async def look(self) -> Place:
         """Where this manager stands now.
@@ -49,7 +53,8 @@ class Leadership:
         self.place = None
         found = await self._place() if self._own else None
         if found is None:  # not asked yet, or another Swarm, or not a manager any more
-            self._own = leadership.node_id(await cluster.membership(self._engine))
+            member = await cluster.membership(self._engine)
+            self._own, self.cluster = leadership.node_id(member), member.cluster
             found = await self._place()
         if found is None:
             raise leadership.no_leader("it does not list this manager")

@@ -9,6 +9,7 @@ import anyio
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import STANDBY
+from agent.control.swarm import remembered
 from agent.control.swarm.leadership import Leadership
 from agent.control.swarm.records import Records, Turn
 from agent.domain.outcome import Reason
@@ -49,6 +50,16 @@ class Manager:
         where = f"{place.leader}: systemctl status commitd there"
         return (Hold(self._host, Reason.LEADER_IDLE, where, needs_person=True),)
 
+    async def _enter(self, cluster: str | None) -> None:
+        """What the journal has of another Swarm is not about this one."""
+        if cluster is None:
+            return
+        if await self._journal.run(remembered.enter, cluster):
+            log.warning(
+                "this engine is in another Swarm than before: what was known of stacks there, and"
+                " that it was enrolled, is forgotten; commitd enroll agrees to removals here"
+            )
+
     async def begin(self) -> Turn:
         """What this manager is now; its journal has what managers share by then.
 
@@ -57,6 +68,7 @@ class Manager:
         """
         place = await self.leadership.look()
         self._say(place)
+        await self._enter(self.leadership.cluster)
         if place.leads:
             self._idle_since = None
             turn = await self.records.lead(place.id)

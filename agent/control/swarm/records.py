@@ -33,8 +33,6 @@ from agent.domain.swarm.records import ClusterRecord, Record, StackRecord
 
 log = logging.getLogger("commitd.swarm")
 
-NOTED = "swarm-records"
-"""Where the journal keeps which version of each record it was last the same as: ID and version."""
 _WHOLE_S = 10.0
 """Between two readings of all records by a manager that stands by."""
 
@@ -232,14 +230,14 @@ class Records:
     # --- the journal's note ---
 
     async def _noted(self) -> dict[str, list[Any]]:
-        return dict(await self._journal.get(NOTED) or {})
+        return dict(await self._journal.get(remembered.NOTED) or {})
 
     def _noting(self) -> list[Any]:
         return _version(self._stored[records.CLUSTER])
 
     async def _note_all(self) -> None:
         noted = {name: _version(each) for name, each in sorted(self._stored.items())}
-        await self._journal.put(NOTED, noted)
+        await self._journal.put(remembered.NOTED, noted)
 
 
 def _version(stored: Stored) -> list[Any]:

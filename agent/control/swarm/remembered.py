@@ -14,6 +14,11 @@ from agent.domain.release.identity import Known
 from agent.domain.revision import Revision
 from agent.domain.swarm.records import Approval, ClusterRecord, RolledBack, StackRecord
 
+NOTED = "swarm-records"
+"""Where the journal keeps which version of each record it was last the same as: ID and version."""
+SWARM = "swarm"
+"""Where it keeps the ID of the Swarm that it is about."""
+
 
 def stacks(journal: Journal) -> frozenset[str]:
     """Those of which something is remembered."""
@@ -23,6 +28,24 @@ def stacks(journal: Journal) -> frozenset[str]:
 def forget(journal: Journal, stack: str) -> None:
     """Remember nothing of it any more."""
     journal.forget_release(stack)
+
+
+def enter(journal: Journal, cluster: str) -> bool:
+    """Work in the Swarm of this ID from now on; whether the journal was another one's until now.
+
+    Then what is known of stacks there, and what people agreed to there, is forgotten.
+    """
+    before = journal.get(SWARM)
+    if before == cluster:
+        return False
+    if before is not None:
+        for key in ("enrolled", NOTED):
+            journal.forget(key)
+        journal.take_approvals({})
+        for stack in stacks(journal):
+            forget(journal, stack)
+    journal.put(SWARM, cluster)  # the last: what is cut short is done again
+    return before is not None
 
 
 def collected(journal: Journal, own: str, host: str) -> tuple[ClusterRecord, list[StackRecord]]:
