@@ -408,6 +408,17 @@ def test_nodes_get_the_login_of_the_leader(fleet: Fleet, swarm: Swarm, tmp_path:
     assert result.returncode == 0, result.stdout + result.stderr
     assert swarm.images() == {"web_app": {image}}
     assert registries.PASSWORD not in result.stdout + result.stderr
+    swarm.scale("web_app", 0)
+    result = host.once()  # as a manager without that login
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"docker login {registry} on each manager" in result.stderr
+    swarm.scale("web_app", 0)
+    wait_until(lambda: not fleet.box.engine.containers(all=False), what="its task to end")
+    identity = swarm.engine.run("image", "inspect", "--format", "{{.Id}}", image).strip()
+    fleet.box.engine.remove_containers()
+    swarm.engine.run("image", "rm", "--force", identity)
+    swarm.scale("web_app", 1)  # which pulls it by the login that the service has
+    swarm.wait_for({"web_app": 1})
 
 
 def test_a_network_that_a_swarm_would_leave_as_it_is_stops_the_deploy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -41,7 +42,7 @@ def test_the_file_comes_by_standard_input_and_nothing_else_is_told(
     monkeypatch.setenv("CANARY", "caught")
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere")
     with pytest.raises(TransientError) as caught:
-        anyio.run(noting.deploy, "web", b"services: {}", ["hunter2hunter2"])
+        anyio.run(partial(noting.deploy, logins=True), "web", b"services: {}", ["hunter2hunter2"])
     assert "hunter2" not in str(caught.value)
     assert (tmp_path / "file").read_bytes() == b"services: {}"
     words = (tmp_path / "words").read_text().split("\n")[:-1]

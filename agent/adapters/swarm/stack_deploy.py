@@ -35,7 +35,8 @@ _AWAY = re.compile(
 )
 _NEVER = re.compile(r"Unknown mode|Additional property|must be a |unsupported Compose file")
 """It refuses the file, and has changed no service."""
-_WORDS = ("--with-registry-auth", "--resolve-image", "never", "--compose-file", "-")
+_WORDS = ("--resolve-image", "never", "--compose-file", "-")
+_LOGINS = "--with-registry-auth"
 
 
 class StackDeploy:
@@ -46,12 +47,14 @@ class StackDeploy:
         self._docker_host = docker_host
         self._timeout_s = timeout_s
 
-    async def deploy(self, stack: str, file: bytes, hidden: Sequence[str]) -> None:
+    async def deploy(self, stack: str, file: bytes, hidden: Sequence[str], *, logins: bool) -> None:
         """Make the services of the ``stack`` what the ``file`` says; ends before their tasks run.
 
-        Raises :class:`CommitdError` without any of the ``hidden`` texts in it.
+        With ``logins``, nodes pull by those that this machine has now, also if it has none; else by
+        what each service has. Raises :class:`CommitdError` without any of the ``hidden`` texts.
         """
-        argv = [str(self._binary), "--host", self._docker_host, "stack", "deploy", *_WORDS, stack]
+        words = (*((_LOGINS,) if logins else ()), *_WORDS)
+        argv = [str(self._binary), "--host", self._docker_host, "stack", "deploy", *words, stack]
         result = await process.run(
             argv,
             env={**_environment(), **_RUNTIME},

@@ -29,8 +29,9 @@ from agent.control.retry import Attempts
 from agent.control.stack.operations import Stacks
 from agent.control.stack.ready import Ready, quoting
 from agent.control.stack.revival import Revived
-from agent.control.swarm import asked_images, ended, unchanged
+from agent.control.swarm import ended, unchanged
 from agent.control.swarm import objects as pruning
+from agent.control.swarm.asked_images import AskedImages
 from agent.control.swarm.gate import Awaited, Gate
 from agent.control.swarm.observer import SwarmObserver
 from agent.control.swarm.remove import ServiceRemover
@@ -80,6 +81,7 @@ class SwarmSteps(DeploySteps):
 
     def __init__(self, tools: SwarmTools) -> None:
         self._t = tools
+        self._images = AskedImages(tools.engine)
 
     @property
     def heads(self) -> Callable[[], frozenset[str]]:
@@ -117,7 +119,7 @@ class SwarmSteps(DeploySteps):
     async def _compare(self, run: Deployment, ready: Ready, file: StackFile) -> None:
         """With what is there, and in registries. Raises :class:`CommitdError`."""
         await unchanged.refuse(self._t.engine, ready, file, other=run.other)
-        await asked_images.ask(self._t.engine, ready.stack.name, ready.images)
+        await self._images.ask(ready.stack.name, ready.images)
 
     async def up(self, run: Deployment) -> tuple[Service, ...]:
         """Deploy it; its services as they stand once they are healthy."""
@@ -144,6 +146,7 @@ class SwarmSteps(DeploySteps):
     ) -> tuple[Service, ...]:
         name, batch = ready.stack.name, run.batch
         file = await self._file(ready)
+        logins = await self._images.logins_serve(name, {each.image for each in file.services})
         began = time.time()
         with entry.phase(Phase.CREATE):
             async with batch.places.taken():
@@ -157,7 +160,7 @@ class SwarmSteps(DeploySteps):
                     ready, run.services_before, batch.revision, doubt=doubt
                 )
                 if file.services:  # else there is nothing that the command would take
-                    await self._change(ready, file, shown)
+                    await self._change(ready, file, shown, logins=logins)
         await self._t.journal.keep_started(name, ready.stack.digest)
         with entry.phase(Phase.GATE):
             try:
@@ -173,14 +176,19 @@ class SwarmSteps(DeploySteps):
             await self._prune(name)
         return await self._observed(ready, healthy)
 
-    async def _change(self, ready: Ready, file: StackFile, shown: Iterable[Container]) -> None:
-        """Have its services be as ``file`` says; ``shown`` are those that there are."""
+    async def _change(
+        self, ready: Ready, file: StackFile, shown: Iterable[Container], *, logins: bool
+    ) -> None:
+        """Have its services be as ``file`` says; ``shown`` are those that there are.
+
+        With ``logins``, they get those of this manager.
+        """
         name = ready.stack.name
         await objects.provide(self._t.engine, file.objects)
         await self._unname_images(ready)
         down = await ended.look(self._t.engine, name, shown)
         await self._t.confirm()
-        await self._t.program.deploy(name, file.text, ready.invocation.hidden)
+        await self._t.program.deploy(name, file.text, ready.invocation.hidden, logins=logins)
         await ended.start_again(self._t.engine, name, down)
 
     async def _down(self, stack: str) -> frozenset[str]:
