@@ -297,6 +297,23 @@ def test_before_an_effect_a_manager_makes_sure_that_it_leads(
     with_engine(box, work)
 
 
+@pytest.mark.usefixtures("swarm")
+def test_a_config_of_another_name_is_no_record_and_stays(box: Sandbox, tmp_path: Path) -> None:
+    """A stack's file could write such a label, or somebody with another program."""
+    forged = records.text(records.StackRecord(stack="web", release=WEB))
+
+    async def work(engine: Engine) -> None:
+        await store.write(engine, "web", "web", forged, None)
+        await store.write(engine, "nothing", None, forged, None)
+        one, of_one = manager(engine, tmp_path / "one.db")
+        turn = await one.begin()
+        assert turn.doubt is None
+        assert await of_one.releases() == await kept(engine) == {}
+        assert box.swarm.names("configs") == {"web", "nothing", records.CLUSTER}
+
+    with_engine(box, work)
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["it-runs-on", "it-is-started-again"])
 def test_in_another_swarm_a_manager_begins_without_what_was_agreed_to_in_the_first(
     box: Sandbox, swarm: Swarm, tmp_path: Path, again: bool

@@ -219,6 +219,36 @@ def test_what_would_mean_something_else_is_refused(given: dict[str, Any], place:
         whole(given, {})
 
 
+@pytest.mark.parametrize(
+    ("service", "kind"),
+    [
+        ({"configs": [{"source": "x"}]}, "configs"),
+        ({"secrets": [{"source": "x"}]}, "secrets"),
+        ({"networks": {"x": None}}, "networks"),
+        (
+            {
+                "volumes": [{"type": "volume", "source": "x", "target": "/x"}],
+                "deploy": {"mode": "global"},
+            },
+            "volumes",
+        ),
+    ],
+)
+def test_labels_by_which_managers_know_their_own_are_refused(
+    service: dict[str, Any], kind: str
+) -> None:
+    top: dict[str, Any] = {"labels": {"io.commitd.record": "{}"}}
+    top |= {"file": f"{ROOT}/x"} if kind in {"configs", "secrets"} else {}
+    assert said(service, **{kind: {"x": top}}) == [(Effect.REFUSED, f"{kind}.x.labels")]
+
+
+def test_a_record_of_managers_is_no_config_of_a_service() -> None:
+    given = {"configs": [{"source": "x"}]}
+    top = {"x": {"external": True, "name": "commitd-cluster"}}
+    assert said(given, configs=top) == [(Effect.REFUSED, "configs.x.name")]
+    assert not said(given, configs={"x": {"external": True, "name": "shared"}})
+
+
 def test_no_service_gets_a_value_that_is_the_command_lines_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

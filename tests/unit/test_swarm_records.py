@@ -190,3 +190,18 @@ def test_what_was_agreed_to_in_one_swarm_does_not_count_in_another(tmp_path: Pat
     assert found.get(remembered.NOTED) is None
     assert [each.stack for each in found.suspensions(found.now())] == ["web"]
     assert not remembered.enter(found, "swarm-2")
+
+
+def test_only_a_config_of_its_own_name_is_a_record() -> None:
+    assert records.is_name("commitd-cluster", None)
+    assert records.is_name("commitd-web", "web")
+    assert records.is_name(records.name("cluster"), "cluster")
+    for found, stack in (("web", "web"), ("commitd-web", "db"), ("commitd-cluster", "cluster")):
+        assert not records.is_name(found, stack)
+    assert not records.is_name("commitd-web", None)
+
+
+def test_a_record_that_tells_of_another_stack_than_its_config_is_not_believed() -> None:
+    records.refuse_of_another(StackRecord(stack="web"), "web", "commitd-web")
+    with pytest.raises(PermanentError, match="as of web, and tells of db"):
+        records.refuse_of_another(StackRecord(stack="db"), "web", "commitd-web")

@@ -36,13 +36,16 @@ class ConflictError(TransientError):
 
 
 async def read(engine: Engine, name: str | None = None) -> dict[str, Stored]:
-    """All records, or the one of a name, by name. Raises what :class:`Engine` raises."""
+    """All records, or the one of a name, by name. Raises what :class:`Engine` raises.
+
+    What has the label of one and another name is none.
+    """
     filters: dict[str, Any] = {"label": [records.LABEL]}
     if name is not None:
         filters["name"] = [name]  # all that begin so
     async with engine.asking("read what managers share") as docker:
         found = await docker.get("configs", filters=json.dumps(filters))
-    stored = [_stored(raw) for raw in found]
+    stored = [each for each in map(_stored, found) if records.is_name(each.name, each.stack)]
     return {each.name: each for each in stored if name in {None, each.name}}
 
 

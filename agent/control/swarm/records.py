@@ -167,6 +167,7 @@ class Records:
     async def _take_stack(self, name: str, stored: Stored, noted: Mapping[str, list[Any]]) -> None:
         try:
             record = records.read(stored.text, StackRecord, name)
+            records.refuse_of_another(record, stored.stack, name)
         except PermanentError as err:
             self._damaged[name] = stored.stack or name, err
             return

@@ -102,6 +102,14 @@ def name(stack: str) -> str:
     return f"commitd-{stack[:32]}.{hashlib.sha256(stack.encode()).hexdigest()[:12]}"
 
 
+def is_name(found: str, stack: str | None) -> bool:
+    """Whether a config of that name can be the record of ``stack`` (None: of the cluster).
+
+    Any other with such labels is somebody else's, and says nothing.
+    """
+    return found == (CLUSTER if stack is None else name(stack))
+
+
 def text(record: Record) -> str:
     """As it is kept. Raises :class:`PermanentError` for one that is too large."""
     found = msgspec.json.encode(record)
@@ -149,6 +157,16 @@ def refuse_other(record: ClusterRecord, host: str) -> None:
         hint=f"write host: {record.host}; or, to call it {host}, stop the agents of all its"
         f" managers and docker config rm {CLUSTER}",
     )
+
+
+def refuse_of_another(record: StackRecord, stack: str | None, where: str) -> None:
+    """Raise :class:`PermanentError` where the config ``where`` of ``stack`` tells of another."""
+    if record.stack != stack:
+        raise PermanentError(
+            f"this record is labelled as of {stack}, and tells of {record.stack}",
+            where=f"config {where}",
+            hint=f"docker config rm {where}: then what this manager remembers of it counts",
+        )
 
 
 class _Format(Struct):

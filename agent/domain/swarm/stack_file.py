@@ -131,6 +131,9 @@ def read(stack: str, model: Model, root: str) -> Draft:
             at = said.at(kind, key, whose=f"{kind}: {key}")
             if raw.get("external"):
                 found[key] = {"external": True, "name": str(raw.get("name") or key)}
+                if kind == "configs" and found[key]["name"].startswith("commitd-"):
+                    said_of = f"{found[key]['name']} is commitd's own, as all commitd-…"
+                    at.refuse(said_of, "call the config otherwise", "name")
             elif source := _source(kind, key, raw, at):
                 sources.append(source)
                 more[source.kind, key] = _more(raw, at)
@@ -214,8 +217,16 @@ def _more(raw: Model, said: Sayings) -> dict[str, Any]:
     if raw.get("template_driver"):
         found["template"] = str(raw["template_driver"]).replace("$$", "$")
     if raw.get("labels"):
-        labels = said.read(plain.texts, raw["labels"], "labels") or {}
+        labels = _labels(raw, said)
         found["labels"] = {key: value.replace("$$", "$") for key, value in labels.items()}
+    return found
+
+
+def _labels(raw: Model, said: Sayings) -> dict[str, str]:
+    """What the file says; those of commitd are believed by its managers, so no file has them."""
+    found: dict[str, str] = said.read(plain.texts, raw.get("labels") or {}, "labels") or {}
+    if own := sorted(key for key in found if key.startswith("io.commitd.")):
+        said.refuse(f"labels: {own[0]} is commitd's own", "use another label", "labels")
     return found
 
 
@@ -231,7 +242,7 @@ def _networks(
         if raw.get("external"):
             found[key] = {"external": True, "name": str(raw.get("name") or key)}
             continue
-        labels = at.read(plain.texts, raw.get("labels") or {}, "labels") or {}
+        labels = _labels(raw, at)
         found[key] = {**name, **_network(raw, at), "labels": {**labels, OURS: stack}}
     return found
 
@@ -295,9 +306,11 @@ def _volumes(model: Model, services: Iterable[Model], said: Sayings) -> dict[str
             found[key] = {"external": True, "name": str(raw.get("name") or key)}
             continue
         found[key] = {k: str(raw[k]) for k in ("name", "driver") if raw.get(k)}
-        for part in ("driver_opts", "labels"):
-            if raw.get(part):
-                found[key][part] = at.read(plain.texts, raw[part], part) or {}
+        if raw.get("driver_opts"):
+            options = at.read(plain.texts, raw["driver_opts"], "driver_opts")
+            found[key]["driver_opts"] = options or {}
+        if raw.get("labels"):
+            found[key]["labels"] = _labels(raw, at)
         for other in sorted(raw.keys() - {*found[key], "name", "driver", "external"}):
             if not other.startswith("x-") and raw[other]:
                 hint = "leave it out"
