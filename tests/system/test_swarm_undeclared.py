@@ -455,6 +455,35 @@ def test_a_stack_that_left_goes_with_its_network_and_nothing_of_others(
     assert len(swarm.tasks("three_app")) == len(swarm.tasks("web_app")) == 1
 
 
+def test_what_a_kept_service_was_the_last_to_use_of_a_stack_that_left_goes_with_it(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    host = _synced(fleet, keep="0s")
+    app = {"image": fleet.idle, "configs": ["page"]}
+    two = stack_file({"app": app}, configs={"page": {"content": "one"}})
+    three = stack_file({"app": app}, configs={"page": {"content": "three"}})
+    files = {"stacks/two/compose.yaml": two, "stacks/three/compose.yaml": three}
+    fleet.commit("two", {_LIST: "- web\n- two\n- three\n", **files})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    (name,) = [each for each in swarm.names("configs") if each.startswith("two_page")]
+    page = fleet.box.engine.api("GET", f"/configs/{name}")
+    file = {"Name": "/x", "UID": "0", "GID": "0", "Mode": 292}
+    used = {"ConfigID": page["ID"], "ConfigName": name, "File": file}
+    container = {"Image": fleet.idle, "Configs": [used]}
+    swarm.create("rogue", fleet.idle, TaskTemplate={"ContainerSpec": container})
+    fleet.commit("two leaves", {_LIST: "- web\n- three\n", "stacks/two/compose.yaml": None})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    wait_until(
+        lambda: host.once().returncode == 0 and "rogue" not in swarm.services(),
+        what="what was kept to be removed",
+        seconds=60,
+    )
+    assert name not in swarm.names("configs")
+    assert [each for each in swarm.names("configs") if each.startswith("three_page")]
+
+
 def test_a_cliff_of_stacks_waits_for_a_person(fleet: Fleet, swarm: Swarm, host: Host) -> None:
     files = {f"stacks/s{n}/compose.yaml": _web(fleet) for n in range(2)}
     fleet.commit("three", {_LIST: "- web\n- s0\n- s1\n", **files})

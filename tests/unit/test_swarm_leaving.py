@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.adapters.engine.engine import Engine
+from agent.adapters.state.async_journal import AsyncJournal
+from agent.adapters.state.journal import Journal
 from agent.adapters.swarm.cluster import service_of, task_of
+from agent.control.swarm.remove import ServiceRemover
+from agent.control.undeclared.protection import Protection
+from agent.domain.errors import CommitdError
 from agent.domain.swarm import leaving
 from agent.domain.swarm.model import EVICTED, OURS, STACK, SwarmNode, SwarmService, SwarmTask
 from tests.unit import builders
+from tests.unit.test_engine_client import answer, asked, place, pong
 from tests.values import replace
+
+__all__ = ["place"]
 
 
 def service(
@@ -42,6 +53,27 @@ def node(identifier: str, state: str) -> SwarmNode:
         address="",
         engine="",
     )
+
+
+def test_a_stack_has_not_left_while_its_secrets_may_be_there(place: Path) -> None:
+    """So the removal of it is tried again: it has no next deploy that would see to them."""
+
+    def says(request: str) -> bytes:
+        if "/_ping" in request:
+            return pong("1.41")
+        return answer(500) if "/secrets" in request else answer(200, b"[]")
+
+    async def work(engine: Engine) -> None:
+        async def leads() -> None: ...
+
+        with closing(Journal(place / "journal.db")) as file:
+            journal = AsyncJournal(file)
+            protection = Protection(engine, journal)
+            remover = ServiceRemover(engine, journal, lambda: None, protection, confirm=leads)
+            with pytest.raises(CommitdError):
+                await remover.take_down("web", builders.desired().revision)
+
+    asked(place, says, work)
 
 
 OURS_LABEL = {OURS: "web"}

@@ -24,7 +24,7 @@ from agent.control.undeclared.expiry import Expiry
 from agent.control.undeclared.protection import Protection
 from agent.domain.config import UndeclaredRules
 from agent.domain.container import Container
-from agent.domain.errors import CancelledError
+from agent.domain.errors import CancelledError, CommitdError
 from agent.domain.outcome import Action, EvictionAction, Reason, kept_volumes
 from agent.domain.reconcile import ownership
 from agent.domain.swarm import eviction
@@ -60,9 +60,10 @@ class ServiceQuarantine:
         self._confirm = confirm
         self._expiry = Expiry(journal, "services")
         self._guards: dict[str, Guard] = {}
+        self._clearing = Guard("removing what stacks that left have left behind", log)
 
     async def sweep(self, listed: Iterable[Container]) -> None:
-        """Look after each kept service; while none is kept, without asking the Swarm.
+        """Look after each kept service; while none is kept, the Swarm is asked once at most.
 
         One that is declared again was overwritten by its deploy, and one that a person brought back
         runs: both are kept no more. One whose time is over is removed, its volumes stay.
@@ -74,7 +75,22 @@ class ServiceQuarantine:
             there = {each.id: each for each in await cluster.services(self._engine)}
             kept = {each.id for each in there.values() if each.kept}
             await self._look_at(sorted((records.keys() | kept) - busy), records, there)
+        await self._clear()
         await self._expiry.prune()
+
+    async def _clear(self) -> None:
+        """Configs and secrets of stacks that left, which a kept service was the last to use."""
+        protected = self._protection.protected
+        if protected.doubt or not protected.enrolled:
+            return
+        try:
+            await self._remover.clear_objects(protected.services)
+        except CancelledError:
+            return  # another manager leads
+        except CommitdError as err:
+            self._clearing.note(err, "; tried again later")
+        else:
+            self._clearing.recovered()
 
     async def _look_at(
         self,
@@ -108,6 +124,7 @@ class ServiceQuarantine:
 
     async def _end_of(self, record: Evicted, service: SwarmService | None) -> None:
         """It is not kept any more: gone, or running again, by a deploy or by a person."""
+        self._remover.users_gone |= service is None
         owner = service and await self._owner(service)
         if not isinstance(owner, ownership.Declared):
             await self._journal.evicted_is_over(record.id)
@@ -151,6 +168,7 @@ class ServiceQuarantine:
         ):
             await services.remove(self._engine, service)
             await self._journal.evicted_is_over(record.id)
+        self._remover.users_gone = True
         if service.stack and service.stack not in protected.services:
             await self._remover.clear_networks(service.stack)
 

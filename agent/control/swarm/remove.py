@@ -55,6 +55,11 @@ class ServiceRemover(Stepping):
         self._journal = journal
         self._protection = protection
         self._confirm = confirm
+        self.users_gone = True
+        """Whether a service that was the last to use something of a stack which left may be gone.
+
+        The agent does not know at first what happened before.
+        """
 
     async def volumes(self, project: str) -> list[str]:
         """All volumes that services of the stack mount."""
@@ -88,6 +93,7 @@ class ServiceRemover(Stepping):
                 what = f"name {service.name}"
                 await self._drop_alone(service, revision, Reason.IN_THE_WAY, what)
                 await self._journal.evicted_is_over(service.id)
+                self.users_gone = True
 
     async def _may_give_way(self, service: SwarmService, stack: str) -> bool:
         """Whether it was evicted, runs nothing, and would be removed anyway once its time is over.
@@ -145,7 +151,8 @@ class ServiceRemover(Stepping):
                 await self._drop(service)
         await self._ended(project, max((each.stop_s for each in mine), default=0.0))
         await self.clear_networks(project)
-        await self._step(objects.prune(self._engine, project, ()))
+        await self._confirm()
+        await self._step(objects.clear(self._engine, project))
 
     async def _drop_alone(
         self, service: SwarmService, revision: Revision, why: Reason, detail: str | None = None
@@ -201,3 +208,15 @@ class ServiceRemover(Stepping):
                 log.info("%s: removed the network %s", stack, found[network])
             else:
                 log.info("%s: %s is in use, and stays", stack, found[network])
+
+    async def clear_objects(self, declared: Collection[str]) -> None:
+        """Remove the configs and secrets that stacks have left behind which are not ``declared``.
+
+        Only after users of them are gone. Raises :class:`CommitdError`.
+        """
+        if not self.users_gone:
+            return
+        stays = {*declared, *await self._journal.releases()}
+        await self._confirm()
+        await self._step(objects.clear_all(self._engine, stays))
+        self.users_gone = False
