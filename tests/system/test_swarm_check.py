@@ -82,6 +82,27 @@ def test_check_says_what_a_swarm_cannot_do_with_the_line_and_what_to_use(box: Sa
     assert not [each for each in clone.findings(code=0) if each["rule"] == "swarm"]
 
 
+def test_check_finds_a_name_that_two_stacks_give_a_service_of_a_swarm(box: Sandbox) -> None:
+    one, other = "stacks/a/compose.yaml", "stacks/a_b/compose.yaml"
+    clone = Clone(
+        box,
+        {
+            **GOOD,
+            "host/prod/stacks.yaml": "- a\n- a_b\n",
+            "host/prod/commitd.yaml": "mode: swarm\n",
+            one: f"services:\n  x:\n    image: {IMAGE}\n  b_c:\n    image: {IMAGE}\n",
+            other: f"services:\n  c:\n    image: {IMAGE}\n",
+        },
+    )
+    found = [each for each in clone.findings() if each["rule"] == "service-name"]
+    assert {(each["level"], f"{each['file']}:{each['line']}") for each in found} == {
+        ("error", f"{one}:4"),
+        ("error", f"{other}:2"),
+    }
+    clone.write({"host/prod/commitd.yaml": None})
+    assert not [each for each in clone.findings(code=0) if each["rule"] == "service-name"]
+
+
 def test_what_check_calls_good_is_deployed_and_what_it_refuses_is_not(
     fleet: Fleet, swarm: Swarm
 ) -> None:

@@ -201,6 +201,18 @@ def test_names_that_compose_makes_are_taken_as_well() -> None:
     assert [stack for stack, _ in hosts.container_names([one, other])] == ["a"]
 
 
+def test_a_name_that_two_stacks_give_a_service_of_a_swarm_is_an_error_at_both() -> None:
+    one, other, third = here("a"), here("a_b"), here("c")
+    one.model["services"]["b_app"] = {}
+    found = list(hosts.service_names([one, other, third]))
+    assert [(stack, each.level) for stack, each in found] == [
+        ("a", Level.ERROR),
+        ("a_b", Level.ERROR),
+    ]
+    assert "a_b_app, as it would a_b/app" in found[0][1].message
+    assert "a_b_app, as it would a/b_app" in found[1][1].message
+
+
 def test_of_many_addresses_the_ones_that_meet_are_found() -> None:
     ips = [f"127.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(1, 30_000)]
     one, other = here("a", *(port("80", ip) for ip in ips)), here("b", port("80", ips[-1]))

@@ -223,7 +223,7 @@ def _each_host(
         judged = [*hosts.disorder(here, state, places)]
         for judge in (hosts.ports, networks.subnets, networks.declared_twice):
             judged += judge(together)
-        judged += () if state.swarm else hosts.container_names(together)
+        judged += (hosts.service_names if state.swarm else hosts.container_names)(together)
         whole = all(looks[host, stack.name].whole for stack in here) if looks else False
         if whole and len(together) == len(state.names) and not state.list_faults:
             judged += hosts.external(together)  # else what is not known may make them

@@ -28,6 +28,7 @@ RULES = {
     "swarm": "a Swarm can run a stack as its files say",
     "ports": "no port of a host is published twice",
     "container-name": "no container name is taken twice on a host",
+    "service-name": "no name of a service is taken twice in a Swarm",
     "shared": "each network and volume of a host is declared by one stack",
     "renamed": "no stack gets another name without its data",
     "external": "somebody makes each external network and volume",

@@ -189,6 +189,21 @@ def container_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
                     yield here.error("container-name", where, message, hint)
 
 
+def service_names(stacks: Iterable[Here]) -> Iterator[tuple[str, Finding]]:
+    """Names of services in a Swarm that two stacks make: ``b_c`` of ``a`` is ``c`` of ``a_b``."""
+    wanted: dict[str, list[tuple[Here, str]]] = {}
+    for here in stacks:
+        for name, _ in here.services:
+            wanted.setdefault(f"{here.stack}_{name}", []).append((here, name))
+    for full, both in sorted(wanted.items()):
+        for here, name in both if len(both) > 1 else ():
+            others = ", ".join(f"{each.stack}/{own}" for each, own in both if each is not here)
+            where = here.places.of("services", name)
+            message = f"{name}: the Swarm would call it {full}, as it would {others}"
+            hint = "give one of the services or stacks another name"
+            yield here.error("service-name", where, message, hint)
+
+
 _ALWAYS_THERE = frozenset({"bridge", "host", "ingress", "none"})
 """Networks that an engine, or a Swarm, has by itself."""
 
