@@ -106,6 +106,22 @@ def test_what_fits_no_node_is_tried_again_until_one_is_there(fleet: Fleet, swarm
         swarm.engine.api("POST", path, {**node["Spec"], "Labels": {}})
 
 
+def test_a_constraint_that_no_node_met_is_taken_back_while_all_runs_on(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    app = {"image": fleet.idle, "deploy": {"replicas": 2}}
+    host = fleet.managed({"web": stack_file({"app": app})})
+    before = swarm.task_ids()
+    update = {"order": "start-first"}
+    _deploy(fleet, {"app": {**app, "deploy": {"replicas": 2, "update_config": update, **_NOWHERE}}})
+    assert host.once().returncode == 1
+    assert "no suitable node" in host.json("history", "web")[0]["error"]
+    _deploy(fleet, {"app": app})
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert swarm.task_ids() == before
+
+
 def test_a_newer_commit_ends_the_wait_for_an_older_one(fleet: Fleet, swarm: Swarm) -> None:
     check = {"test": ["CMD", "test", "-e", "/never"], "interval": "1s", "retries": 600}
     host = fleet.managed({"web": stack_file({"app": {"image": fleet.idle}})})

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from agent.domain.outcome import Reason
 from agent.domain.swarm import course as courses
-from agent.domain.swarm import health, patience
+from agent.domain.swarm import health, patience, places
 from agent.domain.swarm.course import Course
 from agent.domain.swarm.finding import Finding
+from agent.domain.swarm.places import At, Place
 from tests.unit import swarm_looks
 from tests.unit.swarm_looks import judged
 
@@ -154,6 +155,28 @@ def test_tasks_of_an_older_spec_do_not_count_though_the_swarm_says_nothing_yet()
     late = replace(look, services=quiet, tasks=older)
     _, found = health.judge(Course(began=raw["began"]), raw["images"], late, 1.0)
     assert str(found[0]) == "web: 0 of 2 tasks run"
+
+
+def test_a_task_that_fitted_no_node_and_is_given_up_does_not_hide_the_one_before() -> None:
+    raw = swarm_looks.read("first")
+    *_, last = swarm_looks.looks(raw)
+    runs = next(task for task in last.tasks if task.state == "running")
+    placed = {**runs.spec, "Placement": {"Constraints": ["node.labels.disk == ssd"]}}
+    given_up = replace(
+        runs,
+        id="later",
+        node_id="",
+        desired="shutdown",
+        state="shutdown",
+        created=runs.created + 9,
+        spec=placed,
+    )
+    service = next(each for each in last.services if each.id == runs.service_id)
+    place = places.name(service, runs)
+    found = places.of(service, [*last.tasks, given_up])
+    assert [each for each in found if places.name(service, each.task) == place] == [
+        Place(At.RUNS, runs)
+    ]
 
 
 def test_failures_are_counted_although_the_swarm_forgets_the_tasks() -> None:

@@ -48,11 +48,22 @@ def of(service: SwarmService, tasks: Iterable[SwarmTask]) -> list[Place]:
     newest: dict[str, tuple[bool, SwarmTask]] = {}
     for task in sorted(tasks, key=lambda each: (each.created, each.id)):
         if task.service_id == service.id:
-            current = made_of(service, task)
+            current, place = made_of(service, task), name(service, task)
+            was_current, before = newest.get(place, (False, task))
+            if was_current and before.desired not in GONE and _taken_back(task):
+                continue
             if current or task.desired not in GONE:
-                newest[name(service, task)] = (current, task)
+                newest[place] = (current, task)
     found = [(_at(service, task, current=now), task) for now, task in newest.values()]
     return [Place(at, task) for at, task in found if at]
+
+
+def _taken_back(task: SwarmTask) -> bool:
+    """Whether the Swarm has given it up without a failure: it keeps the one before, if that fits.
+
+    So it does once somebody takes back a constraint that no node met.
+    """
+    return task.desired in GONE and task.state not in {*FAILED, "complete"}
 
 
 def name(service: SwarmService, task: SwarmTask) -> str:
