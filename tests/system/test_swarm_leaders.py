@@ -157,6 +157,23 @@ def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
 
 
 @pytest.mark.usefixtures("swarm")
+def test_a_record_that_was_removed_by_hand_is_written_again_by_the_one_that_led_last(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await of_one.keep_release(WEB)
+        await store.remove(engine, (await store.read(engine))["commitd-web"])
+        again, of_again = manager(engine, tmp_path / "one.db")
+        assert (await again.begin()).anew
+        assert await of_again.releases() == {"web": WEB}
+        assert (await kept(engine))["web"].release == WEB
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
 def test_a_manager_that_has_another_name_for_the_cluster_takes_nothing_over(
     box: Sandbox, tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ class Records:
             if anyio.current_time() >= self._whole_at:
                 found = await store.read(self._engine)
                 self._whole_at = anyio.current_time() + _WHOLE_S
-                await self._take(found)
+                await self._take(found, None)
             else:
                 found = await store.read(self._engine, records.CLUSTER)
                 await self._take_cluster(found.get(records.CLUSTER), await self._noted())
@@ -130,13 +130,16 @@ class Records:
 
     async def _take_over(self, own: str) -> None:
         found, noted = await store.read(self._engine), await self._noted()
-        cluster = await self._take(found)
+        cluster = await self._take(found, own)
         if cluster and (cluster.leader != own or noted.get(records.CLUSTER) != self._noting()):
             await self._journal.run(remembered.take_applied, cluster.applied)
         await self._note_all()
 
-    async def _take(self, found: Mapping[str, Stored]) -> ClusterRecord | None:
-        """Have the journal remember what it has not seen yet, of all records that were found."""
+    async def _take(self, found: Mapping[str, Stored], own: str | None) -> ClusterRecord | None:
+        """Have the journal remember what it has not seen yet, of all records that were found.
+
+        ``own`` is the ID of this manager if it leads.
+        """
         noted = await self._noted()
         stored = found.get(records.CLUSTER)
         self._stored, self._written, self._damaged = {}, {}, {}
@@ -145,10 +148,15 @@ class Records:
         for name, each in stacks.items():
             await self._take_stack(name, each, noted)
         there = {each.stack for each in stacks.values()}
-        # Whether it has worked in this very cluster before.
-        member = stored is not None and noted.get(stored.name, [""])[0] == stored.id
-        for stack in await self._journal.run(remembered.stacks) if stored else ():
-            if stack not in there and (not member or records.name(stack) in noted):
+        if stored is None or cluster is None:
+            return None
+        # Whether it has worked in this very cluster before, and nobody else has led since.
+        member = noted.get(stored.name, [""])[0] == stored.id
+        alone = cluster.leader == own and noted.get(stored.name) == _version(stored)
+        for stack in await self._journal.run(remembered.stacks):
+            if stack in there or alone:  # what is missing then, somebody has removed by hand
+                continue
+            if not member or records.name(stack) in noted:
                 await self._journal.run(remembered.forget, stack)  # as another leader did
         return cluster
 
