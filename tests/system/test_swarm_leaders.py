@@ -11,9 +11,10 @@ import pytest
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.journal import Journal
 from agent.adapters.swarm import records as store
+from agent.control.swarm import remembered
 from agent.control.swarm.manager import Manager
 from agent.control.swarm.shared_journal import SharedJournal
-from agent.domain.errors import CancelledError, ConfigError, PermanentError
+from agent.domain.errors import CancelledError, ConfigError, PermanentError, UnreachableError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.swarm import records
@@ -51,9 +52,30 @@ def with_engine(box: Sandbox, work: Work) -> None:
     anyio.run(run, backend="asyncio")
 
 
-def manager(engine: Engine, path: Path, *, host: str = "prod") -> tuple[Manager, SharedJournal]:
+class _Interrupted(SharedJournal):
+    """Does something else first, once, before it does what is in ``before``."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        self.before: dict[Any, Callable[[], Awaitable[Any]]] = {}
+
+    async def run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        if first := self.before.pop(work, None):
+            await first()
+        return await super().run(work, *args, **kwargs)
+
+
+_write = store.write
+
+
+async def unanswered(*args: Any) -> Any:
+    await _write(*args)
+    raise UnreachableError("the engine does not answer")
+
+
+def manager(engine: Engine, path: Path, *, host: str = "prod") -> tuple[Manager, _Interrupted]:
     """One with a journal of its own, as the agent puts it together."""
-    journal = SharedJournal(Journal(path))
+    journal = _Interrupted(Journal(path))
     found = Manager(engine, journal, host)
     journal.shared_by(found.records.share)
     return found, journal
@@ -169,6 +191,85 @@ def test_a_record_that_was_removed_by_hand_is_written_again_by_the_one_that_led_
         assert (await again.begin()).anew
         assert await of_again.releases() == {"web": WEB}
         assert (await kept(engine))["web"].release == WEB
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_of_two_that_begin_at_once_both_go_by_the_salt_of_the_first(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        two, of_two = manager(engine, tmp_path / "two.db")
+        of_two.before[remembered.collected] = one.begin  # when it has found no record yet
+        assert (await two.records.lead("another")).anew
+        assert await of_two.salt() == await of_one.salt()
+        stored = (await store.read(engine))[records.CLUSTER]
+        written = records.read(stored.text, records.ClusterRecord, stored.name)
+        assert (written.salt, written.leader) == (await of_one.salt(), "another")
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_what_another_leader_wrote_is_not_written_over_but_read(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    """Its record of the cluster could not be written, so that nothing else tells of it."""
+    newer = replace(WEB, digest="newer")
+    text = records.text(records.StackRecord(stack="web", release=newer))
+
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await of_one.keep_release(WEB)
+        stored = (await store.read(engine))["commitd-web"]
+        await store.write(engine, stored.name, "web", text, stored)
+
+        await of_one.keep_release(replace(WEB, digest="stale"))
+        await of_one.forget_release("web")
+        assert (await kept(engine))["web"].release == newer
+        turn = await one.begin()
+        assert (turn.anew, turn.holds) == (True, ())
+        assert await of_one.releases() == {"web": newer}
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_a_write_whose_answer_was_lost_is_no_other_leaders(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write", unanswered)
+            await of_one.keep_release(WEB)
+            await of_one.put("enrolled", SINCE)
+        await of_one.keep_release(replace(WEB, digest="newer"))
+        await of_one.run(Journal.suspend, Suspension("web", None, "disk", SINCE))
+        assert not (await one.begin()).anew
+        assert (await kept(engine))["web"].release.digest == "newer"
+        assert [s.stack for s in await of_one.suspensions(of_one.now())] == ["web"]
+
+    with_engine(box, work)
+
+
+@pytest.mark.usefixtures("swarm")
+def test_a_config_of_somebody_else_in_the_place_of_a_record_is_told_of(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    async def work(engine: Engine) -> None:
+        one, of_one = manager(engine, tmp_path / "one.db")
+        await one.begin()
+        await store.write(engine, "commitd-web", "other", "x", None)
+        await of_one.keep_release(WEB)
+        [hold] = (await one.begin()).holds
+        assert (hold.subject, hold.reason) == ("web", Reason.RECORD)
+        assert "no record of commitd" in hold.detail
+        assert box.swarm.names("configs") == {"commitd-web", records.CLUSTER}
 
     with_engine(box, work)
 

@@ -8,12 +8,13 @@ A journal and a record were the same when this manager wrote or read that versio
 journal notes. While the version is still that one, whatever differs is newer in the journal: an
 order that was given while no agent ran, an entry after which the agent was killed. A version that
 this manager has not seen is another leader's: then the record counts, whatever the journal has.
+One that turns up while this manager writes is not written over: all is read again before it plans.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import anyio
@@ -25,7 +26,7 @@ from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.swarm import records as store
 from agent.adapters.swarm.records import ConflictError, Stored
 from agent.control.swarm import remembered
-from agent.domain.errors import CommitdError, PermanentError
+from agent.domain.errors import CommitdError, PermanentError, TransientError
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.actions import Hold
 from agent.domain.swarm import records
@@ -69,6 +70,8 @@ class Records:
         """The ID of this manager while it leads."""
         self._stored: dict[str, Stored] = {}
         self._written: dict[str, Record] = {}
+        self._asked: dict[str, str] = {}
+        """What was sent to the engine and not answered: if it is there, this manager wrote it."""
         self._damaged: dict[str, tuple[str, PermanentError]] = {}
         """Stacks whose records cannot be read, and why, by the names of the records."""
         self._failed: dict[str, str] = {}
@@ -83,12 +86,16 @@ class Records:
         :class:`ConfigError` where it is of a cluster of another name.
         """
         async with self._lock:
-            anew = self._own != own
-            if anew or self._damaged or await self._changed():
-                self._own = None
+            anew = self._own != own or bool(self._damaged) or await self._changed()
+            if anew:
                 await self._take_over(own)
-                anew, self._own = True, own
             await self._write_all(own)
+            if self._own is None:  # another one wrote in between
+                anew = True
+                await self._take_over(own)
+                await self._write_all(own)
+            if self._own is None:
+                raise TransientError("another manager of the Swarm writes what they share just now")
             return self._turn(anew=anew)
 
     async def follow(self) -> str | None:
@@ -125,15 +132,19 @@ class Records:
 
     async def _changed(self) -> bool:
         """Whether another manager has led since this one last looked: it writes who it is."""
-        found = await store.read(self._engine, records.CLUSTER)
-        return found.get(records.CLUSTER) != self._stored.get(records.CLUSTER)
+        found = (await store.read(self._engine, records.CLUSTER)).get(records.CLUSTER)
+        if found and found.text == self._asked.get(records.CLUSTER):
+            self._stored[records.CLUSTER] = found
+        return found != self._stored.get(records.CLUSTER)
 
     async def _take_over(self, own: str) -> None:
+        self._own = None
         found, noted = await store.read(self._engine), await self._noted()
         cluster = await self._take(found, own)
         if cluster and (cluster.leader != own or noted.get(records.CLUSTER) != self._noting()):
             await self._journal.run(remembered.take_applied, cluster.applied)
         await self._note_all()
+        self._own = own
 
     async def _take(self, found: Mapping[str, Stored], own: str | None) -> ClusterRecord | None:
         """Have the journal remember what it has not seen yet, of all records that were found.
@@ -142,7 +153,7 @@ class Records:
         """
         noted = await self._noted()
         stored = found.get(records.CLUSTER)
-        self._stored, self._written, self._damaged = {}, {}, {}
+        self._stored, self._written, self._damaged, self._asked = {}, {}, {}, {}
         cluster = await self._take_cluster(stored, noted)
         stacks = {name: each for name, each in found.items() if name != records.CLUSTER}
         for name, each in stacks.items():
@@ -202,10 +213,11 @@ class Records:
         wanted |= {records.name(each.stack): each for each in stacks}
         self._failed = {}
         for name, record in wanted.items():
-            if name not in self._damaged and self._written.get(name) != record:
+            if self._own and name not in self._damaged and self._written.get(name) != record:
                 await self._guarded(record, self._write, name, record)
         for name in self._stored.keys() - wanted.keys():
-            await self._guarded(self._written[name], self._remove, name)
+            if self._own:
+                await self._guarded(self._written[name], self._remove, name)
         if not self._failed:
             self._guard.recovered()
         await self._note_all()
@@ -223,18 +235,47 @@ class Records:
     async def _write(self, name: str, record: Record) -> None:
         text = records.text(record)
         stack = record.stack if isinstance(record, StackRecord) else None
-        before = self._stored.get(name)
+        before, ours = self._stored.get(name), {text, self._asked.get(name)}
+        self._asked[name] = text
         try:
             stored = await store.write(self._engine, name, stack, text, before)
-        except ConflictError:  # somebody by hand, or another leader
-            await self._confirm()
-            before = (await store.read(self._engine, name)).get(name)
-            stored = await store.write(self._engine, name, stack, text, before)
+        except ConflictError:
+            before = await self._in_the_way(name, ours)
+            try:
+                stored = await store.write(self._engine, name, stack, text, before)
+            except ConflictError:
+                if before is None:
+                    raise _taken(name) from None
+                raise
         self._stored[name], self._written[name] = stored, record
+        del self._asked[name]
 
     async def _remove(self, name: str) -> None:
-        await store.remove(self._engine, self._stored[name])
+        found = (await store.read(self._engine, name)).get(name)
+        if found and found != self._stored[name]:
+            found = await self._in_the_way(name, {self._asked.get(name)})
+        if found:
+            await store.remove(self._engine, found)
         del self._stored[name], self._written[name]
+
+    async def _in_the_way(self, name: str, ours: Collection[str | None]) -> Stored | None:
+        """What is kept now instead of what this manager knows, to be written over.
+
+        That is what is ``ours``, or nothing where somebody has removed it by hand. Raises
+        :class:`ConflictError` for what another leader did: then all is read again first.
+        """
+        await self._confirm()
+        found = (await store.read(self._engine, name)).get(name)
+        if found and found.text in ours:
+            self._stored[name] = found
+            return found
+        if found is None and (name == records.CLUSTER or not await self._changed()):
+            return None
+        self._own = None
+        raise ConflictError(
+            "another manager has written it, which is read before anything else is planned",
+            where=f"config {name}",
+        )
 
     # --- the journal's note ---
 
@@ -247,6 +288,14 @@ class Records:
     async def _note_all(self) -> None:
         noted = {name: _version(each) for name, each in sorted(self._stored.items())}
         await self._journal.put(remembered.NOTED, noted)
+
+
+def _taken(name: str) -> PermanentError:
+    return PermanentError(
+        "a config of this name is there, and it is no record of commitd",
+        where=f"config {name}",
+        hint=f"docker config inspect {name} shows whose it is; docker config rm {name}",
+    )
 
 
 def _version(stored: Stored) -> list[Any]:
