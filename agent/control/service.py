@@ -21,6 +21,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -46,6 +47,9 @@ from agent.domain.config import Config
 from agent.domain.errors import AgentUnhealthyError, CommitdError, ConfigError
 from agent.domain.status import verdict
 from agent.domain.status.verdict import State, Verdict
+
+if TYPE_CHECKING:
+    from agent.control.swarm.manager import Manager
 
 log = logging.getLogger("commitd")
 
@@ -85,6 +89,7 @@ class Daemon:
         self._unhealthy: AgentUnhealthyError | None = None
         self._trial: Trial | None = None
         self._poller: Poller | None = None
+        self._manager: Manager | None = None
         self._has_worked = self._is_known = False
         self._cycles = 0
         self._guard = Guard("working", log, pause=self._sleep)
@@ -176,17 +181,18 @@ class Daemon:
         reconciler = Reconciler(parts)
         watcher = parts.watcher(self._wakes.look)
         poller = Poller(parts.probes, parts.remotes, self._wakes.look)
-        self._poller = poller
+        self._poller, self._manager = poller, parts.manager
         try:
             async with task_group() as group:
                 group.start_soon(watcher.run)
                 group.start_soon(poller.run)
                 if parts.manager:
                     group.start_soon(parts.manager.leadership.watch, self._wakes.look)
+                    group.start_soon(parts.manager.share_orders)
                 await self._loop(reconciler, parts)
                 group.cancel_scope.cancel()
         finally:
-            self._poller = None
+            self._poller = self._manager = None
             await poller.aclose()
         if self._damage:
             raise self._damage  # opened again, it is set aside
@@ -309,6 +315,8 @@ class Daemon:
     def _look_now(self) -> None:
         if self._poller:
             self._poller.ask_now()  # at once: a cycle may go on for long
+        if self._manager:
+            self._manager.ordered()
         self._wakes.look()
 
     async def _take_new_config(self) -> None:

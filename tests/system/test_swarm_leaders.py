@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,7 +19,7 @@ from agent.domain.errors import CancelledError, ConfigError, PermanentError, Unr
 from agent.domain.outcome import Reason
 from agent.domain.reconcile.exemptions import Suspension
 from agent.domain.swarm import records
-from tests.sandbox.process import run
+from tests.sandbox.process import run, wait_until
 from tests.sandbox.swarm import stack_file
 from tests.unit.builders import attempt, release
 from tests.values import replace
@@ -159,7 +160,7 @@ def test_an_order_given_while_no_agent_ran_is_not_undone_by_the_record(
 
 @pytest.mark.usefixtures("swarm")
 def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
-    box: Sandbox, tmp_path: Path
+    box: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(engine: Engine) -> None:
         one, of_one = manager(engine, tmp_path / "one.db")
@@ -167,6 +168,7 @@ def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
         await one.begin()
         await of_one.keep_release(WEB)
         await of_one.keep_release(release("old"))
+        await of_one.run(Journal.suspend, Suspension("web", None, "disk", SINCE))
         await two.records.lead("another")  # as if it were another node
         await of_two.keep_release(replace(WEB, digest="newer"))
         await of_two.forget_release("old")
@@ -174,6 +176,7 @@ def test_a_leader_that_was_away_takes_what_another_one_did_meanwhile(
         assert (await one.begin()).anew
 
         assert await of_one.releases() == {"web": replace(WEB, digest="newer")}
+        assert "the suspension of web, ordered here, was not shared" in caplog.text
 
     with_engine(box, work)
 
@@ -506,6 +509,33 @@ def test_what_one_manager_holds_as_a_cliff_the_next_one_holds_too(
     assert before.items() <= swarm.task_ids().items()
     held = {h["subject"] for h in two.json("status")["holds"] if h["reason"] == "teardown-limit"}
     assert held == set("bcd")
+
+
+def test_an_order_that_is_given_while_a_stack_is_waited_for_is_shared_at_once(
+    fleet: Fleet, swarm: Swarm
+) -> None:
+    fleet.commit("first", stack_of(fleet.idle))
+    host = fleet.manager(converge={"steady": "10m"})
+    with host.running() as agent:
+        swarm.wait_for({"web_app": 1})
+        host.commitd("suspend", "web", check=True)
+        wait_until(lambda: suspended(host) == ["web"], what="the suspension to be shared")
+        assert "web deployed" not in agent.log
+        agent.end(signal.SIGKILL)
+
+
+def suspended(host: Host) -> list[str | None]:
+    """The stacks that are suspended, as the managers share it."""
+    found: list[str | None] = []
+
+    async def look() -> None:
+        async with Engine(host.config["docker"]["socket"]) as engine:
+            stored = (await store.read(engine, records.CLUSTER))[records.CLUSTER]
+            kept = records.read(stored.text, records.ClusterRecord, stored.name)
+            found.extend(each.stack for each in kept.suspensions)
+
+    anyio.run(look, backend="asyncio")
+    return found
 
 
 def test_a_manager_whose_remote_is_behind_does_not_go_back(fleet: Fleet, swarm: Swarm) -> None:

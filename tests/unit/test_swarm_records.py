@@ -113,7 +113,7 @@ def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path:
     two.suspend(Suspension(None, None, "", "2026-01-01T00:00:00Z"))
 
     cluster, _ = remembered.collected(one, "node1", "prod")
-    remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"))
+    remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"), "prod")
 
     assert remembered.collected(two, "node1", "prod")[0] == cluster
     assert two.salt() == one.salt()
@@ -125,7 +125,7 @@ def test_the_next_leader_goes_by_what_people_ordered_on_the_one_before(tmp_path:
 def test_an_order_that_was_taken_back_is_over_on_the_next_leader(tmp_path: Path) -> None:
     one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db")
     two.put("enrolled", "2026-01-01T00:00:00Z")
-    remembered.take_orders(two, remembered.collected(one, "node1", "prod")[0])
+    remembered.take_orders(two, remembered.collected(one, "node1", "prod")[0], "prod")
     assert two.get("enrolled") is None
 
 
@@ -145,7 +145,7 @@ def test_what_one_leader_holds_as_a_cliff_the_next_one_holds(tmp_path: Path) -> 
     one, two = journal(tmp_path / "one.db"), journal(tmp_path / "two.db")
     one.put(CLIFF, ["b", "c"])
     cluster, _ = remembered.collected(one, "node1", "prod")
-    remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"))
+    remembered.take_orders(two, records.read(records.text(cluster), ClusterRecord, "x"), "prod")
     for found in (one, two):
         found.keep_holds([])  # as standing by for a cycle does
         assert seen(found).cliff == {"b", "c"}
@@ -205,3 +205,17 @@ def test_a_record_that_tells_of_another_stack_than_its_config_is_not_believed() 
     records.refuse_of_another(StackRecord(stack="web"), "web", "commitd-web")
     with pytest.raises(PermanentError, match="as of web, and tells of db"):
         records.refuse_of_another(StackRecord(stack="db"), "web", "commitd-web")
+
+
+def test_an_order_that_no_record_has_had_is_told_of_when_it_is_dropped(tmp_path: Path) -> None:
+    found = journal(tmp_path / "one.db")
+    kept = remembered.collected(found, "node2", "prod")[0]
+    for stack in ("web", "db"):
+        found.suspend(Suspension(stack, None, "disk", "2026-01-01T00:00:00Z"))
+    found.approve("a" * 40)
+    found.put(remembered.ORDERS, ["the suspension of db"])  # which another leader has ended
+    assert remembered.take_orders(found, kept, "prod") == {
+        "the suspension of web",
+        "the approval of aaaaaaa",
+    }
+    assert remembered.take_orders(found, kept, "prod") == frozenset()

@@ -7,6 +7,7 @@ import logging
 import anyio
 
 from agent.adapters.engine.engine import Engine
+from agent.adapters.guard import Guard
 from agent.adapters.state.async_journal import AsyncJournal
 from agent.adapters.state.journal import STANDBY
 from agent.control.swarm import remembered
@@ -30,6 +31,7 @@ class Manager:
         self._host = host
         self._said: Place | None = None
         self._idle_since: float | None = None
+        self._ordered = anyio.Event()
         self.leadership = Leadership(engine)
         self.records = Records(engine, journal, host, self.leadership.confirm)
 
@@ -49,6 +51,21 @@ class Manager:
             return ()
         where = f"{place.leader}: systemctl status commitd there"
         return (Hold(self._host, Reason.LEADER_IDLE, where, needs_person=True),)
+
+    def ordered(self) -> None:
+        """A person may have given an order here: whoever leads next is to know of it."""
+        self._ordered.set()
+
+    async def share_orders(self) -> None:
+        """For ever: tell the others of orders at once, also while a cycle waits for a stack."""
+        guard = Guard("sharing orders with other managers", log)
+
+        async def turn() -> None:
+            await self._ordered.wait()
+            self._ordered = anyio.Event()
+            await self.records.share()
+
+        await guard.forever(turn)
 
     async def _enter(self, cluster: str | None) -> None:
         """What the journal has of another Swarm is not about this one."""

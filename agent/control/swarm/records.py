@@ -179,7 +179,13 @@ class Records:
         record = records.read(stored.text, ClusterRecord, stored.name)
         records.refuse_other(record, self._host)
         if noted.get(stored.name) != _version(stored):
-            await self._journal.run(remembered.take_orders, record)
+            lost = await self._journal.run(remembered.take_orders, record, self._host)
+            for order in sorted(lost):
+                log.warning(
+                    "%s, ordered here, was not shared before another manager led, and does not"
+                    " count; order it again on the leader",
+                    order,
+                )
         self._stored[stored.name], self._written[stored.name] = stored, record
         return record
 
@@ -288,6 +294,8 @@ class Records:
     async def _note_all(self) -> None:
         noted = {name: _version(each) for name, each in sorted(self._stored.items())}
         await self._journal.put(remembered.NOTED, noted)
+        if isinstance(shared := self._written.get(records.CLUSTER), ClusterRecord):
+            await self._journal.put(remembered.ORDERS, sorted(records.orders(shared)))
 
 
 def _taken(name: str) -> PermanentError:

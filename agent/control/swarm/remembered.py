@@ -12,10 +12,13 @@ from agent.adapters.state.journal import APPROVED_AGENT, CLIFF, SALT, Journal
 from agent.adapters.state.releases import Rollback
 from agent.domain.release.identity import Known
 from agent.domain.revision import Revision
+from agent.domain.swarm import records
 from agent.domain.swarm.records import Approval, ClusterRecord, RolledBack, StackRecord
 
 NOTED = "swarm-records"
 """Where the journal keeps which version of each record it was last the same as: ID and version."""
+ORDERS = "swarm-orders"
+"""Where it keeps which orders the record had that it noted, in words."""
 SWARM = "swarm"
 """Where it keeps the ID of the Swarm that it is about."""
 
@@ -39,7 +42,7 @@ def enter(journal: Journal, cluster: str) -> bool:
     if before == cluster:
         return False
     if before is not None:
-        for key in ("enrolled", NOTED):
+        for key in ("enrolled", NOTED, ORDERS):
             journal.forget(key)
         journal.take_approvals({})
         for stack in stacks(journal):
@@ -65,9 +68,13 @@ def collected(journal: Journal, own: str, host: str) -> tuple[ClusterRecord, lis
                 started=journal.started(stack),
             )
         )
+    return _cluster(journal, own, host), stacks
+
+
+def _cluster(journal: Journal, own: str, host: str) -> ClusterRecord:
     declared, without_data = journal.get("declared"), journal.approved_without_data()
     revision = msgspec.convert(declared["revision"], Revision) if declared else None
-    cluster = ClusterRecord(
+    return ClusterRecord(
         salt=journal.salt(),
         host=host,
         leader=own,
@@ -79,7 +86,6 @@ def collected(journal: Journal, own: str, host: str) -> tuple[ClusterRecord, lis
         granted=journal.granted(journal.now()),
         agent=journal.get(APPROVED_AGENT),
     )
-    return cluster, stacks
 
 
 def take_stack(journal: Journal, record: StackRecord) -> None:
@@ -101,8 +107,13 @@ def take_stack(journal: Journal, record: StackRecord) -> None:
         journal.roll_back(stack, Rollback(back.digest, back.revision, back.reason))
 
 
-def take_orders(journal: Journal, record: ClusterRecord) -> None:
-    """Have what people ordered on another manager count here, and what waits for their order."""
+def take_orders(journal: Journal, record: ClusterRecord, host: str) -> frozenset[str]:
+    """Have what people ordered on another manager count here, and what waits for their order.
+
+    Returns, in words, what was ordered here, was in no record yet, and does not count any more.
+    """
+    given = records.orders(_cluster(journal, record.leader, host))
+    lost = given - records.orders(record) - frozenset(journal.get(ORDERS) or ())
     journal.put(SALT, record.salt)
     journal.put(CLIFF, record.cliff)
     for key, value in (("enrolled", record.enrolled), (APPROVED_AGENT, record.agent)):
@@ -111,15 +122,16 @@ def take_orders(journal: Journal, record: ClusterRecord) -> None:
         else:
             journal.put(key, value)
     journal.take_approvals({each.sha: each.without_data for each in record.approvals})
-    given = {each.stack for each in record.suspensions}
+    suspended = {each.stack for each in record.suspensions}
     for suspension in journal.suspensions(journal.now()):
-        if suspension.stack not in given:
+        if suspension.stack not in suspended:
             journal.resume(suspension.stack)
     for suspension in record.suspensions:
         until = None if suspension.until is None else _ran(journal, suspension.until)
         journal.suspend(replace(suspension, until=until))
     for identifier, until in record.granted.items():
         journal.exempt(identifier, _ran(journal, until))
+    return lost
 
 
 def take_applied(journal: Journal, applied: Revision | None) -> None:

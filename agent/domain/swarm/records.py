@@ -102,6 +102,20 @@ def name(stack: str) -> str:
     return f"commitd-{stack[:32]}.{hashlib.sha256(stack.encode()).hexdigest()[:12]}"
 
 
+def orders(record: ClusterRecord) -> frozenset[str]:
+    """What people ordered, in words; each is the same however long it lasts.
+
+    Without services that were brought back: each manager goes on leaving those alone that it knows.
+    """
+    found = {f"the approval of {each.sha[:7]}" for each in record.approvals}
+    found |= {f"the suspension of {each.stack or 'the cluster'}" for each in record.suspensions}
+    if record.enrolled:
+        found.add("the enrolment")
+    if record.agent:
+        found.add("the approval of another version of commitd")
+    return frozenset(found)
+
+
 def is_name(found: str, stack: str | None) -> bool:
     """Whether a config of that name can be the record of ``stack`` (None: of the cluster).
 
