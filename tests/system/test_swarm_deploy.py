@@ -434,7 +434,12 @@ def test_a_network_that_a_swarm_would_leave_as_it_is_stops_the_deploy(
     assert f"in sync with {sha[:7]}" in host.commitd("status").stdout
     before = swarm.services()
     file = stack_file({"app": changed}, networks={"back": {**fixed, "internal": True}})
-    fleet.commit("inside", {"stacks/web/compose.yaml": file})
+    sha = fleet.commit("inside", {"stacks/web/compose.yaml": file})
+    clone, there = host.git_dir, "+refs/heads/main:refs/commitd/remotes/gitea"
+    fleet.workspace.git("--git-dir", clone, "fetch", "--quiet", fleet.box.gitea.path, there)
+    [planned] = host.json("plan", "--rev", sha)["deploys"]
+    assert "it would be refused: stacks/web/compose.yaml:" in str(planned["notes"])
+    assert "internal of the network web_back cannot be changed" in str(planned["notes"])
     assert host.once().returncode != 0
     assert swarm.services() == before
     failed = host.json("history", "web")[0]

@@ -90,7 +90,7 @@ def test_a_preview_that_fails_says_why_without_the_secret(compose: Compose, tmp_
             "media",
             journal,
             compose,
-            provisioner=looks,
+            foresee=looks.foresee,
             agent=AgentPlaces(),
             store=store,
         )

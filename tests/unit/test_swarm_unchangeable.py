@@ -14,9 +14,9 @@ ROOT = "/srv/repo"
 IMAGE = "nginx:1.27@sha256:" + "0123456789abcdef" * 4
 
 
-def written(service: dict[str, Any], **top: Any) -> stack_file.StackFile:
+def written(service: dict[str, Any], **top: Any) -> stack_file.Draft:
     model = {"name": "web", "services": {"a": {"image": IMAGE, **service}}, **top}
-    return stack_file.of(stack_file.read("web", model, ROOT), {}, "salt")
+    return stack_file.read("web", model, ROOT)
 
 
 def network(**settings: Any) -> dict[str, Any]:
@@ -45,7 +45,9 @@ def service(name: str, mode: str) -> SwarmService:
 
 def said(declared: dict[str, Any] | None, found: dict[str, Any]) -> list[str]:
     file = written({"networks": {"back": None}}, networks={"back": declared})
-    return [each.message for each in unchangeable.networks("web", file.networks, [found])]
+    return [
+        each.message for each in unchangeable.networks("web", file.document["networks"], [found])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,7 @@ def said(declared: dict[str, Any] | None, found: dict[str, Any]) -> list[str]:
          network(Options={"com.docker.network.driver.overlay.vxlanid_list": "4097",
                           "encrypted": "", "x": "a$b"})),
         ({"labels": {"a": "1"}}, network(Labels={STACK: "web", "a": "1"})),
+        ({"internal": True}, network(Driver="", Options=None, IPAM={})),
         ({"external": True, "name": "web_back"}, network(Internal=True)),
         ({"name": "other", "internal": True}, network()),
     ],
@@ -95,9 +98,9 @@ def test_a_volume_that_was_made_with_something_else_is_named_without_its_options
     options = {"type": "nfs", "o": "addr=10.0.0.2,password=hunter2", "device": ":/x"}
     file = written(use, volumes={"data": {"driver_opts": options}})
     found = {"Name": "web_data", "Driver": "local", "Labels": {STACK: "web"}, "Options": options}
-    assert unchangeable.volume_names("web", file.volumes) == {"data": "web_data"}
-    assert not list(unchangeable.volumes("web", file.volumes, [found]))
-    [said] = unchangeable.volumes("web", file.volumes, [{**found, "Options": None}])
+    assert unchangeable.volume_names("web", file.document["volumes"]) == {"data": "web_data"}
+    assert not list(unchangeable.volumes("web", file.document["volumes"], [found]))
+    [said] = unchangeable.volumes("web", file.document["volumes"], [{**found, "Options": None}])
     assert said.message.startswith("driver_opts of the volume web_data cannot be changed")
     assert "hunter2" not in said.message + said.hint
     assert said.path == ("volumes", "data")
@@ -107,7 +110,7 @@ def test_labels_of_a_volume_that_somebody_else_has_made_are_not_for_the_stack_to
     use = {"volumes": [{"type": "volume", "source": "data", "target": "/data"}]}
     file = written(use, volumes={"data": {"labels": {"a": "1"}}})
     found = {"Name": "web_data", "Driver": "local", "Labels": None, "Options": None}
-    assert not list(unchangeable.volumes("web", file.volumes, [found]))
+    assert not list(unchangeable.volumes("web", file.document["volumes"], [found]))
 
 
 def test_a_service_in_another_mode_is_named_and_what_to_do() -> None:

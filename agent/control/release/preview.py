@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from agent.adapters.secrets.plaintext_store import PlaintextStore
 from agent.adapters.state.journal import SALT, Journal
 from agent.adapters.tasks import task_group
 from agent.control.source.pinned_releases import stack_at
-from agent.control.stack.provision import Provisioner
 from agent.control.stack.ready import Ready, accept
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.errors import CommitdError
@@ -29,6 +28,9 @@ from agent.domain.release.release import Release
 from agent.domain.repository.desired import Stack
 from agent.domain.repository.layout import plaintext_path
 from agent.domain.repository.tree import small
+
+Foresee = Callable[[Ready], Awaitable[str | None]]
+"""Says why a stack would be refused although its files are right; touches nothing."""
 
 _AT_A_TIME = 4
 
@@ -47,13 +49,13 @@ class Preview:
         journal: Journal,
         compose: Compose,
         *,
-        provisioner: Provisioner,
+        foresee: Foresee,
         agent: AgentPlaces,
         store: PlaintextStore,
     ) -> None:
         self._agent = agent
         self._store = store
-        self._provisioner = provisioner
+        self._foresee = foresee
         self._repository = repository
         self._host = host
         self._compose = compose
@@ -132,7 +134,7 @@ class Preview:
             ready = await accept(compose, call, agent=self._agent)
             refused = None
             with suppress(CommitdError):  # the files are right all the same
-                refused = await self._provisioner.foresee(ready)
+                refused = await self._foresee(ready)
             return await anyio.to_thread.run_sync(ready.side, self._agent), refused
 
     @asynccontextmanager

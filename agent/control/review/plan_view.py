@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from agent.adapters.state.journal import Journal, open_journal
 from agent.control.reconcile import left_data, listed, observe
 from agent.control.release.adoption import Adopter
 from agent.control.release.dry_run import open_secrets, rehearse
-from agent.control.release.preview import Preview
+from agent.control.release.preview import Foresee, Preview
 from agent.control.source import pinned_releases, remote_status
 from agent.control.stack.notes import left_behind
 from agent.control.stack.provision import Provisioner
@@ -273,7 +274,6 @@ async def _preview(
     program = await locate.find(directories.docker_host(config), config.converge.timeout)
     repository = Repository.to_read(config)
     back = [hold.subject for hold in plan.holds if hold.reason is Reason.ROLLED_BACK]
-    provisioner = Provisioner(engine, tuple)
     agent = await anyio.to_thread.run_sync(directories.agent_places, config)
     store = PlaintextStore.of(config, repository.root, repository.export)
     preview = Preview(
@@ -281,11 +281,19 @@ async def _preview(
         config.host,
         journal,
         program,
-        provisioner=provisioner,
+        foresee=_foresee(config, engine),
         agent=agent,
         store=store,
     )
     return await preview.look(plan.deploys, sha, back)
+
+
+def _foresee(config: Config, engine: Engine) -> Foresee:
+    if config.docker.mode != "swarm":
+        return Provisioner(engine, tuple).foresee
+    from agent.control.swarm import unchanged  # noqa: PLC0415  a plain host needs none
+
+    return partial(unchanged.foresee, engine)
 
 
 async def _completed(

@@ -104,7 +104,7 @@ class SwarmSteps(DeploySteps):
         if run.ready is None:
             return outcome
         try:
-            file = await self._file(run.ready, say=True)
+            await self._file(run.ready, say=True)
         except CommitdError as err:
             permanent = isinstance(err, PermanentError)
             return Outcome(
@@ -112,13 +112,13 @@ class SwarmSteps(DeploySteps):
             )
         with words.concealed(run.ready.invocation.hidden):
             outcome, _ = await self._t.attempts.tries(
-                run.entry, run.stack.name, partial(self._compare, run, run.ready, file)
+                run.entry, run.stack.name, partial(self._compare, run, run.ready)
             )
         return None if outcome.status is Status.SUCCEEDED else outcome
 
-    async def _compare(self, run: Deployment, ready: Ready, file: StackFile) -> None:
+    async def _compare(self, run: Deployment, ready: Ready) -> None:
         """With what is there, and in registries. Raises :class:`CommitdError`."""
-        await unchanged.refuse(self._t.engine, ready, file, other=run.other)
+        await unchanged.refuse(self._t.engine, ready, other=run.other)
         await self._images.ask(ready.stack.name, ready.images)
 
     async def up(self, run: Deployment) -> tuple[Service, ...]:

@@ -74,15 +74,12 @@ class ObjectWanted(Struct, frozen=True, kw_only=True):
 class StackFile(Struct, frozen=True, kw_only=True):
     """``text`` is for the standard input of the command line alone: it can hold secrets.
 
-    A stack without services is nothing that it could deploy. ``networks`` and ``volumes`` are as
-    the text has them, by key.
+    A stack without services is nothing that it could deploy.
     """
 
     text: bytes
     objects: tuple[ObjectWanted, ...]
     services: tuple[ServiceWanted, ...]
-    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"StackFile({[each.name for each in self.services]!r})"
@@ -178,13 +175,7 @@ def of(draft: Draft, contents: Mapping[tuple[Kind, str], bytes], salt: str) -> S
         named = {source.key: {"external": True, "name": name}}
         document[source.kind] = {**(document.get(source.kind) or {}), **named}
     text = given.as_yaml(document)
-    return StackFile(
-        text=text,
-        objects=tuple(objects),
-        services=draft.services,
-        networks=draft.document.get("networks") or {},
-        volumes=draft.document.get("volumes") or {},
-    )
+    return StackFile(text=text, objects=tuple(objects), services=draft.services)
 
 
 def _name(stack: str, source: Source, content: bytes, extra: Mapping[str, Any], salt: str) -> str:

@@ -63,7 +63,8 @@ def networks(
     by_name = {network["Name"]: network for network in there}
     for key, settings in _own(wanted):
         name = str(settings.get("name") or f"{stack}_{key}")
-        if (found := by_name.get(name)) is None:
+        found = by_name.get(name)
+        if found is None or not found.get("Driver"):  # the Swarm has yet to make it
             continue
         if what := options.network_differences(_declared_network(settings), _network(found)):
             yield Unchangeable(
