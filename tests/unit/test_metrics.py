@@ -100,7 +100,6 @@ def test_a_swarm_has_its_nodes_and_tasks_counted_and_a_host_has_none() -> None:
         availability="active",
         state="down",
         leads=True,
-        address="10.0.0.1",
         engine="28.5.2",
     )
     found = told(observed(replace(facts([release("web")], [app]), nodes=(node,))))

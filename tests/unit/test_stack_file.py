@@ -18,7 +18,7 @@ from agent.domain.compose.policy import Effect
 from agent.domain.errors import PermanentError
 from agent.domain.swarm import service_keys, stack_file, unused
 from agent.domain.swarm.model import OURS, SwarmObject
-from agent.domain.swarm.service_section import _ELSEWHERE, ServiceWanted
+from agent.domain.swarm.service_section import _ELSEWHERE
 from agent.domain.swarm.stack_file import ObjectWanted, StackFile
 
 HERE = Path(__file__).parent
@@ -153,9 +153,8 @@ def test_deploy_is_written_with_the_label_of_the_agent(
         del expected["replicas"]
     expected["labels"] = {**written.get("labels", {}), "io.commitd.stack": "web"}
     assert found == expected
-    [service] = draft(given).services
-    assert (service.name, service.image, service.mode, service.replicas) == ("a", IMAGE, *wanted)
-    assert service.is_job is wanted[0].endswith("job")
+    assert (found["mode"], found.get("replicas")) == wanted
+    assert section(given)["image"] == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -175,8 +174,9 @@ def test_restart_is_taken_as_a_policy_and_told_of(given: str, condition: dict[st
 
 
 def test_scale_is_taken_as_replicas_unless_deploy_says_how_many() -> None:
-    assert draft({"scale": 3}).services[0].replicas == 3
-    assert draft({"scale": 3, "deploy": {"replicas": 2}}).services[0].replicas == 2
+    for count, deploy in ((3, {}), (2, {"deploy": {"replicas": 2}})):
+        found = draft({"scale": 3, **deploy}).document["services"]["a"]["deploy"]
+        assert found["replicas"] == count
     assert said({"scale": 3}) == [(Effect.WARNED, "services.a.scale")]
 
 
@@ -438,7 +438,7 @@ def test_no_secret_shows_in_what_people_and_logs_see() -> None:
     assert "hunter2" not in shown
     assert "a $b" not in shown
     assert isinstance(file.objects[0], ObjectWanted)
-    assert isinstance(file.services[0], ServiceWanted)
+    assert file.services == {"a": "replicated"}
 
 
 def test_a_secret_that_cannot_be_read_as_a_number_is_not_quoted() -> None:
@@ -449,9 +449,7 @@ def test_a_secret_that_cannot_be_read_as_a_number_is_not_quoted() -> None:
 def test_only_objects_of_the_agent_that_nothing_needs_are_unused() -> None:
     def one(name: str, *, labels: dict[str, str] | None = None) -> SwarmObject:
         own = {OURS: "web"} if labels is None else labels
-        return SwarmObject(
-            kind="configs", id=f"id of {name}", name=name, version=1, labels=own, created=0.0
-        )
+        return SwarmObject(kind="configs", id=f"id of {name}", name=name, labels=own)
 
     by_hand = one("by_hand", labels={"com.docker.stack.namespace": "web"})
     found = [one("used"), one("before"), one("kept"), one("old"), by_hand]

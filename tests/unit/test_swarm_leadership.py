@@ -31,7 +31,6 @@ def node(name: str, *, leads: bool = False, role: str = "manager") -> SwarmNode:
         availability="active",
         state="ready",
         leads=leads,
-        address="10.0.0.1",
         engine="28.0.0",
     )
 

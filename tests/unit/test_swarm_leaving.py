@@ -50,7 +50,6 @@ def node(identifier: str, state: str) -> SwarmNode:
         availability="active",
         state=state,
         leads=False,
-        address="",
         engine="",
     )
 

@@ -28,7 +28,6 @@ NODES = [
         availability="active",
         state="ready",
         leads=each == "n",
-        address="10.0.0.1",
         engine="28.5.2",
     )
     for each in ("n", "m")
@@ -76,8 +75,6 @@ def task(state: str, *, desired: str = "running", **other: Any) -> SwarmTask:
         "service_id": "id-web_app",
         "node_id": "n",
         "slot": 1,
-        "image": "a",
-        "message": "",
         "error": "",
         "exit_code": None,
         "at": 300.0,

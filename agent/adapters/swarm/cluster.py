@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from agent.adapters.engine.engine import Engine
 from agent.domain.swarm.model import (
+    STACK,
     Membership,
     Mode,
     SwarmNode,
@@ -72,7 +73,7 @@ async def tasks(engine: Engine, stack: str | None = None) -> tuple[SwarmTask, ..
 def _of(stack: str | None) -> dict[str, str]:
     if stack is None:
         return {}
-    return {"filters": json.dumps({"label": [f"com.docker.stack.namespace={stack}"]})}
+    return {"filters": json.dumps({"label": [f"{STACK}={stack}"]})}
 
 
 def service_of(raw: Mapping[str, Any]) -> SwarmService:
@@ -130,10 +131,8 @@ def task_of(raw: Mapping[str, Any]) -> SwarmTask:
         service_id=str(raw.get("ServiceID") or ""),
         node_id=str(raw.get("NodeID") or ""),
         slot=int(raw.get("Slot") or 0),
-        image=str((spec.get("ContainerSpec") or {}).get("Image") or ""),
         desired=str(raw.get("DesiredState") or ""),
         state=str(status.get("State") or ""),
-        message=str(status.get("Message") or ""),
         error=str(status.get("Err") or ""),
         exit_code=container.get("ExitCode"),
         at=time_of(status.get("Timestamp")),
@@ -156,7 +155,6 @@ def node_of(raw: Mapping[str, Any]) -> SwarmNode:
         state=str(status.get("State") or ""),
         leads=bool(manager.get("Leader")),
         reachable=manager.get("Reachability", "reachable") == "reachable",
-        address=str(status.get("Addr") or ""),
         engine=str((described.get("Engine") or {}).get("EngineVersion") or ""),
     )
 

@@ -14,12 +14,10 @@ from urllib.parse import quote
 
 from agent.adapters.engine.client import EngineError
 from agent.adapters.engine.engine import Engine
-from agent.adapters.swarm.cluster import time_of
 from agent.domain.errors import PermanentError
-from agent.domain.swarm.model import OURS, STACK, Kind, SwarmObject
+from agent.domain.swarm.model import KINDS, OURS, STACK, Kind, SwarmObject
 from agent.domain.swarm.stack_file import ObjectWanted
 
-KINDS: tuple[Kind, ...] = ("configs", "secrets")
 _ABSENT, _THERE = 404, 409
 _IN_USE = "in use by"
 """What all engines from 20.10 to 28 say, with a status of 400."""
@@ -98,7 +96,5 @@ def _object(kind: Kind, raw: Mapping[str, Any]) -> SwarmObject:
         kind=kind,
         id=raw["ID"],
         name=spec["Name"],
-        version=int(raw["Version"]["Index"]),
         labels=spec.get("Labels") or {},
-        created=time_of(raw.get("CreatedAt")),
     )

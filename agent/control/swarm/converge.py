@@ -146,7 +146,8 @@ class SwarmSteps(DeploySteps):
     ) -> tuple[Service, ...]:
         name, batch = ready.stack.name, run.batch
         file = await self._file(ready)
-        logins = await self._images.logins_serve(name, {each.image for each in file.services})
+        images = {each.image for each in ready.services.values()}
+        logins = await self._images.logins_serve(name, images)
         began = time.time()
         with entry.phase(Phase.CREATE):
             async with batch.places.taken():

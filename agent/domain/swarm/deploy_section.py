@@ -40,11 +40,8 @@ _CONDITIONS = {"no": "none", "always": "any", "unless-stopped": "any", "on-failu
 _GENERIC = "discrete_resource_spec"
 
 
-def written(service: Raw, stack: str, said: Sayings) -> tuple[dict[str, Any], Mode, int | None]:
-    """It, the service's mode, and how many tasks it wants; None: one on each node that fits.
-
-    ``service`` is the whole of it: Compose has keys of its own for some of this.
-    """
+def written(service: Raw, stack: str, said: Sayings) -> dict[str, Any]:
+    """Of the whole ``service``: Compose has keys of its own for some of this."""
     raw: Raw = service.get("deploy") or {}
     below = said.at("deploy")
     mode = _MODES.get(str(raw.get("mode") or ""))
@@ -73,7 +70,7 @@ def written(service: Raw, stack: str, said: Sayings) -> tuple[dict[str, Any], Mo
         found["resources"] = resources
     known = {*found, "mode", "replicas", "placement", "resources", *_NO_JOBS}
     _unknown(raw, known, below, "deploy")
-    return found, mode, replicas
+    return found
 
 
 def _unknown(raw: Raw, known: set[str], said: Sayings, name: str) -> None:

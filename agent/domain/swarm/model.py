@@ -20,6 +20,7 @@ _ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orp
 Mode = Literal["replicated", "global", "replicated-job", "global-job"]
 Kind = Literal["configs", "secrets"]
 """What of a Swarm's objects, as the engine's API and Compose files call them."""
+KINDS: tuple[Kind, ...] = ("configs", "secrets")
 
 
 class SwarmService(Struct, frozen=True, kw_only=True):
@@ -100,9 +101,9 @@ class SwarmTask(Struct, frozen=True, kw_only=True):
     """One task. ``desired`` and ``state`` are the engine's words (running, shutdown, rejected …).
 
     ``slot`` tells the tasks of a replicated service apart, and is 0 for a global one.
-    ``error`` is what the engine or the node says of its failure, ``message`` of its state. ``at``
-    is when it came to its state by the clock of its node, ``created`` by that of the managers, both
-    in seconds since the epoch. ``spec`` is the part of the service's spec that it was made from,
+    ``error`` is what the engine or the node says of its failure. ``at`` is when it came to its
+    state by the clock of its node, ``created`` by that of the managers, both in seconds since the
+    epoch. ``spec`` is the part of the service's spec that it was made from,
     ``iteration`` which start of a job it belongs to.
     """
 
@@ -110,10 +111,8 @@ class SwarmTask(Struct, frozen=True, kw_only=True):
     service_id: str
     node_id: str
     slot: int
-    image: str
     desired: str
     state: str
-    message: str
     error: str
     exit_code: int | None
     at: float
@@ -137,7 +136,6 @@ class SwarmNode(Struct, frozen=True, kw_only=True):
     availability: str
     state: str
     leads: bool
-    address: str
     engine: str
     reachable: bool = True
 
@@ -156,14 +154,12 @@ class Membership(Struct, frozen=True, kw_only=True):
 
 
 class SwarmObject(Struct, frozen=True, kw_only=True):
-    """A config or a secret. ``version`` must be given to change its labels."""
+    """A config or a secret."""
 
     kind: Kind
     id: str
     name: str
-    version: int
     labels: Mapping[str, str]
-    created: float
 
     @property
     def stack(self) -> str | None:

@@ -106,11 +106,6 @@ def mode(value: Any) -> int:
     return int(value, 8) if isinstance(value, str) else whole(value)
 
 
-def options(value: Any) -> dict[str, str]:
-    """Options of a driver."""
-    return texts(value)
-
-
 def limits(value: Any) -> dict[str, Any]:
     """``ulimits``: a number, or two."""
     return {
@@ -125,7 +120,7 @@ def logging(value: Any) -> dict[str, Any]:
     """Which driver writes a container's output, and how."""
     found: dict[str, Any] = {"driver": text(value["driver"])} if value.get("driver") else {}
     if value.get("options"):
-        found["options"] = options(value["options"])
+        found["options"] = texts(value["options"])
     return found
 
 

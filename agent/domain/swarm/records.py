@@ -54,11 +54,6 @@ class StackRecord(Struct, frozen=True, kw_only=True):
     rollback: RolledBack | None = None
     started: str | None = None
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is remembered of the stack: then it needs no record."""
-        return not (self.release or self.attempt or self.rollback)
-
 
 class Approval(Struct, frozen=True):
     """A commit that a person accepted, ``without_data`` also with what starts without its data."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from agent.domain.swarm import deploy_section, mounts, plain
-from agent.domain.swarm.model import Kind, Mode
+from agent.domain.swarm.model import KINDS, Kind
 from agent.domain.swarm.said import Sayings
 from agent.domain.swarm.service_keys import (
     CLIENT_NAMES,
@@ -21,11 +19,10 @@ from agent.domain.swarm.service_keys import (
 
 Raw = Mapping[str, Any]
 
-OBJECTS: tuple[Kind, ...] = ("configs", "secrets")
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 _ELSEWHERE = frozenset(
     {
-        *OBJECTS, *RESOURCES, "container_name", "depends_on", "deploy", "networks", "ports",
+        *KINDS, *RESOURCES, "container_name", "depends_on", "deploy", "networks", "ports",
         "restart", "scale", "tmpfs", "volumes",
     }
 )  # fmt: skip
@@ -34,26 +31,7 @@ _ADDRESSES = ("ipv4_address", "ipv6_address", "link_local_ips", "mac_address")
 _ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  nothing listens here
 
 
-class ServiceWanted(Struct, frozen=True, kw_only=True):
-    """A service that the stack has. ``replicas`` is None where each node that fits has a task.
-
-    ``name`` is that in the stack's file, and ``image`` is as it is written there.
-    """
-
-    name: str
-    image: str
-    mode: Mode
-    replicas: int | None
-
-    @property
-    def is_job(self) -> bool:
-        """Whether its tasks are to end."""
-        return self.mode.endswith("-job")
-
-
-def written(
-    name: str, model: Raw, stack: str, root: str, said: Sayings
-) -> tuple[dict[str, Any], ServiceWanted]:
+def written(name: str, model: Raw, stack: str, root: str, said: Sayings) -> dict[str, Any]:
     """The service ``name`` of ``model``; what cannot be said is in ``said``."""
     raw: Raw = model["services"][name] or {}
     found = _passed(raw, said)
@@ -68,25 +46,16 @@ def written(
         hint = f"leave it out: others reach it as {name}"
         said.warn("container_name: a Swarm names containers itself", hint, "container_name")
     _order(raw, said)
-    found["deploy"], mode, replicas = deploy_section.written(raw, stack, said)
-    if ports := list(_ports(raw.get("ports") or [], said)):
-        found["ports"] = [each for i, each in enumerate(ports) if each not in ports[:i]]
-        if found["deploy"].get("endpoint_mode") == "dnsrr" and any(
-            each["mode"] == "ingress" for each in ports
-        ):
-            hint = "write mode: host for each port, or leave endpoint_mode out"
-            said.refuse("ports: endpoint_mode dnsrr has no port of the whole Swarm", hint, "ports")
-    if networks := _networks(raw.get("networks") or {}, said):
-        found["networks"] = networks
-    if volumes := mounts.written(raw, model.get("volumes") or {}, root, said):
-        found["volumes"] = volumes
-    for kind in OBJECTS:
-        if used := [
-            _object(kind, use, said.at(kind, i)) for i, use in enumerate(raw.get(kind) or [])
-        ]:
-            found[kind] = used
-    image = str(found.get("image") or "").replace("$$", "$")
-    return found, ServiceWanted(name=name, image=image, mode=mode, replicas=replicas)
+    found["deploy"] = deploy_section.written(raw, stack, said)
+    sections: dict[str, Any] = {
+        "ports": _ports(raw.get("ports") or [], found["deploy"].get("endpoint_mode"), said),
+        "networks": _networks(raw.get("networks") or {}, said),
+        "volumes": mounts.written(raw, model.get("volumes") or {}, root, said),
+    }
+    for kind in KINDS:
+        used = enumerate(raw.get(kind) or [])
+        sections[kind] = [_object(kind, use, said.at(kind, i)) for i, use in used]
+    return found | {key: section for key, section in sections.items() if section}
 
 
 def _passed(raw: Raw, said: Sayings) -> dict[str, Any]:
@@ -139,7 +108,16 @@ def _order(raw: Raw, said: Sayings) -> None:
             )
 
 
-def _ports(raw: list[Raw], said: Sayings) -> Iterator[dict[str, Any]]:
+def _ports(raw: list[Raw], endpoint_mode: str | None, said: Sayings) -> list[dict[str, Any]]:
+    """Each once."""
+    ports = list(_each_port(raw, said))
+    if endpoint_mode == "dnsrr" and any(each["mode"] == "ingress" for each in ports):
+        hint = "write mode: host for each port, or leave endpoint_mode out"
+        said.refuse("ports: endpoint_mode dnsrr has no port of the whole Swarm", hint, "ports")
+    return [each for i, each in enumerate(ports) if each not in ports[:i]]
+
+
+def _each_port(raw: list[Raw], said: Sayings) -> Iterator[dict[str, Any]]:
     for i, port in enumerate(raw):
         at = said.at("ports", i)
         address = str(port.get("host_ip") or "")

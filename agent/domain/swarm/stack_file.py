@@ -24,9 +24,8 @@ from agent.domain.compose import given
 from agent.domain.compose.policy import Effect, Violation, summary
 from agent.domain.errors import PermanentError
 from agent.domain.swarm import plain, service_section
-from agent.domain.swarm.model import OURS, Kind
+from agent.domain.swarm.model import KINDS, OURS, Kind, Mode
 from agent.domain.swarm.said import Sayings
-from agent.domain.swarm.service_section import OBJECTS, ServiceWanted
 
 Model = Mapping[str, Any]
 
@@ -74,15 +73,15 @@ class ObjectWanted(Struct, frozen=True, kw_only=True):
 class StackFile(Struct, frozen=True, kw_only=True):
     """``text`` is for the standard input of the command line alone: it can hold secrets.
 
-    A stack without services is nothing that it could deploy.
+    ``services`` are their modes by name; of a stack without any the command line refuses the file.
     """
 
     text: bytes
     objects: tuple[ObjectWanted, ...]
-    services: tuple[ServiceWanted, ...]
+    services: Mapping[str, Mode]
 
     def __repr__(self) -> str:
-        return f"StackFile({[each.name for each in self.services]!r})"
+        return f"StackFile({[*self.services]!r})"
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -91,9 +90,13 @@ class Draft(Struct, frozen=True, kw_only=True):
     stack: str
     document: Mapping[str, Any]
     sources: tuple[Source, ...]
-    services: tuple[ServiceWanted, ...]
     violations: tuple[Violation, ...]
     more: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def services(self) -> Mapping[str, Mode]:
+        """The modes of its services, by name."""
+        return {name: each["deploy"]["mode"] for name, each in self.document["services"].items()}
 
     def __repr__(self) -> str:
         return f"Draft({self.stack!r})"
@@ -109,18 +112,15 @@ def read(stack: str, model: Model, root: str) -> Draft:
     said = Sayings()
     services: Mapping[str, Model] = model.get("services") or {}
     document: dict[str, Any] = {"version": VERSION, "services": {}}
-    wanted: list[ServiceWanted] = []
     for name in sorted(services):
         at = said.at("services", name, whose=name)
-        section, service = service_section.written(name, model, stack, root, at)
-        document["services"][name] = section
-        wanted.append(service)
+        document["services"][name] = service_section.written(name, model, stack, root, at)
     sections = document["services"].values()
     networks = _networks(model, sections, stack, said)
     volumes = _volumes(model, sections, said)
     sources: list[Source] = []
     more: dict[tuple[Kind, str], Mapping[str, Any]] = {}
-    for kind in OBJECTS:
+    for kind in KINDS:
         used = {use["source"] for section in sections for use in section.get(kind) or ()}
         found: dict[str, Any] = {}
         for key in sorted(used):
@@ -141,7 +141,6 @@ def read(stack: str, model: Model, root: str) -> Draft:
         stack=stack,
         document=document,
         sources=tuple(sources),
-        services=tuple(wanted),
         violations=tuple(said.found),
         more=more,
     )
@@ -246,7 +245,7 @@ def _network(raw: Model, said: Sayings) -> dict[str, Any]:
     elif driver:
         found["driver"] = driver
     if raw.get("driver_opts"):
-        found["driver_opts"] = said.read(plain.options, raw["driver_opts"], "driver_opts") or {}
+        found["driver_opts"] = said.read(plain.texts, raw["driver_opts"], "driver_opts") or {}
     for key in ("internal", "attachable"):
         if raw.get(key):
             found[key] = bool(said.read(plain.truth, raw[key], key))

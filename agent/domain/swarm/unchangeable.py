@@ -16,8 +16,7 @@ from msgspec import Struct
 from agent.domain.documents import Path
 from agent.domain.resources import options
 from agent.domain.resources.provision import Raw, labels, undoubled
-from agent.domain.swarm.model import STACK, SwarmService
-from agent.domain.swarm.service_section import ServiceWanted
+from agent.domain.swarm.model import STACK, Mode, SwarmService
 
 _OVERLAY = "overlay"
 _OWN_LABELS = ("com.docker.stack.", "io.commitd.")
@@ -36,18 +35,18 @@ class Unchangeable(Struct, frozen=True, kw_only=True):
 
 
 def modes(
-    stack: str, wanted: Iterable[ServiceWanted], there: Iterable[SwarmService]
+    stack: str, wanted: Mapping[str, Mode], there: Iterable[SwarmService]
 ) -> Iterator[Unchangeable]:
     """Services that are in another mode than is declared."""
     by_name = {service.name: service for service in there}
-    for each in wanted:
-        name = f"{stack}_{each.name}"
+    for key, mode in wanted.items():
+        name = f"{stack}_{key}"
         found = by_name.get(name)
-        if found and found.mode != each.mode:
+        if found and found.mode != mode:
             yield Unchangeable(
-                path=("services", each.name, "deploy", "mode"),
-                message=f"{each.name}: a Swarm does not change the mode of a service, and "
-                f"{name} is {found.mode}, not {each.mode}",
+                path=("services", key, "deploy", "mode"),
+                message=f"{key}: a Swarm does not change the mode of a service, and "
+                f"{name} is {found.mode}, not {mode}",
                 hint="give the service another name; or, if it may be down for a moment, docker "
                 f"service rm {name}, and commitd retry {stack}",
             )
