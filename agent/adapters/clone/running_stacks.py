@@ -19,6 +19,7 @@ from agent.domain.errors import CommitdError
 from agent.domain.repository import image_reference as references
 from agent.domain.swarm import claims
 from agent.domain.swarm.model import OURS, SwarmService
+from agent.domain.swarm.spec import container
 
 
 async def find(engine: Engine) -> tuple[dict[str, tuple[SwarmService, ...]], list[Container]]:
@@ -54,7 +55,7 @@ async def read(engine: Engine, name: str, services: tuple[SwarmService, ...]) ->
 
 
 def _container(service: SwarmService, key: str) -> Iterable[Mapping[str, Any]]:
-    return ((service.spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get(key) or ()
+    return container(service.spec).get(key) or ()
 
 
 async def _network(engine: Engine, identifier: str) -> RunningNetwork:

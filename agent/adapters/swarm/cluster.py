@@ -17,6 +17,7 @@ from agent.domain.swarm.model import (
     SwarmService,
     SwarmTask,
 )
+from agent.domain.swarm.spec import container, template
 
 _MODES: Mapping[str, Mode] = {
     "Replicated": "replicated",
@@ -79,19 +80,16 @@ def _of(stack: str | None) -> dict[str, str]:
 def service_of(raw: Mapping[str, Any]) -> SwarmService:
     """One entry of a listing, or one that was inspected."""
     spec = raw["Spec"]
-    template = spec.get("TaskTemplate") or {}
-    container = template.get("ContainerSpec") or {}
     key, mode = next(iter((spec.get("Mode") or {"Replicated": {}}).items()))
     update = raw.get("UpdateStatus") or {}
-    specs = [template, (raw.get("PreviousSpec") or {}).get("TaskTemplate") or {}]
-    used = [each.get("ContainerSpec") or {} for each in specs]
-    networks = [*(template.get("Networks") or ()), *(spec.get("Networks") or ())]
+    used = [container(spec), container(raw.get("PreviousSpec") or {})]
+    networks = [*(template(spec).get("Networks") or ()), *(spec.get("Networks") or ())]
     return SwarmService(
         id=raw["ID"],
         name=spec["Name"],
         version=int(raw["Version"]["Index"]),
         labels=spec.get("Labels") or {},
-        image=str(container.get("Image") or ""),
+        image=str(container(spec).get("Image") or ""),
         mode=_MODES.get(key, "replicated"),
         wanted=_wanted(key, mode or {}),
         created=time_of(raw.get("CreatedAt")),
@@ -125,7 +123,7 @@ def _wanted(key: str, mode: Mapping[str, Any]) -> int | None:
 def task_of(raw: Mapping[str, Any]) -> SwarmTask:
     """One entry of a listing, or one that was inspected."""
     status, spec = raw.get("Status") or {}, raw.get("Spec") or {}
-    container = status.get("ContainerStatus") or {}
+    ran = status.get("ContainerStatus") or {}
     return SwarmTask(
         id=raw["ID"],
         service_id=str(raw.get("ServiceID") or ""),
@@ -134,10 +132,10 @@ def task_of(raw: Mapping[str, Any]) -> SwarmTask:
         desired=str(raw.get("DesiredState") or ""),
         state=str(status.get("State") or ""),
         error=str(status.get("Err") or ""),
-        exit_code=container.get("ExitCode"),
+        exit_code=ran.get("ExitCode"),
         at=time_of(status.get("Timestamp")),
         created=time_of(raw.get("CreatedAt")),
-        container_id=str(container.get("ContainerID") or ""),
+        container_id=str(ran.get("ContainerID") or ""),
         spec=spec,
         iteration=_iteration(raw),
     )

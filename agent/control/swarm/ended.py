@@ -14,7 +14,7 @@ from agent.adapters.swarm import cluster, services
 from agent.domain.container import Container
 from agent.domain.release import health
 from agent.domain.swarm import places
-from agent.domain.swarm.model import SwarmService
+from agent.domain.swarm.spec import template
 
 Ended = Mapping[str, Mapping[str, Any]]
 """What the tasks of such services were made from, by the IDs of these."""
@@ -29,7 +29,7 @@ async def look(engine: Engine, stack: str, shown: Iterable[Container]) -> Ended:
     if not exited:
         return {}
     return {
-        service.id: _template(service)
+        service.id: template(service.spec)
         for service in await cluster.services(engine, stack)
         if service.id in exited
         and not (service.is_job or service.kept)
@@ -40,11 +40,7 @@ async def look(engine: Engine, stack: str, shown: Iterable[Container]) -> Ended:
 async def start_again(engine: Engine, stack: str, ended: Ended) -> None:
     """Have tasks of these, which a deploy has not started since. Raises :class:`CommitdError`."""
     for service in await cluster.services(engine, stack) if ended else ():
-        template = _template(service)
-        if template == ended.get(service.id):
-            again = {**template, "ForceUpdate": int(template.get("ForceUpdate") or 0) + 1}
+        made_from = template(service.spec)
+        if made_from == ended.get(service.id):
+            again = {**made_from, "ForceUpdate": int(made_from.get("ForceUpdate") or 0) + 1}
             await services.update(engine, service, {**service.spec, "TaskTemplate": again})
-
-
-def _template(service: SwarmService) -> Mapping[str, Any]:
-    return service.spec.get("TaskTemplate") or {}

@@ -8,31 +8,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.domain.swarm.spec import container
+
 
 def different(spec: Mapping[str, Any], section: Mapping[str, Any]) -> list[str]:
     """What of ``section``, for ``docker stack deploy``, differs from ``spec``; no values."""
-    container = (spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
-    dns = container.get("DNSConfig") or {}
-    health, labels = container.get("Healthcheck") or {}, dict(container.get("Labels") or {})
+    ran = container(spec)
+    dns = ran.get("DNSConfig") or {}
+    health, labels = ran.get("Healthcheck") or {}, dict(ran.get("Labels") or {})
     labels = {key: value for key, value in labels.items() if not key.startswith("com.docker.stack")}
     variables: Mapping[str, str | None] = section.get("environment") or {}
     pairs = [key if value is None else f"{key}={value}" for key, value in variables.items()]
     test = (section.get("healthcheck") or {}).get("test") or []
     given = {
-        "image": (section.get("image"), container.get("Image")),
-        "entrypoint": (section.get("entrypoint") or [], container.get("Command") or []),
-        "command": (section.get("command") or [], container.get("Args") or []),
-        "variables": (sorted(pairs), sorted(container.get("Env") or [])),
+        "image": (section.get("image"), ran.get("Image")),
+        "entrypoint": (section.get("entrypoint") or [], ran.get("Command") or []),
+        "command": (section.get("command") or [], ran.get("Args") or []),
+        "variables": (sorted(pairs), sorted(ran.get("Env") or [])),
         "labels": (section.get("labels") or {}, labels),
         "extra_hosts": (
             [" ".join(reversed(each.split(":", 1))) for each in section.get("extra_hosts") or []],
-            container.get("Hosts") or [],
+            ran.get("Hosts") or [],
         ),
         "dns": (section.get("dns") or [], dns.get("Nameservers") or []),
         "dns_search": (section.get("dns_search") or [], dns.get("Search") or []),
         "mounts": (
             [each["target"] for each in section.get("volumes") or []],
-            [each["Target"] for each in container.get("Mounts") or []],
+            [each["Target"] for each in ran.get("Mounts") or []],
         ),
         "healthcheck": (test, [] if health.get("Test") == ["NONE"] else health.get("Test") or []),
     }

@@ -18,6 +18,7 @@ from msgspec import Struct
 from agent.domain.errors import PermanentError
 from agent.domain.outcome import EvictionAction, Reason
 from agent.domain.swarm.model import EVICTED, SwarmService
+from agent.domain.swarm.spec import template
 
 NOWHERE = "node.id==evicted-by-commitd"
 """A placement constraint that no node fulfils: their IDs are made by the Swarm, and are longer."""
@@ -56,7 +57,7 @@ class _Written(Struct, frozen=True, kw_only=True):
 def before(service: SwarmService, *, at: str, action: EvictionAction, reason: Reason) -> Before:
     """How it runs now, for its label; what an earlier end has left it without is as it was then."""
     scaled = service.mode == "replicated"
-    placed = not scaled and "Placement" in _template(service.spec)
+    placed = not scaled and "Placement" in template(service.spec)
     replicas = service.wanted if scaled else None
     constraints = tuple(_constraints(service.spec)) if placed else None
     ports = _ports(service.spec)
@@ -184,21 +185,17 @@ def _published(spec: Mapping[str, Any], ports: Sequence[Mapping[str, Any]]) -> d
     return {**spec, "EndpointSpec": endpoint}
 
 
-def _template(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    return spec.get("TaskTemplate") or {}
-
-
 def _constraints(spec: Mapping[str, Any]) -> list[str]:
-    return list((_template(spec).get("Placement") or {}).get("Constraints") or ())
+    return list((template(spec).get("Placement") or {}).get("Constraints") or ())
 
 
 def _placed(spec: Mapping[str, Any], constraints: Sequence[str] | None) -> dict[str, Any]:
     """With these constraints; None: and with no placement, if there is nothing else of it."""
-    template = dict(_template(spec))
-    placement = dict(template.pop("Placement", None) or {})
+    found = dict(template(spec))
+    placement = dict(found.pop("Placement", None) or {})
     placement.pop("Constraints", None)
     if constraints:
         placement["Constraints"] = list(constraints)
     if placement or constraints is not None:
-        template["Placement"] = placement
-    return {**spec, "TaskTemplate": template}
+        found["Placement"] = placement
+    return {**spec, "TaskTemplate": found}

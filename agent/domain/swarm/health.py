@@ -47,7 +47,6 @@ What the Swarm makes of it, when a task fails within ``monitor`` after it was up
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -60,6 +59,7 @@ from agent.domain.swarm.course import Course, Look
 from agent.domain.swarm.finding import Finding
 from agent.domain.swarm.model import SwarmService
 from agent.domain.swarm.places import GONE, At, Place
+from agent.domain.swarm.spec import without_restarts
 
 _HEARD_S = 1.0
 """The least that it has to do nothing about an update that has nothing to do."""
@@ -114,15 +114,10 @@ def _update(course: Course, service: SwarmService, look: Look) -> Finding | None
 def _by_hand(course: Course, service: SwarmService, image: str) -> Finding | None:
     name = service.short_name
     first = (course.specs or {}).get(name, service.spec)
-    if same_image(service.image, image) and _compared(service.spec) == _compared(first):
+    same = without_restarts(service.spec) == without_restarts(first)
+    if same and same_image(service.image, image):
         return None
     return Finding(service=name, said="somebody has changed it by hand", outside=True)
-
-
-def _compared(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec without the number that grows whenever its tasks are started anew."""
-    template = {k: v for k, v in (spec.get("TaskTemplate") or {}).items() if k != "ForceUpdate"}
-    return {**spec, "TaskTemplate": template}
 
 
 def _tasks(course: Course, service: SwarmService, look: Look, steady_s: float) -> Finding | None:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from agent.domain.swarm.spec import container
+
 STACK = "com.docker.stack.namespace"
 """The label that ``docker stack deploy`` puts on all that it makes."""
 EVICTED = "io.commitd.evicted"
@@ -79,15 +81,13 @@ class SwarmService(Struct, frozen=True, kw_only=True):
     @property
     def stop_s(self) -> float:
         """For how many seconds a task of it may take to end before it is killed."""
-        container = (self.spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
-        grace = container.get("StopGracePeriod")
+        grace = container(self.spec).get("StopGracePeriod")
         return _STOP_S if grace is None else grace / 1e9
 
     @property
     def volumes(self) -> list[str]:
         """Names of the volumes that it mounts, where its tasks run; they stay when it goes."""
-        container = (self.spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
-        mounts = container.get("Mounts") or ()
+        mounts = container(self.spec).get("Mounts") or ()
         found = {m.get("Source") for m in mounts if m.get("Type") == "volume" and m.get("Source")}
         return sorted(found)
 

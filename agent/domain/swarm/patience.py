@@ -18,6 +18,7 @@ from agent.domain.outcome import Reason
 from agent.domain.release import health_check
 from agent.domain.release.health import PATIENCE
 from agent.domain.release.health_check import HealthCheck
+from agent.domain.swarm import spec
 from agent.domain.swarm.course import Course
 from agent.domain.swarm.finding import CRASHING, Finding
 from agent.domain.swarm.model import SwarmService
@@ -90,9 +91,7 @@ def limit_s(services: Iterable[SwarmService], nodes: int, timeout_s: float) -> f
 
 def _declared_s(service: SwarmService, nodes: int) -> float:
     """How long its update may take, by what it declares: a few tasks at a time."""
-    spec = service.spec
-    update = spec.get("UpdateConfig") or {}
-    container = (spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
+    update, container = service.spec.get("UpdateConfig") or {}, spec.container(service.spec)
     tasks = (nodes if service.wanted is None else service.wanted) or 1
     at_once = update.get("Parallelism", 1) or tasks  # 0: all
     between_s = max(_seconds(update, "Monitor") or _DEFAULT_MONITOR_S, _seconds(update, "Delay"))

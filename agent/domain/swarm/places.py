@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from agent.domain.swarm.model import SwarmService, SwarmTask
+from agent.domain.swarm.spec import template
 
 GONE = frozenset({"shutdown", "remove"})
 """What the Swarm desires of a task that it has replaced, or does not want any more."""
@@ -85,18 +86,18 @@ def serves(service: SwarmService, tasks: Iterable[SwarmTask]) -> bool:
 
 def made_of(service: SwarmService, task: SwarmTask) -> bool:
     """Whether the task was made from the present spec of the service, or need not be replaced."""
-    present: Mapping[str, Any] = service.spec.get("TaskTemplate") or {}
-    return task.iteration == service.iteration and _compared(present) == _compared(task.spec)
+    present = _compared(template(service.spec))
+    return task.iteration == service.iteration and present == _compared(task.spec)
 
 
 def finishes(service: SwarmService) -> bool:
     """Whether it is the nature of its tasks to end."""
-    policy = (service.spec.get("TaskTemplate") or {}).get("RestartPolicy") or {}
+    policy = template(service.spec).get("RestartPolicy") or {}
     return service.is_job or policy.get("Condition") in {"none", "on-failure"}
 
 
-def _compared(template: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in template.items() if key not in _NOT_COMPARED}
+def _compared(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in made_from.items() if key not in _NOT_COMPARED}
 
 
 def _at(service: SwarmService, task: SwarmTask, *, current: bool) -> At | None:

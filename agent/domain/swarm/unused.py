@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from agent.domain.swarm.model import SwarmObject, SwarmService
+from agent.domain.swarm.spec import container
 
 
 def unused(
@@ -29,7 +30,7 @@ def unused(
 
 def names(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of all objects that a service with this spec uses, sorted."""
-    container = (spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
-    configs = (each.get("ConfigName") for each in container.get("Configs") or ())
-    secrets = (each.get("SecretName") for each in container.get("Secrets") or ())
+    used = container(spec)
+    configs = (each.get("ConfigName") for each in used.get("Configs") or ())
+    secrets = (each.get("SecretName") for each in used.get("Secrets") or ())
     return tuple(sorted({str(name) for name in (*configs, *secrets) if name}))

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from agent.domain.container import CONFIG_HASH, KEPT_PREFIX, WORKING_DIR, Container, TaskOnNode
 from agent.domain.swarm import claims, eviction, places
 from agent.domain.swarm.model import OURS, SwarmNode, SwarmService, SwarmTask
+from agent.domain.swarm.spec import without_restarts
 
 _UNDER_WAY = frozenset(
     {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
@@ -61,12 +62,10 @@ def containers(
 def spec_hash(spec: Mapping[str, Any], salt: str) -> str:
     """A digest of what a service was asked to be, 64 hexadecimal digits.
 
-    Without the number that grows whenever somebody has its tasks started anew, and without what is
-    empty: managers whose engines have other versions write down more or fewer of the fields that
-    nobody has set.
+    Tasks that somebody has started anew do not change it. Nor does what is empty: managers whose
+    engines have other versions write down more or fewer of the fields that nobody has set.
     """
-    template = {k: v for k, v in (spec.get("TaskTemplate") or {}).items() if k != "ForceUpdate"}
-    said = {**_without_empty({**spec, "TaskTemplate": template}), "Mode": spec.get("Mode")}
+    said = {**_without_empty(without_restarts(spec)), "Mode": spec.get("Mode")}
     text = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
 
