@@ -7,23 +7,22 @@ on a host: only what runs is another thing here.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import msgspec
 
 from agent.adapters.engine.engine import Engine
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.swarm import services
+from agent.control.undeclared.evicting import Evicting
 from agent.control.undeclared.protection import Protection
-from agent.control.undeclared.rate import Rate
 from agent.domain.config import UndeclaredRules
 from agent.domain.errors import CancelledError
-from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
+from agent.domain.outcome import CauseKind, Reason
 from agent.domain.reconcile import ownership, plan
 from agent.domain.reconcile.actions import Hold
 from agent.domain.reconcile.exemptions import Exemptions
@@ -31,15 +30,13 @@ from agent.domain.swarm import eviction
 from agent.domain.swarm.claims import claimed
 from agent.domain.swarm.model import SwarmService
 
-log = logging.getLogger("commitd.evict")
-
 _LOOKS = 8
 """At a time; an end is as short as a look."""
 _TRIES = 5
 """While others change the same service just then."""
 
 
-class ServiceEvictor:
+class ServiceEvictor(Evicting):
     """Decides once more on a fresh look, then acts. One service at most once at a time.
 
     ``confirm`` raises :class:`CancelledError` when another manager leads by now.
@@ -54,18 +51,10 @@ class ServiceEvictor:
         *,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
+        super().__init__(journal, policy, protection)
         self._engine = engine
-        self._journal = journal
-        self._policy = policy
-        self._protection = protection
         self._confirm = confirm
-        self._busy: set[str] = set()
-        self._rate = Rate(policy.per_minute)
         self._looking = anyio.CapacityLimiter(_LOOKS)
-
-    def busy(self, service_id: str) -> bool:
-        """Whether it is being ended right now."""
-        return service_id in self._busy
 
     async def evict(self, service_id: str, *, patient: bool = True) -> Hold | None:
         """Look at the service afresh and end it if nobody declared it.
@@ -75,23 +64,15 @@ class ServiceEvictor:
         done; where another manager leads, that one does it. Raises :class:`CommitdError` when the
         engine fails.
         """
-        while True:
-            if service_id in self._busy:
-                return None
-            self._busy.add(service_id)
-            try:
-                async with self._looking:
-                    found = await self._look_and_end(service_id)
-            finally:
-                self._busy.discard(service_id)
-            if not isinstance(found, float):
-                return found
-            if not patient:
-                return None
-            await anyio.sleep(found)
+        look = partial(self._look_and_end, service_id)
+        return await self._in_turn(service_id, look, patient=patient)
 
     async def _look_and_end(self, service_id: str) -> Hold | float | None:
         """Why it stays; or for how many seconds its grace lasts yet; or None."""
+        async with self._looking:
+            return await self._decide(service_id)
+
+    async def _decide(self, service_id: str) -> Hold | float | None:
         if self._rate.many():  # without a look: a storm must stay cheap
             return self._rate.hold(service_id[:12])
         service = await services.inspect(self._engine, service_id)
@@ -104,7 +85,7 @@ class ServiceEvictor:
         protected = self._protection.protected
         report_only = self._policy.mode == "report"
         if hold := plan.refusal(claimed(service), protected, reason, report_only=report_only):
-            await self._report(service, reason, hold)
+            await self._report(claimed(service), {}, reason, hold)
             return hold
         with suppress(CancelledError):  # another manager does it, or nobody has to any more
             await self._confirm()
@@ -120,43 +101,10 @@ class ServiceEvictor:
         owner = ownership.classify(claimed(service), self._protection.protected, exemptions)
         return owner.reason if isinstance(owner, ownership.Undeclared) else None
 
-    async def _grace_left(self, service_id: str) -> float:
-        """For how many seconds it is left alone; counted from when it was first seen undeclared."""
-        if self._policy.grace <= 0:
-            return 0.0
-        now = self._journal.now()
-        since = await self._journal.first_seen(service_id, now)
-        return float(plan.grace_left(since, now, self._policy.grace))
-
     async def _record_and_end(self, service: SwarmService, reason: Reason) -> None:
-        keep = self._policy.mode == "remove"
-        action = EvictionAction.REMOVED if keep else EvictionAction.STOPPED
-        record = Evicted(
-            id=service.id,
-            name=service.name,
-            image=service.image,
-            action=action,
-            reason=reason,
-            at=utcnow(),
-            remove_at=self._journal.now() + self._policy.keep if keep else None,
-        )
-        revision = self._protection.protected.revision
-        cause = Cause(
-            kind=CauseKind.SERVICE,
-            name=service.name,
-            before="running",
-            after=action,
-            commit=revision,
-        )
-        label = eviction.before(service, at=record.at, action=action, reason=reason)
-        async with self._journal.recording(
-            Action.EVICT,
-            record.name,
-            reason,
-            causes=[cause],
-            revision=revision,
-            ended=(record, msgspec.to_builtins(label)),
-        ):
+        record = self._record(claimed(service), service.name, reason)
+        before = msgspec.to_builtins(_label(service, record))
+        async with self._recording(record, CauseKind.SERVICE, service.name, before):
             await self._end(service, record)
 
     async def _end(self, service: SwarmService, record: Evicted) -> None:
@@ -165,9 +113,9 @@ class ServiceEvictor:
         for left in reversed(range(_TRIES)):
             if found is None or eviction.at_rest(found):
                 return
-            label = eviction.before(found, at=record.at, action=record.action, reason=record.reason)
+            ended = eviction.ended(found.spec, _label(found, record))
             try:
-                await services.update(self._engine, found, eviction.ended(found.spec, label))
+                await services.update(self._engine, found, ended)
             except services.ChangedMeanwhileError:
                 if not left:
                     raise
@@ -179,14 +127,6 @@ class ServiceEvictor:
             if found and not eviction.at_rest(found) and not self._undeclared(found, exemptions):
                 raise CancelledError("it is declared by now, or a person has it back")
 
-    async def _report(self, service: SwarmService, reason: Reason, hold: Hold) -> None:
-        record = Evicted(
-            id=service.id,
-            name=service.name,
-            image=service.image,
-            action=EvictionAction.REPORTED,
-            reason=reason,
-            at=utcnow(),
-        )
-        if await self._journal.report(record, {}):
-            log.debug("%s is left running: %s: %s", service.name, reason.text, hold.detail)
+
+def _label(service: SwarmService, record: Evicted) -> eviction.Before:
+    return eviction.before(service, at=record.at, action=record.action, reason=record.reason)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,20 +14,17 @@ from agent.adapters.engine.containers import from_inspect, redacted
 from agent.adapters.engine.engine import Engine
 from agent.adapters.lru import Lru
 from agent.adapters.state.async_journal import AsyncJournal
-from agent.adapters.state.database import utcnow
 from agent.adapters.state.evictions import Evicted
 from agent.adapters.tasks import task_group
 from agent.control.stack.ledger import Ledger
+from agent.control.undeclared.evicting import Evicting
 from agent.control.undeclared.protection import Protection
-from agent.control.undeclared.rate import Rate
 from agent.domain.config import UndeclaredRules
 from agent.domain.container import KEPT_PREFIX, Container
-from agent.domain.outcome import Action, Cause, CauseKind, EvictionAction, Reason
+from agent.domain.outcome import CauseKind, Reason
 from agent.domain.reconcile import ownership, plan
 from agent.domain.reconcile.actions import Hold, ProtectionSet
 from agent.domain.reconcile.exemptions import Exemptions
-
-log = logging.getLogger("commitd.evict")
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _KEPT_NAME = re.compile(re.escape(KEPT_PREFIX) + r"(.+)-[0-9a-f]{12}")
@@ -39,7 +36,7 @@ _REMEMBERED = 1000
 """Containers that cannot be ended without loss, so that a storm looks at each of them once."""
 
 
-class Evictor:
+class Evictor(Evicting):
     """Decides once more on a fresh look, then acts. One container at most once at a time."""
 
     def __init__(
@@ -50,20 +47,12 @@ class Evictor:
         protection: Protection,
         ledger: Ledger,
     ) -> None:
+        super().__init__(journal, policy, protection)
         self._engine = engine
         self._ledger = ledger
-        self._journal = journal
-        self._policy = policy
-        self._protection = protection
-        self._busy: set[str] = set()
-        self._rate = Rate(policy.per_minute)
         self._irreversible: Lru[str, Hold] = Lru(_REMEMBERED)
         self._looking = anyio.CapacityLimiter(_LOOKS)
         self._ending = anyio.CapacityLimiter(_ENDINGS)
-
-    def busy(self, container_id: str) -> bool:
-        """Whether it is being ended right now."""
-        return container_id in self._busy
 
     def suspects(self, container: Container) -> bool:
         """Whether it looks undeclared; cheap, for the event stream, and without what people order.
@@ -85,7 +74,8 @@ class Evictor:
         Returns why it is left running although nobody declared it, or None. A container that is
         gone already is done. Raises :class:`CommitdError` when the engine fails.
         """
-        return await self._evict(container_id, patient=patient)
+        look = partial(self._look_and_end, container_id, rival=False)
+        return await self._in_turn(container_id, look, patient=patient)
 
     async def make_way(self, container: Container) -> str | None:
         """End a rival of a stack's own containers, whatever its grace; why it stays, or None.
@@ -96,24 +86,9 @@ class Evictor:
         owner = ownership.classify(container, self._with([container]), exemptions)
         if isinstance(owner, ownership.Exempt):
             return owner.reason.message(owner.where)
-        hold = await self._evict(container.id, patient=False, rival=True)
+        look = partial(self._look_and_end, container.id, rival=True)
+        hold = await self._in_turn(container.id, look, patient=False)
         return hold.message if hold else None
-
-    async def _evict(self, container_id: str, *, patient: bool, rival: bool = False) -> Hold | None:
-        """Who waits for a grace to end is not busy with it: as a rival it may have to go before."""
-        while True:
-            if container_id in self._busy:
-                return None
-            self._busy.add(container_id)
-            try:
-                found = await self._look_and_end(container_id, rival=rival)
-            finally:
-                self._busy.discard(container_id)
-            if not isinstance(found, float):
-                return found
-            if not patient:
-                return None
-            await anyio.sleep(found)
 
     def _with(self, rivals: Iterable[Container]) -> ProtectionSet:
         """What is protected, with those that are found to be rivals just now."""
@@ -147,20 +122,13 @@ class Evictor:
         if not container.alive:
             return None
         if self._policy.grace > 0 and not rival:
-            left_s = await self._grace_left(container, known[0])
-            if left_s > 0:
-                return float(left_s)
+            protection = await self._protected(container, rival=False)
+            owner = ownership.classify(container, protection, known[0])
+            if isinstance(owner, ownership.Undeclared):
+                left_s = await self._grace_left(container.id)
+                if left_s > 0:
+                    return left_s
         return await self._decide_and_end(container, raw, known[0], rival=rival)
-
-    async def _grace_left(self, container: Container, exemptions: Exemptions) -> float:
-        """For how many seconds it is left alone; counted from when it was first seen undeclared."""
-        protection = await self._protected(container, rival=False)
-        owner = ownership.classify(container, protection, exemptions)
-        if not isinstance(owner, ownership.Undeclared):
-            return 0.0
-        now = self._journal.now()
-        since = await self._journal.first_seen(container.id, now)
-        return plan.grace_left(since, now, self._policy.grace)
 
     async def _decide_and_end(
         self,
@@ -180,44 +148,19 @@ class Evictor:
         if hold := hold or _irreversible(container, raw):
             if hold.reason is Reason.VOLUMES:
                 self._irreversible.put(container.id, hold)
-            await self._report(container, raw, owner.reason, hold)
+            await self._report(container, redacted(raw), owner.reason, hold)
             return hold
         if self._rate.many(one_more=True):
             return self._rate.hold(container.name)
-        record = self._record(container, owner.reason)
-        cause = Cause(
-            kind=CauseKind.CONTAINER,
-            name=container.id[:12],
-            before="running",
-            after=record.action,
-            commit=protection.revision,
-        )
+        kept = _KEPT_NAME.fullmatch(container.name)  # somebody started what was put aside
+        record = self._record(container, kept[1] if kept else container.name, owner.reason)
+        short_id = container.id[:12]
         async with (
-            self._journal.recording(
-                Action.EVICT,
-                record.name,
-                record.reason,
-                causes=[cause],
-                revision=protection.revision,
-                ended=(record, redacted(raw)),
-            ),
+            self._recording(record, CauseKind.CONTAINER, short_id, redacted(raw)),
             self._ending,  # many, because each may take its time to stop
         ):
             await self._end(container, raw, record)
         return None
-
-    def _record(self, container: Container, reason: Reason) -> Evicted:
-        keep = self._policy.mode == "remove"
-        kept = _KEPT_NAME.fullmatch(container.name)  # somebody started what was put aside
-        return Evicted(
-            id=container.id,
-            name=kept[1] if kept else container.name,
-            image=container.image,
-            action=EvictionAction.REMOVED if keep else EvictionAction.STOPPED,
-            reason=reason,
-            at=utcnow(),
-            remove_at=self._journal.now() + self._policy.keep if keep else None,
-        )
 
     async def _end(self, container: Container, raw: Mapping[str, Any], record: Evicted) -> None:
         own = raw["Config"].get("StopTimeout")
@@ -230,20 +173,6 @@ class Evictor:
         await self._engine.stop(container.id, int(timeout_s))
         if record.remove_at is not None and container.name != kept_name(record):
             await self._engine.rename(container.id, kept_name(record))
-
-    async def _report(
-        self, container: Container, raw: Mapping[str, Any], reason: Reason, hold: Hold
-    ) -> None:
-        record = Evicted(
-            id=container.id,
-            name=container.name,
-            image=container.image,
-            action=EvictionAction.REPORTED,
-            reason=reason,
-            at=utcnow(),
-        )
-        if await self._journal.report(record, redacted(raw)):
-            log.debug("%s is left running: %s: %s", container.name, reason.text, hold.detail)
 
 
 def kept_name(record: Evicted) -> str:
