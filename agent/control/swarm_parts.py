@@ -83,10 +83,10 @@ async def of_swarm(base: Base) -> Hands:
 
 
 class _NoLedger:
-    """A Swarm has no two services of one name: whose one is, its name says."""
+    """A Swarm has no two services of one name: the name says whose a service is."""
 
     async def settle(self) -> None:
-        """Nothing."""
+        """There is nothing to note."""
 
     async def learn(self, situation: HostState) -> None:
-        """Nothing."""
+        """There is nothing to note."""

@@ -13,7 +13,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from agent.domain.errors import CancelledError, CommitdError, HeldError
+from agent.domain.errors import CancelledError, CommitdError, HeldError, PermanentError
 
 _CODE = re.compile(r"[a-z]+(-[a-z]+)*")
 
@@ -327,3 +327,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     attempts: int = 1
     interference: bool = False
     reason: Reason | None = None
+
+    @classmethod
+    def of(cls, subject: str, error: CommitdError) -> Self:
+        """Of what ended with this error before anything was touched."""
+        return cls(
+            subject=subject,
+            status=Status.of(error),
+            error=str(error),
+            permanent=isinstance(error, PermanentError),
+        )

@@ -95,15 +95,8 @@ class HostSteps(DeploySteps):
                 await self._t.puller.fetch(ready.images, cancel_reason)
                 if run.before and run.changed:
                     await self._pull_older(name, run.before, cancel_reason)
-        except CancelledError as err:
-            return Outcome(subject=name, status=Status.CANCELLED, error=str(err))
         except CommitdError as err:
-            return Outcome(
-                subject=name,
-                status=Status.FAILED,
-                error=str(err),
-                permanent=isinstance(err, PermanentError),
-            )
+            return Outcome.of(name, err)
         return None
 
     async def _pull_older(

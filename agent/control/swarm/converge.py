@@ -38,12 +38,7 @@ from agent.control.swarm.remove import ServiceRemover
 from agent.domain.compose import redact
 from agent.domain.compose.policy import Effect, summary
 from agent.domain.container import Container
-from agent.domain.errors import (
-    CancelledError,
-    CommitdError,
-    PermanentError,
-    UnplacedError,
-)
+from agent.domain.errors import CancelledError, CommitdError, PermanentError, UnplacedError
 from agent.domain.outcome import Outcome, Phase, Status
 from agent.domain.release.release import Release, Service
 from agent.domain.repository.desired import Stack
@@ -106,10 +101,7 @@ class SwarmSteps(DeploySteps):
         try:
             await self._file(run.ready, say=True)
         except CommitdError as err:
-            permanent = isinstance(err, PermanentError)
-            return Outcome(
-                subject=run.stack.name, status=Status.FAILED, error=str(err), permanent=permanent
-            )
+            return Outcome.of(run.stack.name, err)
         with words.concealed(run.ready.invocation.hidden):
             outcome, _ = await self._t.attempts.tries(
                 run.entry, run.stack.name, partial(self._compare, run, run.ready)
@@ -139,7 +131,7 @@ class SwarmSteps(DeploySteps):
             return await self._deploy(ready, run, entry, doubt=True)
 
     async def clear(self, stack: str) -> None:
-        """Nothing."""
+        """A Swarm removes what is left of its tasks by itself."""
 
     async def _deploy(
         self, ready: Ready, run: Deployment, entry: Recording, *, doubt: bool

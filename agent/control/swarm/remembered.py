@@ -29,7 +29,10 @@ def stacks(journal: Journal) -> frozenset[str]:
 
 
 def forget(journal: Journal, stack: str) -> None:
-    """Remember nothing of it any more."""
+    """Remember nothing of it any more.
+
+    A function of its own, as the journal's would be shared: with the records that are read now.
+    """
     journal.forget_release(stack)
 
 
