@@ -46,7 +46,7 @@ from agent.control.status.looks import Looks, last
 from agent.control.trial import Trial, begin
 from agent.control.undeclared.protection import Protection
 from agent.control.upgrade import complete_records
-from agent.control.wiring import Base, Hands
+from agent.control.wiring import Backend, Base
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.config import Config
 from agent.domain.errors import ConfigError
@@ -203,7 +203,7 @@ async def _wire(
         pulse=pulse,
         stopping=stopping,
     )
-    hands = await _hands(base)
+    backend = await _backend(base)
     look = await journal.run(last, config.runtime_dir)
     alone = config.docker.mode == "host"
     looks = Looks(journal, config.runtime_dir, look, lambda: engine.part if alone else None)
@@ -215,19 +215,21 @@ async def _wire(
         follower=Follower(config, repository, remotes, journal, examiner=examiner, beside=beside),
         housekeeper=Housekeeper(repository, journal, group),
         engine=engine,
-        ledger=hands.ledger,
-        observer=hands.observer,
+        ledger=backend.ledger,
+        observer=backend.observer,
         journal=journal,
         secrets=secrets,
         restorer=restorer,
-        converger=hands.converger,
-        evictor=hands.evictor,
-        quarantine=hands.quarantine,
+        converger=backend.converger,
+        evictor=backend.evictor,
+        quarantine=backend.quarantine,
         protection=protection,
-        judge=Judge(config, journal, remotes, hands.observer.containers, looks, nodes=hands.nodes),
+        judge=Judge(
+            config, journal, remotes, backend.observer.containers, looks, nodes=backend.nodes
+        ),
         words=attempts.words,
-        watcher=hands.watcher,
-        manager=hands.manager,
+        watcher=backend.watcher,
+        manager=backend.manager,
         standing_holds=standing_holds,
         trial=trial,
     )
@@ -241,7 +243,7 @@ def _for_the_loop(config: Config, file: Journal) -> AsyncJournal:
     return AsyncJournal(file)
 
 
-async def _hands(base: Base) -> Hands:
+async def _backend(base: Base) -> Backend:
     if base.config.docker.mode == "swarm":
         from agent.control.swarm_parts import of_swarm  # noqa: PLC0415  a host does without it
 

@@ -22,10 +22,10 @@ from agent.control.stack.revival import Reviver
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.quarantine import Quarantine
 from agent.control.undeclared.watcher import Watcher
-from agent.control.wiring import Base, Hands
+from agent.control.wiring import Backend, Base
 
 
-async def of_host(base: Base) -> Hands:
+async def of_host(base: Base) -> Backend:
     """All that is only there for one engine. Raises :class:`CommitdError`."""
     config, engine, journal = base.config, base.engine, base.journal
     ledger = Ledger(engine, journal)
@@ -38,7 +38,7 @@ async def of_host(base: Base) -> Hands:
     def watcher(wake: Callable[[str], None]) -> Watcher:
         return Watcher(engine, evictor, base.protection, observer, wake, resync_s=config.resync)
 
-    return Hands(
+    return Backend(
         ledger=ledger,
         observer=observer,
         converger=Converger(

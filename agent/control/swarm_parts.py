@@ -17,12 +17,12 @@ from agent.control.swarm.quarantine import ServiceQuarantine
 from agent.control.swarm.remove import ServiceRemover
 from agent.control.swarm.shared_journal import SharedJournal
 from agent.control.swarm.watcher import ServiceWatcher
-from agent.control.wiring import Base, Hands
+from agent.control.wiring import Backend, Base
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.swarm.model import STACK
 
 
-async def of_swarm(base: Base) -> Hands:
+async def of_swarm(base: Base) -> Backend:
     """All that is only there for a Swarm. Raises :class:`CommitdError`."""
     config, engine, journal = base.config, base.engine, base.journal
     program = await stack_deploy.find(engine.host, config.converge.timeout)
@@ -60,7 +60,7 @@ async def of_swarm(base: Base) -> Hands:
             stopping=base.stopping,
         )
     )
-    return Hands(
+    return Backend(
         ledger=_NoLedger(),
         observer=observer,
         converger=Converger(

@@ -1,4 +1,4 @@
-"""What the agent is put together from, whatever its services run on."""
+"""What the agent is put together from: the same for all, and the part for its engine or Swarm."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Base(Struct, frozen=True, kw_only=True):
     stopping: Callable[[], bool]
 
 
-class Hands(Struct, frozen=True, kw_only=True):
+class Backend(Struct, frozen=True, kw_only=True):
     """What looks at services, and changes them; ``manager`` and ``nodes`` are those of a Swarm."""
 
     ledger: Ledger

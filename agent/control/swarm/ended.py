@@ -1,7 +1,7 @@
 """Services whose tasks have ended for good: their restart policy lets the Swarm start none again.
 
-A deploy starts tasks of what it changes. What is as it was it leaves ended, so that one is told to
-the Swarm as `docker service update --force` does it.
+A deploy starts tasks only of services that it changes. Those of the others are started as
+``docker service update --force`` does it.
 """
 
 from __future__ import annotations

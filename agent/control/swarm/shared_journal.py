@@ -14,7 +14,7 @@ _Share = Callable[[], Awaitable[None]]
 
 
 class SharedJournal(AsyncJournal):
-    """A journal that is told to others once something was written that managers share."""
+    """A journal that calls others back once something was written that managers share."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal)

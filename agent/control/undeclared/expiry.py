@@ -1,6 +1,6 @@
-"""When the time of what is kept is over: only while the clocks can be trusted.
+"""When what is kept is removed: once its time is over, and only while the clocks can be trusted.
 
-What is removed for good does not come back.
+A removal cannot be undone.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Expiry:
         self._waits = False
 
     def look(self) -> None:
-        """Note how the clocks are; say once why nothing goes for good now."""
+        """Note how the clocks are; log once why nothing is removed now."""
         unsettled = self._journal.unsettled()
         if unsettled and not self._waits:
             log.info("removal of kept %s is paused: %s", self._what, unsettled)
         self._waits = unsettled is not None
 
     def over(self, record: Evicted) -> bool:
-        """Whether it goes for good now."""
+        """Whether it is to be removed now."""
         due = record.remove_at is not None and record.remove_at <= self._journal.now()
         return due and not self._waits
 

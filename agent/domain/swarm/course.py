@@ -1,7 +1,7 @@
 """What was seen of a stack on a Swarm since its deploy began: one look is not enough to judge it.
 
 The Swarm remembers few tasks of each place, so those that fail are counted as they are seen. How
-long a task has run is told by the clock of this machine: those of the nodes may be wrong.
+long a task has run is measured by this machine's clock: those of the nodes may be wrong.
 """
 
 from __future__ import annotations

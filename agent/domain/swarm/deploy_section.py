@@ -7,8 +7,8 @@ from typing import Any
 
 from agent.domain.swarm import plain
 from agent.domain.swarm.model import OURS, Mode
-from agent.domain.swarm.said import Sayings
 from agent.domain.swarm.service_keys import GENERIC, RESOURCES
+from agent.domain.swarm.violations import Violations
 
 Raw = Mapping[str, Any]
 Kinds = Mapping[str, Callable[[Any], Any]]
@@ -40,10 +40,10 @@ _CONDITIONS = {"no": "none", "always": "any", "unless-stopped": "any", "on-failu
 _GENERIC = "discrete_resource_spec"
 
 
-def written(service: Raw, stack: str, said: Sayings) -> dict[str, Any]:
+def written(service: Raw, stack: str, report: Violations) -> dict[str, Any]:
     """Of the whole ``service``: Compose has keys of its own for some of this."""
     raw: Raw = service.get("deploy") or {}
-    below = said.at("deploy")
+    below = report.at("deploy")
     mode = _MODES.get(str(raw.get("mode") or ""))
     if mode is None:
         below.refuse(
@@ -51,7 +51,7 @@ def written(service: Raw, stack: str, said: Sayings) -> dict[str, Any]:
         )
         mode = "replicated"
     found: dict[str, Any] = {"mode": mode}
-    replicas = _replicas(service, raw, mode, said)
+    replicas = _replicas(service, raw, mode, report)
     if replicas is not None:
         found["replicas"] = replicas
     found["labels"] = _labels(raw, stack, below)
@@ -62,62 +62,62 @@ def written(service: Raw, stack: str, said: Sayings) -> dict[str, Any]:
             below.refuse(f"deploy.{key}: a job is not updated", "leave it out", key)
         elif raw.get(key):
             found[key] = _section(raw[key], _UPDATE, below.at(key), f"deploy.{key}")
-    if (policy := _restart(service, raw, said)) is not None:
+    if (policy := _restart(service, raw, report)) is not None:
         found["restart_policy"] = policy
     if placement := _placement(raw.get("placement") or {}, below.at("placement")):
         found["placement"] = placement
-    if resources := _resources(service, raw.get("resources") or {}, said):
+    if resources := _resources(service, raw.get("resources") or {}, report):
         found["resources"] = resources
     known = {*found, "mode", "replicas", "placement", "resources", *_NO_JOBS}
     _unknown(raw, known, below, "deploy")
     return found
 
 
-def _unknown(raw: Raw, known: set[str], said: Sayings, name: str) -> None:
+def _unknown(raw: Raw, known: set[str], report: Violations, name: str) -> None:
     for key in sorted(raw.keys() - known):
         if not key.startswith("x-") and raw[key] not in (None, "", [], {}, False):
             hint = "leave it out"
-            said.refuse(f"{name}.{key}: docker stack deploy does not know it", hint, key)
+            report.refuse(f"{name}.{key}: docker stack deploy does not know it", hint, key)
 
 
-def _section(raw: Raw, kinds: Kinds, said: Sayings, name: str) -> dict[str, Any]:
+def _section(raw: Raw, kinds: Kinds, report: Violations, name: str) -> dict[str, Any]:
     """A mapping of single values; each key that is not in ``kinds`` is refused."""
     found = {
-        key: said.read(kind, raw[key], key)
+        key: report.read(kind, raw[key], key)
         for key, kind in kinds.items()
         if raw.get(key) is not None and raw[key] != ""
     }
-    _unknown(raw, set(kinds), said, name)
+    _unknown(raw, set(kinds), report, name)
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _replicas(service: Raw, raw: Raw, mode: Mode, said: Sayings) -> int | None:
+def _replicas(service: Raw, raw: Raw, mode: Mode, report: Violations) -> int | None:
     scale, replicas = service.get("scale"), raw.get("replicas")
     if scale is not None:
         hint = "write deploy.replicas"
-        said.warn("scale: is Compose's own, and taken as deploy.replicas", hint, "scale")
+        report.warn("scale: is Compose's own, and taken as deploy.replicas", hint, "scale")
     if mode.startswith("global"):
         if scale is not None or replicas is not None:
             hint = "leave the number out, or write mode: replicated"
-            said.refuse(
+            report.refuse(
                 f"deploy.replicas: {mode} has one task on each node", hint, "deploy", "replicas"
             )
         return None
     given = replicas if replicas is not None else scale
     at = ("deploy", "replicas") if replicas is not None else ("scale",)
-    count = 1 if given is None else said.read(plain.whole, given, *at)
+    count = 1 if given is None else report.read(plain.whole, given, *at)
     return 1 if count is None else int(count)
 
 
-def _labels(raw: Raw, stack: str, said: Sayings) -> dict[str, str]:
-    found: dict[str, str] = said.read(plain.texts, raw.get("labels") or {}, "labels") or {}
+def _labels(raw: Raw, stack: str, report: Violations) -> dict[str, str]:
+    found: dict[str, str] = report.read(plain.texts, raw.get("labels") or {}, "labels") or {}
     own = sorted(key for key in found if key.startswith("io.commitd."))
     if own:
-        said.refuse(f"deploy.labels: {own[0]} is commitd's own", "use another label", "labels")
+        report.refuse(f"deploy.labels: {own[0]} is commitd's own", "use another label", "labels")
     return {**found, OURS: stack}
 
 
-def _restart(service: Raw, raw: Raw, said: Sayings) -> dict[str, Any] | None:
+def _restart(service: Raw, raw: Raw, report: Violations) -> dict[str, Any] | None:
     own, policy = service.get("restart"), raw.get("restart_policy")
     found: dict[str, Any] | None = None
     if own:
@@ -125,44 +125,46 @@ def _restart(service: Raw, raw: Raw, said: Sayings) -> dict[str, Any] | None:
         condition = _CONDITIONS.get(word)
         hint = f"write deploy.restart_policy: {{condition: {condition or 'any'}}}"
         if policy:
-            said.warn(
+            report.warn(
                 "restart: does not count beside deploy.restart_policy", "leave it out", "restart"
             )
         elif condition is None:
-            said.refuse("restart: a Swarm does not know this", hint, "restart")
+            report.refuse("restart: a Swarm does not know this", hint, "restart")
         else:
-            said.warn(
+            report.warn(
                 f"restart: is Compose's own, and taken as the condition {condition!r}",
                 hint,
                 "restart",
             )
             found = {"condition": condition}
             if most:
-                found["max_attempts"] = said.read(plain.whole, most, "restart")
+                found["max_attempts"] = report.read(plain.whole, most, "restart")
     if policy:
-        below = said.at("deploy", "restart_policy")
+        below = report.at("deploy", "restart_policy")
         found = _section(policy, _RESTART, below, "deploy.restart_policy")
     return found
 
 
-def _placement(raw: Raw, said: Sayings) -> dict[str, Any]:
+def _placement(raw: Raw, report: Violations) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if raw.get("constraints"):
-        found["constraints"] = said.read(plain.words, raw["constraints"], "constraints") or []
+        found["constraints"] = report.read(plain.words, raw["constraints"], "constraints") or []
     if raw.get("preferences"):
         found["preferences"] = [
-            _section(each, {"spread": plain.text}, said.at("preferences", i), "deploy.placement")
+            _section(each, {"spread": plain.text}, report.at("preferences", i), "deploy.placement")
             for i, each in enumerate(raw["preferences"])
         ]
     if raw.get("max_replicas_per_node"):
         key = "max_replicas_per_node"
-        found[key] = said.read(plain.whole, raw[key], key)
-    _unknown(raw, {"constraints", "preferences", "max_replicas_per_node"}, said, "deploy.placement")
+        found[key] = report.read(plain.whole, raw[key], key)
+    _unknown(
+        raw, {"constraints", "preferences", "max_replicas_per_node"}, report, "deploy.placement"
+    )
     return found
 
 
-def _resources(service: Raw, raw: Raw, said: Sayings) -> dict[str, Any]:
-    below = said.at("deploy", "resources")
+def _resources(service: Raw, raw: Raw, report: Violations) -> dict[str, Any]:
+    below = report.at("deploy", "resources")
     limits = _section(
         raw.get("limits") or {}, _LIMITS, below.at("limits"), "deploy.resources.limits"
     )
@@ -193,7 +195,7 @@ def _resources(service: Raw, raw: Raw, said: Sayings) -> dict[str, Any]:
         # To Compose, 0 and -1 are no limit.
         if value in (None, "", 0, "0", -1, "-1") or called in found[part]:
             continue
-        if (said_as := said.read(kind, value, key)) is not None:
+        if (said_as := report.read(kind, value, key)) is not None:
             found[part][called] = said_as
     _unknown(raw, {"limits", "reservations"}, below, "deploy.resources")
     return {part: value for part, value in found.items() if value}

@@ -13,7 +13,7 @@ from typing import Any
 from agent.domain.compose import host_mounts
 from agent.domain.compose.host_mounts import AgentPlaces
 from agent.domain.swarm import plain
-from agent.domain.swarm.said import Sayings
+from agent.domain.swarm.violations import Violations
 
 Raw = Mapping[str, Any]
 
@@ -30,7 +30,7 @@ _KEEP = (
 _USE_OBJECTS = "use configs: (or secrets:) with file:, which commitd gives to all nodes"
 
 
-def written(service: Raw, volumes: Raw, root: str, said: Sayings) -> list[dict[str, Any]]:
+def written(service: Raw, volumes: Raw, root: str, report: Violations) -> list[dict[str, Any]]:
     """Its ``volumes:`` and ``tmpfs:``; ``volumes`` are those of the stack.
 
     ``root`` is the absolute path of the repository in the model.
@@ -38,7 +38,7 @@ def written(service: Raw, volumes: Raw, root: str, said: Sayings) -> list[dict[s
     stays = _stays(service)
     found: list[dict[str, Any]] = []
     for i, raw in enumerate(service.get("volumes") or []):
-        at = said.at("volumes", i)
+        at = report.at("volumes", i)
         match raw.get("type"):
             case "bind":
                 found.append(_bind(raw, root, at, stays=stays))
@@ -51,7 +51,10 @@ def written(service: Raw, volumes: Raw, root: str, said: Sayings) -> list[dict[s
                     f"volumes: docker stack deploy does not know the type {kind}",
                     "put the files into the image, or use configs:",
                 )
-    return [*found, *(_short_tmpfs(text, said) for text in plain.words(service.get("tmpfs") or []))]
+    return [
+        *found,
+        *(_short_tmpfs(text, report) for text in plain.words(service.get("tmpfs") or [])),
+    ]
 
 
 def _stays(service: Raw) -> bool:
@@ -72,28 +75,28 @@ def _mount(raw: Raw, kind: str) -> dict[str, Any]:
     return found
 
 
-def _bind(raw: Raw, root: str, said: Sayings, *, stays: bool) -> dict[str, Any]:
+def _bind(raw: Raw, root: str, report: Violations, *, stays: bool) -> dict[str, Any]:
     found, source = _mount(raw, "bind"), str(raw.get("source") or "").replace("$$", "$")
     options: Raw = raw.get("bind") or {}
-    _of_repository(source, root, said)
+    _of_repository(source, root, report)
     if not host_mounts.within(source, root) and not stays and not _everywhere(source):
-        said.warn(f"volumes: {source} must exist on each node that may run it", _KEEP)
+        report.warn(f"volumes: {source} must exist on each node that may run it", _KEEP)
     if options.get("propagation"):
         found["bind"] = {"propagation": str(options["propagation"])}
     if options.get("selinux"):
         hint = "label the directory on the nodes: chcon -t container_file_t"
-        said.refuse("volumes: a Swarm labels nothing for SELinux", hint, "bind", "selinux")
+        report.refuse("volumes: a Swarm labels nothing for SELinux", hint, "bind", "selinux")
     if str(options.get("recursive") or "enabled") != "enabled":
         hint = "leave it out"
-        said.refuse("volumes: docker stack deploy does not know bind.recursive", hint, "bind")
+        report.refuse("volumes: docker stack deploy does not know bind.recursive", hint, "bind")
     return found
 
 
-def _of_repository(source: str, root: str, said: Sayings) -> None:
+def _of_repository(source: str, root: str, report: Violations) -> None:
     at = host_mounts.place(source, root, AgentPlaces())
     if at is not None:
         where = f"./{at}" if at else "the repository"
-        said.refuse(
+        report.refuse(
             f"volumes: {where} is a file of the repository, which nodes do not have", _USE_OBJECTS
         )
 
@@ -102,13 +105,15 @@ def _everywhere(source: str) -> bool:
     return source in _SOCKETS or any(host_mounts.within(source, each) for each in _EVERYWHERE)
 
 
-def _volume(raw: Raw, volumes: Raw, root: str, said: Sayings, *, stays: bool) -> dict[str, Any]:
+def _volume(
+    raw: Raw, volumes: Raw, root: str, report: Violations, *, stays: bool
+) -> dict[str, Any]:
     found, name = _mount(raw, "volume"), str(raw.get("source") or "")
     options: Raw = raw.get("volume") or {}
     volume: Raw = volumes.get(name) or {}
     driver = volume.get("driver_opts") or {}
     for mount in host_mounts.of({"services": {"": {"volumes": [raw]}}, "volumes": volumes}):
-        _of_repository(mount.source, root, said)
+        _of_repository(mount.source, root, report)
     shared = volume.get("driver") not in {None, "", "local"} or driver.get("type") not in {
         None, "", "none", "tmpfs",
     }  # fmt: skip
@@ -118,36 +123,38 @@ def _volume(raw: Raw, volumes: Raw, root: str, said: Sayings, *, stays: bool) ->
             if volume.get("external")
             else "each node has its own"
         )
-        said.warn(f"volumes: the volume {name} does not go along to another node: {where}", _KEEP)
+        report.warn(f"volumes: the volume {name} does not go along to another node: {where}", _KEEP)
     if options.get("nocopy"):
         found["volume"] = {"nocopy": plain.truth(options["nocopy"])}
     if options.get("subpath"):
         hint = "mount the whole volume"
-        said.refuse("volumes: docker stack deploy does not know volume.subpath", hint, "volume")
+        report.refuse("volumes: docker stack deploy does not know volume.subpath", hint, "volume")
     if options.get("labels"):
         hint = "put them to the volume, below volumes:"
-        said.warn("volumes: labels of a mount are left out", hint, "volume", "labels")
+        report.warn("volumes: labels of a mount are left out", hint, "volume", "labels")
     return found
 
 
-def _tmpfs(raw: Raw, said: Sayings) -> dict[str, Any]:
+def _tmpfs(raw: Raw, report: Violations) -> dict[str, Any]:
     found, options = _mount(raw, "tmpfs"), raw.get("tmpfs") or {}
     if options.get("size") not in {None, "", 0, "0"}:
-        size = said.read(plain.size, options["size"], "tmpfs", "size")
+        size = report.read(plain.size, options["size"], "tmpfs", "size")
         found["tmpfs"] = {"size": size or 0}
     mode = options.get("mode")
-    if mode is not None and said.read(plain.mode, mode, "tmpfs", "mode") != _TMPFS_MODE:
+    if mode is not None and report.read(plain.mode, mode, "tmpfs", "mode") != _TMPFS_MODE:
         hint = "leave it out: it is 1777"
-        said.refuse("volumes: docker stack deploy does not know tmpfs.mode", hint, "tmpfs", "mode")
+        report.refuse(
+            "volumes: docker stack deploy does not know tmpfs.mode", hint, "tmpfs", "mode"
+        )
     return found
 
 
-def _short_tmpfs(text: str, said: Sayings) -> dict[str, Any]:
+def _short_tmpfs(text: str, report: Violations) -> dict[str, Any]:
     target, _, options = text.partition(":")
     words = options.split(",")
     sizes = [word.removeprefix("size=") for word in words if word.startswith("size=")]
     more = sorted({word for word in words if not word.startswith("size=")} - _TMPFS_WORDS)
     if more:
         hint = "leave it out"
-        said.refuse(f"tmpfs: docker stack deploy does not know {', '.join(more)}", hint, "tmpfs")
-    return _tmpfs({"target": target, "tmpfs": {"size": sizes[-1] if sizes else None}}, said)
+        report.refuse(f"tmpfs: docker stack deploy does not know {', '.join(more)}", hint, "tmpfs")
+    return _tmpfs({"target": target, "tmpfs": {"size": sizes[-1] if sizes else None}}, report)

@@ -30,7 +30,7 @@ class At(Enum):
     DONE = "done"
     """It has ended well, which is its nature."""
     COMING = "coming"
-    """It is on its way, or the Swarm is about to try again."""
+    """A task is starting, or the Swarm is about to try again."""
     DEAD = "dead"
     """It has failed, and none follows."""
     OLDER = "older"

@@ -7,7 +7,6 @@ from typing import Any
 
 from agent.domain.swarm import deploy_section, mounts, plain
 from agent.domain.swarm.model import KINDS, Kind
-from agent.domain.swarm.said import Sayings
 from agent.domain.swarm.service_keys import (
     CLIENT_NAMES,
     CLIENT_PREFIX,
@@ -16,6 +15,7 @@ from agent.domain.swarm.service_keys import (
     REFUSED,
     RESOURCES,
 )
+from agent.domain.swarm.violations import Violations
 
 Raw = Mapping[str, Any]
 
@@ -31,46 +31,46 @@ _ADDRESSES = ("ipv4_address", "ipv6_address", "link_local_ips", "mac_address")
 _ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  nothing listens here
 
 
-def written(name: str, model: Raw, stack: str, root: str, said: Sayings) -> dict[str, Any]:
-    """The service ``name`` of ``model``; what cannot be said is in ``said``."""
+def written(name: str, model: Raw, stack: str, root: str, report: Violations) -> dict[str, Any]:
+    """The service ``name`` of ``model``; what cannot be said is in ``report``."""
     raw: Raw = model["services"][name] or {}
-    found = _passed(raw, said)
+    found = _passed(raw, report)
     for key in sorted(raw.keys() - PASSED.keys() - MEANINGLESS - _ELSEWHERE):
         if key.startswith("x-") or raw[key] in _EMPTY:
             continue
         why, hint = REFUSED.get(key, ("docker stack deploy does not know it", "leave it out"))
-        said.refuse(f"{key}: {why}", hint, key)
+        report.refuse(f"{key}: {why}", hint, key)
     if len(f"{stack}_{name}") > _MAX_NAME:
-        said.refuse(f"{stack}_{name}: is longer than {_MAX_NAME} characters", "shorten the name")
+        report.refuse(f"{stack}_{name}: is longer than {_MAX_NAME} characters", "shorten the name")
     if raw.get("container_name"):
         hint = f"leave it out: others reach it as {name}"
-        said.warn("container_name: a Swarm names containers itself", hint, "container_name")
-    _order(raw, said)
-    found["deploy"] = deploy_section.written(raw, stack, said)
+        report.warn("container_name: a Swarm names containers itself", hint, "container_name")
+    _order(raw, report)
+    found["deploy"] = deploy_section.written(raw, stack, report)
     sections: dict[str, Any] = {
-        "ports": _ports(raw.get("ports") or [], found["deploy"].get("endpoint_mode"), said),
-        "networks": _networks(raw.get("networks") or {}, said),
-        "volumes": mounts.written(raw, model.get("volumes") or {}, root, said),
+        "ports": _ports(raw.get("ports") or [], found["deploy"].get("endpoint_mode"), report),
+        "networks": _networks(raw.get("networks") or {}, report),
+        "volumes": mounts.written(raw, model.get("volumes") or {}, root, report),
     }
     for kind in KINDS:
         used = enumerate(raw.get(kind) or [])
-        sections[kind] = [_object(kind, use, said.at(kind, i)) for i, use in used]
+        sections[kind] = [_object(kind, use, report.at(kind, i)) for i, use in used]
     return found | {key: section for key, section in sections.items() if section}
 
 
-def _passed(raw: Raw, said: Sayings) -> dict[str, Any]:
+def _passed(raw: Raw, report: Violations) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, kind in PASSED.items():
         value = raw.get(key)
         if value is None or (value in _EMPTY and key != "init"):
             continue
-        if (read := said.read(kind, value, key)) is not None:
+        if (read := report.read(kind, value, key)) is not None:
             found[key] = read
     if raw.get("entrypoint") == []:
         hint = "name the program in entrypoint"
-        said.refuse("entrypoint: a Swarm cannot take the image's away", hint, "entrypoint")
+        report.refuse("entrypoint: a Swarm cannot take the image's away", hint, "entrypoint")
     if (raw.get("healthcheck") or {}).get("start_interval"):
-        said.warn(
+        report.warn(
             "healthcheck.start_interval: is left out: Docker before 25 does not know it",
             "use a shorter interval and more retries",
             "healthcheck",
@@ -78,7 +78,7 @@ def _passed(raw: Raw, said: Sayings) -> dict[str, Any]:
         )
     for variable, value in sorted((found.get("environment") or {}).items()):
         if not value and (variable in CLIENT_NAMES or variable.startswith(CLIENT_PREFIX)):
-            said.refuse(
+            report.refuse(
                 f"environment: {variable} is empty, and would get the value that it has for the "
                 "command line of Docker",
                 "set it, or leave it out",
@@ -88,7 +88,7 @@ def _passed(raw: Raw, said: Sayings) -> dict[str, Any]:
     return found
 
 
-def _order(raw: Raw, said: Sayings) -> None:
+def _order(raw: Raw, report: Violations) -> None:
     needed = raw.get("depends_on") or {}
     for other in sorted(needed):
         how = (needed[other] if isinstance(needed, Mapping) else None) or {}
@@ -101,25 +101,25 @@ def _order(raw: Raw, said: Sayings) -> None:
             message = (
                 f"depends_on: a Swarm starts all services at once, and does not wait for {other}"
             )
-            said.warn(message, hint, "depends_on", other)
+            report.warn(message, hint, "depends_on", other)
         else:
-            said.ask(
+            report.ask(
                 f"depends_on: a Swarm starts {other} at the same time", hint, "depends_on", other
             )
 
 
-def _ports(raw: list[Raw], endpoint_mode: str | None, said: Sayings) -> list[dict[str, Any]]:
+def _ports(raw: list[Raw], endpoint_mode: str | None, report: Violations) -> list[dict[str, Any]]:
     """Each once."""
-    ports = list(_each_port(raw, said))
+    ports = list(_each_port(raw, report))
     if endpoint_mode == "dnsrr" and any(each["mode"] == "ingress" for each in ports):
         hint = "write mode: host for each port, or leave endpoint_mode out"
-        said.refuse("ports: endpoint_mode dnsrr has no port of the whole Swarm", hint, "ports")
+        report.refuse("ports: endpoint_mode dnsrr has no port of the whole Swarm", hint, "ports")
     return [each for i, each in enumerate(ports) if each not in ports[:i]]
 
 
-def _each_port(raw: list[Raw], said: Sayings) -> Iterator[dict[str, Any]]:
+def _each_port(raw: list[Raw], report: Violations) -> Iterator[dict[str, Any]]:
     for i, port in enumerate(raw):
-        at = said.at("ports", i)
+        at = report.at("ports", i)
         address = str(port.get("host_ip") or "")
         if address not in _ANY_ADDRESS:
             at.refuse(
@@ -138,11 +138,11 @@ def _each_port(raw: list[Raw], said: Sayings) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _networks(raw: Any, said: Sayings) -> dict[str, Any]:
+def _networks(raw: Any, report: Violations) -> dict[str, Any]:
     found: dict[str, Any] = {}
     uses = raw if isinstance(raw, Mapping) else dict.fromkeys(raw)
     for name, own in sorted(uses.items()):
-        use, at = own or {}, said.at("networks", name)
+        use, at = own or {}, report.at("networks", name)
         if aliases := use.get("aliases"):
             found[name] = {"aliases": plain.words(aliases)}
         else:
@@ -162,7 +162,7 @@ def _networks(raw: Any, said: Sayings) -> dict[str, Any]:
     return found
 
 
-def _object(kind: Kind, use: Any, said: Sayings) -> dict[str, Any]:
+def _object(kind: Kind, use: Any, report: Violations) -> dict[str, Any]:
     """How a service uses a config or a secret; its target is never the name of the object."""
     if isinstance(use, str):
         use = {"source": use}
@@ -175,7 +175,7 @@ def _object(kind: Kind, use: Any, said: Sayings) -> dict[str, Any]:
         if use.get(key) is not None:
             found[key] = plain.text(use[key])
     if use.get("mode") is not None:
-        mode = said.read(plain.mode, use["mode"], "mode")
+        mode = report.read(plain.mode, use["mode"], "mode")
         if mode is not None:
             found["mode"] = mode
     return found

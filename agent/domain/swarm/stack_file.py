@@ -25,7 +25,7 @@ from agent.domain.compose.policy import Effect, Violation, summary
 from agent.domain.errors import PermanentError
 from agent.domain.swarm import plain, service_section
 from agent.domain.swarm.model import KINDS, OURS, Kind, Mode
-from agent.domain.swarm.said import Sayings
+from agent.domain.swarm.violations import Violations
 
 Model = Mapping[str, Any]
 
@@ -109,15 +109,15 @@ def judge(stack: str, model: Model, root: str) -> list[Violation]:
 
 def read(stack: str, model: Model, root: str) -> Draft:
     """What ``model`` is in a Swarm; ``root`` is the absolute path of the repository in it."""
-    said = Sayings()
+    report = Violations()
     services: Mapping[str, Model] = model.get("services") or {}
     document: dict[str, Any] = {"version": VERSION, "services": {}}
     for name in sorted(services):
-        at = said.at("services", name, whose=name)
+        at = report.at("services", name, whose=name)
         document["services"][name] = service_section.written(name, model, stack, root, at)
     sections = document["services"].values()
-    networks = _networks(model, sections, stack, said)
-    volumes = _volumes(model, sections, said)
+    networks = _networks(model, sections, stack, report)
+    volumes = _volumes(model, sections, report)
     sources: list[Source] = []
     more: dict[tuple[Kind, str], Mapping[str, Any]] = {}
     for kind in KINDS:
@@ -125,7 +125,7 @@ def read(stack: str, model: Model, root: str) -> Draft:
         found: dict[str, Any] = {}
         for key in sorted(used):
             raw = (model.get(kind) or {}).get(key) or {}
-            at = said.at(kind, key, whose=f"{kind}: {key}")
+            at = report.at(kind, key, whose=f"{kind}: {key}")
             if raw.get("external"):
                 found[key] = {"external": True, "name": str(raw.get("name") or key)}
                 if kind == "configs" and found[key]["name"].startswith("commitd-"):
@@ -141,7 +141,7 @@ def read(stack: str, model: Model, root: str) -> Draft:
         stack=stack,
         document=document,
         sources=tuple(sources),
-        violations=tuple(said.found),
+        violations=tuple(report.found),
         more=more,
     )
 
@@ -184,10 +184,10 @@ def _name(stack: str, source: Source, content: bytes, extra: Mapping[str, Any], 
     return f"{full[: _MAX_NAME - _DIGITS - 1]}_{digest}"
 
 
-def _source(kind: Kind, key: str, raw: Model, said: Sayings) -> Source | None:
+def _source(kind: Kind, key: str, raw: Model, report: Violations) -> Source | None:
     if raw.get("driver"):
         hint = f"make it by docker {kind[:-1]} create --driver, and declare it external"
-        said.refuse("driver: commitd makes no objects that a driver fills", hint, "driver")
+        report.refuse("driver: commitd makes no objects that a driver fills", hint, "driver")
     elif raw.get("content") is not None:
         content = str(raw["content"]).replace("$$", "$").encode()
         return Source(kind=kind, key=key, content=content)
@@ -197,37 +197,37 @@ def _source(kind: Kind, key: str, raw: Model, said: Sayings) -> Source | None:
     elif raw.get("file"):
         return Source(kind=kind, key=key, file=str(raw["file"]).replace("$$", "$"))
     else:
-        said.refuse("is used, and nothing says what is in it", "give it a file:")
+        report.refuse("is used, and nothing says what is in it", "give it a file:")
     return None
 
 
-def _more(raw: Model, said: Sayings) -> dict[str, Any]:
+def _more(raw: Model, report: Violations) -> dict[str, Any]:
     """What an object has beside its content."""
     found: dict[str, Any] = {}
     if raw.get("template_driver"):
         found["template"] = str(raw["template_driver"]).replace("$$", "$")
     if raw.get("labels"):
-        labels = _labels(raw, said)
+        labels = _labels(raw, report)
         found["labels"] = {key: value.replace("$$", "$") for key, value in labels.items()}
     return found
 
 
-def _labels(raw: Model, said: Sayings) -> dict[str, str]:
+def _labels(raw: Model, report: Violations) -> dict[str, str]:
     """What the file says; those of commitd are believed by its managers, so no file has them."""
-    found: dict[str, str] = said.read(plain.texts, raw.get("labels") or {}, "labels") or {}
+    found: dict[str, str] = report.read(plain.texts, raw.get("labels") or {}, "labels") or {}
     if own := sorted(key for key in found if key.startswith("io.commitd.")):
-        said.refuse(f"labels: {own[0]} is commitd's own", "use another label", "labels")
+        report.refuse(f"labels: {own[0]} is commitd's own", "use another label", "labels")
     return found
 
 
 def _networks(
-    model: Model, services: Iterable[Model], stack: str, said: Sayings
+    model: Model, services: Iterable[Model], stack: str, report: Violations
 ) -> dict[str, dict[str, Any]]:
     used = {name for service in services for name in service.get("networks") or ["default"]}
     found: dict[str, dict[str, Any]] = {}
     for key in sorted(used):
         raw: Model = (model.get("networks") or {}).get(key) or {}
-        at = said.at("networks", key, whose=f"networks: {key}")
+        at = report.at("networks", key, whose=f"networks: {key}")
         name = {"name": str(raw["name"])} if raw.get("name") else {}
         if raw.get("external"):
             found[key] = {"external": True, "name": str(raw.get("name") or key)}
@@ -237,26 +237,26 @@ def _networks(
     return found
 
 
-def _network(raw: Model, said: Sayings) -> dict[str, Any]:
+def _network(raw: Model, report: Violations) -> dict[str, Any]:
     found: dict[str, Any] = {}
     driver = str(raw.get("driver") or "")
     if driver in _ONE_HOST:
-        said.refuse(f"driver: {driver} ends at one node", "leave it out: it is overlay", "driver")
+        report.refuse(f"driver: {driver} ends at one node", "leave it out: it is overlay", "driver")
     elif driver:
         found["driver"] = driver
     if raw.get("driver_opts"):
-        found["driver_opts"] = said.read(plain.texts, raw["driver_opts"], "driver_opts") or {}
+        found["driver_opts"] = report.read(plain.texts, raw["driver_opts"], "driver_opts") or {}
     for key in ("internal", "attachable"):
         if raw.get(key):
-            found[key] = bool(said.read(plain.truth, raw[key], key))
-    if ipam := _ipam(raw.get("ipam") or {}, said.at("ipam")):
+            found[key] = bool(report.read(plain.truth, raw[key], key))
+    if ipam := _ipam(raw.get("ipam") or {}, report.at("ipam")):
         found["ipam"] = ipam
     known = {*found, "name", "labels", "driver", "internal", "attachable", "ipam", "external"}
     known |= {"driver_opts"}
     for key in sorted(raw.keys() - known):
         if key.startswith("x-") or raw[key] in _UNSET or (key, raw[key]) in _DEFAULTS:
             continue
-        said.refuse(f"{key}: docker stack deploy does not know it", _MAKE_NETWORK, key)
+        report.refuse(f"{key}: docker stack deploy does not know it", _MAKE_NETWORK, key)
     return found
 
 
@@ -264,7 +264,7 @@ _UNSET: tuple[Any, ...] = (None, "", [], {})
 _DEFAULTS = (("enable_ipv4", True), ("enable_ipv6", False))
 
 
-def _ipam(raw: Model, said: Sayings) -> dict[str, Any]:
+def _ipam(raw: Model, report: Violations) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if raw.get("driver"):
         found["driver"] = str(raw["driver"])
@@ -275,13 +275,15 @@ def _ipam(raw: Model, said: Sayings) -> dict[str, Any]:
     for i, each in enumerate(raw.get("config") or []):
         for key in sorted(each.keys() - {"subnet"}):
             if each[key]:
-                said.refuse(f"ipam: {key} cannot be said here", _MAKE_NETWORK, "config", i, key)
+                report.refuse(f"ipam: {key} cannot be said here", _MAKE_NETWORK, "config", i, key)
     if raw.get("options"):
-        said.refuse("ipam: options cannot be said here", _MAKE_NETWORK, "options")
+        report.refuse("ipam: options cannot be said here", _MAKE_NETWORK, "options")
     return found
 
 
-def _volumes(model: Model, services: Iterable[Model], said: Sayings) -> dict[str, dict[str, Any]]:
+def _volumes(
+    model: Model, services: Iterable[Model], report: Violations
+) -> dict[str, dict[str, Any]]:
     used = {
         str(mount["source"])
         for service in services
@@ -291,7 +293,7 @@ def _volumes(model: Model, services: Iterable[Model], said: Sayings) -> dict[str
     found: dict[str, dict[str, Any]] = {}
     for key in sorted(used):
         raw: Model = (model.get("volumes") or {}).get(key) or {}
-        at = said.at("volumes", key, whose=f"volumes: {key}")
+        at = report.at("volumes", key, whose=f"volumes: {key}")
         if raw.get("external"):
             found[key] = {"external": True, "name": str(raw.get("name") or key)}
             continue

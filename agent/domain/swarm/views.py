@@ -2,11 +2,11 @@
 
 So everything that decides about containers decides about services too: the plan with its guards of
 removals, drift, status, why. A service is its ID and its name; its config hash is that of its spec,
-which changes with whatever anybody changes of it. What its tasks are doing is its state::
+which changes with each change of it. The states of its tasks add up to its own::
 
     as many run as it wants ────────────▶ running
     the tasks of a job have all ended ──▶ exited 0
-    some are on their way ──────────────▶ running, starting
+    some are starting ──────────────────▶ running, starting
     none will come any more ────────────▶ exited
     some fail, or fit no node ──────────▶ restarting: the Swarm tries again by itself
 """
@@ -129,8 +129,8 @@ def _state(service: SwarmService, tasks: Sequence[SwarmTask]) -> tuple[str, int 
     if running + done >= wanted:
         return "running", None, None
     failed = [t for t in tasks if t.state in _FAILED and t.created >= service.updated]
-    on_their_way = [task for task in current if task.state in _UNDER_WAY]
-    if on_their_way and not failed and not any(task.error for task in on_their_way):
+    starting = [task for task in current if task.state in _UNDER_WAY]
+    if starting and not failed and not any(task.error for task in starting):
         return "running", None, "starting"
     if not current and tasks and places.finishes(service):
         last = max(tasks, key=lambda task: task.at)

@@ -17,7 +17,7 @@ from agent.domain.repository.desired import Stack
 from agent.domain.repository.stack_settings import KEY
 from agent.domain.review.checks.places import Places
 from agent.domain.swarm import stack_file
-from agent.domain.swarm.said import RULE
+from agent.domain.swarm.violations import RULE
 
 Model = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
-"""What of a stack cannot be said to a Swarm, collected while its file is written.
+"""What of a stack a Swarm cannot do, collected while the file for it is written.
 
 Each has its place in the model and what to use instead. ``REFUSED`` is what would mean something
-else without it; ``WARNED`` is left out or said another way, and ``ASKED`` is only worth knowing.
+else without it; ``WARNED`` is left out or written another way, and ``ASKED`` is worth knowing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agent.domain.documents import Path
 RULE = "swarm"
 
 
-class Sayings:
+class Violations:
     """Findings about what is at ``path`` of a model, and below; ``whose`` begins each message."""
 
     def __init__(
@@ -24,16 +24,16 @@ class Sayings:
         self.path, self.whose = path, whose
         self.found: list[Violation] = [] if into is None else into
 
-    def at(self, *keys: str | int, whose: str | None = None) -> Sayings:
+    def at(self, *keys: str | int, whose: str | None = None) -> Violations:
         """The same list, for what is at ``keys`` below."""
-        return Sayings((*self.path, *keys), self.whose if whose is None else whose, self.found)
+        return Violations((*self.path, *keys), self.whose if whose is None else whose, self.found)
 
     def refuse(self, message: str, hint: str, *at: str | int) -> None:
         """It would mean something else in a Swarm."""
         self._add(Effect.REFUSED, message, hint, at)
 
     def warn(self, message: str, hint: str, *at: str | int) -> None:
-        """It is left out, or said another way."""
+        """It is left out, or written another way."""
         self._add(Effect.WARNED, message, hint, at)
 
     def ask(self, message: str, hint: str, *at: str | int) -> None:
