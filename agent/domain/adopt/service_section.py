@@ -125,11 +125,21 @@ class ServiceInWords:
         grace = self._of_container("StopGracePeriod")
         if grace is not None:
             found["stop_grace_period"] = duration(grace)
+        self._names()
+        self._limits()
+        self._health()
+        self._logging()
+
+    def _names(self) -> None:
+        """How it finds others."""
         if hosts := self._of_container("Hosts"):
-            found["extra_hosts"] = [self._host(each) for each in hosts]
+            self.section["extra_hosts"] = [self._host(each) for each in hosts]
         for key, name in (("dns", "Nameservers"), ("dns_search", "Search")):
             if value := self._of_container("DNSConfig", name):
-                found[key] = value
+                self.section[key] = value
+
+    def _limits(self) -> None:
+        found = self.section
         if limits := self._of_container("Ulimits"):
             self._sorted("ulimits", [each["Name"] for each in limits])
             found["ulimits"] = {
@@ -139,12 +149,13 @@ class ServiceInWords:
         isolation = self._of_container("Isolation")
         if isolation not in {None, "", "default"}:
             found["isolation"] = isolation
-        self._health()
+
+    def _logging(self) -> None:
         driver = self._spec.take("TaskTemplate", "LogDriver", "Name")
         options = self._spec.take("TaskTemplate", "LogDriver", "Options")
         if driver or options:
             logging = {"driver": driver, "options": options}
-            found["logging"] = {key: value for key, value in logging.items() if value}
+            self.section["logging"] = {key: value for key, value in logging.items() if value}
 
     def _environment(self) -> dict[str, str | None]:
         pairs = [str(each) for each in self._of_container("Env") or ()]
