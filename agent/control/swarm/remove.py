@@ -177,7 +177,7 @@ class ServiceRemover(Stepping):
         ends_at = anyio.current_time() + limit_s
         while nodes := await self._step(self._where_up(stack)):
             if anyio.current_time() > ends_at:
-                raise TransientError(f"tasks of it still run on {', '.join(nodes)}")
+                raise TransientError(f"its tasks have not ended yet on {', '.join(nodes)}")
             await anyio.sleep(_LOOK_EVERY_S)
 
     async def _where_up(self, stack: str) -> list[str]:

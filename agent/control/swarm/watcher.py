@@ -16,9 +16,7 @@ from agent.adapters.engine.events import Event
 from agent.adapters.guard import Guard
 from agent.control.swarm.evict import ServiceEvictor
 from agent.control.undeclared.protection import Protection
-from agent.control.undeclared.watching import Listening, Watching, log
-
-_MOST_PENDING = 1000
+from agent.control.undeclared.watching import MOST_PENDING, Listening, Watching, log
 
 
 class ServiceWatcher(Watching):
@@ -47,7 +45,7 @@ class ServiceWatcher(Watching):
             self._look(what, self._stack_of(event.name))
         elif event.id in self._pending:
             self._pending[event.id] = True
-        elif len(self._pending) >= _MOST_PENDING:
+        elif len(self._pending) >= MOST_PENDING:
             self._look("more changes than can be looked at one by one")
         else:
             self._pending[event.id] = True

@@ -13,10 +13,8 @@ from agent.adapters.guard import Guard
 from agent.control.reconcile.listing import Observer
 from agent.control.undeclared.evict import Evictor
 from agent.control.undeclared.protection import Protection
-from agent.control.undeclared.watching import Watching, log
+from agent.control.undeclared.watching import MOST_PENDING, Watching, log
 from agent.domain.container import PROJECT
-
-_MOST_PENDING = 1000
 
 
 class Watcher(Watching):
@@ -47,7 +45,7 @@ class Watcher(Watching):
             return  # or a cycle that decrypts would wake the next one
         stopped = self._protection.stopped
         if event.action == "kill":
-            if event.stops and len(stopped) < _MOST_PENDING:
+            if event.stops and len(stopped) < MOST_PENDING:
                 stopped.add(event.id)
             return
         self._observer.forget(event.id)
@@ -72,7 +70,7 @@ class Watcher(Watching):
             if event.id in self._observer.owners:
                 self._look(f"{event.name}: started, and others share its namespaces")
         elif event.id not in self._pending:
-            if len(self._pending) >= _MOST_PENDING:
+            if len(self._pending) >= MOST_PENDING:
                 self._look("more starts than can be looked at one by one")
             else:
                 self._pending.add(event.id)

@@ -19,6 +19,8 @@ from agent.control.undeclared.protection import Protection
 
 log = logging.getLogger("commitd.watcher")
 
+MOST_PENDING = 1000
+"""IDs that are noted at a time; more than so many changes are left to the cycle."""
 _RECONNECT_S = 5.0
 """The longest wait before the stream is opened again."""
 

@@ -62,7 +62,7 @@ from agent.domain.swarm.places import GONE, At, Place
 from agent.domain.swarm.spec import without_restarts
 
 _HEARD_S = 1.0
-"""The least that it has to do nothing about an update that has nothing to do."""
+"""Even an update that changes no task needs so long until its status can be trusted."""
 
 
 def judge(
@@ -106,7 +106,7 @@ def _update(course: Course, service: SwarmService, look: Look) -> Finding | None
     else:
         reason, said = Reason.SWARM_BACK, "the Swarm rolled its update back"
         if state == "rollback_paused":
-            said += ", and has paused that"
+            said += ", and has paused the rollback"
     # Whatever it was, the Swarm has given this update up.
     return replace(finding, said=said, reason=reason, final=True, passing=False)
 
@@ -136,9 +136,9 @@ def _tasks(course: Course, service: SwarmService, look: Look, steady_s: float) -
             return replace(error, said=missing.said, reason=missing.reason)
         return missing
     if not steady:
-        return Finding(service=name, said="its tasks do not run long enough yet")
+        return Finding(service=name, said="its tasks have not run for long enough yet")
     if service.update is None and abs(look.wall - service.updated) < max(_HEARD_S, steady_s):
-        return Finding(service=name, said="the Swarm has just heard of it")
+        return Finding(service=name, said="the Swarm has only just got the update")
     return None
 
 
@@ -172,5 +172,5 @@ def _missing(service: SwarmService, found: Sequence[Place], look: Look) -> Findi
     if good < wanted or any(place.at in {At.COMING, At.OLDER} for place in found):
         return Finding(service=name, said=counts)
     if service.update == "updating":
-        return Finding(service=name, said=f"{counts}, and its update goes on")
+        return Finding(service=name, said=f"{counts}, and its update is not finished")
     return None

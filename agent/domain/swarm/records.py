@@ -124,8 +124,8 @@ def text(record: Record) -> str:
     found = msgspec.json.encode(record)
     if len(found) > MOST:
         raise PermanentError(
-            f"what managers would share of it has {len(found)} bytes, more than {MOST}",
-            hint="a stack of fewer files and services has a smaller record",
+            f"the record of it for other managers has {len(found)} bytes, more than {MOST}",
+            hint="split the stack: one with fewer files and services has a smaller record",
         )
     return found.decode()
 
