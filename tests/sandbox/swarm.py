@@ -179,11 +179,21 @@ class Swarm:
 
     def update(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the specification of a service, as `docker service update` does."""
-        service = self.service(name)
-        change(service["Spec"])
-        version = service["Version"]["Index"]
-        path = f"/services/{service['ID']}/update?version={version}"
-        self.engine.api("POST", path, service["Spec"])
+
+        def updated() -> bool:
+            service = self.service(name)
+            change(service["Spec"])
+            version = service["Version"]["Index"]
+            path = f"/services/{service['ID']}/update?version={version}"
+            try:
+                self.engine.api("POST", path, service["Spec"])
+            except EngineError as err:
+                if "out of sequence" in str(err):  # the Swarm has changed it itself meanwhile
+                    return False
+                raise
+            return True
+
+        wait_until(updated, what=f"an update of {name} that nothing crosses")
 
     def scale(self, name: str, replicas: int) -> None:
         """As `docker service scale` does."""
