@@ -572,6 +572,8 @@ def test_doctor_tells_of_the_swarm_that_a_manager_deploys_to(fleet: Fleet, swarm
         ("warning", "one manager"),
         ("ok", "one node"),
     }
+    named = [f["what"] for f in _doctor(fleet.manager(name="media")) if f["level"] == "problem"]
+    assert any("this Swarm is called prod" in what for what in named)
     swarm.leave()
     [lost, _] = [f for f in _doctor(host) if f["code"] == "swarm"]
     assert (lost["level"], "docker swarm init" in lost["remedy"]) == ("problem", True)

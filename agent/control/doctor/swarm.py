@@ -31,11 +31,13 @@ async def look(config: Config) -> list[Finding]:
         found += [swarm.leadership(place), *swarm.managers(nodes), *swarm.others(nodes)]
         stored = (await store.read(engine, records.CLUSTER)).get(records.CLUSTER)
     try:
-        wrote = records.read(stored.text, ClusterRecord, stored.name).leader if stored else None
+        kept = records.read(stored.text, ClusterRecord, stored.name) if stored else None
+        if kept:
+            records.refuse_other(kept, config.host)
     except CommitdError as err:
         said = f"{err.where}: {err.message}"
         return [*found, problem(Code.SWARM, said, err.hint or "")]
-    return [*found, *swarm.last_leader(place, wrote, nodes)]
+    return [*found, *swarm.last_leader(place, kept.leader if kept else None, nodes)]
 
 
 async def _command(address: str, timeout_s: float) -> Finding:
