@@ -21,7 +21,7 @@ from agent.control.reconcile.observe import exempt_ones, situation
 from agent.control.reconcile.planner import Planner
 from agent.control.source.follower import Followed
 from agent.control.status import names
-from agent.domain.errors import CancelledError, CommitdError
+from agent.domain.errors import CancelledError, CommitdError, ConfigError
 from agent.domain.outcome import Outcome, Reason, Status
 from agent.domain.reconcile import host_state, plan, renamed
 from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan, one_of_a_kind
@@ -116,8 +116,15 @@ class Reconciler:
 
     async def _turn(self) -> Turn | None:
         """What this manager of a Swarm is now; None on a host. Raises :class:`CommitdError`."""
-        turn = await self._p.manager.begin() if self._p.manager else None
-        if turn and turn.anew:  # what this one had found is the past
+        if self._p.manager is None:
+            return None
+        try:
+            turn = await self._p.manager.begin()
+        except ConfigError:  # as on a worker, which a leader can be made
+            await self._p.secrets.lead(leads=False)
+            raise
+        await self._p.secrets.lead(leads=turn.leader is None)
+        if turn.anew:  # what this one had found is the past
             self._followed = Followed(None, None)
             self._p.follower.look_again()
         return turn

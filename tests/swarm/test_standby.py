@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.sandbox.process import wait_until
@@ -43,6 +44,43 @@ def test_a_worker_runs_no_agent_in_this_mode(fleet: Fleet, pair: Cluster) -> Non
     assert done.returncode == 2
     assert "this node is a worker" in done.stderr
     assert pair.nodes[0].swarm.services() == {}
+
+
+def _role(at: Node, node: Node, role: str) -> None:
+    found = at.swarm.nodes()[node.name]
+    path = f"/nodes/{found['ID']}/update?version={found['Version']['Index']}"
+    at.engine.api("POST", path, {**found["Spec"], "Role": role})
+
+
+def test_plaintext_is_on_the_leader_alone(fleet: Fleet, trio: Cluster) -> None:
+    key = "stacks/web/k.secret.key"
+    web = stack_file(
+        {"app": {"image": fleet.idle, "secrets": ["key"]}},
+        secrets={"key": {"file": "./.decrypted.k.secret.key"}},
+    )
+    more: dict[str, str | bytes | None] = {
+        "stacks/web/compose.yaml": web,
+        key: fleet.box.encrypt(b"canary-1", kind="binary"),
+    }
+    fleet.commit("first", {**_files(fleet.idle), **more})
+    first = trio.leader()
+    host = _host(fleet, first)
+
+    def canaries() -> list[Path]:
+        places = (host.state, Path(host.config["runtime_dir"]))
+        files = [path for place in places for path in place.rglob("*") if path.is_file()]
+        return [path for path in files if b"canary-1" in path.read_bytes()]
+
+    result = host.once()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert canaries()
+    other = next(node for node in trio.nodes if node is not first)
+    _role(other, first, "worker")
+    wait_until(lambda: other.swarm.leader() not in {None, first.name}, what="another leader")
+    _role(other, first, "manager")
+    trio.ready()
+    assert host.once().stdout.startswith("standby")
+    assert canaries() == []
 
 
 def test_what_a_person_ordered_holds_on_under_the_next_leader(fleet: Fleet, trio: Cluster) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import anyio
@@ -89,6 +91,47 @@ def test_what_runs_keeps_its_secret_until_the_release_without_it_is_up(tmp_path:
     journal.keep_release(release)
     assert anyio.run(secrets.refresh, builders.desired(web), frozenset()) == {}
     assert _left(tmp_path, [KEY]) == set()
+
+
+def test_a_manager_that_leads_its_swarm_no_more_keeps_no_plaintext(tmp_path: Path) -> None:
+    """Not even that of releases which run: their services have what they need."""
+    paths = (SHARED, WEB)
+    secrets, journal = _secrets(tmp_path, paths)
+    release = builders.release("web")
+    journal.keep_release(replace(release, inputs=(*release.inputs, (WEB, "oid"))))
+
+    def turn(*, leads: bool) -> None:
+        anyio.run(partial(secrets.lead, leads=leads))
+
+    turn(leads=False)
+    assert _left(tmp_path, paths) == set(paths), "it may be mounted: this was a plain host"
+    turn(leads=True)
+    turn(leads=True)
+    assert _left(tmp_path, paths) == set(paths)
+    turn(leads=False)
+    assert _left(tmp_path, paths) == set()
+    assert journal.plaintext() == {}
+    turn(leads=True)
+    web = replace(builders.stack("web"), environment=(EnvFile(WEB, f"oid of {WEB}", secret=True),))
+    tried = anyio.run(secrets.refresh, builders.desired(web), frozenset())
+    assert tried.keys() == {"web"}, "it is to be decrypted again, for which there is no key here"
+
+
+def test_plaintext_that_cannot_be_deleted_is_tried_again_by_who_leads_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets, journal = _secrets(tmp_path, [WEB])
+    anyio.run(partial(secrets.lead, leads=True))
+
+    def refuses(*_: object) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PlaintextStore, "delete", refuses)
+        anyio.run(partial(secrets.lead, leads=False))
+    assert journal.plaintext().keys() == {WEB}
+    anyio.run(partial(secrets.lead, leads=False))
+    assert _left(tmp_path, [WEB]) == set()
 
 
 def test_a_write_that_was_cut_short_is_not_believed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
                   └▶ decrypted ─┬▶ not usable ────▶ its stacks are blocked; what is in place stays
                                 └▶ written between two marks in the journal
     then tidy: what neither is declared nor runs is deleted
+    lead, in a Swarm: a manager that leads no more deletes all of it
 
 Before a file is written the journal has it with no version, and after it with the new one. An agent
 that is killed between the two decrypts it again, and deletes it if nobody needs it any more.
@@ -23,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
@@ -48,6 +49,10 @@ log = logging.getLogger("commitd.secrets")
 
 Locked = dict[str, tuple[Reason, str]]
 """Stacks that must not be deployed, with the reason and its detail."""
+
+
+_LED = "led_with_plaintext"
+"""Key of the journal: whether this manager of a Swarm may have plaintext from when it led."""
 
 
 class SecretKeeper:
@@ -188,9 +193,25 @@ class SecretKeeper:
         releases = await self._journal.releases()
         # Also of stacks whose next release is not up yet: what runs may have to be started again.
         up = {path for release in releases.values() for path, _ in release.inputs}
-        for path in left - up:
-            if any(path.startswith(f"stacks/{name}/") for name in kept):
-                continue
+        stacks = tuple(f"stacks/{name}/" for name in kept)
+        await self._delete(path for path in left - up if not path.startswith(stacks))
+
+    async def lead(self, *, leads: bool) -> None:
+        """In a Swarm, at the beginning of each cycle: whether this manager is the one that deploys.
+
+        What it decrypted as the leader is deleted once it leads no more. What it had before, as a
+        plain host, may be mounted yet, and stays.
+        """
+        if leads == bool(await self._journal.get(_LED)):
+            return
+        if not leads:
+            await self._delete(await self._journal.plaintext())
+            if await self._journal.plaintext():
+                return  # tried again in the next cycle
+        await self._journal.put(_LED, leads)
+
+    async def _delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
             try:
                 await anyio.to_thread.run_sync(self._store.delete, plaintext_path(path))
             except OSError as err:

@@ -81,10 +81,9 @@ class ServiceQuarantine:
     async def _clear(self) -> None:
         """Configs and secrets of stacks that left, which a kept service was the last to use."""
         protected = self._protection.protected
-        if protected.doubt or not protected.enrolled:
-            return
         try:
-            await self._remover.clear_objects(protected.services)
+            if protected.enrolled and not protected.doubt:
+                await self._remover.clear_objects(protected.services)
         except CancelledError:
             return  # another manager leads
         except CommitdError as err:
