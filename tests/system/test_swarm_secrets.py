@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 from functools import partial
@@ -22,6 +23,8 @@ LIST = {"host/prod/stacks.yaml": "- web\n"}
 STACK = "stacks/web/compose.yaml"
 PASSWORD = "stacks/web/p.secret.env"
 KEY = "stacks/web/k.secret.key"
+_CANARY = f"canary-{secrets.token_hex(6)}"
+"""No other test has left it anywhere."""
 
 
 def _file(fleet: Fleet) -> str:
@@ -58,14 +61,14 @@ def _reads(swarm: Swarm, service: str, path: str) -> str:
 def test_new_content_rolls_the_services_that_use_it_and_no_others(
     fleet: Fleet, swarm: Swarm
 ) -> None:
-    fleet.commit("first", _files(fleet, "canary-1", "canary-key", "one"))
+    fleet.commit("first", _files(fleet, f"{_CANARY}-1", f"{_CANARY}-key", "one"))
     host = fleet.manager()
     result = host.once()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert _reads(swarm, "web_app", "/run/secrets/password") == "canary-1"
-    assert _reads(swarm, "web_app", "/run/secrets/key") == "canary-key"
+    assert _reads(swarm, "web_app", "/run/secrets/password") == f"{_CANARY}-1"
+    assert _reads(swarm, "web_app", "/run/secrets/key") == f"{_CANARY}-key"
     assert _reads(swarm, "web_page", "/www/index.html") == "one"
-    assert _reads(swarm, "web_filled", "/filled") == "password=canary-1\n"
+    assert _reads(swarm, "web_filled", "/filled") == f"password={_CANARY}-1\n"
     before, secrets, configs = swarm.task_ids(), swarm.names("secrets"), swarm.names("configs")
     assert len(secrets) == 2
 
@@ -78,19 +81,19 @@ def test_new_content_rolls_the_services_that_use_it_and_no_others(
     assert swarm.names("secrets") == secrets
     assert len(swarm.names("configs")) == len(configs) + 1, "the release before may come back"
 
-    fleet.commit("password", {PASSWORD: fleet.box.encrypt("P=canary-2\n")})
+    fleet.commit("password", {PASSWORD: fleet.box.encrypt(f"P={_CANARY}-2\n")})
     result = host.once()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert _reads(swarm, "web_app", "/run/secrets/password") == "canary-2"
-    assert _reads(swarm, "web_filled", "/filled") == "password=canary-2\n"
+    assert _reads(swarm, "web_app", "/run/secrets/password") == f"{_CANARY}-2"
+    assert _reads(swarm, "web_filled", "/filled") == f"password={_CANARY}-2\n"
     before, after = after, swarm.task_ids()
     assert {name for name in before if after[name] != before[name]} == {"web_app", "web_filled"}
 
     pages = [name for name in swarm.names("configs") if name.startswith("web_page_")]
     assert len(pages) == 1, "no spec and no release needs the first one any more"
     said = f"{result.stdout}{result.stderr}{host.json('history')}"
-    assert "canary" not in said
-    assert "canary" not in "".join(swarm.names("configs") | swarm.names("secrets"))
+    assert _CANARY not in said
+    assert _CANARY not in "".join(swarm.names("configs") | swarm.names("secrets"))
 
 
 @contextlib.contextmanager
@@ -123,7 +126,7 @@ def _holding(top: Path, text: bytes) -> list[Path]:
 def test_no_plaintext_of_a_secret_has_touched_a_disk(fleet: Fleet, swarm: Swarm) -> None:
     """Also none that was deleted at once: each block that was written to the disk is searched."""
     with _disk(fleet) as (place, image):
-        fleet.commit("first", _files(fleet, "canary-1", "canary-key", "plain-control"))
+        fleet.commit("first", _files(fleet, f"{_CANARY}-1", f"{_CANARY}-key", "plain-control"))
         host = fleet.manager()
         shutil.move(host.state, place / "state")
         host.state = place / "state"
@@ -132,27 +135,27 @@ def test_no_plaintext_of_a_secret_has_touched_a_disk(fleet: Fleet, swarm: Swarm)
         run = partial(host.commitd, TMPDIR=str(place), HOME=str(place))
         result = run("once")
         assert result.returncode == 0, result.stdout + result.stderr
-        assert _reads(swarm, "web_app", "/run/secrets/password") == "canary-1"
+        assert _reads(swarm, "web_app", "/run/secrets/password") == f"{_CANARY}-1"
         bad = fleet.box.images.build("bad", "1.0", command="exit 3")
         broken = _file(fleet).replace(fleet.web, bad)
         more: dict[str, str | bytes | None] = {
-            PASSWORD: fleet.box.encrypt("P=canary-2\n"),
+            PASSWORD: fleet.box.encrypt(f"P={_CANARY}-2\n"),
             STACK: broken,
         }
         fleet.commit("broken", more)
         assert run("once").returncode != 0
-        assert _reads(swarm, "web_app", "/run/secrets/password") == "canary-1"
+        assert _reads(swarm, "web_app", "/run/secrets/password") == f"{_CANARY}-1"
         for verb in ("plan", "diff", "status", "history"):
-            assert "canary" not in run(verb).stdout
+            assert _CANARY not in run(verb).stdout
         os.sync()
         written = image.read_bytes()
-        found = [word for word in (b"plain-control", b"canary") if word in written]
+        found = [word for word in (b"plain-control", _CANARY.encode()) if word in written]
         assert found == [b"plain-control"], "what is no secret is found there"
-    assert _holding(fleet.box.root, b"canary-") == []
+    assert _holding(fleet.box.root, _CANARY.encode()) == []
 
 
 def test_a_runtime_directory_on_a_disk_is_refused(fleet: Fleet, swarm: Swarm) -> None:
-    fleet.commit("first", _files(fleet, "canary-1", "canary-key", "one"))
+    fleet.commit("first", _files(fleet, f"{_CANARY}-1", f"{_CANARY}-key", "one"))
     with _disk(fleet) as (place, _):
         host = fleet.manager(runtime_dir=str(place / "run"))
         result = host.once()
@@ -162,4 +165,4 @@ def test_a_runtime_directory_on_a_disk_is_refused(fleet: Fleet, swarm: Swarm) ->
         )
         assert "make runtime_dir a tmpfs" in result.stderr
         assert not swarm.services()
-        assert not _holding(place, b"canary-")
+        assert not _holding(place, _CANARY.encode())
