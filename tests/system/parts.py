@@ -28,8 +28,14 @@ _BESIDE_THE_WORK = {
 """What tells people and programs how the host stands, and takes their orders."""
 _BELOW = {"git_processes", "probe_liars", "probes", "sandbox", "warm_fetch"}
 """How remotes are asked and how quickly, and what all of these tests rely on."""
+_OF_A_SWARM = {
+    "swarm_adopt", "swarm_check", "swarm_gate", "swarm_killed", "swarm_leaders", "swarm_objects",
+    "swarm_secrets", "swarm_words",
+}  # fmt: skip
+"""All but its life on one node, what is deployed there and what is ended."""
 FILES = frozenset(
-    f"test_{name}.py" for name in _ON_A_MACHINE | _IN_A_CLONE | _BESIDE_THE_WORK | _BELOW
+    f"test_{name}.py"
+    for name in _ON_A_MACHINE | _IN_A_CLONE | _BESIDE_THE_WORK | _BELOW | _OF_A_SWARM
 )
 
 SAFETY = frozenset(
