@@ -104,7 +104,7 @@ def test_the_next_leader_finishes_what_one_without_power_has_begun(
     fleet.commit("first", files(fleet.idle))
     leader = trio.leader()
     newer = fleet.box.images.build("idle", "2.0")
-    off = threading.Event()
+    off, gone = threading.Event(), threading.Event()
 
     def hook(_: int, request: Request) -> None:
         if request.kind == "POST /services/*/update":
@@ -112,6 +112,7 @@ def test_the_next_leader_finishes_what_one_without_power_has_begun(
         if len(updates) == 3 and not off.is_set():
             off.set()
             leader.power_off()
+            gone.set()
         if off.is_set():
             raise ConnectionAbortedError
 
@@ -127,7 +128,7 @@ def test_the_next_leader_finishes_what_one_without_power_has_begun(
                 agents.of(node)[1].says("standby")
             proxy.on_effect(hook)
             sha = fleet.commit("second", files(newer))
-            wait_until(off.is_set, what="the leader to be in the middle of it", seconds=120)
+            wait_until(gone.is_set, what="the leader to have no power amid it", seconds=120)
             second = trio.leader()
             assert second is not leader
             agents.of(second)[1].says(f"in sync with {sha[:7]}", timeout_s=240)
