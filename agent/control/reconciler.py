@@ -14,17 +14,17 @@ from msgspec.structs import replace
 
 from agent.adapters.guard import Guard, brief
 from agent.adapters.state.journal import CLIFF
-from agent.adapters.tasks import task_group
+from agent.control.execution import Execution
 from agent.control.parts import Parts
 from agent.control.reconcile import left_data, new_holds
 from agent.control.reconcile.observe import exempt_ones, situation
 from agent.control.reconcile.planner import Planner
 from agent.control.source.follower import Followed
 from agent.control.status import names
-from agent.domain.errors import CancelledError, CommitdError, ConfigError
-from agent.domain.outcome import Outcome, Reason, Status
-from agent.domain.reconcile import host_state, plan, renamed
-from agent.domain.reconcile.actions import Deploy, Evict, Hold, Plan, one_of_a_kind
+from agent.domain.errors import CommitdError, ConfigError
+from agent.domain.outcome import Outcome, Reason
+from agent.domain.reconcile import host_state, plan
+from agent.domain.reconcile.actions import Deploy, Hold, Plan, one_of_a_kind
 from agent.domain.reconcile.exemptions import Exemptions
 from agent.domain.reconcile.host_state import HostState
 from agent.domain.repository.desired import DesiredState
@@ -50,8 +50,7 @@ class Reconciler:
         self._basis: HostState | None = None
         self._exempt: list[dict[str, str]] | None = None
         self._repairs = Guard("repairing", log)
-        self._due: set[str] = set()
-        """Stacks that this cycle is about to deploy."""
+        self._execution = Execution(parts)
         self.repairing = 0
         """Repairs beside the cycle that are under way."""
 
@@ -87,7 +86,8 @@ class Reconciler:
         if self._p.trial:
             self._p.trial.examine(todo, situation)
         self._p.protection.publish(self._planner.protected(situation))
-        self._basis, self._due = situation, {deploy.stack.name for deploy in todo.deploys}
+        self._basis = situation
+        self._execution.due = {deploy.stack.name for deploy in todo.deploys}
         holds += todo.holds
         if turn and not exemptions.host:
             await self._share_cliff(situation, todo)
@@ -98,7 +98,7 @@ class Reconciler:
             await self._p.journal.put("exempt", exempt)
             self._exempt = exempt
         doubt = (host_state.doubt_about(situation) or situation.begun_anew) is not None
-        outcomes, refused = await self._execute(todo, desired, seen, doubt=doubt)
+        outcomes, refused = await self._execution.run(todo, desired, seen, doubt=doubt)
         now, more = await self._shrink(situation, outcomes)
         refused += more
         known = {(hold.subject, hold.reason) for hold in holds}
@@ -170,7 +170,7 @@ class Reconciler:
         In ``group``, and ``ended`` is called after it. Only if something happened to a stack that
         nobody works on, or ``anyway``; once that cycle is ``over``, nothing is begun.
         """
-        basis, worked_on = self._basis, self._p.converger.busy | self._due
+        basis, worked_on = self._basis, self._p.converger.busy | self._execution.due
         disturbed = self._p.protection.disturbed - worked_on
         if basis is None or over() or not (disturbed or anyway):
             return None
@@ -185,7 +185,7 @@ class Reconciler:
                 deploy
                 for deploy in todo.deploys
                 if deploy.reason is Reason.DRIFTED
-                and deploy.stack.name not in self._p.converger.busy | self._due
+                and deploy.stack.name not in self._p.converger.busy | self._execution.due
                 and (self._p.trial is None or self._p.trial.allows(deploy, now))
             ]
             if drifted:
@@ -288,55 +288,6 @@ class Reconciler:
 
     # --- converge ---
 
-    async def _execute(
-        self, todo: Plan, desired: DesiredState, seen: frozenset[str], *, doubt: bool
-    ) -> tuple[list[Outcome], list[Hold]]:
-        """Evict and deploy side by side; take down only after that, but what makes room before."""
-        outcomes: list[Outcome] = []
-        refused: list[Hold] = []
-        if not todo.empty:
-            await self._p.housekeeper.stop()
-        first = [each for each in todo.removals if each.first]
-        outcomes += await self._p.converger.remove(first, desired.revision)
-
-        async def deploy(deploys: list[Deploy]) -> None:
-            self._due -= {each.stack.name for each in deploys}  # they are busy from now on
-            outcomes.extend(
-                await self._p.converger.deploy(deploys, desired.revision, seen=seen, doubt=doubt)
-            )
-
-        async with task_group() as group:
-            for eviction in todo.evictions:
-                group.start_soon(self._evict, eviction, outcomes, refused)
-            # What drifted does not wait for the images of what changed.
-            drifted = [each for each in todo.deploys if each.reason is Reason.DRIFTED]
-            others = [each for each in todo.deploys if each.reason is not Reason.DRIFTED]
-            for some in (drifted, others):
-                if some:
-                    group.start_soon(deploy, some)
-        up = {outcome.subject for outcome in outcomes if outcome.status is Status.SUCCEEDED}
-        then = [each for each in todo.removals if not each.first]
-        ready = [each for each in then if each.after is None or each.after in up]
-        waiting = [each for each in then if each not in ready]
-        refused += [renamed.stays(r.project, r.after or "", desired.revision) for r in waiting]
-        if ready:
-            outcomes += await self._p.converger.remove(ready, desired.revision)
-        return outcomes, refused
-
-    async def _evict(self, action: Evict, outcomes: list[Outcome], refused: list[Hold]) -> None:
-        try:
-            hold = await self._p.evictor.evict(action.container.id, patient=False)
-        except CancelledError:  # another manager leads by now
-            return
-        except CommitdError as err:
-            hold = Hold(action.container.name, Reason.EVICTION, str(err))
-        except Exception as err:
-            log.exception("unexpected error; continuing with the other actions")
-            hold = Hold(action.container.name, Reason.EVICTION, brief(err))
-        if hold and hold.reason is Reason.EVICTION:
-            outcomes.append(Outcome(subject=hold.subject, status=Status.FAILED, error=hold.detail))
-        refused.extend([hold] if hold else [])
-
     async def _shrink(
         self, before: HostState, outcomes: list[Outcome]
     ) -> tuple[HostState, list[Hold]]:
@@ -349,9 +300,7 @@ class Reconciler:
         now = await self._look_again(before)
         self._p.protection.publish(host_state.protected(now))
         undeclared, refused = plan.evictions(now)
-        async with task_group() as group:
-            for eviction in undeclared:
-                group.start_soon(self._evict, eviction, outcomes, refused)
+        refused += await self._execution.evict(undeclared, outcomes)
         return now, refused
 
     async def _write_holds(
