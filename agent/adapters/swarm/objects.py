@@ -32,7 +32,7 @@ async def ours(engine: Engine, stack: str | None = None) -> tuple[SwarmObject, .
 async def provide(engine: Engine, wanted: Iterable[ObjectWanted]) -> None:
     """Have all of these. What is there already has the content: the name is made of it.
 
-    Of two managers that make one at once, one is told that it is there. Raises
+    Two managers may make the same one at once: the second finds it there. Raises
     :class:`PermanentError` for a name that something else has.
     """
     missing = list(wanted)

@@ -76,7 +76,7 @@ class Leadership:
         raise CancelledError(f"the leader is {place.leader} now")
 
     async def watch(self, wake: Callable[[str], None]) -> None:
-        """For ever: ask for a cycle as soon as this manager leads, or nobody knows who does."""
+        """Ask for a cycle once this manager leads, or the leader is unknown. Never returns."""
         guard = Guard("asking who leads the Swarm", log, longest_s=EVERY_S)
 
         async def turn() -> None:

@@ -105,7 +105,7 @@ class ServiceQuarantine:
                 await self._look_after(records.get(each), there.get(each))
             except CancelledError:
                 return  # another manager leads
-            except Exception as err:  # noqa: BLE001  it is logged, and the others are looked after
+            except Exception as err:  # noqa: BLE001  it is logged, and the sweep goes on
                 guard.note(err, "; checked again later")
             else:
                 guard.recovered()

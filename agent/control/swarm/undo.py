@@ -28,8 +28,8 @@ _TRIES = 5
 async def undo(config: Config, word: str, for_s: float, *, actor: str) -> Restored:
     """Bring back the kept service of that name, or whose ID begins so.
 
-    ``actor`` orders it. For ``for_s`` seconds it is left alone; that is written first, so that its
-    change is no rogue's. Raises :class:`CommitdError` when no such service is kept.
+    ``actor`` orders it. It is exempt for ``for_s`` seconds; that is written first, so that its
+    update does not get it evicted. Raises :class:`CommitdError` when no such service is kept.
     """
     async with Engine(directories.docker_host(config)) as engine:
         file = await anyio.to_thread.run_sync(partial(open_journal, config, read_only=False))

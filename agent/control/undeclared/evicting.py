@@ -65,7 +65,7 @@ class Evicting:
             await anyio.sleep(found)
 
     async def _grace_left(self, identifier: str) -> float:
-        """For how many seconds it is left alone; counted from when it was first seen undeclared."""
+        """The seconds that its grace lasts yet, counted from when it was first seen undeclared."""
         if self._policy.grace <= 0:
             return 0.0
         now = self._journal.now()

@@ -53,7 +53,7 @@ class Quarantine:
                 continue
             try:
                 await self._look_after(record)
-            except Exception as err:  # noqa: BLE001  it is logged, and the others are looked after
+            except Exception as err:  # noqa: BLE001  it is logged, and the sweep goes on
                 self._guards[record.id].note(err, "; checked again later")
             else:
                 self._guards[record.id].recovered()

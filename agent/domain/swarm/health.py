@@ -22,8 +22,8 @@ What was deployed
 What goes wrong
     A failed task (``failed``, ``rejected``) gets ``shutdown`` as its desired state, and in the same
     moment a new one has its place, to be started after the delay of its restart policy. None
-    follows with the condition ``none``, or once ``max_attempts`` are used up. Five are remembered
-    for a place, or as few as the Swarm is told: so they are counted as they are seen.
+    follows with the condition ``none``, or once ``max_attempts`` are used up. The Swarm keeps
+    five for a place, or as many as its task history limit says: so they are counted as seen.
     - crash: ``failed``, "task: non-zero exit (3)"; exit 0 with the condition ``any``: ``complete``
     - health check: ``failed``, "task: non-zero exit (137): dockerexec: unhealthy container"
     - image: ``rejected``, "No such image: …", whatever the registry said or did not say

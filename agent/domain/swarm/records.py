@@ -68,7 +68,7 @@ class ClusterRecord(Struct, frozen=True, kw_only=True):
     ``host`` is what the cluster is called ("" in records that do not say it), ``leader`` the ID of
     the manager that wrote it, ``applied`` the commit that is enforced,
     ``cliff`` the stacks that are held because too many would go at once, ``granted`` until when
-    services that were brought back are left alone, by their IDs, ``agent`` the version of commitd
+    services that were brought back are exempt, by their IDs, ``agent`` the version of commitd
     that a person agreed to, though it is not newer.
     """
 

@@ -98,7 +98,7 @@ def _meaning(config: Config) -> str:
     """What one agrees to."""
     undeclared, kind = config.undeclared, _kind(config)
     if undeclared.mode == "report":
-        return f"A {kind} that Git does not declare is reported and left alone (mode: report)."
+        return f"A {kind} that Git does not declare is reported and not stopped (mode: report)."
     kept = "stays as it is"
     if undeclared.mode == "remove":
         kept = (

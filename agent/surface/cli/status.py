@@ -65,8 +65,8 @@ def show(document: dict[str, Any], *, advice: list[str]) -> None:
         terminal.say(f"! {error}")
     if part := document["engine"].get("swarm"):  # an agent of before the upgrade knows none
         terminal.say(
-            f"! Docker is a {part} of a Swarm, whose services are left alone: the agent of a"
-            " manager deploys to it with docker.mode: swarm."
+            f"! Docker is a {part} of a Swarm. This agent does nothing with its services: that of"
+            " a manager deploys them, with docker.mode: swarm."
         )
     for subjects, hold in common.alike(needed):
         _hold("!", subjects, hold)
